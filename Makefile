@@ -1,0 +1,62 @@
+# Blindgate. Needs Python 3.11 or 3.12, make and a C library; everything else comes from the locks.
+#
+#   make demo          the whole way of a prediction, on this machine, with real processes
+#   make test          every test
+#   make check         format, lint, types, import contracts, docs and vectors up to date
+#   make bench         speed, each against the direct library call
+#   make models        build the demo's models again (needs `make compile-env`)
+#   make compile-env   the environment of the Concrete ML compiler (1.6 GB, apart from .venv)
+#   make vectors       write docs/vectors again
+#   make nightly       long campaigns: the same tests with more seeds
+#   make lock          resolve requirements.lock again (needs uv)
+
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+DEMO_DIR ?=
+
+.PHONY: demo test check bench models compile-env vectors nightly lock env clean
+.DELETE_ON_ERROR:
+
+env: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Blindgate needs Python 3.11 or 3.12 on the PATH, or make PYTHON=/path/to/python"; exit 1; }
+	@echo "Making $(VENV) with $(PYTHON) from requirements.lock (about two minutes the first time) ..."
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(PY) examples/demo.py $(if $(DEMO_DIR),--dir "$(DEMO_DIR)")
+
+test: $(INSTALLED)
+	$(PY) -m pytest
+
+check: $(INSTALLED)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PY) docs/vectors/make.py --check
+	$(PY) docs/check.py
+
+bench: $(INSTALLED)
+	$(PY) -m bench
+
+vectors: $(INSTALLED)
+	$(PY) docs/vectors/make.py
+
+nightly: $(INSTALLED)
+	BLINDGATE_CAMPAIGN=20 $(PY) -m pytest --timeout=7200 tests/properties tests/attacks tests/faults
+
+lock:
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .venv-compile dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,190 @@
+"""The public verbs: connect, take a model, predict.
+
+    from blindgate import Client
+
+    client = Client("http://127.0.0.1:8080", api_key="…")
+    model = client.model("breast-cancer-linear")
+    labels = model.predict(frame)
+
+A `Client` holds a gateway's address, an API key, a policy and a key store. It trusts the policy and nothing else: not the
+gateway, not the nodes, not the network.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Self
+
+from blindgate_models import clients
+from blindgate_models.halves import ClientHalf
+from blindgate_models.package import parse_part
+from blindgate_protocol.canonical import canonical, digest
+from blindgate_protocol.errors import GatewayError, ManifestError, PackageDigestError
+from blindgate_protocol.manifest import Manifest, check_manifest
+from blindgate_protocol.messages import ModelList, ModelOffer, TenantView
+from blindgate_protocol.signing import Signed, open_signed
+
+from blindgate.bundles import Bundles
+from blindgate.job import Job
+from blindgate.keyring import KeyRing
+from blindgate.keystore import FileStore, SecretStore
+from blindgate.model import Model
+from blindgate.places import Pathlike, home_folder, policy_file
+from blindgate.policy import Policy
+from blindgate.seen import SeenVersions
+from blindgate.transport import Transport
+
+DEFAULT_DEADLINE_SECONDS = 3600.0
+
+
+class Client:
+    """Private inference through one gateway."""
+
+    def __init__(  # noqa: PLR0913  (each is one of the places in blindgate.places)
+        self,
+        url: str,
+        api_key: str,
+        *,
+        policy: Pathlike | Policy | None = None,
+        home: Pathlike | None = None,
+        passphrase: str | None = None,
+        key_store: SecretStore | None = None,
+        ca: str | None = None,
+        deadline: float = DEFAULT_DEADLINE_SECONDS,
+        progress: bool | None = None,
+    ) -> None:
+        """Connect on first use.
+
+        Args:
+            url: the gateway's address.
+            api_key: this tenant's key for it.
+            policy: a policy, or where its file lies (see `blindgate.places` for the default).
+            home: where keys and bundles rest.
+            passphrase: what the key store is sealed with.
+            key_store: another place for secrets than files in `home`.
+            ca: a file of CA certificates to trust instead of the system's.
+            deadline: seconds after which an order may not be worked on any more.
+            progress: show progress of long work; by default when standard error is a terminal.
+        """
+        self._home = home_folder(home)
+        self._policy = policy if isinstance(policy, Policy) else Policy.load(policy_file(policy, home))
+        self._transport = Transport(url, api_key, ca=ca)
+        self._given_store = key_store
+        self._passphrase = passphrase if passphrase is not None else os.environ.get("BLINDGATE_PASSPHRASE")
+        self._deadline = deadline
+        self._progress = progress
+        self._keys: KeyRing | None = None
+        self._tenant: str | None = None
+        self._bundles = Bundles(self._home / "bundles")
+        self._seen = SeenVersions(self._home / "seen.json")
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Connect as `BLINDGATE_URL` and `BLINDGATE_API_KEY` say; `blindgate.places` lists the rest."""
+        missing = [name for name in ("BLINDGATE_URL", "BLINDGATE_API_KEY") if not os.environ.get(name)]
+        if missing:
+            message = f"set {' and '.join(missing)} in the environment, or use Client(url, api_key=…)"
+            raise GatewayError(message)
+        return cls(os.environ["BLINDGATE_URL"], os.environ["BLINDGATE_API_KEY"])
+
+    @property
+    def policy(self) -> Policy:
+        """What this client allows, and whom it trusts."""
+        return self._policy
+
+    @property
+    def home(self) -> Path:
+        """Where keys and bundles rest."""
+        return self._home
+
+    @property
+    def transport(self) -> Transport:
+        """The way to the gateway."""
+        return self._transport
+
+    @property
+    def tenant(self) -> str:
+        """The tenant that the API key belongs to, in the gateway's words."""
+        if self._tenant is None:
+            self._tenant = self._transport.get("/v1/tenant", TenantView).tenant
+        return self._tenant
+
+    def models(self) -> list[Signed[Manifest]]:
+        """The manifests that the gateway offers, their signatures verified. Whether you trust their publishers is not asked."""
+        listed = self._transport.get("/v1/models", ModelList).models
+        return [open_signed(offer.manifest, Manifest) for offer in listed]
+
+    def manifest(self, name: str) -> Signed[Manifest]:
+        """A model's manifest, its signature verified. Whether you trust its publisher is not asked."""
+        manifest = open_signed(self._transport.get(f"/v1/models/{name}", ModelOffer).manifest, Manifest)
+        if manifest.document.name != name:
+            message = f"asked for model {name!r}, the gateway serves {manifest.document.name!r}"
+            raise ManifestError(message)
+        return manifest
+
+    def model(self, name: str) -> Model:
+        """Take a model for use.
+
+        Checks the manifest's signature, that the policy trusts its publisher, its dates, that it is no older version than was
+        seen before, and that its client part is the one that it names. Raises `UntrustedSignerError`, `ManifestError` or
+        `PackageError`.
+        """
+        manifest = self.manifest(name)
+        self._policy.require_publisher(manifest)
+        seen = self._seen.version(manifest.signer, name)
+        check_manifest(
+            manifest, publishers=self._policy.publishers.values(), now=int(time.time() * 1000), seen_version=seen
+        )
+        self._policy.require_lane(manifest.document.lane)
+        half = self._client_half(manifest)
+        self._seen.remember(manifest.signer, name, manifest.document.version)
+        return Model(
+            manifest,
+            half,
+            tenant=self.tenant,
+            policy=self._policy,
+            keys=self._key_ring(),
+            transport=self._transport,
+            bundles=self._bundles,
+            deadline=self._deadline,
+            show_progress=self._progress,
+        )
+
+    def job(self, job_id: str) -> Job:
+        """Take up a job again that this client submitted, in this process or another, from its bundle."""
+        bundle = self._bundles.load(job_id)
+        half = self._client_half(bundle.manifest)
+        key = self._key_ring().key_for(half, show_progress=self._progress)
+        operators = self._policy.allowed_operators()
+        return Job(bundle, half, key.secret, transport=self._transport, bundles=self._bundles, operators=operators)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self._transport.url!r})"
+
+    def _key_ring(self) -> KeyRing:
+        if self._keys is None:
+            store = self._given_store or FileStore(self._home / "keys", self._passphrase)
+            self._keys = KeyRing(store, self._transport, self.tenant)
+        return self._keys
+
+    def _client_half(self, manifest: Signed[Manifest]) -> ClientHalf:
+        ref = manifest.document.client
+        data = self._transport.download(f"/v1/models/{manifest.digest}/client", ref.size)
+        if digest(data) != ref.digest:
+            message = f"the client part of model {manifest.document.name!r} is not the one that its manifest names"
+            raise PackageDigestError(message)
+        half = clients.client_half(manifest.document.family).from_part(parse_part(data))
+        if digest(canonical(half.key_parameters)) != manifest.document.key_parameters:
+            message = f"the key parameters of model {manifest.document.name!r} are not those that its manifest names"
+            raise PackageDigestError(message)
+        return half

@@ -1,0 +1,113 @@
+"""`blindgate jobs list|show|receipt|cancel`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from blindgate_protocol.errors import ReceiptError
+from blindgate_protocol.messages import JobList, JobRecord
+from blindgate_protocol.receipts import check_receipt
+
+from blindgate.bundles import Bundles, read_bundle
+from blindgate.commands.options import ApiKey, Ca, Home, Json, PolicyPath, Url, connect
+from blindgate.output import show, show_one, when
+from blindgate.places import home_folder, policy_file
+from blindgate.policy import Policy
+
+app = typer.Typer(help="Your jobs: how they stand, their receipts, cancelling.", no_args_is_help=True)
+
+JobArgument = Annotated[str, typer.Argument(help="The job's id.")]
+
+
+@app.command("list")
+def list_(
+    url: Url = "",
+    api_key: ApiKey = "",
+    policy: PolicyPath = None,
+    home: Home = None,
+    ca: Ca = None,
+    as_json: Json = False,
+) -> None:
+    """List this tenant's jobs at the gateway, latest first."""
+    with connect(url, api_key, policy, home, ca) as client:
+        views = client.transport.get("/v1/jobs", JobList).jobs
+    rows = [
+        {
+            "job": view.job,
+            "state": view.state.value,
+            "submitted": view.submitted if as_json else when(view.submitted),
+            "attempts": len(view.attempts),
+            "reason": view.reason,
+        }
+        for view in views
+    ]
+    show(rows, as_json=as_json, empty="No jobs yet.")
+
+
+@app.command("show")
+def show_(
+    job: JobArgument,
+    url: Url = "",
+    api_key: ApiKey = "",
+    policy: PolicyPath = None,
+    home: Home = None,
+    ca: Ca = None,
+    as_json: Json = False,
+) -> None:
+    """Show everything that the gateway stored about a job: names, sizes, digests, and no value."""
+    with connect(url, api_key, policy, home, ca) as client:
+        record = client.transport.get(f"/v1/jobs/{job}/record", JobRecord)
+    if as_json:
+        typer.echo(record.model_dump_json(indent=2))
+        return
+    show_one({"job": record.job, "tenant": record.tenant, "state": record.state.value}, as_json=False)
+    show([blob.model_dump() | {"stored": when(blob.stored)} for blob in record.blobs], as_json=False, empty="No blobs.")
+
+
+@app.command()
+def receipt(
+    job: Annotated[str, typer.Argument(help="The job's id, or a bundle's file.")],
+    policy: PolicyPath = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Verify a job's receipt again, offline, from the bundle that this client kept; exit status 1 when it does not hold."""
+    path = Path(job)
+    bundle = read_bundle(path.read_bytes()) if path.is_file() else Bundles(home_folder(home) / "bundles").load(job)
+    if bundle.receipt is None:
+        message = f"job {job} has no receipt yet"
+        raise ReceiptError(message)
+    roots = Policy.load(policy_file(policy, home))
+    roots.require_publisher(bundle.manifest)
+    certificate = check_receipt(bundle.receipt, bundle.order, bundle.manifest, operators=roots.allowed_operators())
+    document = bundle.receipt.document
+    shown: dict[str, Any] = {
+        "job": document.job,
+        "verified": "order, model, circuit, key, input, node and operator agree with what this client signed",
+        "model": f"{document.model.name} version {document.model.version}",
+        "publisher": bundle.manifest.signer,
+        "node": f"{certificate.document.name} ({document.node})",
+        "operator": certificate.signer,
+        "evaluation key": document.evaluation_key or "none needed",
+        "input": f"{document.input.digest} ({document.input.size} bytes)",
+        "output": f"{document.output.digest} ({document.output.size} bytes)",
+        "software": ", ".join(f"{name} {version}" for name, version in document.software.items()),
+        "started": when(document.started),
+        "finished": when(document.finished),
+        "not proven": "that the node computed what it says: in the fhe lane a receipt is the node's word",
+    }
+    show_one(shown, as_json=as_json)
+
+
+@app.command()
+def cancel(
+    job: JobArgument,
+    url: Url = "",
+    api_key: ApiKey = "",
+    policy: PolicyPath = None,
+    home: Home = None,
+    ca: Ca = None,
+) -> None:
+    """Stop a job. What has ended stays as it ended."""
+    with connect(url, api_key, policy, home, ca) as client:
+        typer.echo(client.job(job).cancel().value)

@@ -1,0 +1,44 @@
+"""`blindgate keys list`: which key sets this client has."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blindgate.commands.options import Home, Json
+from blindgate.keyring import described, signing_key
+from blindgate.keystore import FileStore
+from blindgate.output import show, when
+from blindgate.places import home_folder
+
+app = typer.Typer(help="Your key sets, without their secrets.", no_args_is_help=True)
+
+Passphrase = Annotated[
+    str | None, typer.Option("--passphrase", envvar="BLINDGATE_PASSPHRASE", help="What the key store is sealed with.")
+]
+
+
+@app.command("list")
+def list_(home: Home = None, passphrase: Passphrase = None, as_json: Json = False) -> None:
+    """List the key sets: for which tenant and parameters, when made, and the evaluation key's digest."""
+    rows = [
+        {
+            "tenant": about["tenant"],
+            "parameters": about["parameters"],
+            "evaluation key": about["evaluation"] or "none needed",
+            "made": about["made"] if as_json else when(about["made"]),
+        }
+        for about in described(_store(home, passphrase))
+    ]
+    show(rows, as_json=as_json, empty="No keys yet: they are made when a model is first used.")
+
+
+@app.command()
+def signer(home: Home = None, passphrase: Passphrase = None) -> None:
+    """Show the public half of the key that signs this client's orders. Auditors and gateways may ask for it."""
+    typer.echo(signing_key(_store(home, passphrase)).id)
+
+
+def _store(home: Path | None, passphrase: str | None) -> FileStore:
+    return FileStore(home_folder(home) / "keys", passphrase or os.environ.get("BLINDGATE_PASSPHRASE"))

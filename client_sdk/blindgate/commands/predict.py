@@ -1,0 +1,89 @@
+"""`blindgate predict MODEL rows.csv -o out.csv`."""
+
+import csv
+import math
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from blindgate_protocol.errors import InputError
+
+from blindgate.commands.options import ApiKey, Ca, Home, PolicyPath, Url, connect
+from blindgate.output import note
+
+_MISSING = {"", "na", "nan", "null", "none", "?"}
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="The model's name: see 'blindgate models list'.")],
+    rows: Annotated[Path, typer.Argument(help="A CSV file with a header; - for standard input.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where to write; standard output by default.")
+    ] = None,
+    proba: Annotated[bool, typer.Option("--proba", help="Write a column of probability for each class too.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
+    url: Url = "",
+    api_key: ApiKey = "",
+    policy: PolicyPath = None,
+    home: Home = None,
+    ca: Ca = None,
+) -> None:
+    """Predict under encryption: a CSV file in, a CSV file out.
+
+    Columns are matched by name. Columns that the model does not read are an error, so that nothing is sent by mistake.
+    The output has one row for each input row, in the same order, under the heading 'prediction'.
+    """
+    with connect(url, api_key, policy, home, ca) as client:
+        taken = client.model(model)
+        table = read_csv(rows)
+        predictions = taken.predict(table, timeout=timeout) if not proba else None
+        header = ["prediction"]
+        if predictions is None:
+            shares = taken.predict_proba(table, timeout=timeout)
+            predictions = taken.classes_[shares.argmax(axis=1)]
+            header += [f"probability {label}" for label in taken.classes_]
+            lines = [[label, *row] for label, row in zip(predictions.tolist(), shares.tolist(), strict=True)]
+        else:
+            lines = [[value] for value in predictions.tolist()]
+        note(f"{len(lines)} rows, {len(taken.last_jobs)} jobs, every receipt verified")
+    with sys.stdout if output is None else output.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(lines)
+
+
+def read_csv(path: Path) -> dict[str, list[Any]]:
+    """Read a CSV file with a header as columns of numbers; what is no number stays text, for the schema to refuse by name."""
+    try:
+        with sys.stdin if str(path) == "-" else path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = next(reader, None)
+            body = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        message = f"{path}: {error}"
+        raise InputError(message) from error
+    if not header:
+        message = f"{path}: the file is empty; the first line must name the columns"
+        raise InputError(message)
+    if len(set(header)) != len(header):
+        message = f"{path}: a column's name occurs twice in the header"
+        raise InputError(message)
+    for position, line in enumerate(body):
+        if len(line) != len(header):
+            message = f"{path}: row {position} has {len(line)} cells, the header has {len(header)}"
+            raise InputError(message, row=position)
+    return {name: [_cell(line[column]) for line in body] for column, name in enumerate(header)}
+
+
+def _cell(text: str) -> float | str:
+    stripped = text.strip()
+    if stripped.lower() in _MISSING:
+        return math.nan
+    try:
+        return float(stripped)
+    except ValueError:
+        return text

@@ -1,0 +1,193 @@
+"""Columns ↔ numbers: the caller's table becomes the matrix that the model reads, or one clear error.
+
+Columns are matched by name, in any order; only a numpy array, which has no names, is taken by position. Everything is checked
+before anything is encrypted: a missing or unknown column, a type that is no number, a missing value, a value outside the
+declared range, each by the manifest's own rule for that column. An error names the column and the row (by position, from 0)
+and never the value.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from blindgate_protocol.errors import InputError
+from blindgate_protocol.manifest import Column, Manifest, Output
+from numpy.typing import NDArray
+
+Table = Any
+"""A pandas DataFrame, a two-dimensional numpy array, a dict of columns, or a list of dicts with a row each."""
+
+
+def matrix(table: Table, manifest: Manifest) -> NDArray[np.float64]:
+    """Give `table` as `(rows, columns)` float64 in the manifest's order. Raises `InputError`."""
+    columns = _columns(table, manifest.columns)
+    checked = [_check(column, values) for column, values in zip(manifest.columns, columns, strict=True)]
+    lengths = {len(values) for values in checked}
+    if len(lengths) > 1:
+        message = f"the columns have different lengths: {', '.join(str(length) for length in sorted(lengths))} rows"
+        raise InputError(message)
+    if lengths == {0}:
+        message = "the table has no rows"
+        raise InputError(message)
+    return np.column_stack(checked)
+
+
+def probabilities(scores: NDArray[np.float64], output: Output) -> NDArray[np.float64]:
+    """Turn raw scores, `(n, scores)`, into `(n, classes)` probabilities, rounded as the manifest says.
+
+    Raises `InputError` for a model whose scores are no probabilities.
+    """
+    if output.task != "classification" or output.link == "identity":
+        message = "this model gives no probabilities; use predict"
+        raise InputError(message)
+    if output.link == "sigmoid":
+        each = _sigmoid(scores)
+        proba = np.column_stack([1 - each, each]) if output.scores < len(output.labels) else each
+    elif output.link == "softmax":
+        shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+        proba = shifted / shifted.sum(axis=1, keepdims=True)
+    else:
+        proba = np.column_stack([1 - scores, scores]) if output.scores < len(output.labels) else scores
+    return np.round(proba, output.decimals)
+
+
+def predictions(scores: NDArray[np.float64], output: Output) -> NDArray[Any]:
+    """Turn raw scores, `(n, scores)`, into `(n,)` labels of the model's own type, or rounded numbers for a regression."""
+    if output.task == "regression":
+        rounded = np.round(scores, output.decimals)
+        return rounded[:, 0] if output.scores == 1 else rounded
+    if output.scores < len(output.labels):
+        middle = 0.5 if output.link == "probability" else 0.0
+        chosen = (scores[:, 0] > middle).astype(np.intp)
+    else:
+        chosen = np.argmax(scores, axis=1)
+    return np.asarray(output.labels)[chosen]
+
+
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), dtype=np.float64)
+
+
+def _columns(table: Table, schema: Sequence[Column]) -> list[Any]:
+    """Give the table's columns in the schema's order, unchecked."""
+    if isinstance(table, np.ndarray):
+        return _by_position(table, schema)
+    if hasattr(table, "columns") and hasattr(table, "iloc"):
+        names = list(table.columns)
+        _check_names(names, schema)
+        return [table[column.name].to_numpy() for column in schema]
+    if isinstance(table, Mapping):
+        _check_names(list(table), schema)
+        return [_listed(table[column.name]) for column in schema]
+    if isinstance(table, Sequence) and not isinstance(table, str | bytes):
+        return _by_rows(table, schema)
+    message = f"expected a DataFrame, a two-dimensional array, a dict or a list of dicts, got {type(table).__name__}"
+    raise InputError(message)
+
+
+def _by_position(table: NDArray[Any], schema: Sequence[Column]) -> list[NDArray[Any]]:
+    if table.ndim != 2:  # noqa: PLR2004
+        message = (
+            f"expected a two-dimensional array, got {table.ndim} dimensions: reshape a single row with x.reshape(1, -1)"
+        )
+        raise InputError(message)
+    if table.shape[1] != len(schema):
+        message = f"the array has {table.shape[1]} columns, the model reads {len(schema)}"
+        raise InputError(message)
+    return list(table.T)
+
+
+def _by_rows(rows: Sequence[Any], schema: Sequence[Column]) -> list[list[Any]]:
+    if not rows:
+        message = "the table has no rows"
+        raise InputError(message)
+    for position, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            message = f"row {position}: expected a dict, got {type(row).__name__}"
+            raise InputError(message, row=position)
+        _check_names(list(row), schema, position)
+    return [[row[column.name] for row in rows] for column in schema]
+
+
+def _check_names(names: list[Any], schema: Sequence[Column], row: int | None = None) -> None:
+    where = "" if row is None else f"row {row}: "
+    wanted = {column.name for column in schema}
+    given = set(names)
+    for column in schema:
+        if column.name not in given:
+            message = f"{where}column {column.name!r} is missing"
+            raise InputError(message, column=column.name, row=row)
+    for name in names:
+        if name not in wanted:
+            message = f"{where}column {name!r} is unknown to this model"
+            raise InputError(message, column=str(name), row=row)
+    if len(given) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        message = f"{where}column {twice!r} occurs twice"
+        raise InputError(message, column=str(twice), row=row)
+
+
+def _listed(values: Any) -> Any:
+    """A column of a dict: a sequence, or one number for a table of one row."""
+    if isinstance(values, np.ndarray) or hasattr(values, "to_numpy"):
+        array = values if isinstance(values, np.ndarray) else values.to_numpy()
+        return array.reshape(1) if array.ndim == 0 else array
+    if isinstance(values, Sequence) and not isinstance(values, str | bytes):
+        return list(values)
+    return [values]
+
+
+def _check(column: Column, values: Any) -> NDArray[np.float64]:
+    """Give one column as float64, by the manifest's rules."""
+    numbers = _numbers(column, values)
+    missing = np.isnan(numbers)
+    if missing.any():
+        if column.missing == "refuse" or column.fill is None:
+            raise _error(column, missing, "the value is missing (NaN), and the model has no rule for that")
+        numbers = np.where(missing, column.fill, numbers)
+    if np.isinf(numbers).any():
+        raise _error(column, np.isinf(numbers), "the value is infinite")
+    if column.type == "integer" and (numbers != np.rint(numbers)).any():
+        raise _error(column, numbers != np.rint(numbers), "expected a whole number")
+    outside = (numbers < column.minimum) | (numbers > column.maximum)
+    if outside.any():
+        if column.out_of_range == "refuse":
+            rule = f"the value lies outside the model's declared range, {column.minimum:g} to {column.maximum:g}"
+            raise _error(column, outside, rule)
+        numbers = np.clip(numbers, column.minimum, column.maximum)
+    return numbers
+
+
+def _numbers(column: Column, values: Any) -> NDArray[np.float64]:
+    array = values if isinstance(values, np.ndarray) else None
+    if array is not None and array.dtype.kind in "fiub":
+        if array.ndim != 1:
+            message = f"column {column.name!r}: expected one dimension, got {array.ndim}"
+            raise InputError(message, column=column.name)
+        return array.astype(np.float64)
+    out = np.empty(len(values), dtype=np.float64)
+    for row, value in enumerate(values):
+        if _is_missing(value):
+            out[row] = np.nan
+        elif isinstance(value, bool | int | float | np.integer | np.floating | np.bool_):
+            try:
+                out[row] = float(value)
+            except OverflowError:
+                out[row] = np.inf
+        else:
+            message = f"column {column.name!r}, row {row}: expected a number, got {type(value).__name__}"
+            raise InputError(message, column=column.name, row=row)
+    return out
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a cell is None or pandas' NA or NaT, which are neither numbers nor equal to themselves."""
+    return value is None or type(value).__name__ in {"NAType", "NaTType"}
+
+
+def _error(column: Column, wrong: NDArray[np.bool_], rule: str) -> InputError:
+    row = int(np.argmax(wrong))
+    more = int(wrong.sum()) - 1
+    others = f" (and {more} more rows)" if more else ""
+    message = f"column {column.name!r}, row {row}: {rule}{others}"
+    return InputError(message, column=column.name, row=row)

@@ -1,0 +1,215 @@
+"""One job as its asker holds it: ask how it stands, wait, cancel, and open the result.
+
+A `Job` can be made again in another process from its bundle (`Client.job`): the order that was signed is the memory, not what
+the gateway says.
+"""
+
+import time
+from collections.abc import Container
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from blindgate_models.halves import ClientHalf
+from blindgate_protocol.errors import (
+    GatewayError,
+    JobCancelledError,
+    JobDeadError,
+    JobError,
+    JobFailedError,
+    JobTimeoutError,
+)
+from blindgate_protocol.jobs import JobState
+from blindgate_protocol.messages import JobRecord, JobView
+from blindgate_protocol.receipts import Receipt
+from blindgate_protocol.signing import Signed
+from numpy.typing import NDArray
+
+from blindgate import frames
+from blindgate.bundles import Bundle, Bundles
+from blindgate.opening import acknowledge, fetch_result, verify_receipt
+from blindgate.transport import Transport
+
+LONG_POLL_SECONDS = 20.0
+"""How long one request of a wait is held open by the gateway."""
+
+
+@dataclass
+class Timings:
+    """Where a job's time went, in seconds, and its bytes.
+
+    `evaluate` is the node's own statement; `wait` is what passed between submitting and the end, less `evaluate`.
+    """
+
+    make_keys: float = 0.0
+    encrypt: float = 0.0
+    upload: float = 0.0
+    wait: float = 0.0
+    evaluate: float = 0.0
+    download: float = 0.0
+    verify: float = 0.0
+    decrypt: float = 0.0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+    def __add__(self, other: "Timings") -> "Timings":
+        return Timings(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+
+class Job:
+    """One order, from submission to result."""
+
+    def __init__(  # noqa: PLR0913  (a job is where everything about one order meets)
+        self,
+        bundle: Bundle,
+        half: ClientHalf,
+        secret: bytes,
+        *,
+        transport: Transport,
+        bundles: Bundles,
+        operators: Container[str],
+        timings: Timings | None = None,
+    ) -> None:
+        """Made by `Model.submit` and `Client.job`."""
+        self.id: str = bundle.order.document.job
+        self.timings = timings or Timings()
+        self._bundle = bundle
+        self._half = half
+        self._secret = secret
+        self._transport = transport
+        self._bundles = bundles
+        self._operators = operators
+        self._submitted = time.monotonic()
+        self._result: bytes | None = None
+        self._scores: NDArray[np.float64] | None = None
+
+    def status(self) -> JobState:
+        """Where the job stands, in the gateway's words."""
+        return self._view().state
+
+    def result(self, timeout: float | None = None) -> NDArray[Any]:
+        """Wait for the job, check its receipt, decrypt, and give labels (or numbers), `(rows,)`.
+
+        `timeout` is in seconds; without one it waits until the order's deadline. Raises `JobTimeoutError` when there is no
+        result in time, another `JobError` when there will be none, and a `ReceiptError` when the result is not to be believed.
+        """
+        return frames.predictions(self.scores(timeout), self._bundle.manifest.document.output)
+
+    def probabilities(self, timeout: float | None = None) -> NDArray[np.float64]:
+        """Like `result`, with probabilities, `(rows, classes)`."""
+        return frames.probabilities(self.scores(timeout), self._bundle.manifest.document.output)
+
+    def scores(self, timeout: float | None = None) -> NDArray[np.float64]:
+        """Like `result`, with the model's raw scores, `(rows, scores)`.
+
+        Do not pass them on unrounded: the last digits of a CKKS result carry the noise of the ciphertext.
+        """
+        if self._scores is None:
+            self.fetch(timeout)
+            self.decrypt()
+        assert self._scores is not None  # noqa: S101
+        return self._scores
+
+    @property
+    def receipt(self) -> Signed[Receipt] | None:
+        """The node's receipt, once the result was fetched and the receipt checked."""
+        return self._bundle.receipt
+
+    @property
+    def bundle(self) -> Bundle:
+        """The job's signed documents."""
+        return self._bundle
+
+    def record(self) -> JobRecord:
+        """Everything that the gateway says it stored about this job."""
+        return self._transport.get(f"/v1/jobs/{self.id}/record", JobRecord)
+
+    def cancel(self) -> JobState:
+        """Stop the job. What has ended stays as it ended. Gives the state that it is in then."""
+        try:
+            return self._transport.post(f"/v1/jobs/{self.id}/cancel", None, JobView).state
+        except GatewayError:
+            view = self._view()
+            if not view.state.ended:
+                raise
+            return view.state
+
+    def fetch(self, timeout: float | None = None) -> None:
+        """Wait for the result, verify the receipt, fetch and acknowledge, without decrypting."""
+        if self._result is not None:
+            return
+        view = self._wait(timeout)
+        self.timings.wait += time.monotonic() - self._submitted
+        with _clock(self.timings, "verify"):
+            receipt = verify_receipt(view, self._bundle, operators=self._operators)
+        evaluated = (receipt.document.finished - receipt.document.started) / 1000
+        self.timings.evaluate = min(evaluated, self.timings.wait)
+        self.timings.wait -= self.timings.evaluate
+        with _clock(self.timings, "download"):
+            result = fetch_result(self._transport, receipt)
+        self.timings.bytes_down += len(result)
+        with _clock(self.timings, "verify"):
+            self._bundle = acknowledge(self._transport, self._bundles, self._bundle, receipt)
+        self._result = result
+
+    def decrypt(self) -> None:
+        """Decrypt what `fetch` brought. Sends nothing."""
+        if self._result is None or self._scores is not None:
+            return
+        with _clock(self.timings, "decrypt"):
+            self._scores = self._half.decrypt(self._secret, self._result, self._bundle.order.document.rows)
+
+    def __repr__(self) -> str:
+        return f"Job({self.id}, model={self._bundle.order.document.model.name!r})"
+
+    def _view(self, wait: float = 0.0) -> JobView:
+        path = f"/v1/jobs/{self.id}" + (f"?wait={int(wait * 1000)}" if wait else "")
+        return self._transport.get(path, JobView, wait=wait)
+
+    def _wait(self, timeout: float | None) -> JobView:
+        deadline = self._bundle.order.document.deadline / 1000 - time.time()
+        left = deadline if timeout is None else timeout
+        until = time.monotonic() + left
+        while True:
+            remaining = max(0.0, until - time.monotonic())
+            view = self._view(min(LONG_POLL_SECONDS, remaining))
+            if view.state is JobState.SUCCEEDED:
+                return view
+            if view.state.ended:
+                raise _ended(view)
+            if time.monotonic() >= until:
+                raise JobTimeoutError(_late(view, left))
+
+
+def _ended(view: JobView) -> JobError:
+    reason = view.reason or "no reason given"
+    if view.state is JobState.FAILED:
+        return JobFailedError(f"job {view.job}: a node refused it ({view.code}): {reason}")
+    if view.state is JobState.DEAD:
+        return JobDeadError(f"job {view.job}: all {len(view.attempts)} attempts were lost; the last: {reason}")
+    if view.state is JobState.CANCELLED:
+        return JobCancelledError(f"job {view.job} was cancelled")
+    return JobTimeoutError(f"job {view.job}: its deadline passed before a node finished it")
+
+
+def _late(view: JobView, seconds: float) -> str:
+    if view.state is JobState.LEASED:
+        return f"job {view.job}: a node is working on it, and has not finished after {seconds:.1f} s"
+    if view.attempts:
+        return f"job {view.job}: no result after {seconds:.1f} s; {len(view.attempts)} attempts were lost so far"
+    return (
+        f"job {view.job}: no node took it in {seconds:.1f} s. Is a node running that serves this model's family, and does the "
+        "policy name its operator?"
+    )
+
+
+class _clock:  # noqa: N801  (used like a function)
+    def __init__(self, timings: Timings, name: str) -> None:
+        self._timings, self._name = timings, name
+
+    def __enter__(self) -> None:
+        self._start = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        spent = getattr(self._timings, self._name) + time.monotonic() - self._start
+        setattr(self._timings, self._name, spent)

@@ -1,0 +1,203 @@
+"""A model as scikit-learn's users know one: `predict`, `predict_proba`, and `submit` for those who do not want to wait.
+
+What happens before anything leaves this machine, in this order:
+
+1. the table is checked against the manifest's columns;
+2. the policy is asked: this lane, these operators;
+3. keys are found or made;
+4. the rows are encrypted;
+5. the order is signed and its bundle kept.
+
+`predict` splits a long table into several jobs, encrypts the next while the last is under way, and decrypts only after the
+results of all of them were fetched and acknowledged: nothing that is sent depends on what was decrypted.
+"""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from blindgate_models.halves import ClientHalf
+from blindgate_protocol.errors import BlindgateError, InputError
+from blindgate_protocol.manifest import Manifest, model_ref
+from blindgate_protocol.messages import JobRequest, JobView
+from blindgate_protocol.order import Order, new_job_id
+from blindgate_protocol.signing import Signed
+from blindgate_protocol.values import BlobRef
+from numpy.typing import NDArray
+
+from blindgate import frames
+from blindgate.bundles import Bundle, Bundles
+from blindgate.frames import Table
+from blindgate.job import Job, Timings
+from blindgate.keyring import KeyRing
+from blindgate.policy import Policy
+from blindgate.progress import working
+from blindgate.transport import Transport
+from blindgate.uploads import upload
+
+_UPLOADS_AT_ONCE = 2
+
+
+class Model:
+    """A model whose manifest and client part were verified."""
+
+    def __init__(  # noqa: PLR0913  (made by Client.model, which holds all of these)
+        self,
+        manifest: Signed[Manifest],
+        half: ClientHalf,
+        *,
+        tenant: str,
+        policy: Policy,
+        keys: KeyRing,
+        transport: Transport,
+        bundles: Bundles,
+        deadline: float,
+        show_progress: bool | None,
+    ) -> None:
+        """Made by `Client.model`."""
+        self.manifest = manifest
+        self.last_jobs: tuple[Job, ...] = ()
+        self._half = half
+        self._tenant = tenant
+        self._policy = policy
+        self._keys = keys
+        self._transport = transport
+        self._bundles = bundles
+        self._deadline = deadline
+        self._show_progress = show_progress
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.manifest.document.name
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The labels, in the order of `predict_proba`'s columns. Empty for a regression."""
+        return np.asarray(self.manifest.document.output.labels)
+
+    @property
+    def feature_names_in_(self) -> NDArray[Any]:
+        """The names of the columns that the model reads."""
+        return np.asarray([column.name for column in self.manifest.document.columns], dtype=object)
+
+    @property
+    def n_features_in_(self) -> int:
+        """How many columns the model reads."""
+        return len(self.manifest.document.columns)
+
+    def predict(self, table: Table, *, timeout: float | None = None) -> NDArray[Any]:
+        """Labels (or numbers, for a regression), `(rows,)`, of the type that the model was trained with.
+
+        `timeout` is in seconds, for the whole call; what has not ended by then is cancelled. Raises `InputError` before
+        anything is encrypted when the table does not fit.
+        """
+        return frames.predictions(self._scores(table, timeout), self.manifest.document.output)
+
+    def predict_proba(self, table: Table, *, timeout: float | None = None) -> NDArray[np.float64]:
+        """Probabilities, `(rows, classes)`, rounded as the manifest says. See `predict`."""
+        rows = frames.matrix(table, self.manifest.document)
+        output = self.manifest.document.output
+        frames.probabilities(np.zeros((1, output.scores)), output)  # refuse before anything is sent
+        return frames.probabilities(self._scores(rows, timeout), output)
+
+    def submit(self, table: Table) -> Job:
+        """Encrypt and submit the table as one job, without waiting for it.
+
+        Raises `InputError` when it has more rows than one job takes; `predict` splits such a table.
+        """
+        rows = frames.matrix(table, self.manifest.document)
+        most = self.manifest.document.limits.rows_per_job
+        if len(rows) > most:
+            message = f"{len(rows)} rows are more than the {most} that one job of this model takes; predict splits them"
+            raise InputError(message)
+        return self._send(*self._prepare(rows))
+
+    def __repr__(self) -> str:
+        document = self.manifest.document
+        return f"Model({document.name!r}, version={document.version}, family={document.family!r})"
+
+    def _scores(self, table: Table, timeout: float | None) -> NDArray[np.float64]:
+        rows = frames.matrix(table, self.manifest.document)
+        until = None if timeout is None else time.monotonic() + timeout
+        jobs: list[Job] = []
+        try:
+            with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="blindgate-upload") as pool:
+                sent = [pool.submit(self._send, *self._prepare(chunk)) for chunk in self._chunks(rows)]
+                jobs.extend(future.result() for future in sent)
+            self.last_jobs = tuple(jobs)
+            with working(f"waiting for {self.name}", show=self._show_progress) as advance:
+                for done, job in enumerate(jobs):
+                    advance(done, len(jobs))
+                    job.fetch(None if until is None else max(0.0, until - time.monotonic()))
+        except BaseException:
+            _cancel_quietly(jobs)
+            raise
+        for job in jobs:
+            job.decrypt()
+        return np.concatenate([job.scores() for job in jobs])
+
+    def _chunks(self, rows: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+        size = min(self._half.rows_per_job, self.manifest.document.limits.rows_per_job)
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
+
+    def _prepare(self, rows: NDArray[np.float64]) -> tuple[bytes, int, str | None, bytes, Timings]:
+        """Check the policy, find the keys, encrypt: everything that may refuse, before anything is sent."""
+        timings = Timings()
+        self._policy.require_lane(self.manifest.document.lane)
+        self._policy.allowed_operators()
+        start = time.monotonic()
+        key = self._keys.key_for(self._half, show_progress=self._show_progress)
+        timings.make_keys = time.monotonic() - start
+        start = time.monotonic()
+        with working(f"encrypting {len(rows)} rows", show=self._show_progress) as advance:
+            ciphertexts = self._half.encrypt(key.secret, rows, advance)
+        timings.encrypt = time.monotonic() - start
+        return ciphertexts, len(rows), key.evaluation, key.secret, timings
+
+    def _send(self, ciphertexts: bytes, rows: int, evaluation: str | None, secret: bytes, timings: Timings) -> Job:
+        start = time.monotonic()
+        blob = upload(self._transport, ciphertexts)
+        bundle = Bundle(self.manifest, self._keys.signer.sign(self._order(blob, rows, evaluation)))
+        self._bundles.save(bundle)
+        request = JobRequest(order=bundle.order.envelope)
+        self._transport.post("/v1/jobs", request, JobView)
+        timings.upload = time.monotonic() - start
+        timings.bytes_up = blob.size
+        operators = self._policy.allowed_operators()
+        return Job(
+            bundle,
+            self._half,
+            secret,
+            transport=self._transport,
+            bundles=self._bundles,
+            operators=operators,
+            timings=timings,
+        )
+
+    def _order(self, blob: BlobRef, rows: int, evaluation: str | None) -> Order:
+        now = int(time.time() * 1000)
+        return Order(
+            job=new_job_id(),
+            tenant=self._tenant,
+            model=model_ref(self.manifest),
+            input=blob,
+            evaluation_key=evaluation,
+            rows=rows,
+            operators=self._policy.allowed_operators(),
+            client=self._keys.signer.id,
+            issued=now,
+            deadline=now + int(self._deadline * 1000),
+        )
+
+
+def _cancel_quietly(jobs: list[Job]) -> None:
+    """Cancel what has not ended; the error that made us give up is the one to raise."""
+    for job in jobs:
+        try:
+            job.cancel()
+        except BlindgateError:
+            return

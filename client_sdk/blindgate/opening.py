@@ -1,0 +1,54 @@
+"""From what the gateway hands over to bytes that may be decrypted.
+
+The order of things is the argument:
+
+1. the receipt is held against the order that this client signed and kept (`receipts.check_receipt`);
+2. exactly as many bytes as the receipt names are fetched, and their digest compared;
+3. the bundle is kept;
+4. the gateway is told that the result arrived, in the same words whatever it is;
+5. only then may the caller decrypt.
+
+Nothing is sent after step 4 that depends on the plaintext: no retry, no complaint, no second acknowledgement. A node that
+answers with crafted ciphertexts learns nothing from what this client does next, because it does nothing next. When step 1 or 2
+refuses, nothing is sent either, and nothing is decrypted.
+"""
+
+from collections.abc import Container
+from dataclasses import replace
+
+from blindgate_protocol.errors import ReceiptOrderError, ResultDigestError
+from blindgate_protocol.messages import JobView
+from blindgate_protocol.receipts import Receipt, check_receipt, check_result
+from blindgate_protocol.signing import Signed, open_signed
+
+from blindgate.bundles import Bundle, Bundles
+from blindgate.transport import Transport
+
+
+def verify_receipt(view: JobView, bundle: Bundle, *, operators: Container[str]) -> Signed[Receipt]:
+    """Do step 1: give the receipt of a job that the gateway calls finished. Raises a `ReceiptError` or `SignatureError`."""
+    if view.receipt is None:
+        message = f"the gateway calls job {view.job} finished and shows no receipt"
+        raise ReceiptOrderError(message)
+    receipt = open_signed(view.receipt, Receipt)
+    check_receipt(receipt, bundle.order, bundle.manifest, operators=operators)
+    most = bundle.manifest.document.limits.result_bytes
+    if receipt.document.output.size > most:
+        message = f"the receipt names a result of {receipt.document.output.size} bytes; the manifest allows {most}"
+        raise ResultDigestError(message)
+    return receipt
+
+
+def fetch_result(transport: Transport, receipt: Signed[Receipt]) -> bytes:
+    """Do step 2. Raises `MalformedError` or `ResultDigestError`."""
+    result = transport.download(f"/v1/jobs/{receipt.document.job}/result", receipt.document.output.size)
+    check_result(receipt, result)
+    return result
+
+
+def acknowledge(transport: Transport, bundles: Bundles, bundle: Bundle, receipt: Signed[Receipt]) -> Bundle:
+    """Do steps 3 and 4. Gives the bundle with its receipt."""
+    complete = replace(bundle, receipt=receipt)
+    bundles.save(complete)
+    transport.post_only(f"/v1/jobs/{receipt.document.job}/acknowledge")
+    return complete

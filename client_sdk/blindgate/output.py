@@ -1,0 +1,48 @@
+"""How commands print: a table for people, JSON for scripts."""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str = "Nothing.") -> None:
+    """Print rows with the same members as a table, or as a JSON array."""
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        return
+    console = Console()
+    if not rows:
+        console.print(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    console.print(table)
+
+
+def show_one(row: dict[str, Any], *, as_json: bool) -> None:
+    """Print one thing, a line a member, or as a JSON object."""
+    if as_json:
+        sys.stdout.write(json.dumps(row, indent=2) + "\n")
+        return
+    console = Console()
+    width = max(len(name) for name in row)
+    for name, value in row.items():
+        console.print(f"[bold]{name:<{width}}[/bold]  ", value, sep="", highlight=False)
+
+
+def when(millis: int) -> str:
+    """A point in time, as people read it."""
+    return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def note(text: str) -> None:
+    """Tell a person something that is no result."""
+    Console(stderr=True).print(text, highlight=False)

@@ -1,0 +1,175 @@
+"""The only way out: every byte that this SDK sends or receives goes through here.
+
+- Proxies come from the usual environment variables, certificates from the system, `SSL_CERT_FILE` or a bundle that the caller
+  names: as users of HTTP libraries expect.
+- Every request can be repeated without harm (blobs are named by digest, jobs by an id that the client chose), so a connection
+  that breaks, or a gateway that says it is restarting, is tried again a few times, with growing pauses.
+- What comes back is bounded before it is read: a gateway cannot fill this machine's memory.
+- A problem (RFC 9457) becomes the error of the same `code`.
+"""
+
+import random
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+import httpx2
+from blindgate_protocol.errors import (
+    GatewayError,
+    GatewayUnreachableError,
+    MalformedError,
+    NotAuthorisedError,
+    NotFoundError,
+)
+from blindgate_protocol.messages import Problem
+from blindgate_protocol.signing import first_error
+from blindgate_protocol.values import Value
+from pydantic import ValidationError
+
+MAX_ANSWER_BYTES = 16 << 20
+"""The most that a JSON answer may have."""
+
+_ATTEMPTS = 5
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
+_STATUS_MISSING, _STATUS_BUSY = 404, frozenset({429, 502, 503, 504})
+_STATUS_NOT_AUTHORISED = frozenset({401, 403})
+
+AnswerT = TypeVar("AnswerT", bound=Value)
+
+
+class Transport:
+    """A gateway, as HTTP."""
+
+    def __init__(self, url: str, api_key: str, *, ca: str | None = None) -> None:
+        """Connect to `url` on first use. `ca` is a file of CA certificates to trust instead of the system's."""
+        self.url = url.rstrip("/")
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        verify = ssl.create_default_context(cafile=ca) if ca else True
+        try:
+            self._http = httpx2.Client(
+                base_url=self.url,
+                headers={
+                    "Authorization": f"Bearer {api_key}",
+                    "User-Agent": "blindgate-sdk",
+                    "Accept-Encoding": "identity",  # sizes are checked on the bytes as sent
+                },
+                timeout=httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
+                verify=verify,
+            )
+        except (httpx2.InvalidURL, ValueError) as error:
+            message = f"not a gateway's address: {url!r}"
+            raise GatewayError(message) from error
+
+    def get(self, path: str, answer: type[AnswerT], *, wait: float = 0.0) -> AnswerT:
+        """GET a message. `wait` is for how many seconds the gateway may hold the answer back."""
+        return _parsed(self._send("GET", path, most=MAX_ANSWER_BYTES, wait=wait), answer)
+
+    def post(self, path: str, body: Value | None, answer: type[AnswerT]) -> AnswerT:
+        """POST a message and parse the answer."""
+        return _parsed(self._post(path, body), answer)
+
+    def post_only(self, path: str, body: Value | None = None) -> None:
+        """POST a message; the answer has no body."""
+        self._post(path, body)
+
+    def put(self, path: str, data: bytes | memoryview, answer: type[AnswerT]) -> AnswerT:
+        """PUT raw bytes and parse the answer."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return _parsed(self._send("PUT", path, data, headers, most=MAX_ANSWER_BYTES), answer)
+
+    def download(self, path: str, size: int) -> bytes:
+        """GET a blob of exactly `size` bytes. Raises `MalformedError` when there are more or fewer."""
+        data = self._send("GET", path, most=size)
+        if len(data) != size:
+            message = f"{path}: got {len(data)} bytes, expected {size}"
+            raise MalformedError(message)
+        return data
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _post(self, path: str, body: Value | None) -> bytes:
+        data = b"" if body is None else body.model_dump_json().encode()
+        return self._send("POST", path, data, {"Content-Type": "application/json"}, most=MAX_ANSWER_BYTES)
+
+    def _send(  # noqa: PLR0913  (a request's parts)
+        self,
+        method: str,
+        path: str,
+        data: bytes | memoryview = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        most: int,
+        wait: float = 0.0,
+    ) -> bytes:
+        timeout = httpx2.Timeout(_READ_SECONDS + wait, connect=_CONNECT_SECONDS)
+        for pause in _pauses():
+            try:
+                content = bytes(data) if method != "GET" else None
+                with self._http.stream(method, path, content=content, headers=headers, timeout=timeout) as response:
+                    self.bytes_sent += len(data)
+                    body = self._read(path, response, most if response.is_success else MAX_ANSWER_BYTES)
+            except httpx2.TransportError as error:
+                if pause is None:
+                    message = f"no answer from the gateway at {self.url}: {error or type(error).__name__}"
+                    raise GatewayUnreachableError(message) from error
+                time.sleep(pause)
+                continue
+            if response.is_success:
+                return body
+            if pause is None or response.status_code not in _STATUS_BUSY:
+                raise _problem(method, path, response, body)
+            time.sleep(max(pause, _retry_after(response)))
+        raise AssertionError  # the last pause is None
+
+    def _read(self, path: str, response: httpx2.Response, most: int) -> bytes:
+        chunks = []
+        length = 0
+        for chunk in response.iter_raw():
+            length += len(chunk)
+            if length > most:
+                message = f"{path}: the gateway sends more than the {most} bytes that were expected"
+                raise MalformedError(message)
+            chunks.append(chunk)
+        self.bytes_received += length
+        return b"".join(chunks)
+
+
+def _pauses() -> Iterator[float | None]:
+    """Seconds to wait after each attempt but the last, growing, with jitter so that clients do not march in step."""
+    for attempt in range(_ATTEMPTS - 1):
+        yield 0.1 * 2**attempt * (0.5 + random.random())  # noqa: S311  (a pause is no secret)
+    yield None
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    try:
+        return min(float(response.headers.get("Retry-After", "0")), 30.0)
+    except ValueError:
+        return 0.0
+
+
+def _parsed(body: bytes, answer: type[AnswerT]) -> AnswerT:
+    try:
+        return answer.model_validate_json(body)
+    except ValidationError as error:
+        message = f"the gateway's answer is malformed: {first_error(error)}"
+        raise MalformedError(message) from error
+
+
+def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> GatewayError:
+    status = response.status_code
+    try:
+        problem = Problem.model_validate_json(body)
+        code, detail = problem.code, problem.detail
+    except ValidationError:
+        code, detail = None, "the answer has no problem description; is this a Blindgate gateway?"
+    message = f"{method} {path}: the gateway answered {status}: {detail}"
+    if status == _STATUS_MISSING:
+        return NotFoundError(message, status=status, problem=code)
+    if status in _STATUS_NOT_AUTHORISED:
+        return NotAuthorisedError(message, status=status, problem=code)
+    return GatewayError(message, status=status, problem=code)

@@ -1,0 +1,263 @@
+"""The one error tree.
+
+    BlindgateError
+    ├── InputError              the caller's table does not fit the model: names the column and the row
+    ├── PolicyError             the policy does not allow it, and no weaker way is tried
+    │   └── UntrustedSignerError    signed by somebody the policy does not name; says how to add them
+    ├── MalformedError          bytes that are not what they claim to be: names the field
+    │   ├── EnvelopeError           not a signed document
+    │   ├── PackageError            not a model package, or a part that does not parse
+    │   ├── CiphertextError         not a ciphertext of this model's parameters
+    │   ├── EvaluationKeyError      not an evaluation key of this model's parameters
+    │   └── ResultError             not a result of this model's parameters
+    ├── SignatureError          a signature that does not verify
+    ├── ManifestError           signed, and still not to be used
+    │   ├── ExpiredManifestError
+    │   ├── RolledBackManifestError an older version than was seen before
+    │   └── PackageDigestError      a part is not the one that the manifest names
+    ├── ReceiptError            a receipt that does not answer the client's own order
+    │   ├── ReceiptOrderError       of another job or order
+    │   ├── ReceiptModelError       of another model, circuit or key
+    │   ├── ReceiptNodeError        of a node that no allowed operator vouches for
+    │   └── ResultDigestError       the result is not the one that the receipt names
+    ├── TransitionError         a job cannot go from this state to that one
+    ├── LeaseLostError          the lease belongs to somebody else now
+    ├── KeyStoreError           the key store cannot be opened or read
+    ├── JobError                the job ended without a result
+    │   ├── JobFailedError          a node refused it
+    │   ├── JobDeadError            every attempt was lost
+    │   ├── JobCancelledError
+    │   └── JobTimeoutError         no result in time
+    ├── GatewayError            the gateway answered with a problem (RFC 9457), or not at all
+    │   ├── GatewayUnreachableError
+    │   ├── NotFoundError
+    │   └── NotAuthorisedError
+    └── SandboxError            a worker ended in a way that no job should make it end
+
+Messages say what was got and what was expected. They never hold a cell's value of a user's table beyond what the user's own
+process may print, never a key, and to the other side never say which cryptographic step failed. `code` is what crosses the wire.
+"""
+
+from typing import ClassVar
+
+
+class BlindgateError(Exception):
+    """Whatever Blindgate raises on purpose.
+
+    Attributes:
+        code: a stable name in kebab-case, the same in Python, in the API's problems and in the log.
+    """
+
+    code: ClassVar[str] = "error"
+
+
+class InputError(BlindgateError):
+    """The caller's table does not fit the model's input schema.
+
+    Attributes:
+        column: the column at fault, or `None` when the whole table is.
+        row: the position of the row at fault, from 0, or `None`.
+    """
+
+    code = "bad-input"
+
+    def __init__(self, message: str, *, column: str | None = None, row: int | None = None) -> None:
+        super().__init__(message)
+        self.column = column
+        self.row = row
+
+
+class PolicyError(BlindgateError):
+    """The policy does not allow this."""
+
+    code = "policy"
+
+
+class UntrustedSignerError(PolicyError):
+    """Signed by a key that the policy does not name."""
+
+    code = "untrusted-signer"
+
+
+class MalformedError(BlindgateError):
+    """Bytes from outside that are not what they claim to be."""
+
+    code = "malformed"
+
+
+class EnvelopeError(MalformedError):
+    """Not a signed document of the expected type."""
+
+    code = "bad-envelope"
+
+
+class PackageError(MalformedError):
+    """Not a model package, or a part that its family cannot use."""
+
+    code = "bad-package"
+
+
+class CiphertextError(MalformedError):
+    """Not ciphertexts of this model's parameters."""
+
+    code = "bad-ciphertext"
+
+
+class EvaluationKeyError(MalformedError):
+    """Not an evaluation key of this model's parameters."""
+
+    code = "bad-evaluation-key"
+
+
+class ResultError(MalformedError):
+    """Not a result of this model's parameters."""
+
+    code = "bad-result"
+
+
+class SignatureError(BlindgateError):
+    """A signature that does not verify."""
+
+    code = "bad-signature"
+
+
+class ManifestError(BlindgateError):
+    """A manifest that is well signed and still not to be used."""
+
+    code = "bad-manifest"
+
+
+class ExpiredManifestError(ManifestError):
+    """The manifest's time is over, or has not come."""
+
+    code = "manifest-expired"
+
+
+class RolledBackManifestError(ManifestError):
+    """An older version of a model than this client has seen."""
+
+    code = "manifest-rolled-back"
+
+
+class PackageDigestError(ManifestError):
+    """A part of the package is not the one that the manifest names."""
+
+    code = "package-digest"
+
+
+class ReceiptError(BlindgateError):
+    """A receipt that does not answer the client's own order."""
+
+    code = "bad-receipt"
+
+
+class ReceiptOrderError(ReceiptError):
+    """A receipt of another job or another order."""
+
+    code = "receipt-order"
+
+
+class ReceiptModelError(ReceiptError):
+    """A receipt of another model, circuit, input or key than the order named."""
+
+    code = "receipt-model"
+
+
+class ReceiptNodeError(ReceiptError):
+    """A receipt of a node that no operator of the order vouches for."""
+
+    code = "receipt-node"
+
+
+class ResultDigestError(ReceiptError):
+    """Result bytes that are not the ones that the receipt names."""
+
+    code = "result-digest"
+
+
+class TransitionError(BlindgateError):
+    """A job cannot go from its state to the one that was asked for."""
+
+    code = "bad-transition"
+
+
+class LeaseLostError(BlindgateError):
+    """The lease has ended or belongs to somebody else."""
+
+    code = "lease-lost"
+
+
+class KeyStoreError(BlindgateError):
+    """The key store cannot be opened or read."""
+
+    code = "key-store"
+
+
+class JobError(BlindgateError):
+    """A job that ended without a result."""
+
+    code = "job"
+
+
+class JobFailedError(JobError):
+    """A node refused the job, and would refuse it again."""
+
+    code = "job-failed"
+
+
+class JobDeadError(JobError):
+    """Every attempt at the job was lost; the gateway keeps the reasons."""
+
+    code = "job-dead"
+
+
+class JobCancelledError(JobError):
+    """The job was cancelled."""
+
+    code = "job-cancelled"
+
+
+class JobTimeoutError(JobError):
+    """No result in the time that the caller or the order gave."""
+
+    code = "job-timeout"
+
+
+class GatewayError(BlindgateError):
+    """The gateway answered with a problem.
+
+    Attributes:
+        status: the HTTP status, or `None` when there was no answer.
+        problem: the problem's `code` member, or `None`.
+    """
+
+    code = "gateway"
+
+    def __init__(self, message: str, *, status: int | None = None, problem: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.problem = problem
+
+
+class GatewayUnreachableError(GatewayError):
+    """No answer from the gateway."""
+
+    code = "gateway-unreachable"
+
+
+class NotFoundError(GatewayError):
+    """No such object, or not this tenant's."""
+
+    code = "not-found"
+
+
+class NotAuthorisedError(GatewayError):
+    """The API key or token is missing, wrong, or not for this."""
+
+    code = "not-authorised"
+
+
+class SandboxError(BlindgateError):
+    """A worker was killed, crashed, hung, or went past a limit."""
+
+    code = "worker-ended"

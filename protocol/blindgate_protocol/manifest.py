@@ -1,0 +1,203 @@
+"""What a model is, as its publisher states and signs it.
+
+A manifest names everything that a prediction depends on: the columns and their ranges, what the answers mean, both parts of
+the package by digest, the limits that bound every blob, how exactly a second evaluation must agree, and what each side learns
+of the other. Its digest is the model's name in orders and receipts.
+
+A signature alone does not make a manifest usable. `check_manifest` establishes:
+
+1. the signer is a publisher that the reader trusts;
+2. its time has come and has not passed;
+3. its version is not below one that the reader has seen of this model.
+
+Section 4 of docs/protocol.md.
+"""
+
+from collections.abc import Container
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from blindgate_protocol.errors import ExpiredManifestError, RolledBackManifestError, UntrustedSignerError
+from blindgate_protocol.signing import Document, Signed
+from blindgate_protocol.values import BlobRef, Digest, Millis, Name, Size, Text, Value
+
+MAX_COLUMNS = 4096
+MAX_LABELS = 4096
+
+
+class Column(Value):
+    """One column of the table that the model reads.
+
+    Attributes:
+        type: `number` for any finite number, `integer` for whole ones.
+        minimum: the least value that the model was calibrated for.
+        maximum: the greatest.
+        out_of_range: what the client does with a value outside: refuse the table, or clip the value.
+        missing: what it does with a missing value: refuse the table, or put in `fill`.
+        fill: the value for a missing one; given exactly when `missing` is `fill`.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    type: Literal["number", "integer"] = "number"
+    minimum: float
+    maximum: float
+    out_of_range: Literal["refuse", "clip"] = "refuse"
+    missing: Literal["refuse", "fill"] = "refuse"
+    fill: float | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.minimum >= self.maximum:
+            message = "minimum must be below maximum"
+            raise ValueError(message)
+        if (self.fill is not None) != (self.missing == "fill"):
+            message = "fill goes with missing = fill"
+            raise ValueError(message)
+        return self
+
+
+class Output(Value):
+    """What the model's scores mean.
+
+    Attributes:
+        labels: the classes, in the order of the scores; none for a regression. Two classes may share one score.
+        scores: how many numbers the model gives a row.
+        link: what turns scores into probabilities on the client; `probability` when they are, `identity` when nothing does.
+        decimals: how many decimals of a number leave the SDK. More would give away the noise of the ciphertext.
+    """
+
+    task: Literal["classification", "regression"]
+    labels: Annotated[tuple[str | bool | int | float, ...], Field(max_length=MAX_LABELS)] = ()
+    scores: Annotated[int, Field(ge=1, le=MAX_LABELS)]
+    link: Literal["identity", "sigmoid", "softmax", "probability"]
+    decimals: Annotated[int, Field(ge=0, le=12)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.task == "regression" and self.labels:
+            message = "a regression has no labels"
+            raise ValueError(message)
+        if self.task == "classification" and self.scores not in {len(self.labels), len(self.labels) - 1}:
+            message = "one score a label, or one for two labels"
+            raise ValueError(message)
+        if self.task == "classification" and self.scores == 1 and len(self.labels) != 2:  # noqa: PLR2004
+            message = "a single score tells two labels apart"
+            raise ValueError(message)
+        return self
+
+
+class Limits(Value):
+    """What bounds the blobs of one job, whatever their content. The gateway and the node refuse more."""
+
+    rows_per_job: Annotated[int, Field(ge=1)]
+    input_bytes: Size
+    result_bytes: Size
+    evaluation_key_bytes: Size
+
+
+class Disclosure(Value):
+    """What each side can learn of the other's secret, in plain words."""
+
+    to_client: tuple[Text, ...]
+    to_node: tuple[Text, ...]
+
+
+class Accuracy(Value):
+    """How well the encrypted model did on rows that it was not trained on.
+
+    Attributes:
+        rows: how many rows.
+        plain: the plaintext model's accuracy (or R² for a regression), from 0 to 1.
+        agreement: the share of rows on which both models give the same label; 1 for a regression within `max_error`.
+        max_error: the largest difference between the two models' scores.
+    """
+
+    rows: Annotated[int, Field(ge=0)]
+    plain: float
+    agreement: Annotated[float, Field(ge=0, le=1)]
+    max_error: Annotated[float, Field(ge=0)]
+
+
+class Manifest(Document):
+    """One version of one model.
+
+    Attributes:
+        version: grows with every publication under this name.
+        key_parameters: the digest of what determines a key set. Models with the same value share keys.
+        evaluation_key: whether the node needs one.
+        determinism: `bit-exact` when the same input and key give the same bytes on any machine, `process` when only
+            within one process, `none` when not at all. An auditor who recomputes needs to know.
+    """
+
+    media_type: ClassVar[str] = "application/vnd.blindgate.manifest.v1+json"
+
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    summary: Text
+    family: Name
+    lane: Literal["fhe"]
+    issued: Millis
+    expires: Millis
+    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=MAX_COLUMNS)]
+    output: Output
+    client: BlobRef
+    server: BlobRef
+    key_parameters: Digest
+    evaluation_key: bool
+    determinism: Literal["bit-exact", "process", "none"]
+    limits: Limits
+    discloses: Disclosure
+    accuracy: Accuracy
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [column.name for column in self.columns]
+        if len(set(names)) != len(names):
+            message = "a column's name occurs twice"
+            raise ValueError(message)
+        if self.issued >= self.expires:
+            message = "expires must come after issued"
+            raise ValueError(message)
+        return self
+
+
+class ModelRef(Value):
+    """One version of a model, as orders and receipts name it."""
+
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    manifest: Digest
+
+
+def model_ref(manifest: Signed[Manifest]) -> ModelRef:
+    """Name the model that `manifest` describes."""
+    return ModelRef(name=manifest.document.name, version=manifest.document.version, manifest=manifest.digest)
+
+
+def check_manifest(
+    manifest: Signed[Manifest], *, publishers: Container[str], now: Millis, seen_version: int = 0
+) -> None:
+    """Decide whether a verified manifest may be used (steps 1 to 3 above).
+
+    Raises `UntrustedSignerError`, `ExpiredManifestError` or `RolledBackManifestError`.
+    """
+    document = manifest.document
+    what = f"model {document.name!r} version {document.version}"
+    # 1.
+    if manifest.signer not in publishers:
+        message = f"{what} is signed by {manifest.signer}, who is not among the trusted publishers"
+        raise UntrustedSignerError(message)
+    # 2.
+    if now < document.issued:
+        message = f"{what} is not valid yet: it is dated {document.issued - now} ms ahead of this machine's clock"
+        raise ExpiredManifestError(message)
+    if now >= document.expires:
+        message = (
+            f"{what} expired {(now - document.expires) // 86_400_000} days ago; its publisher must sign a new version"
+        )
+        raise ExpiredManifestError(message)
+    # 3.
+    if document.version < seen_version:
+        message = f"{what} is older than version {seen_version}, which was served before: refused as a rollback"
+        raise RolledBackManifestError(message)

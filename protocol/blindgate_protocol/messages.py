@@ -1,0 +1,255 @@
+"""The bodies of the HTTP API, shared by both ends, so that the SDK, the node and the gateway cannot drift apart.
+
+Signed documents travel inside as envelopes; blobs travel as raw bytes beside. Section 10 of docs/protocol.md lists the routes.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from blindgate_protocol.jobs import JobState
+from blindgate_protocol.keys import KeyState
+from blindgate_protocol.signing import Envelope
+from blindgate_protocol.values import BlobRef, Digest, JobId, KeyId, Millis, Name, Size, Text, Value
+
+LEASE_HEADER = "Blindgate-Lease"
+"""Carries `<generation>.<token>` on every command of a node that holds a lease."""
+
+DIGEST_HEADER = "Blindgate-Digest"
+"""Carries the digest of a raw body."""
+
+
+# Tenants
+
+
+class TenantView(Value):
+    """Who the caller is, by its API key."""
+
+    tenant: Name
+    scopes: tuple[Name, ...]
+
+
+# Models
+
+
+class ModelOffer(Value):
+    """A model that the gateway brokers."""
+
+    manifest: Envelope
+
+
+class ModelList(Value):
+    """Every model, in its latest version."""
+
+    models: tuple[ModelOffer, ...]
+
+
+# Uploads
+
+
+class UploadRequest(Value):
+    """Asks to store a blob under the caller's tenant."""
+
+    size: Annotated[int, Field(ge=1, lt=2**53)]
+    sha256: Digest
+
+
+class Upload(Value):
+    """How an upload stands.
+
+    Attributes:
+        status: `exists` when the tenant has this blob already, `parts` while parts are missing, `complete` when the last
+            one came and the digest was right.
+        upload: the upload's id; `None` when nothing has to be sent.
+        part_size: every part but the last has this many bytes.
+        missing: the numbers, from 1, of the parts that have not arrived.
+    """
+
+    status: Literal["exists", "parts", "complete"]
+    upload: str | None = None
+    part_size: Size = 0
+    missing: tuple[int, ...] = ()
+
+
+# Evaluation keys
+
+
+class KeyRequest(Value):
+    """Registers a key, or tells of its next state."""
+
+    statement: Envelope
+
+
+class KeyView(Value):
+    """A key as the gateway knows it."""
+
+    key: BlobRef
+    parameters: Digest
+    state: KeyState
+    statement: Envelope
+
+
+class KeyList(Value):
+    """The tenant's keys."""
+
+    keys: tuple[KeyView, ...]
+
+
+# Jobs
+
+
+class JobRequest(Value):
+    """Submits a signed order."""
+
+    order: Envelope
+
+
+class Attempt(Value):
+    """One lease of a job that has ended, and how."""
+
+    generation: int
+    node: Name | None
+    outcome: Name
+    reason: Text
+
+
+class JobView(Value):
+    """A job as its tenant sees it.
+
+    Attributes:
+        reason: why the job ended without a result, in the words of whoever ended it. Unsigned: it proves nothing.
+        receipt: the node's receipt, once the job succeeded.
+        result: the result's blob, once the job succeeded.
+    """
+
+    job: JobId
+    state: JobState
+    submitted: Millis
+    ended: Millis | None = None
+    attempts: tuple[Attempt, ...] = ()
+    code: Name | None = None
+    reason: Text | None = None
+    receipt: Envelope | None = None
+    result: BlobRef | None = None
+
+
+class JobList(Value):
+    """The tenant's jobs, latest first."""
+
+    jobs: tuple[JobView, ...]
+
+
+class StoredBlob(Value):
+    """One blob that the gateway holds for a job: what it can say of it."""
+
+    role: Literal["input", "result", "evaluation key"]
+    digest: Digest
+    size: Size
+    stored: Millis
+
+
+class JobRecord(Value):
+    """Everything that the gateway stored about one job."""
+
+    job: JobId
+    tenant: Name
+    state: JobState
+    order: Envelope
+    receipt: Envelope | None
+    blobs: tuple[StoredBlob, ...]
+    attempts: tuple[Attempt, ...]
+
+
+# Nodes and leases
+
+
+class EnrolmentBody(Value):
+    """A node's request to be taken in.
+
+    Attributes:
+        token: the one-time enrolment token that the gateway's operator gave out.
+        certificate: the operator's `NodeCertificate`.
+        request: the node's `EnrolmentRequest`.
+    """
+
+    token: Annotated[str, Field(min_length=16, max_length=200)]
+    certificate: Envelope
+    request: Envelope
+
+
+class EnrolmentAnswer(Value):
+    """What an enrolled node authenticates with."""
+
+    node: KeyId
+    token: str
+
+
+class LeaseRequest(Value):
+    """A node asks for work.
+
+    Attributes:
+        families: what the node can compute.
+        keys: digests of the evaluation keys that it has in memory: the gateway prefers jobs under those.
+        wait: how long to hold the request open when there is nothing, in milliseconds.
+    """
+
+    families: Annotated[tuple[Name, ...], Field(min_length=1, max_length=64)]
+    keys: Annotated[tuple[Digest, ...], Field(max_length=256)] = ()
+    wait: Annotated[int, Field(ge=0, le=60_000)] = 0
+
+
+class Lease(Value):
+    """Work for a node, for a time.
+
+    Attributes:
+        generation: how often this job has been leased, this time included.
+        token: 128 random bits that every command about this lease carries.
+        duration: how long the lease lasts without a heartbeat, in milliseconds.
+    """
+
+    job: JobId
+    generation: Annotated[int, Field(ge=1)]
+    token: Annotated[str, Field(min_length=32, max_length=32)]
+    duration: Millis
+    order: Envelope
+    manifest: Envelope
+
+
+class Heartbeat(Value):
+    """The lease goes on for so long from now."""
+
+    duration: Millis
+
+
+class Commit(Value):
+    """The node has stored the result and says so, signed."""
+
+    receipt: Envelope
+
+
+class Refusal(Value):
+    """The node says that this job can never be computed: it will not be tried again."""
+
+    code: Name
+    reason: Text
+
+
+class Release(Value):
+    """The node gives the job back without having finished it; another attempt may."""
+
+    code: Name
+    reason: Text
+
+
+# Errors
+
+
+class Problem(Value):
+    """RFC 9457. `code` is the name in the error tree."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: Name
+    request: str
