@@ -1,0 +1,118 @@
+"""`blindgate models list|show|compile|publish`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from blindgate.commands.options import ApiKey, Ca, Home, Json, PolicyPath, Url, connect
+from blindgate.output import note, show, show_one, when
+from blindgate.uploads import upload
+from blindgate_models.publishing import open_package
+from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.messages import ModelOffer
+from blindgate_protocol.signing import Signed
+
+app = typer.Typer(help="Models: list, show, compile, publish.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    url: Url = "",
+    api_key: ApiKey = "",
+    policy: PolicyPath = None,
+    home: Home = None,
+    ca: Ca = None,
+    as_json: Json = False,
+) -> None:
+    """List the models that the gateway offers, and whether your policy trusts who signed them."""
+    with connect(url, api_key, policy, home, ca) as client:
+        trusted = client.policy.publishers
+        rows = [
+            {
+                "name": manifest.document.name,
+                "version": manifest.document.version,
+                "family": manifest.document.family,
+                "columns": len(manifest.document.columns),
+                "expires": manifest.document.expires if as_json else when(manifest.document.expires),
+                "publisher": next((name for name, key in trusted.items() if key == manifest.signer), None)
+                or f"not trusted: {manifest.signer}",
+                "summary": manifest.document.summary,
+            }
+            for manifest in client.models()
+        ]
+    show(rows, as_json=as_json, empty="The gateway offers no models yet. See: blindgate models publish --help")
+
+
+@app.command("show")
+def show_(
+    name: Annotated[str, typer.Argument(help="The model's name, or a package's file.")],
+    url: Url = "",
+    api_key: ApiKey = "",
+    policy: PolicyPath = None,
+    home: Home = None,
+    ca: Ca = None,
+    as_json: Json = False,
+) -> None:
+    """Show a model's manifest: its columns and ranges, its answers, its accuracy, and who learns what."""
+    if Path(name).is_file():
+        _print(open_package(Path(name)).manifest, as_json=as_json)
+        return
+    with connect(url, api_key, policy, home, ca) as client:
+        _print(client.manifest(name), as_json=as_json)
+
+
+@app.command()
+def publish(
+    package: Annotated[Path, typer.Argument(help="A model package: see 'blindgate models compile'.", exists=True)],
+    url: Url = "",
+    api_key: ApiKey = "",
+    policy: PolicyPath = None,
+    home: Home = None,
+    ca: Ca = None,
+) -> None:
+    """Publish a signed model package at the gateway. The API key needs the scope 'publish'."""
+    opened = open_package(package)
+    with connect(url, api_key, policy, home, ca) as client:
+        upload(client.transport, opened.client)
+        upload(client.transport, opened.server)
+        offer = ModelOffer(manifest=opened.manifest.envelope)
+        client.transport.post("/v1/models", offer, ModelOffer)
+    document = opened.manifest.document
+    note(f"published {document.name} version {document.version}, signed by {opened.manifest.signer}")
+
+
+def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:
+    document = manifest.document
+    if as_json:
+        show_one({"publisher": manifest.signer, "digest": manifest.digest, **document.model_dump(mode="json")}, as_json=True)
+        return
+    about: dict[str, Any] = {
+        "name": f"{document.name}, version {document.version}",
+        "summary": document.summary,
+        "publisher": manifest.signer,
+        "digest": manifest.digest,
+        "valid": f"{when(document.issued)} to {when(document.expires)}",
+        "family": f"{document.family}, lane {document.lane}, evaluation key {'yes' if document.evaluation_key else 'no'}",
+        "answers": ", ".join(str(label) for label in document.output.labels) or "a number",
+        "decimals": document.output.decimals,
+        "accuracy": f"{document.accuracy.plain:.4f} plain, agreement {document.accuracy.agreement:.4f} "
+        f"on {document.accuracy.rows} rows that were not trained on",
+        "rows per job": document.limits.rows_per_job,
+        "determinism": document.determinism,
+        "you learn": "; ".join(document.discloses.to_client),
+        "a node learns": "; ".join(document.discloses.to_node),
+    }
+    show_one(about, as_json=False)
+    columns = [
+        {
+            "column": column.name,
+            "type": column.type,
+            "minimum": f"{column.minimum:g}",
+            "maximum": f"{column.maximum:g}",
+            "outside": column.out_of_range,
+            "missing": column.missing if column.fill is None else f"filled with {column.fill:g}",
+        }
+        for column in document.columns
+    ]
+    show(columns, as_json=False)

@@ -1,0 +1,99 @@
+"""From a compiled model to a signed package, and back again with everything checked.
+
+`publish` is the publisher's act: it names, dates and signs. `open_package` is what a client or node does with a package that came
+as a file; it establishes:
+
+1. the file is a well-formed package (`package.read_package`);
+2. its manifest's signature verifies;
+3. both parts are the ones that the manifest names, by size and digest.
+
+Whether the publisher is to be trusted, and whether the manifest has expired, is `blindgate_protocol.manifest.check_manifest`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from blindgate_models.compilers.compiled import CompiledModel
+from blindgate_models.package import PackageFiles, read_package, serialise_part, write_package
+from blindgate_protocol.canonical import canonical, digest
+from blindgate_protocol.errors import PackageDigestError, PackageError
+from blindgate_protocol.manifest import Accuracy, Column, Disclosure, Limits, Manifest, Output
+from blindgate_protocol.signing import Signed, SigningKey, open_signed
+from blindgate_protocol.values import BlobRef
+
+DAY: int = 86_400_000
+DEFAULT_VALIDITY_DAYS = 365
+DEFAULT_DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class Package:
+    """A model package whose signature and digests were verified."""
+
+    manifest: Signed[Manifest]
+    client: bytes
+    server: bytes
+
+
+def publish(  # noqa: PLR0913  (what a publisher decides)
+    compiled: CompiledModel,
+    publisher: SigningKey,
+    *,
+    name: str,
+    version: int,
+    summary: str,
+    issued: int,
+    expires: int | None = None,
+    decimals: int = DEFAULT_DECIMALS,
+) -> bytes:
+    """Sign `compiled` as version `version` of model `name`. Gives the package's bytes."""
+    client, server = serialise_part(compiled.client), serialise_part(compiled.server)
+    manifest = Manifest(
+        name=name,
+        version=version,
+        summary=summary,
+        family=compiled.family,
+        lane="fhe",
+        issued=issued,
+        expires=issued + DEFAULT_VALIDITY_DAYS * DAY if expires is None else expires,
+        columns=tuple(Column(**column) for column in compiled.columns),
+        output=Output(
+            task=compiled.task,
+            labels=tuple(compiled.labels or ()),
+            scores=compiled.scores,
+            link=compiled.link,
+            decimals=decimals,
+        ),
+        client=BlobRef(digest=digest(client), size=len(client)),
+        server=BlobRef(digest=digest(server), size=len(server)),
+        key_parameters=digest(canonical(compiled.key_parameters)),
+        evaluation_key=compiled.report["evaluation_key_bytes"] > 0,
+        determinism=compiled.determinism,
+        limits=Limits(**compiled.limits),
+        discloses=Disclosure(
+            to_client=tuple(compiled.discloses["to_client"]), to_node=tuple(compiled.discloses["to_node"])
+        ),
+        accuracy=Accuracy(**compiled.accuracy),
+    )
+    envelope = publisher.sign(manifest).envelope.to_bytes()
+    return write_package(PackageFiles(envelope, client, server))
+
+
+def open_package(source: Path | bytes) -> Package:
+    """Read a package and check it (steps 1 to 3 above).
+
+    Raises `PackageError`, `EnvelopeError`, `SignatureError` or `PackageDigestError`.
+    """
+    files = read_package(source)  # 1
+    manifest = open_signed(files.manifest_envelope, Manifest)  # 2
+    for part, data, named in (  # 3
+        ("client", files.client, manifest.document.client),
+        ("server", files.server, manifest.document.server),
+    ):
+        if (len(data), digest(data)) != (named.size, named.digest):
+            message = f"the {part} part of model {manifest.document.name!r} is not the one that its manifest names"
+            raise PackageDigestError(message)
+    return Package(manifest, files.client, files.server)
+
+
+__all__ = ["Package", "PackageError", "open_package", "publish"]

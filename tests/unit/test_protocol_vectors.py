@@ -1,0 +1,74 @@
+"""The protocol's vectors: every document, good and bad, comes to the verdict that the file states."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blindgate_protocol.canonical import canonical, digest, parse_canonical
+from blindgate_protocol.errors import BlindgateError
+from blindgate_protocol.keys import KeyStatement, check_statement
+from blindgate_protocol.manifest import Manifest, check_manifest, model_ref
+from blindgate_protocol.nodes import EnrolmentRequest, NodeCertificate, check_certificate
+from blindgate_protocol.order import Order, check_order
+from blindgate_protocol.receipts import Receipt, check_receipt
+from blindgate_protocol.signing import Envelope, Signed, open_signed
+
+FILE = Path(__file__).parents[2] / "docs" / "vectors" / "protocol.json"
+VECTORS: dict[str, Any] = json.loads(FILE.read_text())
+CASES = VECTORS["cases"]
+
+
+def _good(document: str) -> Envelope:
+    case = next(case for case in CASES if case["document"] == document and case["verdict"] == "ok")
+    return Envelope.model_validate_json(json.dumps(case["envelope"]))
+
+
+MANIFEST = open_signed(_good("manifest"), Manifest)
+ORDER = open_signed(_good("order"), Order)
+
+
+def _check(document: str, envelope: Envelope) -> Signed[Any]:
+    """What a reader does with a document of this kind."""
+    signed: Signed[Any]
+    if document == "manifest":
+        signed = open_signed(envelope, Manifest)
+        seen = VECTORS["seen_version"]
+        check_manifest(signed, publishers=VECTORS["publishers"], now=VECTORS["now"] + 86_400_000, seen_version=seen)
+    elif document == "order":
+        signed = open_signed(envelope, Order)
+        check_order(signed, model=model_ref(MANIFEST), now=VECTORS["now"])
+    elif document == "node-certificate":
+        signed = open_signed(envelope, NodeCertificate)
+        check_certificate(signed, node=signed.document.node, at=VECTORS["now"])
+    elif document == "receipt":
+        signed = open_signed(envelope, Receipt)
+        check_receipt(signed, ORDER, MANIFEST, operators=VECTORS["operators"])
+    elif document == "enrolment":
+        signed = open_signed(envelope, EnrolmentRequest)
+    else:
+        signed = open_signed(envelope, KeyStatement)
+        check_statement(signed, None)
+    return signed
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['document']}, {case['case']}")
+def test_every_vector_comes_to_its_verdict(case: dict[str, Any]) -> None:
+    """Another implementation that follows docs/protocol.md must come to the same."""
+    envelope = Envelope.model_validate_json(json.dumps(case["envelope"]))
+    try:
+        signed = _check(case["document"], envelope)
+    except BlindgateError as error:
+        assert error.code == case["verdict"]
+    else:
+        assert case["verdict"] == "ok"
+        assert signed.digest == case["digest"]
+
+
+@pytest.mark.parametrize("case", VECTORS["canonical"], ids=lambda case: str(case["value"]))
+def test_canonical_bytes_are_those_of_the_vectors(case: dict[str, Any]) -> None:
+    """Two programs that hold the same value sign the same bytes."""
+    assert canonical(case["value"]).decode() == case["bytes"]
+    assert digest(case["bytes"].encode()) == case["digest"]
+    assert canonical(parse_canonical(case["bytes"].encode())).decode() == case["bytes"]

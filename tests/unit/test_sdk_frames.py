@@ -1,0 +1,139 @@
+"""Tables in, matrices out: what a user's table must be, and what the error says when it is not."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from blindgate import frames
+from blindgate_protocol.errors import InputError
+from blindgate_protocol.manifest import Column, Manifest, Output
+
+COLUMNS = (
+    Column(name="age", type="integer", minimum=0.0, maximum=120.0),
+    Column(name="dose", minimum=0.0, maximum=10.0, missing="fill", fill=1.5),
+    Column(name="level", minimum=-1.0, maximum=1.0, out_of_range="clip"),
+)
+
+
+def manifest_with(columns: tuple[Column, ...]) -> Manifest:
+    """A manifest of which only the columns matter."""
+    return Manifest.model_construct(columns=columns)
+
+
+MANIFEST = manifest_with(COLUMNS)
+WANTED = np.array([[40.0, 2.0, 0.5], [50.0, 3.0, -0.5]])
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pytest.param(pd.DataFrame({"age": [40, 50], "dose": [2.0, 3.0], "level": [0.5, -0.5]}), id="DataFrame"),
+        pytest.param(pd.DataFrame({"level": [0.5, -0.5], "age": [40, 50], "dose": [2, 3]}), id="DataFrame, other order"),
+        pytest.param(pd.DataFrame({"age": [40, 50], "dose": [2, 3], "level": [0.5, -0.5]}, index=[7, 7]), id="odd index"),
+        pytest.param(pd.DataFrame({"age": [40, 50], "dose": ["2", "3"], "level": [0.5, -0.5]}).astype({"dose": "Float64"}), id="nullable"),
+        pytest.param(WANTED, id="array"),
+        pytest.param(WANTED.astype(np.float32), id="float32 array"),
+        pytest.param(np.asfortranarray(WANTED), id="fortran order"),
+        pytest.param({"dose": [2.0, 3.0], "level": (0.5, -0.5), "age": np.array([40, 50])}, id="dict of columns"),
+        pytest.param(
+            [{"age": 40, "dose": 2.0, "level": 0.5}, {"level": -0.5, "dose": 3, "age": 50}], id="list of dicts"
+        ),
+    ],
+)
+def test_any_usual_table_becomes_the_same_matrix(table: Any) -> None:
+    """Columns are matched by name, in any order and container."""
+    np.testing.assert_array_equal(frames.matrix(table, MANIFEST), WANTED)
+
+
+def test_a_dict_of_numbers_is_one_row() -> None:
+    """A single patient needs no lists."""
+    assert frames.matrix({"age": 40, "dose": 2.0, "level": 0.5}, MANIFEST).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "row", "says"),
+    [
+        pytest.param({"age": [40], "dose": [2]}, "level", None, "missing", id="missing column"),
+        pytest.param({"age": [4], "dose": [2], "level": [0], "name": [1]}, "name", None, "unknown", id="unknown column"),
+        pytest.param({"age": [4, "x"], "dose": [2, 2], "level": [0, 0]}, "age", 1, "got str", id="text"),
+        pytest.param({"age": [4, [1]], "dose": [2, 2], "level": [0, 0]}, "age", 1, "got list", id="list"),
+        pytest.param({"age": [4, 1j], "dose": [2, 2], "level": [0, 0]}, "age", 1, "got complex", id="complex"),
+        pytest.param({"age": [4, np.nan], "dose": [2, 2], "level": [0, 0]}, "age", 1, "missing", id="NaN without a rule"),
+        pytest.param({"age": [None], "dose": [2], "level": [0]}, "age", 0, "missing", id="None without a rule"),
+        pytest.param({"age": [pd.NA], "dose": [2], "level": [0]}, "age", 0, "missing", id="NA without a rule"),
+        pytest.param({"age": [4.5], "dose": [2], "level": [0]}, "age", 0, "whole", id="not whole"),
+        pytest.param({"age": [10**400], "dose": [2], "level": [0]}, "age", 0, "infinite", id="too large for a double"),
+        pytest.param({"age": [4], "dose": [2], "level": [np.inf]}, "level", 0, "infinite", id="infinite, even to clip"),
+        pytest.param({"age": [4, 5, 121], "dose": [2] * 3, "level": [0] * 3}, "age", 2, "0 to 120", id="above"),
+        pytest.param({"age": [-1], "dose": [2], "level": [0]}, "age", 0, "0 to 120", id="below"),
+        pytest.param([{"age": 4, "dose": 2, "level": 0}, {"age": 4, "dose": 2}], "level", 1, "missing", id="ragged dicts"),
+        pytest.param({"age": [4, 5], "dose": [2], "level": [0]}, None, None, "lengths", id="ragged columns"),
+        pytest.param({"age": [], "dose": [], "level": []}, None, None, "no rows", id="no rows"),
+        pytest.param([], None, None, "no rows", id="empty list"),
+        pytest.param(np.zeros(3), None, None, "two-dimensional", id="one dimension"),
+        pytest.param(np.zeros((2, 4)), None, None, "4 columns", id="too wide"),
+        pytest.param("age,dose,level", None, None, "got str", id="not a table"),
+        pytest.param([[1, 2, 3]], None, 0, "expected a dict", id="list of lists"),
+        pytest.param(np.array([["a", "b", "c"]]), "age", 0, "got str", id="array of text"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_one_error_that_names_the_place(
+    table: Any, column: str | None, row: int | None, says: str
+) -> None:
+    """The user is told which column and row, and which rule, before anything is encrypted."""
+    with pytest.raises(InputError, match=says) as caught:
+        frames.matrix(table, MANIFEST)
+    assert (caught.value.column, caught.value.row) == (column, row)
+    if column is not None:
+        assert repr(column) in str(caught.value)
+
+
+def test_an_error_never_repeats_the_value() -> None:
+    """A traceback in a log is no place for a patient's data."""
+    with pytest.raises(InputError) as caught:
+        frames.matrix({"age": [98765], "dose": [2], "level": [0]}, MANIFEST)
+    assert "98765" not in str(caught.value)
+
+
+def test_a_duplicated_column_is_refused() -> None:
+    """Which of the two was meant is not guessed."""
+    table = pd.DataFrame([[1, 1, 0.0, 0.0]], columns=["age", "age", "dose", "level"])
+    with pytest.raises(InputError, match="twice"):
+        frames.matrix(table, MANIFEST)
+
+
+def test_the_manifests_rules_fill_and_clip() -> None:
+    """A missing value is filled and one outside is clipped, where and only where the manifest says so."""
+    table = {"age": [40, 50], "dose": [np.nan, 3.0], "level": [7.0, -7.0]}
+    np.testing.assert_array_equal(frames.matrix(table, MANIFEST), [[40.0, 1.5, 1.0], [50.0, 3.0, -1.0]])
+
+
+BINARY = Output(task="classification", labels=("benign", "malignant"), scores=1, link="sigmoid", decimals=3)
+THREE = Output(task="classification", labels=(10, 20, 30), scores=3, link="softmax", decimals=3)
+
+
+def test_labels_keep_their_type() -> None:
+    """Text stays text and integers stay integers, as with scikit-learn."""
+    scores = np.array([[-2.0], [0.5]])
+    assert frames.predictions(scores, BINARY).tolist() == ["benign", "malignant"]
+    many = frames.predictions(np.array([[0.0, 3.0, 1.0]]), THREE)
+    assert many.tolist() == [20]
+    assert many.dtype.kind == "i"
+
+
+def test_probabilities_have_a_column_for_each_class_and_the_manifests_decimals() -> None:
+    """Two classes from one score, many from many; never more digits than the manifest allows."""
+    two = frames.probabilities(np.array([[0.0], [1.2345678]]), BINARY)
+    np.testing.assert_array_equal(two, [[0.5, 0.5], [0.225, 0.775]])
+    many = frames.probabilities(np.array([[1000.0, 0.0, 0.0]]), THREE)
+    np.testing.assert_array_equal(many, [[1.0, 0.0, 0.0]])
+
+
+def test_a_model_without_probabilities_says_so() -> None:
+    """A regression has no classes to spread over."""
+    regression = Output(task="regression", scores=1, link="identity", decimals=2)
+    with pytest.raises(InputError, match="no probabilities"):
+        frames.probabilities(np.zeros((1, 1)), regression)
+    np.testing.assert_array_equal(frames.predictions(np.array([[1.23456]]), regression), [1.23])
