@@ -140,7 +140,7 @@ class Model:
         return np.concatenate([job.scores() for job in jobs])
 
     def _chunks(self, rows: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-        size = min(self._half.rows_per_job, self.manifest.document.limits.rows_per_job)
+        size = min(self._half.rows_at_once, self.manifest.document.limits.rows_per_job)
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 

@@ -107,14 +107,15 @@ class Accuracy(Value):
     """How well the encrypted model did on rows that it was not trained on.
 
     Attributes:
-        rows: how many rows.
-        plain: the plaintext model's accuracy (or R² for a regression), from 0 to 1.
-        agreement: the share of rows on which both models give the same label; 1 for a regression within `max_error`.
+        rows: how many rows were compared.
+        plain: the plaintext model's accuracy on rows that it was not trained on (R² for a regression); none when the
+            publisher gave no answers to compare with.
+        agreement: the share of the rows on which both models give the same label (or a number within 1%).
         max_error: the largest difference between the two models' scores.
     """
 
     rows: Annotated[int, Field(ge=0)]
-    plain: float
+    plain: float | None
     agreement: Annotated[float, Field(ge=0, le=1)]
     max_error: Annotated[float, Field(ge=0)]
 
@@ -126,8 +127,8 @@ class Manifest(Document):
         version: grows with every publication under this name.
         key_parameters: the digest of what determines a key set. Models with the same value share keys.
         evaluation_key: whether the node needs one.
-        determinism: `bit-exact` when the same input and key give the same bytes on any machine, `process` when only
-            within one process, `none` when not at all. An auditor who recomputes needs to know.
+        determinism: `bit-exact` when the same input and key give the same bytes in any process, `varies` when they need
+            not. An auditor who recomputes needs to know.
     """
 
     media_type: ClassVar[str] = "application/vnd.blindgate.manifest.v1+json"
@@ -145,7 +146,7 @@ class Manifest(Document):
     server: BlobRef
     key_parameters: Digest
     evaluation_key: bool
-    determinism: Literal["bit-exact", "process", "none"]
+    determinism: Literal["bit-exact", "varies"]
     limits: Limits
     discloses: Disclosure
     accuracy: Accuracy

@@ -154,17 +154,11 @@ def open_signed(envelope: Envelope | bytes, kind: type[DocumentT]) -> Signed[Doc
     if envelope.payloadType != kind.media_type:
         message = f"a signed document of type {envelope.payloadType!r}, expected {kind.media_type!r}"
         raise EnvelopeError(message)
-    try:
-        payload = base64.b64decode(envelope.payload, validate=True)
-    except (binascii.Error, ValueError) as error:
-        message = "the envelope's payload is not base64"
-        raise EnvelopeError(message) from error
-    # 2.
     signature = envelope.signatures[0]
+    payload, sig = _from_base64(envelope.payload), _from_base64(signature.sig)
+    # 2.
     try:
-        _public_key(signature.keyid).verify(
-            base64.b64decode(signature.sig), _pre_authentication_encoding(kind.media_type, payload)
-        )
+        _public_key(signature.keyid).verify(sig, _pre_authentication_encoding(kind.media_type, payload))
     except (InvalidSignature, ValueError) as error:
         message = f"the signature over this {kind.__name__.lower()} does not verify under {signature.keyid}"
         raise SignatureError(message) from error
@@ -190,7 +184,24 @@ def first_error(error: ValidationError) -> str:
 
 def _public_key(keyid: str) -> Ed25519PublicKey:
     raw = base64.urlsafe_b64decode(keyid.removeprefix("ed25519:") + "=")
-    return Ed25519PublicKey.from_public_bytes(raw)
+    public = Ed25519PublicKey.from_public_bytes(raw)
+    if key_id(public) != keyid:  # the last character has two bits to spare: one key, one name
+        message = "not the canonical name of a key"
+        raise ValueError(message)
+    return public
+
+
+def _from_base64(text: str) -> bytes:
+    """Decode the one base64 text that these bytes have."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        message = "the envelope holds what is not base64"
+        raise EnvelopeError(message) from error
+    if base64.b64encode(data).decode() != text:
+        message = "the envelope holds base64 that is not canonical"
+        raise EnvelopeError(message)
+    return data
 
 
 def _pre_authentication_encoding(media_type: str, payload: bytes) -> bytes:

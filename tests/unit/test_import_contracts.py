@@ -44,7 +44,10 @@ def test_the_contracts_hold() -> None:
         pytest.param("client_sdk/blindgate/job.py", "import blindgate_node", "one way", id="SDK looks sideways"),
         pytest.param("gateway/blindgate_gateway/settings.py", "import numpy", "blind", id="gateway can compute"),
         pytest.param(
-            "gateway/blindgate_gateway/settings.py", "import blindgate_models.package", "blind", id="gateway reads models"
+            "gateway/blindgate_gateway/settings.py",
+            "import blindgate_models.package",
+            "blind",
+            id="gateway reads models",
         ),
         pytest.param(
             "fhe_models/blindgate_models/linear/server.py",
@@ -53,9 +56,14 @@ def test_the_contracts_hold() -> None:
             id="server half sees its client half",
         ),
         pytest.param(
-            "node/blindgate_node/worker.py", "from blindgate_models import clients", "client half", id="node finds halves"
+            "node/blindgate_node/worker.py",
+            "from blindgate_models import clients",
+            "client half",
+            id="node finds halves",
         ),
-        pytest.param("cli/blindgate_cli/__init__.py", "import blindgate", "knows no role", id="command line takes a role"),
+        pytest.param(
+            "cli/blindgate_cli/__init__.py", "import blindgate", "knows no role", id="command line takes a role"
+        ),
     ],
 )
 def test_a_planted_violation_is_refused(tree: Path, file: str, line: str, contract: str) -> None:

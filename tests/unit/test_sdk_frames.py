@@ -30,9 +30,16 @@ WANTED = np.array([[40.0, 2.0, 0.5], [50.0, 3.0, -0.5]])
     "table",
     [
         pytest.param(pd.DataFrame({"age": [40, 50], "dose": [2.0, 3.0], "level": [0.5, -0.5]}), id="DataFrame"),
-        pytest.param(pd.DataFrame({"level": [0.5, -0.5], "age": [40, 50], "dose": [2, 3]}), id="DataFrame, other order"),
-        pytest.param(pd.DataFrame({"age": [40, 50], "dose": [2, 3], "level": [0.5, -0.5]}, index=[7, 7]), id="odd index"),
-        pytest.param(pd.DataFrame({"age": [40, 50], "dose": ["2", "3"], "level": [0.5, -0.5]}).astype({"dose": "Float64"}), id="nullable"),
+        pytest.param(
+            pd.DataFrame({"level": [0.5, -0.5], "age": [40, 50], "dose": [2, 3]}), id="DataFrame, other order"
+        ),
+        pytest.param(
+            pd.DataFrame({"age": [40, 50], "dose": [2, 3], "level": [0.5, -0.5]}, index=[7, 7]), id="odd index"
+        ),
+        pytest.param(
+            pd.DataFrame({"age": [40, 50], "dose": ["2", "3"], "level": [0.5, -0.5]}).astype({"dose": "Float64"}),
+            id="nullable",
+        ),
         pytest.param(WANTED, id="array"),
         pytest.param(WANTED.astype(np.float32), id="float32 array"),
         pytest.param(np.asfortranarray(WANTED), id="fortran order"),
@@ -56,11 +63,15 @@ def test_a_dict_of_numbers_is_one_row() -> None:
     ("table", "column", "row", "says"),
     [
         pytest.param({"age": [40], "dose": [2]}, "level", None, "missing", id="missing column"),
-        pytest.param({"age": [4], "dose": [2], "level": [0], "name": [1]}, "name", None, "unknown", id="unknown column"),
+        pytest.param(
+            {"age": [4], "dose": [2], "level": [0], "name": [1]}, "name", None, "unknown", id="unknown column"
+        ),
         pytest.param({"age": [4, "x"], "dose": [2, 2], "level": [0, 0]}, "age", 1, "got str", id="text"),
         pytest.param({"age": [4, [1]], "dose": [2, 2], "level": [0, 0]}, "age", 1, "got list", id="list"),
         pytest.param({"age": [4, 1j], "dose": [2, 2], "level": [0, 0]}, "age", 1, "got complex", id="complex"),
-        pytest.param({"age": [4, np.nan], "dose": [2, 2], "level": [0, 0]}, "age", 1, "missing", id="NaN without a rule"),
+        pytest.param(
+            {"age": [4, np.nan], "dose": [2, 2], "level": [0, 0]}, "age", 1, "missing", id="NaN without a rule"
+        ),
         pytest.param({"age": [None], "dose": [2], "level": [0]}, "age", 0, "missing", id="None without a rule"),
         pytest.param({"age": [pd.NA], "dose": [2], "level": [0]}, "age", 0, "missing", id="NA without a rule"),
         pytest.param({"age": [4.5], "dose": [2], "level": [0]}, "age", 0, "whole", id="not whole"),
@@ -68,7 +79,9 @@ def test_a_dict_of_numbers_is_one_row() -> None:
         pytest.param({"age": [4], "dose": [2], "level": [np.inf]}, "level", 0, "infinite", id="infinite, even to clip"),
         pytest.param({"age": [4, 5, 121], "dose": [2] * 3, "level": [0] * 3}, "age", 2, "0 to 120", id="above"),
         pytest.param({"age": [-1], "dose": [2], "level": [0]}, "age", 0, "0 to 120", id="below"),
-        pytest.param([{"age": 4, "dose": 2, "level": 0}, {"age": 4, "dose": 2}], "level", 1, "missing", id="ragged dicts"),
+        pytest.param(
+            [{"age": 4, "dose": 2, "level": 0}, {"age": 4, "dose": 2}], "level", 1, "missing", id="ragged dicts"
+        ),
         pytest.param({"age": [4, 5], "dose": [2], "level": [0]}, None, None, "lengths", id="ragged columns"),
         pytest.param({"age": [], "dose": [], "level": []}, None, None, "no rows", id="no rows"),
         pytest.param([], None, None, "no rows", id="empty list"),

@@ -85,7 +85,9 @@ def publish(
 def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:
     document = manifest.document
     if as_json:
-        show_one({"publisher": manifest.signer, "digest": manifest.digest, **document.model_dump(mode="json")}, as_json=True)
+        show_one(
+            {"publisher": manifest.signer, "digest": manifest.digest, **document.model_dump(mode="json")}, as_json=True
+        )
         return
     about: dict[str, Any] = {
         "name": f"{document.name}, version {document.version}",
@@ -96,8 +98,8 @@ def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:
         "family": f"{document.family}, lane {document.lane}, evaluation key {'yes' if document.evaluation_key else 'no'}",
         "answers": ", ".join(str(label) for label in document.output.labels) or "a number",
         "decimals": document.output.decimals,
-        "accuracy": f"{document.accuracy.plain:.4f} plain, agreement {document.accuracy.agreement:.4f} "
-        f"on {document.accuracy.rows} rows that were not trained on",
+        "accuracy": "not stated" if document.accuracy.plain is None else f"{document.accuracy.plain:.4f} in the clear",
+        "agreement": f"{document.accuracy.agreement:.4f} of {document.accuracy.rows} rows, under encryption and in the clear",
         "rows per job": document.limits.rows_per_job,
         "determinism": document.determinism,
         "you learn": "; ".join(document.discloses.to_client),

@@ -1,0 +1,244 @@
+"""`make demo`: the whole way of a prediction, on this machine, with real processes.
+
+A gunicorn gateway and two nodes are started by the commands that an operator would type. Breast-cancer patients that neither model
+was trained on are predicted under encryption; every label is compared with the plaintext model's; then the gateway is asked what it
+stored, every receipt is verified, and disks and memories are searched for what must not be there.
+
+Exits with 1 if one label differs, a receipt does not verify, or a planted value is found where it must not be.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import planted
+from blindgate import Client
+from blindgate.job import Job, Timings
+from blindgate.keystore import FileStore
+from blindgate.output import when
+from blindgate_protocol.receipts import check_receipt
+from models.breast_cancer import DEMO_PUBLISHER, HELD_OUT, PACKAGES, plaintext_linear, plaintext_trees
+from world import World, folder_for
+
+NODES = ("node-1", "node-2")
+TREES_ROWS = 3
+MARK = 17.918273645546372
+"""A number that occurs nowhere else: the first patient's first column is set to it."""
+
+console = Console(highlight=False)
+
+
+@dataclass
+class Outcome:
+    """One model's predictions and what they cost."""
+
+    name: str
+    scheme: str
+    labels: np.ndarray[Any, Any]
+    expected: np.ndarray[Any, Any]
+    timings: Timings
+    seconds: float
+    jobs: tuple[Job, ...]
+
+    @property
+    def agree(self) -> int:
+        """On how many rows the label is the plaintext model's."""
+        return int((self.labels == self.expected).sum())
+
+
+def main() -> int:
+    """Run the demo and give its exit status."""
+    arguments = argparse.ArgumentParser(description="The whole way of a prediction under encryption, on this machine.")
+    arguments.add_argument("--dir", type=Path, help="keep every file under this folder")
+    folder = arguments.parse_args().dir
+    with folder_for(folder) as place:
+        return Demo(place).run()
+
+
+class Demo:
+    """One run under one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use `folder`, which may hold an earlier run."""
+        self.world = World(folder)
+        self.failures: list[str] = []
+
+    def run(self) -> int:
+        """Everything, in the order in which a person reads it."""
+        with self.world:
+            client = self._start()
+            outcomes = [
+                self._predict(client, "breast-cancer-linear", "CKKS", marked(HELD_OUT), plaintext_linear),
+                self._predict(client, "breast-cancer-trees", "TFHE", marked(HELD_OUT[:TREES_ROWS]), plaintext_trees),
+            ]
+            self._show_outcomes(outcomes)
+            self._show_stored(outcomes)
+            self._show_receipts(client, outcomes)
+            self._search(client)
+            client.close()
+        return self._verdict()
+
+    def _start(self) -> Client:
+        steps: list[tuple[str, Callable[[], object]]] = [
+            ("gateway: gunicorn, SQLite, a folder for blobs", self.world.start_gateway),
+            *(
+                (f"{name}: certified by the operator, enrolled", lambda name=name: self.world.start_node(name))
+                for name in NODES
+            ),
+            ("publish both models", lambda: [self.world.publish(package) for package in PACKAGES.values()]),
+        ]
+        self.world.trust("demo-publisher", DEMO_PUBLISHER.id)
+        with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as bar:
+            for what, step in steps:
+                task = bar.add_task(what, total=1)
+                step()
+                bar.update(task, completed=1)
+        return self.world.client(progress=None)
+
+    def _predict(
+        self,
+        client: Client,
+        name: str,
+        scheme: str,
+        rows: pd.DataFrame,
+        plaintext: Callable[[pd.DataFrame], np.ndarray[Any, Any]],
+    ) -> Outcome:
+        console.print(f"\nAsking [bold]{name}[/bold] about {len(rows)} patients, under {scheme} ...")
+        model = client.model(name)
+        start = time.monotonic()
+        labels = model.predict(rows, timeout=300)
+        seconds = time.monotonic() - start
+        timings = sum((job.timings for job in model.last_jobs), Timings())
+        outcome = Outcome(name, scheme, labels, plaintext(rows), timings, seconds, model.last_jobs)
+        if outcome.agree != len(rows):
+            self.failures.append(f"{name}: {len(rows) - outcome.agree} labels differ from the plaintext model's")
+        return outcome
+
+    def _show_outcomes(self, outcomes: list[Outcome]) -> None:
+        patients = Table(title="\nPatients", title_justify="left", box=None, header_style="bold")
+        for heading in ("model", "patient", "under encryption", "in the clear", ""):
+            patients.add_column(heading)
+        for outcome in outcomes:
+            shown = list(zip(HELD_OUT.index, outcome.labels, outcome.expected, strict=False))
+            for patient, label, expected in shown[:5]:
+                mark = "[green]same[/green]" if label == expected else "[red]DIFFERENT[/red]"
+                patients.add_row(outcome.name, f"no. {patient}", str(label), str(expected), mark)
+            if len(shown) > 5:
+                patients.add_row("", f"and {len(shown) - 5} more", "", "", "")
+        console.print(patients)
+
+        table = Table(title="\nWhere the time went", title_justify="left", box=None, header_style="bold")
+        table.add_column("")
+        for outcome in outcomes:
+            table.add_column(outcome.name, justify="right")
+        rows: list[tuple[str, Callable[[Outcome], str]]] = [
+            ("patients", lambda o: str(len(o.labels))),
+            ("agree with the plaintext model", lambda o: f"{o.agree} of {len(o.labels)}"),
+            ("jobs", lambda o: str(len(o.jobs))),
+        ]
+        for part in ("make_keys", "encrypt", "upload", "wait", "evaluate", "download", "verify", "decrypt"):
+            name = part.replace("_", " ")
+            rows.append((name, lambda o, part=part: f"{getattr(o.timings, part) * 1000:,.0f} ms"))  # type: ignore[misc]
+        rows += [
+            ("whole call", lambda o: f"{o.seconds * 1000:,.0f} ms"),
+            ("bytes up", lambda o: f"{o.timings.bytes_up:,}"),
+            ("bytes down", lambda o: f"{o.timings.bytes_down:,}"),
+        ]
+        for name, cell in rows:
+            table.add_row(name, *(cell(outcome) for outcome in outcomes))
+        console.print(table)
+        console.print(
+            "[dim]Times of several jobs are added up; jobs of one call overlap, so the parts may exceed the whole.[/dim]"
+        )
+
+    def _show_stored(self, outcomes: list[Outcome]) -> None:
+        table = Table(title="\nWhat the gateway stored", title_justify="left", box=None, header_style="bold")
+        for heading in ("job", "what", "digest", "bytes", "stored"):
+            table.add_column(heading, justify="right" if heading == "bytes" else "left")
+        for outcome in outcomes:
+            job = outcome.jobs[0]
+            for blob in job.record().blobs:
+                table.add_row(job.id[:12], blob.role, blob.digest[:23] + "…", f"{blob.size:,}", when(blob.stored))
+        console.print(table)
+        console.print("[dim]Ciphertexts and signed documents: names, sizes, digests, and no value.[/dim]")
+
+    def _show_receipts(self, client: Client, outcomes: list[Outcome]) -> None:
+        table = Table(title="\nReceipts", title_justify="left", box=None, header_style="bold")
+        for heading in ("job", "model", "node", "evaluated in", "output", "verified"):
+            table.add_column(heading)
+        operators = client.policy.allowed_operators()
+        for outcome in outcomes:
+            for job in outcome.jobs:
+                bundle = job.bundle
+                if bundle.receipt is None:
+                    self.failures.append(f"job {job.id} has no receipt")
+                    continue
+                try:
+                    certificate = check_receipt(bundle.receipt, bundle.order, bundle.manifest, operators=operators)
+                except Exception as error:  # noqa: BLE001  (whatever it is, the demo has failed)
+                    self.failures.append(f"receipt of job {job.id}: {error}")
+                    continue
+                receipt = bundle.receipt.document
+                table.add_row(
+                    job.id[:12],
+                    f"{receipt.model.name} v{receipt.model.version}",
+                    certificate.document.name,
+                    f"{receipt.finished - receipt.started:,} ms",
+                    receipt.output.digest[:23] + "…",
+                    "[green]yes[/green]",
+                )
+        console.print(table)
+        console.print(
+            "[dim]Each agrees with the order that this client signed: job, model, circuit, key, input, node, operator. "
+            "Not proven: that the node computed what it says.[/dim]"
+        )
+
+    def _search(self, client: Client) -> None:
+        store = FileStore(client.home / "keys")
+        secrets = {name: store.get(name) or b"" for name in store.names() if name.endswith((".secret", "signing-key"))}
+        needles = [planted.number("the planted value", MARK)]
+        needles += [planted.secret(f"secret key {name}", secret) for name, secret in secrets.items()]
+        folders = [self.world.folder / name for name in ("gateway", *NODES)]
+        found = planted.in_files(folders, needles)
+        running = [pid for process in self.world.processes.values() for pid in planted.family(process.pid)]
+        where = f"{len(running)} processes' memory"
+        try:
+            found += planted.in_processes(running, needles)
+        except PermissionError:
+            where = "no memory: this user may not read the nodes' (run as root to search it too)"
+        self.failures += found
+        files = sum(path.is_file() for folder in folders for path in folder.rglob("*"))
+        verdict = "[red]FOUND[/red]" if found else "[green]not found[/green]"
+        console.print(
+            f"\n[bold]Planted value and {len(secrets)} secret keys[/bold]: {verdict} in {files} files and {where}."
+        )
+
+    def _verdict(self) -> int:
+        for failure in self.failures:
+            console.print(f"[red]FAILED[/red] {failure}")
+        if not self.failures:
+            console.print(
+                "\n[bold green]Every label is the plaintext model's, every receipt verified, nothing leaked.[/bold green]"
+            )
+        return 1 if self.failures else 0
+
+
+def marked(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the planted value in the first patient's first column."""
+    rows = rows.copy()
+    rows.iloc[0, 0] = MARK
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""What tests share: a real gateway with real nodes, and models small enough to compile on the spot."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from blindgate_models.compilers.compiled import CompiledModel
+from blindgate_models.compilers.linear import compile_linear
+from signed_packages import PUBLISHER, package
+from sklearn.linear_model import LogisticRegression
+from world import World
+
+
+@pytest.fixture(scope="session")
+def small_rows() -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Rows for the small model, `(200, 4)`, within -3 to 3."""
+    return np.clip(np.random.default_rng(7).normal(size=(200, 4)), -3, 3)
+
+
+@pytest.fixture(scope="session")
+def small_estimator(small_rows: np.ndarray[Any, np.dtype[np.float64]]) -> LogisticRegression:
+    """A logistic model with text labels."""
+    labels = np.where(small_rows @ [1.0, -2.0, 0.5, 0.0] > 0.1, "sick", "well")
+    return LogisticRegression().fit(small_rows, labels)
+
+
+@pytest.fixture(scope="session")
+def small_compiled(
+    small_estimator: LogisticRegression, small_rows: np.ndarray[Any, np.dtype[np.float64]]
+) -> CompiledModel:
+    """The small model, compiled; its columns are x0 to x3, from -10 to 10."""
+    return compile_linear(small_estimator, small_rows, ranges=[(-10.0, 10.0)] * 4)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory, small_compiled: CompiledModel) -> Iterator[World]:
+    """A gateway and one node that serve the small model. Shared: a test that breaks processes makes its own."""
+    with World(tmp_path_factory.mktemp("world")) as made:
+        made.trust("tests", PUBLISHER.id)
+        made.start_gateway()
+        made.start_node("node-1")
+        made.publish(package(small_compiled))
+        yield made
