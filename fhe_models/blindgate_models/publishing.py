@@ -13,10 +13,11 @@ Whether the publisher is to be trusted, and whether the manifest has expired, is
 from dataclasses import dataclass
 from pathlib import Path
 
+from blindgate_models.clients import client_half
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.package import PackageFiles, read_package, serialise_part, write_package
 from blindgate_protocol.canonical import canonical, digest
-from blindgate_protocol.errors import PackageDigestError, PackageError
+from blindgate_protocol.errors import PackageDigestError
 from blindgate_protocol.manifest import Accuracy, Column, Disclosure, Limits, Manifest, Output
 from blindgate_protocol.signing import Signed, SigningKey, open_signed
 from blindgate_protocol.values import BlobRef
@@ -45,9 +46,24 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
     issued: int,
     expires: int | None = None,
     decimals: int = DEFAULT_DECIMALS,
+    plain_accuracy: float | None = None,
 ) -> bytes:
-    """Sign `compiled` as version `version` of model `name`. Gives the package's bytes."""
+    """Sign `compiled` as version `version` of model `name`. Gives the package's bytes.
+
+    Args:
+        compiled: the model.
+        publisher: the key that signs.
+        name: what users call it.
+        version: above every one that was published under this name.
+        summary: a sentence for people.
+        issued: from when it is valid, in milliseconds since 1970.
+        expires: until when; a year after `issued` by default.
+        decimals: how many decimals of a number leave the SDK.
+        plain_accuracy: the plaintext model's accuracy on rows that it was not trained on.
+    """
+    half = client_half(compiled.family).from_part(compiled.client)
     client, server = serialise_part(compiled.client), serialise_part(compiled.server)
+    report = compiled.report
     manifest = Manifest(
         name=name,
         version=version,
@@ -60,20 +76,30 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
         output=Output(
             task=compiled.task,
             labels=tuple(compiled.labels or ()),
-            scores=compiled.scores,
+            scores=half.outputs,
             link=compiled.link,
             decimals=decimals,
         ),
         client=BlobRef(digest=digest(client), size=len(client)),
         server=BlobRef(digest=digest(server), size=len(server)),
-        key_parameters=digest(canonical(compiled.key_parameters)),
-        evaluation_key=compiled.report["evaluation_key_bytes"] > 0,
+        key_parameters=digest(canonical(half.key_parameters)),
+        evaluation_key=report["evaluation_key_bytes"] > 0,
         determinism=compiled.determinism,
-        limits=Limits(**compiled.limits),
+        limits=Limits(
+            rows_per_job=half.rows_per_job,
+            input_bytes=half.input_bytes(half.rows_per_job),
+            result_bytes=half.result_bytes(half.rows_per_job),
+            evaluation_key_bytes=report["evaluation_key_bytes"],
+        ),
         discloses=Disclosure(
             to_client=tuple(compiled.discloses["to_client"]), to_node=tuple(compiled.discloses["to_node"])
         ),
-        accuracy=Accuracy(**compiled.accuracy),
+        accuracy=Accuracy(
+            rows=report["rows"],
+            plain=plain_accuracy,
+            agreement=report["agreement_plain"],
+            max_error=report["max_error"],
+        ),
     )
     envelope = publisher.sign(manifest).envelope.to_bytes()
     return write_package(PackageFiles(envelope, client, server))
@@ -94,6 +120,3 @@ def open_package(source: Path | bytes) -> Package:
             message = f"the {part} part of model {manifest.document.name!r} is not the one that its manifest names"
             raise PackageDigestError(message)
     return Package(manifest, files.client, files.server)
-
-
-__all__ = ["Package", "PackageError", "open_package", "publish"]

@@ -1,0 +1,1 @@
+"""From a fitted estimator to the two parts of a model."""

@@ -1,0 +1,89 @@
+"""What a compiler returns: everything that a model package needs to know about one model, as plain values.
+
+A compiler reads a fitted estimator and calibration data, on the model owner's machine. It returns a `CompiledModel`;
+writing the package, signing its manifest and choosing its name are the work of others (`blindgate_models.package`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NotRequired, TypeAlias, TypedDict
+
+from blindgate_models.halves import Part
+
+Label: TypeAlias = bool | int | float | str
+"""A class label as the manifest holds it."""
+
+
+class Column(TypedDict):
+    """One input column of the model, in the order that the client half takes them.
+
+    `minimum` and `maximum` are the declared range: public, and refused beyond. They are absent for a column that has
+    none.
+    """
+
+    name: str
+    type: Literal["number"]
+    minimum: NotRequired[float]
+    maximum: NotRequired[float]
+
+
+class Disclosures(TypedDict):
+    """Who learns what beyond the score, in words that a manifest can show."""
+
+    to_client: list[str]
+    to_node: list[str]
+
+
+class Report(TypedDict):
+    """What was measured on the calibration rows, plain against compiled.
+
+    Attributes:
+        rows: how many calibration rows were compared.
+        agreement_plain: share of rows, 0 to 1, whose label is the plaintext model's (1 minus the share of rows beyond
+            the error bound for a regression).
+        max_error: largest absolute difference between a raw score and the plaintext model's.
+        evaluation_key_bytes: 0 where the scheme needs none.
+        ciphertext_bytes_per_row: sent by the client, in the packing that it would choose for `rows` rows.
+        result_bytes_per_row: sent back.
+        expected_seconds_per_row: of evaluation on one core of this machine.
+    """
+
+    rows: int
+    agreement_plain: float
+    max_error: float
+    evaluation_key_bytes: int
+    ciphertext_bytes_per_row: float
+    result_bytes_per_row: float
+    expected_seconds_per_row: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledModel:
+    """A model in two parts, with what its manifest has to say about it.
+
+    Attributes:
+        family: which halves run it: `linear`, `concrete`, …
+        client: the client part.
+        server: the server part.
+        files: bytes that the server part refers to by name, such as a circuit's MLIR; empty for most families.
+        columns: the inputs, in order.
+        task: what the raw scores are turned into.
+        labels: the classes in the order of the scores; `None` for a regression.
+        link: from raw scores to what `predict_proba` or `predict` returns. A binary classifier with `sigmoid` has one
+            score; the label is `labels[1]` where it is positive.
+        determinism: `bit-exact` where the same input bytes give the same result bytes, in any process.
+        discloses: who learns what beyond the score.
+        report: plain against compiled.
+    """
+
+    family: str
+    client: Part
+    server: Part
+    columns: Sequence[Column]
+    task: Literal["classification", "regression"]
+    labels: Sequence[Label] | None
+    link: Literal["identity", "sigmoid", "softmax"]
+    determinism: Literal["bit-exact", "varies"]
+    discloses: Disclosures
+    report: Report
+    files: Mapping[str, bytes]

@@ -1,0 +1,273 @@
+"""From a fitted estimator to the parts of a Concrete model: read, quantise, compile, encrypt a few rows, report.
+
+1. **Read** the estimator into plain values (`forests`, `dense`), and check the reading: it must give the estimator's
+   own labels on every calibration row.
+2. **Quantise** in the compile environment, with Concrete ML. Trees lose nothing but their leaves' last digits; the
+   fewest bits are taken that keep every calibration row's label, then as many more as cost no more to evaluate.
+3. **Compile** there too. What comes back is text and numbers: the circuit and its parameters.
+4. **Encrypt** some calibration rows here, with the two halves themselves: what they decrypt to must be what Concrete ML
+   computes in the clear. These messages also give the frames that the parts carry (`blindgate_models.concrete.spec`).
+5. **Report** plain against compiled on all calibration rows, and the sizes and times of the encrypted ones.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blindgate_models.compilers.compile_environment import CompilerError, Conversation, compile_worker
+from blindgate_models.compilers.compiled import Column, CompiledModel, Disclosures, Label, Report
+from blindgate_models.compilers.concrete_parts import FEWEST_ROWS, Parts, make_parts
+from blindgate_models.compilers.dense import Dense, read_dense
+from blindgate_models.compilers.forests import Binning, Forest, coded, read_forest
+from blindgate_models.concrete.client import Bins, Scores
+from blindgate_models.concrete.spec import FAMILY
+from blindgate_models.halves import Part
+
+Floats: TypeAlias = NDArray[np.float64]
+Bits: TypeAlias = int | Literal["exact", "smallest"]
+
+P_ERROR: Final = 2.0**-40
+_LEAF_BITS: Final = range(2, 13)
+_DENSE_BITS: Final = 8
+_NETWORK_BITS: Final = 5
+_REGRESSION_TOLERANCE: Final = 0.01
+_BINARY: Final = 2
+
+_TO_CLIENT_BINS = "the thresholds that the trees ask each feature for, without the trees"
+_TO_CLIENT_TREES = "each tree's output for the client's own rows, quantised"
+_TO_CLIENT_UNIFORM = "the middle and the range of each column in the calibration data, and the quantisers' scales"
+_TO_NODE = "the model's weights, quantised, and its structure"
+
+
+class _Plain(NamedTuple):
+    """The model in the clear, for comparison: `scores` gives `(n, outputs)`."""
+
+    scores: Callable[[Floats], Floats]
+    labels: tuple[Label, ...] | None
+    link: Literal["identity", "sigmoid", "softmax"]
+
+    def decide(self, scores: Floats) -> NDArray[np.int64]:
+        """The position of the label."""
+        decided = (scores[:, 0] > 0).astype(np.int64) if self.link == "sigmoid" else scores.argmax(axis=1)
+        return np.asarray(decided, dtype=np.int64)
+
+    def agrees(self, scores: Floats, reference: Floats) -> NDArray[np.bool_]:
+        """Row by row: the same label, or a number within 1% of the reference's spread."""
+        if self.labels is not None:
+            return np.asarray(self.decide(scores) == self.decide(reference))
+        near: NDArray[np.bool_] = np.abs(scores - reference).max(axis=1) <= _REGRESSION_TOLERANCE * np.ptp(reference)
+        return near
+
+
+class _Quantised(NamedTuple):
+    """What the worker holds, and what the client part says about it."""
+
+    quantiser: Part
+    scores: Part
+    outputs: NDArray[np.int64]
+
+    def scored(self) -> Floats:
+        apply = Scores.model_validate(self.scores).apply
+        return np.stack([apply(values) for values in self.outputs])
+
+
+def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
+    estimator: Any,
+    calibration: Any,
+    *,
+    bits: Bits = "exact",
+    leaf_bits: int | None = None,
+    p_error: float = P_ERROR,
+    ranges: Sequence[tuple[float, float]] | None = None,
+    encrypted_rows: int = 2,
+    rows_per_job: int = 1,
+    python: Path | None = None,
+) -> CompiledModel:
+    """Compile a fitted estimator for TFHE. Takes tens of seconds, in which a few rows are really encrypted.
+
+    Args:
+        estimator: an XGBoost or scikit-learn tree ensemble; or a scikit-learn linear model or network of ReLUs, also
+            behind scalers in a pipeline.
+        calibration: `(n, features)` rows like those to come, n ≥ 2. A DataFrame gives the columns their names.
+        bits: of a feature. For trees, "exact" keeps every threshold, "smallest" takes the fewest bits whose labels
+            agree on all calibration rows, and a number merges thresholds where there are too many. For others, a
+            number, 8 for linear models and 5 for networks by default.
+        leaf_bits: of a tree's leaves; by default chosen as the module's docstring says.
+        p_error: the chance that one bootstrap goes wrong.
+        ranges: `(lo, hi)` for each column, outside of which a value is refused; none by default.
+        encrypted_rows: how many rows to encrypt for the report, 2 or more.
+        rows_per_job: how many rows the client puts into one job.
+        python: the compile environment's Python; see `compile_environment`.
+
+    Raises:
+        TypeError: an estimator that Concrete ML does not compile.
+        ValueError: calibration rows that do not fit, or an estimator that the reading does not reproduce.
+        CompilerError: no compile environment, or what Concrete ML says.
+    """
+    names, rows = _table(calibration)
+    forest = _forest_of(estimator)
+    dense = None if forest is not None else read_dense(estimator, rows)
+    model = forest if forest is not None else dense
+    if model is None:
+        raise AssertionError
+    plain = _Plain(model.scores, model.labels, model.link)
+    _check_reading(estimator, calibration, plain, plain.scores(rows))
+    with compile_worker(python) as worker:
+        if forest is not None:
+            quantised, circuit = _compile_forest(worker, forest, plain, rows, bits, leaf_bits, p_error)
+        elif dense is not None:
+            quantised, circuit = _compile_dense(worker, dense, rows, bits, p_error)
+    sample = rows[: max(FEWEST_ROWS, encrypted_rows)]
+    parts = make_parts(circuit["circuit"], p_error, sample, quantiser=quantised.quantiser, scores=quantised.scores)
+    if parts.client["specs"] != circuit["specs"]:
+        msg = "Concrete: the compile environment arrives at other parameters than this one"
+        raise CompilerError(msg)
+    columns = [Column(name=name, type="number") for name in names]
+    if ranges is not None:
+        columns = [
+            Column(name=name, type="number", minimum=low, maximum=high)
+            for name, (low, high) in zip(names, ranges, strict=True)
+        ]
+    return CompiledModel(
+        family=FAMILY,
+        client={**parts.client, "rows_per_job": rows_per_job},
+        server=parts.server,
+        files={},
+        columns=columns,
+        task="regression" if plain.labels is None else "classification",
+        labels=plain.labels,
+        link=plain.link,
+        determinism="bit-exact" if parts.server["evaluation_key"] is None else "varies",
+        discloses=Disclosures(
+            to_client=[_TO_CLIENT_BINS, _TO_CLIENT_TREES] if forest is not None else [_TO_CLIENT_UNIFORM],
+            to_node=[_TO_NODE],
+        ),
+        report=_report(plain, quantised, rows, parts),
+    )
+
+
+def _table(calibration: Any) -> tuple[list[str], Floats]:
+    rows = np.asarray(calibration, dtype=np.float64)
+    if rows.ndim != _BINARY or len(rows) < _BINARY or not np.isfinite(rows).all():
+        msg = f"calibration: got the shape {rows.shape}, expected two or more rows of finite numbers"
+        raise ValueError(msg)
+    named = getattr(calibration, "columns", None)
+    names = [f"x{j}" for j in range(rows.shape[1])] if named is None else [str(name) for name in named]
+    return names, rows
+
+
+def _forest_of(estimator: Any) -> Forest | None:
+    name = type(estimator).__name__
+    return read_forest(estimator) if name.startswith(("XGB", "DecisionTree", "RandomForest")) else None
+
+
+def _check_reading(estimator: Any, calibration: Any, plain: _Plain, scores: Floats) -> None:
+    """Step 1. An estimator that predicts by something else than its scores is refused here, and not guessed at."""
+    predicted = np.asarray(estimator.predict(calibration))
+    if plain.labels is None:
+        same = np.allclose(predicted.reshape(-1), scores[:, 0], rtol=1e-4, atol=1e-6)
+    else:
+        same = bool((np.asarray(plain.labels)[plain.decide(scores)] == predicted).all())
+    if not same:
+        msg = "estimator: does not predict by the sum of its trees or layers"
+        raise ValueError(msg)
+
+
+def _compile_forest(  # noqa: PLR0913, PLR0917
+    worker: Conversation, forest: Forest, plain: _Plain, rows: Floats, bits: Bits, leaf_bits: int | None, p_error: float
+) -> tuple[_Quantised, Part]:
+    """Steps 2 and 3 for trees."""
+    reference = plain.scores(rows)
+    binning = _choose_binning(forest, plain, rows, reference, bits)
+    snapped = binning.snap(forest)
+    expected = plain.agrees(snapped.scores(rows), reference)
+    bins = Bins(kind="bins", strict=not forest.strict, edges=[list(edges) for edges in binning.edges])
+    codes = bins.apply(rows)
+    best: tuple[_Quantised, Part] | None = None
+    for tried in _LEAF_BITS if leaf_bits is None else [leaf_bits]:
+        answer = worker.ask(
+            "forest",
+            estimator=forest.estimator,
+            model=coded(snapped, binning),
+            codes=codes.tolist(),
+            input_bits=binning.bits,
+            leaf_bits=tried,
+        )
+        quantised = _quantised(bins.model_dump(), answer, trees=True, bias=forest.bias)
+        if leaf_bits is None and (plain.agrees(quantised.scored(), reference) < expected).any():
+            continue
+        circuit = worker.ask("compile", p_error=p_error)
+        if best is not None and circuit["complexity"] > best[1]["complexity"]:
+            break
+        best = quantised, circuit
+    if best is None:
+        msg = f"Concrete ML: {_LEAF_BITS[-1]} bits for the leaves do not keep the labels"
+        raise CompilerError(msg)
+    return best
+
+
+def _choose_binning(forest: Forest, plain: _Plain, rows: Floats, reference: Floats, bits: Bits) -> Binning:
+    exact = Binning.of(forest)
+    if bits == "exact":
+        return exact
+    if bits != "smallest":
+        return Binning.of(forest, bits)
+    for tried in range(1, exact.bits):
+        binning = Binning.of(forest, tried)
+        if plain.agrees(binning.snap(forest).scores(rows), reference).all():
+            return binning
+    return exact
+
+
+def _compile_dense(
+    worker: Conversation, dense: Dense, rows: Floats, bits: Bits, p_error: float
+) -> tuple[_Quantised, Part]:
+    """Steps 2 and 3 for linear models and networks."""
+    centre = (rows.max(axis=0) + rows.min(axis=0)) / 2
+    spread = np.ptp(rows, axis=0) / 2
+    spread[spread == 0] = 1.0
+    even = dense.after(spread, centre)
+    layers = [{"weights": layer.weights.tolist(), "bias": layer.bias.tolist()} for layer in even.layers]
+    scaled = ((rows - centre) / spread).tolist()
+    if len(layers) == 1:
+        answer = worker.ask(
+            "linear",
+            rows=scaled,
+            weights=even.layers[0].weights.T.tolist(),
+            bias=even.layers[0].bias.tolist(),
+            classes=0 if dense.labels is None else len(dense.labels),
+            bits=bits if isinstance(bits, int) else _DENSE_BITS,
+        )
+    else:
+        answer = worker.ask(
+            "network", rows=scaled, layers=layers, bits=bits if isinstance(bits, int) else _NETWORK_BITS
+        )
+    quantiser = {"kind": "uniform", "centre": centre.tolist(), "spread": spread.tolist(), **answer["quantiser"]}
+    outputs = len(even.layers[-1].bias)
+    return _quantised(quantiser, answer, trees=False, bias=(0.0,) * outputs), worker.ask("compile", p_error=p_error)
+
+
+def _quantised(quantiser: Part, answer: Part, *, trees: bool, bias: Sequence[float]) -> _Quantised:
+    scores = {"scale": answer["scale"], "zero_point": answer["zero_point"], "trees": trees, "bias": list(bias)}
+    return _Quantised(quantiser, scores, np.asarray(answer["outputs"], dtype=np.int64))
+
+
+def _report(plain: _Plain, quantised: _Quantised, rows: Floats, parts: Parts) -> Report:
+    """Step 5, after the check that ends step 4."""
+    clear = quantised.scored()
+    if not np.array_equal(parts.scores, clear[: len(parts.scores)]):
+        msg = "Concrete: an encrypted row gives another score than Concrete ML in the clear"
+        raise CompilerError(msg)
+    reference = plain.scores(rows)
+    return Report(
+        rows=len(rows),
+        agreement_plain=float(plain.agrees(clear, reference).mean()),
+        max_error=float(np.abs(clear - reference).max()),
+        evaluation_key_bytes=parts.evaluation_key_bytes,
+        ciphertext_bytes_per_row=float(parts.ciphertext_bytes),
+        result_bytes_per_row=float(parts.result_bytes),
+        expected_seconds_per_row=parts.seconds,
+    )

@@ -1,0 +1,328 @@
+"""From a fitted scikit-learn model to a linear model package's parts.
+
+1. **Read**: `coef_` and `intercept_` of the last step; standardising and scaling steps before it are affine and are
+   folded in.
+2. **Test what was read** on the calibration rows, against `predict`, `decision_function` and `predict_proba`
+   themselves: an estimator whose prediction is something else than its linear score (a Poisson regression, a classifier
+   of one class against each other) is refused here and not guessed at.
+3. **Fold** the columns' declared ranges in, and choose the scales: the smallest modulus whose error bound is within
+   `tolerance` of the largest calibration score, and the split between input and weight that makes that bound least.
+4. **Run** the two parts, under encryption, on the calibration rows, and report.
+
+scikit-learn is needed to have a fitted model, and is not imported here: its objects are read by their public
+attributes, never unpickled.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from blindgate_models.compilers.compiled import Column, CompiledModel, Disclosures, Label, Report
+from blindgate_models.linear.client import LinearClient, middle_and_half
+from blindgate_models.linear.packing import Packing
+from blindgate_models.linear.server import LinearServer
+from blindgate_models.linear.spec import (
+    DEGREE,
+    DETERMINISM,
+    DISCLOSES_TO_CLIENT,
+    DISCLOSES_TO_NODE,
+    FAMILY,
+    VERSION,
+    Circuit,
+    ClientPart,
+    Parameters,
+    ServerPart,
+)
+
+Floats: TypeAlias = NDArray[np.float64]
+Ranges: TypeAlias = Sequence[tuple[float, float]]
+Link: TypeAlias = Literal["identity", "sigmoid", "softmax"]
+
+DEFAULT_TOLERANCE: Final = 1e-5
+_MODULI: Final = (40, 48, 56)
+_CLOSE: Final = 1e-6
+_BINARY: Final = 2
+_MOST_SCALE_BITS: Final = 500
+
+
+class _Affine(NamedTuple):
+    """Scores as `x @ weights.T + intercept`: `(outputs, features)` and `(outputs,)`."""
+
+    weights: Floats
+    intercept: Floats
+
+    def scores(self, rows: Floats) -> Floats:
+        return np.asarray(rows @ self.weights.T + self.intercept)
+
+
+def compile_linear(
+    estimator: Any,
+    calibration: pd.DataFrame | NDArray[Any],
+    *,
+    ranges: Ranges | None = None,
+    tolerance: float = DEFAULT_TOLERANCE,
+) -> CompiledModel:
+    """Compile a fitted linear or logistic model, or a pipeline of scalers that ends in one.
+
+    Args:
+        estimator: fitted, with `coef_` and `intercept_`; or a `Pipeline` of StandardScaler, MinMaxScaler, MaxAbsScaler,
+            RobustScaler or "passthrough" steps and such a model.
+        calibration: `(n, features)` rows like those to come, n ≥ 1, numbers only. A DataFrame gives the columns their
+            names.
+        ranges: `(lo, hi)` for each column; by default those of `calibration`, widened by half of their width on both
+            sides, but not below 0 where no value is. Ranges are public, and a value outside is refused, so choose them
+            generously.
+        tolerance: the largest error bound that is accepted for a smaller modulus, as a share of the largest calibration
+            score.
+
+    Raises:
+        TypeError: not a linear model, or a step that is not affine.
+        ValueError: calibration rows or ranges that do not fit, or an estimator that does not predict by its linear
+        score.
+    """
+    names, table, rows = _table(estimator, calibration)
+    affine = _folded_steps(estimator, len(names))
+    labels, link = _tested(estimator, affine, table, rows)
+    limits = _ranges(rows, names, ranges)
+    precision = tolerance * float(np.abs(affine.scores(rows)).max())
+    client, server = linear_parts(affine.weights, affine.intercept, limits, precision=precision)
+    columns = [
+        Column(name=name, type="number", minimum=low, maximum=high)
+        for name, (low, high) in zip(names, limits.tolist(), strict=True)
+    ]
+    return CompiledModel(
+        family=FAMILY,
+        client=client.model_dump(),
+        server=server.model_dump(),
+        files={},
+        columns=columns,
+        task="regression" if labels is None else "classification",
+        labels=labels,
+        link=link,
+        determinism=DETERMINISM,
+        discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT), to_node=list(DISCLOSES_TO_NODE)),
+        report=_measured(client, server, affine, rows, classifies=labels is not None),
+    )
+
+
+def _table(
+    estimator: Any, calibration: pd.DataFrame | NDArray[Any]
+) -> tuple[list[str], pd.DataFrame | NDArray[Any], Floats]:
+    """Column names, the table and its numbers, in the estimator's order of columns."""
+    table: pd.DataFrame | NDArray[Any] = calibration
+    if isinstance(table, pd.DataFrame):
+        present = [str(name) for name in table.columns]
+        names = [str(name) for name in getattr(estimator, "feature_names_in_", present)]
+        if sorted(names) != sorted(present):
+            msg = f"calibration: expected the {len(names)} columns that the estimator was fitted with"
+            raise ValueError(msg)
+        table = table.iloc[:, [present.index(name) for name in names]]
+    rows = np.asarray(table, dtype=np.float64)
+    if rows.ndim != 2 or len(rows) == 0 or not np.isfinite(rows).all():  # noqa: PLR2004 (a table)
+        msg = f"calibration: got shape {rows.shape}, expected a table of at least one row, and finite numbers only"
+        raise ValueError(msg)
+    if not isinstance(table, pd.DataFrame):
+        names = [str(name) for name in getattr(estimator, "feature_names_in_", [f"x{j}" for j in range(rows.shape[1])])]
+    return names, table, rows
+
+
+def _folded_steps(estimator: Any, features: int) -> _Affine:
+    """The estimator as one affine map of its input."""
+    steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+    *scalers, model = steps
+    if not (hasattr(model, "coef_") and hasattr(model, "intercept_")):
+        msg = f"{type(model).__name__}: expected a fitted model with coef_ and intercept_"
+        raise TypeError(msg)
+    coefficients = model.coef_.toarray() if hasattr(model.coef_, "toarray") else np.asarray(model.coef_)
+    weights = np.atleast_2d(coefficients.astype(np.float64))
+    intercept = np.broadcast_to(np.ravel(model.intercept_).astype(np.float64), len(weights))
+    for scaler in reversed(scalers):
+        slope, offset = _affine_step(scaler)
+        intercept = intercept + weights @ (np.zeros(weights.shape[1]) + offset)
+        weights = weights * slope
+    if weights.shape[1] != features:
+        msg = f"calibration: got {features} columns, expected {weights.shape[1]}"
+        raise ValueError(msg)
+    if not (np.isfinite(weights).all() and np.isfinite(intercept).all()):
+        msg = f"{type(model).__name__}: a coefficient is not finite"
+        raise ValueError(msg)
+    return _Affine(weights, intercept)
+
+
+def _affine_step(scaler: Any) -> tuple[Floats | float, Floats | float]:
+    """A step's slope and offset, a number a column: it maps x to slope · x + offset."""
+    name = type(scaler).__name__
+    if scaler is None or scaler == "passthrough":
+        return 1.0, 0.0
+    if name == "StandardScaler":
+        return _slope_and_offset(scaler.mean_ if scaler.with_mean else None, scaler.scale_)
+    if name == "RobustScaler":
+        return _slope_and_offset(scaler.center_, scaler.scale_)
+    if name == "MaxAbsScaler" and not getattr(scaler, "clip", False):
+        return _slope_and_offset(None, scaler.scale_)
+    if name == "MinMaxScaler" and not scaler.clip:
+        return np.asarray(scaler.scale_), np.asarray(scaler.min_)
+    msg = f"{name}: not an affine step; expected StandardScaler, MinMaxScaler, MaxAbsScaler or RobustScaler, none that clips"
+    raise TypeError(msg)
+
+
+def _slope_and_offset(centre: Floats | None, scale: Floats | None) -> tuple[Floats | float, Floats | float]:
+    slope = 1.0 if scale is None else 1.0 / np.asarray(scale)
+    return slope, 0.0 if centre is None else -np.asarray(centre) * slope
+
+
+def _tested(
+    estimator: Any, affine: _Affine, calibration: pd.DataFrame | NDArray[Any], rows: Floats
+) -> tuple[list[Label] | None, Link]:
+    """Labels and link, once the estimator was seen to predict by them."""
+    scores = affine.scores(rows)
+    predicted = np.asarray(estimator.predict(calibration))
+    if not hasattr(estimator, "classes_"):
+        if not _close(predicted.reshape(len(rows), -1), scores):
+            msg = f"{type(estimator).__name__}: predict is not its linear score"
+            raise ValueError(msg)
+        return None, "identity"
+    labels: list[Label] = np.asarray(estimator.classes_).tolist()
+    decided = np.asarray(estimator.decision_function(calibration)).reshape(len(rows), -1)
+    outputs = 1 if len(labels) == _BINARY else len(labels)
+    if scores.shape[1] != outputs or not _close(decided, scores):
+        msg = f"{type(estimator).__name__}: decision_function is not its linear score for each class"
+        raise ValueError(msg)
+    if not (np.asarray(labels)[_decided(scores)] == predicted).all():
+        msg = f"{type(estimator).__name__}: predict is not the class of the largest score"
+        raise ValueError(msg)
+    return labels, _link(estimator, calibration, scores)
+
+
+def _link(estimator: Any, calibration: pd.DataFrame | NDArray[Any], scores: Floats) -> Link:
+    """From scores to `predict_proba`; `identity` where it is neither link, or there is none."""
+    if not hasattr(estimator, "predict_proba"):
+        return "identity"
+    proba = np.asarray(estimator.predict_proba(calibration))
+    if scores.shape[1] == 1:
+        return "sigmoid" if _close(proba[:, 1], np.exp(-np.logaddexp(0, -scores[:, 0]))) else "identity"
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return "softmax" if _close(proba, shifted / shifted.sum(axis=1, keepdims=True)) else "identity"
+
+
+def _decided(scores: Floats) -> NDArray[np.intp]:
+    """The position of each row's label."""
+    if scores.shape[1] == 1:
+        return (scores[:, 0] > 0).astype(np.intp)
+    return np.asarray(scores.argmax(axis=1))
+
+
+def _close(got: Floats, expected: Floats) -> bool:
+    scale = float(np.abs(expected).max(initial=0.0)) or 1.0
+    return got.shape == expected.shape and bool((np.abs(got - expected) <= _CLOSE * scale).all())
+
+
+def _ranges(rows: Floats, names: list[str], given: Ranges | None) -> Floats:
+    """The declared ranges, `(features, 2)`, which hold every calibration row."""
+    low, high = rows.min(axis=0), rows.max(axis=0)
+    if given is None:
+        width = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
+        widened = low - width / 2
+        return np.stack([np.where(low >= 0, np.maximum(widened, 0), widened), high + width / 2], axis=1)
+    limits = np.asarray(given, dtype=np.float64)
+    if limits.shape != (len(names), 2) or not np.isfinite(limits).all():
+        msg = f"ranges: got shape {limits.shape}, expected a finite lo and hi for each of {len(names)} columns"
+        raise ValueError(msg)
+    for name, (least, most), outside in zip(
+        names, limits.tolist(), (low < limits[:, 0]) | (high > limits[:, 1]), strict=True
+    ):
+        if outside or not least < most:
+            msg = f"ranges: column {name!r}: expected lo < hi, with no calibration value outside"
+            raise ValueError(msg)
+    return limits
+
+
+def linear_parts(
+    weights: Floats, intercept: Floats, ranges: Floats, *, precision: float = 0.0
+) -> tuple[ClientPart, ServerPart]:
+    """The two parts of a model that is given by its numbers: a score is weights · x + intercept.
+
+    Args:
+        weights: `(outputs, features)`.
+        intercept: `(outputs,)`.
+        ranges: lo and hi of each column, `(features, 2)`.
+        precision: the smallest modulus is taken whose error bound is at most this, or else the largest.
+
+    Raises:
+        ValueError: more columns or outputs than the family takes, or numbers beyond its fixed point.
+    """
+    middle, half = middle_and_half(ranges)
+    folded = weights * half
+    constant = intercept + weights @ middle
+    rounding = 2.0**-45 * (np.abs(weights) @ np.abs(ranges).max(axis=1) + np.abs(intercept))
+    for modulus_bits in _MODULI:
+        circuit = _best_circuit(modulus_bits, folded, constant)
+        bound = circuit.error_bound + rounding
+        if bound.max() <= precision:
+            break
+    client = ClientPart(
+        family=FAMILY,
+        version=VERSION,
+        parameters=circuit.parameters,
+        outputs=len(folded),
+        ranges=ranges.tolist(),
+        error_bound=bound.tolist(),
+    )
+    server = ServerPart(
+        family=FAMILY,
+        version=VERSION,
+        parameters=circuit.parameters,
+        weights=folded.tolist(),
+        intercept=constant.tolist(),
+    )
+    return client, server
+
+
+def _best_circuit(modulus_bits: Literal[40, 48, 56], weights: Floats, intercept: Floats) -> Circuit:
+    """The scales with the least error bound of those that leave the modulus room."""
+    largest = float((np.abs(weights).sum(axis=1) + np.abs(intercept)).max()) or 1.0
+    together = min(modulus_bits - 1 - math.ceil(math.log2(largest)), _MOST_SCALE_BITS)
+    circuits = []
+    for input_scale_bits in range(8, modulus_bits - 8):
+        for scale_bits in (together, together - 1):
+            parameters = Parameters(
+                scheme="ckks",
+                degree=DEGREE,
+                modulus_bits=modulus_bits,
+                input_scale_bits=input_scale_bits,
+                weight_scale_bits=scale_bits - input_scale_bits,
+            )
+            circuit = Circuit.of(parameters, weights, intercept)
+            if circuit.headroom < 1:
+                circuits.append(circuit)
+                break
+    return min(circuits, key=lambda circuit: float(circuit.error_bound.max()))
+
+
+def _measured(client: ClientPart, server: ServerPart, affine: _Affine, rows: Floats, *, classifies: bool) -> Report:
+    """Run the calibration rows under encryption."""
+    asker, node = LinearClient.from_part(client.model_dump()), LinearServer.from_part(server.model_dump())
+    rows = rows[: asker.rows_per_job]
+    secret = asker.make_keys().secret
+    blob = asker.encrypt(secret, rows)
+    started = time.process_time()
+    result = node.evaluate(None, blob)
+    seconds = time.process_time() - started
+    got, expected = asker.decrypt(secret, result, len(rows)), affine.scores(rows)
+    error = np.abs(got - expected)
+    agrees = _decided(got) == _decided(expected) if classifies else (error <= client.error_bound).all(axis=1)
+    packing = Packing(client.parameters, len(client.ranges), client.outputs)
+    return Report(
+        rows=len(rows),
+        agreement_plain=float(agrees.mean()),
+        max_error=float(error.max()),
+        evaluation_key_bytes=0,
+        ciphertext_bytes_per_row=packing.input_bytes(len(rows)) / len(rows),
+        result_bytes_per_row=packing.result_bytes(len(rows)) / len(rows),
+        expected_seconds_per_row=seconds / len(rows),
+    )

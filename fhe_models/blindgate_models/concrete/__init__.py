@@ -1,0 +1,1 @@
+"""Concrete ML models on TFHE: exact, and seconds a row."""

@@ -1,0 +1,237 @@
+"""From fitted scikit-learn models to linear packages: same labels, same scores, and refusals instead of guesses."""
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
+from sklearn.decomposition import PCA
+from sklearn.linear_model import (
+    ElasticNet,
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    RidgeClassifier,
+    SGDClassifier,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
+
+from blindgate_models.compilers.compiled import CompiledModel
+from blindgate_models.compilers.linear import compile_linear
+from blindgate_models.linear.client import LinearClient
+from blindgate_models.linear.server import LinearServer
+
+
+def scores(compiled: CompiledModel, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The raw scores of `rows` under encryption."""
+    client, server = LinearClient.from_part(compiled.client), LinearServer.from_part(compiled.server)
+    secret = client.make_keys().secret
+    return client.decrypt(secret, server.evaluate(None, client.encrypt(secret, rows)), len(rows))
+
+
+def logistic(**options: Any) -> LogisticRegression:
+    """A logistic regression that converges on all of these."""
+    return LogisticRegression(max_iter=5000, **options)
+
+
+@pytest.mark.parametrize(
+    ("load", "estimator", "link"),
+    [
+        pytest.param(load_breast_cancer, make_pipeline(StandardScaler(), logistic()), "sigmoid", id="binary"),
+        pytest.param(load_breast_cancer, make_pipeline(RobustScaler(), LinearSVC()), "identity", id="support vectors"),
+        pytest.param(
+            load_breast_cancer,
+            make_pipeline(StandardScaler(), SGDClassifier(loss="log_loss", random_state=0)),
+            "sigmoid",
+            id="stochastic gradient",
+        ),
+        pytest.param(
+            load_breast_cancer,
+            make_pipeline(StandardScaler(), SGDClassifier(loss="modified_huber", random_state=0)),
+            "identity",
+            id="probabilities by another link",
+        ),
+        pytest.param(load_iris, make_pipeline(MinMaxScaler(), logistic()), "softmax", id="three classes"),
+        pytest.param(load_digits, make_pipeline(MaxAbsScaler(), logistic()), "softmax", id="ten classes"),
+        pytest.param(
+            load_wine, make_pipeline("passthrough", StandardScaler(), RidgeClassifier()), "identity", id="ridge classes"
+        ),
+        pytest.param(
+            load_wine,
+            make_pipeline(StandardScaler(), SGDClassifier(loss="log_loss", random_state=0)),
+            "identity",
+            id="one class against the rest",
+        ),
+        pytest.param(
+            load_iris,
+            make_pipeline(StandardScaler(with_mean=False), MinMaxScaler(), logistic(fit_intercept=False)),
+            "softmax",
+            id="two scalers and no intercept",
+        ),
+    ],
+)
+def test_a_compiled_classifier_decides_as_the_estimator_does(load: Any, estimator: Any, link: str) -> None:
+    """Labels under encryption are the estimator's own, and its link was recognised by what it computes."""
+    table, target = load(return_X_y=True, as_frame=True)
+    estimator.fit(table, target)
+    compiled = compile_linear(estimator, table)
+    got = scores(compiled, table.to_numpy())
+    picked = (got[:, 0] > 0).astype(int) if got.shape[1] == 1 else got.argmax(axis=1)
+    assert compiled.labels is not None
+    assert (np.array(compiled.labels)[picked] == estimator.predict(table)).all()
+    expected = estimator.decision_function(table).reshape(got.shape)
+    assert (np.abs(got - expected) <= compiled.client["error_bound"]).all()
+    assert (compiled.family, compiled.task, compiled.link) == ("linear", "classification", link)
+    assert compiled.report["agreement_plain"] == 1
+    assert 0 < compiled.report["max_error"] <= max(compiled.client["error_bound"])
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        pytest.param(LinearRegression(), id="least squares"),
+        pytest.param(Ridge(), id="ridge"),
+        pytest.param(Lasso(alpha=0.5), id="lasso"),
+        pytest.param(make_pipeline(StandardScaler(), ElasticNet()), id="elastic net after a scaler"),
+    ],
+)
+def test_a_compiled_regression_predicts_within_its_bound(estimator: Any) -> None:
+    """The score is the prediction."""
+    table, target = load_diabetes(return_X_y=True)
+    compiled = compile_linear(estimator.fit(table, target), table)
+    error = np.abs(scores(compiled, table)[:, 0] - estimator.predict(table))
+    assert error.max() <= compiled.client["error_bound"][0] <= 1e-5 * np.abs(estimator.predict(table)).max()
+    assert (compiled.task, compiled.labels, compiled.link) == ("regression", None, "identity")
+
+
+def test_several_targets_are_several_outputs() -> None:
+    """A regression of two targets keeps them apart and in order."""
+    table, target = load_diabetes(return_X_y=True)
+    both = LinearRegression().fit(table, np.stack([target, -2 * target + table[:, 0]], axis=1))
+    got = scores(compile_linear(both, table), table)
+    assert np.abs(got - both.predict(table)).max() < 0.01
+
+
+def test_sparse_coefficients_are_read() -> None:
+    """`sparsify` changes how a model is kept, not what it says."""
+    table, target = load_iris(return_X_y=True)
+    model = logistic(C=0.1).fit(table, target)
+    expected = model.decision_function(table)
+    got = scores(compile_linear(model.sparsify(), table), table)
+    assert np.abs(got - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param(["benign", "malignant"], id="text"),
+        pytest.param([False, True], id="truth values"),
+        pytest.param([3, 7], id="numbers"),
+    ],
+)
+def test_labels_keep_their_type(labels: list[Any]) -> None:
+    """What the manifest carries are plain Python values, in the order of the scores."""
+    table, target = load_breast_cancer(return_X_y=True)
+    model = make_pipeline(StandardScaler(), logistic()).fit(table, np.array(labels)[target])
+    compiled = compile_linear(model, table)
+    assert compiled.labels == labels
+    assert [type(label) for label in compiled.labels] == [type(label) for label in labels]
+
+
+def test_columns_keep_the_estimators_names_and_order() -> None:
+    """A calibration table with its columns in another order compiles to the same model."""
+    table, target = load_iris(return_X_y=True, as_frame=True)
+    model = logistic().fit(table, target)
+    compiled = compile_linear(model, table[table.columns[::-1]])
+    assert [column["name"] for column in compiled.columns] == list(table.columns)
+    assert compiled.client == compile_linear(model, table).client
+
+
+def test_ranges_are_generous_and_not_below_zero_without_need() -> None:
+    """By default half a width is added on each side; a quantity that is never negative stays so."""
+    table = pd.DataFrame({"a": [1.0, 3.0], "b": [-1.0, 1.0], "c": [5.0, 5.0]})
+    compiled = compile_linear(LinearRegression().fit(table, [0.0, 1.0]), table)
+    limits = [(column["minimum"], column["maximum"]) for column in compiled.columns]
+    assert limits == [(0.0, 4.0), (-2.0, 2.0), (2.5, 7.5)]
+    assert compiled.client["ranges"] == [list(pair) for pair in limits]
+
+
+def test_declared_ranges_are_taken_as_they_are() -> None:
+    """The owner's ranges are public and replace those of the calibration rows."""
+    table, target = load_iris(return_X_y=True)
+    declared = [(0.0, 10.0)] * 4
+    compiled = compile_linear(logistic().fit(table, target), table, ranges=declared)
+    assert compiled.client["ranges"] == [list(pair) for pair in declared]
+
+
+def test_a_stricter_tolerance_takes_a_larger_modulus() -> None:
+    """Exactness is bought with bytes, a step at a time."""
+    table, target = load_iris(return_X_y=True)
+    model = logistic().fit(table, target)
+    moduli = [compile_linear(model, table, tolerance=t).client["parameters"]["modulus_bits"] for t in (1e-2, 1e-5, 0)]
+    assert moduli == [40, 48, 56]
+
+
+def fitted(estimator: Any) -> Any:
+    """The estimator, fitted on the iris data."""
+    return estimator.fit(*load_iris(return_X_y=True))
+
+
+IRIS = load_iris().data
+
+
+@pytest.mark.parametrize(
+    ("estimator", "options", "error", "match"),
+    [
+        pytest.param(fitted(DecisionTreeClassifier()), {}, TypeError, "coef_", id="not linear"),
+        pytest.param(LogisticRegression(), {}, TypeError, "fitted", id="not fitted"),
+        pytest.param(fitted(make_pipeline(PCA(2), logistic())), {}, TypeError, "PCA", id="a step that mixes columns"),
+        pytest.param(
+            fitted(make_pipeline(MinMaxScaler(clip=True), logistic())), {}, TypeError, "clips", id="a step that clips"
+        ),
+        pytest.param(
+            fitted(PoissonRegressor()), {}, ValueError, "not its linear score", id="a score behind another link"
+        ),
+        pytest.param(
+            fitted(logistic()), {"ranges": [(0, 1)] * 4}, ValueError, "outside", id="ranges that are too narrow"
+        ),
+        pytest.param(fitted(logistic()), {"ranges": [(9, 0)] * 4}, ValueError, "lo < hi", id="ranges upside down"),
+        pytest.param(fitted(logistic()), {"ranges": [(0, 10)] * 3}, ValueError, "shape", id="a range too few"),
+        pytest.param(fitted(logistic()), {"calibration": IRIS[:, :3]}, ValueError, "3 columns", id="a column too few"),
+        pytest.param(fitted(logistic()), {"calibration": IRIS[:0]}, ValueError, "row", id="no rows"),
+        pytest.param(
+            fitted(logistic()), {"calibration": IRIS * np.nan}, ValueError, "finite", id="rows without numbers"
+        ),
+    ],
+)
+def test_what_cannot_be_compiled_faithfully_is_refused(
+    estimator: Any, options: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    """A package that would answer something else than the estimator is never made."""
+    with pytest.raises(error, match=match):
+        compile_linear(estimator, **({"calibration": IRIS} | options))
+
+
+def test_the_compiler_reads_estimators_without_their_library() -> None:
+    """scikit-learn is the owner's, not ours: importing the compiler does not import it."""
+    program = "import sys, blindgate_models.compilers.linear; sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_report_says_who_learns_the_model() -> None:
+    """A publisher reads that the weights are open to node and asker before anything is published."""
+    table, target = load_iris(return_X_y=True)
+    compiled = compile_linear(logistic().fit(table, target), table)
+    assert any("weights" in line for line in compiled.discloses["to_client"])
+    assert any("weights" in line for line in compiled.discloses["to_node"])
+    assert compiled.determinism == "bit-exact"
+    assert compiled.report["evaluation_key_bytes"] == 0
