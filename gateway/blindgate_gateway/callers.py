@@ -1,0 +1,16 @@
+"""Who am I: what a caller's API key says of it. A client asks once, since its orders name its tenant."""
+
+from blindgate_protocol.messages import TenantView
+
+from blindgate_gateway.identity import Account, Role
+from blindgate_gateway.routing import Answer, Call, Routes
+
+routes = Routes("callers")
+
+
+@routes.get("/v1/tenant", roles={Role.TENANT, Role.PUBLISHER}, answers={200: TenantView})
+def show_tenant(call: Call[Account, None]) -> Answer:
+    """Show the tenant and the scope of the API key that is asked with."""
+    return TenantView(
+        tenant=call.caller.tenant, scopes=("publish" if call.caller.role is Role.PUBLISHER else "tenant",)
+    )

@@ -1,0 +1,145 @@
+"""The models that this gateway brokers: manifests, as their publishers signed them.
+
+A publisher uploads both parts of a package like any blobs and then offers the signed manifest. It is taken in when
+
+1. its signer is among the settings' publishers, its time has come and not passed;
+2. both parts are stored under the publisher's tenant, with the sizes that it names;
+3. its version is above every version that was offered under its name.
+
+Every tenant may read manifests and client parts. The server part leaves only to a node that holds a lease (`leases`).
+The gateway vouches for nothing here: clients check the publisher's signature and the version themselves.
+"""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from blindgate_protocol.errors import RolledBackManifestError
+from blindgate_protocol.manifest import Manifest, check_manifest
+from blindgate_protocol.messages import ModelList, ModelOffer
+from blindgate_protocol.signing import Envelope, Signed, open_signed
+from sqlalchemy import bindparam, func, insert, select
+
+from blindgate_gateway.database import Transaction, clock, prepared
+from blindgate_gateway.downloads import send_blob
+from blindgate_gateway.identity import Account, Role
+from blindgate_gateway.problems import not_found, refusal
+from blindgate_gateway.routing import Answer, Call, Raw, Routes
+from blindgate_gateway.tables import blobs, manifests
+
+if TYPE_CHECKING:
+    from blindgate_protocol.values import BlobRef
+
+routes = Routes("models")
+
+_LATEST = (
+    select(manifests.c.name, func.max(manifests.c.version).label("version"))
+    .group_by(manifests.c.name)
+    .subquery("latest")
+)
+_ALL = prepared(
+    select(manifests.c.envelope)
+    .join(_LATEST, (manifests.c.name == _LATEST.c.name) & (manifests.c.version == _LATEST.c.version))
+    .order_by(manifests.c.name)
+)
+_BY_NAME = prepared(
+    select(manifests.c.envelope, manifests.c.version)
+    .where(manifests.c.name == bindparam("name"))
+    .order_by(manifests.c.version.desc())
+    .limit(1)
+)
+_CLIENT_PART = prepared(
+    select(manifests.c.tenant, manifests.c.client_digest).where(manifests.c.digest == bindparam("digest"))
+)
+_ENVELOPE = prepared(select(manifests.c.envelope).where(manifests.c.digest == bindparam("digest")))
+_SIZE = prepared(
+    select(blobs.c.size).where(blobs.c.tenant == bindparam("tenant"), blobs.c.digest == bindparam("digest"))
+)
+
+
+@routes.get("/v1/models", roles={Role.TENANT, Role.PUBLISHER}, answers={200: ModelList})
+def list_models(call: Call[Account, None]) -> Answer:
+    """List every model in its latest version."""
+    with call.parts.database.read() as connection:
+        envelopes = connection.execute(_ALL).scalars()
+    return ModelList(models=tuple(_offer(envelope) for envelope in envelopes))
+
+
+@routes.get("/v1/models/<name>", roles={Role.TENANT, Role.PUBLISHER}, answers={200: ModelOffer})
+def show_model(call: Call[Account, None], name: str) -> Answer:
+    """Give a model's manifest in its latest version, expired or not."""
+    with call.parts.database.read() as connection:
+        row = connection.execute(_BY_NAME, {"name": name}).first()
+    if row is None:
+        raise not_found("model")
+    return _offer(row.envelope)
+
+
+@routes.get("/v1/models/<manifest>/client", roles={Role.TENANT}, answers={200: Raw()})
+def download_client_part(call: Call[Account, None], manifest: str) -> Answer:
+    """Give the client part of the model whose manifest has this digest."""
+    with call.parts.database.read() as connection:
+        row = connection.execute(_CLIENT_PART, {"digest": manifest}).first()
+    if row is None:
+        raise not_found("model")
+    return send_blob(call, row.tenant, row.client_digest)
+
+
+@routes.post("/v1/models", roles={Role.PUBLISHER}, body=ModelOffer, answers={201: ModelOffer, 200: ModelOffer})
+def offer_model(call: Call[Account, ModelOffer]) -> Answer:
+    """Offer a model: both parts were uploaded before. The same offer again changes nothing."""
+    manifest = open_signed(call.body.manifest, Manifest)
+    document, publishers = manifest.document, call.parts.settings.publishers
+    with call.parts.database.write() as connection:
+        now = connection.execute(select(clock().label("now"))).scalar()
+        latest = connection.execute(_BY_NAME, {"name": document.name}).first()
+        seen = 0 if latest is None else latest.version
+        known = connection.execute(_ENVELOPE, {"digest": manifest.digest}).scalar()
+        # 1. and 3.
+        check_manifest(manifest, publishers=publishers, now=now, seen_version=0 if known else seen)
+        if known:
+            return _offer(known), 200
+        if document.version == seen:
+            message = f"version {seen} of model {document.name!r} was published before, with another manifest"
+            raise RolledBackManifestError(message)
+        # 2.
+        for name, part in (("client", document.client), ("server", document.server)):
+            _check_part(connection, call.caller.tenant, name, part)
+        connection.execute(
+            insert(manifests).values(
+                digest=manifest.digest,
+                name=document.name,
+                version=document.version,
+                tenant=call.caller.tenant,
+                client_digest=document.client.digest,
+                server_digest=document.server.digest,
+                envelope=manifest.envelope.model_dump_json(),
+                published=clock(),
+            )
+        )
+    return call.body
+
+
+def find_manifest(connection: Transaction, digest: str) -> Signed[Manifest]:
+    """The manifest of this digest. Raises `NotFoundError`."""
+    envelope = connection.execute(_ENVELOPE, {"digest": digest}).scalar()
+    if envelope is None:
+        raise not_found("model")
+    return opened_manifest(envelope)
+
+
+@lru_cache(maxsize=256)
+def opened_manifest(envelope: str) -> Signed[Manifest]:
+    """A stored manifest, verified once in each process."""
+    return open_signed(envelope.encode(), Manifest)
+
+
+def _offer(envelope: str) -> ModelOffer:
+    return ModelOffer(manifest=Envelope.from_bytes(envelope.encode()))
+
+
+def _check_part(connection: Transaction, tenant: str, name: str, part: "BlobRef") -> None:
+    size = connection.execute(_SIZE, {"tenant": tenant, "digest": part.digest}).scalar()
+    if size is None:
+        raise not_found(f"blob of the {name} part: upload it before the manifest")
+    if size != part.size:
+        raise refusal("digest-mismatch", f"the {name} part has {size} bytes, the manifest says {part.size}")

@@ -1,0 +1,22 @@
+"""Gunicorn's own messages, on the gateway's one way out (`logs`)."""
+
+import logging
+from typing import Any
+
+from gunicorn.glogging import Logger as GunicornLogger  # type: ignore[import-untyped]
+
+
+class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn has no types
+    """Hands every message to the standard library's root logger; writes no access log, for `app` does."""
+
+    def setup(self, cfg: Any) -> None:
+        """Forget gunicorn's handlers."""
+        self.cfg = cfg
+        self.error_log = logging.getLogger("gunicorn.error")
+        self.error_log.handlers = []
+        self.error_log.propagate = True
+        # Workers that start and stop are told at info; the gateway says itself where it listens.
+        self.error_log.setLevel(max(logging.WARNING, logging.getLogger().level))
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        """Write nothing."""

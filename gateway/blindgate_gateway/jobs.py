@@ -1,0 +1,352 @@
+"""Jobs as their tenant knows them: submitted, watched, cancelled, fetched.
+
+An order is accepted when
+
+1. its signature holds, under the client key that it names, and its deadline has not passed;
+2. it names the caller's tenant;
+3. its model is in the catalogue, has not expired, and is the one that the order's reference names;
+4. its rows and its input keep the manifest's limits, and the input is stored under the tenant with that size;
+5. its evaluation key is there exactly when the manifest asks for one, is active, fits the model, and keeps the limit.
+
+The same order again is the same job; the same job id with another order is refused. All of it is decided and written in one
+transaction. Who may compute it, and when, is in `leases`.
+"""
+
+import time
+from collections.abc import Sequence
+
+from blindgate_protocol.errors import (
+    ExpiredManifestError,
+    GatewayError,
+    JobCancelledError,
+    JobDeadError,
+    JobFailedError,
+    JobTimeoutError,
+    PolicyError,
+    TransitionError,
+)
+from blindgate_protocol.jobs import JobState
+from blindgate_protocol.keys import KeyState
+from blindgate_protocol.manifest import Manifest, model_ref
+from blindgate_protocol.messages import Attempt, JobList, JobRecord, JobRequest, JobView, StoredBlob
+from blindgate_protocol.order import Order, check_order
+from blindgate_protocol.signing import Envelope, Signed, open_signed
+from blindgate_protocol.values import BlobRef, Millis
+from sqlalchemy import bindparam, insert, select, update
+
+from blindgate_gateway.catalogue import find_manifest
+from blindgate_gateway.database import Database, Row, Transaction, clock, prepared
+from blindgate_gateway.downloads import send_blob
+from blindgate_gateway.identity import Account, Role, require_tenant
+from blindgate_gateway.keys import find_key
+from blindgate_gateway.problems import not_found, refusal
+from blindgate_gateway.routing import Answer, Call, Raw, Routes
+from blindgate_gateway.tables import attempts, blobs, job_documents, job_operators, jobs
+from blindgate_gateway.transitions import cancel_job
+
+routes = Routes("jobs")
+
+LONGEST_WAIT: Millis = 30_000
+MOST_LISTED = 1000
+QUEUE = "queue"
+"""The topic of whoever waits for work (`wakeups`); a job's own id is the topic of whoever waits for it."""
+
+_NOW_AND_INPUT = prepared(
+    select(
+        clock().label("now"),
+        select(blobs.c.size)
+        .where(blobs.c.tenant == bindparam("tenant"), blobs.c.digest == bindparam("digest"))
+        .scalar_subquery()
+        .label("size"),
+    )
+)
+_ORDER_OF = prepared(
+    select(jobs.c.tenant, job_documents.c.order_digest).join(job_documents).where(jobs.c.job == bindparam("job"))
+)
+_ADD_JOB = prepared(
+    insert(jobs).values(state=JobState.QUEUED.value, submitted=clock()),
+    "job",
+    "tenant",
+    "manifest",
+    "family",
+    "input_digest",
+    "evaluation_key",
+    "deadline",
+)
+_ADD_OPERATORS = prepared(insert(job_operators), "job", "operator")
+_ADD_DOCUMENTS = prepared(insert(job_documents), "job", "order_digest", "order")
+_VIEW = select(
+    jobs.c.job,
+    jobs.c.tenant,
+    jobs.c.state,
+    jobs.c.submitted,
+    jobs.c.ended,
+    jobs.c.generation,
+    jobs.c.input_digest,
+    jobs.c.evaluation_key,
+    jobs.c.result_digest,
+    jobs.c.result_size,
+    job_documents.c.code,
+    job_documents.c.reason,
+    job_documents.c.receipt,
+    job_documents.c.order,
+).join(job_documents)
+_OF_JOB = prepared(_VIEW.where(jobs.c.job == bindparam("job"), jobs.c.tenant == bindparam("tenant")))
+_OF_TENANT = prepared(
+    _VIEW.where(jobs.c.tenant == bindparam("tenant"))
+    .order_by(jobs.c.submitted.desc(), jobs.c.job)
+    .limit(bindparam("most"))
+)
+_STATE = prepared(select(jobs.c.state).where(jobs.c.job == bindparam("job"), jobs.c.tenant == bindparam("tenant")))
+_ATTEMPTS = prepared(
+    select(attempts.c.job, attempts.c.generation, attempts.c.node, attempts.c.outcome, attempts.c.reason)
+    .where(attempts.c.job.in_(bindparam("jobs", expanding=True)))
+    .order_by(attempts.c.job, attempts.c.generation)
+)
+_STORED = prepared(
+    select(blobs).where(blobs.c.tenant == bindparam("tenant"), blobs.c.digest.in_(bindparam("digests", expanding=True)))
+)
+
+_NO_RESULT: dict[JobState, str] = {
+    JobState.FAILED: JobFailedError.code,
+    JobState.DEAD: JobDeadError.code,
+    JobState.CANCELLED: JobCancelledError.code,
+    JobState.EXPIRED: JobTimeoutError.code,
+}
+
+
+@routes.post("/v1/jobs", roles={Role.TENANT}, body=JobRequest, answers={201: JobView, 200: JobView})
+def submit(call: Call[Account, JobRequest]) -> Answer:
+    """Submit a signed order. The same order again answers with the same job."""
+    order = open_signed(call.body.order, Order)
+    document, tenant = order.document, call.caller.tenant
+    require_tenant(call.caller, document.tenant)
+    with call.parts.database.write() as connection:
+        before = connection.execute(_ORDER_OF, {"job": document.job}).first()
+        if before is not None:
+            if (before.tenant, before.order_digest) != (tenant, order.digest):
+                raise refusal("conflict", "this job id was used before, for another order")
+            return view_job(connection, document.job, tenant=tenant), 200
+        accept_order(connection, order)
+        _add(connection, order, find_manifest(connection, document.model.manifest).document.family)
+        view = view_job(connection, document.job, tenant=tenant)
+    call.parts.wakeups.wake(QUEUE)
+    return view
+
+
+@routes.get("/v1/jobs", roles={Role.TENANT}, answers={200: JobList}, parameters={"most": ("query", "how many jobs")})
+def list_jobs(call: Call[Account, None]) -> Answer:
+    """List the tenant's jobs, latest first."""
+    most = call.query("most", default=100, most=MOST_LISTED)
+    with call.parts.database.read() as connection:
+        rows = connection.execute(_OF_TENANT, {"tenant": call.caller.tenant, "most": most}).all()
+        return JobList(jobs=_views(connection, rows))
+
+
+@routes.get(
+    "/v1/jobs/<job>",
+    roles={Role.TENANT},
+    answers={200: JobView},
+    parameters={"wait": ("query", "how long to wait for the job's end, in milliseconds, at most 30000")},
+)
+def show_job(call: Call[Account, None], job: str) -> Answer:
+    """Show a job; with `wait`, as soon as it has ended or the time is over."""
+    until = time.monotonic() + call.query("wait", default=0, most=LONGEST_WAIT) / 1000
+    database, key = call.parts.database, {"job": job, "tenant": call.caller.tenant}
+    with call.parts.wakeups.watch(job) as watch:
+        while True:
+            with database.read() as connection:
+                state = connection.execute(_STATE, key).scalar()
+                if state is None:
+                    raise not_found("job")
+                if JobState(state).ended:
+                    return view_job(connection, job, tenant=call.caller.tenant)
+            if not watch.wait(until):
+                break
+    with database.read() as connection:
+        return view_job(connection, job, tenant=call.caller.tenant)
+
+
+@routes.get("/v1/jobs/<job>/result", roles={Role.TENANT}, answers={200: Raw()})
+def download_result(call: Call[Account, None], job: str) -> Answer:
+    """Give the result's bytes: ciphertexts, for the client that holds the key."""
+    with call.parts.database.read() as connection:
+        row = _find(connection, job, call.caller.tenant)
+    state = JobState(row.state)
+    if state is not JobState.SUCCEEDED:
+        message = f"the job is {state.value}: it has no result{'' if state.ended else ' yet'}"
+        raise GatewayError(message, status=409, problem=_NO_RESULT.get(state, "not-ready"))
+    return send_blob(call, row.tenant, row.result_digest)
+
+
+@routes.post("/v1/jobs/<job>/cancel", roles={Role.TENANT}, answers={200: JobView})
+def cancel(call: Call[Account, None], job: str) -> Answer:
+    """Cancel a job that has not ended. Its node is told at its next command."""
+    with call.parts.database.write() as connection:
+        state = cancel_job(connection, job, tenant=call.caller.tenant)
+        if state is None:
+            raise not_found("job")
+        if state.ended and state is not JobState.CANCELLED:
+            message = f"a job that is {state.value} cannot be cancelled"
+            raise TransitionError(message)
+        view = view_job(connection, job, tenant=call.caller.tenant)
+    call.parts.wakeups.wake(job)
+    return view
+
+
+@routes.post("/v1/jobs/<job>/acknowledge", roles={Role.TENANT}, answers={204: None})
+def acknowledge(call: Call[Account, None], job: str) -> Answer:
+    """Say that the result and its receipt arrived and were checked."""
+    with call.parts.database.write() as connection:
+        if _find(connection, job, call.caller.tenant).state != JobState.SUCCEEDED.value:
+            message = "only a job that succeeded can be acknowledged"
+            raise TransitionError(message)
+        unsaid = (job_documents.c.job == job) & job_documents.c.acknowledged.is_(None)
+        connection.execute(update(job_documents).where(unsaid).values(acknowledged=clock()))
+    return None
+
+
+@routes.get("/v1/jobs/<job>/record", roles={Role.TENANT}, answers={200: JobRecord})
+def show_record(call: Call[Account, None], job: str) -> Answer:
+    """Show everything that the gateway stored about a job."""
+    with call.parts.database.read() as connection:
+        row = _find(connection, job, call.caller.tenant)
+        view = _views(connection, [row])[0]
+        roles = {row.evaluation_key: "evaluation key", row.input_digest: "input"}
+        if view.result is not None:
+            roles[row.result_digest] = "result"
+        stored = connection.execute(_STORED, {"tenant": row.tenant, "digests": list(filter(None, roles))}).all()
+    found = {blob.digest: blob for blob in stored}
+    return JobRecord(
+        job=job,
+        tenant=row.tenant,
+        state=view.state,
+        order=Envelope.from_bytes(row.order.encode()),
+        receipt=view.receipt,
+        blobs=tuple(
+            StoredBlob.model_validate(
+                {"role": role, "digest": digest, "size": found[digest].size, "stored": found[digest].stored}
+            )
+            for digest, role in reversed(roles.items())
+            if digest in found
+        ),
+        attempts=view.attempts,
+    )
+
+
+def accept_order(connection: Transaction, order: Signed[Order]) -> None:
+    """Decide whether a verified order can become a job (steps 1 and 3 to 5 above). Raises what the step says."""
+    document = order.document
+    manifest = find_manifest(connection, document.model.manifest)
+    now, size = connection.execute(_NOW_AND_INPUT, {"tenant": document.tenant, "digest": document.input.digest}).one()
+    # 1. and 3.
+    check_order(order, model=model_ref(manifest), now=now)
+    if now >= manifest.document.expires:
+        message = f"model {manifest.document.name!r} version {manifest.document.version} has expired"
+        raise ExpiredManifestError(message)
+    # 4.
+    limits = manifest.document.limits
+    _within("rows", document.rows, limits.rows_per_job)
+    _within("input bytes", document.input.size, limits.input_bytes)
+    if size is None:
+        raise not_found("blob of the order's input: upload it first")
+    if size != document.input.size:
+        raise refusal("digest-mismatch", f"the input has {size} bytes, the order says {document.input.size}")
+    # 5.
+    _check_key(connection, document, manifest.document)
+
+
+def _check_key(connection: Transaction, order: Order, manifest: Manifest) -> None:
+    if (order.evaluation_key is not None) != manifest.evaluation_key:
+        needs = "needs" if manifest.evaluation_key else "takes no"
+        message = f"model {manifest.name!r} {needs} evaluation key"
+        raise PolicyError(message)
+    if order.evaluation_key is None:
+        return
+    statement = find_key(connection, order.tenant, order.evaluation_key).document
+    if statement.state is not KeyState.ACTIVE:
+        raise refusal("conflict", f"the evaluation key is {statement.state.value}, not active")
+    if statement.parameters != manifest.key_parameters:
+        message = "the evaluation key was made for other key parameters than the model's"
+        raise PolicyError(message)
+    _within("evaluation key bytes", statement.key.size, manifest.limits.evaluation_key_bytes)
+
+
+def _within(what: str, got: int, most: int) -> None:
+    if got > most:
+        raise refusal("too-large", f"{what}: got {got}, the model allows {most}")
+
+
+def _add(connection: Transaction, order: Signed[Order], family: str) -> None:
+    document = order.document
+    job = {
+        "job": document.job,
+        "tenant": document.tenant,
+        "manifest": document.model.manifest,
+        "family": family,
+        "input_digest": document.input.digest,
+        "evaluation_key": document.evaluation_key,
+        "deadline": document.deadline,
+    }
+    connection.execute(_ADD_JOB, job)
+    connection.execute_many(
+        _ADD_OPERATORS, [{"job": document.job, "operator": operator} for operator in dict.fromkeys(document.operators)]
+    )
+    envelope = order.envelope.model_dump_json()
+    connection.execute(_ADD_DOCUMENTS, {"job": document.job, "order_digest": order.digest, "order": envelope})
+
+
+def view_job(connection: Transaction, job: str, *, tenant: str) -> JobView:
+    """A tenant's job as it stands. Raises `NotFoundError`."""
+    return _views(connection, [_find(connection, job, tenant)])[0]
+
+
+def _find(connection: Transaction, job: str, tenant: str) -> Row:
+    row = connection.execute(_OF_JOB, {"job": job, "tenant": tenant}).first()
+    if row is None:
+        raise not_found("job")
+    return row
+
+
+def _views(connection: Transaction, rows: Sequence[Row]) -> tuple[JobView, ...]:
+    leased = [row.job for row in rows if row.generation]
+    tried: dict[str, list[Attempt]] = {}
+    for row in connection.execute(_ATTEMPTS, {"jobs": leased}).all() if leased else ():
+        attempt = Attempt(generation=row.generation, node=row.node, outcome=row.outcome, reason=row.reason)
+        tried.setdefault(row.job, []).append(attempt)
+    return tuple(_view(row, tuple(tried.get(row.job, ()))) for row in rows)
+
+
+def _view(row: Row, tried: tuple[Attempt, ...]) -> JobView:
+    state = JobState(row.state)
+    succeeded = state is JobState.SUCCEEDED
+    return JobView(
+        job=row.job,
+        state=state,
+        submitted=row.submitted,
+        ended=row.ended,
+        attempts=tried,
+        code=row.code,
+        reason=row.reason,
+        receipt=Envelope.from_bytes(row.receipt.encode()) if succeeded else None,
+        result=BlobRef(digest=row.result_digest, size=row.result_size) if succeeded else None,
+    )
+
+
+def list_all_jobs(database: Database, *, state: JobState | None, most: int) -> tuple[tuple[str, JobView], ...]:
+    """Every tenant's jobs, latest first, for the gateway's operator: tenant and job."""
+    query = _VIEW.order_by(jobs.c.submitted.desc(), jobs.c.job).limit(most)
+    if state is not None:
+        query = query.where(jobs.c.state == state.value)
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+        return tuple(zip((row.tenant for row in rows), _views(connection, rows), strict=True))
+
+
+def find_any_job(database: Database, job: str) -> tuple[str, JobView]:
+    """One job of any tenant, for the gateway's operator. Raises `NotFoundError`."""
+    with database.read() as connection:
+        row = connection.execute(_VIEW.where(jobs.c.job == job)).first()
+        if row is None:
+            raise not_found("job")
+        return row.tenant, _views(connection, [row])[0]

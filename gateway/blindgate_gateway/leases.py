@@ -1,0 +1,279 @@
+"""Who may compute a job, for how long, and what they bring back.
+
+A lease is a generation, which counts how often the job was leased, and a token of 128 random bits. Every command carries both
+in the header `Blindgate-Lease`, and each is checked by the statement that writes (`transitions`). So a node that was too slow
+learns it from whatever it does next, and cannot harm its successor.
+
+A commit is taken when
+
+1. the receipt is signed by the node that holds the lease;
+2. it answers the stored order as a client would demand it (`blindgate_protocol.receipts.check_receipt`), under an operator
+   that this gateway knows too;
+3. it names this generation;
+4. its output is the blob that this same lease stored, under exactly that digest and size.
+
+The same receipt again is the same answer. Another receipt for a job that succeeded is refused, and logged: no honest node
+signs two.
+"""
+
+import time
+from functools import lru_cache
+from typing import Any
+
+from blindgate_protocol.errors import LeaseLostError, MalformedError, ReceiptNodeError, ReceiptOrderError
+from blindgate_protocol.jobs import JobState
+from blindgate_protocol.messages import (
+    DIGEST_HEADER,
+    LEASE_HEADER,
+    Commit,
+    Heartbeat,
+    JobView,
+    Lease,
+    LeaseRequest,
+    Refusal,
+    Release,
+)
+from blindgate_protocol.order import Order
+from blindgate_protocol.receipts import Receipt, check_receipt
+from blindgate_protocol.signing import Envelope, Signed, open_signed
+from blindgate_protocol.values import BlobRef
+from sqlalchemy import bindparam, select
+
+from blindgate_gateway import transitions
+from blindgate_gateway.catalogue import opened_manifest
+from blindgate_gateway.database import Row, Transaction, prepared
+from blindgate_gateway.downloads import send_blob
+from blindgate_gateway.identity import Node, Role
+from blindgate_gateway.jobs import QUEUE, view_job
+from blindgate_gateway.logs import log
+from blindgate_gateway.problems import not_found, refusal
+from blindgate_gateway.routing import Answer, Call, Raw, Routes
+from blindgate_gateway.sweep import sweep_leases
+from blindgate_gateway.tables import job_documents, jobs, manifests
+from blindgate_gateway.transitions import HELD, Held
+from blindgate_gateway.uploads import store_blob
+
+routes = Routes("leases")
+_NODE = {Role.NODE}
+_HEADER = {LEASE_HEADER: ("header", "the lease, as `<generation>.<token>`")}
+_TOKEN_LENGTH = 32
+
+_WORK = prepared(
+    select(job_documents.c.order, manifests.c.envelope)
+    .join(jobs, jobs.c.job == job_documents.c.job)
+    .join(manifests, manifests.c.digest == jobs.c.manifest)
+    .where(jobs.c.job == bindparam("job"))
+)
+_BLOBS = prepared(
+    select(
+        jobs.c.tenant,
+        jobs.c.input_digest,
+        jobs.c.evaluation_key,
+        manifests.c.tenant.label("publisher"),
+        manifests.c.server_digest,
+    )
+    .join(manifests, manifests.c.digest == jobs.c.manifest)
+    .where(HELD)
+)
+_LIMIT = prepared(
+    select(jobs.c.tenant, manifests.c.envelope).join(manifests, manifests.c.digest == jobs.c.manifest).where(HELD)
+)
+_COMMITTED = prepared(
+    select(
+        jobs.c.tenant,
+        jobs.c.state,
+        jobs.c.generation,
+        jobs.c.token,
+        jobs.c.node,
+        job_documents.c.order,
+        job_documents.c.receipt_digest,
+        manifests.c.envelope.label("manifest"),
+    )
+    .join(job_documents, job_documents.c.job == jobs.c.job)
+    .join(manifests, manifests.c.digest == jobs.c.manifest)
+    .where(jobs.c.job == bindparam("job"))
+)
+
+
+@routes.post("/v1/leases", roles=_NODE, body=LeaseRequest, answers={200: Lease, 204: None})
+def poll(call: Call[Node, LeaseRequest]) -> Answer:
+    """Ask for work; with `wait`, hold the request open until there is some. 204 when there is none.
+
+    Gives a job whose order allows the node's operator, preferably under a key that the node has in memory, else the oldest.
+    """
+    until = time.monotonic() + call.body.wait / 1000
+    with call.parts.wakeups.watch(QUEUE) as watch:
+        while True:
+            sweep_leases(call.parts)
+            lease = _take(call)
+            if lease is not None or not watch.wait(until):
+                return lease
+
+
+@routes.post("/v1/leases/<job>/heartbeat", roles=_NODE, answers={200: Heartbeat}, parameters=_HEADER)
+def heartbeat(call: Call[Node, None], job: str) -> Answer:
+    """Say that the node still works on the job: the lease goes on."""
+    duration = call.parts.settings.lease
+    # Not durable: a lease that is cut short by a power failure is leased again.
+    with call.parts.database.write(durable=False) as connection:
+        transitions.prolong(connection, _held(call, job), duration=duration)
+    return Heartbeat(duration=duration)
+
+
+@routes.get("/v1/leases/<job>/blobs/<digest>", roles=_NODE, answers={200: Raw()}, parameters=_HEADER)
+def download(call: Call[Node, None], job: str, digest: str) -> Answer:
+    """Give what the job needs: its input, its evaluation key, or its model's server part. Nothing else."""
+    row = call.parts.database.look(_BLOBS, _held(call, job).key())
+    if row is None:
+        raise _lost()
+    if digest in {row.input_digest, row.evaluation_key}:
+        return send_blob(call, row.tenant, digest)
+    if digest == row.server_digest:
+        return send_blob(call, row.publisher, digest)
+    raise not_found("blob of this job")
+
+
+@routes.put(
+    "/v1/leases/<job>/result",
+    roles=_NODE,
+    body=Raw(),
+    answers={204: None},
+    parameters=_HEADER | {DIGEST_HEADER: ("header", "the digest of the body")},
+)
+def put_result(call: Call[Node, None], job: str) -> Answer:
+    """Store the result's bytes under this lease. The last ones stored are those that can be committed."""
+    held, announced = _held(call, job), call.request.headers.get(DIGEST_HEADER, "")
+    row = call.parts.database.look(_LIMIT, held.key())
+    if row is None:
+        raise _lost()
+    length = call.length(opened_manifest(row.envelope).document.limits.result_bytes)
+    with call.parts.blobs.incoming() as incoming:
+        incoming.fill(call.request.stream, length)
+        if incoming.digest != announced:
+            raise refusal("digest-mismatch", f"the body is not what the header {DIGEST_HEADER} names")
+        incoming.settle()
+        blob = BlobRef(digest=announced, size=length)
+        with call.parts.database.write() as connection:
+            transitions.note_result(connection, held, blob)
+            store_blob(call.parts, connection, incoming.path, row.tenant, blob)
+    return None
+
+
+@routes.post("/v1/leases/<job>/commit", roles=_NODE, body=Commit, answers={200: JobView}, parameters=_HEADER)
+def commit(call: Call[Node, Commit], job: str) -> Answer:
+    """Finish the job with a signed receipt for the result that was stored. The same commit again changes nothing."""
+    held = _held(call, job)
+    receipt = open_signed(call.body.receipt, Receipt)
+    with call.parts.database.read() as connection:
+        row = connection.execute(_COMMITTED, {"job": job}).first()
+        if row is not None and _repeats(held, row, receipt):
+            return view_job(connection, job, tenant=row.tenant)
+    if row is None or (row.generation, row.token, row.node) != (held.generation, held.token, held.node):
+        raise _lost()
+    _check(call, held, row, receipt)
+    with call.parts.database.write() as connection:
+        if not transitions.commit(connection, held, receipt):
+            _explain(connection, held, receipt)
+        view = view_job(connection, job, tenant=row.tenant)
+    call.parts.wakeups.wake(job)
+    return view
+
+
+@routes.post("/v1/leases/<job>/refuse", roles=_NODE, body=Refusal, answers={200: JobView}, parameters=_HEADER)
+def refuse(call: Call[Node, Refusal], job: str) -> Answer:
+    """Say that the job can never be computed: it failed, and is not tried again."""
+    with call.parts.database.write() as connection:
+        transitions.refuse(connection, _held(call, job), code=call.body.code, reason=call.body.reason)
+        view = _view(connection, job)
+    call.parts.wakeups.wake(job)
+    return view
+
+
+@routes.post("/v1/leases/<job>/release", roles=_NODE, body=Release, answers={200: JobView}, parameters=_HEADER)
+def release(call: Call[Node, Release], job: str) -> Answer:
+    """Give the job back unfinished: another attempt may finish it, unless this was the last."""
+    body, most = call.body, call.parts.settings.attempts
+    with call.parts.database.write() as connection:
+        transitions.release(connection, _held(call, job), code=body.code, reason=body.reason, most=most)
+        view = _view(connection, job)
+    call.parts.wakeups.wake(job, QUEUE)
+    return view
+
+
+def _take(call: Call[Node, LeaseRequest]) -> Lease | None:
+    parts, node, wanted = call.parts, call.caller, call.body
+    with parts.database.read() as connection:
+        job = transitions.next_job(connection, operator=node.operator, families=wanted.families, under=wanted.keys)
+    if job is None:
+        return None
+    with parts.database.write() as connection:
+        leased = transitions.lease(connection, job, node=node.key, duration=parts.settings.lease)
+        if leased is None:
+            # Somebody was faster. Look again under the lock, where nobody can be.
+            job = transitions.next_job(connection, operator=node.operator, families=wanted.families, under=wanted.keys)
+            leased = job and transitions.lease(connection, job, node=node.key, duration=parts.settings.lease)
+        if not leased:
+            return None
+        work = connection.execute(_WORK, {"job": leased.job}).one()
+    return Lease(
+        job=leased.job,
+        generation=leased.generation,
+        token=leased.token,
+        duration=parts.settings.lease,
+        order=Envelope.from_bytes(work.order.encode()),
+        manifest=Envelope.from_bytes(work.envelope.encode()),
+    )
+
+
+def _held(call: Call[Node, Any], job: str) -> Held:
+    generation, _, token = call.request.headers.get(LEASE_HEADER, "").partition(".")
+    if not (generation.isascii() and generation.isdigit() and len(generation) < 10 and len(token) == _TOKEN_LENGTH):  # noqa: PLR2004
+        message = f"the header {LEASE_HEADER} must be <generation>.<token>"
+        raise MalformedError(message)
+    return Held(job, int(generation), token, call.caller.key, call.caller.name)
+
+
+def _lost() -> LeaseLostError:
+    return LeaseLostError("this lease is over: the job was finished, cancelled, or leased to somebody else")
+
+
+def _check(call: Call[Node, Commit], held: Held, row: Row, receipt: Signed[Receipt]) -> None:
+    # 1.
+    if receipt.signer != held.node:
+        message = f"the receipt is signed by {receipt.signer}, not by the node that holds the lease"
+        raise ReceiptNodeError(message)
+    # 2.
+    operators = call.parts.settings.operators
+    check_receipt(receipt, _opened_order(row.order), opened_manifest(row.manifest), operators=operators)
+    # 3.
+    if receipt.document.generation != held.generation:
+        message = f"the receipt is of generation {receipt.document.generation}, the lease of {held.generation}"
+        raise ReceiptOrderError(message)
+
+
+@lru_cache(maxsize=256)
+def _opened_order(envelope: str) -> Signed[Order]:
+    return open_signed(envelope.encode(), Order)
+
+
+def _repeats(held: Held, row: Row, receipt: Signed[Receipt]) -> bool:
+    if row.state != JobState.SUCCEEDED.value or row.node != held.node or row.generation != held.generation:
+        return False
+    if row.receipt_digest == receipt.digest:
+        return bool(row.token == held.token)
+    log.warning("commit.contradiction", job=held.job, node=held.node, receipt=receipt.digest, stored=row.receipt_digest)
+    raise refusal("conflict", "the job was committed before, with another receipt")
+
+
+def _explain(connection: Transaction, held: Held, receipt: Signed[Receipt]) -> None:
+    # 4. Either the same commit won in another request, which is no refusal, or this says why not.
+    if _repeats(held, connection.execute(_COMMITTED, {"job": held.job}).one(), receipt):
+        return
+    if connection.execute(_LIMIT, held.key()).first() is None:
+        raise _lost()
+    raise refusal("digest-mismatch", "this lease stored no blob with the digest and size of the receipt's output")
+
+
+def _view(connection: Transaction, job: str) -> JobView:
+    tenant = connection.execute(select(jobs.c.tenant).where(jobs.c.job == job)).scalar()
+    return view_job(connection, job, tenant=tenant)

@@ -1,0 +1,106 @@
+"""How a refusal leaves the gateway: RFC 9457, made from the error tree, in one place.
+
+Rooms raise the errors of `blindgate_protocol.errors`; `STATUS` says which HTTP status each becomes, the nearest class in the
+tree winning. For what has no class of its own (a conflict, a body too large) rooms raise `GatewayError` with the status and
+the `code`, which is what the client's side raises again when it reads the problem. `REFUSALS` lists those codes.
+
+Another tenant's object is not found, exactly as one that never was. Whatever was not raised on purpose is a 500 that says
+nothing but the request's id, under which the log has the rest.
+"""
+
+import errno
+from http import HTTPStatus
+
+from blindgate_protocol import errors
+from blindgate_protocol.errors import BlindgateError, GatewayError, NotAuthorisedError, NotFoundError
+from blindgate_protocol.messages import Problem
+from flask import Response
+from werkzeug.exceptions import HTTPException
+
+STATUS: dict[type[BlindgateError], int] = {
+    errors.InputError: 422,
+    errors.PolicyError: 422,
+    errors.UntrustedSignerError: 403,
+    errors.MalformedError: 422,
+    errors.SignatureError: 422,
+    errors.ManifestError: 409,
+    errors.ReceiptError: 422,
+    errors.TransitionError: 409,
+    errors.LeaseLostError: 409,
+    errors.JobError: 409,
+    errors.JobTimeoutError: 422,
+    NotFoundError: 404,
+    NotAuthorisedError: 401,
+}
+"""The status of each error, inherited down the tree."""
+
+REFUSALS: dict[str, tuple[int, str]] = {
+    "conflict": (409, "The same name was used before for something else."),
+    "not-ready": (409, "The job has no result yet."),
+    "digest-mismatch": (422, "The bytes are not those that were announced."),
+    "too-large": (413, "More bytes than this gateway or this model allows."),
+    "length-required": (411, "A body needs a Content-Length."),
+    "busy": (503, "The database or the disk cannot take this now; try again."),
+    "method-not-allowed": (405, "No such method on this route."),
+    "bad-request": (400, "Not a request that this server understands."),
+    "internal": (500, "A fault of the gateway. Its log knows more under the request's id."),
+}
+"""What the gateway refuses beside the error tree: code, status, meaning."""
+
+_BUSY_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
+
+
+def refusal(code: str, message: str) -> GatewayError:
+    """An error for one of `REFUSALS`."""
+    return GatewayError(message, status=REFUSALS[code][0], problem=code)
+
+
+def not_found(what: str) -> NotFoundError:
+    """The same words whether it never was or belongs to another tenant."""
+    return NotFoundError(f"no such {what}", status=404, problem=NotFoundError.code)
+
+
+def status_of(error: BlindgateError) -> int:
+    """The HTTP status for `error`: its own, or the nearest in the tree."""
+    if isinstance(error, GatewayError) and error.status is not None:
+        return error.status
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
+def problem_of(error: Exception, request: str) -> Problem:
+    """Say `error` to the outside."""
+    if isinstance(error, BlindgateError):
+        code = error.problem if isinstance(error, GatewayError) and error.problem is not None else error.code
+        return _problem(status_of(error), code, str(error), request)
+    if isinstance(error, HTTPException):
+        code = {404: NotFoundError.code, 405: "method-not-allowed", 413: "too-large"}.get(
+            error.code or 500, "bad-request"
+        )
+        return _problem(error.code or 500, code, error.name, request)
+    if is_busy(error):
+        return _problem(503, "busy", REFUSALS["busy"][1], request)
+    return _problem(500, "internal", REFUSALS["internal"][1], request)
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether `error` is the disk's, the database's or the system's way to say: not now."""
+    original = getattr(error, "orig", error)
+    if isinstance(original, OSError):
+        return original.errno in _BUSY_ERRNO
+    return getattr(original, "sqlite_errorname", "") in {"SQLITE_BUSY", "SQLITE_FULL", "SQLITE_CANTOPEN"}
+
+
+def problem_response(problem: Problem) -> Response:
+    """The response for `problem`."""
+    response = Response(problem.model_dump_json(), problem.status, mimetype="application/problem+json")
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = "1"
+    return response
+
+
+def _problem(status: int, code: str, detail: str, request: str) -> Problem:
+    return Problem(
+        type=f"/docs#{code}", title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, request=request
+    )

@@ -1,0 +1,181 @@
+"""How a request becomes a call: who calls, what they ask, and what they get back.
+
+A room declares its routes beside the functions that answer them:
+
+    @routes.post("/v1/jobs", roles={Role.TENANT}, body=JobRequest, answers={200: JobView, 201: JobView})
+    def submit(call: Call[Account, JobRequest]) -> Answer: ...
+
+The declaration is all there is: from it come the check of the caller, the parsing of the body, the OpenAPI document, and the
+test that tries every route with every wrong role. In this order a request is refused:
+
+1. the caller's credential is missing or wrong (401), or of another role (403);
+2. the body has no length (411), is too long (413), or is not the declared value (422, naming the field);
+3. the room refuses.
+
+Bodies are read here or streamed by the room; nothing is read before 1 held.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.signing import first_error
+from blindgate_protocol.values import Value
+from flask import Response
+from flask import request as flask_request
+from pydantic import ValidationError
+from werkzeug.wrappers import Request
+
+from blindgate_gateway.identity import Account, Node, Role, authenticate
+from blindgate_gateway.parts import Parts
+from blindgate_gateway.problems import refusal
+
+MAX_BODY = 3 << 19
+"""1.5 MiB: a JSON body holds at most one envelope of 1 MiB and little else."""
+
+Answer: TypeAlias = "Value | tuple[Value, int] | Response | None"
+"""What a room gives back: a value (the first declared status), one with its status, raw bytes, or nothing (204)."""
+
+CallerT = TypeVar("CallerT", Account, Node, None)
+BodyT = TypeVar("BodyT", bound="Value | None")
+HandlerT = TypeVar("HandlerT", bound=Callable[..., "Answer"])
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[CallerT, BodyT]):
+    """One request, after steps 1 and 2."""
+
+    parts: Parts
+    caller: CallerT
+    body: BodyT
+    request: Request
+
+    def query(self, name: str, *, default: int, most: int) -> int:
+        """A whole number from the query, at most `most`. Raises `MalformedError`."""
+        text = self.request.args.get(name)
+        if text is None:
+            return default
+        if not re.fullmatch(r"[0-9]{1,9}", text):
+            message = f"the query's {name} must be a whole number"
+            raise MalformedError(message)
+        return min(int(text), most)
+
+    def length(self, most: int) -> int:
+        """The length of a body that the room reads itself. Raises `GatewayError`."""
+        return _length(self.request, most)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Stands for raw bytes where a route's declaration would name a value."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One declared route.
+
+    Attributes:
+        roles: who may call it; empty for everybody.
+        body: the value in the body, `Raw()` for a body that the room streams, or `None`.
+        answers: what each good status comes with; the first is the usual one.
+        parameters: query and header parameters that the room reads: name to (where, meaning).
+    """
+
+    method: str
+    rule: str
+    name: str
+    handler: Callable[..., Answer]
+    roles: frozenset[Role]
+    body: type[Value] | Raw | None
+    answers: Mapping[int, type[Value] | Raw | None]
+    parameters: Mapping[str, tuple[str, str]]
+    group: str
+
+
+@dataclass
+class Routes:
+    """The routes of one room."""
+
+    group: str
+    declared: list[Route] = field(default_factory=list)
+
+    def get(self, rule: str, **declaration: Any) -> Callable[[HandlerT], HandlerT]:
+        """Declare a GET route; the keywords are `Route`'s."""
+        return self._declare("GET", rule, **declaration)
+
+    def post(self, rule: str, **declaration: Any) -> Callable[[HandlerT], HandlerT]:
+        """Declare a POST route."""
+        return self._declare("POST", rule, **declaration)
+
+    def put(self, rule: str, **declaration: Any) -> Callable[[HandlerT], HandlerT]:
+        """Declare a PUT route."""
+        return self._declare("PUT", rule, **declaration)
+
+    def _declare(  # noqa: PLR0913  (what a route declares)
+        self,
+        method: str,
+        rule: str,
+        *,
+        answers: Mapping[int, type[Value] | Raw | None],
+        roles: Iterable[Role] = (),
+        body: type[Value] | Raw | None = None,
+        parameters: Mapping[str, tuple[str, str]] | None = None,
+    ) -> Callable[[HandlerT], HandlerT]:
+        def declare(handler: HandlerT) -> HandlerT:
+            name = f"{self.group}.{handler.__name__}"
+            self.declared.append(
+                Route(method, rule, name, handler, frozenset(roles), body, answers, dict(parameters or {}), self.group)
+            )
+            return handler
+
+        return declare
+
+
+def view(route: Route, parts: Parts) -> Callable[..., Response]:
+    """Build the Flask view of `route`."""
+    usual = next(iter(route.answers))
+    model = route.body if isinstance(route.body, type) else None
+    operators = frozenset(parts.settings.operators)
+
+    def answer(**path: Any) -> Response:
+        request = flask_request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  (the proxy costs on every access)
+        # 1.
+        caller = None
+        if route.roles:
+            authorization = request.headers.get("Authorization")
+            caller = authenticate(parts.database, authorization, route.roles, operators=operators)
+            request.environ["blindgate.caller"] = caller.tenant if isinstance(caller, Account) else caller.name
+        # 2.
+        body = None if model is None else _parse(request, model)
+        # 3.
+        given = route.handler(Call(parts, caller, body, request), **path)
+        if given is None:
+            return Response(status=204)
+        if isinstance(given, Response):
+            return given
+        value, status = given if isinstance(given, tuple) else (given, usual)
+        return Response(value.model_dump_json(), status, mimetype="application/json")
+
+    answer.__doc__ = route.handler.__doc__
+    answer.__name__ = route.handler.__name__
+    return answer
+
+
+def _length(request: Request, most: int) -> int:
+    length = request.content_length
+    if length is None:
+        raise refusal("length-required", "this request needs a Content-Length")
+    if length > most:
+        raise refusal("too-large", f"a body of {length} bytes: at most {most} are taken here")
+    return length
+
+
+def _parse(request: Request, model: type[Value]) -> Value:
+    data = request.stream.read(_length(request, MAX_BODY))
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        message = f"the body is not a {model.__name__}: {first_error(error)}"
+        raise MalformedError(message) from error

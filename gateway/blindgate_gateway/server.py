@@ -1,0 +1,111 @@
+"""The gateway as running processes: one master that prepares and forks, workers that answer.
+
+The application is built before the fork, so a worker that was killed is replaced within tens of milliseconds. Nothing that
+does not survive a fork exists by then: connections and threads come with a worker's first request (`parts`, `wakeups`).
+
+On SIGTERM a worker stops accepting, tells those who wait that waiting is over, and finishes what it has begun.
+"""
+
+import os
+import shutil
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+from apiflask import APIFlask
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+
+from blindgate_gateway.logs import configure_logs, log
+from blindgate_gateway.opening import prepare
+from blindgate_gateway.settings import Settings
+
+KEEP_ALIVE_SECONDS = 75
+GRACE_SECONDS = 30
+SWITCH_SECONDS = 0.001
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal ends it. Raises `BlindgateError` when the data folder cannot be used."""
+    configure_logs(file=settings.log_file, level=settings.log_level)
+    lock = prepare(settings)
+    counts = settings.data / "metrics"
+    shutil.rmtree(counts, ignore_errors=True)
+    counts.mkdir()
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counts)
+    try:
+        # Imported here: the metrics look for that folder when they are imported.
+        from blindgate_gateway.app import create_app  # noqa: PLC0415
+
+        Server(settings, create_app(settings)).run()
+    finally:
+        lock.close()
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """Gunicorn, configured by the gateway's settings instead of a file."""
+
+    def __init__(self, settings: Settings, app: APIFlask) -> None:
+        self._settings = settings
+        self._app = app
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Give gunicorn its configuration."""
+        settings = self._settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        options: dict[str, Any] = {
+            "bind": f"{host}:{settings.port}",
+            "workers": settings.workers,
+            "worker_class": "blindgate_gateway.worker.Worker",
+            "threads": settings.threads,
+            "worker_connections": 1000 + settings.threads,
+            "keepalive": KEEP_ALIVE_SECONDS,
+            "graceful_timeout": GRACE_SECONDS,
+            "timeout": 120,
+            "preload_app": True,
+            "accesslog": None,
+            "logger_class": "blindgate_gateway.gunicorn_logs.Logger",
+            "proc_name": "blindgate-gateway",
+            "when_ready": self._say_ready,
+            "post_worker_init": self._begin_worker,
+            "child_exit": self._end_worker,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> APIFlask:
+        """Give gunicorn the application."""
+        return self._app
+
+    def _say_ready(self, _arbiter: Any) -> None:
+        settings = self._settings
+        log.info(
+            "listening",
+            address=f"http://{settings.host}:{settings.port}",
+            data=str(settings.data.resolve()),
+            workers=settings.workers,
+            threads=settings.threads,
+            process=os.getpid(),
+        )
+
+    def _begin_worker(self, worker: Any) -> None:
+        from blindgate_gateway.sweep import start_sweeping  # noqa: PLC0415
+
+        parts = self._app.extensions["blindgate"]
+        # A thread that was woken waits for the interpreter at most this long.
+        sys.setswitchinterval(SWITCH_SECONDS)
+        start_sweeping(parts)
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            parts.wakeups.stopping = True
+            worker.handle_exit(number, frame)
+
+        signal.signal(signal.SIGTERM, stop)
+
+    def _end_worker(self, _arbiter: Any, worker: Any) -> None:
+        from blindgate_gateway import metrics  # noqa: PLC0415
+
+        self._app.extensions["blindgate"].blobs.drop_incoming_of(worker.pid)
+        (self._settings.data / "wakeups" / str(worker.pid)).unlink(missing_ok=True)
+        metrics.forget_process(worker.pid)

@@ -1,0 +1,125 @@
+"""What an operator decides about a gateway, read once at start.
+
+A setting is looked for in this order: the command line, an environment variable `BLINDGATE_GATEWAY_<NAME>`, the TOML file
+that `--config` or `BLINDGATE_GATEWAY_CONFIG` names, the default below. `blindgate gateway settings` shows what came out,
+with secrets hidden.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.signing import first_error
+from blindgate_protocol.values import KeyId, Millis, Size
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import TomlConfigSettingsSource
+
+ENVIRONMENT_PREFIX = "BLINDGATE_GATEWAY_"
+MEBI = 1 << 20
+DAY: Millis = 86_400_000
+
+
+def _listed(value: object) -> object:
+    """Let an environment variable name several things, separated by commas or spaces."""
+    return tuple(part for part in re.split(r"[,\s]+", value) if part) if isinstance(value, str) else value
+
+
+KeyIds = Annotated[tuple[KeyId, ...], NoDecode, BeforeValidator(_listed)]
+Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+
+
+class Settings(BaseSettings):
+    """A gateway's settings.
+
+    Attributes:
+        data: the folder of the database and the blobs. Nobody but the gateway's user needs to read it.
+        host: where to listen.
+        addresses: the URLs under which nodes and clients know this gateway; when empty, `http://host:port` (and, on a
+            loopback address, the other names of it). A node's enrolment is accepted only if it was told one of these.
+        publishers: key ids whose manifests are taken into the catalogue.
+        operators: key ids whose nodes are taken in and given work.
+        workers: processes. One is right for SQLite; more are correct, and wait for each other when they write.
+        threads: requests at once in each process. A quarter stays free of long polls.
+        lease: how long a lease lasts without a heartbeat, in milliseconds.
+        attempts: how many leases a job gets before it is dead.
+        part: how large the parts of an upload are.
+        max_blob: the largest blob that anybody may upload.
+        retention: how long after its end a job's blobs are kept, and how long blobs that nothing refers to.
+        metrics_token: when set, `/metrics` asks for it as a bearer token.
+        log_file: where log lines go; standard error when not set.
+    """
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    data: Path = Path("blindgate-gateway")
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    addresses: Addresses = ()
+    publishers: KeyIds = ()
+    operators: KeyIds = ()
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    threads: Annotated[int, Field(ge=4, le=1024)] = 32
+    lease: Annotated[Millis, Field(ge=100)] = 30_000
+    attempts: Annotated[int, Field(ge=1, le=10_000)] = 3
+    part: Annotated[Size, Field(ge=64 * 1024, le=64 * MEBI)] = 16 * MEBI
+    max_blob: Annotated[Size, Field(ge=1)] = 4096 * MEBI
+    retention: Annotated[Millis, Field(ge=1000)] = 7 * DAY
+    metrics_token: SecretStr | None = None
+    log_file: Path | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (pydantic-settings passes it; a .env file is not read)
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the TOML file behind the environment."""
+        return init_settings, env_settings, file_secret_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.data / "gateway.sqlite"
+
+    def known_as(self, address: str) -> bool:
+        """Whether `address` is one of this gateway's own."""
+        return address.rstrip("/") in self._own_addresses()
+
+    def _own_addresses(self) -> set[str]:
+        if self.addresses:
+            return {address.rstrip("/") for address in self.addresses}
+        loopback = {"127.0.0.1", "localhost", "::1"}
+        hosts = loopback if self.host in loopback else {self.host}
+        return {f"http://{f'[{host}]' if ':' in host else host}:{self.port}" for host in hosts}
+
+    def shown(self) -> dict[str, Any]:
+        """Every setting as JSON can hold it, secrets hidden."""
+        return self.model_dump(mode="json")
+
+
+def load_settings(config: Path | None = None, **given: Any) -> Settings:
+    """Read the settings; what is given by name, and is not `None`, wins. Raises `MalformedError`."""
+    if config is not None and not config.is_file():
+        message = f"the settings file {config} does not exist"
+        raise MalformedError(message)
+
+    class Configured(Settings):
+        model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(toml_file=config)
+
+    try:
+        read = Configured(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        message = f"settings: {first_error(error)}"
+        raise MalformedError(message) from error
+    except ValueError as error:
+        message = f"the settings file {config} is not TOML"
+        raise MalformedError(message) from error
+    return Settings.model_construct(**{name: getattr(read, name) for name in Settings.model_fields})

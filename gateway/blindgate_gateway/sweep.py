@@ -1,0 +1,119 @@
+"""What time ends: leases, deadlines, and the keeping of bytes that nobody needs.
+
+Leases and deadlines are looked at whenever a node asks for work and once a second by a thread in each process, so an idle
+gateway tells a waiting client in time, too. The look is a read; only if something is over does anything get written, and what
+two processes find at once is written once (`transitions`).
+
+A blob is deleted when it was stored longer ago than the retention and nothing refers to it any more: no manifest, no key that
+is not destroyed, no job that still runs, and no job that ended within the retention. The row goes first and the file inside
+the same transaction, so an upload of the same bytes comes wholly before or wholly after.
+"""
+
+import threading
+import time
+
+from blindgate_protocol.keys import KeyState
+from sqlalchemy import bindparam, delete, exists, or_, select
+
+from blindgate_gateway import partial
+from blindgate_gateway.blobs import Blobs
+from blindgate_gateway.database import Transaction, clock, prepared
+from blindgate_gateway.logs import log
+from blindgate_gateway.parts import Parts
+from blindgate_gateway.tables import blobs, jobs, keys, manifests, uploads
+from blindgate_gateway.transitions import LEASED, expire_jobs, lose_leases
+
+LEASE_SECONDS = 1.0
+RETENTION_SECONDS = 600.0
+MOST_AT_ONCE = 200
+_QUEUE = "queue"
+
+_OVER = prepared(
+    select(
+        or_(
+            exists().where(LEASED, jobs.c.leased_until <= clock()),
+            exists().where(jobs.c.ended.is_(None), jobs.c.deadline <= clock()),
+        ).label("over")
+    )
+)
+_KEPT_SINCE = clock() - bindparam("retention")
+_JOB_NEEDS = (jobs.c.tenant == blobs.c.tenant) & or_(
+    jobs.c.input_digest == blobs.c.digest, jobs.c.result_digest == blobs.c.digest
+)
+_UNNEEDED = prepared(
+    select(blobs.c.tenant, blobs.c.digest)
+    .where(
+        blobs.c.stored <= _KEPT_SINCE,
+        ~exists().where(_JOB_NEEDS, or_(jobs.c.ended.is_(None), jobs.c.ended > _KEPT_SINCE)),
+        ~exists().where(
+            keys.c.tenant == blobs.c.tenant, keys.c.digest == blobs.c.digest, keys.c.state != KeyState.DESTROYED.value
+        ),
+        ~exists().where(
+            manifests.c.tenant == blobs.c.tenant,
+            or_(manifests.c.client_digest == blobs.c.digest, manifests.c.server_digest == blobs.c.digest),
+        ),
+    )
+    .limit(MOST_AT_ONCE)
+)
+_OLD_UPLOADS = prepared(select(uploads.c.id).where(uploads.c.created <= _KEPT_SINCE).limit(MOST_AT_ONCE))
+_ALL_OPEN = prepared(select(uploads.c.id).where(uploads.c.status == "parts"))
+
+
+def sweep_leases(parts: Parts) -> None:
+    """End the leases and the jobs whose time is over, and tell who waits for that."""
+    if not parts.database.look(_OVER, {}).over:
+        return
+    with parts.database.write() as connection:
+        expired = expire_jobs(connection)
+        lost = lose_leases(connection, most=parts.settings.attempts)
+    log.info("sweep.leases", expired=len(expired), lost=len(lost))
+    parts.wakeups.wake(_QUEUE, *expired, *lost)
+
+
+def sweep_bytes(parts: Parts) -> int:
+    """Delete blobs and uploads that nobody needs any more. Gives how many blobs."""
+    retention = {"retention": parts.settings.retention}
+    with parts.database.write() as connection:
+        unneeded = connection.execute(_UNNEEDED, retention).all()
+        for row in unneeded:
+            remove_blob(connection, parts.blobs, row.tenant, row.digest)
+        for upload in connection.execute(_OLD_UPLOADS, retention).scalars():
+            connection.execute(delete(uploads).where(uploads.c.id == upload))
+            partial.forget(parts.blobs.partial / upload)
+    if unneeded:
+        log.info("sweep.blobs", deleted=len(unneeded))
+    return len(unneeded)
+
+
+def sweep_partial(parts: Parts) -> None:
+    """At start: drop partial files that no open upload owns."""
+    with parts.database.read() as connection:
+        known = set(connection.execute(_ALL_OPEN).scalars())
+    for path in parts.blobs.partial.iterdir():
+        if path.name not in known:
+            partial.forget(path)
+
+
+def remove_blob(connection: Transaction, store: Blobs, tenant: str, digest: str) -> None:
+    """Delete a blob, row and file, as part of a caller's transaction."""
+    connection.execute(delete(blobs).where(blobs.c.tenant == tenant, blobs.c.digest == digest))
+    store.remove(tenant, digest)
+
+
+def start_sweeping(parts: Parts) -> None:
+    """Sweep from a thread of this process until it ends."""
+    threading.Thread(target=_sweep, args=(parts,), name="sweep", daemon=True).start()
+
+
+def _sweep(parts: Parts) -> None:
+    bytes_due = time.monotonic() + RETENTION_SECONDS
+    while True:
+        time.sleep(LEASE_SECONDS)
+        try:
+            sweep_leases(parts)
+            if time.monotonic() >= bytes_due:
+                bytes_due = time.monotonic() + RETENTION_SECONDS
+                sweep_bytes(parts)
+        except Exception:  # noqa: BLE001
+            # Whatever it was (a full disk, a busy database), the next round finds the same work again.
+            log.exception("sweep.failed")
