@@ -1,0 +1,1 @@
+"""The compute node: it pulls jobs, computes on ciphertexts in a sandbox, and signs what it did."""

@@ -1,0 +1,115 @@
+"""How a node becomes one of a gateway's: once, with what two people gave it.
+
+Its operator signed its key (the certificate); the gateway's operator gave out a one-time token. The node signs a request that
+names the gateway it was told to use and the token's digest, so the request is worth nothing elsewhere. The gateway answers with
+a bearer token, which the node keeps in its folder, for that gateway and that key only.
+"""
+
+from pathlib import Path
+
+from blindgate_protocol.canonical import digest
+from blindgate_protocol.errors import BlindgateError, KeyStoreError, NotAuthorisedError, ReceiptNodeError
+from blindgate_protocol.messages import EnrolmentBody
+from blindgate_protocol.nodes import EnrolmentRequest, NodeCertificate, check_certificate
+from blindgate_protocol.signing import MAX_ENVELOPE_BYTES, Signed, SigningKey, open_signed
+from blindgate_protocol.values import KeyId, Millis, Value
+from pydantic import SecretStr, ValidationError
+
+from blindgate_node.settings import Settings
+from blindgate_node.signer import write_private
+from blindgate_node.transport import Gateway
+
+
+class _Enrolment(Value):
+    gateway: str
+    node: KeyId
+    token: str
+
+
+def load_certificate(file: Path, key: SigningKey, now: Millis) -> Signed[NodeCertificate]:
+    """The node's certificate, checked. Raises `ReceiptNodeError` that says what to do about it."""
+    try:
+        with file.open("rb") as opened:
+            certificate = open_signed(opened.read(MAX_ENVELOPE_BYTES + 1), NodeCertificate)
+        check_certificate(certificate, node=key.id, at=now)
+    except FileNotFoundError as error:
+        message = f"this node has no certificate: {file} does not exist. {_how_to_certify(key, file)}"
+        raise ReceiptNodeError(message) from error
+    except OSError as error:
+        message = f"the certificate {file} cannot be read: {error.strerror}"
+        raise ReceiptNodeError(message) from error
+    except ReceiptNodeError as error:
+        expired = str(error).replace("at the receipt's time", "now")
+        message = f"{expired}. {_how_to_certify(key, file)}"
+        raise ReceiptNodeError(message) from error
+    except BlindgateError as error:
+        message = f"the certificate {file} is refused: {error}. {_how_to_certify(key, file)}"
+        raise ReceiptNodeError(message) from error
+    return certificate
+
+
+def enrol(settings: Settings, key: SigningKey, certificate: Signed[NodeCertificate], now: Millis) -> SecretStr:
+    """The node's bearer token: the one in its folder, or, with the enrolment token, a new one from the gateway.
+
+    Raises `NotAuthorisedError` when there is neither, and `GatewayError` when the gateway does not take the node in.
+    """
+    kept = _kept(settings, key)
+    if kept is not None:
+        return kept
+    if settings.enrolment_token is None:
+        message = (
+            f"this node is not enrolled at {settings.gateway}: ask the gateway's operator for an enrolment token"
+            " and set BLINDGATE_NODE_ENROLMENT_TOKEN"
+        )
+        raise NotAuthorisedError(message)
+    return enrol_anew(settings, key, certificate, now)
+
+
+def enrol_anew(settings: Settings, key: SigningKey, certificate: Signed[NodeCertificate], now: Millis) -> SecretStr:
+    """Spend the enrolment token, and keep what it gives. Raises `GatewayError`, `NotAuthorisedError` or `KeyStoreError`."""
+    if settings.enrolment_token is None:
+        message = "no enrolment token: set BLINDGATE_NODE_ENROLMENT_TOKEN"
+        raise NotAuthorisedError(message)
+    token = settings.enrolment_token.get_secret_value()
+    request = EnrolmentRequest(node=key.id, gateway=settings.gateway, challenge=digest(token.encode()), issued=now)
+    try:
+        body = EnrolmentBody(token=token, certificate=certificate.envelope, request=key.sign(request).envelope)
+    except ValidationError as error:
+        message = "the enrolment token must have 16 to 200 characters"
+        raise NotAuthorisedError(message) from error
+    gateway = Gateway(settings.gateway, ca=settings.ca)
+    try:
+        answer = gateway.enrol(body)
+    finally:
+        gateway.close()
+    if answer.node != key.id:
+        message = f"the gateway enrolled node {answer.node}, not {key.id}"
+        raise NotAuthorisedError(message)
+    enrolment = _Enrolment(gateway=settings.gateway, node=key.id, token=answer.token)
+    try:
+        write_private(_file(settings), enrolment.model_dump_json().encode(), replace=True)
+    except OSError as error:
+        message = f"the enrolment cannot be kept in {settings.data}: {error.strerror}"
+        raise KeyStoreError(message) from error
+    return SecretStr(answer.token)
+
+
+def _kept(settings: Settings, key: SigningKey) -> SecretStr | None:
+    try:
+        enrolment = _Enrolment.model_validate_json(_file(settings).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    if (enrolment.gateway, enrolment.node) != (settings.gateway, key.id):
+        return None
+    return SecretStr(enrolment.token)
+
+
+def _file(settings: Settings) -> Path:
+    return settings.data / "enrolment.json"
+
+
+def _how_to_certify(key: SigningKey, file: Path) -> str:
+    return (
+        f"Ask the operator to run\n    blindgate operator certify {key.id} --name NAME -o certificate.json\n"
+        f"and put the file it writes at {file}"
+    )

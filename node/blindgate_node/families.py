@@ -1,0 +1,56 @@
+"""Which families this node can compute, told without importing one: their libraries belong in zygotes only.
+
+`blindgate_models.servers` knows their classes; a zygote asks it. Here stands what the node itself needs: which distribution a
+family computes with, for the receipt, and how much its evaluation keys grow in a worker's memory, for the key cache.
+
+A `Family` with a `half` of its own, and the folders to import it from, is how tests put a hostile family behind the sandbox.
+There is no setting for it: a node that was started from the command line computes Blindgate's own families only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the node knows of a family.
+
+    Attributes:
+        distribution: the distribution that computes.
+        key_expansion: how many times its serialised size a key takes up in memory while a job computes with it.
+        half: `module:Class` of a server half that is not Blindgate's own; empty otherwise.
+        paths: folders that such a half is imported from.
+    """
+
+    distribution: str
+    key_expansion: float
+    half: str = ""
+    paths: tuple[str, ...] = ()
+
+
+FAMILIES: Final[Mapping[str, Family]] = {
+    "concrete": Family("concrete-python", key_expansion=12.0),
+    "linear": Family("tenseal", key_expansion=2.0),
+}
+
+
+def installed(families: Mapping[str, Family] = FAMILIES) -> dict[str, Family]:
+    """Those of `families` whose library is installed here."""
+    return {name: family for name, family in families.items() if _version(family.distribution) is not None}
+
+
+def software(family: Family) -> dict[str, str]:
+    """The versions of what computes, as a receipt names them."""
+    names = ("blindgate", family.distribution)
+    return {name: _version(name) or "unknown" for name in names}
+
+
+@cache
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,249 @@
+"""One lease, from what came with it to the commit.
+
+Everything that comes with a lease is hostile until checked, in this order, and only what passed is used in the next step:
+
+1. the manifest: a publisher of this node's, in time (`packages`);
+2. the order: signed by the client it names, for this model, in time; it is the job of the lease, allows this node's operator,
+   and fits the manifest's limits;
+3. the server part, the input and the key: sizes before and while they come, digests after;
+4. the evaluation, in a worker (`zygotes`): the node itself parses none of the three;
+5. the result: sealed, bounded, hashed, stored at the gateway;
+6. the receipt: signed, on disk, then committed until an answer is known.
+
+What goes wrong is said in one of two ways. **Refused**: these bytes can never be computed on, by anybody, so the job has failed.
+**Released**: this attempt came to nothing, another may do better. A lost lease is neither: there is nobody to tell.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from blindgate_protocol.errors import (
+    BlindgateError,
+    CiphertextError,
+    EvaluationKeyError,
+    GatewayError,
+    JobTimeoutError,
+    LeaseLostError,
+    MalformedError,
+    ManifestError,
+    PolicyError,
+    SandboxError,
+    SignatureError,
+    UntrustedSignerError,
+)
+from blindgate_protocol.manifest import Manifest, model_ref
+from blindgate_protocol.messages import Lease, Refusal, Release
+from blindgate_protocol.nodes import NodeCertificate
+from blindgate_protocol.order import Order, check_order
+from blindgate_protocol.signing import Signed, SigningKey, open_signed
+from blindgate_protocol.values import Millis
+
+from blindgate_node.blobs import BlobMismatchError, Result, SealedBlob
+from blindgate_node.families import Family
+from blindgate_node.key_cache import KeyCache, KeyName
+from blindgate_node.packages import Packages
+from blindgate_node.pool import Pool
+from blindgate_node.pulse import HeldLease
+from blindgate_node.receipts import Journal, make_receipt
+from blindgate_node.settings import MEBI, Settings
+from blindgate_node.transport import Gateway
+from blindgate_node.zygotes import Bounds, Model
+
+_REFUSED = (MalformedError, SignatureError, ManifestError, UntrustedSignerError, JobTimeoutError)
+_MAX_REASON = 500
+
+Log = Callable[..., None]
+TakenT = TypeVar("TakenT")
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job whose documents were checked."""
+
+    lease: HeldLease
+    order: Signed[Order]
+    manifest: Signed[Manifest]
+    family: Family
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """What it takes to run jobs: the node's parts, joined."""
+
+    settings: Settings
+    key: SigningKey
+    certificate: Signed[NodeCertificate]
+    families: dict[str, Family]
+    gateway: Gateway
+    packages: Packages
+    keys: KeyCache
+    pool: Pool
+    journal: Journal
+    log: Log
+
+    def run(self, offer: Lease, lease: HeldLease) -> str:
+        """Run a leased job and give its outcome: `committed`, `refused`, `released` or `lost`. Raises nothing of Blindgate's."""
+        started = time.monotonic()
+        outcome, said = self._attempt(offer, lease)
+        told: dict[str, Any] = {} if said is None else {"code": said.code, "reason": str(said)[:_MAX_REASON]}
+        milliseconds = round((time.monotonic() - started) * 1000, 1)
+        self.log(
+            "job.ended", job=offer.job, generation=offer.generation, outcome=outcome, milliseconds=milliseconds, **told
+        )
+        return outcome
+
+    def _attempt(self, offer: Lease, lease: HeldLease) -> tuple[str, BlindgateError | None]:
+        try:
+            repeated = self.journal.find(lease.name)
+            if repeated is None:
+                work = self._open(offer, lease)  # 1. and 2.
+                begun = _now()
+                result = self._evaluate(work)  # 3. and 4.
+                self._finish(work, result, begun)  # 5. and 6.
+            else:
+                self.gateway.commit(lease.name, repeated, lease.go_on)
+        except LeaseLostError as error:
+            return "lost", error
+        except _REFUSED as error:
+            return self._tell(lease, error, refuse=True), error
+        except BlindgateError as error:
+            return self._tell(lease, error, refuse=False), error
+        except Exception as error:  # noqa: BLE001  (a fault of the node's own must not end the node)
+            fault = SandboxError(f"the node failed: {type(error).__name__}")
+            self.log("job.fault", job=offer.job, error=type(error).__name__)
+            return self._tell(lease, fault, refuse=False), fault
+        return "committed", None
+
+    def _open(self, offer: Lease, lease: HeldLease) -> Work:
+        # 1.
+        manifest = self.packages.open_manifest(offer.manifest, _now())
+        document = manifest.document
+        family = self.families.get(document.family)
+        if family is None:
+            message = f"this node does not compute family {document.family!r}"
+            raise PolicyError(message)
+        # 2.
+        order = open_signed(offer.order, Order)
+        check_order(order, model=model_ref(manifest), now=_now())
+        wanted = order.document
+        if wanted.job != offer.job:
+            message = f"the order is for job {wanted.job}, and the lease for {offer.job}"
+            raise PolicyError(message)
+        if self.certificate.signer not in wanted.operators:
+            message = f"the order does not allow operator {self.certificate.signer}"
+            raise PolicyError(message)
+        if (wanted.evaluation_key is not None) != document.evaluation_key:
+            message = "the order names an evaluation key exactly where the model needs none"
+            raise EvaluationKeyError(message)
+        for name, got, most in (
+            ("input bytes", wanted.input.size, document.limits.input_bytes),
+            ("rows", wanted.rows, document.limits.rows_per_job),
+        ):
+            if got > most:
+                message = f"{name}: got {got}, expected at most {most}"
+                raise CiphertextError(message)
+        return Work(lease, order, manifest, family)
+
+    def _evaluate(self, work: Work) -> Result:
+        order, lease = work.order.document, work.lease
+        # 3. A model whose zygote is there needs no look at its part.
+        model = self._model(work)
+        with self.pool.using(model) as zygote, self._input(work) as given, self._evaluation_key(work) as key:
+            lease.check()
+            # 4.
+            seconds = min(self.settings.job_seconds, (order.deadline - _now()) / 1000)
+            try:
+                return zygote.run(given, key, seconds=seconds, started=lease.started)
+            except SandboxError:
+                lease.check()  # it was killed because the job should not go on: say that
+                raise
+
+    def _finish(self, work: Work, result: Result, begun: Millis) -> None:
+        lease, deadline = work.lease, work.order.document.deadline
+        # 5.
+        self.gateway.put_result(lease.name, result.data, result.ref.digest, lease.go_on)
+        # 6.
+        receipt = make_receipt(
+            order=work.order,
+            manifest=work.manifest,
+            lease=lease.name,
+            output=result.ref,
+            family=work.family,
+            node=self.key.id,
+            certificate=self.certificate.envelope,
+            started=begun,
+            finished=_now(),
+        )
+        envelope = self.key.sign(receipt).envelope
+        self.journal.keep(lease.name, envelope, deadline=deadline, now=_now())
+        # The lease may look lost from here while the commit went through: only an answer decides.
+        self.gateway.commit(lease.name, envelope, lambda: not lease.abandoned and _now() < deadline)
+
+    def _model(self, work: Work) -> Model:
+        limits, settings = work.manifest.document.limits, self.settings
+        largest = max(limits.input_bytes, limits.result_bytes, limits.evaluation_key_bytes)
+        bounds = Bounds(
+            memory=settings.memory_bytes,
+            scratch=settings.scratch_bytes,
+            start_seconds=settings.start_seconds,
+            job_seconds=settings.job_seconds,
+            file=largest + MEBI,
+            result=limits.result_bytes,
+        )
+        server = work.manifest.document.server
+
+        def part() -> Path:
+            return self.packages.part(server, lambda store: self._download(work, server.digest, store))
+
+        return Model(work.manifest.digest, work.manifest.document.family, work.family, part, bounds)
+
+    def _input(self, work: Work) -> SealedBlob:
+        wanted = work.order.document.input
+        return self._blob(work, wanted.digest, wanted.size, work.manifest.document.limits.input_bytes, CiphertextError)
+
+    def _evaluation_key(self, work: Work) -> AbstractContextManager[SealedBlob | None]:
+        order, limits = work.order.document, work.manifest.document.limits
+        digest = order.evaluation_key
+        if digest is None:
+            return nullcontext()
+        return self.keys.using(
+            KeyName(order.tenant, digest),
+            lambda: self._blob(work, digest, None, limits.evaluation_key_bytes, EvaluationKeyError),
+            expansion=work.family.key_expansion,
+            still_wanted=work.lease.check,
+        )
+
+    def _blob(self, work: Work, digest: str, size: int | None, most: int, kind: type[MalformedError]) -> SealedBlob:
+        try:
+            return self._download(
+                work, digest, lambda chunks: SealedBlob.receive(chunks, digest=digest, size=size, most=most)
+            )
+        except BlobMismatchError as error:
+            message = f"the gateway sent {error}"
+            raise kind(message) from error
+
+    def _download(self, work: Work, digest: str, take: Callable[[Iterator[bytes]], TakenT]) -> TakenT:
+        work.lease.check()
+        return self.gateway.download(work.lease.name, digest, take, work.lease.go_on)
+
+    def _tell(self, lease: HeldLease, error: BlindgateError, *, refuse: bool) -> str:
+        """Refuse or release the job. Where that fails too, the lease runs out, which is the same as a release."""
+        reason = str(error)[:_MAX_REASON]
+        code = "node-stopping" if lease.abandoned else error.code
+        patience = time.monotonic() + min(lease.duration, 10.0)
+        try:
+            if refuse:
+                self.gateway.refuse(lease.name, Refusal(code=code, reason=reason), lambda: time.monotonic() < patience)
+                return "refused"
+            self.gateway.release(lease.name, Release(code=code, reason=reason), lambda: time.monotonic() < patience)
+        except (GatewayError, LeaseLostError, MalformedError):
+            return "lost"
+        return "released"
+
+
+def _now() -> Millis:
+    return time.time_ns() // 1_000_000

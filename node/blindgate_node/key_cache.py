@@ -1,0 +1,146 @@
+"""How long a tenant's evaluation key stays in this node's memory.
+
+A key is large and is used again and again, so it is kept between jobs: under (tenant, digest), in a sealed memfd, never on
+disk. It goes when it has not been used for a while, or when the room is needed for another, the longest unused first; it is
+wiped when it goes. A key in use is never wiped.
+
+Room is counted as a key takes it: its serialised size always, and while a job computes with it, what it grows to in that
+job's worker (`expansion` times its size; TFHE keys are sent compressed and grow tenfold). A job whose key finds no room waits
+for another to end.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from blindgate_protocol.errors import SandboxError
+
+from blindgate_node.blobs import SealedBlob
+
+
+class KeyName(NamedTuple):
+    """Whose key, and which. Another tenant's key of the same digest is another key."""
+
+    tenant: str
+    digest: str
+
+
+@dataclass
+class _Entry:
+    blob: SealedBlob
+    users: int
+    expansion: float
+    used: float
+
+    @property
+    def room(self) -> int:
+        return int(self.blob.ref.size * (1 + self.expansion * self.users))
+
+
+class KeyCache:
+    """Evaluation keys in memory."""
+
+    def __init__(self, *, most_bytes: int, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
+        """Keep at most `most_bytes`, none longer than `seconds` after its last use."""
+        self._most = most_bytes
+        self._seconds = seconds
+        self._now = now
+        self._entries: OrderedDict[KeyName, _Entry] = OrderedDict()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def using(
+        self, name: KeyName, fetch: Callable[[], SealedBlob], *, expansion: float, still_wanted: Callable[[], None]
+    ) -> Iterator[SealedBlob]:
+        """Lend the key `name`, fetched by `fetch` where it is not here, for as long as the context lasts.
+
+        `still_wanted` is called each second while the job waits for room; it raises when the job should not go on.
+        Raises `SandboxError` when the key could never find room, and whatever `fetch` raises.
+        """
+        entry = self._take(name, expansion, still_wanted)
+        while entry is None:
+            fetched = fetch()
+            try:
+                entry = self._take(name, expansion, still_wanted, fetched)
+            finally:
+                if entry is None or entry.blob is not fetched:  # it gave up, or another job brought the same key first
+                    fetched.wipe()
+        try:
+            yield entry.blob
+        finally:
+            with self._changed:
+                entry.users -= 1
+                entry.used = self._now()
+                self._changed.notify_all()
+
+    def digests(self) -> tuple[str, ...]:
+        """The digests of the keys that are here, the latest used last."""
+        with self._changed:
+            return tuple(name.digest for name in self._entries)
+
+    def room(self) -> int:
+        """How many bytes the keys take up now."""
+        with self._changed:
+            return self._room()
+
+    def expire(self) -> None:
+        """Wipe what has not been used for too long."""
+        with self._changed:
+            for name, entry in list(self._entries.items()):
+                if entry.users == 0 and self._now() - entry.used >= self._seconds:
+                    self._evict(name)
+
+    def clear(self) -> None:
+        """Wipe every key that is not in use."""
+        with self._changed:
+            for name in [name for name, entry in self._entries.items() if entry.users == 0]:
+                self._evict(name)
+
+    def _take(
+        self, name: KeyName, expansion: float, still_wanted: Callable[[], None], fetched: SealedBlob | None = None
+    ) -> _Entry | None:
+        """Count one more user of `name`, admitting `fetched` where it is not here; `None` when neither is.
+
+        Whoever waits here holds no key, so those who hold one end, and somebody always goes on.
+        """
+        with self._changed:
+            while True:
+                entry = self._entries.get(name)
+                if entry is None:
+                    if fetched is None:
+                        return None
+                    entry = _Entry(fetched, 0, expansion, self._now())
+                if self._make_room(name, entry):
+                    self._entries[name] = entry
+                    self._entries.move_to_end(name)
+                    entry.users += 1
+                    return entry
+                self._changed.wait(1.0)
+                still_wanted()
+
+    def _make_room(self, name: KeyName, entry: _Entry) -> bool:
+        """Evict idle keys until one more user of `entry` fits. False when those in use leave no room for it."""
+        needed = int(entry.blob.ref.size * (1 + entry.expansion * (entry.users + 1)))
+        if int(entry.blob.ref.size * (1 + entry.expansion)) > self._most:
+            message = (
+                f"the evaluation key needs {needed} bytes in use, and this node keeps at most {self._most} for keys"
+            )
+            raise SandboxError(message)
+        others = {other: kept for other, kept in self._entries.items() if other != name}
+        while sum(kept.room for kept in others.values()) + needed > self._most:
+            idle = next((other for other, kept in others.items() if kept.users == 0), None)
+            if idle is None:
+                return False
+            others.pop(idle)
+            self._evict(idle)
+        return True
+
+    def _room(self) -> int:
+        return sum(entry.room for entry in self._entries.values())
+
+    def _evict(self, name: KeyName) -> None:
+        self._entries.pop(name).blob.wipe()

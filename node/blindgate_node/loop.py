@@ -1,0 +1,219 @@
+"""The node's life: ask for work, do as much at once as there are slots, end well.
+
+Threads, and what each may wait for:
+
+- the poller asks for work when a slot is free, one long poll at a time;
+- each slot runs one job (`jobs`), and waits for its worker and the gateway;
+- the pulse sends heartbeats (`pulse`);
+- the caller's thread retires what is idle, and waits for the end.
+
+`drain` asks for no more work, lets running jobs finish for `drain_seconds`, then gives them back. A long poll that is out may
+still bring a lease: it is given back at once, which is better than hanging up on it.
+
+The node's process holds the signing key, so it is made undumpable before it reads it.
+"""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from blindgate_protocol.errors import BlindgateError, KeyStoreError, NotAuthorisedError, PolicyError
+from blindgate_protocol.messages import Lease, LeaseRequest, Release
+
+from blindgate_node.enrolment import enrol, load_certificate
+from blindgate_node.families import FAMILIES, Family, installed
+from blindgate_node.jobs import Jobs, Log
+from blindgate_node.key_cache import KeyCache
+from blindgate_node.packages import Packages
+from blindgate_node.pool import Pool
+from blindgate_node.pulse import HeldLease, Pulse
+from blindgate_node.receipts import Journal
+from blindgate_node.sandbox import kernel
+from blindgate_node.settings import Settings
+from blindgate_node.signer import load_or_create_key
+from blindgate_node.transport import Gateway, LeaseName, pauses
+from blindgate_node.trial import check_layers, compiled_programs
+
+_MAX_KEYS = 256
+_TICK_SECONDS = 1.0
+_STOPPING = Release(code="node-stopping", reason="the node is stopping")
+
+
+class Node:
+    """A compute node."""
+
+    def __init__(self, settings: Settings, log: Log, *, families: Mapping[str, Family] = FAMILIES) -> None:
+        """Open the node's folder, try out the sandbox, and enrol where that was not done.
+
+        Raises the errors of `signer`, `enrolment` and `transport`; `PolicyError` when nothing could ever be computed, or when
+        a sandbox layer that `require` names does not hold; `KeyStoreError` when another node uses the folder.
+        """
+        self._settings = settings
+        self._log = log
+        self._stopping = threading.Event()
+        self._failure: BlindgateError | None = None
+        offered = installed(families)
+        if not offered:
+            message = "no family's library is installed: pip install 'blindgate[node]' or 'blindgate[node,concrete]'"
+            raise PolicyError(message)
+        if not settings.publishers:
+            message = (
+                "this node trusts no publisher: set BLINDGATE_NODE_PUBLISHERS"
+                " to the key ids of those whose models it may compute"
+            )
+            raise PolicyError(message)
+        with suppress(OSError):
+            kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+        self._folder = _claim(settings)
+        self.key = load_or_create_key(settings.data / "node.key")
+        certificate = load_certificate(settings.certificate_file, self.key, _now())
+        programs = compiled_programs()
+        self._pool = Pool(
+            settings.data / "work",
+            programs,
+            first_user=settings.first_user,
+            most=settings.zygotes,
+            idle_seconds=settings.idle_seconds,
+        )
+        self.held = check_layers(self._pool, settings)
+        for entry in self.held:
+            log("sandbox.layer", layer=entry.layer.value, holds=entry.holds, detail=entry.detail)
+        token = enrol(settings, self.key, certificate, _now())
+        self._gateway = Gateway(
+            settings.gateway, token=token.get_secret_value(), ca=settings.ca, connections=2 * settings.slots + 4
+        )
+        self._keys = KeyCache(most_bytes=settings.key_bytes, seconds=settings.key_seconds)
+        self._journal = Journal(settings.data / "receipts.jsonl", _now())
+        self._pulse = Pulse(self._gateway, lambda event, lease: log(event, job=lease.job, generation=lease.generation))
+        self._slots = threading.Semaphore(settings.slots)
+        self._families = tuple(sorted(offered))
+        self._jobs = Jobs(
+            settings=settings,
+            key=self.key,
+            certificate=certificate,
+            families=offered,
+            gateway=self._gateway,
+            packages=Packages(
+                settings.data / "packages", publishers=settings.publishers, most_bytes=settings.package_bytes
+            ),
+            keys=self._keys,
+            pool=self._pool,
+            journal=self._journal,
+            log=log,
+        )
+
+    def serve(self) -> None:
+        """Work until `drain` is called. Raises `NotAuthorisedError` when the gateway does not know this node any more."""
+        self._log("node.started", node=self.key.id, gateway=self._settings.gateway, families=list(self._families))
+        workers = ThreadPoolExecutor(self._settings.slots, thread_name_prefix="job")
+        poller = threading.Thread(target=self._poll, args=(workers,), name="poller")
+        poller.start()
+        while not self._stopping.wait(_TICK_SECONDS):
+            self._pool.retire()
+            self._keys.expire()
+        self._log("node.draining")
+        ended = threading.Thread(target=self._wait_for_end, args=(poller, workers), name="drain")
+        ended.start()
+        ended.join(self._settings.drain_seconds)
+        if ended.is_alive():
+            self._pulse.abandon_all()
+            ended.join()
+        self._close()
+        self._log("node.ended")
+        if self._failure is not None:
+            raise self._failure
+
+    def drain(self) -> None:
+        """Take no more work, let running jobs finish, then let `serve` return. May be called in a signal handler."""
+        self._stopping.set()
+
+    def _wait_for_end(self, poller: threading.Thread, workers: ThreadPoolExecutor) -> None:
+        poller.join()
+        workers.shutdown(wait=True)
+
+    def _close(self) -> None:
+        self._pulse.stop()
+        self._pool.close()
+        self._keys.clear()
+        self._journal.close()
+        self._gateway.close()
+        os.close(self._folder)
+
+    def _poll(self, workers: ThreadPoolExecutor) -> None:
+        waits = pauses()
+        while self._free_slot():
+            try:
+                lease = self._gateway.lease(self._request())
+            except NotAuthorisedError as error:
+                self._failure = NotAuthorisedError(
+                    f"{error}. To enrol again, set BLINDGATE_NODE_ENROLMENT_TOKEN and run `blindgate node enrol --again`",
+                    status=error.status,
+                    problem=error.problem,
+                )
+                self._stopping.set()
+                return
+            except BlindgateError as error:
+                self._slots.release()
+                self._log("gateway.unreachable", code=error.code, reason=str(error))
+                self._stopping.wait(next(waits))
+                continue
+            waits = pauses()
+            if lease is None:
+                self._slots.release()
+                continue
+            if self._stopping.is_set():
+                self._give_back(lease)
+                return
+            workers.submit(self._run, lease, HeldLease(_name(lease), lease.duration / 1000))
+
+    def _free_slot(self) -> bool:
+        """Wait for a free slot. False when the node stops."""
+        while not self._stopping.is_set():
+            if self._slots.acquire(timeout=0.5):
+                return True
+        return False
+
+    def _run(self, offer: Lease, lease: HeldLease) -> None:
+        self._pulse.add(lease)
+        try:
+            self._jobs.run(offer, lease)
+        finally:
+            self._pulse.remove(lease)
+            self._slots.release()
+
+    def _give_back(self, lease: Lease) -> None:
+        with suppress(BlindgateError):
+            self._gateway.release(_name(lease), _STOPPING, lambda: False)
+
+    def _request(self) -> LeaseRequest:
+        keys = self._keys.digests()[-_MAX_KEYS:]
+        return LeaseRequest(families=self._families, keys=keys, wait=int(self._settings.poll_seconds * 1000))
+
+
+def _claim(settings: Settings) -> int:
+    """Make the node's folder and lock it. Raises `KeyStoreError`."""
+    try:
+        settings.data.mkdir(mode=0o711, parents=True, exist_ok=True)
+        descriptor = os.open(settings.data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        message = f"the node's folder {settings.data} cannot be used: {error.strerror}"
+        raise KeyStoreError(message) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        message = f"another node uses the folder {settings.data}"
+        raise KeyStoreError(message) from error
+    return descriptor
+
+
+def _name(lease: Lease) -> LeaseName:
+    return LeaseName(lease.job, lease.generation, lease.token)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,123 @@
+"""What this node signed, and that it never signs two different receipts for one lease.
+
+A receipt is on disk before it is committed. If the gateway hands out the same lease again (its answer was lost, or it wants to
+catch the node), the node repeats the receipt that it has: recomputing could give other bytes, and two receipts for one lease
+look like fraud. A receipt is kept until its order's deadline, after which no lease of the job can come.
+
+One file, one line a receipt, appended and synced: a line that a crash cut off was never sent.
+"""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+from blindgate_protocol.errors import BlindgateError
+from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.order import Order
+from blindgate_protocol.receipts import CLOCK_SKEW, Receipt
+from blindgate_protocol.signing import Envelope, Signed
+from blindgate_protocol.values import BlobRef, Millis
+
+from blindgate_node.families import Family, software
+from blindgate_node.transport import LeaseName
+
+_TIDY_EVERY = 4096
+
+
+def make_receipt(  # noqa: PLR0913
+    *,
+    order: Signed[Order],
+    manifest: Signed[Manifest],
+    lease: LeaseName,
+    output: BlobRef,
+    family: Family,
+    node: str,
+    certificate: Envelope,
+    started: Millis,
+    finished: Millis,
+) -> Receipt:
+    """What the node asserts: it evaluated this order's model on this order's input, and `output` came out."""
+    document = order.document
+    return Receipt(
+        order=order.digest,
+        job=document.job,
+        tenant=document.tenant,
+        model=document.model,
+        circuit=manifest.document.server.digest,
+        evaluation_key=document.evaluation_key,
+        input=document.input,
+        output=output,
+        lane="fhe",
+        generation=lease.generation,
+        node=node,
+        certificate=certificate,
+        software=software(family),
+        started=started,
+        finished=max(started, finished),
+    )
+
+
+class Journal:
+    """The receipts that this node signed."""
+
+    def __init__(self, file: Path, now: Millis) -> None:
+        """Read `file`, leaving out what is over. Raises `OSError`."""
+        self._file = file
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[str, int], tuple[Millis, Envelope]] = {}
+        self._written = 0
+        if file.exists():
+            for line in file.read_bytes().splitlines():
+                self._remember(line)
+        self._descriptor = -1
+        self._rewrite(now)
+
+    def find(self, lease: LeaseName) -> Envelope | None:
+        """The receipt that was signed for this lease, if one was."""
+        with self._lock:
+            kept = self._kept.get((lease.job, lease.generation))
+        return None if kept is None else kept[1]
+
+    def keep(self, lease: LeaseName, receipt: Envelope, *, deadline: Millis, now: Millis) -> None:
+        """Put a receipt on disk; it is there when this returns. Raises `OSError`."""
+        with self._lock:
+            self._kept[lease.job, lease.generation] = (deadline, receipt)
+            if self._written >= _TIDY_EVERY:
+                self._rewrite(now)
+                return
+            os.write(self._descriptor, _line((lease.job, lease.generation), deadline, receipt))
+            os.fdatasync(self._descriptor)
+            self._written += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def _remember(self, line: bytes) -> None:
+        try:
+            entry = json.loads(line)
+            lease = (str(entry["job"]), int(entry["generation"]))
+            self._kept[lease] = (int(entry["deadline"]), Envelope.from_bytes(json.dumps(entry["receipt"]).encode()))
+        except (ValueError, KeyError, TypeError, BlindgateError):
+            return  # cut off by a crash before it was sent
+
+    def _rewrite(self, now: Millis) -> None:
+        self._kept = {lease: kept for lease, kept in self._kept.items() if kept[0] + CLOCK_SKEW > now}
+        temporary = self._file.with_suffix(".new")
+        with temporary.open("wb") as opened:
+            temporary.chmod(0o600)
+            opened.writelines(_line(lease, *kept) for lease, kept in self._kept.items())
+            opened.flush()
+            os.fsync(opened.fileno())
+        temporary.replace(self._file)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._written = 0
+
+
+def _line(lease: tuple[str, int], deadline: Millis, receipt: Envelope) -> bytes:
+    job, generation = lease
+    entry = {"job": job, "generation": generation, "deadline": deadline, "receipt": receipt.model_dump(mode="json")}
+    return json.dumps(entry).encode() + b"\n"

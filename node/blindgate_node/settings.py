@@ -1,0 +1,138 @@
+"""What a node's operator decides, read once at start.
+
+A setting is looked for in this order: the command line, an environment variable `BLINDGATE_NODE_<NAME>`, the TOML file that
+`--config` or `BLINDGATE_NODE_CONFIG` names, the default below. Secrets are set in the environment or the file only: what is on
+a command line, every user of the machine can read.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.signing import first_error
+from blindgate_protocol.values import KeyId
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import TomlConfigSettingsSource
+
+from blindgate_node.sandbox.layers import Layer
+
+ENVIRONMENT_PREFIX = "BLINDGATE_NODE_"
+MEBI = 1 << 20
+
+
+def _listed(value: object) -> object:
+    """Let an environment variable name several things, separated by commas or spaces."""
+    return tuple(part for part in re.split(r"[,\s]+", value) if part) if isinstance(value, str) else value
+
+
+KeyIds = Annotated[tuple[KeyId, ...], NoDecode, BeforeValidator(_listed)]
+Layers = Annotated[tuple[Layer, ...], NoDecode, BeforeValidator(_listed)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Bytes = Annotated[int, Field(ge=MEBI)]
+
+
+class Settings(BaseSettings):
+    """A node's settings.
+
+    Attributes:
+        gateway: the gateway's address, exactly as the gateway knows itself.
+        data: the node's folder: its key, its token, receipts, packages. Only the node's user should enter it.
+        publishers: the key ids whose models this node computes. None: it computes nothing.
+        certificate: the file that `blindgate operator certify` wrote; `certificate.json` in `data` when not set.
+        enrolment_token: the gateway's one-time token; needed once.
+        ca: a file of CA certificates to trust for the gateway, in place of the system's.
+        slots: how many jobs at once; one for each core when not set.
+        poll_seconds: how long the gateway may hold a request for work open; also how long a node at rest takes to stop.
+        drain_seconds: how long running jobs may go on after SIGTERM before they are given back.
+        job_seconds: how long one job may take.
+        start_seconds: how long a model may take to be imported and compiled.
+        idle_seconds: after how long without a job a model's zygote is retired.
+        zygotes: how many models are kept ready at once.
+        memory_bytes: the address space of one worker.
+        scratch_bytes: the temporary files of one model's workers together.
+        package_bytes: the packages kept on disk.
+        key_bytes: the evaluation keys kept in memory, counted as they grow while they are used.
+        key_seconds: how long an evaluation key is kept after its last use.
+        require: sandbox layers without which the node does not start.
+        first_user: where the node is root, the first of the user ids that its workers get, one a model.
+        log_file: where log lines go; standard error when not set.
+    """
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    gateway: str = "http://127.0.0.1:8080"
+    data: Path = Path("blindgate-node")
+    publishers: KeyIds = ()
+    certificate: Path | None = None
+    enrolment_token: SecretStr | None = None
+    ca: Path | None = None
+    slots: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    poll_seconds: Annotated[float, Field(ge=0, le=25)] = 5.0
+    drain_seconds: Seconds = 30.0
+    job_seconds: Seconds = 900.0
+    start_seconds: Seconds = 60.0
+    idle_seconds: Seconds = 60.0
+    zygotes: Annotated[int, Field(ge=1, le=64)] = 4
+    memory_bytes: Bytes = 6144 * MEBI
+    scratch_bytes: Bytes = 256 * MEBI
+    package_bytes: Bytes = 1024 * MEBI
+    key_bytes: Bytes = 4096 * MEBI
+    key_seconds: Seconds = 600.0
+    require: Layers = (Layer.LIMITS, Layer.PRIVILEGES, Layer.SYSCALLS)
+    first_user: Annotated[int, Field(ge=1, lt=2**31)] = 64_500
+    log_file: Path | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("gateway")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            message = "must start with http:// or https://"
+            raise ValueError(message)
+        return value.rstrip("/")
+
+    @field_validator("data")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (pydantic-settings passes it; a .env file is not read)
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the TOML file behind the environment."""
+        return init_settings, env_settings, file_secret_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def certificate_file(self) -> Path:
+        """Where the node's certificate lies."""
+        return self.certificate or self.data / "certificate.json"
+
+
+def load_settings(config: Path | None = None, **given: Any) -> Settings:
+    """Read the settings; what is given by name, and is not `None`, wins. Raises `MalformedError`."""
+    if config is not None and not config.is_file():
+        message = f"the settings file {config} does not exist"
+        raise MalformedError(message)
+
+    class Configured(Settings):
+        model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(toml_file=config)
+
+    try:
+        return Configured(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        message = f"settings: {first_error(error)}"
+        raise MalformedError(message) from error
+    except ValueError as error:
+        message = f"the settings file {config} is not TOML"
+        raise MalformedError(message) from error

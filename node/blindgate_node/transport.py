@@ -1,0 +1,243 @@
+"""The node's only way out: its gateway, as HTTP.
+
+- One pool of connections, kept alive: a job costs no handshake.
+- Everything that a lease holder does can be repeated without harm, so a connection that breaks, or a gateway that restarts, is
+  tried again with growing pauses, for as long as the caller says that it still makes sense.
+- What comes back is bounded before it is read.
+- A lease that is not this node's any more is `LeaseLostError`, whatever the command was.
+"""
+
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+from blindgate_protocol.errors import (
+    GatewayError,
+    GatewayUnreachableError,
+    LeaseLostError,
+    MalformedError,
+    NotAuthorisedError,
+    NotFoundError,
+)
+from blindgate_protocol.messages import (
+    DIGEST_HEADER,
+    LEASE_HEADER,
+    Commit,
+    EnrolmentAnswer,
+    EnrolmentBody,
+    Heartbeat,
+    Lease,
+    LeaseRequest,
+    Problem,
+    Refusal,
+    Release,
+)
+from blindgate_protocol.signing import Envelope, first_error
+from blindgate_protocol.values import Value
+from pydantic import ValidationError
+
+MAX_ANSWER_BYTES = 4 << 20
+"""The most that a JSON answer may have: a lease carries two envelopes."""
+
+_CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+_CHUNK_BYTES = 1 << 18
+_NO_CONTENT, _CONFLICT, _MISSING, _NOT_AUTHORISED = 204, 409, 404, frozenset({401, 403})
+_BUSY = frozenset({429, 502, 503, 504})
+
+AnswerT = TypeVar("AnswerT", bound=Value)
+AnyT = TypeVar("AnyT")
+GoOn = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class LeaseName:
+    """What a command about a lease carries."""
+
+    job: str
+    generation: int
+    token: str
+
+    @property
+    def header(self) -> str:
+        """The value of the lease header."""
+        return f"{self.generation}.{self.token}"
+
+    def __repr__(self) -> str:
+        return f"LeaseName({self.job}, generation {self.generation})"
+
+
+class Gateway:
+    """A gateway, from its node's side. Safe to use from several threads."""
+
+    def __init__(self, url: str, *, token: str | None = None, ca: Path | None = None, connections: int = 16) -> None:
+        """Connect on first use. Raises `GatewayError` on what is no address."""
+        self.url = url
+        headers = {"User-Agent": "blindgate-node"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        try:
+            self._http = httpx2.Client(
+                base_url=url,
+                headers=headers,
+                timeout=httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
+                limits=httpx2.Limits(
+                    max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60.0
+                ),
+                verify=ssl.create_default_context(cafile=ca) if ca else True,
+            )
+        except (httpx2.InvalidURL, ValueError, OSError) as error:
+            message = f"not a gateway's address, or not a file of CA certificates: {url!r}, {ca}"
+            raise GatewayError(message) from error
+
+    def enrol(self, body: EnrolmentBody) -> EnrolmentAnswer:
+        """Ask to be taken in. Tried once: the token is good for one answer."""
+        return _parsed(self._once("POST", "/v1/nodes", body=body), EnrolmentAnswer)
+
+    def lease(self, request: LeaseRequest) -> Lease | None:
+        """Ask for work, once; `None` when there is none."""
+        body = self._once("POST", "/v1/leases", body=request, wait=request.wait / 1000)
+        return _parsed(body, Lease) if body else None
+
+    def heartbeat(self, lease: LeaseName) -> Heartbeat:
+        """Say that the job is still worked on, once."""
+        return _parsed(self._once("POST", f"/v1/leases/{lease.job}/heartbeat", lease=lease), Heartbeat)
+
+    def download(self, lease: LeaseName, digest: str, take: Callable[[Iterator[bytes]], AnyT], go_on: GoOn) -> AnyT:
+        """Stream a blob of the job's into `take`, from its start again when the connection breaks."""
+        path = f"/v1/leases/{lease.job}/blobs/{digest}"
+
+        def attempt() -> AnyT:
+            with self._stream("GET", path, lease=lease) as response:
+                return take(response.iter_raw(_CHUNK_BYTES))
+
+        return _patiently(attempt, go_on)
+
+    def put_result(self, lease: LeaseName, data: bytes, digest: str, go_on: GoOn) -> None:
+        """Store the job's result."""
+        path = f"/v1/leases/{lease.job}/result"
+        headers = {DIGEST_HEADER: digest, "Content-Type": "application/octet-stream"}
+        _patiently(lambda: self._once("PUT", path, lease=lease, data=data, headers=headers), go_on)
+
+    def commit(self, lease: LeaseName, receipt: Envelope, go_on: GoOn) -> None:
+        """Finish the job. The same receipt again is the same answer, so it is repeated until one is known."""
+        _patiently(
+            lambda: self._once("POST", f"/v1/leases/{lease.job}/commit", lease=lease, body=Commit(receipt=receipt)),
+            go_on,
+        )
+
+    def refuse(self, lease: LeaseName, refusal: Refusal, go_on: GoOn) -> None:
+        """Say that the job can never be computed."""
+        _patiently(lambda: self._once("POST", f"/v1/leases/{lease.job}/refuse", lease=lease, body=refusal), go_on)
+
+    def release(self, lease: LeaseName, release: Release, go_on: GoOn) -> None:
+        """Give the job back."""
+        _patiently(lambda: self._once("POST", f"/v1/leases/{lease.job}/release", lease=lease, body=release), go_on)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _once(  # noqa: PLR0913
+        self,
+        method: str,
+        path: str,
+        *,
+        lease: LeaseName | None = None,
+        body: Value | None = None,
+        data: bytes = b"",
+        headers: dict[str, str] | None = None,
+        wait: float = 0.0,
+    ) -> bytes:
+        if body is not None:
+            data, headers = body.model_dump_json().encode(), {"Content-Type": "application/json"}
+        with self._stream(method, path, lease=lease, data=data, headers=headers, wait=wait) as response:
+            return b"" if response.status_code == _NO_CONTENT else _read(response)
+
+    @contextmanager
+    def _stream(  # noqa: PLR0913
+        self,
+        method: str,
+        path: str,
+        *,
+        lease: LeaseName | None = None,
+        data: bytes = b"",
+        headers: dict[str, str] | None = None,
+        wait: float = 0.0,
+    ) -> Iterator[httpx2.Response]:
+        """Open one answer. Raises the problem's error when it is one, and `GatewayUnreachableError` when there is none."""
+        sent = dict(headers or {}) | ({LEASE_HEADER: lease.header} if lease else {})
+        timeout = httpx2.Timeout(_READ_SECONDS + wait, connect=_CONNECT_SECONDS)
+        content = None if method == "GET" else data
+        try:
+            with self._http.stream(method, path, content=content, headers=sent, timeout=timeout) as response:
+                if not response.is_success:
+                    raise _problem(method, path, response, _read(response))
+                yield response
+        except httpx2.TransportError as error:
+            message = f"no answer from the gateway at {self.url}: {error or type(error).__name__}"
+            raise GatewayUnreachableError(message) from error
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait between attempts, growing, with jitter so that nodes do not march in step."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause * (0.5 + random.random())  # noqa: S311  (a pause is no secret)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _patiently(attempt: Callable[[], AnyT], go_on: GoOn) -> AnyT:
+    for pause in pauses():
+        try:
+            return attempt()
+        except GatewayError as error:
+            unanswered = isinstance(error, GatewayUnreachableError) or error.status in _BUSY
+            if not unanswered or not go_on():
+                raise
+        end = time.monotonic() + pause
+        while time.monotonic() < end and go_on():
+            time.sleep(min(pause, 0.1))
+    raise AssertionError  # pauses() does not end
+
+
+def _read(response: httpx2.Response) -> bytes:
+    chunks, length = [], 0
+    for chunk in response.iter_raw():
+        length += len(chunk)
+        if length > MAX_ANSWER_BYTES:
+            message = f"the gateway answered more than {MAX_ANSWER_BYTES} bytes"
+            raise MalformedError(message)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _parsed(body: bytes, answer: type[AnswerT]) -> AnswerT:
+    try:
+        return answer.model_validate_json(body)
+    except ValidationError as error:
+        message = f"the gateway's answer is malformed: {first_error(error)}"
+        raise MalformedError(message) from error
+
+
+def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> GatewayError | LeaseLostError:
+    status = response.status_code
+    details: dict[str, Any]
+    try:
+        problem = Problem.model_validate_json(body)
+        details = {"status": status, "problem": problem.code}
+        message = f"{method} {path}: the gateway answered {status}: {problem.detail}"
+    except ValidationError:
+        details = {"status": status, "problem": None}
+        message = f"{method} {path}: the gateway answered {status} without saying why; is it a Blindgate gateway?"
+    if status == _CONFLICT and details["problem"] == LeaseLostError.code:
+        return LeaseLostError(message)
+    if status == _MISSING:
+        return NotFoundError(message, **details)
+    if status in _NOT_AUTHORISED:
+        return NotAuthorisedError(message, **details)
+    return GatewayError(message, **details)

@@ -1,0 +1,199 @@
+"""The process that a model's jobs are forked from: it imports and compiles once, and forks in milliseconds.
+
+It is started afresh by the node (`python -I -m blindgate_node.zygote`), so nothing of the node's memory is in it. It holds no
+key, and computes nothing. A model's part may be hostile, so it confines itself before it reads one. In this order:
+
+1. it receives its plan from the node, and ends with the node;
+2. it moves into a process tree of its own (`sandbox.tree`), and puts on limits, Landlock and the system-call filter;
+3. only then it imports the family, reads the part and compiles it;
+4. for every job it forks a worker, which puts on more, and reports when that one has ended.
+
+It stays single-threaded: a fork of a process with several threads may never come out of a lock. Two threads are an error.
+"""
+
+import gc
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from blindgate_protocol.errors import MalformedError, PackageError, SandboxError
+
+from blindgate_node import plan as wire
+from blindgate_node import worker
+from blindgate_node.sandbox import kernel, landlock, limits, tree
+from blindgate_node.sandbox.landlock import Grants
+from blindgate_node.sandbox.layers import Held, Layer
+from blindgate_node.sandbox.root import python_paths
+
+_EXECUTABLE = ("/usr", "/bin", "/lib", "/lib64")
+"""A zygote may run the linker, which Concrete's compiler calls. Its workers may run nothing."""
+
+_HIDING = (Layer.ROOT, Layer.FILES)
+_SEVERAL_THREADS = 72
+
+
+class _Worker(NamedTuple):
+    number: int
+    pid: int
+    folder: str
+    report: socket.socket
+
+
+def main() -> NoReturn:
+    """Serve the node that started this process (steps 1 to 4 above)."""
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # 1.
+    control = socket.socket(fileno=int(sys.argv[1]))
+    if os.getppid() != int(sys.argv[2]):
+        os._exit(0)
+    data, descriptors = wire.receive(control)
+    plan = wire.Plan.from_bytes(data)
+    held, grants, threads = _confine(plan)  # 2.
+    try:
+        half = _load(plan, descriptors[0])  # 3.
+    except MalformedError as error:
+        kind = error if isinstance(error, PackageError) else PackageError(str(error))
+        wire.send(control, wire.failed(kind.code, str(kind)))
+        os._exit(0)
+    except MemoryError:
+        wire.send(control, wire.failed(SandboxError.code, "the model's part needs more memory than a zygote has"))
+        os._exit(0)
+    except BaseException as error:  # noqa: BLE001  (whatever it is, the node is told its kind)
+        wire.send(control, wire.failed(SandboxError.code, f"loading the family raised {type(error).__name__}"))
+        os._exit(0)
+    os.close(descriptors[0])
+    gc.collect()
+    gc.freeze()
+    wire.send(control, wire.ready(held))
+    _Server(control, plan, grants, half).serve(threads)  # 4.
+
+
+def _confine(plan: wire.Plan) -> tuple[tuple[Held, ...], Grants, int | None]:
+    readable = python_paths(plan.readable)
+    entered = tree.enter(readable=readable, work=plan.work, user=plan.user, scratch_bytes=plan.scratch_bytes)
+    held = list(entered.held)
+    os.chdir(entered.writable[0])
+    os.environ["TMPDIR"] = entered.writable[0]
+    threads = _own_threads()
+    file = max(plan.scratch_bytes, plan.file_bytes)
+    bounds = limits.Limits(memory=plan.memory, cpu=None, file=file, processes=True)
+    held.append(_holds(Layer.LIMITS, lambda: limits.apply(bounds)))
+    grants = Grants(read=entered.readable, write=entered.writable, execute=_EXECUTABLE)
+    held.append(_holds(Layer.FILES, lambda: landlock.restrict(grants)))
+    inside = next((path for path in readable if Path(plan.hidden).is_relative_to(path)), None)
+    if inside is not None:
+        detail = f"the node's folder lies in {inside}, which Python reads from: move it elsewhere"
+        held = [
+            entry if entry.layer not in _HIDING else Held(entry.layer, holds=False, detail=detail) for entry in held
+        ]
+    if plan.zygote_filter:
+        held.append(_holds(Layer.SYSCALLS, lambda: _filter(plan.zygote_filter)))
+    else:
+        held.append(Held(Layer.SYSCALLS, holds=False, detail="the node could not compile a filter"))
+    return tuple(held), grants, threads
+
+
+def _holds(layer: Layer, action: Callable[[], str]) -> Held:
+    try:
+        return Held(layer, holds=True, detail=action())
+    except OSError as error:
+        return Held(layer, holds=False, detail=error.strerror or str(error))
+
+
+def _filter(program: str) -> str:
+    kernel.load_filter(bytes.fromhex(program))
+    return "a list of what is allowed"
+
+
+def _load(plan: wire.Plan, part: int) -> worker.Evaluate:
+    """Step 3. Import the family's server half and build it from the part. Raises whatever those raise."""
+    from blindgate_models.package import parse_part  # noqa: PLC0415  (nothing of a family is imported before step 2)
+    from blindgate_models.servers import server_half  # noqa: PLC0415
+
+    if plan.half:
+        module, _, name = plan.half.partition(":")
+        half = getattr(import_module(module), name)
+    else:
+        half = server_half(plan.family)
+    with os.fdopen(os.dup(part), "rb") as file:
+        data = file.read()
+    evaluate: worker.Evaluate = half.from_part(parse_part(data)).evaluate
+    return evaluate
+
+
+def _own_threads() -> int | None:
+    """A descriptor whose listing counts this process's threads; it has to be opened while /proc can be."""
+    try:
+        return os.open("/proc/self/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+class _Server:
+    """Step 4: one loop, which waits for the node and for every worker at once."""
+
+    def __init__(self, control: socket.socket, plan: wire.Plan, grants: Grants, half: worker.Evaluate) -> None:
+        self._control = control
+        self._plan = plan
+        self._grants = grants
+        self._half = half
+        self._workers: dict[int, _Worker] = {}
+        self._poller = select.poll()
+        self._poller.register(control, select.POLLIN)
+
+    def serve(self, threads: int | None) -> NoReturn:
+        """Serve until the node hangs up, or until there is a second thread."""
+        while True:
+            for descriptor, _ in self._poller.poll():
+                if descriptor != self._control.fileno():
+                    self._reap(descriptor)
+                    continue
+                data, descriptors = wire.receive(self._control)
+                if not data:
+                    os._exit(0)
+                if threads is not None and len(os.listdir(threads)) != 1:  # noqa: PTH208  (a descriptor, not a path)
+                    os._exit(_SEVERAL_THREADS)
+                self._obey(wire.parse_command(data), descriptors)
+
+    def _obey(self, request: wire.Run | wire.Kill, descriptors: list[int]) -> None:
+        if isinstance(request, wire.Run):
+            self._fork(request, descriptors)
+            return
+        for handle, started in self._workers.items():
+            if started.number == request.number:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+
+    def _fork(self, request: wire.Run, descriptors: list[int]) -> None:
+        folder = f"{self._grants.write[0]}/job-{request.number}"
+        report, result, given, *key = descriptors
+        pid = os.fork()
+        if pid == 0:
+            handed = worker.Descriptors(report, result, given, key[0] if key else None)
+            worker.evaluate(self._half, self._plan, self._grants, folder, handed)
+        for descriptor in descriptors[1:]:
+            os.close(descriptor)
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=report)
+        channel.settimeout(0)  # a worker that fills it up must not hold up the others
+        handle = os.pidfd_open(pid)
+        self._workers[handle] = _Worker(request.number, pid, folder, channel)
+        self._poller.register(handle, select.POLLIN)
+
+    def _reap(self, handle: int) -> None:
+        self._poller.unregister(handle)
+        ended = self._workers.pop(handle)
+        os.close(handle)
+        _, status = os.waitpid(ended.pid, 0)
+        shutil.rmtree(ended.folder, ignore_errors=True)
+        with suppress(OSError), ended.report:
+            wire.send(ended.report, wire.ended(os.waitstatus_to_exitcode(status)))
+
+
+if __name__ == "__main__":
+    main()
