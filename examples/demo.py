@@ -27,7 +27,8 @@ from blindgate.job import Job, Timings
 from blindgate.keystore import FileStore
 from blindgate.output import when
 from blindgate_protocol.receipts import check_receipt
-from models.breast_cancer import DEMO_PUBLISHER, HELD_OUT, PACKAGES, plaintext_linear, plaintext_trees
+from models.breast_cancer import LINEAR, TREES, patients, plain_linear, plain_trees
+from models.build import INSECURE_DEMO_PUBLISHER, package_file
 from world import World, folder_for
 
 NODES = ("node-1", "node-2")
@@ -35,7 +36,7 @@ TREES_ROWS = 3
 MARK = 17.918273645546372
 """A number that occurs nowhere else: the first patient's first column is set to it."""
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 112)
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Outcome:
     """One model's predictions and what they cost."""
 
     name: str
-    scheme: str
+    patients: tuple[int, ...]
     labels: np.ndarray[Any, Any]
     expected: np.ndarray[Any, Any]
     timings: Timings
@@ -77,9 +78,10 @@ class Demo:
         """Everything, in the order in which a person reads it."""
         with self.world:
             client = self._start()
+            held_out = patients()[1]
             outcomes = [
-                self._predict(client, "breast-cancer-linear", "CKKS", marked(HELD_OUT), plaintext_linear),
-                self._predict(client, "breast-cancer-trees", "TFHE", marked(HELD_OUT[:TREES_ROWS]), plaintext_trees),
+                self._predict(client, LINEAR, "CKKS", marked(held_out), plain_linear()),
+                self._predict(client, TREES, "TFHE", marked(held_out[:TREES_ROWS]), plain_trees()),
             ]
             self._show_outcomes(outcomes)
             self._show_stored(outcomes)
@@ -95,9 +97,9 @@ class Demo:
                 (f"{name}: certified by the operator, enrolled", lambda name=name: self.world.start_node(name))
                 for name in NODES
             ),
-            ("publish both models", lambda: [self.world.publish(package) for package in PACKAGES.values()]),
+            ("publish both models", lambda: [self.world.publish(package_file(name)) for name in (LINEAR, TREES)]),
         ]
-        self.world.trust("demo-publisher", DEMO_PUBLISHER.id)
+        self.world.trust("insecure-demo-publisher", INSECURE_DEMO_PUBLISHER.id)
         with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as bar:
             for what, step in steps:
                 task = bar.add_task(what, total=1)
@@ -111,7 +113,7 @@ class Demo:
         name: str,
         scheme: str,
         rows: pd.DataFrame,
-        plaintext: Callable[[pd.DataFrame], np.ndarray[Any, Any]],
+        plain: Any,
     ) -> Outcome:
         console.print(f"\nAsking [bold]{name}[/bold] about {len(rows)} patients, under {scheme} ...")
         model = client.model(name)
@@ -119,7 +121,7 @@ class Demo:
         labels = model.predict(rows, timeout=300)
         seconds = time.monotonic() - start
         timings = sum((job.timings for job in model.last_jobs), Timings())
-        outcome = Outcome(name, scheme, labels, plaintext(rows), timings, seconds, model.last_jobs)
+        outcome = Outcome(name, tuple(rows.index), labels, plain.predict(rows), timings, seconds, model.last_jobs)
         if outcome.agree != len(rows):
             self.failures.append(f"{name}: {len(rows) - outcome.agree} labels differ from the plaintext model's")
         return outcome
@@ -129,7 +131,7 @@ class Demo:
         for heading in ("model", "patient", "under encryption", "in the clear", ""):
             patients.add_column(heading)
         for outcome in outcomes:
-            shown = list(zip(HELD_OUT.index, outcome.labels, outcome.expected, strict=False))
+            shown = list(zip(outcome.patients, outcome.labels, outcome.expected, strict=True))
             for patient, label, expected in shown[:5]:
                 mark = "[green]same[/green]" if label == expected else "[red]DIFFERENT[/red]"
                 patients.add_row(outcome.name, f"no. {patient}", str(label), str(expected), mark)

@@ -3,12 +3,11 @@
 `Client` is the way in. `Policy` says whom you trust. Errors are in `blindgate.errors`.
 """
 
-from blindgate_protocol import errors
-from blindgate_protocol.errors import BlindgateError
-
 from blindgate.client import Client
 from blindgate.job import Job
 from blindgate.model import Model
 from blindgate.policy import Policy
+from blindgate_protocol import errors
+from blindgate_protocol.errors import BlindgateError
 
 __all__ = ["BlindgateError", "Client", "Job", "Model", "Policy", "errors"]

@@ -8,15 +8,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from blindgate.keystore import write_durably
 from blindgate_protocol.errors import MalformedError, NotFoundError
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.order import Order
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Envelope, Signed, first_error, open_signed
 from blindgate_protocol.values import Value
-from pydantic import ValidationError
-
-from blindgate.keystore import write_durably
 
 
 class _BundleFile(Value):

@@ -15,15 +15,6 @@ import time
 from pathlib import Path
 from typing import Self
 
-from blindgate_models import clients
-from blindgate_models.halves import ClientHalf
-from blindgate_models.package import parse_part
-from blindgate_protocol.canonical import canonical, digest
-from blindgate_protocol.errors import GatewayError, ManifestError, PackageDigestError
-from blindgate_protocol.manifest import Manifest, check_manifest
-from blindgate_protocol.messages import ModelList, ModelOffer, TenantView
-from blindgate_protocol.signing import Signed, open_signed
-
 from blindgate.bundles import Bundles
 from blindgate.job import Job
 from blindgate.keyring import KeyRing
@@ -33,6 +24,14 @@ from blindgate.places import Pathlike, home_folder, policy_file
 from blindgate.policy import Policy
 from blindgate.seen import SeenVersions
 from blindgate.transport import Transport
+from blindgate_models import clients
+from blindgate_models.halves import ClientHalf
+from blindgate_models.package import parse_part
+from blindgate_protocol.canonical import canonical, digest
+from blindgate_protocol.errors import GatewayError, ManifestError, PackageDigestError
+from blindgate_protocol.manifest import Manifest, check_manifest
+from blindgate_protocol.messages import ModelList, ModelOffer, TenantView
+from blindgate_protocol.signing import Signed, open_signed
 
 DEFAULT_DEADLINE_SECONDS = 3600.0
 

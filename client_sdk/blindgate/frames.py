@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from blindgate_protocol.errors import InputError
 from blindgate_protocol.manifest import Column, Manifest, Output
-from numpy.typing import NDArray
 
 Table = Any
 """A pandas DataFrame, a two-dimensional numpy array, a dict of columns, or a list of dicts with a row each."""

@@ -10,6 +10,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from blindgate import frames
+from blindgate.bundles import Bundle, Bundles
+from blindgate.opening import acknowledge, fetch_result, verify_receipt
+from blindgate.transport import Transport
 from blindgate_models.halves import ClientHalf
 from blindgate_protocol.errors import (
     GatewayError,
@@ -23,12 +29,6 @@ from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobRecord, JobView
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Signed
-from numpy.typing import NDArray
-
-from blindgate import frames
-from blindgate.bundles import Bundle, Bundles
-from blindgate.opening import acknowledge, fetch_result, verify_receipt
-from blindgate.transport import Transport
 
 LONG_POLL_SECONDS = 20.0
 """How long one request of a wait is held open by the gateway."""

@@ -15,6 +15,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from blindgate.keystore import SecretStore
+from blindgate.progress import working
+from blindgate.transport import Transport
+from blindgate.uploads import upload
 from blindgate_models.halves import ClientHalf, KeySet
 from blindgate_protocol.canonical import canonical, digest
 from blindgate_protocol.errors import KeyStoreError, NotFoundError
@@ -22,11 +26,6 @@ from blindgate_protocol.keys import KeyState, KeyStatement
 from blindgate_protocol.messages import KeyRequest, KeyView
 from blindgate_protocol.signing import SigningKey
 from blindgate_protocol.values import BlobRef
-
-from blindgate.keystore import SecretStore
-from blindgate.progress import working
-from blindgate.transport import Transport
-from blindgate.uploads import upload
 
 _SIGNING_KEY = "client-signing-key"
 

@@ -18,13 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from blindgate_models.halves import ClientHalf
-from blindgate_protocol.errors import BlindgateError, InputError
-from blindgate_protocol.manifest import Manifest, model_ref
-from blindgate_protocol.messages import JobRequest, JobView
-from blindgate_protocol.order import Order, new_job_id
-from blindgate_protocol.signing import Signed
-from blindgate_protocol.values import BlobRef
 from numpy.typing import NDArray
 
 from blindgate import frames
@@ -36,6 +29,13 @@ from blindgate.policy import Policy
 from blindgate.progress import working
 from blindgate.transport import Transport
 from blindgate.uploads import upload
+from blindgate_models.halves import ClientHalf
+from blindgate_protocol.errors import BlindgateError, InputError
+from blindgate_protocol.manifest import Manifest, model_ref
+from blindgate_protocol.messages import JobRequest, JobView
+from blindgate_protocol.order import Order, new_job_id
+from blindgate_protocol.signing import Signed
+from blindgate_protocol.values import BlobRef
 
 _UPLOADS_AT_ONCE = 2
 

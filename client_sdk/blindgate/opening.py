@@ -16,13 +16,12 @@ refuses, nothing is sent either, and nothing is decrypted.
 from collections.abc import Container
 from dataclasses import replace
 
+from blindgate.bundles import Bundle, Bundles
+from blindgate.transport import Transport
 from blindgate_protocol.errors import ReceiptOrderError, ResultDigestError
 from blindgate_protocol.messages import JobView
 from blindgate_protocol.receipts import Receipt, check_receipt, check_result
 from blindgate_protocol.signing import Signed, open_signed
-
-from blindgate.bundles import Bundle, Bundles
-from blindgate.transport import Transport
 
 
 def verify_receipt(view: JobView, bundle: Bundle, *, operators: Container[str]) -> Signed[Receipt]:

@@ -32,7 +32,7 @@ def show_one(row: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(row, indent=2) + "\n")
         return
-    console = Console()
+    console = Console(soft_wrap=True)
     width = max(len(name) for name in row)
     for name, value in row.items():
         console.print(f"[bold]{name:<{width}}[/bold]  ", value, sep="", highlight=False)

@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from pydantic import Field, ValidationError
+
 from blindgate_protocol.errors import PolicyError, UntrustedSignerError
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.signing import Signed, first_error
 from blindgate_protocol.values import KeyId, Name, Value
-from pydantic import Field, ValidationError
 
 
 class Rules(Value):

@@ -7,9 +7,8 @@ import fcntl
 import json
 from pathlib import Path
 
-from blindgate_protocol.errors import MalformedError
-
 from blindgate.keystore import write_durably
+from blindgate_protocol.errors import MalformedError
 
 
 class SeenVersions:

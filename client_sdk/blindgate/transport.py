@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 import httpx2
+from pydantic import ValidationError
+
 from blindgate_protocol.errors import (
     GatewayError,
     GatewayUnreachableError,
@@ -25,7 +27,6 @@ from blindgate_protocol.errors import (
 from blindgate_protocol.messages import Problem
 from blindgate_protocol.signing import first_error
 from blindgate_protocol.values import Value
-from pydantic import ValidationError
 
 MAX_ANSWER_BYTES = 16 << 20
 """The most that a JSON answer may have."""

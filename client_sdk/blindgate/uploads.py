@@ -5,12 +5,11 @@ this process or in another goes on from there. A part that the gateway refuses i
 transport's to try again.
 """
 
+from blindgate.transport import Transport
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.messages import Upload, UploadRequest
 from blindgate_protocol.values import BlobRef
-
-from blindgate.transport import Transport
 
 
 def upload(transport: Transport, blob: bytes) -> BlobRef:

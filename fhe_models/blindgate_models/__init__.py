@@ -1,0 +1,1 @@
+"""Encrypted models. Nothing is exported here: a name above both halves would let one see the other."""

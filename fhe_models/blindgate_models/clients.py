@@ -8,9 +8,8 @@ halves stand in `blindgate_models.servers`: a node imports that module, and neve
 from importlib import import_module
 from typing import Final
 
-from blindgate_protocol.errors import PackageError
-
 from blindgate_models.halves import ClientHalf
+from blindgate_protocol.errors import PackageError
 
 CLIENT_HALVES: Final = {
     "concrete": ("blindgate_models.concrete.client", "ConcreteClient"),

@@ -61,10 +61,10 @@ class ClientHalf(Protocol):
         """How many rows a long table is best cut into: jobs overlap, and nodes share them."""
 
     def input_bytes(self, rows: int) -> int:
-        """The length of the input blob of `rows` rows."""
+        """The most bytes that the input blob of up to `rows` rows has."""
 
     def result_bytes(self, rows: int) -> int:
-        """The length of the result blob of `rows` rows."""
+        """The most bytes that the result blob of up to `rows` rows has."""
 
     def make_keys(self) -> KeySet:
         """Make a fresh key set. May take seconds; releases nothing and writes nothing."""
@@ -84,5 +84,7 @@ class ServerHalf(Protocol):
         """Build (and compile) from the server part. Raises `PackageError`. Runs in a process that holds no secret."""
 
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
-        """Compute on one input blob. Raises `CiphertextError` or `EvaluationKeyError` on bytes that are not what the
-        parameters ask for. Every length is checked before a byte is parsed."""
+        """Compute on one input blob. Every length is checked before a byte is parsed.
+
+        Raises `CiphertextError` or `EvaluationKeyError` on bytes that are not what the parameters ask for.
+        """

@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Never
 
 import rfc8785
-from blindgate_protocol.errors import PackageError
 
 from blindgate_models.halves import Part
+from blindgate_protocol.errors import PackageError
 
 MAX_PACKAGE_BYTES: Final = 64 << 20
 MAX_MANIFEST_BYTES: Final = 1 << 20

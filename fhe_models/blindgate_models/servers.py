@@ -8,9 +8,8 @@ modules of a fresh worker check it.
 from importlib import import_module
 from typing import Final
 
-from blindgate_protocol.errors import PackageError
-
 from blindgate_models.halves import ServerHalf
+from blindgate_protocol.errors import PackageError
 
 SERVER_HALVES: Final = {
     "concrete": ("blindgate_models.concrete.server", "ConcreteServer"),

@@ -9,7 +9,6 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 
 from apiflask import APIFlask
-from blindgate_protocol.errors import BlindgateError
 from flask import Flask, Request, Response, g, request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.exceptions import HTTPException
@@ -21,6 +20,7 @@ from blindgate_gateway.parts import build_parts
 from blindgate_gateway.problems import is_busy, problem_of, problem_response
 from blindgate_gateway.routing import Route, view
 from blindgate_gateway.settings import Settings
+from blindgate_protocol.errors import BlindgateError
 
 ROUTES: tuple[Route, ...] = tuple(
     route

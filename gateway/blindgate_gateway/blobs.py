@@ -29,10 +29,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from blindgate_gateway.problems import not_found
 from blindgate_protocol.canonical import DIGEST_PREFIX
 from blindgate_protocol.errors import MalformedError
-
-from blindgate_gateway.problems import not_found
 
 CHUNK = 1 << 18
 

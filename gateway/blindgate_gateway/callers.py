@@ -1,9 +1,8 @@
 """Who am I: what a caller's API key says of it. A client asks once, since its orders name its tenant."""
 
-from blindgate_protocol.messages import TenantView
-
 from blindgate_gateway.identity import Account, Role
 from blindgate_gateway.routing import Answer, Call, Routes
+from blindgate_protocol.messages import TenantView
 
 routes = Routes("callers")
 

@@ -13,10 +13,6 @@ The gateway vouches for nothing here: clients check the publisher's signature an
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from blindgate_protocol.errors import RolledBackManifestError
-from blindgate_protocol.manifest import Manifest, check_manifest
-from blindgate_protocol.messages import ModelList, ModelOffer
-from blindgate_protocol.signing import Envelope, Signed, open_signed
 from sqlalchemy import bindparam, func, insert, select
 
 from blindgate_gateway.database import Transaction, clock, prepared
@@ -25,6 +21,10 @@ from blindgate_gateway.identity import Account, Role
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
 from blindgate_gateway.tables import blobs, manifests
+from blindgate_protocol.errors import RolledBackManifestError
+from blindgate_protocol.manifest import Manifest, check_manifest
+from blindgate_protocol.messages import ModelList, ModelOffer
+from blindgate_protocol.signing import Envelope, Signed, open_signed
 
 if TYPE_CHECKING:
     from blindgate_protocol.values import BlobRef

@@ -15,9 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from blindgate_protocol.errors import BlindgateError, MalformedError
-from blindgate_protocol.jobs import JobState
-from blindgate_protocol.values import Name
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +22,9 @@ from rich.table import Table
 from blindgate_gateway import identity, jobs, nodes, opening
 from blindgate_gateway.database import Database
 from blindgate_gateway.settings import DAY, Settings, load_settings
+from blindgate_protocol.errors import BlindgateError, MalformedError
+from blindgate_protocol.jobs import JobState
+from blindgate_protocol.values import Name
 
 app = typer.Typer(name="gateway", help="Run the gateway: a broker that sees no data.", no_args_is_help=True)
 tenants_app = typer.Typer(help="Who may submit jobs or publish models, and their API keys.", no_args_is_help=True)

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from apiflask import APIFlask
-from blindgate_protocol.messages import Problem
-from blindgate_protocol.values import Value
 from flask import render_template
 from pydantic.json_schema import models_json_schema
 
 from blindgate_gateway.identity import Role
 from blindgate_gateway.problems import REFUSALS, STATUS
 from blindgate_gateway.routing import Raw, Route
+from blindgate_protocol.messages import Problem
+from blindgate_protocol.values import Value
 
 _REF = "#/components/schemas/{model}"
 _SCHEMES = {Role.TENANT: "apiKey", Role.PUBLISHER: "publisherKey", Role.NODE: "nodeToken"}

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from blindgate_protocol.messages import DIGEST_HEADER
 from flask import Response
 from werkzeug.wsgi import wrap_file
 
 from blindgate_gateway.routing import Call
+from blindgate_protocol.messages import DIGEST_HEADER
 
 
 def send_blob(call: Call[Any, Any], tenant: str, digest: str) -> Response:

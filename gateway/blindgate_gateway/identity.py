@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from blindgate_protocol.errors import NotAuthorisedError
-from blindgate_protocol.values import Millis
 from sqlalchemy import bindparam, insert, select, update
 
 from blindgate_gateway.database import Database, Transaction, clock, prepared
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.tables import api_keys, enrolment_tokens, nodes, tenants
+from blindgate_protocol.errors import NotAuthorisedError
+from blindgate_protocol.values import Millis
 
 
 class Role(StrEnum):

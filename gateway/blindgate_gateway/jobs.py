@@ -15,6 +15,17 @@ transaction. Who may compute it, and when, is in `leases`.
 import time
 from collections.abc import Sequence
 
+from sqlalchemy import bindparam, insert, select, update
+
+from blindgate_gateway.catalogue import find_manifest
+from blindgate_gateway.database import Database, Row, Transaction, clock, prepared
+from blindgate_gateway.downloads import send_blob
+from blindgate_gateway.identity import Account, Role, require_tenant
+from blindgate_gateway.keys import find_key
+from blindgate_gateway.problems import not_found, refusal
+from blindgate_gateway.routing import Answer, Call, Raw, Routes
+from blindgate_gateway.tables import attempts, blobs, job_documents, job_operators, jobs
+from blindgate_gateway.transitions import cancel_job
 from blindgate_protocol.errors import (
     ExpiredManifestError,
     GatewayError,
@@ -32,17 +43,6 @@ from blindgate_protocol.messages import Attempt, JobList, JobRecord, JobRequest,
 from blindgate_protocol.order import Order, check_order
 from blindgate_protocol.signing import Envelope, Signed, open_signed
 from blindgate_protocol.values import BlobRef, Millis
-from sqlalchemy import bindparam, insert, select, update
-
-from blindgate_gateway.catalogue import find_manifest
-from blindgate_gateway.database import Database, Row, Transaction, clock, prepared
-from blindgate_gateway.downloads import send_blob
-from blindgate_gateway.identity import Account, Role, require_tenant
-from blindgate_gateway.keys import find_key
-from blindgate_gateway.problems import not_found, refusal
-from blindgate_gateway.routing import Answer, Call, Raw, Routes
-from blindgate_gateway.tables import attempts, blobs, job_documents, job_operators, jobs
-from blindgate_gateway.transitions import cancel_job
 
 routes = Routes("jobs")
 

@@ -13,10 +13,6 @@ What a state means to the gateway:
 - `destroyed`: its waiting and running jobs are cancelled and its blob is deleted.
 """
 
-from blindgate_protocol.errors import MalformedError
-from blindgate_protocol.keys import KeyState, KeyStatement, check_statement
-from blindgate_protocol.messages import KeyList, KeyRequest, KeyView
-from blindgate_protocol.signing import Signed, open_signed
 from sqlalchemy import bindparam, insert, select, update
 
 from blindgate_gateway.database import Row, Transaction, clock, prepared
@@ -26,6 +22,10 @@ from blindgate_gateway.routing import Answer, Call, Routes
 from blindgate_gateway.sweep import remove_blob
 from blindgate_gateway.tables import blobs, key_statements, keys
 from blindgate_gateway.transitions import cancel_jobs_under
+from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.keys import KeyState, KeyStatement, check_statement
+from blindgate_protocol.messages import KeyList, KeyRequest, KeyView
+from blindgate_protocol.signing import Signed, open_signed
 
 routes = Routes("keys")
 

@@ -20,6 +20,21 @@ import time
 from functools import lru_cache
 from typing import Any
 
+from sqlalchemy import bindparam, select
+
+from blindgate_gateway import transitions
+from blindgate_gateway.catalogue import opened_manifest
+from blindgate_gateway.database import Row, Transaction, prepared
+from blindgate_gateway.downloads import send_blob
+from blindgate_gateway.identity import Node, Role
+from blindgate_gateway.jobs import QUEUE, view_job
+from blindgate_gateway.logs import log
+from blindgate_gateway.problems import not_found, refusal
+from blindgate_gateway.routing import Answer, Call, Raw, Routes
+from blindgate_gateway.sweep import sweep_leases
+from blindgate_gateway.tables import job_documents, jobs, manifests
+from blindgate_gateway.transitions import HELD, Held
+from blindgate_gateway.uploads import store_blob
 from blindgate_protocol.errors import LeaseLostError, MalformedError, ReceiptNodeError, ReceiptOrderError
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import (
@@ -37,21 +52,6 @@ from blindgate_protocol.order import Order
 from blindgate_protocol.receipts import Receipt, check_receipt
 from blindgate_protocol.signing import Envelope, Signed, open_signed
 from blindgate_protocol.values import BlobRef
-from sqlalchemy import bindparam, select
-
-from blindgate_gateway import transitions
-from blindgate_gateway.catalogue import opened_manifest
-from blindgate_gateway.database import Row, Transaction, prepared
-from blindgate_gateway.downloads import send_blob
-from blindgate_gateway.identity import Node, Role
-from blindgate_gateway.jobs import QUEUE, view_job
-from blindgate_gateway.logs import log
-from blindgate_gateway.problems import not_found, refusal
-from blindgate_gateway.routing import Answer, Call, Raw, Routes
-from blindgate_gateway.sweep import sweep_leases
-from blindgate_gateway.tables import job_documents, jobs, manifests
-from blindgate_gateway.transitions import HELD, Held
-from blindgate_gateway.uploads import store_blob
 
 routes = Routes("leases")
 _NODE = {Role.NODE}

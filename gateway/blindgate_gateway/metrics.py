@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterable
 from functools import lru_cache
 
-from blindgate_protocol.jobs import JobState
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -18,6 +17,7 @@ from sqlalchemy import func, select
 
 from blindgate_gateway.database import Database, prepared
 from blindgate_gateway.tables import blobs, jobs, nodes
+from blindgate_protocol.jobs import JobState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _OWN = CollectorRegistry()

@@ -12,13 +12,6 @@ The node's bearer token replaces the one from an earlier enrolment of the same k
 
 from dataclasses import dataclass
 
-from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import NotAuthorisedError, PolicyError, SignatureError, UntrustedSignerError
-from blindgate_protocol.messages import EnrolmentAnswer, EnrolmentBody
-from blindgate_protocol.nodes import EnrolmentRequest, NodeCertificate, check_certificate
-from blindgate_protocol.receipts import CLOCK_SKEW
-from blindgate_protocol.signing import open_signed
-from blindgate_protocol.values import Millis
 from sqlalchemy import insert, select, update
 
 from blindgate_gateway.database import Database, clock
@@ -26,6 +19,13 @@ from blindgate_gateway.identity import Credential, spend_enrolment_token
 from blindgate_gateway.problems import not_found
 from blindgate_gateway.routing import Answer, Call, Routes
 from blindgate_gateway.tables import nodes
+from blindgate_protocol.canonical import digest
+from blindgate_protocol.errors import NotAuthorisedError, PolicyError, SignatureError, UntrustedSignerError
+from blindgate_protocol.messages import EnrolmentAnswer, EnrolmentBody
+from blindgate_protocol.nodes import EnrolmentRequest, NodeCertificate, check_certificate
+from blindgate_protocol.receipts import CLOCK_SKEW
+from blindgate_protocol.signing import open_signed
+from blindgate_protocol.values import Millis
 
 routes = Routes("nodes")
 

@@ -16,15 +16,15 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from blindgate_protocol.errors import BlindgateError
 
 from blindgate_gateway.blobs import Blobs
 from blindgate_gateway.database import Database
 from blindgate_gateway.parts import build_parts
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.sweep import sweep_partial
+from blindgate_protocol.errors import BlindgateError
 
-LOCK_SECONDS = 10.0
+LOCK_SECONDS = 3.0
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 

@@ -2,7 +2,6 @@
 
 import hmac
 
-from blindgate_protocol.errors import NotAuthorisedError
 from flask import Response
 from sqlalchemy import select
 
@@ -10,6 +9,7 @@ from blindgate_gateway import metrics
 from blindgate_gateway.database import clock
 from blindgate_gateway.problems import refusal
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
+from blindgate_protocol.errors import NotAuthorisedError
 
 routes = Routes("operations")
 

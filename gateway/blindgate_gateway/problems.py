@@ -11,11 +11,12 @@ nothing but the request's id, under which the log has the rest.
 import errno
 from http import HTTPStatus
 
+from flask import Response
+from werkzeug.exceptions import HTTPException
+
 from blindgate_protocol import errors
 from blindgate_protocol.errors import BlindgateError, GatewayError, NotAuthorisedError, NotFoundError
 from blindgate_protocol.messages import Problem
-from flask import Response
-from werkzeug.exceptions import HTTPException
 
 STATUS: dict[type[BlindgateError], int] = {
     errors.InputError: 422,

@@ -20,9 +20,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from blindgate_protocol.errors import MalformedError
-from blindgate_protocol.signing import first_error
-from blindgate_protocol.values import Value
 from flask import Response
 from flask import request as flask_request
 from pydantic import ValidationError
@@ -31,6 +28,9 @@ from werkzeug.wrappers import Request
 from blindgate_gateway.identity import Account, Node, Role, authenticate
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.problems import refusal
+from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.signing import first_error
+from blindgate_protocol.values import Value
 
 MAX_BODY = 3 << 19
 """1.5 MiB: a JSON body holds at most one envelope of 1 MiB and little else."""

@@ -6,6 +6,7 @@ does not survive a fork exists by then: connections and threads come with a work
 On SIGTERM a worker stops accepting, tells those who wait that waiting is over, and finishes what it has begun.
 """
 
+import ctypes
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from blindgate_gateway.settings import Settings
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 30
 SWITCH_SECONDS = 0.001
+_PR_SET_PDEATHSIG = 1
 
 
 def serve(settings: Settings) -> None:
@@ -40,6 +42,13 @@ def serve(settings: Settings) -> None:
         Server(settings, create_app(settings)).run()
     finally:
         lock.close()
+
+
+def _die_with_parent(parent: int) -> None:
+    # A worker whose master was killed would keep the port and the data folder for as long as somebody is connected.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -92,6 +101,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def _begin_worker(self, worker: Any) -> None:
         from blindgate_gateway.sweep import start_sweeping  # noqa: PLC0415
 
+        _die_with_parent(worker.ppid)
         parts = self._app.extensions["blindgate"]
         # A thread that was woken waits for the interpreter at most this long.
         sys.setswitchinterval(SWITCH_SECONDS)

@@ -9,12 +9,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from blindgate_protocol.errors import MalformedError
-from blindgate_protocol.signing import first_error
-from blindgate_protocol.values import KeyId, Millis, Size
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import TomlConfigSettingsSource
+
+from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.signing import first_error
+from blindgate_protocol.values import KeyId, Millis, Size
 
 ENVIRONMENT_PREFIX = "BLINDGATE_GATEWAY_"
 MEBI = 1 << 20

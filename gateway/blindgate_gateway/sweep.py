@@ -12,7 +12,6 @@ the same transaction, so an upload of the same bytes comes wholly before or whol
 import threading
 import time
 
-from blindgate_protocol.keys import KeyState
 from sqlalchemy import bindparam, delete, exists, or_, select
 
 from blindgate_gateway import partial
@@ -22,6 +21,7 @@ from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.tables import blobs, jobs, keys, manifests, uploads
 from blindgate_gateway.transitions import LEASED, expire_jobs, lose_leases
+from blindgate_protocol.keys import KeyState
 
 LEASE_SECONDS = 1.0
 RETENTION_SECONDS = 600.0

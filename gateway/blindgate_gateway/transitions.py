@@ -15,16 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from sqlalchemy import ColumnElement, bindparam, exists, insert, literal_column, select, update
+
+from blindgate_gateway.database import Row, Transaction, clock, prepared
+from blindgate_gateway.tables import attempts, job_documents, job_operators, jobs, keys, nodes
 from blindgate_protocol.errors import JobCancelledError, JobDeadError, JobTimeoutError, LeaseLostError
 from blindgate_protocol.jobs import JobEvent, JobState, next_state, sources
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import BlobRef, Millis
-from sqlalchemy import ColumnElement, bindparam, exists, insert, literal_column, select, update
-
-from blindgate_gateway.database import Row, Transaction, clock, prepared
-from blindgate_gateway.tables import attempts, job_documents, job_operators, jobs, keys, nodes
 
 MOST_AT_ONCE = 200
 """How many jobs one sweep moves in one transaction."""

@@ -18,9 +18,6 @@ Only the last missing part makes a blob, in one transaction with its own arrival
 import secrets
 from pathlib import Path
 
-from blindgate_protocol.errors import GatewayError
-from blindgate_protocol.messages import Upload, UploadRequest
-from blindgate_protocol.values import BlobRef
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from blindgate_gateway import partial
@@ -31,6 +28,9 @@ from blindgate_gateway.parts import Parts
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
 from blindgate_gateway.tables import blobs, upload_parts, uploads
+from blindgate_protocol.errors import GatewayError
+from blindgate_protocol.messages import Upload, UploadRequest
+from blindgate_protocol.values import BlobRef
 
 routes = Routes("uploads")
 _CALLERS = {Role.TENANT, Role.PUBLISHER}

@@ -21,18 +21,20 @@ class Family:
     Attributes:
         distribution: the distribution that computes.
         key_expansion: how many times its serialised size a key takes up in memory while a job computes with it.
+        shared_memory: whether its runtime has to write to /dev/shm while it computes.
         half: `module:Class` of a server half that is not Blindgate's own; empty otherwise.
         paths: folders that such a half is imported from.
     """
 
     distribution: str
     key_expansion: float
+    shared_memory: bool = False
     half: str = ""
     paths: tuple[str, ...] = ()
 
 
 FAMILIES: Final[Mapping[str, Family]] = {
-    "concrete": Family("concrete-python", key_expansion=12.0),
+    "concrete": Family("concrete-python", key_expansion=12.0, shared_memory=True),
     "linear": Family("tenseal", key_expansion=2.0),
 }
 

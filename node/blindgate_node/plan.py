@@ -42,6 +42,7 @@ class Plan:
     Attributes:
         family: the model's family.
         half: `module:Class` of the server half where it is not one of Blindgate's own; empty otherwise.
+        shared_memory: whether the family's runtime has to write to /dev/shm (OpenMP's does).
         readable: folders that `half` is imported from; what Python itself reads from, the zygote knows.
         hidden: the node's folder.
         work: the tree's empty folder.
@@ -57,6 +58,7 @@ class Plan:
 
     family: str
     half: str
+    shared_memory: bool
     readable: tuple[str, ...]
     hidden: str
     work: str

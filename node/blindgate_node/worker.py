@@ -3,8 +3,8 @@
 `evaluate` is called in a child that the zygote has just forked: the model is compiled, no key and no other job's bytes are in
 it. In this order it
 
-1. lets go of every descriptor but its own four, and ends with its zygote;
-2. puts on its own layers over the zygote's: tighter limits, no executing and no folder but its own, no new processes;
+1. lets go of every descriptor but its own, and ends with its zygote;
+2. puts on its own layers over the zygote's: tighter limits, nothing to write to, nothing to execute, no new processes;
 3. reads the key and the input, computes, writes the result;
 4. says so, and ends by `os._exit`: interpreters with native libraries loaded do not always end well.
 
@@ -15,80 +15,83 @@ else is a worker gone wrong; of that only the kind of the error is told, since i
 import fcntl
 import os
 import signal
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from blindgate_protocol.errors import MalformedError, SandboxError
 
 from blindgate_node import plan as wire
 from blindgate_node.sandbox import kernel, landlock, limits
-from blindgate_node.sandbox.landlock import Grants
 
 Evaluate = Callable[[bytes | None, bytes], bytes]
 
-_REPORT, _RESULT, _INPUT, _KEY = 3, 4, 5, 6
+_FIRST = 3
 _PARKED = 512
 _FAILED = 70
 
 
 class Descriptors(NamedTuple):
-    """A job's descriptors, as the node sent them."""
+    """A worker's descriptors.
+
+    Attributes:
+        report: where it says what came of the job.
+        result: where it writes the result.
+        input: the input blob.
+        key: the evaluation key, where there is one.
+        rules: the Landlock rules that the zygote prepared, where the kernel has any.
+    """
 
     report: int
     result: int
     input: int
     key: int | None
+    rules: int | None
 
 
-def evaluate(half: Evaluate, plan: wire.Plan, grants: Grants, folder: str, descriptors: Descriptors) -> NoReturn:
+def evaluate(half: Evaluate, plan: wire.Plan, handed: Descriptors) -> NoReturn:
     """Compute on one input and end this process (steps 1 to 4 above)."""
     code = _FAILED
     try:
-        keyed = _settle(descriptors)  # 1.
+        own = _settle(handed)  # 1.
         try:
-            _confine(plan, grants, folder)  # 2.
-            key = _read(_KEY) if keyed else None
-            result = half(key, _read(_INPUT))  # 3.
-            _write(result, plan.result_bytes)
+            _confine(plan, own.rules)  # 2.
+            key = None if own.key is None else _read(own.key)
+            result = half(key, _read(own.input))  # 3.
+            _write(own.result, result, plan.result_bytes)
             message = wire.DONE
             code = 0
-        except MalformedError as error:
-            message = wire.failed(error.code, str(error))
-        except SandboxError as error:
+        except (MalformedError, SandboxError) as error:
             message = wire.failed(error.code, str(error))
         except MemoryError:
             message = wire.failed(SandboxError.code, "the worker ran out of memory")
         except BaseException as error:  # noqa: BLE001  (whatever it is, it ends here)
             message = wire.failed(SandboxError.code, f"the worker raised {type(error).__name__}")
-        os.write(_REPORT, message)  # 4.
+        os.write(own.report, message)  # 4.
     finally:
         os._exit(code)
 
 
-def _settle(descriptors: Descriptors) -> bool:
+def _settle(handed: Descriptors) -> Descriptors:
+    """Keep the descriptors that were handed over, side by side, and close every other one but the standard streams."""
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-    wanted = [descriptors.report, descriptors.result, descriptors.input]
-    if descriptors.key is not None:
-        wanted.append(descriptors.key)
-    parked = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _PARKED) for descriptor in wanted]
-    for place, descriptor in enumerate(parked, start=_REPORT):
-        os.dup2(descriptor, place, inheritable=False)
-    os.closerange(_REPORT + len(parked), 1 << 16)
-    return descriptors.key is not None
+    parked = [None if descriptor is None else fcntl.fcntl(descriptor, fcntl.F_DUPFD, _PARKED) for descriptor in handed]
+    place = _FIRST
+    own: list[int | None] = []
+    for descriptor in parked:
+        own.append(None if descriptor is None else os.dup2(descriptor, place, inheritable=False))
+        place += descriptor is not None
+    os.closerange(place, 1 << 16)
+    report, result, given, key, rules = own
+    assert report is not None and result is not None and given is not None  # noqa: PT018, S101  (for the type checker)
+    return Descriptors(report, result, given, key, rules)
 
 
-def _confine(plan: wire.Plan, grants: Grants, folder: str) -> None:
-    Path(folder).mkdir(mode=0o700)
-    os.chdir(folder)
-    os.environ["TMPDIR"] = tempfile.tempdir = folder
+def _confine(plan: wire.Plan, rules: int | None) -> None:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     limits.apply(limits.Limits(memory=plan.memory, cpu=plan.job_seconds, file=plan.file_bytes, processes=False))
-    with suppress(OSError):  # a kernel without Landlock: the zygote has said so
-        readable = tuple(path for path in grants.read if path != "/proc")
-        landlock.restrict(Grants(read=readable, write=(folder,)))
+    if rules is not None:
+        landlock.enforce(rules)
+        os.close(rules)
     if plan.job_filter:
         kernel.load_filter(bytes.fromhex(plan.job_filter))
 
@@ -101,10 +104,10 @@ def _read(descriptor: int) -> bytes:
     return data
 
 
-def _write(result: bytes, most: int) -> None:
+def _write(descriptor: int, result: bytes, most: int) -> None:
     if not isinstance(result, bytes) or len(result) > most:
         message = f"the result is not at most {most} bytes"
         raise SandboxError(message)
     view = memoryview(result)
     while view:
-        view = view[os.write(_RESULT, view) :]
+        view = view[os.write(descriptor, view) :]

@@ -14,7 +14,6 @@ It stays single-threaded: a fork of a process with several threads may never com
 import gc
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -31,7 +30,7 @@ from blindgate_node import worker
 from blindgate_node.sandbox import kernel, landlock, limits, tree
 from blindgate_node.sandbox.landlock import Grants
 from blindgate_node.sandbox.layers import Held, Layer
-from blindgate_node.sandbox.root import python_paths
+from blindgate_node.sandbox.root import SHARED_MEMORY, python_paths
 
 _EXECUTABLE = ("/usr", "/bin", "/lib", "/lib64")
 """A zygote may run the linker, which Concrete's compiler calls. Its workers may run nothing."""
@@ -43,7 +42,6 @@ _SEVERAL_THREADS = 72
 class _Worker(NamedTuple):
     number: int
     pid: int
-    folder: str
     report: socket.socket
 
 
@@ -55,7 +53,7 @@ def main() -> NoReturn:
         os._exit(0)
     data, descriptors = wire.receive(control)
     plan = wire.Plan.from_bytes(data)
-    held, grants, threads = _confine(plan)  # 2.
+    held, rules, threads = _confine(plan)  # 2.
     try:
         half = _load(plan, descriptors[0])  # 3.
     except MalformedError as error:
@@ -72,20 +70,26 @@ def main() -> NoReturn:
     gc.collect()
     gc.freeze()
     wire.send(control, wire.ready(held))
-    _Server(control, plan, grants, half).serve(threads)  # 4.
+    _Server(control, plan, rules, half).serve(threads)  # 4.
 
 
-def _confine(plan: wire.Plan) -> tuple[tuple[Held, ...], Grants, int | None]:
+def _confine(plan: wire.Plan) -> tuple[tuple[Held, ...], int | None, int | None]:
+    """Step 2. The layers, the rules for workers, and what to count threads by."""
     readable = python_paths(plan.readable)
     entered = tree.enter(readable=readable, work=plan.work, user=plan.user, scratch_bytes=plan.scratch_bytes)
     held = list(entered.held)
-    os.chdir(entered.writable[0])
-    os.environ["TMPDIR"] = entered.writable[0]
+    os.chdir("/")
+    os.environ["TMPDIR"] = entered.scratch
     threads = _own_threads()
     file = max(plan.scratch_bytes, plan.file_bytes)
     bounds = limits.Limits(memory=plan.memory, cpu=None, file=file, processes=True)
     held.append(_holds(Layer.LIMITS, lambda: limits.apply(bounds)))
-    grants = Grants(read=entered.readable, write=entered.writable, execute=_EXECUTABLE)
+    exchange = (SHARED_MEMORY,) if plan.shared_memory else ()
+    rules = None
+    with suppress(OSError):  # no Landlock: that layer says so below
+        rules = landlock.prepare(Grants(read=tuple(path for path in entered.readable if path != "/proc"), exchange=exchange))
+    write = (entered.scratch, *exchange)
+    grants = Grants(read=entered.readable, write=write, execute=_EXECUTABLE)
     held.append(_holds(Layer.FILES, lambda: landlock.restrict(grants)))
     inside = next((path for path in readable if Path(plan.hidden).is_relative_to(path)), None)
     if inside is not None:
@@ -97,7 +101,7 @@ def _confine(plan: wire.Plan) -> tuple[tuple[Held, ...], Grants, int | None]:
         held.append(_holds(Layer.SYSCALLS, lambda: _filter(plan.zygote_filter)))
     else:
         held.append(Held(Layer.SYSCALLS, holds=False, detail="the node could not compile a filter"))
-    return tuple(held), grants, threads
+    return tuple(held), rules, threads
 
 
 def _holds(layer: Layer, action: Callable[[], str]) -> Held:
@@ -139,10 +143,10 @@ def _own_threads() -> int | None:
 class _Server:
     """Step 4: one loop, which waits for the node and for every worker at once."""
 
-    def __init__(self, control: socket.socket, plan: wire.Plan, grants: Grants, half: worker.Evaluate) -> None:
+    def __init__(self, control: socket.socket, plan: wire.Plan, rules: int | None, half: worker.Evaluate) -> None:
         self._control = control
         self._plan = plan
-        self._grants = grants
+        self._rules = rules
         self._half = half
         self._workers: dict[int, _Worker] = {}
         self._poller = select.poll()
@@ -171,18 +175,17 @@ class _Server:
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
 
     def _fork(self, request: wire.Run, descriptors: list[int]) -> None:
-        folder = f"{self._grants.write[0]}/job-{request.number}"
         report, result, given, *key = descriptors
         pid = os.fork()
         if pid == 0:
-            handed = worker.Descriptors(report, result, given, key[0] if key else None)
-            worker.evaluate(self._half, self._plan, self._grants, folder, handed)
+            handed = worker.Descriptors(report, result, given, key[0] if key else None, self._rules)
+            worker.evaluate(self._half, self._plan, handed)
         for descriptor in descriptors[1:]:
             os.close(descriptor)
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=report)
         channel.settimeout(0)  # a worker that fills it up must not hold up the others
         handle = os.pidfd_open(pid)
-        self._workers[handle] = _Worker(request.number, pid, folder, channel)
+        self._workers[handle] = _Worker(request.number, pid, channel)
         self._poller.register(handle, select.POLLIN)
 
     def _reap(self, handle: int) -> None:
@@ -190,7 +193,6 @@ class _Server:
         ended = self._workers.pop(handle)
         os.close(handle)
         _, status = os.waitpid(ended.pid, 0)
-        shutil.rmtree(ended.folder, ignore_errors=True)
         with suppress(OSError), ended.report:
             wire.send(ended.report, wire.ended(os.waitstatus_to_exitcode(status)))
 

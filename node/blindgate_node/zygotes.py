@@ -181,6 +181,7 @@ class Zygote:
         plan = wire.Plan(
             family=model.family,
             half=model.kind.half,
+            shared_memory=model.kind.shared_memory,
             readable=model.kind.paths,
             hidden=str(self._work.parent.parent),
             work=str(self._work),

@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from blindgate_protocol.errors import ReceiptError
-from blindgate_protocol.messages import JobList, JobRecord
-from blindgate_protocol.receipts import check_receipt
 
 from blindgate.bundles import Bundles, read_bundle
 from blindgate.commands.options import ApiKey, Ca, Home, Json, PolicyPath, Url, connect
 from blindgate.output import show, show_one, when
 from blindgate.places import home_folder, policy_file
 from blindgate.policy import Policy
+from blindgate_protocol.errors import ReceiptError
+from blindgate_protocol.messages import JobList, JobRecord
+from blindgate_protocol.receipts import check_receipt
 
 app = typer.Typer(help="Your jobs: how they stand, their receipts, cancelling.", no_args_is_help=True)
 

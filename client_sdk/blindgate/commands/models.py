@@ -1,14 +1,19 @@
 """`blindgate models list|show|compile|publish`."""
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from blindgate.commands.options import ApiKey, Ca, Home, Json, PolicyPath, Url, connect
+from blindgate.commands.publisher import key_store, publisher_key
 from blindgate.output import note, show, show_one, when
+from blindgate.progress import working
 from blindgate.uploads import upload
-from blindgate_models.publishing import open_package
+from blindgate_models.publishing import DAY, DEFAULT_DECIMALS, DEFAULT_VALIDITY_DAYS, open_package
+from blindgate_models.publishing import publish as sign_package
+from blindgate_protocol.errors import InputError
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.messages import ModelOffer
 from blindgate_protocol.signing import Signed
@@ -60,6 +65,86 @@ def show_(
         return
     with connect(url, api_key, policy, home, ca) as client:
         _print(client.manifest(name), as_json=as_json)
+
+
+@app.command("compile")
+def compile_(
+    estimator: Annotated[
+        Path,
+        typer.Argument(help="A fitted model: XGBoost's .json or .ubj, or scikit-learn saved by skops.", exists=True),
+    ],
+    calibration: Annotated[
+        Path,
+        typer.Argument(
+            help="A CSV file of rows like those to come: ranges and scales are chosen from it.", exists=True
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="What users will call the model.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The package; NAME.bgmodel by default.")] = None,
+    version: Annotated[int, typer.Option(min=1, help="Above every one that was published under this name.")] = 1,
+    summary: Annotated[str, typer.Option(help="A sentence for the people who will use it.")] = "",
+    target: Annotated[
+        str | None, typer.Option(help="The column of CALIBRATION with the right answers, to state an accuracy.")
+    ] = None,
+    family: Annotated[str | None, typer.Option(help="linear or concrete; chosen by the model when not given.")] = None,
+    days: Annotated[int, typer.Option(min=1, help="How long the package is valid.")] = DEFAULT_VALIDITY_DAYS,
+    decimals: Annotated[
+        int, typer.Option(min=0, max=12, help="How many decimals of a number users see.")
+    ] = DEFAULT_DECIMALS,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Read a pickle: it runs whatever its author put into it.")
+    ] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Compile a fitted model into a signed package that nodes can run on ciphertexts.
+
+    Reports how well it agrees with the model in the clear, its sizes, and how long a row will take. Signed with your publisher
+    key: see 'blindgate publisher key'.
+    """
+    # Compilers need pandas, scikit-learn or XGBoost, which the other commands do without.
+    from blindgate_models.compilers.accuracy import plain_accuracy  # noqa: PLC0415
+    from blindgate_models.compilers.compile_environment import CompilerError  # noqa: PLC0415
+    from blindgate_models.compilers.estimators import compile_model, load_estimator, read_calibration  # noqa: PLC0415
+
+    try:
+        fitted = load_estimator(estimator, trust_pickle=trust_pickle)
+        rows = read_calibration(calibration, target)
+        accuracy = None if target is None else plain_accuracy(fitted, calibration, target)
+        with working(f"compiling {name}", show=None):
+            compiled = compile_model(fitted, rows, family=family)
+    except (ValueError, TypeError, ModuleNotFoundError, CompilerError) as error:
+        message = f"{estimator.name}: {error}"
+        raise InputError(message) from error
+    now = int(time.time() * 1000)
+    package = sign_package(
+        compiled,
+        publisher_key(key_store(home)),
+        name=name,
+        version=version,
+        summary=summary,
+        issued=now,
+        expires=now + days * DAY,
+        decimals=decimals,
+        plain_accuracy=accuracy,
+    )
+    file = output or Path(f"{name}.bgmodel")
+    file.write_bytes(package)
+    report = compiled.report
+    shown: dict[str, Any] = {
+        "package": str(file),
+        "package_bytes": len(package),
+        "family": compiled.family,
+        "accuracy_in_the_clear": accuracy,
+        "agreement": report["agreement_plain"],
+        "max_score_error": report["max_error"],
+        "rows_compared": report["rows"],
+        "evaluation_key_bytes": report["evaluation_key_bytes"],
+        "upload_bytes_per_row": report["ciphertext_bytes_per_row"],
+        "download_bytes_per_row": report["result_bytes_per_row"],
+        "expected_seconds_per_row": report["expected_seconds_per_row"],
+    }
+    show_one(shown, as_json=as_json)
 
 
 @app.command()

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
-from blindgate_protocol.errors import GatewayError
 
 from blindgate.client import Client
+from blindgate_protocol.errors import GatewayError
 
 Url: TypeAlias = Annotated[str, typer.Option("--url", envvar="BLINDGATE_URL", help="The gateway's address.")]
 ApiKey: TypeAlias = Annotated[

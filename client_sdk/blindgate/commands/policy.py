@@ -3,15 +3,15 @@
 from typing import Annotated, Literal
 
 import typer
-from blindgate_protocol.errors import PolicyError
-from blindgate_protocol.signing import first_error
-from blindgate_protocol.values import KeyId, Name
 from pydantic import TypeAdapter, ValidationError
 
 from blindgate.commands.options import Home, Json, PolicyPath
 from blindgate.output import note, show
 from blindgate.places import policy_file
 from blindgate.policy import Policy
+from blindgate_protocol.errors import PolicyError
+from blindgate_protocol.signing import first_error
+from blindgate_protocol.values import KeyId, Name
 
 app = typer.Typer(help="What this client allows, and whom it trusts.", no_args_is_help=True)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from blindgate_protocol.errors import InputError
 
 from blindgate.commands.options import ApiKey, Ca, Home, PolicyPath, Url, connect
 from blindgate.output import note
+from blindgate_protocol.errors import InputError
 
 _MISSING = {"", "na", "nan", "null", "none", "?"}
 

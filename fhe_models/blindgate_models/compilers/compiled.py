@@ -4,9 +4,9 @@ A compiler reads a fitted estimator and calibration data, on the model owner's m
 writing the package, signing its manifest and choosing its name are the work of others (`blindgate_models.package`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NotRequired, TypeAlias, TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
 from blindgate_models.halves import Part
 
@@ -23,8 +23,8 @@ class Column(TypedDict):
 
     name: str
     type: Literal["number"]
-    minimum: NotRequired[float]
-    maximum: NotRequired[float]
+    minimum: float
+    maximum: float
 
 
 class Disclosures(TypedDict):
@@ -65,7 +65,6 @@ class CompiledModel:
         family: which halves run it: `linear`, `concrete`, …
         client: the client part.
         server: the server part.
-        files: bytes that the server part refers to by name, such as a circuit's MLIR; empty for most families.
         columns: the inputs, in order.
         task: what the raw scores are turned into.
         labels: the classes in the order of the scores; `None` for a regression.
@@ -86,4 +85,3 @@ class CompiledModel:
     determinism: Literal["bit-exact", "varies"]
     discloses: Disclosures
     report: Report
-    files: Mapping[str, bytes]

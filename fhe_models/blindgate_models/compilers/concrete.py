@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compile_environment import CompilerError, Conversation, compile_worker
-from blindgate_models.compilers.compiled import Column, CompiledModel, Disclosures, Label, Report
-from blindgate_models.compilers.concrete_parts import FEWEST_ROWS, Parts, make_parts
+from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Label, Report
+from blindgate_models.compilers.concrete_parts import FEWEST_ROWS, ROWS_PER_JOB, Parts, make_parts
 from blindgate_models.compilers.dense import Dense, read_dense
 from blindgate_models.compilers.forests import Binning, Forest, coded, read_forest
+from blindgate_models.compilers.ranges import Ranges, declared_columns, declared_ranges
 from blindgate_models.concrete.client import Bins, Scores
 from blindgate_models.concrete.spec import FAMILY
 from blindgate_models.halves import Part
@@ -81,9 +82,9 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
     bits: Bits = "exact",
     leaf_bits: int | None = None,
     p_error: float = P_ERROR,
-    ranges: Sequence[tuple[float, float]] | None = None,
+    ranges: Ranges | None = None,
     encrypted_rows: int = 2,
-    rows_per_job: int = 1,
+    rows_per_job: int = ROWS_PER_JOB,
     python: Path | None = None,
 ) -> CompiledModel:
     """Compile a fitted estimator for TFHE. Takes tens of seconds, in which a few rows are really encrypted.
@@ -97,9 +98,9 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
             number, 8 for linear models and 5 for networks by default.
         leaf_bits: of a tree's leaves; by default chosen as the module's docstring says.
         p_error: the chance that one bootstrap goes wrong.
-        ranges: `(lo, hi)` for each column, outside of which a value is refused; none by default.
+        ranges: `(lo, hi)` for each column, outside of which a value is refused; see `declared_ranges` for the default.
         encrypted_rows: how many rows to encrypt for the report, 2 or more.
-        rows_per_job: how many rows the client puts into one job.
+        rows_per_job: the most rows that one job takes.
         python: the compile environment's Python; see `compile_environment`.
 
     Raises:
@@ -108,6 +109,7 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
         CompilerError: no compile environment, or what Concrete ML says.
     """
     names, rows = _table(calibration)
+    limits = declared_ranges(rows, names, ranges)
     forest = _forest_of(estimator)
     dense = None if forest is not None else read_dense(estimator, rows)
     model = forest if forest is not None else dense
@@ -125,18 +127,11 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
     if parts.client["specs"] != circuit["specs"]:
         msg = "Concrete: the compile environment arrives at other parameters than this one"
         raise CompilerError(msg)
-    columns = [Column(name=name, type="number") for name in names]
-    if ranges is not None:
-        columns = [
-            Column(name=name, type="number", minimum=low, maximum=high)
-            for name, (low, high) in zip(names, ranges, strict=True)
-        ]
     return CompiledModel(
         family=FAMILY,
         client={**parts.client, "rows_per_job": rows_per_job},
         server=parts.server,
-        files={},
-        columns=columns,
+        columns=declared_columns(names, limits),
         task="regression" if plain.labels is None else "classification",
         labels=plain.labels,
         link=plain.link,

@@ -10,6 +10,7 @@ A file with a model in it is code until shown otherwise: a pickle runs whatever 
 """
 
 import json
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -22,6 +23,7 @@ from blindgate_models.compilers.linear import compile_linear
 
 Family: TypeAlias = Literal["linear", "concrete"]
 
+_COMPILERS: Final[dict[str, Callable[..., CompiledModel]]] = {"concrete": compile_concrete, "linear": compile_linear}
 _TREES: Final = ("XGB", "DecisionTree", "RandomForest", "MLP")
 
 
@@ -49,9 +51,12 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Any:
             raise ValueError(msg)
 
 
-def read_calibration(path: Path) -> pd.DataFrame:
-    """Read calibration rows: a CSV file with a header line, numbers only. Raises `ValueError` naming the column."""
-    rows = pd.read_csv(path)
+def read_calibration(path: Path, target: str | None = None) -> pd.DataFrame:
+    """Read calibration rows: a CSV file with a header line, numbers only, without the column `target` of answers.
+
+    Raises `ValueError` naming the column.
+    """
+    rows = pd.read_csv(path).drop(columns=[] if target is None else [target], errors="ignore")
     for name in rows.columns:
         if not pd.api.types.is_numeric_dtype(rows[name]):
             msg = f"calibration: the column {str(name)!r:.60} holds values that are no numbers"
@@ -68,16 +73,17 @@ def choose_family(estimator: Any) -> Family:
 
 
 def compile_model(
-    estimator: Any, calibration: pd.DataFrame, *, family: Family | None = None, **settings: Any
+    estimator: Any, calibration: pd.DataFrame, *, family: str | None = None, **settings: Any
 ) -> CompiledModel:
     """Compile a fitted estimator with the family's compiler, whose `settings` are passed on.
 
-    Raises what `compile_linear` and `compile_concrete` raise.
+    Raises what `compile_linear` and `compile_concrete` raise, and `ValueError` on a family that there is no compiler for.
     """
     chosen = family or choose_family(estimator)
-    if chosen == "linear":
-        return compile_linear(estimator, calibration, **settings)
-    return compile_concrete(estimator, calibration, **settings)
+    if chosen not in _COMPILERS:
+        msg = f"family: got {chosen!r:.40}, expected one of: {', '.join(_COMPILERS)}"
+        raise ValueError(msg)
+    return _COMPILERS[chosen](estimator, calibration, **settings)
 
 
 def _last_step(estimator: Any) -> Any:

@@ -15,14 +15,14 @@ attributes, never unpickled.
 
 import math
 import time
-from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from blindgate_models.compilers.compiled import Column, CompiledModel, Disclosures, Label, Report
+from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Label, Report
+from blindgate_models.compilers.ranges import Ranges, declared_columns, declared_ranges
 from blindgate_models.linear.client import LinearClient, middle_and_half
 from blindgate_models.linear.packing import Packing
 from blindgate_models.linear.server import LinearServer
@@ -40,7 +40,6 @@ from blindgate_models.linear.spec import (
 )
 
 Floats: TypeAlias = NDArray[np.float64]
-Ranges: TypeAlias = Sequence[tuple[float, float]]
 Link: TypeAlias = Literal["identity", "sigmoid", "softmax"]
 
 DEFAULT_TOLERANCE: Final = 1e-5
@@ -88,19 +87,14 @@ def compile_linear(
     names, table, rows = _table(estimator, calibration)
     affine = _folded_steps(estimator, len(names))
     labels, link = _tested(estimator, affine, table, rows)
-    limits = _ranges(rows, names, ranges)
+    limits = declared_ranges(rows, names, ranges)
     precision = tolerance * float(np.abs(affine.scores(rows)).max())
     client, server = linear_parts(affine.weights, affine.intercept, limits, precision=precision)
-    columns = [
-        Column(name=name, type="number", minimum=low, maximum=high)
-        for name, (low, high) in zip(names, limits.tolist(), strict=True)
-    ]
     return CompiledModel(
         family=FAMILY,
         client=client.model_dump(),
         server=server.model_dump(),
-        files={},
-        columns=columns,
+        columns=declared_columns(names, limits),
         task="regression" if labels is None else "classification",
         labels=labels,
         link=link,
@@ -220,26 +214,6 @@ def _decided(scores: Floats) -> NDArray[np.intp]:
 def _close(got: Floats, expected: Floats) -> bool:
     scale = float(np.abs(expected).max(initial=0.0)) or 1.0
     return got.shape == expected.shape and bool((np.abs(got - expected) <= _CLOSE * scale).all())
-
-
-def _ranges(rows: Floats, names: list[str], given: Ranges | None) -> Floats:
-    """The declared ranges, `(features, 2)`, which hold every calibration row."""
-    low, high = rows.min(axis=0), rows.max(axis=0)
-    if given is None:
-        width = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
-        widened = low - width / 2
-        return np.stack([np.where(low >= 0, np.maximum(widened, 0), widened), high + width / 2], axis=1)
-    limits = np.asarray(given, dtype=np.float64)
-    if limits.shape != (len(names), 2) or not np.isfinite(limits).all():
-        msg = f"ranges: got shape {limits.shape}, expected a finite lo and hi for each of {len(names)} columns"
-        raise ValueError(msg)
-    for name, (least, most), outside in zip(
-        names, limits.tolist(), (low < limits[:, 0]) | (high > limits[:, 1]), strict=True
-    ):
-        if outside or not least < most:
-            msg = f"ranges: column {name!r}: expected lo < hi, with no calibration value outside"
-            raise ValueError(msg)
-    return limits
 
 
 def linear_parts(

@@ -22,7 +22,6 @@ from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, Never, Self, TypeAlias
 
 import numpy as np
-from blindgate_protocol.errors import InputError, KeyStoreError, PackageError, ResultError
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -44,6 +43,7 @@ from blindgate_models.concrete.spec import (
     unpack_header,
 )
 from blindgate_models.halves import KeySet, Part, Progress
+from blindgate_protocol.errors import InputError, KeyStoreError, PackageError, ResultError
 
 _KEY_HEADER: Final = struct.Struct("<II")
 _MAX_SECRET_KEYS: Final = 64

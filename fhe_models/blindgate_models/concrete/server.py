@@ -21,7 +21,6 @@ import json
 import tempfile
 from typing import Any, Final, Never, Self
 
-from blindgate_protocol.errors import CiphertextError, EvaluationKeyError, PackageError
 from pydantic import Field
 
 from blindgate_models.concrete.circuit import MAX_CIRCUIT_BYTES, check_circuit
@@ -40,6 +39,7 @@ from blindgate_models.concrete.spec import (
     unpack_header,
 )
 from blindgate_models.halves import Part
+from blindgate_protocol.errors import CiphertextError, EvaluationKeyError, PackageError
 
 SECURITY_BITS: Final = 128
 

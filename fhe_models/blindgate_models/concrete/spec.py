@@ -26,10 +26,10 @@ from typing import Annotated, Any, Final, NamedTuple, Never, Self, TypeVar
 
 import numpy as np
 import rfc8785
-from blindgate_protocol.errors import BlindgateError, PackageError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from blindgate_models.halves import Part
+from blindgate_protocol.errors import BlindgateError, PackageError
 
 FAMILY: Final = "concrete"
 FORMAT: Final = 1
@@ -103,7 +103,7 @@ class Frame(StrictModel):
 
     def fits(self, message: memoryview) -> bool:
         """Whether `message` differs from what the compiler saw in random words only."""
-        return len(message) == self.size
+        return len(message) == self.size and _digest_outside(message, self.holes) == self.sha256
 
 
 class Tensor(NamedTuple):

@@ -8,7 +8,7 @@ every other memfd, which RLIMIT_AS does not see, and RLIMIT_NOFILE bounds how ma
 import resource
 from typing import NamedTuple
 
-_ZYGOTE_DESCRIPTORS, _WORKER_DESCRIPTORS = 1024, 24
+_ZYGOTE_DESCRIPTORS, _WORKER_DESCRIPTORS, _WORKER_THREADS = 1024, 24, 512
 
 
 class Limits(NamedTuple):
@@ -41,7 +41,7 @@ def apply(limits: Limits) -> str:
     if limits.cpu is not None:
         _lower(resource.RLIMIT_CPU, limits.cpu)
     if not limits.processes:
-        _lower(resource.RLIMIT_NPROC, 0)
+        _lower(resource.RLIMIT_NPROC, _WORKER_THREADS)
     return f"{limits.memory >> 20} MiB of memory"
 
 

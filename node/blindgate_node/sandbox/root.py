@@ -66,7 +66,10 @@ def build_root(readable: tuple[str, ...], place: str, owner: int, scratch_bytes:
             Path(place + folder).mkdir(parents=True, exist_ok=True)
         options = f"mode=0700,size={scratch_bytes},uid={owner},gid={owner}"
         kernel.mount("tmpfs", place + SCRATCH, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
-        kernel.mount(place + SCRATCH, place + SHARED_MEMORY, None, kernel.MS_BIND)
+        exchange = Path(place + SCRATCH, "shm")
+        exchange.mkdir(mode=0o700)
+        os.chown(exchange, owner, owner)
+        kernel.mount(str(exchange), place + SHARED_MEMORY, None, kernel.MS_BIND)
         kernel.mount("/proc", place + "/proc", None, kernel.MS_BIND | kernel.MS_REC)
         for path in (*system_paths(), *readable):
             _bind(path, place)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from blindgate_node.sandbox import kernel
 from blindgate_node.sandbox.layers import Held, Layer
-from blindgate_node.sandbox.root import SCRATCH, SHARED_MEMORY, build_root, system_paths
+from blindgate_node.sandbox.root import SCRATCH, build_root, system_paths
 
 _DIED_IN_SETUP = 71
 
@@ -33,12 +33,12 @@ class Tree(NamedTuple):
     Attributes:
         held: the layers, and whether each holds.
         readable: every path that may be read, as it is named inside.
-        writable: every path that may be written to; the first is the scratch folder.
+        scratch: the folder that may be written to.
     """
 
     held: tuple[Held, ...]
     readable: tuple[str, ...]
-    writable: tuple[str, ...]
+    scratch: str
 
 
 def enter(*, readable: tuple[str, ...], work: str, user: int, scratch_bytes: int) -> Tree:
@@ -81,7 +81,7 @@ def enter(*, readable: tuple[str, ...], work: str, user: int, scratch_bytes: int
     held.append(_attempt(Layer.MEMORY, lambda: kernel.prctl(kernel.PR_SET_DUMPABLE, 0), "not dumpable"))
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # again: a change of user clears it
     inside = (*readable, *system_paths(), *(("/proc",) if own_proc else ()))
-    return Tree(tuple(held), inside, (scratch, SHARED_MEMORY))
+    return Tree(tuple(held), inside, scratch)
 
 
 def _namespaces(*, is_root: bool) -> tuple[list[Held], bool]:

@@ -1,0 +1,59 @@
+"""`make models`: compiles, signs and writes the demo's two packages.
+
+The publisher's key is made from a text that everybody can read, so that everybody can build the same packages; its name says what
+it is worth. Only the demo's own policy trusts it. The packages are dated by a constant for the same reason.
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+
+from blindgate_models.compilers.compiled import CompiledModel
+from blindgate_models.publishing import publish
+from blindgate_protocol.signing import SigningKey
+from models.breast_cancer import LINEAR, TREES, build_linear, build_trees, patients, plain_linear, plain_trees
+
+HERE = Path(__file__).parent
+INSECURE_DEMO_PUBLISHER = SigningKey.from_seed(hashlib.sha256(b"insecure demo publisher, known to everybody").digest())
+ISSUED = 1_761_955_200_000
+EXPIRES = 2_077_488_000_000
+SUMMARIES = {
+    LINEAR: "Malignant (0) or benign (1), by logistic regression over 30 measurements of a biopsy. A demo, not for patients.",
+    TREES: "Malignant (0) or benign (1), by ten boosted trees over 30 measurements of a biopsy. A demo, not for patients.",
+}
+
+
+def package_file(name: str) -> Path:
+    """Where a demo model's package lies."""
+    return HERE / f"{name}.bgmodel"
+
+
+def signed(name: str, compiled: CompiledModel) -> bytes:
+    """The package of a compiled demo model."""
+    _, held_out, _, wanted = patients()
+    plain = plain_linear() if name == LINEAR else plain_trees()
+    return publish(
+        compiled,
+        INSECURE_DEMO_PUBLISHER,
+        name=name,
+        version=1,
+        summary=SUMMARIES[name],
+        issued=ISSUED,
+        expires=EXPIRES,
+        plain_accuracy=round(float((plain.predict(held_out) == wanted).mean()), 4),
+    )
+
+
+def main() -> None:
+    """Build both packages."""
+    arguments = argparse.ArgumentParser(description="Build the demo's model packages.")
+    arguments.add_argument("names", nargs="*", default=[LINEAR, TREES], help="which; both by default")
+    for name in arguments.parse_args().names:
+        print(f"compiling {name} ...", flush=True)
+        package = signed(name, build_linear() if name == LINEAR else build_trees())
+        package_file(name).write_bytes(package)
+        print(f"{package_file(name).name}: {len(package):,} bytes")
+
+
+if __name__ == "__main__":
+    main()
