@@ -97,7 +97,7 @@ class Demo:
                 (f"{name}: certified by the operator, enrolled", lambda name=name: self.world.start_node(name))
                 for name in NODES
             ),
-            ("publish both models", lambda: [self.world.publish(package_file(name)) for name in (LINEAR, TREES)]),
+            ("publish both models", self._publish),
         ]
         self.world.trust("insecure-demo-publisher", INSECURE_DEMO_PUBLISHER.id)
         with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as bar:
@@ -106,6 +106,10 @@ class Demo:
                 step()
                 bar.update(task, completed=1)
         return self.world.client(progress=None)
+
+    def _publish(self) -> None:
+        for name in (LINEAR, TREES):
+            self.world.publish(package_file(name))
 
     def _predict(
         self,

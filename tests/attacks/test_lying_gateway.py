@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from between import Answer, Proxy
 from blindgate import Client
 from blindgate.job import Job
@@ -197,7 +198,7 @@ def test_an_altered_result_is_refused_and_not_decrypted(
 def test_the_second_result_does_not_open_the_first_job(proxy: Proxy, two_jobs: tuple[Job, Job]) -> None:
     """Both are ciphertexts under the same key and would decrypt; the digest says which is whose."""
     first, second = two_jobs
-    results = {}
+    results: dict[str, Answer] = {}
     proxy.lie = lambda _method, path, answer: results.setdefault(path, answer)
     second.result(timeout=30)
     other = results[f"/v1/jobs/{second.id}/result"]

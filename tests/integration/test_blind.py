@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import planted
 import pytest
+
+import planted
 from blindgate import Client
 from blindgate.keystore import FileStore
 from blindgate_models.compilers.compiled import CompiledModel

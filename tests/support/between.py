@@ -82,9 +82,9 @@ class Proxy:
                 self.end_headers()
                 self.wfile.write(answer.body)
 
-            do_GET = do_POST = do_PUT = do_DELETE = _pass_on
+            do_GET = do_POST = do_PUT = do_DELETE = _pass_on  # noqa: N815  (http.server's names)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (its parent's name)
                 """Say nothing."""
 
         return Handler

@@ -57,13 +57,12 @@ def _check(document: str, envelope: Envelope) -> Signed[Any]:
 def test_every_vector_comes_to_its_verdict(case: dict[str, Any]) -> None:
     """Another implementation that follows docs/protocol.md must come to the same."""
     envelope = Envelope.model_validate_json(json.dumps(case["envelope"]))
-    try:
-        signed = _check(case["document"], envelope)
-    except BlindgateError as error:
-        assert error.code == case["verdict"]
-    else:
-        assert case["verdict"] == "ok"
-        assert signed.digest == case["digest"]
+    if case["verdict"] == "ok":
+        assert _check(case["document"], envelope).digest == case["digest"]
+        return
+    with pytest.raises(BlindgateError) as caught:
+        _check(case["document"], envelope)
+    assert caught.value.code == case["verdict"]
 
 
 @pytest.mark.parametrize("case", VECTORS["canonical"], ids=lambda case: str(case["value"]))

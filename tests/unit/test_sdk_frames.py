@@ -1,5 +1,8 @@
 """Tables in, matrices out: what a user's table must be, and what the error says when it is not."""
 
+import base64
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,9 @@ from blindgate import frames
 from blindgate_protocol.errors import InputError
 from blindgate_protocol.manifest import Column, Manifest, Output
 
+VECTORS = json.loads((Path(__file__).parents[2] / "docs" / "vectors" / "protocol.json").read_text())
+GOOD = json.loads(base64.b64decode(VECTORS["cases"][0]["envelope"]["payload"]))
+
 COLUMNS = (
     Column(name="age", type="integer", minimum=0.0, maximum=120.0),
     Column(name="dose", minimum=0.0, maximum=10.0, missing="fill", fill=1.5),
@@ -17,12 +23,9 @@ COLUMNS = (
 )
 
 
-def manifest_with(columns: tuple[Column, ...]) -> Manifest:
-    """A manifest of which only the columns matter."""
-    return Manifest.model_construct(columns=columns)
+MANIFEST = Manifest.model_validate_json(json.dumps(GOOD)).model_copy(update={"columns": COLUMNS})
+"""A manifest of which only the columns matter."""
 
-
-MANIFEST = manifest_with(COLUMNS)
 WANTED = np.array([[40.0, 2.0, 0.5], [50.0, 3.0, -0.5]])
 
 

@@ -1,0 +1,85 @@
+"""`make bench`: every measurement, as JSON and as a plot, in `bench/results/`.
+
+One thread in whatever computes; medians; ours and the peer's in the same run. Results are kept with the machine's name, a file for
+each module, a result a line.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"  # before numpy is imported
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "examples"), str(HERE.parent / "tests" / "support")]
+
+from bench import broker, client_to_client, concrete, linear, node  # noqa: E402
+from bench.rows import Row  # noqa: E402
+
+MODULES = {
+    "linear": linear.rows,
+    "concrete": concrete.rows,
+    "broker": broker.rows,
+    "node": node.rows,
+    "client_to_client": client_to_client.rows,
+}
+RESULTS = HERE / "results"
+
+
+def main() -> None:
+    """Run the modules that were named, or all."""
+    arguments = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    arguments.add_argument("modules", nargs="*", choices=[[], *MODULES], help="which; all by default")
+    chosen = arguments.parse_args().modules or list(MODULES)
+    RESULTS.mkdir(exist_ok=True)
+    for name in chosen:
+        print(f"{name} ...", flush=True)
+        measured = MODULES[name]()
+        (RESULTS / f"{name}.json").write_text("".join(json.dumps(one) + "\n" for one in measured))
+        for one in measured:
+            print("  " + _line(one), flush=True)
+    plot(RESULTS / "bench.svg")
+
+
+def _line(one: Row) -> str:
+    asked = (
+        ""
+        if one["target"] is None
+        else f", asked {one['target']:g}x: {'met' if one['ratio'] >= one['target'] else 'MISSED'}"
+    )
+    return f"{one['name']}: {one['ours']:g} {one['unit']} against {one['peer']:g}, {one['ratio']:g}x{asked}"
+
+
+def plot(path: Path) -> None:
+    """Draw every kept result: how many times better than its peer, with what was asked for."""
+    import matplotlib as mpl  # noqa: PLC0415
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    kept: list[Row] = [
+        json.loads(line) for file in sorted(RESULTS.glob("*.json")) for line in file.read_text().splitlines()
+    ]
+    kept.reverse()
+    figure, axes = plt.subplots(figsize=(10, 0.5 * len(kept) + 1.2))
+    places = range(len(kept))
+    axes.barh(places, [one["ratio"] for one in kept], color="#4477aa", height=0.6)
+    for place, one in enumerate(kept):
+        if one["target"] is not None:
+            axes.plot([one["target"]] * 2, [place - 0.4, place + 0.4], color="#cc3311", linewidth=2)
+    axes.set_yticks(
+        places, [f"{one['name']}\n{one['ours']:g} against {one['peer']:g} {one['unit']}" for one in kept], fontsize=8
+    )
+    axes.set_xscale("log")
+    axes.set_xlabel("times better than the peer (red: asked for)")
+    axes.axvline(1, color="#888888", linewidth=0.8)
+    axes.set_title(kept[0]["machine"] if kept else "", fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""Every route, with every wrong caller.
+
+The table is held against the application's own routes: a route that is added without a row here fails the first test.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx2
+import pytest
+
+from blindgate_gateway.app import ROUTES
+from blindgate_gateway.identity import Role
+from blindgate_gateway.routing import Route
+from blindgate_protocol.keys import KeyState
+from blindgate_protocol.messages import (
+    LEASE_HEADER,
+    Commit,
+    JobRequest,
+    KeyRequest,
+    LeaseRequest,
+    ModelOffer,
+    Refusal,
+    Release,
+    UploadRequest,
+)
+from blindgate_protocol.values import Value
+from brokerage import Caller, blob_ref, random_bytes
+from desk import Desk, open_desk
+
+TENANT, PUBLISHER, NODE = Role.TENANT, Role.PUBLISHER, Role.NODE
+ANYBODY: frozenset[Role] = frozenset()
+
+
+@dataclass(frozen=True)
+class Row:
+    """Who may call a route, and whether its path names an object of somebody's."""
+
+    roles: frozenset[Role]
+    owned: bool = False
+
+
+TABLE: dict[tuple[str, str], Row] = {
+    ("GET", "/v1/tenant"): Row(frozenset({TENANT, PUBLISHER})),
+    ("GET", "/v1/models"): Row(frozenset({TENANT, PUBLISHER})),
+    ("GET", "/v1/models/<name>"): Row(frozenset({TENANT, PUBLISHER})),
+    ("GET", "/v1/models/<manifest>/client"): Row(frozenset({TENANT})),
+    ("POST", "/v1/models"): Row(frozenset({PUBLISHER})),
+    ("POST", "/v1/uploads"): Row(frozenset({TENANT, PUBLISHER})),
+    ("GET", "/v1/uploads/<upload>"): Row(frozenset({TENANT, PUBLISHER}), owned=True),
+    ("PUT", "/v1/uploads/<upload>/parts/<int:number>"): Row(frozenset({TENANT, PUBLISHER}), owned=True),
+    ("POST", "/v1/keys"): Row(frozenset({TENANT})),
+    ("GET", "/v1/keys"): Row(frozenset({TENANT})),
+    ("GET", "/v1/keys/<digest>"): Row(frozenset({TENANT}), owned=True),
+    ("POST", "/v1/jobs"): Row(frozenset({TENANT})),
+    ("GET", "/v1/jobs"): Row(frozenset({TENANT})),
+    ("GET", "/v1/jobs/<job>"): Row(frozenset({TENANT}), owned=True),
+    ("GET", "/v1/jobs/<job>/result"): Row(frozenset({TENANT}), owned=True),
+    ("POST", "/v1/jobs/<job>/cancel"): Row(frozenset({TENANT}), owned=True),
+    ("POST", "/v1/jobs/<job>/acknowledge"): Row(frozenset({TENANT}), owned=True),
+    ("GET", "/v1/jobs/<job>/record"): Row(frozenset({TENANT}), owned=True),
+    ("POST", "/v1/nodes"): Row(ANYBODY),
+    ("POST", "/v1/leases"): Row(frozenset({NODE})),
+    ("POST", "/v1/leases/<job>/heartbeat"): Row(frozenset({NODE})),
+    ("GET", "/v1/leases/<job>/blobs/<digest>"): Row(frozenset({NODE})),
+    ("PUT", "/v1/leases/<job>/result"): Row(frozenset({NODE})),
+    ("POST", "/v1/leases/<job>/commit"): Row(frozenset({NODE})),
+    ("POST", "/v1/leases/<job>/refuse"): Row(frozenset({NODE})),
+    ("POST", "/v1/leases/<job>/release"): Row(frozenset({NODE})),
+    ("GET", "/healthz"): Row(ANYBODY),
+    ("GET", "/readyz"): Row(ANYBODY),
+    ("GET", "/metrics"): Row(ANYBODY),
+    ("GET", "/openapi.json"): Row(ANYBODY),
+    ("GET", "/docs"): Row(ANYBODY),
+}
+DECLARED = {(route.method, route.rule): route for route in ROUTES}
+GUARDED = [pytest.param(route, id=f"{route.method} {route.rule}") for route in ROUTES if route.roles]
+
+
+@dataclass
+class World:
+    """A gateway with one object of everything, all of them the tenant's."""
+
+    desk: Desk
+    bodies: dict[str, Value]
+    names: dict[str, str]
+    lease: str
+
+    def path(self, route: Route) -> str:
+        """The route's path to the tenant's own objects."""
+        path = route.rule.replace("<int:number>", "1")
+        for name, value in self.names.items():
+            path = path.replace(f"<{name}>", value)
+        return path
+
+    def call(self, caller: Caller, route: Route) -> httpx2.Response:
+        """Call a route as its rightful caller would, but as `caller`."""
+        body = self.bodies.get(route.name, b"" if route.method != "GET" else None)
+        return caller.send(route.method, self.path(route), body, {LEASE_HEADER: self.lease})
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One gateway for the whole table: what is refused changes nothing."""
+    with open_desk(tmp_path_factory.mktemp("access")) as desk:
+        key = desk.tenant.upload(b"evaluation key")
+        statement = desk.tenant.statement(key, KeyState.ACTIVE)
+        desk.tenant.state(statement)
+        lease = desk.leased()
+        order = desk.tenant.order(desk.manifest, desk.tenant.upload(random_bytes(8)))
+        upload = desk.tenant.ask("POST", "/v1/uploads", UploadRequest(size=9, sha256=blob_ref(random_bytes(9)).digest))
+        receipt = desk.worker.receipt(lease, b"out")
+        yield World(
+            desk=desk,
+            bodies={
+                "models.offer_model": ModelOffer(manifest=desk.manifest.envelope),
+                "uploads.request_upload": UploadRequest(size=1, sha256=key.digest),
+                "keys.state_key": KeyRequest(statement=statement.envelope),
+                "jobs.submit": JobRequest(order=order.envelope),
+                "leases.poll": LeaseRequest(families=("echo",)),
+                "leases.commit": Commit(receipt=receipt.envelope),
+                "leases.refuse": Refusal(code="no", reason=""),
+                "leases.release": Release(code="no", reason=""),
+            },
+            names={
+                "job": lease.job,
+                "digest": key.digest,
+                "upload": upload.json()["upload"],
+                "name": "echo",
+                "manifest": desk.manifest.digest,
+            },
+            lease=f"{lease.generation}.{lease.token}",
+        )
+
+
+def _as(world: World, role: Role) -> Caller:
+    desk = world.desk
+    return {Role.TENANT: desk.tenant, Role.PUBLISHER: desk.publisher, Role.NODE: desk.worker}[role]
+
+
+def test_every_route_has_a_row_and_every_row_a_route(world: World) -> None:
+    """A new route must say here who may call it."""
+    rules = {
+        (method, rule.rule)
+        for rule in world.desk.app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.endpoint != "static"
+    }
+    assert rules == set(TABLE)
+    for place, route in DECLARED.items():
+        assert route.roles == TABLE[place].roles, place
+
+
+@pytest.mark.parametrize("route", GUARDED)
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        pytest.param(None, id="none"),
+        pytest.param("Bearer ", id="empty"),
+        pytest.param("Basic YTpi", id="basic"),
+        pytest.param("Bearer bg_0000000000000000.AAAA", id="unknown key"),
+        pytest.param("Bearer bn_0000000000000000.AAAA", id="unknown node"),
+        pytest.param("Bearer be_0000000000000000.AAAA", id="enrolment token"),
+    ],
+)
+def test_a_route_without_a_valid_credential_is_401(world: World, route: Route, authorization: str | None) -> None:
+    """Before anything of the request is looked at."""
+    headers = {} if authorization is None else {"Authorization": authorization}
+    answer = world.desk.http.request(route.method, world.path(route), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (401, "not-authorised")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("route", GUARDED)
+def test_a_right_id_with_a_wrong_secret_is_401(world: World, route: Route) -> None:
+    """An id is no secret."""
+    head = _as(world, min(route.roles))._headers["Authorization"].partition(".")[0]
+    answer = world.call(Caller(world.desk.http, f"{head.removeprefix('Bearer ')}.{'A' * 43}"), route)
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("route", "role"),
+    [
+        pytest.param(route, role, id=f"{role.value} {route.method} {route.rule}")
+        for route in ROUTES
+        for role in Role
+        if route.roles and role not in route.roles
+    ],
+)
+def test_another_role_is_403(world: World, route: Route, role: Role) -> None:
+    """A valid credential opens only the routes of its role."""
+    answer = world.call(_as(world, role), route)
+    assert (answer.status_code, answer.json()["code"]) == (403, "not-authorised")
+
+
+@pytest.mark.parametrize(
+    "route", [pytest.param(DECLARED[place], id=" ".join(place)) for place, row in TABLE.items() if row.owned]
+)
+def test_another_tenants_object_is_404(world: World, route: Route) -> None:
+    """Exactly as one that never was, and never 403."""
+    theirs = world.call(world.desk.stranger, route)
+    names = dict(world.names)
+    world.names.update({"job": "0" * 32, "digest": "sha256:" + "0" * 64, "upload": "0" * 32})
+    nobodys = world.call(world.desk.stranger, route)
+    world.names.update(names)
+    assert (theirs.status_code, theirs.json()["code"]) == (404, "not-found")
+    assert {k: v for k, v in theirs.json().items() if k != "request"} == {
+        k: v for k, v in nobodys.json().items() if k != "request"
+    }
+
+
+@pytest.mark.parametrize(
+    "route", [pytest.param(route, id=route.name) for route in ROUTES if isinstance(route.body, type)]
+)
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param(b"", 422, id="empty"),
+        pytest.param(b"{", 422, id="no JSON"),
+        pytest.param(b"[]", 422, id="a list"),
+        pytest.param(b'{"surprise": 1}', 422, id="an unknown field"),
+        pytest.param(b"\xff\xfe", 422, id="no UTF-8"),
+        pytest.param(b"[" * 100_000, 422, id="deep"),
+        pytest.param(b" " * ((3 << 19) + 1), 413, id="too long"),
+    ],
+)
+def test_a_body_of_another_shape_is_refused_and_not_repeated(
+    world: World, route: Route, body: bytes, status: int
+) -> None:
+    """422 or 413, never 500, and the refusal holds nothing of the body."""
+    caller = _as(world, min(route.roles)) if route.roles else Caller(world.desk.http, None)
+    answer = caller.send(route.method, world.path(route), body, {LEASE_HEADER: world.lease})
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert "surprise" not in answer.json()["detail"] or "Extra" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/jobs/", "/v2/jobs", "/v1/jobs/x/../../y", "/static/x"])
+def test_an_unknown_route_is_a_problem_like_any_other(world: World, path: str) -> None:
+    """404, in the same form."""
+    answer = world.desk.http.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_route_with_another_method_is_a_problem_too(world: World) -> None:
+    """405, in the same form."""
+    answer = world.desk.http.delete("/v1/jobs")
+    assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed")
+
+
+def test_the_table_changed_nothing(world: World) -> None:
+    """After all of it the lease still stands, and the job ends once."""
+    generation, token = world.lease.split(".")
+    assert world.desk.state(world.names["job"]).value == "leased"
+    answer = world.desk.worker.send(
+        "POST", f"/v1/leases/{world.names['job']}/heartbeat", headers={LEASE_HEADER: f"{generation}.{token}"}
+    )
+    assert answer.status_code == 200

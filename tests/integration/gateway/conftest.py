@@ -1,0 +1,41 @@
+"""Real gateway processes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.signing import Signed
+from brokerage import Brokerage, GatewayProcess, Keys, Publisher, Tenant, Worker, http_client, make_settings
+
+
+@dataclass
+class Running:
+    """A gateway process and its callers."""
+
+    brokerage: Brokerage
+    gateway: GatewayProcess
+    manifest: Signed[Manifest]
+    tenant: Tenant
+    worker: Worker
+
+
+@pytest.fixture(params=[1, 3], ids=["one worker", "three workers"])
+def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
+    """A gateway with a model, a tenant and a node, over HTTP."""
+    keys = Keys()
+    settings = make_settings(tmp_path / "gateway", keys, workers=request.param, threads=16, part=256 * 1024)
+    brokerage = Brokerage(settings, keys)
+    gateway = GatewayProcess(settings)
+    gateway.start()
+    try:
+        with http_client(gateway.url) as first, http_client(gateway.url) as second:
+            manifest = brokerage.manifest()
+            Publisher(first, brokerage.api_key("models", publish=True)).publish(manifest)
+            tenant = Tenant(first, brokerage.api_key("bank"), name="bank", keys=keys)
+            yield Running(brokerage, gateway, manifest, tenant, Worker(second, brokerage))
+    finally:
+        if gateway.running:
+            gateway.kill()

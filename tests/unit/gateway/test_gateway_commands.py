@@ -1,0 +1,107 @@
+"""What the gateway's operator does from the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from blindgate_gateway.commands import app
+from blindgate_protocol.messages import Refusal
+from brokerage import Tenant
+from desk import Desk
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def _json(*arguments: str) -> Any:
+    result = _run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def data(desk: Desk) -> str:
+    """The running gateway's data folder."""
+    return str(desk.brokerage.settings.data)
+
+
+def test_a_new_gateway_is_made_by_one_command(tmp_path: Path) -> None:
+    """One tenant, one publisher, one enrolment token; the folder is its user's alone, and no secret lies in it."""
+    data = tmp_path / "new"
+    made = _json("init", "--data", str(data))
+    assert made["tenant_key"].startswith("bg_")
+    assert made["enrolment_token"].startswith("be_")
+    assert data.stat().st_mode & 0o777 == 0o700
+    secret = made["tenant_key"].partition(".")[2].encode()
+    assert all(secret not in path.read_bytes() for path in data.rglob("*") if path.is_file())
+    assert {key["scope"] for key in _json("tenants", "list", "--data", str(data))} == {"tenant", "publish"}
+    assert made["data"] in _run("init", "--data", str(data)).stdout
+
+
+def test_a_key_works_beside_a_running_gateway_until_it_is_revoked(desk: Desk, data: str) -> None:
+    """Both take effect at once."""
+    key = _json("tenants", "add", "bank", "--data", data)["api_key"]
+    caller = Tenant(desk.http, key, name="bank", keys=desk.brokerage.keys)
+    assert caller.send("GET", "/v1/jobs").status_code == 200
+    assert _run("tenants", "revoke", key.partition(".")[0].removeprefix("bg_"), "--data", data).exit_code == 0
+    assert caller.send("GET", "/v1/jobs").status_code == 401
+
+
+def test_jobs_are_shown_with_every_reason(desk: Desk, data: str) -> None:
+    """The dead letter can be read."""
+    lease = desk.leased()
+    desk.worker.command(lease, "POST", "refuse", Refusal(code="bad-ciphertext", reason="too short"))
+    (row,) = _json("jobs", "list", "--state", "failed", "--data", data)
+    assert (row["job"], row["tenant"], row["code"]) == (lease.job, "bank", "bad-ciphertext")
+    assert _json("jobs", "list", "--state", "dead", "--data", data) == []
+    shown = _json("jobs", "show", lease.job, "--data", data)
+    assert shown["attempts"][0]["reason"] == "bad-ciphertext: too short"
+    for text in (_run("jobs", "show", lease.job, "--data", data).stdout, _run("jobs", "list", "--data", data).stdout):
+        assert "too short" in text
+    assert "none" in _run("jobs", "list", "--state", "dead", "--data", data).stdout
+
+
+def test_nodes_are_listed_and_dismissed(desk: Desk, data: str) -> None:
+    """A dismissed node's token opens nothing."""
+    (node,) = _json("nodes", "list", "--data", data)
+    assert node["key"] == desk.worker.key.id
+    assert _run("nodes", "dismiss", node["key"], "--data", data).exit_code == 0
+    assert desk.worker.send("POST", "/v1/leases").status_code == 401
+
+
+def test_an_enrolment_token_is_made_for_a_time(data: str) -> None:
+    """And shown once."""
+    assert _json("enrol", "--hours", "2", "--data", data)["hours"] == 2
+    assert "be_" in _run("enrol", "--data", data).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param(["tenants", "list"], "no gateway", id="no folder"),
+        pytest.param(["tenants", "add", "Not A Name"], "not a name", id="no name"),
+        pytest.param(["jobs", "show", "x"], "no such job", id="no job"),
+        pytest.param(["tenants", "revoke", "x"], "no such API key", id="no key"),
+        pytest.param(["nodes", "dismiss", "x"], "no such node", id="no node"),
+        pytest.param(["serve", "--port", "0"], "port", id="no port"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_1(tmp_path: Path, data: str, arguments: list[str], says: str) -> None:
+    """On standard error, without a traceback."""
+    folder = str(tmp_path / "nothing") if says == "no gateway" else data
+    result = _run(*arguments, "--data", folder)
+    assert result.exit_code == 1
+    assert says in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_settings_and_migrations_are_shown(data: str) -> None:
+    """For people and for scripts."""
+    assert _json("settings", "--data", data)["data"] == data
+    assert "threads" in _run("settings", "--data", data).stdout
+    assert _json("migrate", "--data", data) == {"before": "0001", "after": "0001"}
+    assert "nothing to do" in _run("migrate", "--data", data).stdout
