@@ -1,5 +1,6 @@
-"""Holds the documents against the tree: every link leads somewhere, every test and file that they name is there, and the README's
-Python runs as far as its names go.
+"""Holds the documents against the tree.
+
+Every link leads somewhere, every file that is named is there, and every block of Python is Python.
 """
 
 import ast
@@ -18,9 +19,7 @@ _PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 def main() -> None:
     """Print every fault, and exit with 1 if there was one."""
     faults = [fault for document in documents() for fault in check(document)]
-    for fault in faults:
-        print(fault, file=sys.stderr)
-    sys.exit(1 if faults else 0)
+    sys.exit("\n".join(faults) or 0)
 
 
 def documents() -> list[Path]:

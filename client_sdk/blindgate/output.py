@@ -1,4 +1,7 @@
-"""How commands print: a table for people, JSON for scripts."""
+"""How commands print: a table for people, JSON for scripts.
+
+Members are named as a script wants them, `like_this`; people see a space.
+"""
 
 import json
 import sys
@@ -21,7 +24,7 @@ def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str = "Nothing
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0]:
-        table.add_column(name, overflow="fold")
+        table.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     console.print(table)
@@ -35,7 +38,7 @@ def show_one(row: dict[str, Any], *, as_json: bool) -> None:
     console = Console(soft_wrap=True)
     width = max(len(name) for name in row)
     for name, value in row.items():
-        console.print(f"[bold]{name:<{width}}[/bold]  ", value, sep="", highlight=False)
+        console.print(f"[bold]{name.replace('_', ' '):<{width}}[/bold]  ", value, sep="", highlight=False)
 
 
 def when(millis: int) -> str:
@@ -45,4 +48,4 @@ def when(millis: int) -> str:
 
 def note(text: str) -> None:
     """Tell a person something that is no result."""
-    Console(stderr=True).print(text, highlight=False)
+    Console(stderr=True, soft_wrap=True).print(text, highlight=False)

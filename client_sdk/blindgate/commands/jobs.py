@@ -88,13 +88,13 @@ def receipt(
         "publisher": bundle.manifest.signer,
         "node": f"{certificate.document.name} ({document.node})",
         "operator": certificate.signer,
-        "evaluation key": document.evaluation_key or "none needed",
+        "evaluation_key": document.evaluation_key or "none needed",
         "input": f"{document.input.digest} ({document.input.size} bytes)",
         "output": f"{document.output.digest} ({document.output.size} bytes)",
         "software": ", ".join(f"{name} {version}" for name, version in document.software.items()),
         "started": when(document.started),
         "finished": when(document.finished),
-        "not proven": "that the node computed what it says: in the fhe lane a receipt is the node's word",
+        "not_proven": "that the node computed what it says: in the fhe lane a receipt is the node's word",
     }
     show_one(shown, as_json=as_json)
 

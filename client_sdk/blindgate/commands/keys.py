@@ -26,7 +26,7 @@ def list_(home: Home = None, passphrase: Passphrase = None, as_json: Json = Fals
         {
             "tenant": about["tenant"],
             "parameters": about["parameters"],
-            "evaluation key": about["evaluation"] or "none needed",
+            "evaluation_key": about["evaluation"] or "none needed",
             "made": about["made"] if as_json else when(about["made"]),
         }
         for about in described(_store(home, passphrase))

@@ -185,10 +185,10 @@ def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:
         "decimals": document.output.decimals,
         "accuracy": "not stated" if document.accuracy.plain is None else f"{document.accuracy.plain:.4f} in the clear",
         "agreement": f"{document.accuracy.agreement:.4f} of {document.accuracy.rows} rows, under encryption and in the clear",
-        "rows per job": document.limits.rows_per_job,
+        "rows_per_job": document.limits.rows_per_job,
         "determinism": document.determinism,
-        "you learn": "; ".join(document.discloses.to_client),
-        "a node learns": "; ".join(document.discloses.to_node),
+        "you_learn": "; ".join(document.discloses.to_client),
+        "a_node_learns": "; ".join(document.discloses.to_node),
     }
     show_one(about, as_json=False)
     columns = [

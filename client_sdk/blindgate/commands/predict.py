@@ -49,7 +49,7 @@ def predict(
             lines = [[label, *row] for label, row in zip(predictions.tolist(), shares.tolist(), strict=True)]
         else:
             lines = [[value] for value in predictions.tolist()]
-        note(f"{len(lines)} rows, {len(taken.last_jobs)} jobs, every receipt verified")
+        note(f"rows: {len(lines)}, jobs: {len(taken.last_jobs)}, every receipt verified")
     with sys.stdout if output is None else output.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)

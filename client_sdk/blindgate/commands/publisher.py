@@ -24,7 +24,7 @@ def _group() -> None:
 @app.command()
 def key(home: Home = None, as_json: Json = False) -> None:
     """Show your publisher key, made on first use. Give it to those who are to trust your models."""
-    show_one({"publisher key": publisher_key(key_store(home)).id}, as_json=as_json)
+    show_one({"publisher_key": publisher_key(key_store(home)).id}, as_json=as_json)
 
 
 Passphrase = Annotated[
