@@ -132,8 +132,8 @@ def test_models_of_the_same_key_set_share_keys(look_up: Parts, add: Parts) -> No
     [
         pytest.param(np.zeros((1, 4)), "shape", id="another width"),
         pytest.param(np.zeros(3), "shape", id="one dimension"),
-        pytest.param(np.zeros((2, 3)), "expected 1 to 1", id="more rows than a job takes"),
-        pytest.param(np.zeros((0, 3)), "expected 1 to 1", id="no row"),
+        pytest.param(np.zeros((65, 3)), "expected 1 to 64", id="more rows than a job takes"),
+        pytest.param(np.zeros((0, 3)), "expected 1 to 64", id="no row"),
         pytest.param(np.array([[0.0, np.nan, 0.0]]), "row 0", id="not a number"),
         pytest.param(np.array([[0.0, np.inf, 0.0]]), "row 0", id="infinity"),
     ],

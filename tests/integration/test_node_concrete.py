@@ -59,12 +59,13 @@ def test_a_bootstrapped_circuit_runs_and_another_models_key_is_refused_by_name(r
     keys, strangers = client.make_keys(), stranger.make_keys()
     blob = client.encrypt(keys.secret, np.array([[5.0]]))
     model = rig.model("concrete", serialise_part(parts.server))
-    for _ in range(2):
-        result = rig.run(model, blob, keys.evaluation, seconds=60)
-        assert client.decrypt(keys.secret, result, 1).tolist() == [[TABLE[5]]]
-        with pytest.raises(EvaluationKeyError):
-            rig.run(model, blob, strangers.evaluation, seconds=60)
-        with pytest.raises(EvaluationKeyError):
-            rig.run(model, blob, None, seconds=60)
-        with pytest.raises(CiphertextError):
-            rig.run(model, blob[:-1], keys.evaluation, seconds=60)
+    result = rig.run(model, blob, keys.evaluation, seconds=60)
+    assert client.decrypt(keys.secret, result, 1).tolist() == [[TABLE[5]]]
+    with pytest.raises(EvaluationKeyError):
+        rig.run(model, blob, strangers.evaluation, seconds=60)
+    with pytest.raises(EvaluationKeyError):
+        rig.run(model, blob, None, seconds=60)
+    with pytest.raises(CiphertextError):
+        rig.run(model, blob[:-1], keys.evaluation, seconds=60)
+    result = rig.run(model, client.encrypt(keys.secret, np.array([[2.0]])), keys.evaluation, seconds=60)
+    assert client.decrypt(keys.secret, result, 1).tolist() == [[TABLE[2]]]

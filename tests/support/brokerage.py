@@ -405,6 +405,17 @@ class Worker(Caller):
         return JobView.model_validate_json(committed.content)
 
 
+@dataclass
+class Running:
+    """A gateway process and its callers."""
+
+    brokerage: Brokerage
+    gateway: GatewayProcess
+    manifest: Signed[Manifest]
+    tenant: Tenant
+    worker: Worker
+
+
 @lru_cache(maxsize=64)
 def opened_order(envelope: Envelope) -> Signed[Order]:
     """A verified order, opened once."""

@@ -5,6 +5,7 @@ becomes (x - centre) / spread with each column's middle and half range in the ca
 takes the inverse. Scalers in front of the estimator are affine, column by column, and are folded in the same way.
 """
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -64,13 +65,16 @@ def read_dense(estimator: Any, rows: NDArray[np.float64]) -> Dense:
         *steps, model = (step for _, step in estimator.steps if step != "passthrough")
     dense = _read_model(model)
     slope, offset = np.ones(rows.shape[1]), np.zeros(rows.shape[1])
-    for step in steps:
-        step_offset = step.transform(np.zeros((1, rows.shape[1])))[0]
-        step_slope = step.transform(np.ones((1, rows.shape[1])))[0] - step_offset
-        if not np.allclose(step.transform(rows), rows * step_slope + step_offset, rtol=_CLOSE, atol=_CLOSE):
-            msg = f"estimator: the step {type(step).__name__} does not scale each column by itself"
-            raise TypeError(msg)
-        slope, offset = slope * step_slope, offset * step_slope + step_offset
+    with warnings.catch_warnings():
+        # A scaler that was fitted on named columns says so when it is asked about numbers.
+        warnings.simplefilter("ignore", UserWarning)
+        for step in steps:
+            step_offset = step.transform(np.zeros((1, rows.shape[1])))[0]
+            step_slope = step.transform(np.ones((1, rows.shape[1])))[0] - step_offset
+            if not np.allclose(step.transform(rows), rows * step_slope + step_offset, rtol=_CLOSE, atol=_CLOSE):
+                msg = f"estimator: the step {type(step).__name__} does not scale each column by itself"
+                raise TypeError(msg)
+            slope, offset = slope * step_slope, offset * step_slope + step_offset
     return dense.after(slope, offset)
 
 

@@ -1,25 +1,11 @@
 """Real gateway processes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from blindgate_protocol.manifest import Manifest
-from blindgate_protocol.signing import Signed
-from brokerage import Brokerage, GatewayProcess, Keys, Publisher, Tenant, Worker, http_client, make_settings
-
-
-@dataclass
-class Running:
-    """A gateway process and its callers."""
-
-    brokerage: Brokerage
-    gateway: GatewayProcess
-    manifest: Signed[Manifest]
-    tenant: Tenant
-    worker: Worker
+from brokerage import Brokerage, GatewayProcess, Keys, Publisher, Running, Tenant, Worker, http_client, make_settings
 
 
 @pytest.fixture(params=[1, 3], ids=["one worker", "three workers"])

@@ -19,6 +19,8 @@ from typing import Any, Self
 from blindgate_models.halves import Part
 from blindgate_protocol.errors import CiphertextError, EvaluationKeyError, PackageError
 
+REPORT, RESULT = 4, 5
+
 
 class Echo:
     """Gives back the input, or, where there is one, the evaluation key."""
@@ -189,28 +191,28 @@ def _raise(kind: str) -> None:
 
 
 def _report(data: str) -> None:
-    os.write(3, bytes.fromhex(data))
+    os.write(REPORT, bytes.fromhex(data))
     os._exit(0)
 
 
 def _flood() -> None:
     while True:
-        os.write(3, b"{}" * 1000)
+        os.write(REPORT, b"{}" * 1000)
 
 
 def _late(seconds: float) -> None:
     """Report a result, then go on and change it."""
-    os.ftruncate(4, 4096)
-    held = mmap.mmap(4, 4096)
-    os.write(3, b'{"done": true}')
+    os.ftruncate(RESULT, 4096)
+    held = mmap.mmap(RESULT, 4096)
+    os.write(REPORT, b'{"done": true}')
     time.sleep(seconds)
     held[:4] = b"late"
 
 
 def _big_result(mebibytes: int) -> None:
     for _ in range(mebibytes):
-        os.write(4, bytes(1 << 20))
-    os.write(3, b'{"done": true}')
+        os.write(RESULT, bytes(1 << 20))
+    os.write(REPORT, b'{"done": true}')
     os._exit(0)
 
 

@@ -95,6 +95,15 @@ def test_another_node_cannot_use_a_lease(desk: Desk, command: Callable[[Desk, Le
     assert desk.state(lease.job) is JobState.LEASED
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_lease_without_its_token_is_nothing(desk: Desk, command: Callable[[Desk, Lease], Any]) -> None:
+    """Job, generation and node can be guessed; the token cannot."""
+    lease = desk.leased()
+    desk.worker.command(lease, "PUT", "result", b"out")
+    assert command(desk, lease.model_copy(update={"token": "0" * 32})).status_code == 409
+    assert desk.state(lease.job) is JobState.LEASED
+
+
 def test_a_lost_job_is_leased_again_and_dies_with_every_reason(desk: Desk) -> None:
     """After the last attempt the job is dead, and says how each attempt ended."""
     first = desk.leased()

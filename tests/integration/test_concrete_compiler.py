@@ -1,0 +1,134 @@
+"""From a fitted estimator to a model that answers under encryption, through the compile environment where there is one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blindgate_models.compilers.compile_environment import CompilerError, compile_worker, find_compile_python
+from blindgate_models.package import parse_part, read_package, serialise_part
+
+pytest.importorskip("mlir", reason="the extra `concrete` is not installed")
+pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
+pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
+
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from blindgate_models.compilers.concrete import compile_concrete
+from blindgate_models.compilers.forests import Binning, coded, read_forest
+from blindgate_models.concrete.client import ConcreteClient
+from blindgate_models.concrete.server import ConcreteServer
+from models import breast_cancer
+
+needs_compiler = pytest.mark.skipif(
+    find_compile_python() is None, reason="no compile environment: `make compile-env` makes it"
+)
+PACKAGES = Path(breast_cancer.__file__).parent
+
+
+def committed_parts(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parts in the repository's package."""
+    files = read_package(PACKAGES / f"{name}.bgmodel")
+    return parse_part(files.client), parse_part(files.server)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_trees_in_the_repository_are_what_their_source_compiles_to() -> None:
+    """Compiling again gives both parts, byte for byte."""
+    client, server = committed_parts(breast_cancer.TREES)
+    compiled = breast_cancer.build_trees()
+    assert serialise_part(compiled.client) == serialise_part(client)
+    assert serialise_part(compiled.server) == serialise_part(server)
+    assert compiled.report["agreement_plain"] == 1.0
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_every_patient_gets_the_plaintext_models_label() -> None:
+    """Concrete ML's integers for all 569 patients, scored by the client half, decide as XGBoost does in the clear."""
+    train, held_out, *_ = breast_cancer.patients()
+    client = ConcreteClient.from_part(committed_parts(breast_cancer.TREES)[0])
+    plain = breast_cancer.plain_trees()
+    forest = read_forest(plain)
+    binning = Binning.of(forest)
+    for patients in (train, held_out):
+        codes = client.quantise(patients.to_numpy(dtype=np.float64))
+        with compile_worker() as worker:
+            answer = worker.ask(
+                "forest",
+                estimator=forest.estimator,
+                model=coded(binning.snap(forest), binning),
+                codes=codes.tolist(),
+                input_bits=binning.bits,
+                leaf_bits=5,
+            )
+        scores = np.array([client.scores(np.array(row)[None])[0] for row in answer["outputs"]])
+        np.testing.assert_array_equal(scores > 0, plain.predict(patients) == 1)
+
+
+def test_a_held_out_patient_is_answered_under_encryption() -> None:
+    """The package in the repository gives a patient the plaintext model's label, and a score within the leaves' rounding."""
+    client_part, server_part = committed_parts(breast_cancer.TREES)
+    client, server = ConcreteClient.from_part(client_part), ConcreteServer.from_part(server_part)
+    plain = breast_cancer.plain_trees()
+    patient = breast_cancer.patients()[1].iloc[[0]]
+    keys = client.make_keys()
+    result = server.evaluate(keys.evaluation, client.encrypt(keys.secret, patient.to_numpy(dtype=np.float64)))
+    (score,) = client.decrypt(keys.secret, result, 1)[0]
+    assert (score > 0) == (plain.predict(patient)[0] == 1)
+    assert abs(score - plain.predict(patient, output_margin=True)[0]) < 10 * client_part["scores"]["scale"] / 2
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("estimator", "outputs", "keyless"),
+    [
+        pytest.param(RandomForestClassifier(3, max_depth=2, random_state=0), 3, False, id="a forest"),
+        pytest.param(
+            make_pipeline(StandardScaler(), LogisticRegression()), 3, True, id="a linear model behind a scaler"
+        ),
+        pytest.param(
+            make_pipeline(StandardScaler(), MLPClassifier((2,), random_state=0, max_iter=3000)),
+            3,
+            False,
+            id="a network",
+        ),
+    ],
+)
+def test_each_kind_of_model_compiles_and_agrees(estimator: Any, outputs: int, *, keyless: bool) -> None:
+    """The compiler encrypts two rows itself and compares; almost all labels on the calibration rows are the estimator's."""
+    rows, target = load_iris(return_X_y=True, as_frame=True)
+    compiled = compile_concrete(estimator.fit(rows, target), rows)
+    assert compiled.report["agreement_plain"] >= 0.95
+    assert len(compiled.client["scores"]["bias"]) == outputs
+    assert (compiled.server["evaluation_key"] is None) is keyless
+    assert compiled.determinism == ("bit-exact" if keyless else "varies")
+    assert [column["name"] for column in compiled.columns] == list(rows.columns)
+    json.dumps([compiled.client, compiled.server])
+
+
+@needs_compiler
+def test_what_concrete_ml_says_is_what_the_owner_reads() -> None:
+    """The worker's refusals come back in its own words, and it stays for the next request."""
+    with compile_worker() as worker:
+        for _ in range(2):
+            with pytest.raises(CompilerError, match="Concrete ML: KeyError"):
+                worker.ask("forest")
+
+
+def test_a_missing_compile_environment_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to guess what `compile` needs."""
+    monkeypatch.setenv("BLINDGATE_COMPILE_PYTHON", str(tmp_path / "nowhere"))
+    with pytest.raises(CompilerError, match="make compile-env"), compile_worker():
+        pass

@@ -1,0 +1,81 @@
+"""Whoever waits is woken: in this process, from another one, and never beyond the cap."""
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from blindgate_gateway import wakeups
+from blindgate_gateway.wakeups import Wakeups
+
+FOREVER = 60.0
+
+
+@pytest.fixture
+def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wakeups:
+    """Wakeups that end no wait by themselves, so that only a wake-up does."""
+    monkeypatch.setattr(wakeups, "FALLBACK_SECONDS", FOREVER)
+    return Wakeups(tmp_path, most_waiting=1)
+
+
+def test_a_wake_up_between_the_look_and_the_wait_is_not_lost(waiting: Wakeups) -> None:
+    """Watching starts before looking."""
+    with waiting.watch("job") as watch:
+        waiting.wake("job")
+        assert watch.wait(time.monotonic() + FOREVER)
+
+
+def test_another_topic_wakes_nobody(waiting: Wakeups) -> None:
+    """A job's end is told to those who wait for that job."""
+    with waiting.watch("job") as watch:
+        waiting.wake("other")
+        assert not watch.happened.is_set()
+
+
+def test_another_process_wakes_whoever_waits(waiting: Wakeups, tmp_path: Path) -> None:
+    """Through the file system, without anybody asking again and again."""
+    code = (
+        "import sys; from pathlib import Path; from blindgate_gateway.wakeups import Wakeups\n"
+        "Wakeups(Path(sys.argv[1]), most_waiting=1).wake('job')"
+    )
+    with waiting.watch("job") as watch:
+        waiting.wake("nothing")
+        time.sleep(0.2)
+        assert not watch.happened.is_set(), "its own file woke the process"
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+        assert watch.happened.wait(10)
+
+
+def test_whoever_comes_beyond_the_cap_does_not_wait(waiting: Wakeups) -> None:
+    """And the place is free again when the first one leaves."""
+    with waiting.watch("job"), waiting.watch("job") as second:
+        assert not second.wait(time.monotonic() + FOREVER)
+    with waiting.watch("job") as third:
+        waiting.wake("job")
+        assert third.wait(time.monotonic() + FOREVER)
+
+
+def test_nobody_waits_when_the_process_stops(waiting: Wakeups) -> None:
+    """A graceful stop does not last as long as the longest poll."""
+    waiting.stopping = True
+    with waiting.watch("job") as watch:
+        assert not watch.wait(time.monotonic() + FOREVER)
+
+
+def test_a_wait_is_over_when_its_time_is(tmp_path: Path) -> None:
+    """Without any wake-up, too."""
+    owner = Wakeups(tmp_path, most_waiting=1)
+    done = threading.Event()
+
+    def wait() -> None:
+        with owner.watch("job") as watch:
+            until = time.monotonic() + 0.3
+            while watch.wait(until):
+                pass
+        done.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    assert done.wait(30)

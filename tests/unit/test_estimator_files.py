@@ -1,0 +1,110 @@
+"""A fitted estimator arrives from a file without running it."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
+pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
+
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from xgboost import XGBClassifier, XGBRegressor
+
+from blindgate_models.compilers.estimators import choose_family, load_estimator, read_calibration
+
+
+class Boom:
+    """What a hostile pickle does when it is read."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return exec, ("raise RuntimeError('it ran')",)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".ubj"])
+@pytest.mark.parametrize(
+    ("estimator", "load"),
+    [
+        pytest.param(XGBClassifier(n_estimators=2, n_jobs=1), load_iris, id="classes"),
+        pytest.param(XGBRegressor(n_estimators=2, n_jobs=1), load_diabetes, id="a number"),
+    ],
+)
+def test_xgboosts_own_formats_are_read(estimator: Any, load: Any, suffix: str, tmp_path: Path) -> None:
+    """The estimator's kind comes out of the file, and it predicts what it predicted."""
+    rows, target = load(return_X_y=True)
+    path = tmp_path / f"model{suffix}"
+    estimator.fit(rows, target).save_model(path)
+    loaded = load_estimator(path)
+    assert type(loaded) is type(estimator)
+    np.testing.assert_array_equal(loaded.predict(rows), estimator.predict(rows))
+
+
+@pytest.mark.parametrize("suffix", [".joblib", ".pkl", ".pickle"])
+def test_a_pickle_is_refused_unread_unless_it_is_trusted(suffix: str, tmp_path: Path) -> None:
+    """The danger has a name in the error, and code runs only for who asks for it."""
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(pickle.dumps(Boom()))
+    with pytest.raises(ValueError, match="trust-pickle"):
+        load_estimator(path)
+    with pytest.raises(RuntimeError, match="it ran"):
+        load_estimator(path, trust_pickle=True)
+
+
+def test_a_trusted_joblib_file_is_read(tmp_path: Path) -> None:
+    """What scikit-learn's users have lying around can be compiled."""
+    joblib = pytest.importorskip("joblib", reason="the extra `demo` is not installed")
+    rows, target = load_iris(return_X_y=True)
+    joblib.dump(LogisticRegression(max_iter=1000).fit(rows, target), tmp_path / "model.joblib")
+    assert load_estimator(tmp_path / "model.joblib", trust_pickle=True).predict(rows).shape == target.shape
+
+
+def test_a_skops_file_is_read_and_one_with_other_types_is_not(tmp_path: Path) -> None:
+    """Only types that skops knows to be harmless are built."""
+    skops = pytest.importorskip("skops.io", reason="skops is not installed")
+    rows, target = load_iris(return_X_y=True)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, target)
+    skops.dump(model, tmp_path / "model.skops")
+    np.testing.assert_array_equal(load_estimator(tmp_path / "model.skops").predict(rows), model.predict(rows))
+    skops.dump(Boom, tmp_path / "boom.skops")
+    with pytest.raises(ValueError, match="Boom"):
+        load_estimator(tmp_path / "boom.skops")
+
+
+def test_another_format_is_refused_by_name(tmp_path: Path) -> None:
+    """The error lists what can be read."""
+    with pytest.raises(ValueError, match=r"got a \.onnx file"):
+        load_estimator(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        pytest.param("a,b\n1,x\n", "'b' holds values that are no numbers", id="a text"),
+        pytest.param("a,b\n1,\n2,3\n", "'b' has empty cells", id="an empty cell"),
+    ],
+)
+def test_calibration_rows_are_numbers(table: str, message: str, tmp_path: Path) -> None:
+    """The error names the column."""
+    (tmp_path / "rows.csv").write_text(table, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        read_calibration(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "family"),
+    [
+        pytest.param(LogisticRegression(), "linear", id="linear"),
+        pytest.param(make_pipeline(StandardScaler(), LogisticRegression()), "linear", id="behind a scaler"),
+        pytest.param(XGBClassifier(), "concrete", id="XGBoost"),
+        pytest.param(RandomForestClassifier(), "concrete", id="forest"),
+    ],
+)
+def test_the_family_is_chosen_by_the_estimator(estimator: Any, family: str) -> None:
+    """Nobody waits seconds for what takes microseconds."""
+    assert choose_family(estimator) == family
