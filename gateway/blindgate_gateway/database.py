@@ -66,9 +66,10 @@ class Prepared:
 
     def with_lists(self, parameters: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         """The text and the parameters, lists written out."""
+        given = {**self.fixed, **parameters} if self.fixed else parameters
         if not self._expanding:
-            return self.sql, self.fixed | dict(parameters)
-        state = self._compiled.construct_expanded_state(self.fixed | dict(parameters), escape_names=False)
+            return self.sql, given
+        state = self._compiled.construct_expanded_state(given, escape_names=False)
         return state.statement, state.parameters
 
 
@@ -136,33 +137,35 @@ class Transaction:
 
 
 class Database:
-    """A connection for each thread, opened on first use, so that a process may fork before."""
+    """Connections, opened on first use, so that a process may fork before.
+
+    The one that was used last is used next: its page cache is the one that is still valid.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._own = threading.local()
+        self._idle: list[sqlite3.Connection] = []
         self._turn = threading.Lock()
-        self._opened: list[sqlite3.Connection] = []
 
     def look(self, statement: Prepared, parameters: Mapping[str, Any]) -> Row:
         """The first row of one statement that needs no other to be consistent with, or `None`."""
-        return Transaction(self._connection()).execute(statement, parameters).first()
+        with self._connection() as driver:
+            return Transaction(driver).execute(statement, parameters).first()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """One consistent view."""
-        driver = self._connection()
-        driver.execute("BEGIN")
-        try:
-            yield Transaction(driver)
-        finally:
-            driver.execute("COMMIT")
+        with self._connection() as driver:
+            driver.execute("BEGIN")
+            try:
+                yield Transaction(driver)
+            finally:
+                driver.execute("COMMIT")
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[Transaction]:
         """One change: committed when the block ends, undone when it raises."""
-        driver = self._connection()
-        with self._turn:
+        with self._turn, self._connection() as driver:
             if not durable:
                 driver.execute("PRAGMA synchronous=NORMAL")
             try:
@@ -182,20 +185,20 @@ class Database:
         return create_engine("sqlite://", creator=lambda: _open(self.path), poolclass=StaticPool)
 
     def close(self) -> None:
-        """Close every thread's connection."""
-        with self._turn:
-            for driver in self._opened:
-                driver.close()
-            self._opened.clear()
-        self._own = threading.local()
+        """Close every connection that nobody uses."""
+        while self._idle:
+            self._idle.pop().close()
 
-    def _connection(self) -> sqlite3.Connection:
-        driver: sqlite3.Connection | None = getattr(self._own, "driver", None)
-        if driver is None:
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            driver = self._idle.pop()
+        except IndexError:
             driver = _open(self.path)
-            self._own.driver = driver
-            self._opened.append(driver)
-        return driver
+        try:
+            yield driver
+        finally:
+            self._idle.append(driver)
 
 
 def _open(path: Path) -> sqlite3.Connection:

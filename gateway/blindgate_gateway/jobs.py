@@ -14,6 +14,7 @@ transaction. Who may compute it, and when, is in `leases`.
 
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sqlalchemy import bindparam, insert, select, update
 
@@ -118,7 +119,8 @@ _NO_RESULT: dict[JobState, str] = {
 @routes.post("/v1/jobs", roles={Role.TENANT}, body=JobRequest, answers={201: JobView, 200: JobView})
 def submit(call: Call[Account, JobRequest]) -> Answer:
     """Submit a signed order. The same order again answers with the same job."""
-    order = open_signed(call.body.order, Order)
+    envelope = call.body.order.model_dump_json()
+    order = opened_order(envelope)
     document, tenant = order.document, call.caller.tenant
     require_tenant(call.caller, document.tenant)
     with call.parts.database.write() as connection:
@@ -128,7 +130,7 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
                 raise refusal("conflict", "this job id was used before, for another order")
             return view_job(connection, document.job, tenant=tenant), 200
         accept_order(connection, order)
-        _add(connection, order, find_manifest(connection, document.model.manifest).document.family)
+        _add(connection, order, envelope, find_manifest(connection, document.model.manifest).document.family)
         view = view_job(connection, document.job, tenant=tenant)
     call.parts.wakeups.wake(QUEUE)
     return view
@@ -277,7 +279,13 @@ def _within(what: str, got: int, most: int) -> None:
         raise refusal("too-large", f"{what}: got {got}, the model allows {most}")
 
 
-def _add(connection: Transaction, order: Signed[Order], family: str) -> None:
+@lru_cache(maxsize=256)
+def opened_order(envelope: str) -> Signed[Order]:
+    """An order, verified once in each process. Raises what `open_signed` does."""
+    return open_signed(envelope.encode(), Order)
+
+
+def _add(connection: Transaction, order: Signed[Order], envelope: str, family: str) -> None:
     document = order.document
     job = {
         "job": document.job,
@@ -292,7 +300,6 @@ def _add(connection: Transaction, order: Signed[Order], family: str) -> None:
     connection.execute_many(
         _ADD_OPERATORS, [{"job": document.job, "operator": operator} for operator in dict.fromkeys(document.operators)]
     )
-    envelope = order.envelope.model_dump_json()
     connection.execute(_ADD_DOCUMENTS, {"job": document.job, "order_digest": order.digest, "order": envelope})
 
 

@@ -17,7 +17,6 @@ signs two.
 """
 
 import time
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import bindparam, select
@@ -27,7 +26,7 @@ from blindgate_gateway.catalogue import opened_manifest
 from blindgate_gateway.database import Row, Transaction, prepared
 from blindgate_gateway.downloads import send_blob
 from blindgate_gateway.identity import Node, Role
-from blindgate_gateway.jobs import QUEUE, view_job
+from blindgate_gateway.jobs import QUEUE, opened_order, view_job
 from blindgate_gateway.logs import log
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
@@ -48,7 +47,6 @@ from blindgate_protocol.messages import (
     Refusal,
     Release,
 )
-from blindgate_protocol.order import Order
 from blindgate_protocol.receipts import Receipt, check_receipt
 from blindgate_protocol.signing import Envelope, Signed, open_signed
 from blindgate_protocol.values import BlobRef
@@ -244,16 +242,11 @@ def _check(call: Call[Node, Commit], held: Held, row: Row, receipt: Signed[Recei
         raise ReceiptNodeError(message)
     # 2.
     operators = call.parts.settings.operators
-    check_receipt(receipt, _opened_order(row.order), opened_manifest(row.manifest), operators=operators)
+    check_receipt(receipt, opened_order(row.order), opened_manifest(row.manifest), operators=operators)
     # 3.
     if receipt.document.generation != held.generation:
         message = f"the receipt is of generation {receipt.document.generation}, the lease of {held.generation}"
         raise ReceiptOrderError(message)
-
-
-@lru_cache(maxsize=256)
-def _opened_order(envelope: str) -> Signed[Order]:
-    return open_signed(envelope.encode(), Order)
 
 
 def _repeats(held: Held, row: Row, receipt: Signed[Receipt]) -> bool:

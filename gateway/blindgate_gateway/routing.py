@@ -35,6 +35,9 @@ from blindgate_protocol.values import Value
 MAX_BODY = 3 << 19
 """1.5 MiB: a JSON body holds at most one envelope of 1 MiB and little else."""
 
+CALLER = "blindgate.caller"
+"""Where a request's environment says who called, for the log."""
+
 Answer: TypeAlias = "Value | tuple[Value, int] | Response | None"
 """What a room gives back: a value (the first declared status), one with its status, raw bytes, or nothing (204)."""
 
@@ -146,7 +149,7 @@ def view(route: Route, parts: Parts) -> Callable[..., Response]:
         if route.roles:
             authorization = request.headers.get("Authorization")
             caller = authenticate(parts.database, authorization, route.roles, operators=operators)
-            request.environ["blindgate.caller"] = caller.tenant if isinstance(caller, Account) else caller.name
+            request.environ[CALLER] = caller.tenant if isinstance(caller, Account) else caller.name
         # 2.
         body = None if model is None else _parse(request, model)
         # 3.

@@ -26,6 +26,7 @@ from pathlib import Path
 
 FALLBACK_SECONDS = 0.25
 _IN_ATTRIB = 0x4
+_IN_CREATE = 0x100
 _IN_CLOEXEC = 0o2000000
 _EVENT = struct.Struct("iIII")
 
@@ -109,7 +110,10 @@ class Wakeups:
     def _hear(self) -> None:
         library = ctypes.CDLL(None, use_errno=True)
         descriptor = library.inotify_init1(_IN_CLOEXEC)
-        if descriptor < 0 or library.inotify_add_watch(descriptor, os.fsencode(self._folder), _IN_ATTRIB) < 0:
+        if (
+            descriptor < 0
+            or library.inotify_add_watch(descriptor, os.fsencode(self._folder), _IN_ATTRIB | _IN_CREATE) < 0
+        ):
             return  # no inotify here: waits end by themselves
         own = str(os.getpid()).encode()
         while True:

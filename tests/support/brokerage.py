@@ -113,6 +113,8 @@ class GatewayProcess:
             except httpx2.TransportError:
                 pass
             if self._process.poll() is not None or time.monotonic() > until:
+                if self.running:
+                    self.kill()
                 message = f"the gateway did not start:\n{self.log.read_text()[-4000:]}"
                 raise RuntimeError(message)
             time.sleep(0.02)
