@@ -72,10 +72,15 @@ def check_statement(statement: Signed[KeyStatement], previous: Signed[KeyStateme
     if document.sequence != (1 if before is None else before.sequence + 1):
         message = f"statement {document.sequence} about this key is out of sequence"
         raise MalformedError(message)
-    if before is not None and (document.key, document.tenant) != (before.key, before.tenant):
+    if before is not None and _about(document) != _about(before):
         message = "the statement is about another key"
         raise MalformedError(message)
     if document.state not in KEY_TRANSITIONS[None if before is None else before.state]:
         came_from = "new" if before is None else before.state.value
         message = f"a key that is {came_from} cannot become {document.state.value}"
         raise MalformedError(message)
+
+
+def _about(statement: KeyStatement) -> tuple[BlobRef, str, str]:
+    """What no later statement about the same key may change."""
+    return statement.key, statement.tenant, statement.parameters

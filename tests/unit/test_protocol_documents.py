@@ -134,6 +134,15 @@ def test_a_destroyed_key_does_not_come_back() -> None:
         check_statement(back, gone)
 
 
+@pytest.mark.parametrize("change", [{"parameters": "sha256:" + "1" * 64}, {"tenant": "bank"}])
+def test_a_key_does_not_become_another_key(change: dict[str, str]) -> None:
+    """A later statement changes the state and nothing else."""
+    first = KEY.sign(_statement(KeyState.ACTIVE, 1, None))
+    other = KEY.sign(_statement(KeyState.SUSPENDED, 2, first.digest).model_copy(update=change))
+    with pytest.raises(MalformedError, match="another key"):
+        check_statement(other, first)
+
+
 def test_envelopes_survive_json() -> None:
     """What is stored and sent is what was signed."""
     stored = json.loads(CERTIFICATE.envelope.to_bytes())
