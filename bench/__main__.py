@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -19,7 +20,7 @@ sys.path[:0] = [str(HERE.parent / "examples"), str(HERE.parent / "tests" / "supp
 from bench import broker, client_to_client, concrete, linear, node  # noqa: E402
 from bench.rows import Row  # noqa: E402
 
-MODULES = {
+MODULES: dict[str, Callable[[], list[Row]]] = {
     "linear": linear.rows,
     "concrete": concrete.rows,
     "broker": broker.rows,

@@ -10,18 +10,14 @@ with the runs, so that a disk that others use is as slow for both. What the targ
 """
 
 import os
-import platform
-import statistics
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+from bench.rows import Row, row
 
 from brokerage import (
     Brokerage,
@@ -46,26 +42,19 @@ LOG_BYTES = 4 * 4120
 """What SQLite appends for one of these transactions: some four pages with their headers."""
 
 
-def rows(runs: int = RUNS) -> list[dict[str, Any]]:
-    """Measure; gives rows of `name, ours, peer, ratio, target, unit, runs, machine`."""
+def rows(runs: int = RUNS) -> list[Row]:
+    """Measure."""
     with tempfile.TemporaryDirectory(prefix="blindgate-bench-", dir=os.environ.get("BENCH_DIR")) as folder:
         steps = durable_steps(Path(folder))
         with one_job(Path(folder) / "gateway") as job:
             for _ in range(WARM_UP):
                 job()
             pairs = [(milliseconds(job), milliseconds(steps)) for _ in range(runs)]
-    job_ms, disk_ms = (statistics.median(times) for times in zip(*pairs, strict=True))
+    over = [whole - disk for whole, disk in pairs]
+    name = "submit → lease → commit → result of a 1 KB job"
     return [
-        {
-            "name": "submit → lease → commit → result of a 1 KB job, over the machine's own fsync time",
-            "ours": round(job_ms - disk_ms, 2),
-            "peer": round(disk_ms, 2),
-            "ratio": round(TARGET_MS / (job_ms - disk_ms), 2),
-            "target": TARGET_MS,
-            "unit": "ms",
-            "runs": runs,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        }
+        row(f"{name}, over the machine's own fsync time", over, TARGET_MS, target=1.0, unit="ms"),
+        row(f"{name}, in all, against fsync alone", *zip(*pairs, strict=True), target=None, unit="ms"),
     ]
 
 
@@ -135,8 +124,3 @@ def milliseconds(work: Callable[[], None]) -> float:
     began = time.perf_counter()
     work()
     return (time.perf_counter() - began) * 1000
-
-
-if __name__ == "__main__":
-    for row in rows():
-        print(row)

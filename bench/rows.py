@@ -35,15 +35,16 @@ class Row(TypedDict):
 
 def row(  # noqa: PLR0913  (a row's members)
     name: str,
-    ours: Sequence[float],
+    ours: Sequence[float] | float,
     peer: Sequence[float] | float,
     *,
     target: float | None,
     unit: str,
     more_is_better: bool = False,
+    runs: int | None = None,
 ) -> Row:
-    """Make a row of the runs' medians."""
-    mine = statistics.median(ours)
+    """Make a row: of each run's figure, or of a median and how many `runs` it is of."""
+    mine = ours if isinstance(ours, float) else statistics.median(ours)
     theirs = peer if isinstance(peer, float) else statistics.median(peer)
     return Row(
         name=name,
@@ -52,7 +53,7 @@ def row(  # noqa: PLR0913  (a row's members)
         ratio=float(f"{(mine / theirs if more_is_better else theirs / mine):.4g}"),
         target=target,
         unit=unit,
-        runs=len(ours),
+        runs=runs if isinstance(ours, float) and runs is not None else len(ours) if not isinstance(ours, float) else 1,
         machine=machine(),
     )
 

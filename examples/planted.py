@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 _CHUNK = 8 << 20
 _WINDOW = 24
@@ -61,8 +62,7 @@ def in_files(folders: Iterable[Path], needles: Iterable[Needle]) -> list[str]:
             found += [f"{needle.name} in the name {path}" for needle in wanted if _in(str(path).encode(), needle)]
             if path.is_file() and not path.is_symlink():
                 with path.open("rb") as file:
-                    chunks = iter(lambda file=file: file.read(_CHUNK), b"")
-                    found += [f"{name} in {path}" for name in _scan(chunks, wanted)]
+                    found += [f"{name} in {path}" for name in _scan(_chunks(file), wanted)]
     return found
 
 
@@ -86,6 +86,11 @@ def family(pid: int) -> list[int]:
     for member in members:
         members += parents.get(member, [])
     return members
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK):
+        yield chunk
 
 
 def _memory(pid: int) -> Iterator[bytes]:

@@ -133,7 +133,7 @@ def unsorted(signed: Signed[Any], signer: SigningKey) -> Envelope:
 
 def cases() -> Iterator[dict[str, Any]]:
     """Every vector: what it is, the envelope, and the verdict."""
-    good = {
+    good: dict[str, tuple[Signed[Any], SigningKey]] = {
         "manifest": (MANIFEST, PUBLISHER),
         "order": (ORDER, CLIENT),
         "node-certificate": (CERTIFICATE, OPERATOR),

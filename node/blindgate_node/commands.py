@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from blindgate_protocol.errors import BlindgateError
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +27,7 @@ from blindgate_node.sandbox.layers import Held, missing
 from blindgate_node.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from blindgate_node.signer import load_or_create_key
 from blindgate_node.trial import compiled_programs, try_layers
+from blindgate_protocol.errors import BlindgateError
 
 app = typer.Typer(
     name="node",

@@ -7,17 +7,17 @@ a bearer token, which the node keeps in its folder, for that gateway and that ke
 
 from pathlib import Path
 
+from pydantic import SecretStr, ValidationError
+
+from blindgate_node.settings import Settings
+from blindgate_node.signer import write_private
+from blindgate_node.transport import Gateway
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import BlindgateError, KeyStoreError, NotAuthorisedError, ReceiptNodeError
 from blindgate_protocol.messages import EnrolmentBody
 from blindgate_protocol.nodes import EnrolmentRequest, NodeCertificate, check_certificate
 from blindgate_protocol.signing import MAX_ENVELOPE_BYTES, Signed, SigningKey, open_signed
 from blindgate_protocol.values import KeyId, Millis, Value
-from pydantic import SecretStr, ValidationError
-
-from blindgate_node.settings import Settings
-from blindgate_node.signer import write_private
-from blindgate_node.transport import Gateway
 
 
 class _Enrolment(Value):

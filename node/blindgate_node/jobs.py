@@ -8,7 +8,8 @@ Everything that comes with a lease is hostile until checked, in this order, and 
 3. the server part, the input and the key: sizes before and while they come, digests after;
 4. the evaluation, in a worker (`zygotes`): the node itself parses none of the three;
 5. the result: sealed, bounded, hashed, stored at the gateway;
-6. the receipt: signed, on disk, then committed until an answer is known.
+6. the receipt: signed, on disk, then committed until an answer is known. A receipt whose result did not get to the gateway is
+   worth nothing there, so a lease that comes back after a crash in between is released.
 
 What goes wrong is said in one of two ways. **Refused**: these bytes can never be computed on, by anybody, so the job has failed.
 **Released**: this attempt came to nothing, another may do better. A lost lease is neither: there is nobody to tell.
@@ -16,11 +17,22 @@ What goes wrong is said in one of two ways. **Refused**: these bytes can never b
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from blindgate_node.blobs import BlobMismatchError, Result, SealedBlob
+from blindgate_node.families import Family
+from blindgate_node.key_cache import KeyCache, KeyName
+from blindgate_node.packages import Packages
+from blindgate_node.pool import Pool
+from blindgate_node.pulse import HeldLease
+from blindgate_node.receipts import Journal, make_receipt
+from blindgate_node.settings import MEBI, Settings
+from blindgate_node.transport import Gateway
+from blindgate_node.zygotes import Bounds, Model
 from blindgate_protocol.errors import (
     BlindgateError,
     CiphertextError,
@@ -41,17 +53,6 @@ from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.order import Order, check_order
 from blindgate_protocol.signing import Signed, SigningKey, open_signed
 from blindgate_protocol.values import Millis
-
-from blindgate_node.blobs import BlobMismatchError, Result, SealedBlob
-from blindgate_node.families import Family
-from blindgate_node.key_cache import KeyCache, KeyName
-from blindgate_node.packages import Packages
-from blindgate_node.pool import Pool
-from blindgate_node.pulse import HeldLease
-from blindgate_node.receipts import Journal, make_receipt
-from blindgate_node.settings import MEBI, Settings
-from blindgate_node.transport import Gateway
-from blindgate_node.zygotes import Bounds, Model
 
 _REFUSED = (MalformedError, SignatureError, ManifestError, UntrustedSignerError, JobTimeoutError)
 _MAX_REASON = 500
@@ -83,6 +84,7 @@ class Jobs:
     keys: KeyCache
     pool: Pool
     journal: Journal
+    aside: Executor
     log: Log
 
     def run(self, offer: Lease, lease: HeldLease) -> str:
@@ -164,9 +166,6 @@ class Jobs:
 
     def _finish(self, work: Work, result: Result, begun: Millis) -> None:
         lease, deadline = work.lease, work.order.document.deadline
-        # 5.
-        self.gateway.put_result(lease.name, result.data, result.ref.digest, lease.go_on)
-        # 6.
         receipt = make_receipt(
             order=work.order,
             manifest=work.manifest,
@@ -179,7 +178,10 @@ class Jobs:
             finished=_now(),
         )
         envelope = self.key.sign(receipt).envelope
-        self.journal.keep(lease.name, envelope, deadline=deadline, now=_now())
+        # 5. and 6. at once: the disk and the gateway wait for each other otherwise.
+        kept = self.aside.submit(self.journal.keep, lease.name, envelope, deadline=deadline, now=_now())
+        self.gateway.put_result(lease.name, result.data, result.ref.digest, lease.go_on)
+        kept.result()
         # The lease may look lost from here while the commit went through: only an answer decides.
         self.gateway.commit(lease.name, envelope, lambda: not lease.abandoned and _now() < deadline)
 

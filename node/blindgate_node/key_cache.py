@@ -17,9 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from blindgate_protocol.errors import SandboxError
-
 from blindgate_node.blobs import SealedBlob
+from blindgate_protocol.errors import SandboxError
 
 
 class KeyName(NamedTuple):

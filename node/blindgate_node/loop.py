@@ -4,7 +4,7 @@ Threads, and what each may wait for:
 
 - the poller asks for work when a slot is free, one long poll at a time;
 - each slot runs one job (`jobs`), and waits for its worker and the gateway;
-- the pulse sends heartbeats (`pulse`);
+- the pulse sends heartbeats (`pulse`), and one more writes receipts (`receipts`);
 - the caller's thread retires what is idle, and waits for the end.
 
 `drain` asks for no more work, lets running jobs finish for `drain_seconds`, then gives them back. A long poll that is out may
@@ -21,9 +21,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from blindgate_protocol.errors import BlindgateError, KeyStoreError, NotAuthorisedError, PolicyError
-from blindgate_protocol.messages import Lease, LeaseRequest, Release
-
 from blindgate_node.enrolment import enrol, load_certificate
 from blindgate_node.families import FAMILIES, Family, installed
 from blindgate_node.jobs import Jobs, Log
@@ -37,6 +34,8 @@ from blindgate_node.settings import Settings
 from blindgate_node.signer import load_or_create_key
 from blindgate_node.transport import Gateway, LeaseName, pauses
 from blindgate_node.trial import check_layers, compiled_programs
+from blindgate_protocol.errors import BlindgateError, KeyStoreError, NotAuthorisedError, PolicyError
+from blindgate_protocol.messages import Lease, LeaseRequest, Release
 
 _MAX_KEYS = 256
 _TICK_SECONDS = 1.0
@@ -89,6 +88,7 @@ class Node:
         self._keys = KeyCache(most_bytes=settings.key_bytes, seconds=settings.key_seconds)
         self._journal = Journal(settings.data / "receipts.jsonl", _now())
         self._pulse = Pulse(self._gateway, lambda event, lease: log(event, job=lease.job, generation=lease.generation))
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._slots = threading.Semaphore(settings.slots)
         self._families = tuple(sorted(offered))
         self._jobs = Jobs(
@@ -103,6 +103,7 @@ class Node:
             keys=self._keys,
             pool=self._pool,
             journal=self._journal,
+            aside=self._aside,
             log=log,
         )
 
@@ -139,6 +140,7 @@ class Node:
         self._pulse.stop()
         self._pool.close()
         self._keys.clear()
+        self._aside.shutdown()
         self._journal.close()
         self._gateway.close()
         os.close(self._folder)

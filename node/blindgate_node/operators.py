@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from blindgate_protocol.errors import KeyStoreError, MalformedError
-from blindgate_protocol.nodes import NodeCertificate
-from blindgate_protocol.signing import first_error
 from pydantic import ValidationError
 
 from blindgate_node.commands import AsJson, explained, print_json
 from blindgate_node.signer import load_key, load_or_create_key
+from blindgate_protocol.errors import KeyStoreError, MalformedError
+from blindgate_protocol.nodes import NodeCertificate
+from blindgate_protocol.signing import first_error
 
 operator_app = typer.Typer(
     name="operator", help="Answer for nodes: keep an operator's key and certify nodes with it.", no_args_is_help=True

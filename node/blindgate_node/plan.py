@@ -15,6 +15,7 @@ import socket
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from blindgate_node.sandbox.layers import Held, Layer
 from blindgate_protocol.errors import (
     CiphertextError,
     EvaluationKeyError,
@@ -22,8 +23,6 @@ from blindgate_protocol.errors import (
     PackageError,
     SandboxError,
 )
-
-from blindgate_node.sandbox.layers import Held, Layer
 
 MAX_MESSAGE_BYTES = 64 << 10
 MAX_REASON = 500

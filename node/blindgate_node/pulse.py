@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from blindgate_protocol.errors import BlindgateError, LeaseLostError, SandboxError
-
 from blindgate_node.transport import Gateway, LeaseName
 from blindgate_node.zygotes import RunningJob
+from blindgate_protocol.errors import BlindgateError, LeaseLostError, SandboxError
 
 _BEATS_A_LEASE = 3
 _RETRIES_A_LEASE = 10

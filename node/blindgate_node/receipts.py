@@ -12,15 +12,14 @@ import os
 import threading
 from pathlib import Path
 
+from blindgate_node.families import Family, software
+from blindgate_node.transport import LeaseName
 from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.order import Order
 from blindgate_protocol.receipts import CLOCK_SKEW, Receipt
 from blindgate_protocol.signing import Envelope, Signed
 from blindgate_protocol.values import BlobRef, Millis
-
-from blindgate_node.families import Family, software
-from blindgate_node.transport import LeaseName
 
 _TIDY_EVERY = 4096
 

@@ -10,14 +10,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from blindgate_protocol.errors import MalformedError
-from blindgate_protocol.signing import first_error
-from blindgate_protocol.values import KeyId
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import TomlConfigSettingsSource
 
 from blindgate_node.sandbox.layers import Layer
+from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.signing import first_error
+from blindgate_protocol.values import KeyId
 
 ENVIRONMENT_PREFIX = "BLINDGATE_NODE_"
 MEBI = 1 << 20

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
+from pydantic import ValidationError
+
 from blindgate_protocol.errors import (
     GatewayError,
     GatewayUnreachableError,
@@ -40,7 +42,6 @@ from blindgate_protocol.messages import (
 )
 from blindgate_protocol.signing import Envelope, first_error
 from blindgate_protocol.values import Value
-from pydantic import ValidationError
 
 MAX_ANSWER_BYTES = 4 << 20
 """The most that a JSON answer may have: a lease carries two envelopes."""

@@ -7,8 +7,6 @@ reports itself put on, and does not stop that, does not hold.
 import hashlib
 import json
 
-from blindgate_protocol.errors import PolicyError, SandboxError
-
 from blindgate_node.blobs import SealedBlob
 from blindgate_node.families import Family
 from blindgate_node.pool import Pool
@@ -16,6 +14,7 @@ from blindgate_node.sandbox.layers import Held, Layer, missing
 from blindgate_node.sandbox.syscalls import Programs, compile_programs
 from blindgate_node.settings import MEBI, Settings
 from blindgate_node.zygotes import Bounds, Model
+from blindgate_protocol.errors import PolicyError, SandboxError
 
 _TRIAL = Family("blindgate", key_expansion=0.0, half="blindgate_node.trespass:Trespasser")
 _SECONDS = 20.0

@@ -1,12 +1,13 @@
 """One evaluation, in a process that exists for nothing else.
 
-`evaluate` is called in a child that the zygote has just forked: the model is compiled, no key and no other job's bytes are in
-it. In this order it
+`evaluate` is called in a child that the zygote has just forked: the model is compiled, no key and no job's bytes are in it. In
+this order it
 
-1. lets go of every descriptor but its own, and ends with its zygote;
+1. lets go of every descriptor but its inbox, and ends with its zygote;
 2. puts on its own layers over the zygote's: tighter limits, nothing to write to, nothing to execute, no new processes;
-3. reads the key and the input, computes, writes the result;
-4. says so, and ends by `os._exit`: interpreters with native libraries loaded do not always end well.
+3. waits to be handed one job's descriptors, which may be at once, or later when the zygote forked it ahead of time;
+4. reads the key and the input, computes, writes the result;
+5. says so, and ends by `os._exit`: interpreters with native libraries loaded do not always end well.
 
 Whatever the family raises about bytes that are not what they claim to be becomes the job's refusal, by its code. Everything
 else is a worker gone wrong; of that only the kind of the error is told, since its text may hold anything.
@@ -15,49 +16,38 @@ else is a worker gone wrong; of that only the kind of the error is told, since i
 import fcntl
 import os
 import signal
+import socket
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
-
-from blindgate_protocol.errors import MalformedError, SandboxError
+from typing import NoReturn
 
 from blindgate_node import plan as wire
 from blindgate_node.sandbox import kernel, landlock, limits
+from blindgate_protocol.errors import MalformedError, SandboxError
 
 Evaluate = Callable[[bytes | None, bytes], bytes]
 
-_FIRST = 3
+_INBOX, _RULES = 3, 4
 _PARKED = 512
 _FAILED = 70
 
 
-class Descriptors(NamedTuple):
-    """A worker's descriptors.
+def evaluate(half: Evaluate, plan: wire.Plan, inbox: int, rules: int | None) -> NoReturn:
+    """Compute on one input and end this process (steps 1 to 5 above).
 
-    Attributes:
-        report: where it says what came of the job.
-        result: where it writes the result.
-        input: the input blob.
-        key: the evaluation key, where there is one.
+    Args:
+        half: the compiled model.
+        plan: the zygote's.
+        inbox: a socket on which one message brings the job's descriptors: report, result, input and, if any, key.
         rules: the Landlock rules that the zygote prepared, where the kernel has any.
     """
-
-    report: int
-    result: int
-    input: int
-    key: int | None
-    rules: int | None
-
-
-def evaluate(half: Evaluate, plan: wire.Plan, handed: Descriptors) -> NoReturn:
-    """Compute on one input and end this process (steps 1 to 4 above)."""
     code = _FAILED
     try:
-        own = _settle(handed)  # 1.
+        _settle(inbox, rules)  # 1.
+        _confine(plan, keep_rules=rules is not None)  # 2.
+        report, result, given, *key = _await_job()  # 3.
         try:
-            _confine(plan, own.rules)  # 2.
-            key = None if own.key is None else _read(own.key)
-            result = half(key, _read(own.input))  # 3.
-            _write(own.result, result, plan.result_bytes)
+            computed = half(_read(key[0]) if key else None, _read(given))  # 4.
+            _write(result, computed, plan.result_bytes)
             message = wire.DONE
             code = 0
         except (MalformedError, SandboxError) as error:
@@ -66,32 +56,36 @@ def evaluate(half: Evaluate, plan: wire.Plan, handed: Descriptors) -> NoReturn:
             message = wire.failed(SandboxError.code, "the worker ran out of memory")
         except BaseException as error:  # noqa: BLE001  (whatever it is, it ends here)
             message = wire.failed(SandboxError.code, f"the worker raised {type(error).__name__}")
-        os.write(own.report, message)  # 4.
+        os.write(report, message)  # 5.
     finally:
         os._exit(code)
 
 
-def _settle(handed: Descriptors) -> Descriptors:
-    """Keep the descriptors that were handed over, side by side, and close every other one but the standard streams."""
+def _settle(inbox: int, rules: int | None) -> None:
+    """Keep the inbox and the rules, at fixed places, and close every other descriptor but the standard streams."""
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-    parked = [None if descriptor is None else fcntl.fcntl(descriptor, fcntl.F_DUPFD, _PARKED) for descriptor in handed]
-    place = _FIRST
-    own: list[int | None] = []
-    for descriptor in parked:
-        own.append(None if descriptor is None else os.dup2(descriptor, place, inheritable=False))
-        place += descriptor is not None
-    os.closerange(place, 1 << 16)
-    report, result, given, key, rules = own
-    assert report is not None and result is not None and given is not None  # noqa: PT018, S101  (for the type checker)
-    return Descriptors(report, result, given, key, rules)
+    last = _INBOX if rules is None else _RULES
+    parked = [fcntl.fcntl(kept, fcntl.F_DUPFD, _PARKED) for kept in (inbox, rules) if kept is not None]
+    for place, kept in enumerate(parked, start=_INBOX):
+        os.dup2(kept, place, inheritable=False)
+    os.closerange(last + 1, 1 << 16)
 
 
-def _confine(plan: wire.Plan, rules: int | None) -> None:
+def _await_job() -> list[int]:
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=_INBOX)
+    with channel:
+        message, descriptors = wire.receive(channel)
+    if not message:
+        os._exit(0)  # the zygote has no job for this worker any more
+    return descriptors
+
+
+def _confine(plan: wire.Plan, *, keep_rules: bool) -> None:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     limits.apply(limits.Limits(memory=plan.memory, cpu=plan.job_seconds, file=plan.file_bytes, processes=False))
-    if rules is not None:
-        landlock.enforce(rules)
-        os.close(rules)
+    if keep_rules:
+        landlock.enforce(_RULES)
+        os.close(_RULES)
     if plan.job_filter:
         kernel.load_filter(bytes.fromhex(plan.job_filter))
 

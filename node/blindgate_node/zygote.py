@@ -6,7 +6,8 @@ key, and computes nothing. A model's part may be hostile, so it confines itself 
 1. it receives its plan from the node, and ends with the node;
 2. it moves into a process tree of its own (`sandbox.tree`), and puts on limits, Landlock and the system-call filter;
 3. only then it imports the family, reads the part and compiles it;
-4. for every job it forks a worker, which puts on more, and reports when that one has ended.
+4. for every job it forks a worker, which puts on more, and reports when that one has ended. Where it can, it has forked the
+   next worker ahead of time: that one holds nothing, and waits.
 
 It stays single-threaded: a fork of a process with several threads may never come out of a lock. Two threads are an error.
 """
@@ -19,11 +20,10 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, NoReturn
-
-from blindgate_protocol.errors import MalformedError, PackageError, SandboxError
+from typing import NoReturn
 
 from blindgate_node import plan as wire
 from blindgate_node import worker
@@ -31,6 +31,7 @@ from blindgate_node.sandbox import kernel, landlock, limits, tree
 from blindgate_node.sandbox.landlock import Grants
 from blindgate_node.sandbox.layers import Held, Layer
 from blindgate_node.sandbox.root import SHARED_MEMORY, python_paths
+from blindgate_protocol.errors import MalformedError, PackageError, SandboxError
 
 _EXECUTABLE = ("/usr", "/bin", "/lib", "/lib64")
 """A zygote may run the linker, which Concrete's compiler calls. Its workers may run nothing."""
@@ -39,10 +40,15 @@ _HIDING = (Layer.ROOT, Layer.FILES)
 _SEVERAL_THREADS = 72
 
 
-class _Worker(NamedTuple):
-    number: int
+@dataclass
+class _Worker:
+    """A worker; `number` and `report` are its job's, once it has one."""
+
     pid: int
-    report: socket.socket
+    handle: int
+    inbox: socket.socket
+    number: int | None = None
+    report: socket.socket | None = None
 
 
 def main() -> NoReturn:
@@ -87,7 +93,9 @@ def _confine(plan: wire.Plan) -> tuple[tuple[Held, ...], int | None, int | None]
     exchange = (SHARED_MEMORY,) if plan.shared_memory else ()
     rules = None
     with suppress(OSError):  # no Landlock: that layer says so below
-        rules = landlock.prepare(Grants(read=tuple(path for path in entered.readable if path != "/proc"), exchange=exchange))
+        rules = landlock.prepare(
+            Grants(read=tuple(path for path in entered.readable if path != "/proc"), exchange=exchange)
+        )
     write = (entered.scratch, *exchange)
     grants = Grants(read=entered.readable, write=write, execute=_EXECUTABLE)
     held.append(_holds(Layer.FILES, lambda: landlock.restrict(grants)))
@@ -149,11 +157,13 @@ class _Server:
         self._rules = rules
         self._half = half
         self._workers: dict[int, _Worker] = {}
+        self._spare: _Worker | None = None
         self._poller = select.poll()
         self._poller.register(control, select.POLLIN)
 
     def serve(self, threads: int | None) -> NoReturn:
         """Serve until the node hangs up, or until there is a second thread."""
+        self._spare = self._fork()
         while True:
             for descriptor, _ in self._poller.poll():
                 if descriptor != self._control.fileno():
@@ -168,31 +178,44 @@ class _Server:
 
     def _obey(self, request: wire.Run | wire.Kill, descriptors: list[int]) -> None:
         if isinstance(request, wire.Run):
-            self._fork(request, descriptors)
+            self._hand_over(request, descriptors)
             return
-        for handle, started in self._workers.items():
+        for started in self._workers.values():
             if started.number == request.number:
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
+                signal.pidfd_send_signal(started.handle, signal.SIGKILL)
 
-    def _fork(self, request: wire.Run, descriptors: list[int]) -> None:
-        report, result, given, *key = descriptors
+    def _hand_over(self, request: wire.Run, descriptors: list[int]) -> None:
+        started = self._spare or self._fork()
+        self._spare = None
+        started.number = request.number
+        started.report = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=os.dup(descriptors[0]))
+        started.report.settimeout(0)  # a worker that fills it up must not hold up the others
+        with suppress(OSError):  # it has ended: its end is what is reported
+            wire.send(started.inbox, b"job", tuple(descriptors))
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._spare = self._fork()
+
+    def _fork(self) -> _Worker:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
-            handed = worker.Descriptors(report, result, given, key[0] if key else None, self._rules)
-            worker.evaluate(self._half, self._plan, handed)
-        for descriptor in descriptors[1:]:
-            os.close(descriptor)
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=report)
-        channel.settimeout(0)  # a worker that fills it up must not hold up the others
-        handle = os.pidfd_open(pid)
-        self._workers[handle] = _Worker(request.number, pid, channel)
-        self._poller.register(handle, select.POLLIN)
+            worker.evaluate(self._half, self._plan, theirs.fileno(), self._rules)
+        theirs.close()
+        started = _Worker(pid, os.pidfd_open(pid), ours)
+        self._workers[started.handle] = started
+        self._poller.register(started.handle, select.POLLIN)
+        return started
 
     def _reap(self, handle: int) -> None:
         self._poller.unregister(handle)
         ended = self._workers.pop(handle)
-        os.close(handle)
         _, status = os.waitpid(ended.pid, 0)
+        os.close(handle)
+        ended.inbox.close()
+        if ended.report is None:
+            self._spare = None
+            return
         with suppress(OSError), ended.report:
             wire.send(ended.report, wire.ended(os.waitstatus_to_exitcode(status)))
 

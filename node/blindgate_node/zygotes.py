@@ -22,14 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from blindgate_protocol.errors import SandboxError
-
 from blindgate_node import blobs
 from blindgate_node import plan as wire
 from blindgate_node.blobs import Result, SealedBlob
 from blindgate_node.families import Family
 from blindgate_node.sandbox.layers import Held
 from blindgate_node.sandbox.syscalls import Programs
+from blindgate_protocol.errors import SandboxError
 
 _GRACE_SECONDS = 2.0
 _MAX_REPORTS = 4

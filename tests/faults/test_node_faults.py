@@ -242,6 +242,18 @@ def test_a_worker_is_killed_when_its_lease_is_lost(lying: tuple[LyingGateway, No
     assert job not in gateway.results
 
 
+def test_a_package_that_hangs_does_not_outlive_a_killed_node(lying: tuple[LyingGateway, NodeProcess]) -> None:
+    """A zygote that listens to nobody ends with its node all the same: the kernel ends it."""
+    gateway, node = lying
+    manifest = gateway.manifest(b'{"hang": 1}', family=ECHO)
+    gateway.offer(manifest.envelope, gateway.order(manifest, b"given"))
+    node.until(lambda: len(node.family()) == 2)
+    time.sleep(1)  # until it is in the package's hands
+    family = node.family()
+    node.kill()
+    assert psutil.wait_procs(family, timeout=5)[1] == []
+
+
 def test_a_long_job_is_kept_by_heartbeats_and_a_short_one_needs_none(lying: tuple[LyingGateway, NodeProcess]) -> None:
     """Heartbeats come in time, and only when they are needed."""
     gateway, _ = lying

@@ -22,6 +22,7 @@ MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
+CAP_KILL = 1 << 5
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -93,12 +94,14 @@ def pivot_root(new: str, put_old: str) -> None:
     _checked(_syscall(_of_this_machine(_SYS_PIVOT_ROOT), os.fsencode(new), os.fsencode(put_old)), new)
 
 
-def drop_capabilities() -> None:
-    """Empty this process's permitted, effective, inheritable and ambient capabilities: capset(2)."""
+def drop_capabilities(*, keep: int = 0) -> None:
+    """Empty this process's capabilities: capset(2). `keep` is a mask of those to keep, of the first 32, where they are held."""
     _checked(_libc.prctl(PR_CAP_AMBIENT, ctypes.c_ulong(PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0))
     header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
-    none = (ctypes.c_uint32 * 6)()
-    _checked(_syscall(_of_this_machine(_SYS_CAPSET), ctypes.byref(header), none))
+    words = (ctypes.c_uint32 * 6)(
+        keep, keep, 0, 0, 0, 0
+    )  # effective, permitted, inheritable; then the upper 32 of each
+    _checked(_syscall(_of_this_machine(_SYS_CAPSET), ctypes.byref(header), words))
 
 
 def landlock_abi() -> int:

@@ -18,7 +18,7 @@ _JOB = """
     futex getcpu getcwd getdents64 getegid geteuid getgid getgroups getpid getppid getrandom getresgid
     getresuid getrusage gettid gettimeofday getuid lseek lstat madvise memfd_create mkdir mkdirat mmap
     mprotect mremap munmap nanosleep newfstatat open openat poll ppoll pread64 preadv pwrite64 read readlink
-    readlinkat readv rename renameat renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigprocmask
+    readlinkat readv recvmsg rename renameat renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigprocmask
     rt_sigreturn sched_getaffinity sched_getparam sched_getscheduler sched_setaffinity sched_yield
     set_robust_list sigaltstack stat statfs statx sysinfo time timerfd_create timerfd_settime times truncate
     uname unlink unlinkat write writev
@@ -28,12 +28,13 @@ _ZYGOTE_TOO = """
     arch_prctl chdir chmod close_range dup2 dup3 execve fadvise64 fallocate fchmod fchmodat fork getpgid
     getpgrp getpriority getrlimit ioctl kill landlock_add_rule landlock_create_ruleset landlock_restrict_self
     link linkat mbind membarrier msync pidfd_open pidfd_send_signal pipe pipe2 prctl prlimit64 pselect6
-    recvmsg seccomp select sendmsg sendto set_tid_address setpgid setrlimit symlink symlinkat tgkill umask
-    utimensat vfork wait4 waitid
+    seccomp select sendmsg sendto set_tid_address setpgid setrlimit symlink symlinkat tgkill umask utimensat
+    vfork wait4 waitid
 """
 
 _NAMESPACE_FLAGS = 0x7E02_0080
 _CLONE_THREAD = 0x1_0000
+_AF_UNIX = 1
 _PROT_EXEC = 4
 
 
@@ -68,6 +69,7 @@ def _compile(*, job: bool) -> bytes:
         # Threads, which Concrete's runtime starts before it looks whether it needs them; no processes.
         _add(rules, pyseccomp, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _CLONE_THREAD, _CLONE_THREAD))
     else:
+        _add(rules, pyseccomp, "socketpair", pyseccomp.Arg(0, pyseccomp.EQ, _AF_UNIX))
         _add(rules, pyseccomp, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _NAMESPACE_FLAGS, 0))
     with tempfile.TemporaryFile() as file:
         rules.export_bpf(file)

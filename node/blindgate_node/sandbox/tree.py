@@ -125,7 +125,8 @@ def _fork_into_tree() -> None:
         return
     os.closerange(3, 1 << 16)
     with suppress(OSError):
-        kernel.drop_capabilities()
+        # When the keeper ends, the kernel signals the tree in its name: without this right, not one of another user.
+        kernel.drop_capabilities(keep=kernel.CAP_KILL)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     os._exit(code if code >= 0 else 128 - code)
