@@ -15,5 +15,11 @@ PUBLISHER = SigningKey.from_seed(b"insecure test publisher".ljust(32, b"."))
 
 def package(compiled: CompiledModel, *, publisher: SigningKey = PUBLISHER, **changes: Any) -> bytes:
     """A signed package of a compiled model."""
-    given: dict[str, Any] = {"name": "small", "version": 1, "summary": "For tests.", "issued": NOW, "expires": NOW + 3650 * DAY}
+    given: dict[str, Any] = {
+        "name": "small",
+        "version": 1,
+        "summary": "For tests.",
+        "issued": NOW,
+        "expires": NOW + 3650 * DAY,
+    }
     return publish(compiled, publisher, **(given | changes))
