@@ -1,5 +1,6 @@
 """What tests share: a real gateway with real nodes, and models small enough to compile on the spot."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,13 @@ from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.linear import compile_linear
 from signed_packages import PUBLISHER, package
 from world import World
+
+
+@pytest.fixture(autouse=True)
+def broken_pipes_are_errors() -> Iterator[None]:
+    """Take SIGPIPE back after each test: evaluating with Concrete installs LLVM's handler, which ends the process."""
+    yield
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session")

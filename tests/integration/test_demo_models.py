@@ -1,0 +1,59 @@
+"""The demo's packages are what their sources give, and answer as the plaintext models do."""
+
+import pytest
+
+from blindgate_models.compilers.compile_environment import find_compile_python
+from blindgate_models.linear.client import LinearClient
+from blindgate_models.linear.server import LinearServer
+from blindgate_models.package import parse_part
+from blindgate_models.publishing import open_package
+from models.breast_cancer import LINEAR, TREES, build_linear, build_trees, patients, plain_linear, plain_trees
+from models.build import INSECURE_DEMO_PUBLISHER, package_file, signed
+
+MAX_BYTES = 300_000
+
+
+@pytest.mark.parametrize("name", [LINEAR, TREES])
+def test_a_kept_package_is_small_and_signed_by_the_key_that_everybody_knows(name: str) -> None:
+    """Its publisher's name says what the signature is worth, and only the demo's policy trusts it."""
+    assert package_file(name).stat().st_size < MAX_BYTES
+    assert open_package(package_file(name)).manifest.signer == INSECURE_DEMO_PUBLISHER.id
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        LINEAR,
+        pytest.param(
+            TREES,
+            marks=pytest.mark.skipif(
+                find_compile_python() is None, reason="Concrete ML's compiler is not here: make compile-env"
+            ),
+        ),
+    ],
+)
+def test_building_a_package_again_gives_the_same_parts(name: str) -> None:
+    """What is kept in the repository is what its sources say, byte for byte; the manifest's measured figures aside."""
+    kept = open_package(package_file(name))
+    built = open_package(signed(name, build_linear() if name == LINEAR else build_trees()))
+    assert (built.client, built.server) == (kept.client, kept.server)
+    measured = {"accuracy", "limits"}
+    assert built.manifest.document.model_dump(exclude=measured) == kept.manifest.document.model_dump(exclude=measured)
+
+
+def test_the_linear_package_answers_as_the_plaintext_model_on_every_patient() -> None:
+    """All 569, under encryption, through the kept package's own halves."""
+    package = open_package(package_file(LINEAR))
+    client = LinearClient.from_part(parse_part(package.client))
+    server = LinearServer.from_part(parse_part(package.server))
+    keys = client.make_keys()
+    for rows in patients()[:2]:
+        result = server.evaluate(None, client.encrypt(keys.secret, rows.to_numpy()))
+        labels = (client.decrypt(keys.secret, result, len(rows))[:, 0] > 0).astype(int)
+        assert (labels == plain_linear().predict(rows)).all()
+
+
+def test_the_plaintext_trees_are_the_ones_that_were_trained() -> None:
+    """The demo compares with XGBoost itself, from XGBoost's own file."""
+    _, held_out, _, wanted = patients()
+    assert (plain_trees().predict(held_out) == wanted).mean() > 0.9
