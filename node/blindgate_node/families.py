@@ -21,6 +21,7 @@ class Family:
     Attributes:
         distribution: the distribution that computes.
         key_expansion: how many times its serialised size a key takes up in memory while a job computes with it.
+        keyed: whether expanding a key costs about as much as a job, so that a zygote is kept for each key.
         shared_memory: whether its runtime has to write to /dev/shm while it computes.
         half: `module:Class` of a server half that is not Blindgate's own; empty otherwise.
         paths: folders that such a half is imported from.
@@ -28,13 +29,14 @@ class Family:
 
     distribution: str
     key_expansion: float
+    keyed: bool = False
     shared_memory: bool = False
     half: str = ""
     paths: tuple[str, ...] = ()
 
 
 FAMILIES: Final[Mapping[str, Family]] = {
-    "concrete": Family("concrete-python", key_expansion=12.0, shared_memory=True),
+    "concrete": Family("concrete-python", key_expansion=12.0, keyed=True, shared_memory=True),
     "linear": Family("tenseal", key_expansion=2.0),
 }
 

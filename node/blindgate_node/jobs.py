@@ -201,7 +201,10 @@ class Jobs:
         def part() -> Path:
             return self.packages.part(server, lambda store: self._download(work, server.digest, store))
 
-        return Model(work.manifest.digest, work.manifest.document.family, work.family, part, bounds)
+        order, key = work.order.document, None
+        if work.family.keyed and order.evaluation_key is not None:
+            key = KeyName(order.tenant, order.evaluation_key)
+        return Model(work.manifest.digest, work.manifest.document.family, work.family, part, bounds, key)
 
     def _input(self, work: Work) -> SealedBlob:
         wanted = work.order.document.input

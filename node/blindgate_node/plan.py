@@ -41,6 +41,7 @@ class Plan:
     Attributes:
         family: the model's family.
         half: `module:Class` of the server half where it is not one of Blindgate's own; empty otherwise.
+        keyed: whether its jobs are all under one key, which the first of them brings.
         shared_memory: whether the family's runtime has to write to /dev/shm (OpenMP's does).
         readable: folders that `half` is imported from; what Python itself reads from, the zygote knows.
         hidden: the node's folder.
@@ -57,6 +58,7 @@ class Plan:
 
     family: str
     half: str
+    keyed: bool
     shared_memory: bool
     readable: tuple[str, ...]
     hidden: str

@@ -1,4 +1,4 @@
-"""Which zygotes there are: one a model in use, at most so many, none for long without a job.
+"""Which zygotes there are: one a model in use, or a key of it; at most so many, none for long without a job.
 
 Starting one is slow, so it happens outside the lock that everybody takes, under one of the model's own: two jobs of a new model
 start one zygote, and jobs of other models go on. Each zygote gets its own folder and, where the node is root, its own user id,
@@ -42,12 +42,12 @@ class Pool:
     @contextmanager
     def using(self, model: Model) -> Iterator[Zygote]:
         """Lend the model's zygote, started where there is none. Raises `PackageError` or `SandboxError` when it cannot be."""
-        zygote = self._take(model.manifest)
+        zygote = self._take(model.zygote)
         if zygote is None:
             with self._lock:
-                starting = self._starting.setdefault(model.manifest, threading.Lock())
+                starting = self._starting.setdefault(model.zygote, threading.Lock())
             with starting:
-                zygote = self._take(model.manifest) or self._start(model)
+                zygote = self._take(model.zygote) or self._start(model)
         try:
             yield zygote
         finally:
@@ -88,9 +88,9 @@ class Pool:
         self._spawner.shutdown()
         shutil.rmtree(self._work, ignore_errors=True)
 
-    def _take(self, manifest: str) -> Zygote | None:
+    def _take(self, name: str) -> Zygote | None:
         with self._lock:
-            _, zygote = self._zygotes.get(manifest, (0, None))
+            _, zygote = self._zygotes.get(name, (0, None))
             if zygote is None or not zygote.alive:
                 return None
             zygote.busy += 1
@@ -98,7 +98,7 @@ class Pool:
 
     def _start(self, model: Model) -> Zygote:
         with self._lock:
-            dead = self._zygotes.pop(model.manifest, None)
+            dead = self._zygotes.pop(model.zygote, None)
             idle = [name for name, (_, zygote) in self._zygotes.items() if zygote.busy == 0]
             idle.sort(key=lambda name: self._zygotes[name][1].used)
             crowded = [self._zygotes.pop(name)[1] for name in idle[: max(0, len(self._zygotes) + 1 - self._most)]]
@@ -113,7 +113,7 @@ class Pool:
             zygote = Zygote(model, self._programs, work, self._first_user + place, self._spawner)
             with self._lock:
                 zygote.busy += 1
-                self._zygotes[model.manifest] = (place, zygote)
+                self._zygotes[model.zygote] = (place, zygote)
         finally:
             with self._lock:
                 self._reserved.discard(place)

@@ -44,21 +44,27 @@ def evaluate(half: Evaluate, plan: wire.Plan, inbox: int, rules: int | None) -> 
     try:
         _settle(inbox, rules)  # 1.
         _confine(plan, keep_rules=rules is not None)  # 2.
-        report, result, given, *key = _await_job()  # 3.
-        try:
-            computed = half(_read(key[0]) if key else None, _read(given))  # 4.
-            _write(result, computed, plan.result_bytes)
-            message = wire.DONE
-            code = 0
-        except (MalformedError, SandboxError) as error:
-            message = wire.failed(error.code, str(error))
-        except MemoryError:
-            message = wire.failed(SandboxError.code, "the worker ran out of memory")
-        except BaseException as error:  # noqa: BLE001  (whatever it is, it ends here)
-            message = wire.failed(SandboxError.code, f"the worker raised {type(error).__name__}")
-        os.write(report, message)  # 5.
+        descriptors = _await_job()  # 3.
+        message = answer(half, plan, descriptors)  # 4.
+        code = 0 if message == wire.DONE else _FAILED
+        os.write(descriptors[0], message)  # 5.
     finally:
         os._exit(code)
+
+
+def answer(half: Evaluate, plan: wire.Plan, descriptors: list[int]) -> bytes:
+    """Read a job's key and input, compute, write its result, and give what is to be said of it."""
+    _, result, given, *key = descriptors
+    try:
+        computed = half(read(key[0]) if key else None, read(given))
+        _write(result, computed, plan.result_bytes)
+    except (MalformedError, SandboxError) as error:
+        return wire.failed(error.code, str(error))
+    except MemoryError:
+        return wire.failed(SandboxError.code, "the worker ran out of memory")
+    except BaseException as error:  # noqa: BLE001  (whatever it is, it ends here)
+        return wire.failed(SandboxError.code, f"the worker raised {type(error).__name__}")
+    return wire.DONE
 
 
 def _settle(inbox: int, rules: int | None) -> None:
@@ -90,7 +96,8 @@ def _confine(plan: wire.Plan, *, keep_rules: bool) -> None:
         kernel.load_filter(bytes.fromhex(plan.job_filter))
 
 
-def _read(descriptor: int) -> bytes:
+def read(descriptor: int) -> bytes:
+    """All that a descriptor holds."""
     size = os.fstat(descriptor).st_size
     data = os.pread(descriptor, size, 0)
     while len(data) < size:

@@ -10,6 +10,10 @@ key, and computes nothing. A model's part may be hostile, so it confines itself 
    next worker ahead of time: that one holds nothing, and waits.
 
 It stays single-threaded: a fork of a process with several threads may never come out of a lock. Two threads are an error.
+
+A *keyed* zygote serves one evaluation key of one tenant, of a family whose keys take as long to expand as a job to compute. It
+lets go of what only compiling needs, and evaluates that key's first job itself: only a use expands a key. Later jobs are forked
+from it, the key expanded in each. Concrete leaves idle threads behind then, which hold no lock and are not there in a child.
 """
 
 import gc
@@ -23,7 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from blindgate_node import plan as wire
 from blindgate_node import worker
@@ -76,7 +80,9 @@ def main() -> NoReturn:
     gc.collect()
     gc.freeze()
     wire.send(control, wire.ready(held))
-    _Server(control, plan, rules, half).serve(threads)  # 4.
+    if plan.keyed:
+        _KeyedServer(control, plan, rules, half).serve(None)
+    _Server(control, plan, rules, half.evaluate).serve(threads)  # 4.
 
 
 def _confine(plan: wire.Plan) -> tuple[tuple[Held, ...], int | None, int | None]:
@@ -124,7 +130,7 @@ def _filter(program: str) -> str:
     return "a list of what is allowed"
 
 
-def _load(plan: wire.Plan, part: int) -> worker.Evaluate:
+def _load(plan: wire.Plan, part: int) -> Any:
     """Step 3. Import the family's server half and build it from the part. Raises whatever those raise."""
     from blindgate_models.package import parse_part  # noqa: PLC0415  (nothing of a family is imported before step 2)
     from blindgate_models.servers import server_half  # noqa: PLC0415
@@ -136,8 +142,7 @@ def _load(plan: wire.Plan, part: int) -> worker.Evaluate:
         half = server_half(plan.family)
     with os.fdopen(os.dup(part), "rb") as file:
         data = file.read()
-    evaluate: worker.Evaluate = half.from_part(parse_part(data)).evaluate
-    return evaluate
+    return half.from_part(parse_part(data))
 
 
 def _own_threads() -> int | None:
@@ -151,11 +156,11 @@ def _own_threads() -> int | None:
 class _Server:
     """Step 4: one loop, which waits for the node and for every worker at once."""
 
-    def __init__(self, control: socket.socket, plan: wire.Plan, rules: int | None, half: worker.Evaluate) -> None:
+    def __init__(self, control: socket.socket, plan: wire.Plan, rules: int | None, evaluate: worker.Evaluate) -> None:
         self._control = control
         self._plan = plan
         self._rules = rules
-        self._half = half
+        self._evaluate = evaluate
         self._workers: dict[int, _Worker] = {}
         self._spare: _Worker | None = None
         self._poller = select.poll()
@@ -163,7 +168,7 @@ class _Server:
 
     def serve(self, threads: int | None) -> NoReturn:
         """Serve until the node hangs up, or until there is a second thread."""
-        self._spare = self._fork()
+        self._spare = self._fork_ahead()
         while True:
             for descriptor, _ in self._poller.poll():
                 if descriptor != self._control.fileno():
@@ -194,13 +199,16 @@ class _Server:
             wire.send(started.inbox, b"job", tuple(descriptors))
         for descriptor in descriptors:
             os.close(descriptor)
-        self._spare = self._fork()
+        self._spare = self._fork_ahead()
+
+    def _fork_ahead(self) -> _Worker | None:
+        return self._fork()
 
     def _fork(self) -> _Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
-            worker.evaluate(self._half, self._plan, theirs.fileno(), self._rules)
+            worker.evaluate(self._evaluate, self._plan, theirs.fileno(), self._rules)
         theirs.close()
         started = _Worker(pid, os.pidfd_open(pid), ours)
         self._workers[started.handle] = started
@@ -218,6 +226,41 @@ class _Server:
             return
         with suppress(OSError), ended.report:
             wire.send(ended.report, wire.ended(os.waitstatus_to_exitcode(status)))
+
+
+class _KeyedServer(_Server):
+    """Step 4 for a keyed zygote: the first job here, the later ones in workers that are forked from what it left."""
+
+    def __init__(self, control: socket.socket, plan: wire.Plan, rules: int | None, half: Any) -> None:
+        super().__init__(control, plan, rules, self._first)
+        self._half = half
+        self._warm = False
+        if rules is not None:
+            landlock.enforce(rules)  # nothing to write to, nothing to execute: its compiler has done its work
+
+    def _first(self, key: bytes | None, given: bytes) -> bytes:
+        """Expand the key by its first use."""
+        compute: Callable[[bytes], bytes] = self._half.direct(key)
+        result = compute(given)
+        self._evaluate = lambda _key, given: compute(given)
+        self._warm = True
+        return result
+
+    def _fork_ahead(self) -> _Worker | None:
+        return self._fork() if self._warm else None
+
+    def _hand_over(self, request: wire.Run, descriptors: list[int]) -> None:
+        if self._warm:
+            super()._hand_over(request, descriptors)
+            return
+        message = worker.answer(self._evaluate, self._plan, descriptors)
+        # LLVM takes this signal when Concrete first computes, and ends the process at a socket that was closed.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        self._spare = self._fork_ahead()
+        with suppress(OSError):
+            os.write(descriptors[0], message)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,10 @@ from blindgate_node import blobs
 from blindgate_node import plan as wire
 from blindgate_node.blobs import Result, SealedBlob
 from blindgate_node.families import Family
+from blindgate_node.key_cache import KeyName
 from blindgate_node.sandbox.layers import Held
 from blindgate_node.sandbox.syscalls import Programs
-from blindgate_protocol.errors import SandboxError
+from blindgate_protocol.errors import MalformedError, SandboxError
 
 _GRACE_SECONDS = 2.0
 _MAX_REPORTS = 4
@@ -70,7 +71,8 @@ class Model:
     """What a zygote is started for.
 
     Attributes:
-        manifest: the manifest's digest: the zygote's name.
+        manifest: the manifest's digest.
+        key: whose key and which, where a zygote serves that key alone; `None` where it serves every job of the model.
         part: gives the file with the server part, checked; asked only when a zygote has to be started.
     """
 
@@ -79,6 +81,12 @@ class Model:
     kind: Family
     part: Callable[[], Path]
     bounds: Bounds
+    key: KeyName | None = None
+
+    @property
+    def zygote(self) -> str:
+        """The zygote's name."""
+        return self.manifest if self.key is None else f"{self.manifest} {self.key.tenant} {self.key.digest}"
 
 
 class RunningJob:
@@ -110,6 +118,9 @@ class Zygote:
         self._work = work
         self._lock = threading.Lock()
         self._number = 0
+        self._warm = model.key is None
+        self._warming: int | None = None
+        self._first = threading.Lock()
         work.mkdir(mode=0o711)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
@@ -136,27 +147,45 @@ class Zygote:
 
         `started` is told the running job, so that another thread can kill it. Raises the worker's refusal, a
         `MalformedError`, or `SandboxError` when the worker ended without one, or not in `seconds`.
+
+        A keyed zygote computes its first job itself; others wait for that one.
         """
+        if not self._warm:
+            with self._first:
+                if not self._warm:
+                    return self._run(given, key, seconds=seconds, started=started)
+        return self._run(given, key, seconds=seconds, started=started)
+
+    def _run(self, given: SealedBlob, key: SealedBlob | None, *, seconds: float, started: Started) -> Result:
         result = blobs.new_result()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         number = self._next()
+        self._warming = None if self._warm else number
         try:
-            with theirs:
-                descriptors = [theirs.fileno(), result, given.descriptor]
-                if key is not None:
-                    descriptors.append(key.descriptor)
-                self._send(wire.command(wire.Run(number)), tuple(descriptors))
-            job = RunningJob(self, number)
             with ours:
+                with theirs:
+                    descriptors = [theirs.fileno(), result, given.descriptor]
+                    if key is not None:
+                        descriptors.append(key.descriptor)
+                    self._send(wire.command(wire.Run(number)), tuple(descriptors))
+                job = RunningJob(self, number)
                 started(job)
                 self._wait(ours, job, seconds)
+            self._warm, self._warming = True, None
             return blobs.seal_result(result, self.bounds.result)
+        except MalformedError:
+            self._warming = None  # it refused, and is as it was
+            raise
         finally:
             self.kill(number)  # whatever it said, it computes no further
             os.close(result)
 
     def kill(self, number: int) -> None:
-        """End one job."""
+        """End one job. The first of a keyed zygote ends with the zygote."""
+        if number == self._warming:
+            self._process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE_SECONDS)  # so that the next job starts another
         with suppress(SandboxError):
             self._send(wire.command(wire.Kill(number)))
 
@@ -180,6 +209,7 @@ class Zygote:
         plan = wire.Plan(
             family=model.family,
             half=model.kind.half,
+            keyed=model.key is not None,
             shared_memory=model.kind.shared_memory,
             readable=model.kind.paths,
             hidden=str(self._work.parent.parent),

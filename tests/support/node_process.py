@@ -24,13 +24,14 @@ from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.signing import SigningKey
 
 PROBES = str(Path(__file__).parent / "probes")
-ECHO, HOSTILE, CURIOUS, SHARING = "echo", "hostile", "curious", "sharing"
+ECHO, HOSTILE, CURIOUS, SHARING, KEYED = "echo", "hostile", "curious", "sharing", "keyed"
 FAMILIES: Mapping[str, Family] = {
     **OWN_FAMILIES,
     ECHO: Family("blindgate", 0.0, half="hostile_half:Echo", paths=(PROBES,)),
     CURIOUS: Family("blindgate", 0.0, half="hostile_half:Curious", paths=(PROBES,)),
     SHARING: Family("blindgate", 0.0, shared_memory=True, half="hostile_half:Hostile", paths=(PROBES,)),
     HOSTILE: Family("blindgate", 0.0, half="hostile_half:Hostile", paths=(PROBES,)),
+    KEYED: Family("blindgate", 0.0, keyed=True, half="hostile_half:Keyed", paths=(PROBES,)),
 }
 START_SECONDS = 20.0
 _DAY = 86_400_000

@@ -63,6 +63,30 @@ class Hostile:
         return json.dumps(answer).encode()
 
 
+class Keyed:
+    """A family whose keys are expanded once: `{"do": "mark"}` tells which expansion answers, and from which process."""
+
+    @classmethod
+    def from_part(cls, part: Part) -> Self:
+        """Take any part."""
+        del part
+        return cls()
+
+    def direct(self, evaluation_key: bytes | None) -> Callable[[bytes], bytes]:
+        """Expand a key: a number that no other expansion has."""
+        if evaluation_key == b"refuse":
+            message = "evaluation key: this one is not to be used"
+            raise EvaluationKeyError(message)
+        mark = os.urandom(8).hex()
+
+        def evaluate(ciphertexts: bytes) -> bytes:
+            if json.loads(ciphertexts) == {"do": "mark"}:
+                return json.dumps({"mark": mark, "pid": os.getpid()}).encode()
+            return Hostile().evaluate(None, ciphertexts)
+
+        return evaluate
+
+
 class Curious:
     """Looks around while its part is read, and tells by refusing it."""
 
