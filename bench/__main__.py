@@ -60,6 +60,7 @@ def plot(path: Path) -> None:
 
     mpl.use("svg")
     import matplotlib.pyplot as plt  # noqa: PLC0415
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
     kept: list[Row] = [
         json.loads(line) for file in sorted(RESULTS.glob("*.json")) for line in file.read_text().splitlines()
@@ -75,6 +76,9 @@ def plot(path: Path) -> None:
         places, [f"{one['name']}\n{one['ours']:g} against {one['peer']:g} {one['unit']}" for one in kept], fontsize=8
     )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("times better than the peer (red: asked for)")
     axes.axvline(1, color="#888888", linewidth=0.8)
     axes.set_title(kept[0]["machine"] if kept else "", fontsize=8)
