@@ -62,15 +62,19 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description="The whole way of a prediction under encryption, on this machine.")
     arguments.add_argument("--dir", type=Path, help="keep every file under this folder")
     folder = arguments.parse_args().dir
-    with folder_for(folder) as place:
-        return Demo(place).run()
+    try:
+        with folder_for(folder) as place:
+            return Demo(place).run()
+    except FileExistsError as error:
+        console.print(f"[red]{error}[/red]")
+        return 1
 
 
 class Demo:
     """One run under one folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Use `folder`, which may hold an earlier run."""
+        """Use `folder`, which is empty."""
         self.world = World(folder)
         self.failures: list[str] = []
 

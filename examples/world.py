@@ -30,6 +30,7 @@ from blindgate_protocol.signing import SigningKey
 
 BLINDGATE = str(Path(sys.executable).with_name("blindgate"))
 DAY = 86_400_000
+_MARKER = ".blindgate-world"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 
@@ -192,9 +193,12 @@ class World:
 
 @contextlib.contextmanager
 def folder_for(path: Path | None) -> Iterator[Path]:
-    """The folder that was asked for, kept; or a temporary one, removed."""
+    """The folder that was asked for, kept, without what an earlier run left there; or a temporary one, removed.
+
+    Raises `FileExistsError` for a folder that holds anything else.
+    """
     if path is not None:
-        path.mkdir(parents=True, exist_ok=True)
+        _clear(path)
         yield path
         return
     made = Path(tempfile.mkdtemp(prefix="blindgate-demo-"))
@@ -202,6 +206,19 @@ def folder_for(path: Path | None) -> Iterator[Path]:
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _clear(folder: Path) -> None:
+    """Make `folder` an empty one of ours. What an earlier run left is removed; what somebody else put there is not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    marker = folder / _MARKER
+    if not marker.exists() and any(folder.iterdir()):
+        message = f"{folder} holds files that no earlier run left there: choose an empty folder"
+        raise FileExistsError(message)
+    marker.touch()
+    for left in folder.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
 
 
 def _clean_environment() -> dict[str, str]:
