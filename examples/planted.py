@@ -9,6 +9,7 @@ A search that finds nothing proves something only if it would have found it: pla
 import base64
 import os
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,14 +43,16 @@ def text(name: str, value: str) -> Needle:
     return Needle(name, (value.encode(), value.encode("utf-16-le")))
 
 
-def secret(name: str, value: bytes, *, windows: int = 8) -> Needle:
+def secret(name: str, value: bytes, *, windows: int = 3, encoded: bool = True) -> Needle:
     """A secret key: several windows of its bytes, as they are, in hexadecimal and in base64."""
     step = max(1, (len(value) - _WINDOW) // windows)
     patterns: list[bytes] = []
     for start in range(0, len(value) - _WINDOW + 1, step):
         window = value[start : start + _WINDOW]
         if len(set(window)) > _WINDOW // 3:  # a run of zeros is in every process
-            patterns += [window, window.hex().encode(), base64.b64encode(window[start % 3 :])[: _WINDOW - 4]]
+            patterns.append(window)
+            if encoded:
+                patterns += [window.hex().encode(), base64.b64encode(window[start % 3 :])[: _WINDOW - 4]]
     return Needle(name, tuple(patterns))
 
 
@@ -94,7 +97,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _memory(pid: int) -> Iterator[bytes]:
-    """The readable memory of a process, region by region."""
+    """The readable memory of a process, region by region, but for what is mapped from files and cannot be written."""
     try:
         maps = Path(f"/proc/{pid}/maps").read_text()
         memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
@@ -104,6 +107,8 @@ def _memory(pid: int) -> Iterator[bytes]:
         for line in maps.splitlines():
             span, permissions, *_ = line.split()
             if not permissions.startswith("r") or line.endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")):
+                continue
+            if "w" not in permissions and line.split(maxsplit=5)[-1].startswith(("/usr/", "/lib", "/opt/", sys.prefix)):
                 continue
             start, end = (int(side, 16) for side in span.split("-"))
             yield from _region(memory, start, end)
