@@ -1,9 +1,8 @@
 """What brokering costs: a job of 1 KB with nothing to compute, from its upload to its result.
 
 A real gateway (gunicorn, SQLite with `synchronous=FULL`) on this machine, one tenant and one node, each an HTTP client with a
-connection kept alive, signing and verifying real documents. A run is nine requests: upload (two), submit, lease (a long poll that
-was waiting), download of the input, upload of the result, commit, the job's end (a long poll that was waiting), download of the
-result.
+connection kept alive, signing and verifying real documents. A run is four requests: submit, with the input; lease (a long poll that
+was waiting), with the input; commit, with the result; the job's end (a long poll that was waiting), with the result.
 
 The peer is what this machine's disk asks for the promises made on the way: `DURABLE_STEPS`, done bare, in the same folder, in turn
 with the runs, so that a disk that others use is as slow for both. What the target bounds is the rest: the medians' difference.
@@ -19,6 +18,9 @@ from pathlib import Path
 
 from bench.rows import Row, row
 
+from blindgate_protocol.canonical import digest
+from blindgate_protocol.receipts import Receipt
+from blindgate_protocol.signing import open_signed
 from brokerage import (
     Brokerage,
     GatewayProcess,
@@ -26,6 +28,7 @@ from brokerage import (
     Publisher,
     Tenant,
     Worker,
+    blob_ref,
     http_client,
     make_settings,
     opened_order,
@@ -36,10 +39,10 @@ RUNS = 200
 WARM_UP = 20
 JOB_BYTES = 1024
 TARGET_MS = 10.0
-DURABLE_STEPS = {"file, name and folder": 2, "append to a log": 5}
-"""Input and result are each a file, a name in a folder and a row; order, lease and commit are each a row."""
-LOG_BYTES = 4 * 4120
-"""What SQLite appends for one of these transactions: some four pages with their headers."""
+DURABLE_STEPS = 3
+"""The order with its input, the lease, the receipt with its result: each one transaction."""
+LOG_BYTES = 9 * 4120
+"""What SQLite appends for one of these transactions: some nine pages with their headers."""
 
 
 def rows(runs: int = RUNS) -> list[Row]:
@@ -75,9 +78,13 @@ def one_job(data: Path) -> Iterator[Callable[[], None]]:
             node.start()
 
             def job() -> None:
-                order = tenant.order(manifest, tenant.upload(random_bytes(JOB_BYTES)))
-                view = tenant.job(tenant.submit(order).job, wait=30_000)
-                assert len(tenant.ask("GET", f"/v1/jobs/{view.job}/result").content) == JOB_BYTES
+                data = random_bytes(JOB_BYTES)
+                order = tenant.order(manifest, blob_ref(data))
+                view = tenant.job(tenant.submit(order, data).job, wait=30_000, inline=JOB_BYTES)
+                assert view.receipt is not None
+                receipt = open_signed(view.receipt, Receipt)
+                assert view.result_data is not None
+                assert digest(view.result_data) == receipt.document.output.digest
 
             try:
                 yield job
@@ -92,27 +99,17 @@ def _work(worker: Worker, stop: threading.Event) -> None:
     while not stop.is_set():
         lease = worker.lease(wait=500)
         if lease is not None:
-            digest = opened_order(lease.order).document.input.digest
-            data = worker.command(lease, "GET", f"blobs/{digest}").content
-            worker.finish(lease, data[::-1])
+            assert lease.input_data is not None
+            assert digest(lease.input_data) == opened_order(lease.order).document.input.digest
+            worker.finish(lease, lease.input_data[::-1], along=True)
 
 
 def durable_steps(folder: Path) -> Callable[[], None]:
     """What has to reach the disk for one job, and nothing else."""
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    place = os.open(folder, os.O_RDONLY)
-    numbers = iter(range(1 << 30))
 
     def steps() -> None:
-        for _ in range(DURABLE_STEPS["file, name and folder"]):
-            name = folder / f"blob-{next(numbers)}"
-            file = os.open(name, os.O_WRONLY | os.O_CREAT)
-            os.write(file, bytes(JOB_BYTES))
-            os.fsync(file)
-            os.close(file)
-            name.with_suffix(".kept").hardlink_to(name)
-            os.fsync(place)
-        for _ in range(DURABLE_STEPS["append to a log"]):
+        for _ in range(DURABLE_STEPS):
             os.write(log, bytes(LOG_BYTES))
             os.fdatasync(log)
 

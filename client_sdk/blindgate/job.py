@@ -29,6 +29,7 @@ from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobRecord, JobView
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Signed
+from blindgate_protocol.values import SMALL_BYTES
 
 LONG_POLL_SECONDS = 20.0
 """How long one request of a wait is held open by the gateway."""
@@ -146,7 +147,7 @@ class Job:
         self.timings.evaluate = min(evaluated, self.timings.wait)
         self.timings.wait -= self.timings.evaluate
         with _clock(self.timings, "download"):
-            result = fetch_result(self._transport, receipt)
+            result = fetch_result(self._transport, view, receipt)
         self.timings.bytes_down += len(result)
         with _clock(self.timings, "verify"):
             self._bundle = acknowledge(self._transport, self._bundles, self._bundle, receipt)
@@ -163,8 +164,8 @@ class Job:
         return f"Job({self.id}, model={self._bundle.order.document.model.name!r})"
 
     def _view(self, wait: float = 0.0) -> JobView:
-        path = f"/v1/jobs/{self.id}" + (f"?wait={int(wait * 1000)}" if wait else "")
-        return self._transport.get(path, JobView, wait=wait)
+        query = f"?wait={int(wait * 1000)}&inline={SMALL_BYTES}" if wait else ""
+        return self._transport.get(f"/v1/jobs/{self.id}{query}", JobView, wait=wait)
 
     def _wait(self, timeout: float | None) -> JobView:
         deadline = self._bundle.order.document.deadline / 1000 - time.time()

@@ -28,14 +28,14 @@ from blindgate.keyring import KeyRing
 from blindgate.policy import Policy
 from blindgate.progress import working
 from blindgate.transport import Transport
-from blindgate.uploads import upload
+from blindgate.uploads import blob_ref, upload
 from blindgate_models.halves import ClientHalf
 from blindgate_protocol.errors import BlindgateError, InputError
 from blindgate_protocol.manifest import Manifest, model_ref
 from blindgate_protocol.messages import JobRequest, JobView
 from blindgate_protocol.order import Order, new_job_id
 from blindgate_protocol.signing import Signed
-from blindgate_protocol.values import BlobRef
+from blindgate_protocol.values import SMALL_BYTES, BlobRef
 
 _UPLOADS_AT_ONCE = 2
 
@@ -160,10 +160,11 @@ class Model:
 
     def _send(self, ciphertexts: bytes, rows: int, evaluation: str | None, secret: bytes, timings: Timings) -> Job:
         start = time.monotonic()
-        blob = upload(self._transport, ciphertexts)
+        small = len(ciphertexts) <= SMALL_BYTES
+        blob = blob_ref(ciphertexts) if small else upload(self._transport, ciphertexts)
         bundle = Bundle(self.manifest, self._keys.signer.sign(self._order(blob, rows, evaluation)))
         self._bundles.save(bundle)
-        request = JobRequest(order=bundle.order.envelope)
+        request = JobRequest(order=bundle.order.envelope, input_data=ciphertexts if small else None)
         self._transport.post("/v1/jobs", request, JobView)
         timings.upload = time.monotonic() - start
         timings.bytes_up = blob.size

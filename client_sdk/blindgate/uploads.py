@@ -1,5 +1,7 @@
 """Blobs up: by digest, in parts, resumed where they stopped.
 
+What is small does not come here: it goes along inside a message.
+
 The gateway is asked first; what it has already is not sent again. Only missing parts are sent, so an upload that broke off in
 this process or in another goes on from there. A part that the gateway refuses is an error; a connection that breaks is the
 transport's to try again.
@@ -12,9 +14,14 @@ from blindgate_protocol.messages import Upload, UploadRequest
 from blindgate_protocol.values import BlobRef
 
 
+def blob_ref(blob: bytes) -> BlobRef:
+    """The name of `blob`."""
+    return BlobRef(digest=digest(blob), size=len(blob))
+
+
 def upload(transport: Transport, blob: bytes) -> BlobRef:
     """Store `blob` under this tenant and give its reference. Raises `GatewayError` or `MalformedError`."""
-    ref = BlobRef(digest=digest(blob), size=len(blob))
+    ref = blob_ref(blob)
     state = transport.post("/v1/uploads", UploadRequest(size=ref.size, sha256=ref.digest), Upload)
     view = memoryview(blob)
     while state.status == "parts":

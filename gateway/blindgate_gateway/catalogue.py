@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, func, insert, select
 
 from blindgate_gateway.database import Transaction, clock, prepared
-from blindgate_gateway.downloads import send_blob
 from blindgate_gateway.identity import Account, Role
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
-from blindgate_gateway.tables import blobs, manifests
+from blindgate_gateway.stored import find_size, send_blob
+from blindgate_gateway.tables import manifests
 from blindgate_protocol.errors import RolledBackManifestError
 from blindgate_protocol.manifest import Manifest, check_manifest
 from blindgate_protocol.messages import ModelList, ModelOffer
@@ -51,9 +51,6 @@ _CLIENT_PART = prepared(
     select(manifests.c.tenant, manifests.c.client_digest).where(manifests.c.digest == bindparam("digest"))
 )
 _ENVELOPE = prepared(select(manifests.c.envelope).where(manifests.c.digest == bindparam("digest")))
-_SIZE = prepared(
-    select(blobs.c.size).where(blobs.c.tenant == bindparam("tenant"), blobs.c.digest == bindparam("digest"))
-)
 
 
 @routes.get("/v1/models", roles={Role.TENANT, Role.PUBLISHER}, answers={200: ModelList})
@@ -138,7 +135,7 @@ def _offer(envelope: str) -> ModelOffer:
 
 
 def _check_part(connection: Transaction, tenant: str, name: str, part: "BlobRef") -> None:
-    size = connection.execute(_SIZE, {"tenant": tenant, "digest": part.digest}).scalar()
+    size = find_size(connection, tenant, part.digest)
     if size is None:
         raise not_found(f"blob of the {name} part: upload it before the manifest")
     if size != part.size:

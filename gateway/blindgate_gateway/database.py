@@ -10,8 +10,8 @@ power may forget the last of them. It is for what nobody was promised: that an u
 Whether a lease or a deadline has passed is decided by `clock()`, the database's own, never by a process.
 
 Statements are SQLAlchemy Core's, compiled once (`prepared`) and then given to the driver as they are: running one costs 20 µs
-that way and 150 µs through SQLAlchemy's own connection, and a job is some forty statements. Values are text and whole numbers
-only, so nothing has to be converted.
+that way and 150 µs through SQLAlchemy's own connection, and a job is some forty statements. Values are text, whole
+numbers and bytes only, so nothing has to be converted.
 """
 
 import sqlite3

@@ -5,7 +5,7 @@ An order is accepted when
 1. its signature holds, under the client key that it names, and its deadline has not passed;
 2. it names the caller's tenant;
 3. its model is in the catalogue, has not expired, and is the one that the order's reference names;
-4. its rows and its input keep the manifest's limits, and the input is stored under the tenant with that size;
+4. its rows and its input keep the manifest's limits, and the input is stored under the tenant with that size, or comes along;
 5. its evaluation key is there exactly when the manifest asks for one, is active, fits the model, and keeps the limit.
 
 The same order again is the same job; the same job id with another order is refused. All of it is decided and written in one
@@ -20,11 +20,11 @@ from sqlalchemy import bindparam, insert, select, update
 
 from blindgate_gateway.catalogue import find_manifest
 from blindgate_gateway.database import Database, Row, Transaction, clock, prepared
-from blindgate_gateway.downloads import send_blob
 from blindgate_gateway.identity import Account, Role, require_tenant
 from blindgate_gateway.keys import find_key
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
+from blindgate_gateway.stored import check_data, find_data, keep_data, send_blob
 from blindgate_gateway.tables import attempts, blobs, job_documents, job_operators, jobs
 from blindgate_gateway.transitions import cancel_job
 from blindgate_protocol.errors import (
@@ -43,7 +43,7 @@ from blindgate_protocol.manifest import Manifest, model_ref
 from blindgate_protocol.messages import Attempt, JobList, JobRecord, JobRequest, JobView, StoredBlob
 from blindgate_protocol.order import Order, check_order
 from blindgate_protocol.signing import Envelope, Signed, open_signed
-from blindgate_protocol.values import BlobRef, Millis
+from blindgate_protocol.values import SMALL_BYTES, BlobRef, Millis
 
 routes = Routes("jobs")
 
@@ -105,7 +105,9 @@ _ATTEMPTS = prepared(
     .order_by(attempts.c.job, attempts.c.generation)
 )
 _STORED = prepared(
-    select(blobs).where(blobs.c.tenant == bindparam("tenant"), blobs.c.digest.in_(bindparam("digests", expanding=True)))
+    select(blobs.c.digest, blobs.c.size, blobs.c.stored).where(
+        blobs.c.tenant == bindparam("tenant"), blobs.c.digest.in_(bindparam("digests", expanding=True))
+    )
 )
 
 _NO_RESULT: dict[JobState, str] = {
@@ -118,17 +120,22 @@ _NO_RESULT: dict[JobState, str] = {
 
 @routes.post("/v1/jobs", roles={Role.TENANT}, body=JobRequest, answers={201: JobView, 200: JobView})
 def submit(call: Call[Account, JobRequest]) -> Answer:
-    """Submit a signed order. The same order again answers with the same job."""
+    """Submit a signed order, with its input if that is small. The same order again answers with the same job."""
     envelope = call.body.order.model_dump_json()
     order = opened_order(envelope)
     document, tenant = order.document, call.caller.tenant
     require_tenant(call.caller, document.tenant)
+    data = call.body.input_data
+    if data is not None:
+        check_data(document.input, data)
     with call.parts.database.write() as connection:
         before = connection.execute(_ORDER_OF, {"job": document.job}).first()
         if before is not None:
             if (before.tenant, before.order_digest) != (tenant, order.digest):
                 raise refusal("conflict", "this job id was used before, for another order")
             return view_job(connection, document.job, tenant=tenant), 200
+        if data is not None:
+            keep_data(connection, call.parts.blobs, tenant, document.input, data)
         accept_order(connection, order)
         _add(connection, order, envelope, find_manifest(connection, document.model.manifest).document.family)
         view = view_job(connection, document.job, tenant=tenant)
@@ -149,11 +156,15 @@ def list_jobs(call: Call[Account, None]) -> Answer:
     "/v1/jobs/<job>",
     roles={Role.TENANT},
     answers={200: JobView},
-    parameters={"wait": ("query", "how long to wait for the job's end, in milliseconds, at most 30000")},
+    parameters={
+        "wait": ("query", "how long to wait for the job's end, in milliseconds, at most 30000"),
+        "inline": ("query", "give the result's bytes along when they are at most so many, and at most 65536"),
+    },
 )
 def show_job(call: Call[Account, None], job: str) -> Answer:
     """Show a job; with `wait`, as soon as it has ended or the time is over."""
     until = time.monotonic() + call.query("wait", default=0, most=LONGEST_WAIT) / 1000
+    inline = call.query("inline", default=0, most=SMALL_BYTES)
     database, key = call.parts.database, {"job": job, "tenant": call.caller.tenant}
     with call.parts.wakeups.watch(job) as watch:
         while True:
@@ -162,11 +173,11 @@ def show_job(call: Call[Account, None], job: str) -> Answer:
                 if state is None:
                     raise not_found("job")
                 if JobState(state).ended:
-                    return view_job(connection, job, tenant=call.caller.tenant)
+                    return view_job(connection, job, tenant=call.caller.tenant, inline=inline)
             if not watch.wait(until):
                 break
     with database.read() as connection:
-        return view_job(connection, job, tenant=call.caller.tenant)
+        return view_job(connection, job, tenant=call.caller.tenant, inline=inline)
 
 
 @routes.get("/v1/jobs/<job>/result", roles={Role.TENANT}, answers={200: Raw()})
@@ -248,8 +259,8 @@ def accept_order(connection: Transaction, order: Signed[Order]) -> None:
         raise ExpiredManifestError(message)
     # 4.
     limits = manifest.document.limits
-    _within("rows", document.rows, limits.rows_per_job)
-    _within("input bytes", document.input.size, limits.input_bytes)
+    check_within("rows", document.rows, limits.rows_per_job)
+    check_within("input bytes", document.input.size, limits.input_bytes)
     if size is None:
         raise not_found("blob of the order's input: upload it first")
     if size != document.input.size:
@@ -271,10 +282,11 @@ def _check_key(connection: Transaction, order: Order, manifest: Manifest) -> Non
     if statement.parameters != manifest.key_parameters:
         message = "the evaluation key was made for other key parameters than the model's"
         raise PolicyError(message)
-    _within("evaluation key bytes", statement.key.size, manifest.limits.evaluation_key_bytes)
+    check_within("evaluation key bytes", statement.key.size, manifest.limits.evaluation_key_bytes)
 
 
-def _within(what: str, got: int, most: int) -> None:
+def check_within(what: str, got: int, most: int) -> None:
+    """Keep one of the manifest's limits. Raises `GatewayError`."""
     if got > most:
         raise refusal("too-large", f"{what}: got {got}, the model allows {most}")
 
@@ -303,9 +315,12 @@ def _add(connection: Transaction, order: Signed[Order], envelope: str, family: s
     connection.execute(_ADD_DOCUMENTS, {"job": document.job, "order_digest": order.digest, "order": envelope})
 
 
-def view_job(connection: Transaction, job: str, *, tenant: str) -> JobView:
-    """A tenant's job as it stands. Raises `NotFoundError`."""
-    return _views(connection, [_find(connection, job, tenant)])[0]
+def view_job(connection: Transaction, job: str, *, tenant: str, inline: int = 0) -> JobView:
+    """A tenant's job as it stands, with a result of up to `inline` bytes. Raises `NotFoundError`."""
+    view = _views(connection, [_find(connection, job, tenant)])[0]
+    if view.result is None or view.result.size > inline:
+        return view
+    return view.model_copy(update={"result_data": find_data(connection, tenant, view.result.digest)})
 
 
 def _find(connection: Transaction, job: str, tenant: str) -> Row:

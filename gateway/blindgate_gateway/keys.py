@@ -19,8 +19,8 @@ from blindgate_gateway.database import Row, Transaction, clock, prepared
 from blindgate_gateway.identity import Account, Role, require_tenant
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Routes
-from blindgate_gateway.sweep import remove_blob
-from blindgate_gateway.tables import blobs, key_statements, keys
+from blindgate_gateway.stored import find_size, remove_blob
+from blindgate_gateway.tables import key_statements, keys
 from blindgate_gateway.transitions import cancel_jobs_under
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.keys import KeyState, KeyStatement, check_statement
@@ -29,9 +29,6 @@ from blindgate_protocol.signing import Signed, open_signed
 
 routes = Routes("keys")
 
-_SIZE = prepared(
-    select(blobs.c.size).where(blobs.c.tenant == bindparam("tenant"), blobs.c.digest == bindparam("digest"))
-)
 _LATEST = (
     select(key_statements.c.digest, key_statements.c.envelope)
     .join(
@@ -100,7 +97,7 @@ def find_key(connection: Transaction, tenant: str, digest: str) -> Signed[KeySta
 
 def _check_blob(connection: Transaction, statement: Signed[KeyStatement]) -> None:
     key, tenant = statement.document.key, statement.document.tenant
-    size = connection.execute(_SIZE, {"tenant": tenant, "digest": key.digest}).scalar()
+    size = find_size(connection, tenant, key.digest)
     if size is None:
         raise not_found("blob of this key: upload it before the statement")
     if size != key.size:

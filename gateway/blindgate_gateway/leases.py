@@ -10,7 +10,7 @@ A commit is taken when
 2. it answers the stored order as a client would demand it (`blindgate_protocol.receipts.check_receipt`), under an operator
    that this gateway knows too;
 3. it names this generation;
-4. its output is the blob that this same lease stored, under exactly that digest and size.
+4. its output is the blob that this same lease stored, or that came along, under exactly that digest and size.
 
 The same receipt again is the same answer. Another receipt for a job that succeeded is refused, and logged: no honest node
 signs two.
@@ -24,16 +24,15 @@ from sqlalchemy import bindparam, select
 from blindgate_gateway import transitions
 from blindgate_gateway.catalogue import opened_manifest
 from blindgate_gateway.database import Row, Transaction, prepared
-from blindgate_gateway.downloads import send_blob
 from blindgate_gateway.identity import Node, Role
-from blindgate_gateway.jobs import QUEUE, opened_order, view_job
+from blindgate_gateway.jobs import QUEUE, check_within, opened_order, view_job
 from blindgate_gateway.logs import log
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
+from blindgate_gateway.stored import check_data, keep_data, keep_file, send_blob
 from blindgate_gateway.sweep import sweep_leases
-from blindgate_gateway.tables import job_documents, jobs, manifests
+from blindgate_gateway.tables import blobs, job_documents, jobs, manifests
 from blindgate_gateway.transitions import HELD, Held
-from blindgate_gateway.uploads import store_blob
 from blindgate_protocol.errors import LeaseLostError, MalformedError, ReceiptNodeError, ReceiptOrderError
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import (
@@ -57,9 +56,10 @@ _HEADER = {LEASE_HEADER: ("header", "the lease, as `<generation>.<token>`")}
 _TOKEN_LENGTH = 32
 
 _WORK = prepared(
-    select(job_documents.c.order, manifests.c.envelope)
+    select(job_documents.c.order, manifests.c.envelope, blobs.c.data.label("input_data"))
     .join(jobs, jobs.c.job == job_documents.c.job)
     .join(manifests, manifests.c.digest == jobs.c.manifest)
+    .outerjoin(blobs, (blobs.c.tenant == jobs.c.tenant) & (blobs.c.digest == jobs.c.input_digest))
     .where(jobs.c.job == bindparam("job"))
 )
 _BLOBS = prepared(
@@ -153,14 +153,17 @@ def put_result(call: Call[Node, None], job: str) -> Answer:
         blob = BlobRef(digest=announced, size=length)
         with call.parts.database.write() as connection:
             transitions.note_result(connection, held, blob)
-            store_blob(call.parts, connection, incoming.path, row.tenant, blob)
+            keep_file(connection, call.parts.blobs, row.tenant, blob, incoming.path)
     return None
 
 
 @routes.post("/v1/leases/<job>/commit", roles=_NODE, body=Commit, answers={200: JobView}, parameters=_HEADER)
 def commit(call: Call[Node, Commit], job: str) -> Answer:
-    """Finish the job with a signed receipt for the result that was stored. The same commit again changes nothing."""
-    held = _held(call, job)
+    """Finish the job with a signed receipt for the result that was stored or, if it is small, comes along.
+
+    The same commit again changes nothing.
+    """
+    held, data = _held(call, job), call.body.result_data
     receipt = open_signed(call.body.receipt, Receipt)
     with call.parts.database.read() as connection:
         row = connection.execute(_COMMITTED, {"job": job}).first()
@@ -170,8 +173,10 @@ def commit(call: Call[Node, Commit], job: str) -> Answer:
         raise _lost()
     _check(call, held, row, receipt)
     with call.parts.database.write() as connection:
-        if not transitions.commit(connection, held, receipt):
+        if not transitions.commit(connection, held, receipt, brought=data is not None):
             _explain(connection, held, receipt)
+        elif data is not None:
+            keep_data(connection, call.parts.blobs, row.tenant, receipt.document.output, data)
         view = view_job(connection, job, tenant=row.tenant)
     call.parts.wakeups.wake(job)
     return view
@@ -220,6 +225,7 @@ def _take(call: Call[Node, LeaseRequest]) -> Lease | None:
         duration=parts.settings.lease,
         order=Envelope.from_bytes(work.order.encode()),
         manifest=Envelope.from_bytes(work.envelope.encode()),
+        input_data=work.input_data,
     )
 
 
@@ -242,11 +248,16 @@ def _check(call: Call[Node, Commit], held: Held, row: Row, receipt: Signed[Recei
         raise ReceiptNodeError(message)
     # 2.
     operators = call.parts.settings.operators
-    check_receipt(receipt, opened_order(row.order), opened_manifest(row.manifest), operators=operators)
+    manifest = opened_manifest(row.manifest)
+    check_receipt(receipt, opened_order(row.order), manifest, operators=operators)
     # 3.
     if receipt.document.generation != held.generation:
         message = f"the receipt is of generation {receipt.document.generation}, the lease of {held.generation}"
         raise ReceiptOrderError(message)
+    # 4. What was stored before is compared by the statement that commits.
+    if call.body.result_data is not None:
+        check_within("result bytes", receipt.document.output.size, manifest.document.limits.result_bytes)
+        check_data(receipt.document.output, call.body.result_data)
 
 
 def _repeats(held: Held, row: Row, receipt: Signed[Receipt]) -> bool:

@@ -15,10 +15,10 @@ import time
 from sqlalchemy import bindparam, delete, exists, or_, select
 
 from blindgate_gateway import partial
-from blindgate_gateway.blobs import Blobs
-from blindgate_gateway.database import Transaction, clock, prepared
+from blindgate_gateway.database import clock, prepared
 from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
+from blindgate_gateway.stored import remove_blob
 from blindgate_gateway.tables import blobs, jobs, keys, manifests, uploads
 from blindgate_gateway.transitions import LEASED, expire_jobs, lose_leases
 from blindgate_protocol.keys import KeyState
@@ -92,12 +92,6 @@ def sweep_partial(parts: Parts) -> None:
     for path in parts.blobs.partial.iterdir():
         if path.name not in known:
             partial.forget(path)
-
-
-def remove_blob(connection: Transaction, store: Blobs, tenant: str, digest: str) -> None:
-    """Delete a blob, row and file, as part of a caller's transaction."""
-    connection.execute(delete(blobs).where(blobs.c.tenant == tenant, blobs.c.digest == digest))
-    store.remove(tenant, digest)
 
 
 def start_sweeping(parts: Parts) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -80,6 +81,8 @@ blobs = Table(
     Column("digest", String, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("stored", BigInteger, nullable=False),
+    # Last, so that whoever asks for the other columns does not read over it.
+    Column("data", LargeBinary),
 )
 
 uploads = Table(

@@ -110,6 +110,16 @@ _COMMIT = prepared(
     .where(HELD, jobs.c.result_digest == bindparam("digest"), jobs.c.result_size == bindparam("size"))
     .values(state=next_state(JobState.LEASED, JobEvent.COMMIT).value, ended=clock())
 )
+_COMMIT_WITH_RESULT = prepared(
+    update(jobs)
+    .where(HELD)
+    .values(
+        state=next_state(JobState.LEASED, JobEvent.COMMIT).value,
+        ended=clock(),
+        result_digest=bindparam("digest"),
+        result_size=bindparam("size"),
+    )
+)
 _REFUSE = prepared(
     update(jobs).where(HELD).values(state=next_state(JobState.LEASED, JobEvent.REFUSE).value, ended=clock())
 )
@@ -180,10 +190,14 @@ def note_result(connection: Transaction, held: Held, blob: BlobRef) -> None:
     _one_row(connection.execute(_RESULT, held.key() | {"digest": blob.digest, "size": blob.size}).rowcount)
 
 
-def commit(connection: Transaction, held: Held, receipt: Signed[Receipt]) -> bool:
-    """The job succeeded with the blob that this lease stored; false when the lease is lost or stored another."""
+def commit(connection: Transaction, held: Held, receipt: Signed[Receipt], *, brought: bool) -> bool:
+    """The job succeeded with the blob that this lease stored, or that it `brought` with the receipt.
+
+    False when the lease is lost, or stored another blob.
+    """
     output = receipt.document.output
-    if connection.execute(_COMMIT, held.key() | {"digest": output.digest, "size": output.size}).rowcount == 0:
+    statement = _COMMIT_WITH_RESULT if brought else _COMMIT
+    if connection.execute(statement, held.key() | {"digest": output.digest, "size": output.size}).rowcount == 0:
         return False
     envelope = receipt.envelope.model_dump_json()
     connection.execute(_RECEIPT, {"of_job": held.job, "receipt_envelope": envelope, "receipt_name": receipt.digest})

@@ -16,7 +16,6 @@ Only the last missing part makes a blob, in one transaction with its own arrival
 """
 
 import secrets
-from pathlib import Path
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
@@ -27,7 +26,8 @@ from blindgate_gateway.identity import Account, Role
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
-from blindgate_gateway.tables import blobs, upload_parts, uploads
+from blindgate_gateway.stored import find_size, keep_file, renew
+from blindgate_gateway.tables import upload_parts, uploads
 from blindgate_protocol.errors import GatewayError
 from blindgate_protocol.messages import Upload, UploadRequest
 from blindgate_protocol.values import BlobRef
@@ -35,9 +35,6 @@ from blindgate_protocol.values import BlobRef
 routes = Routes("uploads")
 _CALLERS = {Role.TENANT, Role.PUBLISHER}
 
-_BLOB = prepared(
-    select(blobs.c.size).where(blobs.c.tenant == bindparam("tenant"), blobs.c.digest == bindparam("digest"))
-)
 _OPEN = prepared(
     select(uploads).where(uploads.c.tenant == bindparam("tenant"), uploads.c.digest == bindparam("digest"))
 )
@@ -45,12 +42,6 @@ _UPLOAD = prepared(select(uploads).where(uploads.c.tenant == bindparam("tenant")
 _ARRIVED = prepared(select(upload_parts.c.number).where(upload_parts.c.upload == bindparam("id")))
 _ASK = prepared(insert(uploads).values(status="parts", created=clock()), "id", "tenant", "digest", "size", "part")
 _COMPLETE = prepared(update(uploads).where(uploads.c.id == bindparam("upload")).values(status="complete"))
-_STORE = prepared(insert(blobs).values(stored=clock()), "tenant", "digest", "size")
-_RESTORE = prepared(
-    update(blobs)
-    .where(blobs.c.tenant == bindparam("of_tenant"), blobs.c.digest == bindparam("of_digest"))
-    .values(stored=clock())
-)
 
 
 @routes.post("/v1/uploads", roles=_CALLERS, body=UploadRequest, answers={201: Upload, 200: Upload})
@@ -65,11 +56,10 @@ def request_upload(call: Call[Account, UploadRequest]) -> Answer:
     key, fresh = {"tenant": tenant, "digest": wanted.sha256}, secrets.token_hex(16)
     # Not durable: an upload that a power failure makes forgotten is asked for again.
     with parts.database.write(durable=False) as connection:
-        stored = connection.execute(_BLOB, key).scalar()
-        if stored is not None and parts.blobs.holds(tenant, wanted.sha256):
-            if stored != wanted.size:
-                raise refusal("digest-mismatch", f"the blob of this digest has {stored} bytes, not {wanted.size}")
-            connection.execute(_RESTORE, {"of_tenant": tenant, "of_digest": wanted.sha256})
+        if renew(connection, parts.blobs, tenant, wanted.sha256):
+            size = find_size(connection, tenant, wanted.sha256)
+            if size != wanted.size:
+                raise refusal("digest-mismatch", f"the blob of this digest has {size} bytes, not {wanted.size}")
             return Upload(status="exists"), 200
         upload = connection.execute(_OPEN, key).first()
         if upload is not None and upload.status == "parts" and upload.size == wanted.size:
@@ -115,21 +105,11 @@ def put_part(call: Call[Account, None], upload: str, number: int) -> Answer:
         return _place(call.parts, row, number, incoming)
 
 
-def store_blob(parts: Parts, connection: Transaction, path: Path, tenant: str, blob: BlobRef) -> None:
-    """Make a settled file, whose digest was checked, a blob of `tenant`, as part of a caller's transaction."""
-    known = connection.execute(_RESTORE, {"of_tenant": tenant, "of_digest": blob.digest}).rowcount == 1
-    if known and parts.blobs.holds(tenant, blob.digest):
-        return
-    parts.blobs.keep(path, tenant, blob.digest)
-    if not known:
-        connection.execute(_STORE, {"tenant": tenant, "digest": blob.digest, "size": blob.size})
-
-
 def _store(parts: Parts, row: Row, incoming: Incoming) -> Upload:
     if incoming.digest != row.digest:
         raise _mismatch(parts, row)
     with parts.database.write() as connection:
-        store_blob(parts, connection, incoming.path, row.tenant, BlobRef(digest=row.digest, size=row.size))
+        keep_file(connection, parts.blobs, row.tenant, _blob(row), incoming.path)
         connection.execute(_COMPLETE, {"upload": row.id})
     return Upload(status="complete", upload=row.id, part_size=row.part)
 
@@ -153,7 +133,7 @@ def _place(parts: Parts, row: Row, number: int, incoming: Incoming) -> Upload:
         if digest != row.digest:
             raise _mismatch(parts, row)
         with parts.database.write() as connection:
-            store_blob(parts, connection, path, row.tenant, BlobRef(digest=row.digest, size=row.size))
+            keep_file(connection, parts.blobs, row.tenant, _blob(row), path)
             connection.execute(delete(upload_parts).where(upload_parts.c.upload == row.id))
             connection.execute(_COMPLETE, {"upload": row.id})
         partial.forget(path)
@@ -181,6 +161,10 @@ def _stand(connection: Transaction, row: Row) -> Upload:
     arrived = set(connection.execute(_ARRIVED, {"id": row.id}).scalars()) if count > 1 else set()
     missing = tuple(number for number in range(1, count + 1) if number not in arrived)
     return Upload(status="parts", upload=row.id, part_size=row.part, missing=missing)
+
+
+def _blob(row: Row) -> BlobRef:
+    return BlobRef(digest=row.digest, size=row.size)
 
 
 def _count(size: int, part: int) -> int:

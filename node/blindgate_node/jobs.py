@@ -5,7 +5,7 @@ Everything that comes with a lease is hostile until checked, in this order, and 
 1. the manifest: a publisher of this node's, in time (`packages`);
 2. the order: signed by the client it names, for this model, in time; it is the job of the lease, allows this node's operator,
    and fits the manifest's limits;
-3. the server part, the input and the key: sizes before and while they come, digests after;
+3. the server part, the input and the key: sizes before and while they come, digests after (a small input came with the lease);
 4. the evaluation, in a worker (`zygotes`): the node itself parses none of the three;
 5. the result: sealed, bounded, hashed, stored at the gateway;
 6. the receipt: signed, on disk, then committed until an answer is known. A receipt whose result did not get to the gateway is
@@ -16,9 +16,9 @@ What goes wrong is said in one of two ways. **Refused**: these bytes can never b
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,11 +48,11 @@ from blindgate_protocol.errors import (
     UntrustedSignerError,
 )
 from blindgate_protocol.manifest import Manifest, model_ref
-from blindgate_protocol.messages import Lease, Refusal, Release
+from blindgate_protocol.messages import Commit, Lease, Refusal, Release
 from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.order import Order, check_order
 from blindgate_protocol.signing import Signed, SigningKey, open_signed
-from blindgate_protocol.values import Millis
+from blindgate_protocol.values import SMALL_BYTES, Millis
 
 _REFUSED = (MalformedError, SignatureError, ManifestError, UntrustedSignerError, JobTimeoutError)
 _MAX_REASON = 500
@@ -69,6 +69,7 @@ class Work:
     order: Signed[Order]
     manifest: Signed[Manifest]
     family: Family
+    input_data: bytes | None
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Jobs:
                 result = self._evaluate(work)  # 3. and 4.
                 self._finish(work, result, begun)  # 5. and 6.
             else:
-                self.gateway.commit(lease.name, repeated, lease.go_on)
+                self.gateway.commit(lease.name, Commit(receipt=repeated), lease.go_on)
         except LeaseLostError as error:
             return "lost", error
         except _REFUSED as error:
@@ -148,7 +149,7 @@ class Jobs:
             if got > most:
                 message = f"{name}: got {got}, expected at most {most}"
                 raise CiphertextError(message)
-        return Work(lease, order, manifest, family)
+        return Work(lease, order, manifest, family, offer.input_data)
 
     def _evaluate(self, work: Work) -> Result:
         order, lease = work.order.document, work.lease
@@ -178,12 +179,15 @@ class Jobs:
             finished=_now(),
         )
         envelope = self.key.sign(receipt).envelope
-        # 5. and 6. at once: the disk and the gateway wait for each other otherwise.
+        # 5. and 6. at once: the disk and the gateway wait for each other otherwise. A small result goes with its receipt.
         kept = self.aside.submit(self.journal.keep, lease.name, envelope, deadline=deadline, now=_now())
-        self.gateway.put_result(lease.name, result.data, result.ref.digest, lease.go_on)
+        data = result.data if result.ref.size <= SMALL_BYTES else None
+        if data is None:
+            self.gateway.put_result(lease.name, result.data, result.ref.digest, lease.go_on)
         kept.result()
         # The lease may look lost from here while the commit went through: only an answer decides.
-        self.gateway.commit(lease.name, envelope, lambda: not lease.abandoned and _now() < deadline)
+        commit = Commit(receipt=envelope, result_data=data)
+        self.gateway.commit(lease.name, commit, lambda: not lease.abandoned and _now() < deadline)
 
     def _model(self, work: Work) -> Model:
         limits, settings = work.manifest.document.limits, self.settings
@@ -207,29 +211,35 @@ class Jobs:
         return Model(work.manifest.digest, work.manifest.document.family, work.family, part, bounds, key)
 
     def _input(self, work: Work) -> SealedBlob:
-        wanted = work.order.document.input
-        return self._blob(work, wanted.digest, wanted.size, work.manifest.document.limits.input_bytes, CiphertextError)
+        wanted, most = work.order.document.input, work.manifest.document.limits.input_bytes
+
+        def receive(chunks: Iterable[bytes]) -> SealedBlob:
+            return SealedBlob.receive(chunks, digest=wanted.digest, size=wanted.size, most=most)
+
+        with _mismatch_is(CiphertextError):
+            if work.input_data is not None:
+                return receive([work.input_data])
+            return self._download(work, wanted.digest, receive)
 
     def _evaluation_key(self, work: Work) -> AbstractContextManager[SealedBlob | None]:
-        order, limits = work.order.document, work.manifest.document.limits
+        order, most = work.order.document, work.manifest.document.limits.evaluation_key_bytes
         digest = order.evaluation_key
         if digest is None:
             return nullcontext()
+
+        def receive(chunks: Iterable[bytes]) -> SealedBlob:
+            return SealedBlob.receive(chunks, digest=digest, size=None, most=most)
+
+        def fetch() -> SealedBlob:
+            with _mismatch_is(EvaluationKeyError):
+                return self._download(work, digest, receive)
+
         return self.keys.using(
             KeyName(order.tenant, digest),
-            lambda: self._blob(work, digest, None, limits.evaluation_key_bytes, EvaluationKeyError),
+            fetch,
             expansion=work.family.key_expansion,
             still_wanted=work.lease.check,
         )
-
-    def _blob(self, work: Work, digest: str, size: int | None, most: int, kind: type[MalformedError]) -> SealedBlob:
-        try:
-            return self._download(
-                work, digest, lambda chunks: SealedBlob.receive(chunks, digest=digest, size=size, most=most)
-            )
-        except BlobMismatchError as error:
-            message = f"the gateway sent {error}"
-            raise kind(message) from error
 
     def _download(self, work: Work, digest: str, take: Callable[[Iterator[bytes]], TakenT]) -> TakenT:
         work.lease.check()
@@ -248,6 +258,16 @@ class Jobs:
         except (GatewayError, LeaseLostError, MalformedError):
             return "lost"
         return "released"
+
+
+@contextmanager
+def _mismatch_is(kind: type[MalformedError]) -> Iterator[None]:
+    """Bytes that are not those that were ordered are an error of this kind."""
+    try:
+        yield
+    except BlobMismatchError as error:
+        message = f"the gateway sent {error}"
+        raise kind(message) from error
 
 
 def _now() -> Millis:

@@ -40,11 +40,11 @@ from blindgate_protocol.messages import (
     Refusal,
     Release,
 )
-from blindgate_protocol.signing import Envelope, first_error
+from blindgate_protocol.signing import first_error
 from blindgate_protocol.values import Value
 
 MAX_ANSWER_BYTES = 4 << 20
-"""The most that a JSON answer may have: a lease carries two envelopes."""
+"""The most that a JSON answer may have: a lease carries two envelopes and perhaps a small input."""
 
 _CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
@@ -124,12 +124,9 @@ class Gateway:
         headers = {DIGEST_HEADER: digest, "Content-Type": "application/octet-stream"}
         _patiently(lambda: self._once("PUT", path, lease=lease, data=data, headers=headers), go_on)
 
-    def commit(self, lease: LeaseName, receipt: Envelope, go_on: GoOn) -> None:
+    def commit(self, lease: LeaseName, commit: Commit, go_on: GoOn) -> None:
         """Finish the job. The same receipt again is the same answer, so it is repeated until one is known."""
-        _patiently(
-            lambda: self._once("POST", f"/v1/leases/{lease.job}/commit", lease=lease, body=Commit(receipt=receipt)),
-            go_on,
-        )
+        _patiently(lambda: self._once("POST", f"/v1/leases/{lease.job}/commit", lease=lease, body=commit), go_on)
 
     def refuse(self, lease: LeaseName, refusal: Refusal, go_on: GoOn) -> None:
         """Say that the job can never be computed."""

@@ -1,6 +1,7 @@
 """The bodies of the HTTP API, shared by both ends, so that the SDK, the node and the gateway cannot drift apart.
 
-Signed documents travel inside as envelopes; blobs travel as raw bytes beside. Section 10 of docs/protocol.md lists the routes.
+Signed documents travel inside as envelopes. Blobs travel as raw bytes beside, but small ones inside the message that would
+otherwise only name them: a request of its own costs both ends more than that. Section 10 of docs/protocol.md lists the routes.
 """
 
 from typing import Annotated, Literal
@@ -10,7 +11,7 @@ from pydantic import Field
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.signing import Envelope
-from blindgate_protocol.values import BlobRef, Digest, JobId, KeyId, Millis, Name, Size, Text, Value
+from blindgate_protocol.values import BlobRef, Digest, JobId, KeyId, Millis, Name, Size, SmallBlob, Text, Value
 
 LEASE_HEADER = "Blindgate-Lease"
 """Carries `<generation>.<token>` on every command of a node that holds a lease."""
@@ -99,9 +100,14 @@ class KeyList(Value):
 
 
 class JobRequest(Value):
-    """Submits a signed order."""
+    """Submits a signed order.
+
+    Attributes:
+        input_data: the input's bytes, where they are few; otherwise they were uploaded before.
+    """
 
     order: Envelope
+    input_data: SmallBlob | None = None
 
 
 class Attempt(Value):
@@ -120,6 +126,7 @@ class JobView(Value):
         reason: why the job ended without a result, in the words of whoever ended it. Unsigned: it proves nothing.
         receipt: the node's receipt, once the job succeeded.
         result: the result's blob, once the job succeeded.
+        result_data: the result's bytes, where the asker wanted them along and they are few.
     """
 
     job: JobId
@@ -131,6 +138,7 @@ class JobView(Value):
     reason: Text | None = None
     receipt: Envelope | None = None
     result: BlobRef | None = None
+    result_data: SmallBlob | None = None
 
 
 class JobList(Value):
@@ -205,6 +213,7 @@ class Lease(Value):
         generation: how often this job has been leased, this time included.
         token: 128 random bits that every command about this lease carries.
         duration: how long the lease lasts without a heartbeat, in milliseconds.
+        input_data: the input's bytes, where they came with the order; otherwise the node fetches them.
     """
 
     job: JobId
@@ -213,6 +222,7 @@ class Lease(Value):
     duration: Millis
     order: Envelope
     manifest: Envelope
+    input_data: SmallBlob | None = None
 
 
 class Heartbeat(Value):
@@ -222,9 +232,14 @@ class Heartbeat(Value):
 
 
 class Commit(Value):
-    """The node has stored the result and says so, signed."""
+    """The node has a result and says so, signed.
+
+    Attributes:
+        result_data: the result's bytes, where they are few; otherwise the node stored them before.
+    """
 
     receipt: Envelope
+    result_data: SmallBlob | None = None
 
 
 class Refusal(Value):

@@ -26,6 +26,12 @@ Millis = Annotated[int, Field(ge=0, lt=2**53)]
 Size = Annotated[int, Field(ge=0, lt=2**53)]
 """A number of bytes."""
 
+SMALL_BYTES = 1 << 16
+"""Blobs up to this size may travel inside a message, and need no request of their own."""
+
+SmallBlob = Annotated[bytes, Field(max_length=SMALL_BYTES)]
+"""A blob's bytes inside a message, in base64url."""
+
 Text = Annotated[str, StringConstraints(max_length=2000)]
 """Prose for people."""
 
@@ -34,7 +40,13 @@ class Value(BaseModel):
     """A value that cannot change, has no unknown field, and converts nothing."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
     )
 
 

@@ -95,12 +95,15 @@ def proxy(world: World) -> Iterator[Proxy]:
         yield between
 
 
+@pytest.mark.parametrize("along", [pytest.param(True, id="results come along"), pytest.param(False, id="are fetched")])
 def test_what_a_client_sends_does_not_depend_on_what_it_decrypted(
     world: World,
     proxy: Proxy,
     small_compiled: CompiledModel,
     small_rows: np.ndarray[Any, Any],
     tmp_path: Path,
+    *,
+    along: bool,
 ) -> None:
     """200 jobs, three kinds of answers: the same requests in the same order with the same sizes, every time."""
     curious = CuriousNode(world, small_compiled)
@@ -122,6 +125,8 @@ def test_what_a_client_sends_does_not_depend_on_what_it_decrypted(
                 proxy.lie = lambda _method, _path, answer: answer
                 job = model.submit(small_rows[:1])
             view = curious.answer(job, kind, ciphertexts[0])
+            if along:
+                view = view.model_copy(update={"result_data": curious.results[job.id]})
 
             def told(method: str, path: str, answer: Answer, *, job: Job = job, view: JobView = view) -> Answer:
                 if path.endswith("/result"):
@@ -148,7 +153,7 @@ def test_what_a_client_sends_does_not_depend_on_what_it_decrypted(
         assert len(heard["valid"]) == 1
         assert [one.path for one in next(iter(heard["valid"]))] == [
             "/v1/jobs/JOB",
-            "/v1/jobs/JOB/result",
+            *([] if along else ["/v1/jobs/JOB/result"]),
             "/v1/jobs/JOB/acknowledge",
         ]
         assert outcomes["valid"] == {"a label"}

@@ -171,6 +171,24 @@ def test_a_lie_about_a_job_is_refused_by_name_and_nothing_is_decrypted(
     assert not any("acknowledge" in said.path and first.id in said.path for said in proxy.heard)
 
 
+def _tell_result(alter: Callable[[bytes], bytes], *, along: bool) -> Callable[[str, str, Answer], Answer]:
+    """Alter a result, which the client is given along with the job or made to fetch."""
+
+    def told(method: str, path: str, answer: Answer) -> Answer:
+        if path.endswith("/result"):
+            return answer._replace(body=alter(answer.body))
+        if method == "GET" and path.startswith("/v1/jobs/") and b"result_data" in answer.body:
+            view = JobView.model_validate_json(answer.body)
+            data = alter(view.result_data) if along and view.result_data is not None else None
+            return answer._replace(body=view.model_copy(update={"result_data": data}).model_dump_json().encode())
+        return answer
+
+    return told
+
+
+@pytest.mark.parametrize(
+    "along", [pytest.param(True, id="that came along"), pytest.param(False, id="that was fetched")]
+)
 @pytest.mark.parametrize(
     "alter",
     [
@@ -181,28 +199,30 @@ def test_a_lie_about_a_job_is_refused_by_name_and_nothing_is_decrypted(
     ],
 )
 def test_an_altered_result_is_refused_and_not_decrypted(
-    proxy: Proxy, two_jobs: tuple[Job, Job], alter: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy,
+    two_jobs: tuple[Job, Job],
+    alter: Callable[[bytes], bytes],
+    along: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The result's bytes are the ones that the receipt names, or none."""
     first, _ = two_jobs
+    assert first._wait(60).result_data is not None, "the model's result is too large to come along: this proves nothing"
     decrypted: list[bytes] = []
     monkeypatch.setattr(type(first._half), "decrypt", lambda _half, _secret, result, _rows: decrypted.append(result))
-    proxy.lie = lambda _method, path, answer: (
-        answer._replace(body=alter(answer.body)) if path.endswith("/result") else answer
-    )
+    proxy.lie = _tell_result(alter, along=along)
     with pytest.raises((ResultDigestError, MalformedError)):
         first.result(timeout=30)
     assert decrypted == []
 
 
-def test_the_second_result_does_not_open_the_first_job(proxy: Proxy, two_jobs: tuple[Job, Job]) -> None:
+@pytest.mark.parametrize("along", [pytest.param(True, id="along"), pytest.param(False, id="fetched")])
+def test_the_second_result_does_not_open_the_first_job(proxy: Proxy, two_jobs: tuple[Job, Job], along: bool) -> None:
     """Both are ciphertexts under the same key and would decrypt; the digest says which is whose."""
     first, second = two_jobs
-    results: dict[str, Answer] = {}
-    proxy.lie = lambda _method, path, answer: results.setdefault(path, answer)
-    second.result(timeout=30)
-    other = results[f"/v1/jobs/{second.id}/result"]
-    proxy.lie = lambda _method, path, answer: other if path.endswith("/result") else answer
+    other = second._wait(60).result_data
+    assert other is not None
+    proxy.lie = _tell_result(lambda _: other, along=along)
     with pytest.raises(ResultDigestError):
         first.result(timeout=30)
 

@@ -222,6 +222,24 @@ def long_input(world: World) -> None:
     world.gateway.offer(signed.envelope, order)
 
 
+def swapped_input_along(world: World) -> None:
+    """Another input of the same size, along with the lease."""
+    signed = world.gateway.manifest(family=ECHO)
+    world.gateway.offer(signed.envelope, world.gateway.order(signed, b"input"), input_data=b"inpUt")
+
+
+def long_input_along(world: World) -> None:
+    """An input along with the lease that does not end where the order says."""
+    signed = world.gateway.manifest(family=ECHO)
+    world.gateway.offer(signed.envelope, world.gateway.order(signed, b"input"), input_data=b"input" * 13_000)
+
+
+def no_input_along(world: World) -> None:
+    """Nothing at all, along with the lease."""
+    signed = world.gateway.manifest(family=ECHO)
+    world.gateway.offer(signed.envelope, world.gateway.order(signed, b"input"), input_data=b"")
+
+
 def input_past_the_limit(world: World) -> None:
     """An order whose input is larger than the model allows."""
     limits = Limits(rows_per_job=1, input_bytes=3, result_bytes=100, evaluation_key_bytes=0)
@@ -308,6 +326,9 @@ def small_result(world: World) -> None:
         pytest.param(crashing_part, "release", "worker-ended", id="part that crashes the compiler"),
         pytest.param(swapped_input, "refuse", "bad-ciphertext", id="swapped input"),
         pytest.param(long_input, "refuse", "bad-ciphertext", id="longer input"),
+        pytest.param(swapped_input_along, "refuse", "bad-ciphertext", id="input swapped in the lease"),
+        pytest.param(long_input_along, "refuse", "bad-ciphertext", id="input too long in the lease"),
+        pytest.param(no_input_along, "refuse", "bad-ciphertext", id="no input in the lease"),
         pytest.param(input_past_the_limit, "refuse", "bad-ciphertext", id="input past the limit"),
         pytest.param(rows_past_the_limit, "refuse", "bad-ciphertext", id="rows past the limit"),
         pytest.param(swapped_key, "refuse", "bad-evaluation-key", id="swapped key"),

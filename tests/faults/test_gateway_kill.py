@@ -29,7 +29,7 @@ from blindgate_protocol.messages import JobRequest, JobView, Lease, LeaseRequest
 from blindgate_protocol.order import Order
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Signed, open_signed
-from blindgate_protocol.values import BlobRef
+from blindgate_protocol.values import SMALL_BYTES, BlobRef
 from brokerage import (
     Brokerage,
     Caller,
@@ -49,6 +49,8 @@ WHOLE = 10
 """How many of the kills take the master, too."""
 PART = 64 * 1024
 SIZES = (200, 1024, 3 * PART + 100)
+ALONG = 0.5
+"""How many of the small inputs go along with their order."""
 MOST_WAITING = 12
 PATIENCE_SECONDS = 60.0
 
@@ -126,22 +128,23 @@ def upload(ledger: Ledger, caller: Caller, data: bytes) -> BlobRef:
 
 
 def submit_jobs(ledger: Ledger, tenant: Tenant, manifest: Signed[Manifest], seed: int) -> None:
-    """Upload and submit, not too far ahead of the nodes."""
+    """Submit, with the input along or uploaded before, not too far ahead of the nodes."""
     chance = random.Random(seed)
     while not ledger.stop_submitting.is_set():
         if len(ledger.jobs) - len(ledger.commits) > MOST_WAITING:
             time.sleep(0.005)
             continue
         data = random_bytes(chance.choice(SIZES))
-        order = tenant.order(manifest, upload(ledger, tenant, data))
-        body = JobRequest(order=order.envelope)
+        along = len(data) <= SMALL_BYTES and chance.random() < ALONG
+        order = tenant.order(manifest, blob_ref(data) if along else upload(ledger, tenant, data))
+        body = JobRequest(order=order.envelope, input_data=data if along else None)
         answer = insist(ledger, "submit", lambda body=body: tenant.send("POST", "/v1/jobs", body))  # type: ignore[misc]
         assert answer.status_code in {200, 201}, answer.text
         ledger.jobs[order.document.job] = (order, data)
 
 
 def work(ledger: Ledger, worker: Worker) -> None:
-    """Lease, download, store, commit; give up a job only when the lease is lost."""
+    """Lease, download, store, commit, or lease and commit where the bytes are few; give up a job only when the lease is lost."""
     poll = LeaseRequest(families=("echo",), wait=100)
     while not ledger.stop.is_set():
         leased = insist(ledger, "lease", lambda: worker.send("POST", "/v1/leases", poll))
@@ -152,15 +155,21 @@ def work(ledger: Ledger, worker: Worker) -> None:
 def finish(ledger: Ledger, worker: Worker, lease: Lease) -> None:
     """Compute one job, or lose its lease."""
     digest = open_signed(lease.order, Order).document.input.digest
-    data = insist(ledger, "download", lambda: worker.command(lease, "GET", f"blobs/{digest}"))
-    if data.status_code == 409:
-        return
-    assert blob_ref(data.content).digest == digest
-    output = result_of(data.content)
-    if insist(ledger, "result", lambda: worker.command(lease, "PUT", "result", output)).status_code == 409:
+    data = lease.input_data
+    if data is None:
+        download = insist(ledger, "download", lambda: worker.command(lease, "GET", f"blobs/{digest}"))
+        if download.status_code == 409:
+            return
+        data = download.content
+    assert blob_ref(data).digest == digest
+    output, along = result_of(data), lease.input_data is not None
+    if (
+        not along
+        and insist(ledger, "result", lambda: worker.command(lease, "PUT", "result", output)).status_code == 409
+    ):
         return
     receipt = worker.receipt(lease, output)
-    answer = insist(ledger, "commit", lambda: worker.commit(lease, receipt))
+    answer = insist(ledger, "commit", lambda: worker.commit(lease, receipt, output if along else None))
     assert answer.status_code in {200, 409}, answer.text
     if answer.status_code == 200:
         assert lease.job not in ledger.commits, "two commits of one job were answered"
@@ -262,15 +271,16 @@ def check(ledger: Ledger, bank: Tenant, data: Path, path: Path) -> None:
     database = Database(path)
     with database.read() as connection:
         stored = {row.job: row for row in connection.execute(select(jobs)).all()}
-        kept = {(row.tenant, row.digest): row.size for row in connection.execute(select(blobs)).all()}
+        kept = {(row.tenant, row.digest): row for row in connection.execute(select(blobs)).all()}
         won = Counter(connection.execute(select(attempts.c.job).where(attempts.c.outcome == "succeeded")).scalars())
     database.close()
     # Nothing that was answered is lost.
-    assert ledger.uploads.items() <= {digest: size for (_, digest), size in kept.items()}.items()
+    assert ledger.uploads.items() <= {digest: row.size for (_, digest), row in kept.items()}.items()
     assert set(ledger.jobs) <= set(stored)
-    for (tenant, digest), size in kept.items():
-        content = (data / "blobs" / tenant / digest.removeprefix("sha256:")).read_bytes()
-        assert (blob_ref(content).digest, len(content)) == (digest, size)
+    for (tenant, digest), row in kept.items():
+        content = row.data or (data / "blobs" / tenant / digest.removeprefix("sha256:")).read_bytes()
+        assert (blob_ref(content).digest, len(content)) == (digest, row.size)
+    assert {row.data is None for row in kept.values()} == {True, False}, "both ways were taken"
     # Nothing is doubled, and nothing is left.
     assert {row.state for row in stored.values()} == {JobState.SUCCEEDED.value}
     assert won == dict.fromkeys(stored, 1)

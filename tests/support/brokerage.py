@@ -308,13 +308,14 @@ class Tenant(Caller):
         }
         return self.keys.client.sign(Order(**(given | changes)))
 
-    def submit(self, order: Signed[Order]) -> JobView:
-        """Submit an order."""
-        return JobView.model_validate_json(self.ask("POST", "/v1/jobs", JobRequest(order=order.envelope)).content)
+    def submit(self, order: Signed[Order], data: bytes | None = None) -> JobView:
+        """Submit an order, with the input along or uploaded before."""
+        request = JobRequest(order=order.envelope, input_data=data)
+        return JobView.model_validate_json(self.ask("POST", "/v1/jobs", request).content)
 
-    def job(self, job: str, *, wait: int = 0) -> JobView:
-        """A job, perhaps after waiting for its end."""
-        return JobView.model_validate_json(self.ask("GET", f"/v1/jobs/{job}?wait={wait}").content)
+    def job(self, job: str, *, wait: int = 0, inline: int = 0) -> JobView:
+        """A job, perhaps after waiting for its end, perhaps with its result."""
+        return JobView.model_validate_json(self.ask("GET", f"/v1/jobs/{job}?wait={wait}&inline={inline}").content)
 
     def statement(
         self, key: BlobRef, state: KeyState, previous: Signed[KeyStatement] | None = None
@@ -394,15 +395,16 @@ class Worker(Caller):
         }
         return self.key.sign(Receipt(**(given | changes)))
 
-    def commit(self, lease: Lease, receipt: Signed[Receipt]) -> httpx2.Response:
-        """Commit a receipt."""
-        return self.command(lease, "POST", "commit", Commit(receipt=receipt.envelope))
+    def commit(self, lease: Lease, receipt: Signed[Receipt], data: bytes | None = None) -> httpx2.Response:
+        """Commit a receipt, with the result along or stored before."""
+        return self.command(lease, "POST", "commit", Commit(receipt=receipt.envelope, result_data=data))
 
-    def finish(self, lease: Lease, output: bytes) -> JobView:
-        """Store a result and commit it."""
-        stored = self.command(lease, "PUT", "result", output)
-        assert stored.status_code == 204, stored.text
-        committed = self.commit(lease, self.receipt(lease, output))
+    def finish(self, lease: Lease, output: bytes, *, along: bool = False) -> JobView:
+        """Store a result and commit it, or commit it with the result `along`."""
+        if not along:
+            stored = self.command(lease, "PUT", "result", output)
+            assert stored.status_code == 204, stored.text
+        committed = self.commit(lease, self.receipt(lease, output), output if along else None)
         assert committed.status_code == 200, committed.text
         return JobView.model_validate_json(committed.content)
 

@@ -18,7 +18,7 @@ from blindgate_gateway.settings import DAY
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import LeaseLostError
 from blindgate_protocol.manifest import Manifest, model_ref
-from blindgate_protocol.messages import EnrolmentAnswer, EnrolmentBody, Heartbeat, Lease
+from blindgate_protocol.messages import Commit, EnrolmentAnswer, EnrolmentBody, Heartbeat, Lease
 from blindgate_protocol.order import Order, new_job_id
 from blindgate_protocol.signing import Envelope, Signed
 from brokerage import Keys, blob_ref, make_manifest, now_ms
@@ -46,7 +46,7 @@ class LyingGateway:
         ended: `refuse`, `release` and `commit` commands, as they come.
         lost: jobs whose leases are answered with 409.
         down: while set, every answer is 503.
-        results: the bytes that were stored, by job.
+        results: the bytes that were stored or came along with a commit, by job.
     """
 
     keys: Keys
@@ -172,6 +172,10 @@ class LyingGateway:
         elif what[0] == "result":
             self.results[job] = body
         elif what[0] not in commands:
+            if what[0] == "commit":
+                said = Commit.model_validate_json(body)
+                if said.result_data is not None:
+                    self.results[job] = said.result_data
             generation = int(request.headers["Blindgate-Lease"].split(".")[0])
             self.ended.put(Said(job, generation, what[0], json.loads(body)))
             return 200, b"{}"
