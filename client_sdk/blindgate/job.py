@@ -34,6 +34,9 @@ from blindgate_protocol.values import SMALL_BYTES
 LONG_POLL_SECONDS = 20.0
 """How long one request of a wait is held open by the gateway."""
 
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0
+"""Between two requests of a wait, growing, where the gateway did not hold the first one open."""
+
 
 @dataclass
 class Timings:
@@ -171,15 +174,20 @@ class Job:
         deadline = self._bundle.order.document.deadline / 1000 - time.time()
         left = deadline if timeout is None else timeout
         until = time.monotonic() + left
+        pause = FIRST_PAUSE_SECONDS
         while True:
-            remaining = max(0.0, until - time.monotonic())
-            view = self._view(min(LONG_POLL_SECONDS, remaining))
+            asked = time.monotonic()
+            wait = min(LONG_POLL_SECONDS, max(0.0, until - asked))
+            view = self._view(wait)
             if view.state is JobState.SUCCEEDED:
                 return view
             if view.state.ended:
                 raise _ended(view)
             if time.monotonic() >= until:
                 raise JobTimeoutError(_late(view, left))
+            if time.monotonic() - asked < wait / 2:  # the gateway has no thread to wait in
+                time.sleep(min(pause, until - asked))
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 def _ended(view: JobView) -> JobError:

@@ -20,8 +20,9 @@ class Family:
 
     Attributes:
         distribution: the distribution that computes.
-        key_expansion: how many times its serialised size a key takes up in memory while a job computes with it.
+        key_expansion: how many times its serialised size an expanded key takes up in memory.
         keyed: whether expanding a key costs about as much as a job, so that a zygote is kept for each key.
+        zygote_bytes: the memory of such a zygote besides its key: the library, the model, the compiler's leavings.
         shared_memory: whether its runtime has to write to /dev/shm while it computes.
         half: `module:Class` of a server half that is not Blindgate's own; empty otherwise.
         paths: folders that such a half is imported from.
@@ -30,13 +31,18 @@ class Family:
     distribution: str
     key_expansion: float
     keyed: bool = False
+    zygote_bytes: int = 0
     shared_memory: bool = False
     half: str = ""
     paths: tuple[str, ...] = ()
 
+    def grown(self, size: int) -> int:
+        """What a key of `size` bytes takes up besides those, where it is expanded."""
+        return int(size * self.key_expansion) + self.zygote_bytes
+
 
 FAMILIES: Final[Mapping[str, Family]] = {
-    "concrete": Family("concrete-python", key_expansion=12.0, keyed=True, shared_memory=True),
+    "concrete": Family("concrete-python", key_expansion=12.0, keyed=True, zygote_bytes=192 << 20, shared_memory=True),
     "linear": Family("tenseal", key_expansion=2.0),
 }
 

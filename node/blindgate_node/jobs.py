@@ -155,7 +155,9 @@ class Jobs:
         order, lease = work.order.document, work.lease
         # 3. A model whose zygote is there needs no look at its part.
         model = self._model(work)
-        with self.pool.using(model) as zygote, self._input(work) as given, self._evaluation_key(work) as key:
+        keeper = None if model.key is None else model.zygote
+        # The key before the zygote that keeps it: what is in the cache is what can be dropped.
+        with self._input(work) as given, self._evaluation_key(work, keeper) as key, self.pool.using(model) as zygote:
             lease.check()
             # 4.
             seconds = min(self.settings.job_seconds, (order.deadline - _now()) / 1000)
@@ -221,7 +223,7 @@ class Jobs:
                 return receive([work.input_data])
             return self._download(work, wanted.digest, receive)
 
-    def _evaluation_key(self, work: Work) -> AbstractContextManager[SealedBlob | None]:
+    def _evaluation_key(self, work: Work, keeper: str | None) -> AbstractContextManager[SealedBlob | None]:
         order, most = work.order.document, work.manifest.document.limits.evaluation_key_bytes
         digest = order.evaluation_key
         if digest is None:
@@ -237,8 +239,9 @@ class Jobs:
         return self.keys.using(
             KeyName(order.tenant, digest),
             fetch,
-            expansion=work.family.key_expansion,
+            grows=work.family.grown,
             still_wanted=work.lease.check,
+            keeper=keeper,
         )
 
     def _download(self, work: Work, digest: str, take: Callable[[Iterator[bytes]], TakenT]) -> TakenT:

@@ -4,9 +4,10 @@ A key is large and is used again and again, so it is kept between jobs: under (t
 disk. It goes when it has not been used for a while, or when the room is needed for another, the longest unused first; it is
 wiped when it goes. A key in use is never wiped.
 
-Room is counted as a key takes it: its serialised size always, and while a job computes with it, what it grows to in that
-job's worker (`expansion` times its size; TFHE keys are sent compressed and grow tenfold). A job whose key finds no room waits
-for another to end.
+Room is counted as a key takes it: its serialised size always, and what it `grows` by wherever it is expanded. That is in the
+worker of each job that computes with it, for as long as the job lasts. For families whose zygotes keep a key expanded (a
+`keeper`; TFHE keys are sent compressed, grow tenfold and take a second for it), it is in each such zygote, for as long as the key
+is here: when the key goes, so do they (`dropped`). A job whose key finds no room waits for another to end.
 """
 
 import threading
@@ -14,7 +15,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from blindgate_node.blobs import SealedBlob
@@ -31,40 +33,62 @@ class KeyName(NamedTuple):
 @dataclass
 class _Entry:
     blob: SealedBlob
-    users: int
-    expansion: float
+    grows: int
     used: float
+    users: int = 0
+    keepers: set[str] = field(default_factory=set)
 
     @property
     def room(self) -> int:
-        return int(self.blob.ref.size * (1 + self.expansion * self.users))
+        return self.blob.ref.size + self.grows * (len(self.keepers) or self.users)
+
+    def room_with(self, keeper: str | None) -> int:
+        """The room that it takes with one more user."""
+        places = self.users + 1 if keeper is None else len(self.keepers | {keeper})
+        return self.blob.ref.size + self.grows * places
 
 
 class KeyCache:
     """Evaluation keys in memory."""
 
-    def __init__(self, *, most_bytes: int, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
-        """Keep at most `most_bytes`, none longer than `seconds` after its last use."""
+    def __init__(
+        self,
+        *,
+        most_bytes: int,
+        seconds: float,
+        dropped: Callable[[KeyName], None] = lambda _: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Keep at most `most_bytes`, none longer than `seconds` after its last use. `dropped` is told what goes."""
         self._most = most_bytes
         self._seconds = seconds
+        self._dropped = dropped
         self._now = now
         self._entries: OrderedDict[KeyName, _Entry] = OrderedDict()
         self._changed = threading.Condition()
 
     @contextmanager
     def using(
-        self, name: KeyName, fetch: Callable[[], SealedBlob], *, expansion: float, still_wanted: Callable[[], None]
+        self,
+        name: KeyName,
+        fetch: Callable[[], SealedBlob],
+        *,
+        grows: Callable[[int], int],
+        still_wanted: Callable[[], None],
+        keeper: str | None = None,
     ) -> Iterator[SealedBlob]:
         """Lend the key `name`, fetched by `fetch` where it is not here, for as long as the context lasts.
 
-        `still_wanted` is called each second while the job waits for room; it raises when the job should not go on.
-        Raises `SandboxError` when the key could never find room, and whatever `fetch` raises.
+        `grows` gives the bytes that a key of so many bytes takes up besides, where it is expanded: in `keeper`, which keeps it
+        so, or with this job alone. `still_wanted` is called each second while the job waits for room; it raises when the job
+        should not go on. Raises `SandboxError` when the key could never find room, and whatever `fetch` raises.
         """
-        entry = self._take(name, expansion, still_wanted)
+        take = partial(self._take, name, grows, still_wanted, keeper)
+        entry = take(None)
         while entry is None:
             fetched = fetch()
             try:
-                entry = self._take(name, expansion, still_wanted, fetched)
+                entry = take(fetched)
             finally:
                 if entry is None or entry.blob is not fetched:  # it gave up, or another job brought the same key first
                     fetched.wipe()
@@ -100,7 +124,12 @@ class KeyCache:
                 self._evict(name)
 
     def _take(
-        self, name: KeyName, expansion: float, still_wanted: Callable[[], None], fetched: SealedBlob | None = None
+        self,
+        name: KeyName,
+        grows: Callable[[int], int],
+        still_wanted: Callable[[], None],
+        keeper: str | None,
+        fetched: SealedBlob | None,
     ) -> _Entry | None:
         """Count one more user of `name`, admitting `fetched` where it is not here; `None` when neither is.
 
@@ -112,19 +141,21 @@ class KeyCache:
                 if entry is None:
                     if fetched is None:
                         return None
-                    entry = _Entry(fetched, 0, expansion, self._now())
-                if self._make_room(name, entry):
+                    entry = _Entry(fetched, grows(fetched.ref.size), self._now())
+                if self._make_room(name, entry, keeper):
                     self._entries[name] = entry
                     self._entries.move_to_end(name)
                     entry.users += 1
+                    if keeper is not None:
+                        entry.keepers.add(keeper)
                     return entry
                 self._changed.wait(1.0)
                 still_wanted()
 
-    def _make_room(self, name: KeyName, entry: _Entry) -> bool:
+    def _make_room(self, name: KeyName, entry: _Entry, keeper: str | None) -> bool:
         """Evict idle keys until one more user of `entry` fits. False when those in use leave no room for it."""
-        needed = int(entry.blob.ref.size * (1 + entry.expansion * (entry.users + 1)))
-        if int(entry.blob.ref.size * (1 + entry.expansion)) > self._most:
+        needed = entry.room_with(keeper)
+        if entry.blob.ref.size + entry.grows > self._most:
             message = (
                 f"the evaluation key needs {needed} bytes in use, and this node keeps at most {self._most} for keys"
             )
@@ -143,3 +174,4 @@ class KeyCache:
 
     def _evict(self, name: KeyName) -> None:
         self._entries.pop(name).blob.wipe()
+        self._dropped(name)

@@ -85,7 +85,7 @@ class Node:
         self._gateway = Gateway(
             settings.gateway, token=token.get_secret_value(), ca=settings.ca, connections=2 * settings.slots + 4
         )
-        self._keys = KeyCache(most_bytes=settings.key_bytes, seconds=settings.key_seconds)
+        self._keys = KeyCache(most_bytes=settings.key_bytes, seconds=settings.key_seconds, dropped=self._pool.drop)
         self._journal = Journal(settings.data / "receipts.jsonl", _now())
         self._pulse = Pulse(self._gateway, lambda event, lease: log(event, job=lease.job, generation=lease.generation))
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="journal")
@@ -138,8 +138,8 @@ class Node:
 
     def _close(self) -> None:
         self._pulse.stop()
-        self._pool.close()
         self._keys.clear()
+        self._pool.close()
         self._aside.shutdown()
         self._journal.close()
         self._gateway.close()
@@ -148,6 +148,7 @@ class Node:
     def _poll(self, workers: ThreadPoolExecutor) -> None:
         waits = pauses()
         while self._free_slot():
+            asked = time.monotonic()
             try:
                 lease = self._gateway.lease(self._request())
             except NotAuthorisedError as error:
@@ -163,10 +164,14 @@ class Node:
                 self._log("gateway.unreachable", code=error.code, reason=str(error))
                 self._stopping.wait(next(waits))
                 continue
-            waits = pauses()
             if lease is None:
                 self._slots.release()
+                if time.monotonic() - asked < self._settings.poll_seconds / 2:  # the gateway has no thread to wait in
+                    self._stopping.wait(next(waits))
+                else:
+                    waits = pauses()
                 continue
+            waits = pauses()
             if self._stopping.is_set():
                 self._give_back(lease)
                 return

@@ -1,4 +1,6 @@
-"""Which zygotes there are: one a model in use, or a key of it; at most so many, none for long without a job.
+"""Which zygotes there are: one for each model in use, at most so many, none for long without a job.
+
+A keyed zygote is bounded otherwise: it lasts as long as its key does, and the key cache counts its memory and says when (`drop`).
 
 Starting one is slow, so it happens outside the lock that everybody takes, under one of the model's own: two jobs of a new model
 start one zygote, and jobs of other models go on. Each zygote gets its own folder and, where the node is root, its own user id,
@@ -8,11 +10,12 @@ so that a hostile package of one publisher meets nothing of another's.
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from blindgate_node.key_cache import KeyName
 from blindgate_node.sandbox.layers import Held
 from blindgate_node.sandbox.syscalls import Programs
 from blindgate_node.zygotes import Model, Zygote
@@ -64,19 +67,12 @@ class Pool:
 
     def retire(self, idle_seconds: float | None = None) -> None:
         """End the zygotes that had no job for so long, or have ended themselves."""
-        idle = self._idle if idle_seconds is None else idle_seconds
-        with self._lock:
-            now = time.monotonic()
-            over = [
-                name
-                for name, (_, zygote) in self._zygotes.items()
-                if zygote.busy == 0 and (not zygote.alive or now - zygote.used >= idle)
-            ]
-            ended = [self._zygotes.pop(name)[1] for name in over]
-            for name in over:
-                self._starting.pop(name, None)
-        for zygote in ended:
-            zygote.close()
+        before = time.monotonic() - (self._idle if idle_seconds is None else idle_seconds)
+        self._end(lambda zygote: not zygote.alive or (zygote.key is None and zygote.used <= before))
+
+    def drop(self, key: KeyName) -> None:
+        """End the zygotes that keep `key` expanded. No job may be using it."""
+        self._end(lambda zygote: zygote.key == key)
 
     def close(self) -> None:
         """End every zygote, and every job in one."""
@@ -87,6 +83,15 @@ class Pool:
             zygote.close()
         self._spawner.shutdown()
         shutil.rmtree(self._work, ignore_errors=True)
+
+    def _end(self, over: Callable[[Zygote], bool]) -> None:
+        with self._lock:
+            names = [name for name, (_, zygote) in self._zygotes.items() if zygote.busy == 0 and over(zygote)]
+            ended = [self._zygotes.pop(name)[1] for name in names]
+            for name in names:
+                self._starting.pop(name, None)
+        for zygote in ended:
+            zygote.close()
 
     def _take(self, name: str) -> Zygote | None:
         with self._lock:
@@ -99,9 +104,7 @@ class Pool:
     def _start(self, model: Model) -> Zygote:
         with self._lock:
             dead = self._zygotes.pop(model.zygote, None)
-            idle = [name for name, (_, zygote) in self._zygotes.items() if zygote.busy == 0]
-            idle.sort(key=lambda name: self._zygotes[name][1].used)
-            crowded = [self._zygotes.pop(name)[1] for name in idle[: max(0, len(self._zygotes) + 1 - self._most)]]
+            crowded = [self._zygotes.pop(name)[1] for name in self._crowded(model)]
             taken = self._reserved | {place for place, _ in self._zygotes.values()}
             place = next(number for number in range(len(taken) + 1) if number not in taken)
             self._reserved.add(place)
@@ -118,3 +121,11 @@ class Pool:
             with self._lock:
                 self._reserved.discard(place)
         return zygote
+
+    def _crowded(self, model: Model) -> list[str]:
+        """Whom `model` pushes out: those that were not used for longest, as many as there are too many."""
+        if model.key is not None:
+            return []
+        unkeyed = {name: zygote for name, (_, zygote) in self._zygotes.items() if zygote.key is None}
+        idle = sorted((name for name in unkeyed if unkeyed[name].busy == 0), key=lambda name: unkeyed[name].used)
+        return idle[: max(0, len(unkeyed) + 1 - self._most)]

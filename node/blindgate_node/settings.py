@@ -49,12 +49,12 @@ class Settings(BaseSettings):
         drain_seconds: how long running jobs may go on after SIGTERM before they are given back.
         job_seconds: how long one job may take.
         start_seconds: how long a model may take to be imported and compiled.
-        idle_seconds: after how long without a job a model's zygote is retired.
-        zygotes: how many models are kept ready at once.
+        idle_seconds: after how long without a job a model's zygote is retired. One that keeps a key expanded goes with its key.
+        zygotes: how many models are kept ready at once, not counting those.
         memory_bytes: the address space of one worker.
         scratch_bytes: the temporary files of one model's workers together.
         package_bytes: the packages kept on disk.
-        key_bytes: the evaluation keys kept in memory, counted as they grow while they are used.
+        key_bytes: the evaluation keys kept in memory, counted as they grow in use, with the processes that keep them so.
         key_seconds: how long an evaluation key is kept after its last use.
         require: sandbox layers without which the node does not start.
         first_user: where the node is root, the first of the user ids that its workers get, one a model.

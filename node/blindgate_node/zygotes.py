@@ -114,6 +114,7 @@ class Zygote:
         """
         self.busy = 0
         self.used = time.monotonic()
+        self.key = model.key
         self.bounds = model.bounds
         self._work = work
         self._lock = threading.Lock()

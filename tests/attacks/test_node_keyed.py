@@ -59,6 +59,21 @@ def test_another_tenant_or_key_meets_nothing_of_it(rig: Workers) -> None:
     assert len(marks) == 3
 
 
+def test_a_key_that_goes_takes_its_zygotes_with_it(rig: Workers) -> None:
+    """What kept the key expanded has ended, its processes with it; another key's goes on."""
+    leaving, staying = _model(rig, "leaving"), _model(rig, "staying")
+    before = {"leaving": _mark(rig, leaving), "staying": _mark(rig, staying)}
+    with rig.pool.using(leaving) as zygote:
+        assert zygote.alive
+    rig.pool.retire(0.0)
+    assert zygote.alive, "it lasts as long as its key, however idle"
+    assert leaving.key is not None
+    rig.pool.drop(leaving.key)
+    assert not zygote.alive
+    assert _mark(rig, leaving)["mark"] != before["leaving"]["mark"]
+    assert _mark(rig, staying)["mark"] == before["staying"]["mark"]
+
+
 @pytest.mark.parametrize(
     ("deed", "arguments", "answers"),
     [

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from between import Proxy
 from blindgate import Client, Policy
 from blindgate.keystore import FileStore
 from blindgate_protocol.errors import (
@@ -25,6 +26,7 @@ from blindgate_protocol.errors import (
     UntrustedSignerError,
 )
 from blindgate_protocol.jobs import JobState
+from blindgate_protocol.signing import SigningKey
 from world import BLINDGATE, World
 
 Rows = np.ndarray[Any, np.dtype[np.float64]]
@@ -114,8 +116,6 @@ def test_no_node_is_an_error_that_says_so_and_leaves_nothing_queued(
     world: World, small_rows: Rows, tmp_path: Path
 ) -> None:
     """A policy whose operator has no node here: the wait ends, and the job is cancelled."""
-    from blindgate_protocol.signing import SigningKey  # noqa: PLC0415
-
     policy = Policy(dict(world.publishers), {"nobody": SigningKey.generate().id})
     with Client(world.url, world.api_key("hospital"), policy=policy, home=tmp_path) as client:
         model = client.model("small")
@@ -127,6 +127,22 @@ def test_no_node_is_an_error_that_says_so_and_leaves_nothing_queued(
         assert job.cancel() is JobState.CANCELLED
         with pytest.raises(JobCancelledError):
             job.result(timeout=5)
+
+
+def test_a_wait_does_not_press_a_gateway_that_cannot_hold_it(world: World, small_rows: Rows, tmp_path: Path) -> None:
+    """A busy gateway answers long polls at once: the SDK asks ever more rarely."""
+    policy = Policy(dict(world.publishers), {"nobody": SigningKey.generate().id})
+    with (
+        Proxy(world.url) as between,
+        Client(between.url, world.api_key("hospital"), policy=policy, home=tmp_path) as client,
+    ):
+        job = client.model("small").submit(small_rows[:1])
+        between.hasty = True
+        between.heard.clear()
+        with pytest.raises(JobTimeoutError):
+            job.result(timeout=3)
+        assert 3 <= len(between.heard) <= 12
+        job.cancel()
 
 
 def test_an_unknown_publisher_is_refused_with_what_would_be_trusted_and_how(world: World, tmp_path: Path) -> None:

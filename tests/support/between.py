@@ -1,7 +1,7 @@
 """A real HTTP proxy that stands between a client and its gateway, and may lie.
 
 It passes every request on and every answer back; `Proxy.lie` is given each answer before the client is. `Proxy.heard` is what the
-client said: method, path, and how many bytes.
+client said: method, path, and how many bytes. With `Proxy.hasty` it asks for no answer to be waited for.
 """
 
 import threading
@@ -45,6 +45,7 @@ class Proxy:
     def __init__(self, gateway: str) -> None:
         self.lie: Lie = honest
         self.heard: list[Said] = []
+        self.hasty = False
         self._upstream = httpx2.Client(base_url=gateway, timeout=90)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -72,7 +73,8 @@ class Proxy:
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
                 proxy.heard.append(Said(self.command, self.path, len(body)))
                 headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
-                got = proxy._upstream.request(self.command, self.path, content=body or None, headers=headers)
+                path = self.path.replace("wait=", "hurry=") if proxy.hasty else self.path
+                got = proxy._upstream.request(self.command, path, content=body or None, headers=headers)
                 answer = proxy.lie(self.command, self.path, Answer(got.status_code, got.content))
                 self.send_response(answer.status)
                 for name, value in got.headers.items():

@@ -46,6 +46,8 @@ class LyingGateway:
         ended: `refuse`, `release` and `commit` commands, as they come.
         lost: jobs whose leases are answered with 409.
         down: while set, every answer is 503.
+        polls: how often a node asked for work.
+        hasty: whether it is told at once that there is none.
         results: the bytes that were stored or came along with a commit, by job.
     """
 
@@ -56,6 +58,8 @@ class LyingGateway:
     lost: set[str] = field(default_factory=set)
     down: threading.Event = field(default_factory=threading.Event)
     results: dict[str, bytes] = field(default_factory=dict)
+    polls: int = 0
+    hasty: bool = False
     heartbeats: list[str] = field(default_factory=list)
     leases: "queue.Queue[Lease]" = field(default_factory=queue.Queue)
 
@@ -151,8 +155,10 @@ class LyingGateway:
             node = EnrolmentBody.model_validate_json(body).request.signatures[0].keyid
             return 201, EnrolmentAnswer(node=node, token="t" * 40).model_dump_json().encode()
         if steps == ["leases"]:
+            self.polls += 1
             try:
-                return 200, self.leases.get(timeout=json.loads(body)["wait"] / 1000).model_dump_json().encode()
+                wait = 0.0 if self.hasty else json.loads(body)["wait"] / 1000
+                return 200, self.leases.get(timeout=wait or 0.001).model_dump_json().encode()
             except queue.Empty:
                 return 204, b""
         return self._command(steps[1], steps[2:], request, body)

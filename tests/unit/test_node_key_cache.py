@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -47,10 +48,25 @@ class Store:
         return self.blobs[key]
 
 
-def use(cache: KeyCache, store: Store, key: str, *, tenant: str = "hospital", expansion: float = 0.0) -> bytes:
+def grows(expansion: float) -> Callable[[int], int]:
+    """What a key grows by: so many times its size."""
+    return lambda size: int(size * expansion)
+
+
+def use(
+    cache: KeyCache,
+    store: Store,
+    key: str,
+    *,
+    tenant: str = "hospital",
+    expansion: float = 0.0,
+    keeper: str | None = None,
+) -> bytes:
     """Use a key once."""
     name = store.name(key, tenant)
-    with cache.using(name, lambda: store.fetch(key), expansion=expansion, still_wanted=lambda: None) as blob:
+    with cache.using(
+        name, lambda: store.fetch(key), grows=grows(expansion), still_wanted=lambda: None, keeper=keeper
+    ) as blob:
         return os.pread(blob.descriptor, SIZE, 0)
 
 
@@ -103,13 +119,13 @@ def test_a_key_in_use_is_never_wiped() -> None:
     def give_up() -> None:
         raise LeaseLostError("given up")
 
-    with cache.using(store.name("a"), lambda: store.fetch("a"), expansion=0, still_wanted=lambda: None) as blob:
+    with cache.using(store.name("a"), lambda: store.fetch("a"), grows=grows(0), still_wanted=lambda: None) as blob:
         clock.time = 1000
         cache.expire()
         cache.clear()
         with (
             pytest.raises(LeaseLostError),
-            cache.using(store.name("b"), lambda: store.fetch("b"), expansion=0, still_wanted=give_up),
+            cache.using(store.name("b"), lambda: store.fetch("b"), grows=grows(0), still_wanted=give_up),
         ):
             pass
         assert os.pread(blob.descriptor, SIZE, 0) == store.content("a")
@@ -124,7 +140,7 @@ def test_a_key_counts_as_large_as_it_grows_while_it_is_used() -> None:
         use(cache, store, "b", expansion=4.0)
         second_done.set()
 
-    with cache.using(store.name("a"), lambda: store.fetch("a"), expansion=4.0, still_wanted=lambda: None):
+    with cache.using(store.name("a"), lambda: store.fetch("a"), grows=grows(4.0), still_wanted=lambda: None):
         assert cache.room() == 5 * SIZE
         thread = threading.Thread(target=second)
         thread.start()
@@ -132,6 +148,23 @@ def test_a_key_counts_as_large_as_it_grows_while_it_is_used() -> None:
     assert second_done.wait(10)
     thread.join()
     assert cache.room() == 2 * SIZE
+
+
+def test_a_key_that_is_kept_expanded_counts_so_until_it_goes() -> None:
+    """Jobs share what a zygote keeps; another model's zygote keeps another; both are told when the key is dropped."""
+    clock, dropped = Clock(), list[KeyName]()
+    store, cache = Store(), KeyCache(most_bytes=9 * SIZE, seconds=60, dropped=dropped.append, now=clock)
+    for _ in range(3):
+        use(cache, store, "a", expansion=3.0, keeper="model a")
+        assert cache.room() == 4 * SIZE
+    use(cache, store, "a", expansion=3.0, keeper="model b")
+    assert cache.room() == 7 * SIZE
+    use(cache, store, "b", expansion=3.0, keeper="model a")
+    assert cache.room() == 4 * SIZE, "the first key made room, with all that kept it"
+    assert dropped == [store.name("a")]
+    clock.time = 61
+    cache.expire()
+    assert (cache.room(), dropped) == (0, [store.name("a"), store.name("b")])
 
 
 def test_many_jobs_under_one_key_wait_for_each_other_and_all_run() -> None:
