@@ -25,6 +25,7 @@ _SECURITY = {
     "publisherKey": {"type": "http", "scheme": "bearer", "description": "An API key with the scope `publish`."},
     "nodeToken": {"type": "http", "scheme": "bearer", "description": "A node's token, from its enrolment."},
 }
+_CALLERS = {"apiKey": "a tenant", "publisherKey": "a publisher", "nodeToken": "a node"}
 _PATH_PARAMETERS = {
     "job": ("a job's id", {"type": "string", "pattern": "^[0-9a-f]{32}$"}),
     "digest": ("a blob's digest", {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}),
@@ -47,7 +48,9 @@ def describe(app: APIFlask, routes: Iterable[Route]) -> None:
     @app.get("/docs")
     @app.doc(hide=True)
     def docs() -> str:
-        return render_template("docs.html", spec=app._get_spec("json"), refusals=_refusals())  # noqa: SLF001  (cached)
+        spec = app._get_spec("json")  # noqa: SLF001  (cached)
+        groups = list(dict.fromkeys(route.group for route in known))
+        return render_template("docs.html", spec=spec, groups=groups, callers=_CALLERS, refusals=_refusals())
 
 
 def complete(spec: dict[str, Any], routes: Iterable[Route]) -> dict[str, Any]:
@@ -108,7 +111,11 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 
 def _content(value: type[Value] | Raw) -> dict[str, Any]:
     if isinstance(value, Raw):
-        return {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        return {
+            value.media: {
+                "schema": {"type": "string"} | ({} if value.media.startswith("text/") else {"format": "binary"})
+            }
+        }
     return {"application/json": {"schema": _schema(value)}}
 
 

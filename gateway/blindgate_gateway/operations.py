@@ -14,13 +14,13 @@ from blindgate_protocol.errors import NotAuthorisedError
 routes = Routes("operations")
 
 
-@routes.get("/healthz", answers={200: Raw()})
+@routes.get("/healthz", answers={200: Raw("text/plain")})
 def healthz(_call: Call[None, None]) -> Answer:
     """Say that the process answers."""
     return Response("ok\n", mimetype="text/plain")
 
 
-@routes.get("/readyz", answers={200: Raw()})
+@routes.get("/readyz", answers={200: Raw("text/plain")})
 def readyz(call: Call[None, None]) -> Answer:
     """Say that the database and the blob folder can be written; 503 when not."""
     with call.parts.database.write(durable=False) as connection:
@@ -30,7 +30,7 @@ def readyz(call: Call[None, None]) -> Answer:
     return Response("ready\n", mimetype="text/plain")
 
 
-@routes.get("/metrics", answers={200: Raw()})
+@routes.get("/metrics", answers={200: Raw("text/plain")})
 def show_metrics(call: Call[None, None]) -> Answer:
     """Give the counts in Prometheus's text format. Asks for a bearer token where the setting `metrics_token` is set."""
     token = call.parts.settings.metrics_token

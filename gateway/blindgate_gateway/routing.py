@@ -74,6 +74,8 @@ class Call(Generic[CallerT, BodyT]):
 class Raw:
     """Stands for raw bytes where a route's declaration would name a value."""
 
+    media: str = "application/octet-stream"
+
 
 @dataclass(frozen=True)
 class Route:

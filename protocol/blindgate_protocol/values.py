@@ -6,7 +6,7 @@ milliseconds since 1970-01-01 UTC, the same in documents, messages and the gatew
 
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 """A SHA-256 digest."""
@@ -29,7 +29,11 @@ Size = Annotated[int, Field(ge=0, lt=2**53)]
 SMALL_BYTES = 1 << 16
 """Blobs up to this size may travel inside a message, and need no request of their own."""
 
-SmallBlob = Annotated[bytes, Field(max_length=SMALL_BYTES)]
+SmallBlob = Annotated[
+    bytes,
+    Field(max_length=SMALL_BYTES),
+    WithJsonSchema({"type": "string", "format": "base64url", "maxLength": -(-SMALL_BYTES // 3) * 4}),
+]
 """A blob's bytes inside a message, in base64url."""
 
 Text = Annotated[str, StringConstraints(max_length=2000)]
