@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from blindgate.bundles import Bundles, read_bundle
-from blindgate.commands.options import ApiKey, Ca, Home, Json, PolicyPath, Url, connect
+from blindgate.commands.options import Connect, Home, Json, PolicyPath, asks_gateway
 from blindgate.output import show, show_one, when
 from blindgate.places import home_folder, policy_file
 from blindgate.policy import Policy
@@ -20,16 +20,10 @@ JobArgument = Annotated[str, typer.Argument(help="The job's id.")]
 
 
 @app.command("list")
-def list_(
-    url: Url = "",
-    api_key: ApiKey = "",
-    policy: PolicyPath = None,
-    home: Home = None,
-    ca: Ca = None,
-    as_json: Json = False,
-) -> None:
+@asks_gateway
+def list_(connect: Connect, as_json: Json = False) -> None:
     """List this tenant's jobs at the gateway, latest first."""
-    with connect(url, api_key, policy, home, ca) as client:
+    with connect() as client:
         views = client.transport.get("/v1/jobs", JobList).jobs
     rows = [
         {
@@ -45,17 +39,10 @@ def list_(
 
 
 @app.command("show")
-def show_(
-    job: JobArgument,
-    url: Url = "",
-    api_key: ApiKey = "",
-    policy: PolicyPath = None,
-    home: Home = None,
-    ca: Ca = None,
-    as_json: Json = False,
-) -> None:
+@asks_gateway
+def show_(connect: Connect, job: JobArgument, as_json: Json = False) -> None:
     """Show everything that the gateway stored about a job: names, sizes, digests, and no value."""
-    with connect(url, api_key, policy, home, ca) as client:
+    with connect() as client:
         record = client.transport.get(f"/v1/jobs/{job}/record", JobRecord)
     if as_json:
         typer.echo(record.model_dump_json(indent=2))
@@ -100,14 +87,8 @@ def receipt(
 
 
 @app.command()
-def cancel(
-    job: JobArgument,
-    url: Url = "",
-    api_key: ApiKey = "",
-    policy: PolicyPath = None,
-    home: Home = None,
-    ca: Ca = None,
-) -> None:
+@asks_gateway
+def cancel(connect: Connect, job: JobArgument) -> None:
     """Stop a job. What has ended stays as it ended."""
-    with connect(url, api_key, policy, home, ca) as client:
+    with connect() as client:
         typer.echo(client.job(job).cancel().value)

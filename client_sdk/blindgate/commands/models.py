@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from blindgate.commands.options import ApiKey, Ca, Home, Json, PolicyPath, Url, connect
+from blindgate.commands.options import Connect, Home, Json, asks_gateway
 from blindgate.commands.publisher import key_store, publisher_key
 from blindgate.output import note, show, show_one, when
 from blindgate.progress import working
@@ -22,16 +22,10 @@ app = typer.Typer(help="Models: list, show, compile, publish.", no_args_is_help=
 
 
 @app.command("list")
-def list_(
-    url: Url = "",
-    api_key: ApiKey = "",
-    policy: PolicyPath = None,
-    home: Home = None,
-    ca: Ca = None,
-    as_json: Json = False,
-) -> None:
+@asks_gateway
+def list_(connect: Connect, as_json: Json = False) -> None:
     """List the models that the gateway offers, and whether your policy trusts who signed them."""
-    with connect(url, api_key, policy, home, ca) as client:
+    with connect() as client:
         trusted = client.policy.publishers
         rows = [
             {
@@ -50,20 +44,17 @@ def list_(
 
 
 @app.command("show")
+@asks_gateway
 def show_(
+    connect: Connect,
     name: Annotated[str, typer.Argument(help="The model's name, or a package's file.")],
-    url: Url = "",
-    api_key: ApiKey = "",
-    policy: PolicyPath = None,
-    home: Home = None,
-    ca: Ca = None,
     as_json: Json = False,
 ) -> None:
     """Show a model's manifest: its columns and ranges, its answers, its accuracy, and who learns what."""
     if Path(name).is_file():
         _print(open_package(Path(name)).manifest, as_json=as_json)
         return
-    with connect(url, api_key, policy, home, ca) as client:
+    with connect() as client:
         _print(client.manifest(name), as_json=as_json)
 
 
@@ -148,17 +139,14 @@ def compile_(
 
 
 @app.command()
+@asks_gateway
 def publish(
+    connect: Connect,
     package: Annotated[Path, typer.Argument(help="A model package: see 'blindgate models compile'.", exists=True)],
-    url: Url = "",
-    api_key: ApiKey = "",
-    policy: PolicyPath = None,
-    home: Home = None,
-    ca: Ca = None,
 ) -> None:
     """Publish a signed model package at the gateway. The API key needs the scope 'publish'."""
     opened = open_package(package)
-    with connect(url, api_key, policy, home, ca) as client:
+    with connect() as client:
         upload(client.transport, opened.client)
         upload(client.transport, opened.server)
         offer = ModelOffer(manifest=opened.manifest.envelope)

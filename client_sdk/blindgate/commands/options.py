@@ -1,7 +1,10 @@
 """The options that the SDK's commands share, and the client that they make."""
 
+import inspect
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -22,8 +25,30 @@ Ca: TypeAlias = Annotated[str | None, typer.Option("--ca", help="A file of CA ce
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
-def connect(url: str, api_key: str, policy: Path | None, home: Path | None, ca: str | None = None) -> Client:
-    """A client as the options say."""
+Connect: TypeAlias = Callable[[], Client]
+"""What a command that asks a gateway is given: a client as the options say, once it wants one."""
+
+
+def asks_gateway(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command`, which takes `connect`, the options that say to whom and as whom."""
+    shared = inspect.signature(_connect).parameters
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        options = {name: given.pop(name) for name in shared}
+        command(connect=partial(_connect, **options), **given)
+
+    own = (parameter for name, parameter in inspect.signature(command).parameters.items() if name != "connect")
+    parameters = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in (*own, *shared.values())]
+    # Typer reads a command's options from both.
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _connect(
+    url: Url = "", api_key: ApiKey = "", policy: PolicyPath = None, home: Home = None, ca: Ca = None
+) -> Client:
     if not url or not api_key:
         message = "give --url and --api-key, or set BLINDGATE_URL and BLINDGATE_API_KEY"
         raise GatewayError(message)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from blindgate.commands.options import ApiKey, Ca, Home, PolicyPath, Url, connect
+from blindgate.commands.options import Connect, asks_gateway
 from blindgate.output import note
 from blindgate_protocol.errors import InputError
 
@@ -18,7 +18,9 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command()
+@asks_gateway
 def predict(
+    connect: Connect,
     model: Annotated[str, typer.Argument(help="The model's name: see 'blindgate models list'.")],
     rows: Annotated[Path, typer.Argument(help="A CSV file with a header; - for standard input.")],
     output: Annotated[
@@ -26,18 +28,13 @@ def predict(
     ] = None,
     proba: Annotated[bool, typer.Option("--proba", help="Write a column of probability for each class too.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
-    url: Url = "",
-    api_key: ApiKey = "",
-    policy: PolicyPath = None,
-    home: Home = None,
-    ca: Ca = None,
 ) -> None:
     """Predict under encryption: a CSV file in, a CSV file out.
 
     Columns are matched by name. Columns that the model does not read are an error, so that nothing is sent by mistake.
     The output has one row for each input row, in the same order, under the heading 'prediction'.
     """
-    with connect(url, api_key, policy, home, ca) as client:
+    with connect() as client:
         taken = client.model(model)
         table = read_csv(rows)
         predictions = taken.predict(table, timeout=timeout) if not proba else None
