@@ -165,6 +165,20 @@ def test_ranges_are_generous_and_not_below_zero_without_need() -> None:
     assert compiled.client["ranges"] == [list(pair) for pair in limits]
 
 
+def test_a_pixel_that_stayed_dark_may_be_as_bright_as_the_others() -> None:
+    """Columns of one unit share a range; columns of different units do not."""
+    images = np.random.default_rng(5).uniform(0, 16, (50, 12))
+    images[:, 0] = 0.0
+    target = (images[:, 5] > 8).astype(int)
+    ranges = np.array(compile_linear(LinearRegression().fit(images, target), images).client["ranges"])
+    assert (ranges[:, 0] == 0).all()
+    assert ranges[0, 1] == np.ptp(images, axis=0).max() / 2
+    mixed = images * np.geomspace(1, 1e4, 12)
+    ranges = np.array(compile_linear(LinearRegression().fit(mixed, target), mixed).client["ranges"])
+    assert ranges[0, 1] == 0.5
+    assert (ranges[1:, 1] < 2 * mixed.max(axis=0)[1:]).all()
+
+
 def test_declared_ranges_are_taken_as_they_are() -> None:
     """The owner's ranges are public and replace those of the calibration rows."""
     table, target = load_iris(return_X_y=True)

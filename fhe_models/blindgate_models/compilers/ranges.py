@@ -10,6 +10,8 @@ from blindgate_models.compilers.compiled import Column
 
 Floats: TypeAlias = NDArray[np.float64]
 Ranges: TypeAlias = Sequence[tuple[float, float]]
+_FEW, _ALIKE = 0.25, 4.0
+"""Columns are of one unit when all but these few spread to within this factor of the widest."""
 
 
 def declared_ranges(rows: Floats, names: list[str], given: Ranges | None) -> Floats:
@@ -20,7 +22,7 @@ def declared_ranges(rows: Floats, names: list[str], given: Ranges | None) -> Flo
     """
     low, high = rows.min(axis=0), rows.max(axis=0)
     if given is None:
-        width = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
+        width = _widths(low, high)
         widened = low - width / 2
         return np.stack([np.where(low >= 0, np.maximum(widened, 0), widened), high + width / 2], axis=1)
     limits = np.asarray(given, dtype=np.float64)
@@ -34,6 +36,19 @@ def declared_ranges(rows: Floats, names: list[str], given: Ranges | None) -> Flo
             msg = f"ranges: column {name!r}: expected lo < hi, with no calibration value outside"
             raise ValueError(msg)
     return limits
+
+
+def _widths(low: Floats, high: Floats) -> Floats:
+    """How far each column may be expected to spread, `(features,)`.
+
+    As far as it does; a column that does not, by its own value or 1. Where nearly all columns spread alike they are of one unit
+    (pixels, say), and a corner that happened to stay dark may yet be as bright as the others: then the widest counts for
+    all.
+    """
+    spread = high - low
+    widths = np.where(spread > 0, spread, np.maximum(np.abs(high), 1.0))
+    of_one_unit = np.quantile(spread, _FEW) * _ALIKE >= spread.max()
+    return np.maximum(widths, spread.max()) if of_one_unit else widths
 
 
 def declared_columns(names: Sequence[str], limits: Floats) -> list[Column]:
