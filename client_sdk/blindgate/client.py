@@ -11,6 +11,7 @@ gateway, not the nodes, not the network.
 """
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Self
@@ -28,10 +29,11 @@ from blindgate_models import clients
 from blindgate_models.halves import ClientHalf
 from blindgate_models.package import parse_part
 from blindgate_protocol.canonical import canonical, digest
-from blindgate_protocol.errors import GatewayError, ManifestError, PackageDigestError
+from blindgate_protocol.errors import GatewayError, MalformedError, ManifestError, PackageDigestError
 from blindgate_protocol.manifest import Manifest, check_manifest
 from blindgate_protocol.messages import ModelList, ModelOffer, TenantView
 from blindgate_protocol.signing import Signed, open_signed
+from blindgate_protocol.values import NAME
 
 DEFAULT_DEADLINE_SECONDS = 3600.0
 
@@ -115,6 +117,9 @@ class Client:
 
     def manifest(self, name: str) -> Signed[Manifest]:
         """A model's manifest, its signature verified. Whether you trust its publisher is not asked."""
+        if not re.fullmatch(NAME, name):
+            message = f"not a model's name: {name!r}"
+            raise MalformedError(message)
         manifest = open_signed(self._transport.get(f"/v1/models/{name}", ModelOffer).manifest, Manifest)
         if manifest.document.name != name:
             message = f"asked for model {name!r}, the gateway serves {manifest.document.name!r}"

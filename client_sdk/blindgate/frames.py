@@ -1,12 +1,13 @@
 """Columns ↔ numbers: the caller's table becomes the matrix that the model reads, or one clear error.
 
-Columns are matched by name, in any order; only a numpy array, which has no names, is taken by position. Everything is checked
-before anything is encrypted: a missing or unknown column, a type that is no number, a missing value, a value outside the
-declared range, each by the manifest's own rule for that column. An error names the column and the row (by position, from 0)
-and never the value.
+Columns are matched by name, in any order; only an array and a list of lists, which have no names, are taken by position.
+Everything is checked before anything is encrypted: a missing or unknown column, a type that is no number, a missing value, a
+value outside the declared range, each by the manifest's own rule for that column. An error names the column and the row (by
+position, from 0) and never the value.
 """
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from blindgate_protocol.errors import InputError
 from blindgate_protocol.manifest import Column, Manifest, Output
 
 Table = Any
-"""A pandas DataFrame, a two-dimensional numpy array, a dict of columns, or a list of dicts with a row each."""
+"""A pandas DataFrame, a two-dimensional numpy array, a dict of columns, or a list with a dict or a list for each row."""
 
 
 def matrix(table: Table, manifest: Manifest) -> NDArray[np.float64]:
@@ -71,6 +72,9 @@ def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _columns(table: Table, schema: Sequence[Column]) -> list[Any]:
     """Give the table's columns in the schema's order, unchecked."""
+    if isinstance(table, np.ma.MaskedArray):
+        cells: Any = table
+        return _columns(cells.tolist(), schema)  # None where masked
     if isinstance(table, np.ndarray):
         return _by_position(table, schema)
     if hasattr(table, "columns") and hasattr(table, "iloc"):
@@ -82,7 +86,8 @@ def _columns(table: Table, schema: Sequence[Column]) -> list[Any]:
         return [_listed(table[column.name]) for column in schema]
     if isinstance(table, Sequence) and not isinstance(table, str | bytes):
         return _by_rows(table, schema)
-    message = f"expected a DataFrame, a two-dimensional array, a dict or a list of dicts, got {type(table).__name__}"
+    kind = type(table).__name__
+    message = f"expected a DataFrame, a two-dimensional array, a dict of columns or a list of rows, got {kind}"
     raise InputError(message)
 
 
@@ -102,12 +107,31 @@ def _by_rows(rows: Sequence[Any], schema: Sequence[Column]) -> list[list[Any]]:
     if not rows:
         message = "the table has no rows"
         raise InputError(message)
+    if _cells(rows[0]) is not None:
+        return _by_lists(rows, schema)
     for position, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            message = f"row {position}: expected a dict, got {type(row).__name__}"
+            message = f"row {position}: expected a dict or a list, got {type(row).__name__}"
             raise InputError(message, row=position)
         _check_names(list(row), schema, position)
     return [[row[column.name] for row in rows] for column in schema]
+
+
+def _by_lists(rows: Sequence[Any], schema: Sequence[Column]) -> list[list[Any]]:
+    for position, row in enumerate(rows):
+        cells = _cells(row)
+        if cells != len(schema):
+            got = type(row).__name__ if cells is None else f"{cells}"
+            message = f"row {position}: expected {len(schema)} cells, got {got}"
+            raise InputError(message, row=position)
+    return [[row[column] for row in rows] for column in range(len(schema))]
+
+
+def _cells(row: Any) -> int | None:
+    """How many cells a row without names has, or None for what is no such row."""
+    if isinstance(row, np.ndarray):
+        return len(row) if row.ndim == 1 else None
+    return len(row) if isinstance(row, Sequence) and not isinstance(row, str | bytes) else None
 
 
 def _check_names(names: list[Any], schema: Sequence[Column], row: int | None = None) -> None:
@@ -170,7 +194,7 @@ def _numbers(column: Column, values: Any) -> NDArray[np.float64]:
     for row, value in enumerate(values):
         if _is_missing(value):
             out[row] = np.nan
-        elif isinstance(value, bool | int | float | np.integer | np.floating | np.bool_):
+        elif isinstance(value, bool | int | float | Decimal | np.integer | np.floating | np.bool_):
             try:
                 out[row] = float(value)
             except OverflowError:

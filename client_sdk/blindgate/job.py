@@ -172,7 +172,7 @@ class Job:
 
     def _wait(self, timeout: float | None) -> JobView:
         deadline = self._bundle.order.document.deadline / 1000 - time.time()
-        left = deadline if timeout is None else timeout
+        left = deadline if timeout is None else max(0.0, timeout)
         until = time.monotonic() + left
         pause = FIRST_PAUSE_SECONDS
         while True:

@@ -9,6 +9,7 @@
 """
 
 import random
+import re
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,9 @@ class Transport:
 
     def __init__(self, url: str, api_key: str, *, ca: str | None = None) -> None:
         """Connect to `url` on first use. `ca` is a file of CA certificates to trust instead of the system's."""
+        if not re.match(r"https?://[^/]", url):
+            message = f"not a gateway's address: {url!r}; expected http:// or https:// and a host"
+            raise GatewayError(message)
         self.url = url.rstrip("/")
         self.bytes_sent = 0
         self.bytes_received = 0

@@ -17,7 +17,10 @@ KeyId = Annotated[str, StringConstraints(pattern=r"^ed25519:[A-Za-z0-9_-]{43}$")
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 """128 random bits, chosen by the client."""
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
+NAME = r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$"
+"""What a name looks like."""
+
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 """A name for people: of a model, tenant, node, operator."""
 
 Millis = Annotated[int, Field(ge=0, lt=2**53)]

@@ -20,6 +20,7 @@ from blindgate_protocol.errors import (
     InputError,
     JobCancelledError,
     JobTimeoutError,
+    MalformedError,
     NotAuthorisedError,
     NotFoundError,
     PolicyError,
@@ -170,6 +171,8 @@ def test_mistakes_with_the_gateway_are_named(world: World, tmp_path: Path) -> No
         client.models()
     with world.client() as client, pytest.raises(NotFoundError):
         client.model("no-such-model")
+    with world.client() as client, pytest.raises(MalformedError, match=r"not a model's name: '\.\./jobs'"):
+        client.model("../jobs")
     with (
         Client("http://127.0.0.1:9", "key", home=tmp_path) as client,
         pytest.raises(GatewayUnreachableError, match=r"127\.0\.0\.1:9"),

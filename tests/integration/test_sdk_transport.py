@@ -3,6 +3,7 @@
 import datetime as dt
 import http.server
 import ipaddress
+import re
 import ssl
 import threading
 from collections.abc import Iterator
@@ -127,5 +128,6 @@ def test_an_answer_that_is_none_is_refused(
 
 def test_an_address_that_is_none_is_named() -> None:
     """A typing error is told apart from a gateway that is down."""
-    with pytest.raises(GatewayError, match="not-an-address"):
-        Transport("not-an-address", "key").get("/v1/models", ModelList)
+    for address in ("not-an-address", "localhost:8080", "https://", "ftp://gateway"):
+        with pytest.raises(GatewayError, match=re.escape(repr(address))):
+            Transport(address, "key")

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from blindgate import frames
 from blindgate_protocol.errors import InputError
 from blindgate_protocol.manifest import Column, Manifest, Output
+
+MASKED: Any = np.ma.MaskedArray
 
 VECTORS = json.loads((Path(__file__).parents[2] / "docs" / "vectors" / "protocol.json").read_text())
 GOOD = json.loads(base64.b64decode(VECTORS["cases"][0]["envelope"]["payload"]))
@@ -62,6 +65,18 @@ def test_a_dict_of_numbers_is_one_row() -> None:
     assert frames.matrix({"age": 40, "dose": 2.0, "level": 0.5}, MANIFEST).shape == (1, 3)
 
 
+def test_a_list_of_lists_is_taken_by_position() -> None:
+    """As scikit-learn takes it; a cell may be a Decimal, which is what databases give."""
+    table = [[40, Decimal("2.5"), 0], (41, 3, 1)]
+    assert frames.matrix(table, MANIFEST).tolist() == [[40, 2.5, 0], [41, 3, 1]]
+
+
+def test_a_masked_cell_is_a_missing_one() -> None:
+    """What lies under the mask is not the value."""
+    table = MASKED([[40.0, 9.0, 0.5]], mask=[[False, True, False]])
+    np.testing.assert_array_equal(frames.matrix(table, MANIFEST), [[40.0, 1.5, 0.5]])
+
+
 @pytest.mark.parametrize(
     ("table", "column", "row", "says"),
     [
@@ -91,7 +106,14 @@ def test_a_dict_of_numbers_is_one_row() -> None:
         pytest.param(np.zeros(3), None, None, "two-dimensional", id="one dimension"),
         pytest.param(np.zeros((2, 4)), None, None, "4 columns", id="too wide"),
         pytest.param("age,dose,level", None, None, "got str", id="not a table"),
-        pytest.param([[1, 2, 3]], None, 0, "expected a dict", id="list of lists"),
+        pytest.param([[1, 2, 0], [1, 2]], None, 1, "expected 3 cells, got 2", id="ragged lists"),
+        pytest.param([[1, 2, 0], {"age": 1}], None, 1, "expected 3 cells, got dict", id="lists, then a dict"),
+        pytest.param([1, 2, 0], None, 0, "expected a dict or a list", id="one list"),
+        pytest.param(["age"], None, 0, "got str", id="list of text"),
+        pytest.param([[1, 2, "x"]], "level", 0, "got str", id="list with text"),
+        pytest.param(
+            MASKED([[4, 2, 0], [5, 2, 0]], mask=[[0, 0, 0], [1, 0, 0]]), "age", 1, "missing", id="masked cell"
+        ),
         pytest.param(np.array([["a", "b", "c"]]), "age", 0, "got str", id="array of text"),
     ],
 )
