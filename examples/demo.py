@@ -216,15 +216,18 @@ class Demo:
     def _search(self, client: Client) -> None:
         store = FileStore(client.home / "keys")
         secrets = {name: store.get(name) or b"" for name in store.names() if name.endswith((".secret", "signing-key"))}
-        needles = [planted.number("the planted value", MARK)]
-        raw = [*needles, *(planted.secret(name, secret, windows=2, encoded=False) for name, secret in secrets.items())]
-        needles += [planted.secret(f"secret key {name}", secret) for name, secret in secrets.items()]
+        search = planted.Search(
+            [
+                planted.number("the planted value", MARK),
+                *(planted.stored_key(f"secret key {name}", secret) for name, secret in secrets.items()),
+            ]
+        )
         folders = [self.world.folder / name for name in ("gateway", *NODES)]
-        found = planted.in_files(folders, needles)
+        found = search.in_files(folders)
         running = [pid for process in self.world.processes.values() for pid in planted.family(process.pid)]
         where = f"{len(running)} processes' memory"
         try:
-            found += planted.in_processes(running, raw)
+            found += search.in_processes(running)
         except PermissionError:
             where = "no memory: this user may not read the nodes' (run as root to search it too)"
         self.failures += found

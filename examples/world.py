@@ -111,11 +111,10 @@ class World:
     def publish(self, package: Path | bytes) -> None:
         """Publish a model package."""
         opened = open_package(package)
-        transport = Transport(self.url, self.api_key("models", publish=True))
-        upload(transport, opened.client)
-        upload(transport, opened.server)
-        transport.post("/v1/models", ModelOffer(manifest=opened.manifest.envelope), ModelOffer)
-        transport.close()
+        with contextlib.closing(Transport(self.url, self.api_key("models", publish=True))) as transport:
+            upload(transport, opened.client)
+            upload(transport, opened.server)
+            transport.post("/v1/models", ModelOffer(manifest=opened.manifest.envelope), ModelOffer)
 
     def policy(self, path: Path | None = None) -> Policy:
         """A policy that trusts this world's publishers and operator."""

@@ -1,12 +1,13 @@
 """Blind: what is in the rows, and the secret key, is nowhere but with the client.
 
-Marked values are planted in the rows as numbers with many digits; a job is run; then everything that the gateway and the
-nodes have, on disk and in memory, is searched for those values as text and as packed doubles, and for windows of the secret
-key. The same search is shown to find what was leaked on purpose.
+Marked values are planted in the rows as numbers with many digits; jobs are run; then everything that the gateway and the
+nodes have, on disk and in memory, is searched for those values and for the secret keys. The same search is shown to find what
+was leaked on purpose.
 """
 
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import planted
 from blindgate import Client
 from blindgate.keystore import FileStore
 from blindgate_models.compilers.compiled import CompiledModel
+from models.breast_cancer import TREES, patients
+from models.build import INSECURE_DEMO_PUBLISHER, package_file
 from signed_packages import PUBLISHER, package
 from world import World
 
@@ -34,6 +37,7 @@ def own_world(tmp_path: Path, small_compiled: CompiledModel) -> Iterator[World]:
     """A world of this test's own, with two nodes, so that everything in it came from this test."""
     with World(tmp_path / "world") as made:
         made.trust("tests", PUBLISHER.id)
+        made.trust("insecure-demo-publisher", INSECURE_DEMO_PUBLISHER.id)
         made.start_gateway()
         made.start_node("node-1")
         made.start_node("node-2")
@@ -41,14 +45,14 @@ def own_world(tmp_path: Path, small_compiled: CompiledModel) -> Iterator[World]:
         yield made
 
 
-def _needles(client: Client) -> list[planted.Needle]:
+def _search(client: Client) -> planted.Search:
     store = FileStore(client.home / "keys")
-    secrets = [store.get(name) or b"" for name in store.names() if name.endswith((".secret", "signing-key"))]
-    assert secrets
-    assert all(secrets)
-    return [planted.number(f"planted value {number}", value) for number, value in enumerate(MARKS)] + [
-        planted.secret(f"secret key {number}", secret) for number, secret in enumerate(secrets)
-    ]
+    secrets = {name: store.get(name) or b"" for name in store.names() if name.endswith((".secret", "signing-key"))}
+    assert len(secrets) > 1
+    return planted.Search(
+        [planted.number(f"planted value {number}", value) for number, value in enumerate(MARKS)]
+        + [planted.stored_key(f"secret key {name}", secret) for name, secret in secrets.items()]
+    )
 
 
 def _running(world: World) -> list[int]:
@@ -56,30 +60,35 @@ def _running(world: World) -> list[int]:
 
 
 def test_the_gateway_and_the_nodes_hold_no_planted_value_and_no_secret_key(own_world: World) -> None:
-    """Neither on disk, in logs or database, nor in the memory of any of their processes."""
+    """Neither on disk, in logs or database, nor in the memory of any of their processes, under CKKS and under TFHE."""
+    own_world.publish(package_file(TREES))
+    patient = patients()[1].iloc[:1].copy()
+    patient.iloc[0, 0] = MARKS[0]
     with own_world.client() as client:
         model = client.model("small")
         for _ in range(3):
             model.predict(MARKED_ROWS)
-        needles = _needles(client)
-    folders = [own_world.folder / name for name in ("gateway", "node-1", "node-2")]
-    assert planted.in_files(folders, needles) == []
-    assert planted.in_processes(_running(own_world), needles) == []
+        client.model(TREES).predict(patient, timeout=300)
+        search = _search(client)
+    assert search.in_files(own_world.folder / name for name in ("gateway", "node-1", "node-2")) == []
+    assert search.in_processes(_running(own_world)) == []
 
 
-def test_the_same_search_finds_what_is_leaked_on_purpose(own_world: World, tmp_path: Path) -> None:
+def test_the_same_search_finds_what_is_leaked_on_purpose(own_world: World) -> None:
     """A search that cannot find anything would prove nothing."""
     with own_world.client() as client:
         client.model("small").predict(MARKED_ROWS)
-        needles = _needles(client)
+        search = _search(client)
     secret = FileStore(client.home / "keys")
     key = next(secret.get(name) or b"" for name in secret.names() if name.endswith(".secret"))
-    # On disk: as text, as packed doubles, and the key, in the gateway's own folder.
+    part = key[1000:1100]
+    # On disk: as text, as packed doubles, and the key or a part of it, in the gateway's own folder.
     leak = own_world.gateway_folder / "leak"
-    for content in (repr(MARKS[0]).encode(), MARKED_ROWS.tobytes(), key, key.hex().encode()):
+    for content in (repr(MARKS[0]).encode(), MARKED_ROWS.tobytes(), key, part, part.hex().encode(), b64encode(part)):
         leak.write_bytes(b"x" * 1000 + content)
-        assert planted.in_files([own_world.gateway_folder], needles)
+        assert search.in_files([own_world.gateway_folder])
     leak.unlink()
+    assert search.in_files([own_world.gateway_folder]) == []
     # In memory: a process that was given the row, and one that was given the key.
     for content in (MARKED_ROWS.tobytes(), key):
         holder = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -88,7 +97,7 @@ def test_the_same_search_finds_what_is_leaked_on_purpose(own_world: World, tmp_p
         holder.stdin.write(content)
         holder.stdin.close()
         holder.stdout.readline()
-        assert planted.in_processes([holder.pid], needles)
+        assert search.in_processes([holder.pid])
         holder.kill()
         holder.wait()
         holder.stdout.close()

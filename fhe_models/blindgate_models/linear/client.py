@@ -25,6 +25,7 @@ from blindgate_protocol.errors import InputError, KeyStoreError, ResultError
 
 _SECRET_HEADER: Final = struct.Struct("<4s32s")  # magic, digest of the key's parameters
 _SECRET_MAGIC: Final = b"BGLK"
+SECRET_HEADER_BYTES: Final = _SECRET_HEADER.size
 _DROPPED_BYTES: Final = DROPPED_BITS // 8
 _BYTES_AT_ONCE: Final = 4 << 20
 
@@ -179,14 +180,14 @@ class LinearClient:
         return hashlib.sha256(rfc8785.dumps(self.key_parameters)).digest()
 
     def _secret(self, secret: bytes) -> Secret:
-        expected = _SECRET_HEADER.size + self._packing.degree * self._parameters.word_bytes
+        expected = SECRET_HEADER_BYTES + self._packing.degree * self._parameters.word_bytes
         if len(secret) != expected:
             msg = f"secret key: got {len(secret)} bytes, expected {expected}"
             raise KeyStoreError(msg)
         if _SECRET_HEADER.unpack_from(secret) != (_SECRET_MAGIC, self._key_digest):
             msg = "secret key: made for another family or other parameters"
             raise KeyStoreError(msg)
-        words = unpack_words(memoryview(secret)[_SECRET_HEADER.size :], self._parameters.word_bytes)
+        words = unpack_words(memoryview(secret)[SECRET_HEADER_BYTES:], self._parameters.word_bytes)
         try:
             return self._ring.secret(words)
         except (ValueError, RuntimeError):
