@@ -212,7 +212,8 @@ def _read_xgboost(estimator: Any, name: str) -> Forest:
         right = np.asarray(document["right_children"], dtype=np.int64)
         trees.append(Tree(left, right, np.asarray(document["split_indices"], dtype=np.int64), conditions, value))
     base = np.atleast_1d(np.asarray(json.loads(learner["learner_model_param"]["base_score"]), dtype=np.float64))
-    bias = np.log(base / (1 - base)) if objective == "binary:logistic" else base
+    # XGBoost adds in float32. In more digits the logarithm's last one would be this machine's own.
+    bias = (np.log(base / (1 - base)) if objective == "binary:logistic" else base).astype(np.float32)
     return Forest(
         framework="xgboost",
         estimator=name,
