@@ -28,7 +28,7 @@ from blindgate_models.concrete.server import ConcreteServer
 from models import breast_cancer
 
 needs_compiler = pytest.mark.skipif(
-    find_compile_python() is None, reason="no compile environment: `make compile-env` makes it"
+    find_compile_python() is None, reason="no compile environment: `make compile-env` makes it, with Python 3.11"
 )
 PACKAGES = Path(breast_cancer.__file__).parent
 

@@ -27,7 +27,8 @@ def test_a_kept_package_is_small_and_signed_by_the_key_that_everybody_knows(name
         pytest.param(
             TREES,
             marks=pytest.mark.skipif(
-                find_compile_python() is None, reason="Concrete ML's compiler is not here: make compile-env"
+                find_compile_python() is None,
+                reason="no compile environment: `make compile-env` makes it, with Python 3.11",
             ),
         ),
     ],

@@ -18,18 +18,21 @@ from blindgate_models.halves import Part
 
 VARIABLE: Final = "BLINDGATE_COMPILE_PYTHON"
 FOLDER: Final = ".venv-compile"
+FINISHED: Final = ".installed"
 _WORKER: Final = Path(__file__).with_name("concrete_worker.py")
 
 
 def find_compile_python() -> Path | None:
     """The compile environment's Python, or `None`.
 
-    It is what `BLINDGATE_COMPILE_PYTHON` names, or `.venv-compile` in this folder or beside this environment.
+    It is what `BLINDGATE_COMPILE_PYTHON` names, or `.venv-compile` in this folder or beside this environment, once
+    `make compile-env` has finished it.
     """
     named = os.environ.get(VARIABLE)
-    folders = [Path.cwd(), Path(sys.prefix).parent]
-    places = [Path(named)] if named else [folder / FOLDER / "bin" / "python" for folder in folders]
-    return next((place for place in places if place.is_file()), None)
+    if named:
+        return Path(named) if Path(named).is_file() else None
+    folders = [parent / FOLDER for parent in (Path.cwd(), Path(sys.prefix).parent)]
+    return next((folder / "bin" / "python" for folder in folders if (folder / FINISHED).is_file()), None)
 
 
 class CompilerError(RuntimeError):
