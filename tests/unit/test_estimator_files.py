@@ -82,18 +82,22 @@ def test_another_format_is_refused_by_name(tmp_path: Path) -> None:
         load_estimator(tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        pytest.param("a,b\n1,x\n", "'b' holds values that are no numbers", id="a text"),
-        pytest.param("a,b\n1,\n2,3\n", "'b' has empty cells", id="an empty cell"),
-    ],
-)
-def test_calibration_rows_are_numbers(table: str, message: str, tmp_path: Path) -> None:
+def test_calibration_rows_are_numbers(tmp_path: Path) -> None:
     """The error names the column."""
-    (tmp_path / "rows.csv").write_text(table, encoding="utf-8")
-    with pytest.raises(ValueError, match=message):
+    (tmp_path / "rows.csv").write_text("a,b\n1,x\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="'b' holds values that are no numbers"):
         read_calibration(tmp_path / "rows.csv")
+
+
+def test_the_answers_are_taken_apart_from_the_rows(tmp_path: Path) -> None:
+    """They may be text; a column of answers that is not there is named."""
+    (tmp_path / "rows.csv").write_text("a,outcome\n1,yes\n2,no\n", encoding="utf-8")
+    rows, answers = read_calibration(tmp_path / "rows.csv", "outcome")
+    assert list(rows.columns) == ["a"]
+    assert answers is not None
+    assert answers.tolist() == ["yes", "no"]
+    with pytest.raises(ValueError, match="no column 'result'"):
+        read_calibration(tmp_path / "rows.csv", "result")
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,14 @@ def compile_(
     target: Annotated[
         str | None, typer.Option(help="The column of CALIBRATION with the right answers, to state an accuracy.")
     ] = None,
+    columns: Annotated[
+        Path | None,
+        typer.Option(
+            help="A TOML file with a table for each column to say something about: minimum, maximum, "
+            "out_of_range = 'clip', fill for missing values, type = 'integer'.",
+            exists=True,
+        ),
+    ] = None,
     family: Annotated[str | None, typer.Option(help="linear or concrete; chosen by the model when not given.")] = None,
     days: Annotated[int, typer.Option(min=1, help="How long the package is valid.")] = DEFAULT_VALIDITY_DAYS,
     decimals: Annotated[
@@ -97,13 +105,15 @@ def compile_(
     from blindgate_models.compilers.accuracy import plain_accuracy  # noqa: PLC0415
     from blindgate_models.compilers.compile_environment import CompilerError  # noqa: PLC0415
     from blindgate_models.compilers.estimators import compile_model, load_estimator, read_calibration  # noqa: PLC0415
+    from blindgate_models.compilers.rules import Prepared, read_rules  # noqa: PLC0415
 
     try:
         fitted = load_estimator(estimator, trust_pickle=trust_pickle)
-        rows = read_calibration(calibration, target)
-        accuracy = None if target is None else plain_accuracy(fitted, calibration, target)
+        rows, answers = read_calibration(calibration, target)
+        prepared = Prepared.of(fitted, rows, {} if columns is None else read_rules(columns))
+        accuracy = None if answers is None else plain_accuracy(fitted, prepared.rows, answers)
         with working(f"compiling {name}", show=None):
-            compiled = compile_model(fitted, rows, family=family)
+            compiled = compile_model(fitted, prepared, family=family)
     except (ValueError, TypeError, ModuleNotFoundError, CompilerError) as error:
         message = f"{estimator.name}: {error}"
         raise InputError(message) from error

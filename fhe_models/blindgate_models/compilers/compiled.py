@@ -6,7 +6,7 @@ writing the package, signing its manifest and choosing its name are the work of 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypedDict
+from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 from blindgate_models.halves import Part
 
@@ -17,14 +17,17 @@ Label: TypeAlias = bool | int | float | str
 class Column(TypedDict):
     """One input column of the model, in the order that the client half takes them.
 
-    `minimum` and `maximum` are the declared range: public, and refused beyond. They are absent for a column that has
-    none.
+    `minimum` and `maximum` are the declared range, which is public. What happens to a value beyond, or to a missing one, is
+    said as in `blindgate_protocol.manifest.Column`; both are refused where nothing is said.
     """
 
     name: str
-    type: Literal["number"]
+    type: Literal["number", "integer"]
     minimum: float
     maximum: float
+    out_of_range: NotRequired[Literal["refuse", "clip"]]
+    missing: NotRequired[Literal["refuse", "fill"]]
+    fill: NotRequired[float]
 
 
 class Disclosures(TypedDict):

@@ -155,8 +155,17 @@ def _table(calibration: Any) -> tuple[list[str], Floats]:
 
 
 def _forest_of(estimator: Any) -> Forest | None:
-    name = type(estimator).__name__
-    return read_forest(estimator) if name.startswith(("XGB", "DecisionTree", "RandomForest")) else None
+    *steps, model = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+    if not type(model).__name__.startswith(("XGB", "DecisionTree", "RandomForest")):
+        return None
+    for step in steps:
+        if step != "passthrough" and type(step).__name__ != "SimpleImputer":
+            msg = (
+                f"{type(step).__name__}: trees are compiled without steps before them but a SimpleImputer; they need no scaling, "
+                "so fit the model on the columns as they are"
+            )
+            raise TypeError(msg)
+    return read_forest(model)
 
 
 def _check_reading(estimator: Any, calibration: Any, plain: _Plain, scores: Floats) -> None:

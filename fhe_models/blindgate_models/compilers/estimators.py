@@ -9,6 +9,7 @@ A file with a model in it is code until shown otherwise: a pickle runs whatever 
   do on this machine whatever its user can.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable
 from importlib import import_module
@@ -20,10 +21,13 @@ import pandas as pd
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.concrete import compile_concrete
 from blindgate_models.compilers.linear import compile_linear
+from blindgate_models.compilers.rules import Prepared
 
 Family: TypeAlias = Literal["linear", "concrete"]
 
 _COMPILERS: Final[dict[str, Callable[..., CompiledModel]]] = {"concrete": compile_concrete, "linear": compile_linear}
+_HARMLESS: Final = ("numpy.dtype",)
+"""A SimpleImputer holds one. It names a kind of number and runs nothing; skops has it on neither of its lists."""
 _TREES: Final = ("XGB", "DecisionTree", "RandomForest", "MLP")
 
 
@@ -51,20 +55,21 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Any:
             raise ValueError(msg)
 
 
-def read_calibration(path: Path, target: str | None = None) -> pd.DataFrame:
-    """Read calibration rows: a CSV file with a header line, numbers only, without the column `target` of answers.
+def read_calibration(path: Path, target: str | None = None) -> tuple[pd.DataFrame, pd.Series | None]:
+    """Read a CSV file with a header line: rows of numbers, and the answers in the column `target` where one is named.
 
     Raises `ValueError` naming the column.
     """
-    rows = pd.read_csv(path).drop(columns=[] if target is None else [target], errors="ignore")
+    rows = pd.read_csv(path)
+    if target is not None and target not in rows.columns:
+        msg = f"calibration: there is no column {target!r:.60}"
+        raise ValueError(msg)
+    answers = None if target is None else rows.pop(target)
     for name in rows.columns:
         if not pd.api.types.is_numeric_dtype(rows[name]):
             msg = f"calibration: the column {str(name)!r:.60} holds values that are no numbers"
             raise ValueError(msg)
-        if rows[name].isna().any():
-            msg = f"calibration: the column {str(name)!r:.60} has empty cells"
-            raise ValueError(msg)
-    return rows
+    return rows, answers
 
 
 def choose_family(estimator: Any) -> Family:
@@ -73,9 +78,15 @@ def choose_family(estimator: Any) -> Family:
 
 
 def compile_model(
-    estimator: Any, calibration: pd.DataFrame, *, family: str | None = None, **settings: Any
+    estimator: Any, calibration: pd.DataFrame | Prepared, *, family: str | None = None, **settings: Any
 ) -> CompiledModel:
     """Compile a fitted estimator with the family's compiler, whose `settings` are passed on.
+
+    Args:
+        estimator: see the compilers; a pipeline may begin with a SimpleImputer.
+        calibration: rows like those to come, with names for the columns; `Prepared` where rules go with them.
+        family: `linear` or `concrete`; see `choose_family` for the default.
+        **settings: all that the compiler takes but `ranges`, which a rule gives.
 
     Raises what `compile_linear` and `compile_concrete` raise, and `ValueError` on a family that there is no compiler for.
     """
@@ -83,7 +94,9 @@ def compile_model(
     if chosen not in _COMPILERS:
         msg = f"family: got {chosen!r:.40}, expected one of: {', '.join(_COMPILERS)}"
         raise ValueError(msg)
-    return _COMPILERS[chosen](estimator, calibration, **settings)
+    prepared = calibration if isinstance(calibration, Prepared) else Prepared.of(estimator, calibration, {})
+    compiled = _COMPILERS[chosen](estimator, prepared.rows, ranges=prepared.ranges, **settings)
+    return dataclasses.replace(compiled, columns=prepared.columns(compiled.columns))
 
 
 def _last_step(estimator: Any) -> Any:
@@ -105,10 +118,10 @@ def _load_skops(path: Path) -> Any:
     except ModuleNotFoundError as error:
         msg = "estimator: reading a .skops file needs skops: pip install skops"
         raise ModuleNotFoundError(msg) from error
-    unknown = skops.get_untrusted_types(file=path)
+    unknown = set(skops.get_untrusted_types(file=path)) - set(_HARMLESS)
     if unknown:
         msg = (
             f"estimator: {path.name} names types that skops does not know to be harmless: {', '.join(sorted(unknown))}"
         )
         raise ValueError(msg)
-    return skops.load(path)
+    return skops.load(path, trusted=list(_HARMLESS))

@@ -70,7 +70,7 @@ def compile_linear(
 
     Args:
         estimator: fitted, with `coef_` and `intercept_`; or a `Pipeline` of StandardScaler, MinMaxScaler, MaxAbsScaler,
-            RobustScaler or "passthrough" steps and such a model.
+            RobustScaler, SimpleImputer or "passthrough" steps and such a model.
         calibration: `(n, features)` rows like those to come, n ≥ 1, numbers only. A DataFrame gives the columns their
             names.
         ranges: `(lo, hi)` for each column; by default those of `calibration`, widened by half of their width on both
@@ -151,8 +151,8 @@ def _folded_steps(estimator: Any, features: int) -> _Affine:
 def _affine_step(scaler: Any) -> tuple[Floats | float, Floats | float]:
     """A step's slope and offset, a number a column: it maps x to slope · x + offset."""
     name = type(scaler).__name__
-    if scaler is None or scaler == "passthrough":
-        return 1.0, 0.0
+    if scaler is None or scaler == "passthrough" or (name == "SimpleImputer" and not scaler.add_indicator):
+        return 1.0, 0.0  # no calibration row misses a value, and the client lets no other through
     if name == "StandardScaler":
         return _slope_and_offset(scaler.mean_ if scaler.with_mean else None, scaler.scale_)
     if name == "RobustScaler":
