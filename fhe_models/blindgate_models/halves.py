@@ -53,6 +53,10 @@ class ClientHalf(Protocol):
         """How many scores a row has."""
 
     @property
+    def error_bound(self) -> float:
+        """How far an honest node's score may be from the exact one: 0 where decryption is exact, else it carries noise."""
+
+    @property
     def rows_per_job(self) -> int:
         """The most rows that one call of `encrypt` takes."""
 

@@ -10,6 +10,7 @@ as a file; it establishes:
 Whether the publisher is to be trusted, and whether the manifest has expired, is `blindgate_protocol.manifest.check_manifest`.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,10 @@ from blindgate_protocol.values import BlobRef
 DAY: int = 86_400_000
 DEFAULT_VALIDITY_DAYS = 365
 DEFAULT_DECIMALS = 4
+MOST_DECIMALS = 12
+
+_STEEPEST = {"identity": 1.0, "probability": 1.0, "sigmoid": 1 / 4, "softmax": 1 / 2}
+"""How much of an error in a score each link passes on, at most."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
     summary: str,
     issued: int,
     expires: int | None = None,
-    decimals: int = DEFAULT_DECIMALS,
+    decimals: int | None = None,
     plain_accuracy: float | None = None,
 ) -> bytes:
     """Sign `compiled` as version `version` of model `name`. Gives the package's bytes.
@@ -58,10 +63,19 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
         summary: a sentence for people.
         issued: from when it is valid, in milliseconds since 1970.
         expires: until when; a year after `issued` by default.
-        decimals: how many decimals of a number leave the SDK.
+        decimals: how many decimals of a number leave the SDK; by default those that cover the noise, but not over 4.
         plain_accuracy: the plaintext model's accuracy on rows that it was not trained on.
+
+    Raises:
+        ValueError: so many decimals that the noise of the ciphertexts would show.
     """
     half = client_half(compiled.family).from_part(compiled.client)
+    finest = finest_decimals(half.error_bound * _STEEPEST[compiled.link])
+    if decimals is not None and decimals > finest:
+        message = (
+            f"decimals: got {decimals}, expected at most {finest}: beyond, a number shows the noise of its encryption"
+        )
+        raise ValueError(message)
     client, server = serialise_part(compiled.client), serialise_part(compiled.server)
     report = compiled.report
     manifest = Manifest(
@@ -78,7 +92,7 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
             labels=tuple(compiled.labels or ()),
             scores=half.outputs,
             link=compiled.link,
-            decimals=decimals,
+            decimals=min(DEFAULT_DECIMALS, finest) if decimals is None else decimals,
         ),
         client=BlobRef(digest=digest(client), size=len(client)),
         server=BlobRef(digest=digest(server), size=len(server)),
@@ -103,6 +117,13 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
     )
     envelope = publisher.sign(manifest).envelope.to_bytes()
     return write_package(PackageFiles(envelope, client, server))
+
+
+def finest_decimals(error_bound: float) -> int:
+    """The most decimals with which rounding covers an error: a step is no smaller than the error in both directions."""
+    if error_bound == 0:
+        return MOST_DECIMALS
+    return max(-MOST_DECIMALS, min(MOST_DECIMALS, math.floor(-math.log10(2 * error_bound))))
 
 
 def open_package(source: Path | bytes) -> Package:

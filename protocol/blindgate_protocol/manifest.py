@@ -64,14 +64,15 @@ class Output(Value):
         labels: the classes, in the order of the scores; none for a regression. Two classes may share one score.
         scores: how many numbers the model gives a row.
         link: what turns scores into probabilities on the client; `probability` when they are, `identity` when nothing does.
-        decimals: how many decimals of a number leave the SDK. More would give away the noise of the ciphertext.
+        decimals: how many decimals of a number leave the SDK; below 0, how many digits before the point are rounded away. More
+            would give away the noise of the ciphertext.
     """
 
     task: Literal["classification", "regression"]
     labels: Annotated[tuple[str | bool | int | float, ...], Field(max_length=MAX_LABELS)] = ()
     scores: Annotated[int, Field(ge=1, le=MAX_LABELS)]
     link: Literal["identity", "sigmoid", "softmax", "probability"]
-    decimals: Annotated[int, Field(ge=0, le=12)]
+    decimals: Annotated[int, Field(ge=-12, le=12)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,5 +1,6 @@
 """`blindgate models list|show|compile|publish`."""
 
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,12 +12,13 @@ from blindgate.commands.publisher import key_store, publisher_key
 from blindgate.output import note, show, show_one, when
 from blindgate.progress import working
 from blindgate.uploads import upload
-from blindgate_models.publishing import DAY, DEFAULT_DECIMALS, DEFAULT_VALIDITY_DAYS, open_package
+from blindgate_models.publishing import DAY, DEFAULT_DECIMALS, DEFAULT_VALIDITY_DAYS, MOST_DECIMALS, open_package
 from blindgate_models.publishing import publish as sign_package
 from blindgate_protocol.errors import InputError
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.messages import ModelOffer
 from blindgate_protocol.signing import Signed
+from blindgate_protocol.values import NAME
 
 app = typer.Typer(help="Models: list, show, compile, publish.", no_args_is_help=True)
 
@@ -88,8 +90,14 @@ def compile_(
     family: Annotated[str | None, typer.Option(help="linear or concrete; chosen by the model when not given.")] = None,
     days: Annotated[int, typer.Option(min=1, help="How long the package is valid.")] = DEFAULT_VALIDITY_DAYS,
     decimals: Annotated[
-        int, typer.Option(min=0, max=12, help="How many decimals of a number users see.")
-    ] = DEFAULT_DECIMALS,
+        int | None,
+        typer.Option(
+            min=-MOST_DECIMALS,
+            max=MOST_DECIMALS,
+            help="How many decimals of a number users see; by default those that hide the noise of encryption, but not over "
+            f"{DEFAULT_DECIMALS}.",
+        ),
+    ] = None,
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Read a pickle: it runs whatever its author put into it.")
     ] = False,
@@ -107,6 +115,9 @@ def compile_(
     from blindgate_models.compilers.estimators import compile_model, load_estimator, read_calibration  # noqa: PLC0415
     from blindgate_models.compilers.rules import Prepared, read_rules  # noqa: PLC0415
 
+    if not re.fullmatch(NAME, name):
+        message = f"--name: got {name!r:.80}, expected lower-case letters, digits, '.', '_' and '-', 64 at most"
+        raise InputError(message)
     try:
         fitted = load_estimator(estimator, trust_pickle=trust_pickle)
         rows, answers = read_calibration(calibration, target)
@@ -118,17 +129,20 @@ def compile_(
         message = f"{estimator.name}: {error}"
         raise InputError(message) from error
     now = int(time.time() * 1000)
-    package = sign_package(
-        compiled,
-        publisher_key(key_store(home)),
-        name=name,
-        version=version,
-        summary=summary,
-        issued=now,
-        expires=now + days * DAY,
-        decimals=decimals,
-        plain_accuracy=accuracy,
-    )
+    try:
+        package = sign_package(
+            compiled,
+            publisher_key(key_store(home)),
+            name=name,
+            version=version,
+            summary=summary,
+            issued=now,
+            expires=now + days * DAY,
+            decimals=decimals,
+            plain_accuracy=accuracy,
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
     file = output or Path(f"{name}.bgmodel")
     file.write_bytes(package)
     report = compiled.report

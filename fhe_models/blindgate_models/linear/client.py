@@ -39,6 +39,7 @@ class LinearClient:
         self._packing = Packing(part.parameters, len(part.ranges), part.outputs)
         self._ring = Ring(part.parameters.degree, part.parameters.modulus_bits)
         ranges = np.array(part.ranges)
+        self._error_bound = max(part.error_bound)
         self._low, self._high = ranges[:, 0], ranges[:, 1]
         self._middle, self._half = middle_and_half(ranges)
 
@@ -51,6 +52,11 @@ class LinearClient:
     def key_parameters(self) -> Part:
         """The ring's parameters: all linear models with the same modulus share keys."""
         return self._parameters.key_parameters
+
+    @property
+    def error_bound(self) -> float:
+        """The largest of the part's bounds."""
+        return self._error_bound
 
     @property
     def rows_per_job(self) -> int:
