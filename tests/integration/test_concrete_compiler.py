@@ -16,7 +16,7 @@ pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, PoissonRegressor
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -125,6 +125,13 @@ def test_what_concrete_ml_says_is_what_the_owner_reads() -> None:
         for _ in range(2):
             with pytest.raises(CompilerError, match="Concrete ML: KeyError"):
                 worker.ask("forest")
+
+
+def test_a_log_link_is_refused_and_named() -> None:
+    """A manifest has no such link: better no package than one whose numbers are logarithms."""
+    rows, target = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match=r"log link \(Poisson"):
+        compile_concrete(PoissonRegressor().fit(rows, target), rows)
 
 
 def test_a_missing_compile_environment_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

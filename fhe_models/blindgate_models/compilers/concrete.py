@@ -1,16 +1,17 @@
 """From a fitted estimator to the parts of a Concrete model: read, quantise, compile, encrypt a few rows, report.
 
 1. **Read** the estimator into plain values (`forests`, `dense`), and check the reading: it must give the estimator's
-   own labels on every calibration row.
+   own labels on every calibration row. A network that Concrete ML fitted (`networks`) is not read but passed on.
 2. **Quantise** in the compile environment, with Concrete ML. Trees lose nothing but their leaves' last digits; the
-   fewest bits are taken that keep every calibration row's label, then as many more as cost no more to evaluate.
+   fewest bits are taken that keep every calibration row's label, then as many more as cost no more to evaluate. A
+   network that Concrete ML fitted is quantised already.
 3. **Compile** there too. What comes back is text and numbers: the circuit and its parameters.
 4. **Encrypt** some calibration rows here, with the two halves themselves: what they decrypt to must be what Concrete ML
    computes in the clear. These messages also give the frames that the parts carry (`blindgate_models.concrete.spec`).
 5. **Report** plain against compiled on all calibration rows, and the sizes and times of the encrypted ones.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -22,8 +23,9 @@ from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Labe
 from blindgate_models.compilers.concrete_parts import FEWEST_ROWS, ROWS_PER_JOB, Parts, make_parts
 from blindgate_models.compilers.dense import Dense, read_dense
 from blindgate_models.compilers.forests import Binning, Forest, coded, read_forest
+from blindgate_models.compilers.networks import Network, ask_clear, clear_scores, read_network
 from blindgate_models.compilers.ranges import Ranges, declared_columns, declared_ranges
-from blindgate_models.concrete.client import Bins, Scores
+from blindgate_models.concrete.client import Bins, Scores, Uniform
 from blindgate_models.concrete.spec import FAMILY
 from blindgate_models.halves import Part
 
@@ -40,13 +42,14 @@ _BINARY: Final = 2
 _TO_CLIENT_BINS = "the thresholds that the trees ask each feature for, without the trees"
 _TO_CLIENT_TREES = "each tree's output for the client's own rows, quantised"
 _TO_CLIENT_UNIFORM = "the middle and the range of each column in the calibration data, and the quantisers' scales"
+_TO_CLIENT_SCALING = "the scaling of each column in front of the network, and the quantisers' scales"
 _TO_NODE = "the model's weights, quantised, and its structure"
 
 
 class _Plain(NamedTuple):
-    """The model in the clear, for comparison: `scores` gives `(n, outputs)`."""
+    """The model in the clear, for comparison: its scores of the calibration rows are `reference`, `(n, outputs)`."""
 
-    scores: Callable[[Floats], Floats]
+    reference: Floats
     labels: tuple[Label, ...] | None
     link: Literal["identity", "sigmoid", "softmax"]
 
@@ -55,12 +58,20 @@ class _Plain(NamedTuple):
         decided = (scores[:, 0] > 0).astype(np.int64) if self.link == "sigmoid" else scores.argmax(axis=1)
         return np.asarray(decided, dtype=np.int64)
 
-    def agrees(self, scores: Floats, reference: Floats) -> NDArray[np.bool_]:
+    def agrees(self, scores: Floats) -> NDArray[np.bool_]:
         """Row by row: the same label, or a number within 1% of the reference's spread."""
         if self.labels is not None:
-            return np.asarray(self.decide(scores) == self.decide(reference))
-        near: NDArray[np.bool_] = np.abs(scores - reference).max(axis=1) <= _REGRESSION_TOLERANCE * np.ptp(reference)
+            return np.asarray(self.decide(scores) == self.decide(self.reference))
+        tolerance = _REGRESSION_TOLERANCE * np.ptp(self.reference)
+        near: NDArray[np.bool_] = np.abs(scores - self.reference).max(axis=1) <= tolerance
         return near
+
+
+class _Reading(NamedTuple):
+    """An estimator taken apart, and seen to predict alike."""
+
+    model: Forest | Dense
+    plain: _Plain
 
 
 class _Quantised(NamedTuple):
@@ -90,12 +101,12 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
     """Compile a fitted estimator for TFHE. Takes tens of seconds, in which a few rows are really encrypted.
 
     Args:
-        estimator: an XGBoost or scikit-learn tree ensemble; or a scikit-learn linear model or network of ReLUs, also
-            behind scalers in a pipeline.
+        estimator: an XGBoost or scikit-learn tree ensemble; or a scikit-learn linear model or network of ReLUs, or a
+            network that Concrete ML fitted (`networks`), also behind scalers in a pipeline.
         calibration: `(n, features)` rows like those to come, n ≥ 2. A DataFrame gives the columns their names.
         bits: of a feature. For trees, "exact" keeps every threshold, "smallest" takes the fewest bits whose labels
             agree on all calibration rows, and a number merges thresholds where there are too many. For others, a
-            number, 8 for linear models and 5 for networks by default.
+            number, 8 for linear models and 5 for networks by default; Concrete ML's networks have theirs.
         leaf_bits: of a tree's leaves; by default chosen as the module's docstring says.
         p_error: the chance that one bootstrap goes wrong.
         ranges: `(lo, hi)` for each column, outside of which a value is refused; see `declared_ranges` for the default.
@@ -110,18 +121,18 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
     """
     names, rows = _table(calibration)
     limits = declared_ranges(rows, names, ranges)
-    forest = _forest_of(estimator)
-    dense = None if forest is not None else read_dense(estimator, rows)
-    model = forest if forest is not None else dense
-    if model is None:
-        raise AssertionError
-    plain = _Plain(model.scores, model.labels, model.link)
-    _check_reading(estimator, calibration, plain, plain.scores(rows))
+    reading = read_network(estimator, rows) or _read(estimator, calibration, rows)
     with compile_worker(python) as worker:
-        if forest is not None:
-            quantised, circuit = _compile_forest(worker, forest, plain, rows, bits, leaf_bits, p_error)
-        elif dense is not None:
-            quantised, circuit = _compile_dense(worker, dense, rows, bits, p_error)
+        match reading:
+            case Network():
+                plain, quantised, circuit = _compile_network(worker, reading, rows, p_error)
+                to_client = [_TO_CLIENT_SCALING]
+            case _Reading(Forest() as forest, plain):
+                quantised, circuit = _compile_forest(worker, forest, plain, rows, bits, leaf_bits, p_error)
+                to_client = [_TO_CLIENT_BINS, _TO_CLIENT_TREES]
+            case _Reading(Dense() as dense, plain):
+                quantised, circuit = _compile_dense(worker, dense, rows, bits, p_error)
+                to_client = [_TO_CLIENT_UNIFORM]
     sample = rows[: max(FEWEST_ROWS, encrypted_rows)]
     parts = make_parts(circuit["circuit"], p_error, sample, quantiser=quantised.quantiser, scores=quantised.scores)
     if parts.client["specs"] != circuit["specs"]:
@@ -136,10 +147,7 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
         labels=plain.labels,
         link=plain.link,
         determinism="bit-exact" if parts.server["evaluation_key"] is None else "varies",
-        discloses=Disclosures(
-            to_client=[_TO_CLIENT_BINS, _TO_CLIENT_TREES] if forest is not None else [_TO_CLIENT_UNIFORM],
-            to_node=[_TO_NODE],
-        ),
+        discloses=Disclosures(to_client=to_client, to_node=[_TO_NODE]),
         report=_report(plain, quantised, rows, parts),
     )
 
@@ -168,26 +176,31 @@ def _forest_of(estimator: Any) -> Forest | None:
     return read_forest(model)
 
 
-def _check_reading(estimator: Any, calibration: Any, plain: _Plain, scores: Floats) -> None:
+def _read(estimator: Any, calibration: Any, rows: Floats) -> _Reading:
     """Step 1. An estimator that predicts by something else than its scores is refused here, and not guessed at."""
+    model = _forest_of(estimator) or read_dense(estimator, rows)
+    plain = _Plain(model.scores(rows), model.labels, model.link)
     predicted = np.asarray(estimator.predict(calibration))
     if plain.labels is None:
-        same = np.allclose(predicted.reshape(-1), scores[:, 0], rtol=1e-4, atol=1e-6)
+        same = np.allclose(predicted.reshape(-1), plain.reference[:, 0], rtol=1e-4, atol=1e-6)
     else:
-        same = bool((np.asarray(plain.labels)[plain.decide(scores)] == predicted).all())
+        same = bool((np.asarray(plain.labels)[plain.decide(plain.reference)] == predicted).all())
     if not same:
-        msg = "estimator: does not predict by the sum of its trees or layers"
+        msg = (
+            "estimator: does not predict by the sum of its trees or layers. A log link (Poisson, gamma, Tweedie) is none that "
+            "a manifest can name: fit the logarithm instead"
+        )
         raise ValueError(msg)
+    return _Reading(model, plain)
 
 
 def _compile_forest(  # noqa: PLR0913, PLR0917
     worker: Conversation, forest: Forest, plain: _Plain, rows: Floats, bits: Bits, leaf_bits: int | None, p_error: float
 ) -> tuple[_Quantised, Part]:
     """Steps 2 and 3 for trees."""
-    reference = plain.scores(rows)
-    binning = _choose_binning(forest, plain, rows, reference, bits)
+    binning = _choose_binning(forest, plain, rows, bits)
     snapped = binning.snap(forest)
-    expected = plain.agrees(snapped.scores(rows), reference)
+    expected = plain.agrees(snapped.scores(rows))
     bins = Bins(kind="bins", strict=not forest.strict, edges=[list(edges) for edges in binning.edges])
     codes = bins.apply(rows)
     best: tuple[_Quantised, Part] | None = None
@@ -201,7 +214,7 @@ def _compile_forest(  # noqa: PLR0913, PLR0917
             leaf_bits=tried,
         )
         quantised = _quantised(bins.model_dump(), answer, trees=True, bias=forest.bias)
-        if leaf_bits is None and (plain.agrees(quantised.scored(), reference) < expected).any():
+        if leaf_bits is None and (plain.agrees(quantised.scored()) < expected).any():
             continue
         circuit = worker.ask("compile", p_error=p_error)
         if best is not None and circuit["complexity"] > best[1]["complexity"]:
@@ -213,7 +226,7 @@ def _compile_forest(  # noqa: PLR0913, PLR0917
     return best
 
 
-def _choose_binning(forest: Forest, plain: _Plain, rows: Floats, reference: Floats, bits: Bits) -> Binning:
+def _choose_binning(forest: Forest, plain: _Plain, rows: Floats, bits: Bits) -> Binning:
     exact = Binning.of(forest)
     if bits == "exact":
         return exact
@@ -221,7 +234,7 @@ def _choose_binning(forest: Forest, plain: _Plain, rows: Floats, reference: Floa
         return Binning.of(forest, bits)
     for tried in range(1, exact.bits):
         binning = Binning.of(forest, tried)
-        if plain.agrees(binning.snap(forest).scores(rows), reference).all():
+        if plain.agrees(binning.snap(forest).scores(rows)).all():
             return binning
     return exact
 
@@ -254,6 +267,21 @@ def _compile_dense(
     return _quantised(quantiser, answer, trees=False, bias=(0.0,) * outputs), worker.ask("compile", p_error=p_error)
 
 
+def _compile_network(
+    worker: Conversation, network: Network, rows: Floats, p_error: float
+) -> tuple[_Plain, _Quantised, Part]:
+    """Step 3 for a network that Concrete ML fitted; first its own answers in the clear, in float32 and scaled before."""
+    slope, offset = network.scaling.slope, network.scaling.offset
+    answer = ask_clear(worker, network.module, rows * slope + offset)
+    plain = _Plain(clear_scores(answer), network.labels, network.link)
+    uniform = {"kind": "uniform", "centre": ((0 - offset) / slope).tolist(), "spread": (1 / slope).tolist()}
+    quantiser = {**uniform, **answer["quantiser"]}
+    codes = Uniform.model_validate(quantiser).apply(rows)
+    answer |= worker.ask("evaluate", codes=codes.tolist())
+    quantised = _quantised(quantiser, answer, trees=False, bias=(0.0,) * plain.reference.shape[1])
+    return plain, quantised, worker.ask("compile", p_error=p_error)
+
+
 def _quantised(quantiser: Part, answer: Part, *, trees: bool, bias: Sequence[float]) -> _Quantised:
     scores = {"scale": answer["scale"], "zero_point": answer["zero_point"], "trees": trees, "bias": list(bias)}
     return _Quantised(quantiser, scores, np.asarray(answer["outputs"], dtype=np.int64))
@@ -265,11 +293,10 @@ def _report(plain: _Plain, quantised: _Quantised, rows: Floats, parts: Parts) ->
     if not np.array_equal(parts.scores, clear[: len(parts.scores)]):
         msg = "Concrete: an encrypted row gives another score than Concrete ML in the clear"
         raise CompilerError(msg)
-    reference = plain.scores(rows)
     return Report(
         rows=len(rows),
-        agreement_plain=float(plain.agrees(clear, reference).mean()),
-        max_error=float(np.abs(clear - reference).max()),
+        agreement_plain=float(plain.agrees(clear).mean()),
+        max_error=float(np.abs(clear - plain.reference).max()),
         evaluation_key_bytes=parts.evaluation_key_bytes,
         ciphertext_bytes_per_row=float(parts.ciphertext_bytes),
         result_bytes_per_row=float(parts.result_bytes),

@@ -2,11 +2,12 @@
 
 Started by `blindgate_models.compilers.compile_environment` with the compile environment's Python, which has Concrete ML
 and torch and none of Blindgate. Each line on standard input is a request, each line on standard output its answer.
-First `forest`, `linear` or `network` quantises a model and answers with what it gives on the calibration rows; it may
-come again with other bits. Then `compile` answers with the circuit. Models arrive as numbers: no pickle crosses this
-pipe.
+First `forest`, `linear` or `network` quantises a model, or `fitted` restores one that is quantised, and answers with
+what it gives on the calibration rows; it may come again with other bits. Then `compile` answers with the circuit. Models
+arrive as numbers: no pickle crosses this pipe.
 
 What Concrete ML 1.9 needs to run with releases newer than the ones it pins stands in `adapt`, each with its reason.
+Whoever fits networks in this environment calls it too.
 """
 # ruff: noqa: SLF001 - Concrete ML has no door for a model that is fitted already, over features that are integers already
 
@@ -86,8 +87,26 @@ class Session:
             rounding_threshold_bits=bits,
         )
         self._model, self._inputs = module, rows
-        outputs = describe_outputs(module.quantized_forward(module.quantize_input(rows)), module.output_quantizers[0])
-        return {**outputs, "quantiser": describe_quantiser(module.input_quantizers[0])}
+        return describe_module(module, rows)
+
+    def fitted(self, request: Message) -> Message:
+        """Restore a network that Concrete ML fitted and quantised, and answer as its `predict` does, in float32."""
+        module = import_module("concrete.ml.common.serialization.loaders").loads(json.dumps(request["module"]))
+        rows = np.asarray(request["rows"], dtype=np.float32)
+        answer = describe_module(module, rows)
+        # A circuit takes the integers that its rows need. Two more rows need all that the quantiser gives.
+        quantiser = answer["quantiser"]
+        ends = np.repeat(rows[:1], 2, axis=0)
+        ends[:, 0] = (np.array([quantiser["minimum"], quantiser["maximum"]]) - quantiser["zero_point"]) * quantiser[
+            "scale"
+        ]
+        self._model, self._inputs = module, np.concatenate([rows, ends])
+        return answer
+
+    def evaluate(self, request: Message) -> Message:
+        """What the restored network gives for integers."""
+        outputs = self._model.quantized_forward(np.asarray(request["codes"], dtype=np.int64))
+        return {"outputs": outputs.astype(int).tolist()}
 
     def compile(self, request: Message) -> Message:
         """Compile what was quantised last: its circuit, parameters and cost."""
@@ -140,6 +159,12 @@ def furnish(fitted: Any, model: Message, *, classifier: bool) -> Any:
     return fitted
 
 
+def describe_module(module: Any, rows: Any) -> Message:
+    """What a quantised network gives on the rows, and its quantisers."""
+    outputs = describe_outputs(module.quantized_forward(module.quantize_input(rows)), module.output_quantizers[0])
+    return {**outputs, "quantiser": describe_quantiser(module.input_quantizers[0])}
+
+
 def describe_outputs(outputs: Any, quantiser: Any) -> Message:
     """The circuit's integers for each row, and how they become numbers."""
     return {
@@ -156,15 +181,17 @@ def describe_quantiser(quantiser: Any) -> Message:
         "scale": float(quantiser.scale),
         "zero_point": float(quantiser.zero_point),
         "minimum": -offset + (1 if quantiser.is_narrow else 0),
-        "maximum": 2**quantiser.n_bits - 1 - offset,
+        "maximum": 2 ** int(quantiser.n_bits) - 1 - offset,
     }
 
 
 def adapt() -> None:
-    """Let Concrete ML and Hummingbird run with newer releases."""
+    """Let Concrete ML, Brevitas and Hummingbird run with newer releases."""
     # They were written for the TorchScript exporter, which torch 2.9 made the second choice.
-    onnx = import_module("torch").onnx
-    onnx.export = functools.partial(onnx.export, dynamo=False)
+    torch = import_module("torch")
+    torch.onnx.export = functools.partial(torch.onnx.export, dynamo=False)
+    # Brevitas takes the names off its tensors; torch 2.13 has no names to take off.
+    torch.Tensor.rename = lambda tensor, _: tensor
     # XGBoost 3.1 writes the base score as a list in a text, where Hummingbird expects a number in a text.
     booster = import_module("xgboost").Booster
     save_config = booster.save_config

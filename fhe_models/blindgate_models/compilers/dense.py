@@ -6,6 +6,7 @@ takes the inverse. Scalers in front of the estimator are affine, column by colum
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -55,27 +56,40 @@ class Dense:
         return replace(self, layers=(layer, *others))
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """slope · x + offset, column by column: both `(features,)`."""
+
+    slope: NDArray[np.float64]
+    offset: NDArray[np.float64]
+
+
 def read_dense(estimator: Any, rows: NDArray[np.float64]) -> Dense:
     """Take a fitted estimator apart: a linear model, a network of ReLUs, or a pipeline of scalers and one of them.
 
     `rows` tests that the steps before the model are affine. Raises `TypeError` on another estimator.
     """
-    model, steps = estimator, []
-    if hasattr(estimator, "steps"):
-        *steps, model = (step for _, step in estimator.steps if step != "passthrough")
-    dense = _read_model(model)
+    *steps, model = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+    dense, scaling = _read_model(model), read_steps(steps, rows)
+    return dense.after(scaling.slope, scaling.offset)
+
+
+def read_steps(steps: Sequence[Any], rows: NDArray[np.float64]) -> Scaling:
+    """The steps before a model as one scaling, tested on `rows`. Raises `TypeError` on a step that is none."""
     slope, offset = np.ones(rows.shape[1]), np.zeros(rows.shape[1])
     with warnings.catch_warnings():
         # A scaler that was fitted on named columns says so when it is asked about numbers.
         warnings.simplefilter("ignore", UserWarning)
         for step in steps:
+            if step == "passthrough":
+                continue
             step_offset = step.transform(np.zeros((1, rows.shape[1])))[0]
             step_slope = step.transform(np.ones((1, rows.shape[1])))[0] - step_offset
             if not np.allclose(step.transform(rows), rows * step_slope + step_offset, rtol=_CLOSE, atol=_CLOSE):
                 msg = f"estimator: the step {type(step).__name__} does not scale each column by itself"
                 raise TypeError(msg)
             slope, offset = slope * step_slope, offset * step_slope + step_offset
-    return dense.after(slope, offset)
+    return Scaling(slope, offset)
 
 
 def _read_model(model: Any) -> Dense:
@@ -92,7 +106,10 @@ def _read_model(model: Any) -> Dense:
         weights = np.atleast_2d(np.asarray(model.coef_, dtype=np.float64))
         layers = (Layer(weights.T, np.broadcast_to(np.asarray(model.intercept_, dtype=np.float64), (len(weights),))),)
     else:
-        msg = f"estimator: {type(model).__name__} is no linear model or network that Concrete ML compiles"
+        msg = (
+            f"estimator: {type(model).__name__} is no linear model or network that Concrete ML compiles; a network that "
+            "Concrete ML fitted comes as the file that its dump wrote"
+        )
         raise TypeError(msg)
     if labels is None:
         return Dense(layers, None, "identity")

@@ -2,7 +2,8 @@
 
 A file with a model in it is code until shown otherwise: a pickle runs whatever it likes when it is read. So:
 
-- `.json` and `.ubj` are XGBoost's own formats, which hold numbers;
+- `.json` and `.ubj` are XGBoost's own formats, which hold numbers; or `.json` is what Concrete ML's `dump` wrote of a
+  network, and only its numbers are read (`networks`);
 - `.skops` holds types by name and arrays, and is read only if it names nothing but types that `skops` knows to be
   harmless;
 - `.joblib` and `.pkl` are pickles, and are read only where the caller says `trust_pickle`: whoever wrote the file can
@@ -21,6 +22,7 @@ import pandas as pd
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.concrete import compile_concrete
 from blindgate_models.compilers.linear import compile_linear
+from blindgate_models.compilers.networks import is_concrete_ml, load_network
 from blindgate_models.compilers.rules import Prepared
 
 Family: TypeAlias = Literal["linear", "concrete"]
@@ -28,7 +30,7 @@ Family: TypeAlias = Literal["linear", "concrete"]
 _COMPILERS: Final[dict[str, Callable[..., CompiledModel]]] = {"concrete": compile_concrete, "linear": compile_linear}
 _HARMLESS: Final = ("numpy.dtype",)
 """A SimpleImputer holds one. It names a kind of number and runs nothing; skops has it on neither of its lists."""
-_TREES: Final = ("XGB", "DecisionTree", "RandomForest", "MLP")
+_TREES_AND_NETWORKS: Final = ("XGB", "DecisionTree", "RandomForest", "MLP", "FittedNetwork")
 
 
 def load_estimator(path: Path, *, trust_pickle: bool = False) -> Any:
@@ -38,7 +40,10 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Any:
     is not installed, `OSError` on the disk's errors.
     """
     match path.suffix.lower():
-        case ".json" | ".ubj":
+        case ".json":
+            document = json.loads(path.read_bytes())
+            return load_network(document) if is_concrete_ml(document) else _load_xgboost(path)
+        case ".ubj":
             return _load_xgboost(path)
         case ".skops":
             return _load_skops(path)
@@ -74,7 +79,7 @@ def read_calibration(path: Path, target: str | None = None) -> tuple[pd.DataFram
 
 def choose_family(estimator: Any) -> Family:
     """`concrete` for trees and networks; `linear` for everything else, since CKKS is a thousand times faster there."""
-    return "concrete" if type(_last_step(estimator)).__name__.startswith(_TREES) else "linear"
+    return "concrete" if type(_last_step(estimator)).__name__.startswith(_TREES_AND_NETWORKS) else "linear"
 
 
 def compile_model(
