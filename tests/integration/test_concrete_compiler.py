@@ -94,7 +94,12 @@ def test_a_held_out_patient_is_answered_under_encryption() -> None:
 @pytest.mark.parametrize(
     ("estimator", "outputs", "keyless"),
     [
-        pytest.param(RandomForestClassifier(3, max_depth=2, random_state=0), 3, False, id="a forest"),
+        pytest.param(
+            make_pipeline(StandardScaler(), RandomForestClassifier(3, max_depth=2, random_state=0)),
+            3,
+            False,
+            id="a forest behind a scaler",
+        ),
         pytest.param(
             make_pipeline(StandardScaler(), LogisticRegression()), 3, True, id="a linear model behind a scaler"
         ),

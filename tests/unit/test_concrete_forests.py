@@ -1,5 +1,6 @@
 """Tree ensembles are read exactly, and bin numbers lose nothing of what the trees ask."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,13 +8,30 @@ import pytest
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.forests import Binning, Forest, coded, read_forest
+from blindgate_models.compilers.ranges import declared_ranges
+from blindgate_models.compilers.steps import before_steps
 from blindgate_models.concrete.client import Bins
 
 pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
 pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
+from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier, RandomForestRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    KBinsDiscretizer,
+    MinMaxScaler,
+    Normalizer,
+    PolynomialFeatures,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from xgboost import XGBClassifier, XGBRegressor
 
@@ -45,28 +63,25 @@ def plain_scores(estimator: Any, rows: Floats) -> Floats:
 
 def bins(forest: Forest, binning: Binning) -> Bins:
     """The client's quantiser for a binning."""
-    return Bins(kind="bins", strict=not forest.strict, edges=[list(edges) for edges in binning.edges])
+    return Bins(kind="bins", edges=[list(edges) for edges in binning.edges])
 
 
-def by_code(forest: Forest, binning: Binning) -> Forest:
-    """The forest that the compiler gets: thresholds in bin numbers."""
+def by_code(forest: Forest, binning: Binning, *, at: bool) -> Forest:
+    """The forest that the compiler gets: thresholds in bin numbers, and `at` one a row goes left where the framework says so."""
     part = coded(binning.snap(forest), binning)
     documents = part.get("trees") or part["booster"]["learner"]["gradient_booster"]["model"]["trees"]
     thresholds = [document.get("threshold") or document["split_conditions"] for document in documents]
-    trees = [
-        type(tree)(tree.left, tree.right, tree.feature, np.asarray(threshold, dtype=np.float64), tree.value)
+    trees = tuple(
+        replace(tree, threshold=np.asarray(threshold, dtype=np.float64))
         for tree, threshold in zip(forest.trees, thresholds, strict=True)
-    ]
-    return Forest(
-        forest.framework,
-        forest.estimator,
-        tuple(trees),
-        forest.strict,
-        forest.bias,
-        forest.features,
-        forest.labels,
-        forest.link,
     )
+    return replace(forest, trees=trees, strict=not at)
+
+
+def limits(rows: Floats) -> Floats:
+    """What a manifest would declare."""
+    found: Floats = declared_ranges(rows, [str(j) for j in range(rows.shape[1])], None)
+    return found
 
 
 @pytest.mark.parametrize(("estimator", "load"), ESTIMATORS)
@@ -79,22 +94,73 @@ def test_a_forest_gives_its_estimators_own_scores(estimator: Any, load: Any) -> 
 
 @pytest.mark.parametrize(("estimator", "load"), ESTIMATORS)
 def test_bin_numbers_answer_every_question_exactly(estimator: Any, load: Any) -> None:
-    """Also on rows that lie on a threshold, and one float32 beside it: nothing is rounded but the leaves."""
+    """Also on rows that lie on a threshold, and the double or the float32 beside it: nothing is rounded but the leaves."""
     rows, target = load(return_X_y=True)
-    forest = read_forest(estimator.fit(rows, target))
+    fitted = read_forest(estimator.fit(rows, target))
+    forest = before_steps(fitted, [], rows, limits(rows))
     binning = Binning.of(forest)
-    generator = np.random.default_rng(1)
-    near = rows[generator.integers(len(rows), size=400)].copy()
-    for j, edges in enumerate(binning.edges):
-        if edges:
-            at = np.float32(generator.choice(edges, size=len(near)))
-            toward = generator.choice([-np.inf, np.inf], size=len(near)).astype(np.float32)
-            near[:, j] = np.where(generator.random(len(near)) < 0.5, at, np.nextafter(at, toward))
-    both = np.concatenate([rows, near])
+    both = np.concatenate([rows, near(rows, Binning.of(fitted)), near(rows, binning)])
     codes = bins(forest, binning).apply(both)
     assert codes.min() >= 0
     assert codes.max() < 1 << binning.bits
-    np.testing.assert_array_equal(by_code(forest, binning).scores(codes.astype(np.float64)), forest.scores(both))
+    np.testing.assert_array_equal(forest.scores(both), fitted.scores(both))
+    by_codes = by_code(forest, binning, at=not fitted.strict)
+    np.testing.assert_array_equal(by_codes.scores(codes.astype(np.float64)), fitted.scores(both))
+
+
+def near(rows: Floats, binning: Binning) -> Floats:
+    """Rows whose values lie on edges, or beside them."""
+    generator = np.random.default_rng(1)
+    found: Floats = rows[generator.integers(len(rows), size=400)].copy()
+    for j, edges in enumerate(binning.edges):
+        if edges:
+            at = generator.choice(edges, size=len(found))
+            toward = generator.choice([-np.inf, np.inf], size=len(found))
+            beside = np.nextafter(at, toward), np.nextafter(np.float32(at), toward.astype(np.float32)), at
+            found[:, j] = np.choose(generator.integers(3, size=len(found)), beside)
+    return found
+
+
+STEPS = [
+    pytest.param(lambda: [StandardScaler()], id="standardised"),
+    pytest.param(lambda: [SimpleImputer(), RobustScaler(), MinMaxScaler()], id="three steps"),
+    pytest.param(lambda: [PowerTransformer()], id="made normal"),
+    pytest.param(lambda: [QuantileTransformer(n_quantiles=50)], id="quantiles"),
+    pytest.param(lambda: [KBinsDiscretizer(10, encode="ordinal", quantile_method="linear")], id="bins"),
+]
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("load", [load_breast_cancer, load_digits], ids=["measurements", "pixels"])
+@pytest.mark.parametrize("model", [RandomForestClassifier(**SMALL), XGBClassifier(**SMALL)], ids=["forest", "XGBoost"])
+@pytest.mark.filterwarnings("ignore:Bins whose width are too small", "ignore:Feature .* is constant")
+def test_a_forest_behind_steps_is_the_same_forest_before_them(model: Any, load: Any, steps: Any) -> None:
+    """On the rows, on others within the range, and on the very edges: the pipeline's own scores to the last bit."""
+    rows, target = load(return_X_y=True)
+    pipeline = make_pipeline(*steps(), clone(model)).fit(rows, target)
+    fitted = read_forest(pipeline[-1])
+    reach = limits(rows)
+    forest = before_steps(fitted, [step for _, step in pipeline.steps[:-1]], rows, reach)
+    others = reach[:, 0] + np.random.default_rng(0).random((500, len(reach))) * (reach[:, 1] - reach[:, 0])
+    for table in (rows, others, near(rows, Binning.of(forest))):
+        np.testing.assert_array_equal(forest.scores(table), fitted.scores(pipeline[:-1].transform(table)))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(PCA(), id="mixes columns"),
+        pytest.param(PolynomialFeatures(), id="adds columns"),
+        pytest.param(FunctionTransformer(np.negative), id="turns them around"),
+        pytest.param(Normalizer(), id="scales rows"),
+    ],
+)
+def test_a_step_that_changes_the_question_is_refused_by_name(step: Any) -> None:
+    """A threshold after it is none before it."""
+    rows, target = load_iris(return_X_y=True)
+    pipeline = make_pipeline(step, DecisionTreeClassifier(max_depth=2)).fit(rows, target)
+    with pytest.raises(TypeError, match=type(step).__name__):
+        before_steps(read_forest(pipeline[-1]), [step], rows, limits(rows))
 
 
 def test_fewer_bits_merge_thresholds_and_keep_their_order() -> None:

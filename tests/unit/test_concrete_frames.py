@@ -76,13 +76,11 @@ def test_uniform_rounds_and_clips_like_concrete_ml() -> None:
     assert quantiser.apply(rows).ravel().tolist() == [1, 2, 2, 3, -2, 0]
 
 
-def test_bins_count_the_edges_below() -> None:
-    """An edge itself is below or not, as the trees' comparison has it; columns without edges are always 0."""
+def test_bins_count_the_edges_that_are_reached() -> None:
+    """An edge itself is reached; columns without edges are always 0."""
     rows = np.array([[0.5, 7.0], [1.0, 7.0], [1.5, 7.0], [2.0, 7.0], [9.0, 7.0]])
-    strict = Bins(kind="bins", strict=True, edges=[[1.0, 2.0], []])
-    loose = Bins(kind="bins", strict=False, edges=[[1.0, 2.0], []])
-    assert strict.apply(rows).tolist() == [[0, 0], [0, 0], [1, 0], [1, 0], [2, 0]]
-    assert loose.apply(rows).tolist() == [[0, 0], [1, 0], [1, 0], [2, 0], [2, 0]]
+    bins = Bins(kind="bins", edges=[[1.0, 2.0], []])
+    assert bins.apply(rows).tolist() == [[0, 0], [1, 0], [1, 0], [2, 0], [2, 0]]
 
 
 def test_scores_add_trees_up_and_keep_classes_apart() -> None:

@@ -25,6 +25,7 @@ from blindgate_models.compilers.dense import Dense, read_dense
 from blindgate_models.compilers.forests import Binning, Forest, coded, read_forest
 from blindgate_models.compilers.networks import Network, ask_clear, clear_scores, read_network
 from blindgate_models.compilers.ranges import Ranges, declared_columns, declared_ranges
+from blindgate_models.compilers.steps import before_steps
 from blindgate_models.concrete.client import Bins, Scores, Uniform
 from blindgate_models.concrete.spec import FAMILY
 from blindgate_models.halves import Part
@@ -101,8 +102,9 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
     """Compile a fitted estimator for TFHE. Takes tens of seconds, in which a few rows are really encrypted.
 
     Args:
-        estimator: an XGBoost or scikit-learn tree ensemble; or a scikit-learn linear model or network of ReLUs, or a
-            network that Concrete ML fitted (`networks`), also behind scalers in a pipeline.
+        estimator: an XGBoost or scikit-learn tree ensemble, also behind steps that keep columns apart and in their order;
+            or a scikit-learn linear model or network of ReLUs, or a network that Concrete ML fitted (`networks`), also
+            behind scalers in a pipeline.
         calibration: `(n, features)` rows like those to come, n ≥ 2. A DataFrame gives the columns their names.
         bits: of a feature. For trees, "exact" keeps every threshold, "smallest" takes the fewest bits whose labels
             agree on all calibration rows, and a number merges thresholds where there are too many. For others, a
@@ -121,7 +123,7 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
     """
     names, rows = _table(calibration)
     limits = declared_ranges(rows, names, ranges)
-    reading = read_network(estimator, rows) or _read(estimator, calibration, rows)
+    reading = read_network(estimator, rows) or _read(estimator, calibration, rows, limits)
     with compile_worker(python) as worker:
         match reading:
             case Network():
@@ -162,23 +164,16 @@ def _table(calibration: Any) -> tuple[list[str], Floats]:
     return names, rows
 
 
-def _forest_of(estimator: Any) -> Forest | None:
+def _forest_of(estimator: Any, rows: Floats, limits: Floats) -> Forest | None:
     *steps, model = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
     if not type(model).__name__.startswith(("XGB", "DecisionTree", "RandomForest")):
         return None
-    for step in steps:
-        if step != "passthrough" and type(step).__name__ != "SimpleImputer":
-            msg = (
-                f"{type(step).__name__}: trees are compiled without steps before them but a SimpleImputer; they need no scaling, "
-                "so fit the model on the columns as they are"
-            )
-            raise TypeError(msg)
-    return read_forest(model)
+    return before_steps(read_forest(model), [step for step in steps if step != "passthrough"], rows, limits)
 
 
-def _read(estimator: Any, calibration: Any, rows: Floats) -> _Reading:
+def _read(estimator: Any, calibration: Any, rows: Floats, limits: Floats) -> _Reading:
     """Step 1. An estimator that predicts by something else than its scores is refused here, and not guessed at."""
-    model = _forest_of(estimator) or read_dense(estimator, rows)
+    model = _forest_of(estimator, rows, limits) or read_dense(estimator, rows)
     plain = _Plain(model.scores(rows), model.labels, model.link)
     predicted = np.asarray(estimator.predict(calibration))
     if plain.labels is None:
@@ -201,7 +196,7 @@ def _compile_forest(  # noqa: PLR0913, PLR0917
     binning = _choose_binning(forest, plain, rows, bits)
     snapped = binning.snap(forest)
     expected = plain.agrees(snapped.scores(rows))
-    bins = Bins(kind="bins", strict=not forest.strict, edges=[list(edges) for edges in binning.edges])
+    bins = Bins(kind="bins", edges=[list(edges) for edges in binning.edges])
     codes = bins.apply(rows)
     best: tuple[_Quantised, Part] | None = None
     for tried in _LEAF_BITS if leaf_bits is None else [leaf_bits]:

@@ -2,13 +2,14 @@
 
 A comparison of encrypted numbers costs by their bits, so Concrete ML quantises features evenly, which moves thresholds
 and changes labels. A forest asks few questions of a feature, though. With the thresholds of feature j sorted into edges
-e_0 < e_1 < …, the number of edges below x answers all of them: x < e_i exactly if that number is at most i. So the
+e_0 < e_1 < …, the number of edges that x reaches answers all of them: x < e_i exactly if that number is at most i. So the
 client encrypts that number, of ⌈log2(edges + 1)⌉ bits, the compiled forest compares it with i + 1, and no threshold is
 rounded.
 
-`read_forest` takes a fitted XGBoost or scikit-learn ensemble apart into arrays; `Binning` holds the edges; `coded`
-gives the same forest over bin numbers for the Concrete ML compiler (`concrete_worker`). If fewer bits are asked for
-than the edges need, edges are merged, and the report says what that did to the labels.
+`read_forest` takes a fitted XGBoost or scikit-learn ensemble apart into arrays, `steps.before_steps` puts its
+thresholds into the table's own numbers, `Binning` holds the edges, and `coded` gives the same forest over bin numbers
+for the Concrete ML compiler (`concrete_worker`). If fewer bits are asked for than the edges need, edges are merged, and
+the report says what that did to the labels.
 """
 
 import json
@@ -53,6 +54,7 @@ class Forest:
         estimator: the estimator's class.
         trees: its trees.
         strict: whether a row goes left only strictly below a threshold (XGBoost), or also at it (scikit-learn).
+        single: whether rows are rounded to float32 first, as both frameworks do.
         bias: a number for each output.
         features: how many columns a row has.
         labels: the classes, or `None` for a regression.
@@ -69,11 +71,12 @@ class Forest:
     labels: tuple[Label, ...] | None
     link: Literal["identity", "sigmoid", "softmax"]
     booster: Part | None = None
+    single: bool = True
 
     def scores(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """The raw scores of `rows`, `(n, features)`: `(n, outputs)` float64, computed tree by tree."""
         total = np.tile(np.asarray(self.bias), (len(rows), 1))
-        seen = rows.astype(np.float32).astype(np.float64)
+        seen = rows.astype(np.float32).astype(np.float64) if self.single else rows
         below: Callable[..., NDArray[np.bool_]] = np.less if self.strict else np.less_equal
         for tree in self.trees:
             node = np.zeros(len(rows), dtype=np.int64)

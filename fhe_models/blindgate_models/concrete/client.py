@@ -52,14 +52,9 @@ Number: TypeAlias = float | int
 
 
 class Bins(StrictModel):
-    """Feature j becomes the number of its sorted `edges[j]` that are below it.
-
-    Strictly below where trees ask x ≤ t, below or equal where they ask x < t. Features are rounded to float32 first, as
-    XGBoost and scikit-learn's trees do.
-    """
+    """Feature j becomes the number of its sorted `edges[j]` that it reaches: that are below it or equal to it."""
 
     kind: Literal["bins"]
-    strict: bool
     edges: list[Annotated[list[Number], Field(max_length=1 << 16)]] = Field(min_length=1, max_length=1 << 14)
 
     @property
@@ -74,9 +69,7 @@ class Bins(StrictModel):
 
     def apply(self, rows: NDArray[np.float64]) -> NDArray[np.int64]:
         """The codes of `rows`, `(n, features)`."""
-        seen = rows.astype(np.float32).astype(np.float64)
-        side: Literal["left", "right"] = "left" if self.strict else "right"
-        codes = [np.searchsorted(np.asarray(edges, float), seen[:, j], side) for j, edges in enumerate(self.edges)]
+        codes = [np.searchsorted(np.asarray(edges, float), rows[:, j], "right") for j, edges in enumerate(self.edges)]
         return np.stack(codes, axis=1).astype(np.int64)
 
 
