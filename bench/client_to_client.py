@@ -62,6 +62,7 @@ def _wide_linear() -> bytes:
         task="regression",
         labels=None,
         link="identity",
+        steepness=1.0,
         determinism="bit-exact",
         discloses=Disclosures(to_client=[], to_node=[]),
         report=Report(

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from blindgate_protocol.errors import InputError
 from blindgate_protocol.manifest import Column, Manifest, Output
 
+_MOST_EXPONENT = 600.0
+"""A node may answer anything: beyond some 700, exp or the rounding after it overflows."""
+
 Table = Any
 """A pandas DataFrame, a two-dimensional numpy array, a dict of columns, or a list with a dict or a list for each row."""
 
@@ -49,14 +52,16 @@ def probabilities(scores: NDArray[np.float64], output: Output) -> NDArray[np.flo
         shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
         proba = shifted / shifted.sum(axis=1, keepdims=True)
     else:
-        proba = np.column_stack([1 - scores, scores]) if output.scores < len(output.labels) else scores
+        each = np.clip(scores, 0, 1)
+        proba = np.column_stack([1 - each, each]) if output.scores < len(output.labels) else _shares(each)
     return np.round(proba, output.decimals)
 
 
 def predictions(scores: NDArray[np.float64], output: Output) -> NDArray[Any]:
     """Turn raw scores, `(n, scores)`, into `(n,)` labels of the model's own type, or rounded numbers for a regression."""
     if output.task == "regression":
-        rounded = np.round(scores, output.decimals)
+        numbers = np.exp(np.minimum(scores, _MOST_EXPONENT)) if output.link == "exp" else scores
+        rounded = np.round(numbers, output.decimals)
         return rounded[:, 0] if output.scores == 1 else rounded
     if output.scores < len(output.labels):
         middle = 0.5 if output.link == "probability" else 0.0
@@ -64,6 +69,12 @@ def predictions(scores: NDArray[np.float64], output: Output) -> NDArray[Any]:
     else:
         chosen = np.argmax(scores, axis=1)
     return np.asarray(output.labels)[chosen]
+
+
+def _shares(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows of sum 1, or of equal shares where there is nothing to share: a quantised model's probabilities do not quite add up."""
+    whole = parts.sum(axis=1, keepdims=True)
+    return np.divide(parts, whole, out=np.full_like(parts, 1 / parts.shape[1]), where=whole > 0)
 
 
 def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,9 +28,6 @@ DEFAULT_VALIDITY_DAYS = 365
 DEFAULT_DECIMALS = 4
 MOST_DECIMALS = 12
 
-_STEEPEST = {"identity": 1.0, "probability": 1.0, "sigmoid": 1 / 4, "softmax": 1 / 2}
-"""How much of an error in a score each link passes on, at most."""
-
 
 @dataclass(frozen=True)
 class Package:
@@ -70,7 +67,7 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
         ValueError: so many decimals that the noise of the ciphertexts would show.
     """
     half = client_half(compiled.family).from_part(compiled.client)
-    finest = finest_decimals(half.error_bound * _STEEPEST[compiled.link])
+    finest = finest_decimals(half.error_bound * compiled.steepness)
     if decimals is not None and decimals > finest:
         message = (
             f"decimals: got {decimals}, expected at most {finest}: beyond, a number shows the noise of its encryption"

@@ -63,7 +63,8 @@ class Output(Value):
     Attributes:
         labels: the classes, in the order of the scores; none for a regression. Two classes may share one score.
         scores: how many numbers the model gives a row.
-        link: what turns scores into probabilities on the client; `probability` when they are, `identity` when nothing does.
+        link: what turns scores into probabilities on the client; `probability` when they are some already, `identity` when
+            nothing does. `exp` turns the score of a regression with a log link into its number.
         decimals: how many decimals of a number leave the SDK; below 0, how many digits before the point are rounded away. More
             would give away the noise of the ciphertext.
     """
@@ -71,13 +72,16 @@ class Output(Value):
     task: Literal["classification", "regression"]
     labels: Annotated[tuple[str | bool | int | float, ...], Field(max_length=MAX_LABELS)] = ()
     scores: Annotated[int, Field(ge=1, le=MAX_LABELS)]
-    link: Literal["identity", "sigmoid", "softmax", "probability"]
+    link: Literal["identity", "sigmoid", "softmax", "probability", "exp"]
     decimals: Annotated[int, Field(ge=-12, le=12)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.task == "regression" and self.labels:
             message = "a regression has no labels"
+            raise ValueError(message)
+        if (self.task == "regression") != (self.link == "exp") and self.link != "identity":
+            message = "the link exp goes with a regression, every other but identity with a classification"
             raise ValueError(message)
         if self.task == "classification" and self.scores not in {len(self.labels), len(self.labels) - 1}:
             message = "one score a label, or one for two labels"

@@ -14,12 +14,13 @@ pytest.importorskip("mlir", reason="the extra `concrete` is not installed")
 pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
 pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, PoissonRegressor
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from xgboost import XGBRegressor
 
 from blindgate_models.compilers.concrete import compile_concrete
 from blindgate_models.compilers.forests import Binning, coded, read_forest
@@ -132,11 +133,29 @@ def test_what_concrete_ml_says_is_what_the_owner_reads() -> None:
                 worker.ask("forest")
 
 
-def test_a_log_link_is_refused_and_named() -> None:
-    """A manifest has no such link: better no package than one whose numbers are logarithms."""
-    rows, target = load_iris(return_X_y=True)
-    with pytest.raises(ValueError, match=r"log link \(Poisson"):
-        compile_concrete(PoissonRegressor().fit(rows, target), rows)
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        pytest.param(PoissonRegressor(max_iter=1000), id="a Poisson regression"),
+        pytest.param(
+            XGBRegressor(n_estimators=3, max_depth=2, objective="count:poisson", n_jobs=1), id="trees that count"
+        ),
+    ],
+)
+def test_a_log_link_is_read_and_named(estimator: Any) -> None:
+    """Scores are logarithms, under encryption too, and the manifest says what makes numbers of them."""
+    rows, target = load_diabetes(return_X_y=True)
+    compiled = compile_concrete(estimator.fit(rows[:100], target[:100]), rows[:100])
+    assert (compiled.task, compiled.link) == ("regression", "exp")
+    assert compiled.report["agreement_plain"] == 1
+    client, server = ConcreteClient.from_part(compiled.client), ConcreteServer.from_part(compiled.server)
+    keys = client.make_keys()
+    result = server.evaluate(keys.evaluation, client.encrypt(keys.secret, rows[:2]))
+    scores = client.decrypt(keys.secret, result, 2)
+    np.testing.assert_allclose(np.exp(scores[:, 0]), estimator.predict(rows[:2]), rtol=0.05)
 
 
 def test_a_missing_compile_environment_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

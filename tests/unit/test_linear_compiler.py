@@ -12,6 +12,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 from sklearn.decomposition import PCA
 from sklearn.linear_model import (
     ElasticNet,
+    GammaRegressor,
     Lasso,
     LinearRegression,
     LogisticRegression,
@@ -19,6 +20,7 @@ from sklearn.linear_model import (
     Ridge,
     RidgeClassifier,
     SGDClassifier,
+    TweedieRegressor,
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
@@ -29,6 +31,14 @@ from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.linear.client import LinearClient
 from blindgate_models.linear.server import LinearServer
+
+
+class Bent(LinearRegression):  # type: ignore[misc]
+    """A regression that predicts something else than its coefficients say."""
+
+    def predict(self, rows: Any) -> Any:
+        """Never below 0."""
+        return np.abs(super().predict(rows))
 
 
 def scores(compiled: CompiledModel, rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -111,6 +121,24 @@ def test_a_compiled_regression_predicts_within_its_bound(estimator: Any) -> None
     error = np.abs(scores(compiled, table)[:, 0] - estimator.predict(table))
     assert error.max() <= compiled.client["error_bound"][0] <= 1e-5 * np.abs(estimator.predict(table)).max()
     assert (compiled.task, compiled.labels, compiled.link) == ("regression", None, "identity")
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        pytest.param(PoissonRegressor(max_iter=1000), id="counts"),
+        pytest.param(make_pipeline(StandardScaler(), GammaRegressor()), id="amounts, after a scaler"),
+        pytest.param(TweedieRegressor(power=1.5, link="log"), id="claims"),
+    ],
+)
+def test_a_regression_with_a_log_link_keeps_its_relative_error(estimator: Any) -> None:
+    """The score is the logarithm of the prediction, and the manifest says so."""
+    table, target = load_diabetes(return_X_y=True)
+    compiled = compile_linear(estimator.fit(table, target), table)
+    assert (compiled.task, compiled.link) == ("regression", "exp")
+    got, expected = np.exp(scores(compiled, table)[:, 0]), estimator.predict(table)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    assert np.abs(got - expected).max() <= compiled.client["error_bound"][0] * compiled.steepness
 
 
 def test_several_targets_are_several_outputs() -> None:
@@ -212,9 +240,7 @@ IRIS = load_iris().data
         pytest.param(
             fitted(make_pipeline(MinMaxScaler(clip=True), logistic())), {}, TypeError, "clips", id="a step that clips"
         ),
-        pytest.param(
-            fitted(PoissonRegressor()), {}, ValueError, "not its linear score", id="a score behind another link"
-        ),
+        pytest.param(fitted(Bent()), {}, ValueError, "neither its linear score", id="a score behind another link"),
         pytest.param(
             fitted(logistic()), {"ranges": [(0, 1)] * 4}, ValueError, "outside", id="ranges that are too narrow"
         ),

@@ -169,6 +169,29 @@ def test_probabilities_have_a_column_for_each_class_and_the_manifests_decimals()
     np.testing.assert_array_equal(many, [[1.0, 0.0, 0.0]])
 
 
+def test_scores_that_are_probabilities_add_up() -> None:
+    """Quantised ones do not quite, and a node may answer anything: what leaves is never below 0, above 1, or not a number."""
+    shares = THREE.model_copy(update={"link": "probability"})
+    given = np.array([[0.2, 0.5, 0.31], [-0.1, 0.0, 1.2], [0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(frames.probabilities(given, shares).sum(axis=1), 1, atol=2e-3)
+    np.testing.assert_array_equal(frames.probabilities(given, shares)[1:], [[0, 0, 1.0], [0.333] * 3])
+
+
+def test_a_regression_with_a_log_link_gives_numbers() -> None:
+    """The exponential of the score, rounded; a score beyond all reason is no infinity."""
+    counts = Output(task="regression", scores=1, link="exp", decimals=2)
+    np.testing.assert_array_equal(frames.predictions(np.array([[0.0], [1.0]]), counts), [1.0, 2.72])
+    assert np.isfinite(frames.predictions(np.array([[1e300]]), counts)).all()
+
+
+@pytest.mark.parametrize(("task", "link"), [("regression", "softmax"), ("classification", "exp")])
+def test_a_link_goes_with_its_task(task: str, link: str) -> None:
+    """A manifest that mixes them up is none."""
+    labels = () if task == "regression" else ("a", "b")
+    with pytest.raises(ValueError, match="link"):
+        Output(task=task, labels=labels, scores=1, link=link, decimals=2)  # type: ignore[arg-type]
+
+
 def test_a_model_without_probabilities_says_so() -> None:
     """A regression has no classes to spread over."""
     regression = Output(task="regression", scores=1, link="identity", decimals=2)

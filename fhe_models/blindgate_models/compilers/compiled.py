@@ -4,14 +4,21 @@ A compiler reads a fitted estimator and calibration data, on the model owner's m
 writing the package, signing its manifest and choosing its name are the work of others (`blindgate_models.package`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypeAlias, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
 
 from blindgate_models.halves import Part
 
 Label: TypeAlias = bool | int | float | str
 """A class label as the manifest holds it."""
+
+Link: TypeAlias = Literal["identity", "sigmoid", "softmax", "probability", "exp"]
+"""From raw scores to what users see, as in `blindgate_protocol.manifest.Output`."""
 
 
 class Column(TypedDict):
@@ -73,6 +80,7 @@ class CompiledModel:
         labels: the classes in the order of the scores; `None` for a regression.
         link: from raw scores to what `predict_proba` or `predict` returns. A binary classifier with `sigmoid` has one
             score; the label is `labels[1]` where it is positive.
+        steepness: see `steepness`, on the calibration rows.
         determinism: `bit-exact` where the same input bytes give the same result bytes, in any process.
         discloses: who learns what beyond the score.
         report: plain against compiled.
@@ -84,7 +92,15 @@ class CompiledModel:
     columns: Sequence[Column]
     task: Literal["classification", "regression"]
     labels: Sequence[Label] | None
-    link: Literal["identity", "sigmoid", "softmax"]
+    link: Link
+    steepness: float
     determinism: Literal["bit-exact", "varies"]
     discloses: Disclosures
     report: Report
+
+
+def steepness(link: Link, scores: NDArray[np.float64]) -> float:
+    """How much of an error in a score reaches what users see, at most, where scores are like `scores`."""
+    if link == "exp":
+        return math.exp(float(scores.max()))
+    return {"identity": 1.0, "probability": 1.0, "sigmoid": 1 / 4, "softmax": 1 / 2}[link]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compile_environment import CompilerError, Conversation, compile_worker
-from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Label, Report
+from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Label, Link, Report, steepness
 from blindgate_models.compilers.concrete_parts import FEWEST_ROWS, ROWS_PER_JOB, Parts, make_parts
 from blindgate_models.compilers.dense import Dense, read_dense
 from blindgate_models.compilers.forests import Binning, Forest, coded, read_forest
@@ -39,6 +39,7 @@ _DENSE_BITS: Final = 8
 _NETWORK_BITS: Final = 5
 _REGRESSION_TOLERANCE: Final = 0.01
 _BINARY: Final = 2
+_MOST_EXPONENT: Final = 700.0
 
 _TO_CLIENT_BINS = "the thresholds that the trees ask each feature for, without the trees"
 _TO_CLIENT_TREES = "each tree's output for the client's own rows, quantised"
@@ -52,7 +53,7 @@ class _Plain(NamedTuple):
 
     reference: Floats
     labels: tuple[Label, ...] | None
-    link: Literal["identity", "sigmoid", "softmax"]
+    link: Link
 
     def decide(self, scores: Floats) -> NDArray[np.int64]:
         """The position of the label."""
@@ -148,6 +149,7 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
         task="regression" if plain.labels is None else "classification",
         labels=plain.labels,
         link=plain.link,
+        steepness=steepness(plain.link, plain.reference),
         determinism="bit-exact" if parts.server["evaluation_key"] is None else "varies",
         discloses=Disclosures(to_client=to_client, to_node=[_TO_NODE]),
         report=_report(plain, quantised, rows, parts),
@@ -177,14 +179,17 @@ def _read(estimator: Any, calibration: Any, rows: Floats, limits: Floats) -> _Re
     plain = _Plain(model.scores(rows), model.labels, model.link)
     predicted = np.asarray(estimator.predict(calibration))
     if plain.labels is None:
-        same = np.allclose(predicted.reshape(-1), plain.reference[:, 0], rtol=1e-4, atol=1e-6)
+        links: dict[Link, Floats] = {
+            "identity": plain.reference,
+            "exp": np.exp(np.minimum(plain.reference, _MOST_EXPONENT)),
+        }
+        found = [link for link, numbers in links.items() if np.allclose(predicted, numbers[:, 0], rtol=1e-4, atol=1e-6)]
+        same = bool(found)
+        plain = plain._replace(link=found[0] if same else plain.link)
     else:
         same = bool((np.asarray(plain.labels)[plain.decide(plain.reference)] == predicted).all())
     if not same:
-        msg = (
-            "estimator: does not predict by the sum of its trees or layers. A log link (Poisson, gamma, Tweedie) is none that "
-            "a manifest can name: fit the logarithm instead"
-        )
+        msg = "estimator: does not predict by the sum of its trees or layers, nor by the exponential of it"
         raise ValueError(msg)
     return _Reading(model, plain)
 

@@ -8,12 +8,12 @@ takes the inverse. Scalers in front of the estimator are affine, column by colum
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.compilers.compiled import Label
+from blindgate_models.compilers.compiled import Label, Link
 
 _CLOSE: Final = 1e-9
 _BINARY: Final = 2
@@ -39,7 +39,7 @@ class Dense:
 
     layers: tuple[Layer, ...]
     labels: tuple[Label, ...] | None
-    link: Literal["identity", "sigmoid", "softmax"]
+    link: Link
 
     def scores(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """The raw scores of `rows`, `(n, features)`: `(n, outputs)` float64."""

@@ -20,10 +20,24 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.compilers.compiled import Label
+from blindgate_models.compilers.compiled import Label, Link
 from blindgate_models.halves import Part
 
 _LEAF: Final = -1
+_LINKS: Final[dict[str, Link]] = {
+    "binary:logistic": "sigmoid",
+    "multi:softprob": "softmax",
+    "multi:softmax": "softmax",
+    "reg:squarederror": "identity",
+    "reg:squaredlogerror": "identity",
+    "reg:absoluteerror": "identity",
+    "reg:pseudohubererror": "identity",
+    "reg:quantileerror": "identity",
+    "count:poisson": "exp",
+    "reg:gamma": "exp",
+    "reg:tweedie": "exp",
+}
+"""What XGBoost's objectives make of a score. One that leaves the sum of the trees as it is looks the same to the compiler."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,7 @@ class Forest:
     bias: tuple[float, ...]
     features: int
     labels: tuple[Label, ...] | None
-    link: Literal["identity", "sigmoid", "softmax"]
+    link: Link
     booster: Part | None = None
     single: bool = True
 
@@ -166,6 +180,8 @@ def coded(forest: Forest, binning: Binning) -> Part:
         ]
     # Concrete ML drops the base score, or takes it to be 0.5: it is added after decryption.
     booster["learner"]["learner_model_param"]["base_score"] = "5E-1"
+    if forest.labels is None:  # how it was fitted makes no difference any more
+        booster["learner"]["objective"] = {"name": "reg:squarederror", "reg_loss_param": {"scale_pos_weight": "1"}}
     # Hummingbird takes a feature's name for its number.
     booster["learner"].update(feature_names=[], feature_types=[])
     return {"booster": booster}
@@ -189,13 +205,7 @@ def _read_xgboost(estimator: Any, name: str) -> Forest:
     booster: Part = json.loads(bytes(estimator.get_booster().save_raw("json")))
     learner = booster["learner"]
     objective = learner["objective"]["name"]
-    known = {
-        "binary:logistic": "sigmoid",
-        "multi:softprob": "softmax",
-        "multi:softmax": "softmax",
-        "reg:squarederror": "identity",
-    }
-    if learner["gradient_booster"]["name"] != "gbtree" or objective not in known:
+    if learner["gradient_booster"]["name"] != "gbtree" or objective not in _LINKS:
         msg = (
             f"estimator: booster {learner['gradient_booster']['name']!r} with objective {objective!r} is not supported"
         )
@@ -216,16 +226,20 @@ def _read_xgboost(estimator: Any, name: str) -> Forest:
         trees.append(Tree(left, right, np.asarray(document["split_indices"], dtype=np.int64), conditions, value))
     base = np.atleast_1d(np.asarray(json.loads(learner["learner_model_param"]["base_score"]), dtype=np.float64))
     # XGBoost adds in float32. In more digits the logarithm's last one would be this machine's own.
-    bias = (np.log(base / (1 - base)) if objective == "binary:logistic" else base).astype(np.float32)
+    link = _LINKS[objective]
+    if link == "sigmoid":
+        base = np.log(base / (1 - base))
+    elif link == "exp":
+        base = np.log(base)
     return Forest(
         framework="xgboost",
         estimator=name,
         trees=tuple(trees),
         strict=True,
-        bias=tuple(float(number) for number in np.broadcast_to(bias, (outputs,))),
+        bias=tuple(float(number) for number in np.broadcast_to(base.astype(np.float32), (outputs,))),
         features=int(learner["learner_model_param"]["num_feature"]),
         labels=tuple(np.asarray(estimator.classes_).tolist()) if name == "XGBClassifier" else None,
-        link=known[objective],  # type: ignore[arg-type]
+        link=link,
         booster=booster,
     )
 
@@ -263,5 +277,5 @@ def _read_sklearn(estimator: Any, name: str) -> Forest:
         bias=(0.0,) * trees[0].value.shape[1],
         features=int(estimator.n_features_in_),
         labels=tuple(np.asarray(estimator.classes_).tolist()) if name.endswith("Classifier") else None,
-        link="identity",
+        link="probability" if name.endswith("Classifier") else "identity",
     )

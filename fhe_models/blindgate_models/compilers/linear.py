@@ -3,8 +3,8 @@
 1. **Read**: `coef_` and `intercept_` of the last step; standardising and scaling steps before it are affine and are
    folded in.
 2. **Test what was read** on the calibration rows, against `predict`, `decision_function` and `predict_proba`
-   themselves: an estimator whose prediction is something else than its linear score (a Poisson regression, a classifier
-   of one class against each other) is refused here and not guessed at.
+   themselves: an estimator whose prediction is something else than its linear score or its exponential (a classifier of
+   one class against each other) is refused here and not guessed at.
 3. **Fold** the columns' declared ranges in, and choose the scales: the smallest modulus whose error bound is within
    `tolerance` of the largest calibration score, and the split between input and weight that makes that bound least.
 4. **Run** the two parts, under encryption, on the calibration rows, and report.
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Label, Report
+from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Label, Link, Report, steepness
 from blindgate_models.compilers.ranges import Ranges, declared_columns, declared_ranges
 from blindgate_models.linear.client import LinearClient, middle_and_half
 from blindgate_models.linear.packing import Packing
@@ -40,13 +40,13 @@ from blindgate_models.linear.spec import (
 )
 
 Floats: TypeAlias = NDArray[np.float64]
-Link: TypeAlias = Literal["identity", "sigmoid", "softmax"]
 
 DEFAULT_TOLERANCE: Final = 1e-5
 _MODULI: Final = (40, 48, 56)
 _CLOSE: Final = 1e-6
 _BINARY: Final = 2
 _MOST_SCALE_BITS: Final = 500
+_MOST_EXPONENT: Final = 700.0
 
 
 class _Affine(NamedTuple):
@@ -77,7 +77,7 @@ def compile_linear(
             sides, but not below 0 where no value is. Ranges are public, and a value outside is refused, so choose them
             generously.
         tolerance: the largest error bound that is accepted for a smaller modulus, as a share of the largest calibration
-            score.
+            score; with a log link, as a share of the number.
 
     Raises:
         TypeError: not a linear model, or a step that is not affine.
@@ -88,7 +88,8 @@ def compile_linear(
     affine = _folded_steps(estimator, len(names))
     labels, link = _tested(estimator, affine, table, rows)
     limits = declared_ranges(rows, names, ranges)
-    precision = tolerance * float(np.abs(affine.scores(rows)).max())
+    scores = affine.scores(rows)
+    precision = tolerance * (1.0 if link == "exp" else float(np.abs(scores).max()))
     client, server = linear_parts(affine.weights, affine.intercept, limits, precision=precision)
     return CompiledModel(
         family=FAMILY,
@@ -98,6 +99,7 @@ def compile_linear(
         task="regression" if labels is None else "classification",
         labels=labels,
         link=link,
+        steepness=steepness(link, scores),
         determinism=DETERMINISM,
         discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT), to_node=list(DISCLOSES_TO_NODE)),
         report=_measured(client, server, affine, rows, classifies=labels is not None),
@@ -177,10 +179,13 @@ def _tested(
     scores = affine.scores(rows)
     predicted = np.asarray(estimator.predict(calibration))
     if not hasattr(estimator, "classes_"):
-        if not _close(predicted.reshape(len(rows), -1), scores):
-            msg = f"{type(estimator).__name__}: predict is not its linear score"
-            raise ValueError(msg)
-        return None, "identity"
+        numbers = predicted.reshape(len(rows), -1)
+        if _close(numbers, scores):
+            return None, "identity"
+        if float(scores.max()) < _MOST_EXPONENT and _close(numbers, np.exp(scores)):
+            return None, "exp"
+        msg = f"{type(estimator).__name__}: predict is neither its linear score nor the exponential of it"
+        raise ValueError(msg)
     labels: list[Label] = np.asarray(estimator.classes_).tolist()
     decided = np.asarray(estimator.decision_function(calibration)).reshape(len(rows), -1)
     outputs = 1 if len(labels) == _BINARY else len(labels)
