@@ -150,6 +150,14 @@ def test_a_forest_behind_steps_is_the_same_forest_before_them(model: Any, load: 
         np.testing.assert_array_equal(forest.scores(table), fitted.scores(pipeline[:-1].transform(table)))
 
 
+def test_a_tree_that_asks_nothing_stays_one() -> None:
+    """Fitted on one answer, it is a leaf."""
+    rows, _ = load_iris(return_X_y=True)
+    pipeline = make_pipeline(StandardScaler(), DecisionTreeRegressor()).fit(rows, np.full(len(rows), 7.0))
+    forest = before_steps(read_forest(pipeline[-1]), [pipeline[0]], rows, limits(rows))
+    assert set(forest.scores(rows).ravel()) == {7.0}
+
+
 @pytest.mark.parametrize(
     "step",
     [

@@ -38,7 +38,7 @@ def before_steps(forest: Forest, steps: Sequence[Any], rows: Floats, limits: Flo
         _check(step, _through(steps[:position], rows))
     features = rows.shape[1]
     wanted = [sorted({t for tree in forest.trees for t in _thresholds(tree, j)}) for j in range(features)]
-    most = max(map(len, wanted))
+    most = max(1, *map(len, wanted))
     edges = np.array([[*column, *[0.0] * (most - len(column))] for column in wanted]).T
 
     def goes_right(values: Floats) -> NDArray[np.bool_]:
