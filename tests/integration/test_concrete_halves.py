@@ -202,6 +202,27 @@ def test_a_fresh_worker_serves_without_torch_pickle_or_files(look_up: Parts, tmp
     assert client.decrypt(keys.secret, (tmp_path / "result").read_bytes(), 1).tolist() == [[4, 4, 6]]
 
 
+EVALUATE_AND_FAIL = """
+import json, pathlib, sys
+from blindgate_models.servers import server_half
+folder = pathlib.Path(sys.argv[1])
+server = server_half("concrete").from_part(json.loads((folder / "server.json").read_text()))
+server.evaluate((folder / "key").read_bytes(), (folder / "row").read_bytes())
+sys.exit(3)
+"""
+
+
+def test_a_process_that_evaluated_still_says_how_it_ended(look_up: Parts, tmp_path: Path) -> None:
+    """Concrete's own exit handler ends such a process with 0: a failed command, or a failed run of tests, would look right."""
+    client = ConcreteClient.from_part(look_up.client)
+    keys = client.make_keys()
+    (tmp_path / "server.json").write_bytes(serialise_part(look_up.server))
+    (tmp_path / "key").write_bytes(keys.evaluation or b"")
+    (tmp_path / "row").write_bytes(client.encrypt(keys.secret, np.array([[2.0, 2.0, 0.0]])))
+    ended = subprocess.run([sys.executable, "-c", EVALUATE_AND_FAIL, str(tmp_path)], capture_output=True, check=False)
+    assert ended.returncode == 3
+
+
 def test_secrets_never_touch_the_disk(look_up: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Making keys, encrypting and decrypting leave no file, and open none to write."""
     opened: list[str] = []

@@ -8,6 +8,7 @@ enough. So a worker holds no unpickler, no torch has to be installed, and the im
 The bindings' interface is pinned by the exact version, which each part names and `load_runtime` compares.
 """
 
+import atexit
 import warnings
 from functools import cache
 from importlib import import_module
@@ -38,7 +39,11 @@ def load_runtime() -> Any:
     with warnings.catch_warnings():
         # `concrete` is a namespace package of the old kind; pkg_resources warns about itself.
         warnings.simplefilter("ignore")
-        return import_module("concrete.compiler")
+        runtime = import_module("concrete.compiler")
+    # At its exit, a process that has evaluated would stop threads that it never started, and end as if all had gone well:
+    # a failed command would exit with 0.
+    atexit.unregister(runtime._terminate_df_parallelization)  # noqa: SLF001
+    return runtime
 
 
 def check_version(named: str) -> None:
