@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from bench.rows import Row, row
 
-from blindgate_models.compilers.linear import linear_parts
+from blindgate_models.compilers.linear import encryption, linear_parts
 from blindgate_models.concrete.client import ConcreteClient
 from blindgate_models.concrete.server import ConcreteServer
 from blindgate_models.package import parse_part
@@ -47,7 +47,7 @@ def rows(runs: int = RUNS) -> list[Row]:
 
 def _wide_linear() -> bytes:
     """A package of a linear model over 30 columns from -1 to 1."""
-    from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Report  # noqa: PLC0415
+    from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Report  # noqa: PLC0415
     from blindgate_models.compilers.ranges import declared_columns  # noqa: PLC0415
     from blindgate_models.publishing import publish  # noqa: PLC0415
 
@@ -63,6 +63,8 @@ def _wide_linear() -> bytes:
         labels=None,
         link="identity",
         steepness=1.0,
+        encryption=encryption(client),
+        privacy=PUBLIC,
         determinism="bit-exact",
         discloses=Disclosures(to_client=[], to_node=[]),
         report=Report(

@@ -2,11 +2,11 @@
 
 Columns are matched by name, in any order; only an array and a list of lists, which have no names, are taken by position.
 Everything is checked before anything is encrypted: a missing or unknown column, a type that is no number, a missing value, a
-value outside the declared range, each by the manifest's own rule for that column. An error names the column and the row (by
+value outside the declared range or list, each by the manifest's own rule for that column. An error names the column and the row (by
 position, from 0) and never the value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +18,8 @@ from blindgate_protocol.manifest import Column, Manifest, Output
 
 _MOST_EXPONENT = 600.0
 """A node may answer anything: beyond some 700, exp or the rounding after it overflows."""
+
+_SHOWN_CATEGORIES = 8
 
 Table = Any
 """A pandas DataFrame, a two-dimensional numpy array, a dict of columns, or a list with a dict or a list for each row."""
@@ -174,17 +176,20 @@ def _listed(values: Any) -> Any:
 
 
 def _check(column: Column, values: Any) -> NDArray[np.float64]:
-    """Give one column as float64, by the manifest's rules."""
-    numbers = _numbers(column, values)
+    """Give one column as float64, by the manifest's rules: numbers, or positions in the list of categories."""
+    numbers = _positions(column, values) if column.type == "category" else _numbers(column, values)
     missing = np.isnan(numbers)
-    if missing.any():
-        if column.missing == "refuse" or column.fill is None:
+    if missing.any() and column.missing != "model":
+        if column.fill is None:
             raise _error(column, missing, "the value is missing (NaN), and the model has no rule for that")
         numbers = np.where(missing, column.fill, numbers)
+    if column.minimum is None or column.maximum is None:
+        return numbers
     if np.isinf(numbers).any():
         raise _error(column, np.isinf(numbers), "the value is infinite")
-    if column.type == "integer" and (numbers != np.rint(numbers)).any():
-        raise _error(column, numbers != np.rint(numbers), "expected a whole number")
+    broken = (numbers != np.rint(numbers)) & ~missing
+    if column.type == "integer" and broken.any():
+        raise _error(column, broken, "expected a whole number")
     outside = (numbers < column.minimum) | (numbers > column.maximum)
     if outside.any():
         if column.out_of_range == "refuse":
@@ -192,6 +197,30 @@ def _check(column: Column, values: Any) -> NDArray[np.float64]:
             raise _error(column, outside, rule)
         numbers = np.clip(numbers, column.minimum, column.maximum)
     return numbers
+
+
+def _positions(column: Column, values: Any) -> NDArray[np.float64]:
+    """The position of each value among the column's categories; one past the last where the model takes others too."""
+    known = {category: position for position, category in enumerate(column.categories)}
+    cells = [value.item() if isinstance(value, np.generic) else value for value in values]
+    out = np.array([_position(known, value) for value in cells], dtype=np.float64)
+    others = out == len(known)
+    if others.any() and column.out_of_range != "other":
+        shown = ", ".join(repr(category) for category in column.categories[:_SHOWN_CATEGORIES])
+        more = ", …" if len(known) > _SHOWN_CATEGORIES else ""
+        raise _error(column, others, f"the value is none of the model's categories, {shown}{more}")
+    return out
+
+
+def _position(known: Mapping[Any, int], value: Any) -> float:
+    if _is_missing(value) or (isinstance(value, float) and np.isnan(value)):
+        return np.nan
+    if isinstance(value, str) and value not in known:
+        try:
+            value = float(value)  # a file has text where the categories are numbers
+        except ValueError:
+            return len(known)
+    return known.get(value, len(known)) if isinstance(value, Hashable) else len(known)
 
 
 def _numbers(column: Column, values: Any) -> NDArray[np.float64]:

@@ -13,7 +13,17 @@ from typing import Any
 
 from blindgate_protocol.canonical import canonical, digest
 from blindgate_protocol.keys import KeyState, KeyStatement
-from blindgate_protocol.manifest import Accuracy, Column, Disclosure, Limits, Manifest, Output, model_ref
+from blindgate_protocol.manifest import (
+    Accuracy,
+    Column,
+    Disclosure,
+    Encryption,
+    Limits,
+    Manifest,
+    Output,
+    Privacy,
+    model_ref,
+)
 from blindgate_protocol.nodes import EnrolmentRequest, NodeCertificate
 from blindgate_protocol.order import Order
 from blindgate_protocol.receipts import Receipt
@@ -47,8 +57,10 @@ MANIFEST = PUBLISHER.sign(
         server=blob("server part"),
         key_parameters=digest(b"parameters"),
         evaluation_key=True,
+        encryption=Encryption(scheme="ckks", security=128, degree=4096, modulus_bits=48, levels=0, error_bound=0.0001),
         determinism="bit-exact",
         limits=Limits(rows_per_job=4096, input_bytes=1 << 20, result_bytes=1 << 20, evaluation_key_bytes=1 << 20),
+        privacy=Privacy(mode="model_public"),
         discloses=Disclosure(to_client=("the score",), to_node=("the weights",)),
         accuracy=Accuracy(rows=100, plain=0.95, agreement=1.0, max_error=0.0001),
     )

@@ -49,6 +49,7 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
     expires: int | None = None,
     decimals: int | None = None,
     plain_accuracy: float | None = None,
+    rows_per_tenant: int | None = None,
 ) -> bytes:
     """Sign `compiled` as version `version` of model `name`. Gives the package's bytes.
 
@@ -62,6 +63,7 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
         expires: until when; a year after `issued` by default.
         decimals: how many decimals of a number leave the SDK; by default those that cover the noise, but not over 4.
         plain_accuracy: the plaintext model's accuracy on rows that it was not trained on.
+        rows_per_tenant: how many rows one tenant may ask for in all; as many as it likes by default.
 
     Raises:
         ValueError: so many decimals that the noise of the ciphertexts would show.
@@ -95,6 +97,7 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
         server=BlobRef(digest=digest(server), size=len(server)),
         key_parameters=digest(canonical(half.key_parameters)),
         evaluation_key=report["evaluation_key_bytes"] > 0,
+        encryption=compiled.encryption,
         determinism=compiled.determinism,
         limits=Limits(
             rows_per_job=half.rows_per_job,
@@ -102,6 +105,7 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
             result_bytes=half.result_bytes(half.rows_per_job),
             evaluation_key_bytes=report["evaluation_key_bytes"],
         ),
+        privacy=compiled.privacy.model_copy(update={"rows_per_tenant": rows_per_tenant}),
         discloses=Disclosure(
             to_client=tuple(compiled.discloses["to_client"]), to_node=tuple(compiled.discloses["to_node"])
         ),

@@ -24,32 +24,47 @@ from blindgate_protocol.values import BlobRef, Digest, Millis, Name, Size, Text,
 
 MAX_COLUMNS = 4096
 MAX_LABELS = 4096
+MAX_SCORES = 1 << 20
+MAX_CATEGORIES = 1000
 
 
 class Column(Value):
     """One column of the table that the model reads.
 
     Attributes:
-        type: `number` for any finite number, `integer` for whole ones.
-        minimum: the least value that the model was calibrated for.
+        type: `number` for any finite number, `integer` for whole ones, `category` for one of a list.
+        minimum: the least value that the model was calibrated for; none for a category.
         maximum: the greatest.
-        out_of_range: what the client does with a value outside: refuse the table, or clip the value.
-        missing: what it does with a missing value: refuse the table, or put in `fill`.
-        fill: the value for a missing one; given exactly when `missing` is `fill`.
+        categories: the values that a category may have.
+        out_of_range: what the client does with a value outside: refuse the table, clip the number, or let the model treat it as a
+            category of its own.
+        missing: what it does with a missing value: refuse the table, put in `fill`, or let the model treat it as missing.
+        fill: the value for a missing one, of a category its position; given exactly when `missing` is `fill`.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    type: Literal["number", "integer"] = "number"
-    minimum: float
-    maximum: float
-    out_of_range: Literal["refuse", "clip"] = "refuse"
-    missing: Literal["refuse", "fill"] = "refuse"
+    type: Literal["number", "integer", "category"] = "number"
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: Annotated[tuple[str | bool | int | float, ...], Field(max_length=MAX_CATEGORIES)] = ()
+    out_of_range: Literal["refuse", "clip", "other"] = "refuse"
+    missing: Literal["refuse", "fill", "model"] = "refuse"
     fill: float | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.minimum >= self.maximum:
-            message = "minimum must be below maximum"
+        if self.type == "category":
+            if not self.categories or self.minimum is not None or self.maximum is not None:
+                message = "a category has a list of categories, and neither minimum nor maximum"
+                raise ValueError(message)
+            if len(set(self.categories)) != len(self.categories):
+                message = "a category occurs twice"
+                raise ValueError(message)
+        elif self.categories or self.minimum is None or self.maximum is None or self.minimum >= self.maximum:
+            message = "a number has a minimum below a maximum, and no categories"
+            raise ValueError(message)
+        if self.out_of_range == ("clip" if self.type == "category" else "other"):
+            message = "numbers are clipped; a category may be another"
             raise ValueError(message)
         if (self.fill is not None) != (self.missing == "fill"):
             message = "fill goes with missing = fill"
@@ -57,30 +72,34 @@ class Column(Value):
         return self
 
 
+_LINKS = {"classification": ("sigmoid", "softmax", "probability"), "regression": ("exp",), "search": ()}
+
+
 class Output(Value):
     """What the model's scores mean.
 
     Attributes:
+        task: `search` gives the entries of an index that are nearest to a row.
         labels: the classes, in the order of the scores; none for a regression. Two classes may share one score.
-        scores: how many numbers the model gives a row.
+        scores: how many numbers the model gives a row; for `search`, how many entries it scores.
         link: what turns scores into probabilities on the client; `probability` when they are some already, `identity` when
             nothing does. `exp` turns the score of a regression with a log link into its number.
         decimals: how many decimals of a number leave the SDK; below 0, how many digits before the point are rounded away. More
             would give away the noise of the ciphertext.
     """
 
-    task: Literal["classification", "regression"]
+    task: Literal["classification", "regression", "search"]
     labels: Annotated[tuple[str | bool | int | float, ...], Field(max_length=MAX_LABELS)] = ()
-    scores: Annotated[int, Field(ge=1, le=MAX_LABELS)]
+    scores: Annotated[int, Field(ge=1, le=MAX_SCORES)]
     link: Literal["identity", "sigmoid", "softmax", "probability", "exp"]
     decimals: Annotated[int, Field(ge=-12, le=12)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.task == "regression" and self.labels:
-            message = "a regression has no labels"
+        if self.task != "classification" and self.labels:
+            message = f"a {self.task} has no labels"
             raise ValueError(message)
-        if (self.task == "regression") != (self.link == "exp") and self.link != "identity":
+        if self.link not in {"identity", *_LINKS[self.task]}:
             message = "the link exp goes with a regression, every other but identity with a classification"
             raise ValueError(message)
         if self.task == "classification" and self.scores not in {len(self.labels), len(self.labels) - 1}:
@@ -106,6 +125,50 @@ class Disclosure(Value):
 
     to_client: tuple[Text, ...]
     to_node: tuple[Text, ...]
+
+
+class Encryption(Value):
+    """How the rows are encrypted, and how exact that leaves the scores.
+
+    Attributes:
+        scheme: the scheme of the ciphertexts.
+        security: bits of security of the parameters, by the table of the Homomorphic Encryption Standard.
+        degree: the ring's degree; 0 for TFHE, whose circuits use several.
+        modulus_bits: the most bits that anything encrypted is modulo; 0 for TFHE.
+        levels: products with one another that ciphertexts go through one after the other.
+        error_bound: how far an honest node's score may be from that of the compiled model in the clear.
+    """
+
+    scheme: Literal["ckks", "bfv", "bgv", "tfhe"]
+    security: Literal[128]
+    degree: Annotated[int, Field(ge=0, le=32768)]
+    modulus_bits: Annotated[int, Field(ge=0, le=881)]
+    levels: Annotated[int, Field(ge=0, le=64)]
+    error_bound: Annotated[float, Field(ge=0)]
+
+
+class Privacy(Value):
+    """How far the model is hidden from those who ask it.
+
+    Attributes:
+        mode: `model_public` when one reply may give the model away; `model_private` when replies say nothing of it beyond their
+            scores, to clients that run Blindgate unmodified.
+        bits: in that case, -log2 of the advantage of telling two models apart over a million rows, by what replies say beyond
+            their scores.
+        rows_per_tenant: how many rows a tenant may ask for in all, since scores alone give a model away in the end; none for as
+            many as it likes.
+    """
+
+    mode: Literal["model_public", "model_private"]
+    bits: Annotated[float, Field(ge=40)] | None = None
+    rows_per_tenant: Annotated[int, Field(ge=1, lt=2**53)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.bits is None) != (self.mode == "model_public"):
+            message = "bits go with model_private"
+            raise ValueError(message)
+        return self
 
 
 class Accuracy(Value):
@@ -151,8 +214,10 @@ class Manifest(Document):
     server: BlobRef
     key_parameters: Digest
     evaluation_key: bool
+    encryption: Encryption
     determinism: Literal["bit-exact", "varies"]
     limits: Limits
+    privacy: Privacy
     discloses: Disclosure
     accuracy: Accuracy
 

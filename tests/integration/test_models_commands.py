@@ -85,7 +85,7 @@ def test_from_a_fitted_model_to_somebody_elses_answers(tmp_path: Path) -> None:
     assert report["agreement"] == 1
     assert report["accuracy_in_the_clear"] == pytest.approx((model.predict(rows[:200]) == answers[:200]).mean())
     chol = next(line.split() for line in run("models", "show", "heart.bgmodel").splitlines() if "chol" in line)
-    assert chol[1:] == ["number", "0", "500", "clip", "filled", "with", f"{model[0].statistics_[4]:g}"]
+    assert chol[1:] == ["number", "0", "to", "500", "clip", "filled", "with", f"{model[0].statistics_[4]:g}"]
 
     (tmp_path / "wrong.toml").write_text("[chol]\nclip = true\n")
     assert "wrong.toml: chol.clip" in run(*made, "--columns", "wrong.toml", fails=True)

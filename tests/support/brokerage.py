@@ -25,7 +25,17 @@ from blindgate_gateway.opening import migrate, open_database
 from blindgate_gateway.settings import DAY, Settings
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.keys import KeyState, KeyStatement
-from blindgate_protocol.manifest import Accuracy, Column, Disclosure, Limits, Manifest, Output, model_ref
+from blindgate_protocol.manifest import (
+    Accuracy,
+    Column,
+    Disclosure,
+    Encryption,
+    Limits,
+    Manifest,
+    Output,
+    Privacy,
+    model_ref,
+)
 from blindgate_protocol.messages import (
     DIGEST_HEADER,
     LEASE_HEADER,
@@ -231,8 +241,12 @@ def make_manifest(*, client: bytes = b"client part", server: bytes = b"server pa
         "server": blob_ref(server),
         "key_parameters": PARAMETERS,
         "evaluation_key": False,
+        "encryption": Encryption(
+            scheme="ckks", security=128, degree=4096, modulus_bits=48, levels=0, error_bound=0.0001
+        ),
         "determinism": "bit-exact",
         "limits": Limits(rows_per_job=4096, input_bytes=1 << 26, result_bytes=1 << 26, evaluation_key_bytes=1 << 20),
+        "privacy": Privacy(mode="model_public"),
         "discloses": Disclosure(to_client=(), to_node=()),
         "accuracy": Accuracy(rows=0, plain=1.0, agreement=1.0, max_error=0.0),
     }

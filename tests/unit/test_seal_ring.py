@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from blindgate_models.seal import Ring, Seeded, Words
+from blindgate_models.seal.ckks import Ring
+from blindgate_models.seal.serial import Seeded, Words
 from blindgate_models.security import NOISE_BOUND, SEED_BYTES
 
 DEGREE = 4096

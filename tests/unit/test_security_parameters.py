@@ -3,7 +3,7 @@
 import pytest
 from tenseal import sealapi
 
-from blindgate_models.seal import Ring
+from blindgate_models.seal.ckks import Ring
 from blindgate_models.security import MODULUS_BITS_AT_128, require_128_bits
 from blindgate_protocol.errors import PackageError
 

@@ -15,7 +15,7 @@ from blindgate.uploads import upload
 from blindgate_models.publishing import DAY, DEFAULT_DECIMALS, DEFAULT_VALIDITY_DAYS, MOST_DECIMALS, open_package
 from blindgate_models.publishing import publish as sign_package
 from blindgate_protocol.errors import InputError
-from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.manifest import Column, Manifest, Privacy
 from blindgate_protocol.messages import ModelOffer
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import NAME
@@ -199,6 +199,9 @@ def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:
         "agreement": f"{document.accuracy.agreement:.4f} of {document.accuracy.rows} rows, under encryption and in the clear",
         "rows_per_job": document.limits.rows_per_job,
         "determinism": document.determinism,
+        "encryption": f"{document.encryption.scheme.upper()}, {document.encryption.security} bits of security",
+        "score_error": f"at most {document.encryption.error_bound:.2g}",
+        "model": _privacy(document.privacy),
         "you_learn": "; ".join(document.discloses.to_client),
         "a_node_learns": "; ".join(document.discloses.to_node),
     }
@@ -207,11 +210,23 @@ def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:
         {
             "column": column.name,
             "type": column.type,
-            "minimum": f"{column.minimum:g}",
-            "maximum": f"{column.maximum:g}",
+            "values": _values(column),
             "outside": column.out_of_range,
             "missing": column.missing if column.fill is None else f"filled with {column.fill:g}",
         }
         for column in document.columns
     ]
     show(columns, as_json=False)
+
+
+def _values(column: Column) -> str:
+    if column.minimum is None or column.maximum is None:
+        return ", ".join(str(category) for category in column.categories)
+    return f"{column.minimum:g} to {column.maximum:g}"
+
+
+def _privacy(privacy: Privacy) -> str:
+    rows = "" if privacy.rows_per_tenant is None else f"; {privacy.rows_per_tenant} rows a tenant"
+    if privacy.bits is None:
+        return f"public to those who ask it{rows}"
+    return f"private: replies say nothing beyond scores, but for an advantage of 2^-{privacy.bits:.0f} over a million rows{rows}"

@@ -7,15 +7,19 @@ writing the package, signing its manifest and choosing its name are the work of 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NotRequired, TypeAlias, TypedDict
+from typing import Final, Literal, NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models.halves import Part
+from blindgate_protocol.manifest import Encryption, Privacy
 
 Label: TypeAlias = bool | int | float | str
 """A class label as the manifest holds it."""
+
+PUBLIC: Final = Privacy(mode="model_public")
+"""Whoever examines a reply may learn the model."""
 
 Link: TypeAlias = Literal["identity", "sigmoid", "softmax", "probability", "exp"]
 """From raw scores to what users see, as in `blindgate_protocol.manifest.Output`."""
@@ -24,16 +28,16 @@ Link: TypeAlias = Literal["identity", "sigmoid", "softmax", "probability", "exp"
 class Column(TypedDict):
     """One input column of the model, in the order that the client half takes them.
 
-    `minimum` and `maximum` are the declared range, which is public. What happens to a value beyond, or to a missing one, is
-    said as in `blindgate_protocol.manifest.Column`; both are refused where nothing is said.
+    Members are those of `blindgate_protocol.manifest.Column`. Ranges and categories are public.
     """
 
     name: str
-    type: Literal["number", "integer"]
-    minimum: float
-    maximum: float
-    out_of_range: NotRequired[Literal["refuse", "clip"]]
-    missing: NotRequired[Literal["refuse", "fill"]]
+    type: Literal["number", "integer", "category"]
+    minimum: NotRequired[float]
+    maximum: NotRequired[float]
+    categories: NotRequired[tuple[Label, ...]]
+    out_of_range: NotRequired[Literal["refuse", "clip", "other"]]
+    missing: NotRequired[Literal["refuse", "fill", "model"]]
     fill: NotRequired[float]
 
 
@@ -81,6 +85,8 @@ class CompiledModel:
         link: from raw scores to what `predict_proba` or `predict` returns. A binary classifier with `sigmoid` has one
             score; the label is `labels[1]` where it is positive.
         steepness: see `steepness`, on the calibration rows.
+        encryption: the scheme and its parameters, and how exact a score is.
+        privacy: whether replies hide the model from those who ask it.
         determinism: `bit-exact` where the same input bytes give the same result bytes, in any process.
         discloses: who learns what beyond the score.
         report: plain against compiled.
@@ -90,10 +96,12 @@ class CompiledModel:
     client: Part
     server: Part
     columns: Sequence[Column]
-    task: Literal["classification", "regression"]
+    task: Literal["classification", "regression", "search"]
     labels: Sequence[Label] | None
     link: Link
     steepness: float
+    encryption: Encryption
+    privacy: Privacy
     determinism: Literal["bit-exact", "varies"]
     discloses: Disclosures
     report: Report

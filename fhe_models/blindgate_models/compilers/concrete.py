@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compile_environment import CompilerError, Conversation, compile_worker
-from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Label, Link, Report, steepness
+from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Label, Link, Report, steepness
 from blindgate_models.compilers.concrete_parts import FEWEST_ROWS, ROWS_PER_JOB, Parts, make_parts
 from blindgate_models.compilers.dense import Dense, read_dense
 from blindgate_models.compilers.forests import Binning, Forest, coded, read_forest
@@ -29,6 +29,7 @@ from blindgate_models.compilers.steps import before_steps
 from blindgate_models.concrete.client import Bins, Scores, Uniform
 from blindgate_models.concrete.spec import FAMILY
 from blindgate_models.halves import Part
+from blindgate_protocol.manifest import Encryption
 
 Floats: TypeAlias = NDArray[np.float64]
 Bits: TypeAlias = int | Literal["exact", "smallest"]
@@ -150,6 +151,8 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
         labels=plain.labels,
         link=plain.link,
         steepness=steepness(plain.link, plain.reference),
+        encryption=Encryption(scheme="tfhe", security=128, degree=0, modulus_bits=0, levels=0, error_bound=0.0),
+        privacy=PUBLIC,
         determinism="bit-exact" if parts.server["evaluation_key"] is None else "varies",
         discloses=Disclosures(to_client=to_client, to_node=[_TO_NODE]),
         report=_report(plain, quantised, rows, parts),

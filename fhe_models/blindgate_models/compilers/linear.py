@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Label, Link, Report, steepness
+from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Label, Link, Report, steepness
 from blindgate_models.compilers.ranges import Ranges, declared_columns, declared_ranges
 from blindgate_models.linear.client import LinearClient, middle_and_half
 from blindgate_models.linear.packing import Packing
@@ -38,6 +38,7 @@ from blindgate_models.linear.spec import (
     Parameters,
     ServerPart,
 )
+from blindgate_protocol.manifest import Encryption
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -100,6 +101,8 @@ def compile_linear(
         labels=labels,
         link=link,
         steepness=steepness(link, scores),
+        encryption=encryption(client),
+        privacy=PUBLIC,
         determinism=DETERMINISM,
         discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT), to_node=list(DISCLOSES_TO_NODE)),
         report=_measured(client, server, affine, rows, classifies=labels is not None),
@@ -260,6 +263,19 @@ def linear_parts(
         intercept=constant.tolist(),
     )
     return client, server
+
+
+def encryption(client: ClientPart) -> Encryption:
+    """What the manifest says of a part's ciphertexts."""
+    parameters = client.parameters
+    return Encryption(
+        scheme="ckks",
+        security=128,
+        degree=parameters.degree,
+        modulus_bits=parameters.modulus_bits,
+        levels=0,
+        error_bound=max(client.error_bound),
+    )
 
 
 def _best_circuit(modulus_bits: Literal[40, 48, 56], weights: Floats, intercept: Floats) -> Circuit:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from blindgate_models.halves import KeySet, Part, Progress
 from blindgate_models.linear.packing import Block, Magic, Packing, Way, pack_words, unpack_words
 from blindgate_models.linear.spec import DROPPED_BITS, ClientPart, client_part
-from blindgate_models.seal import Ring, Secret
+from blindgate_models.seal.ckks import Ring
+from blindgate_models.seal.serial import Secret
 from blindgate_protocol.errors import InputError, KeyStoreError, ResultError
 
 _SECRET_HEADER: Final = struct.Struct("<4s32s")  # magic, digest of the key's parameters

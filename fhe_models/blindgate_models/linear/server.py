@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from blindgate_models.halves import Part
 from blindgate_models.linear.packing import Block, Magic, Packing, Way, pack_words, unpack_words
 from blindgate_models.linear.spec import DROPPED_BITS, Circuit, ServerPart, server_part
-from blindgate_models.seal import Ciphertext, Plaintext, Ring, Seeded
+from blindgate_models.seal.ckks import Ring
+from blindgate_models.seal.serial import Ciphertext, Plaintext, Seeded
 from blindgate_models.security import SEED_BYTES
 from blindgate_protocol.errors import CiphertextError, EvaluationKeyError, PackageError
 

@@ -1,0 +1,134 @@
+"""The asker's half of a secret product: encrypts vectors, decrypts y, holds the secret.
+
+Every reply decrypts to something, right or wrong; no outcome changes what this half does next.
+"""
+
+import hashlib
+import struct
+from typing import Final, Self
+
+import numpy as np
+import rfc8785
+from numpy.typing import NDArray
+
+from blindgate_models.bitpacking import pack, packed_bytes, unpack
+from blindgate_models.halves import KeySet, Progress
+from blindgate_models.product.spec import INPUT, RESULT, Shape, header, open_blob
+from blindgate_models.seal.bfv import Ring
+from blindgate_models.seal.serial import Secret
+from blindgate_protocol.errors import KeyStoreError, ResultError
+
+_SECRET_HEADER: Final = struct.Struct("<4s32s")  # magic, digest of the key's parameters
+_SECRET_MAGIC: Final = b"BGPK"
+
+
+class ProductClient:
+    """One shape of product, from the asker's side."""
+
+    def __init__(self, shape: Shape) -> None:
+        """Take a shape whose parameters were checked."""
+        self._shape = shape
+        self._parameters = shape.parameters
+        self._ring = Ring(self._parameters.degree, self._parameters.data_bits, self._parameters.plain_modulus)
+
+    def make_keys(self) -> KeySet:
+        """Draw a secret key; there is no evaluation key."""
+        words = self._ring.new_secret()
+        packed = b"".join(
+            pack(row, prime.bit_length()) for row, prime in zip(words, self._ring.secret_primes, strict=True)
+        )
+        return KeySet(_SECRET_HEADER.pack(_SECRET_MAGIC, self._key_digest) + packed, None)
+
+    def encrypt(self, secret: bytes, vectors: NDArray[np.int64], progress: Progress | None = None) -> bytes:
+        """Encrypt `(n, inputs)` numbers modulo t into one blob whose length depends on n alone.
+
+        Raises `KeyStoreError` when the secret key is not one of these parameters.
+        """
+        key = self._secret(secret)
+        group = self._parameters.group
+        filling = self._shape.groups * group - self._shape.inputs
+        padded = np.pad(vectors % self._parameters.plain_modulus, ((0, 0), (0, filling)))
+        polynomials = [*np.zeros((self._shape.zeros, 1), dtype=np.int64), *padded.reshape(-1, group)]
+        sealed = []
+        for done, polynomial in enumerate(polynomials, 1):
+            sealed.append(self._ring.encrypt(key, polynomial))
+            if progress is not None:
+                progress(done, len(polynomials))
+        words = np.stack([seeded.words for seeded in sealed], axis=1)
+        rows = [pack(row, bits) for row, bits in zip(words, self._parameters.data_bits, strict=True)]
+        return b"".join([header(INPUT, self._shape, len(vectors)), *(seeded.seed for seeded in sealed), *rows])
+
+    def decrypt(self, secret: bytes, result: bytes, vectors: int) -> NDArray[np.int64]:
+        """Decrypt a result: `(vectors, outputs)` numbers from 0 to t - 1.
+
+        Raises `ResultError` on what is no result for so many vectors, `KeyStoreError` on another key.
+        """
+        key = self._secret(secret)
+        try:
+            found, body = open_blob(RESULT, self._shape, result, vectors)
+        except ValueError as error:
+            msg = f"result: {error}"
+            raise ResultError(msg) from None
+        if found != vectors:
+            msg = f"result: rows: got {found}, expected {vectors}"
+            raise ResultError(msg)
+        size = self._shape.reply_bytes
+        replies = [self._opened(key, body[start : start + size]) for start in range(0, vectors * size, size)]
+        return np.stack(replies)
+
+    def _opened(self, key: Secret, reply: memoryview) -> NDArray[np.int64]:
+        """One reply's numbers, `(outputs,)`."""
+        parameters = self._parameters
+        blocks, degree, block = self._shape.blocks, parameters.degree, parameters.block
+        bits = parameters.data_bits[0]
+        cut = packed_bytes(blocks * degree, bits - parameters.dropped_c1)
+        c1 = self._restored(unpack(reply[:cut], blocks * degree, bits - parameters.dropped_c1), parameters.dropped_c1)
+        c0 = self._restored(unpack(reply[cut:], blocks * block, bits - parameters.dropped_c0), parameters.dropped_c0)
+        numbers = np.empty((blocks, block), dtype=np.int64)
+        places = slice(parameters.group - 1, None, parameters.group)
+        for index in range(blocks):
+            words = np.zeros((2, degree), dtype=np.uint64)
+            words[0, places] = c0[index * block : (index + 1) * block]
+            words[1] = c1[index * degree : (index + 1) * degree]
+            numbers[index] = self._ring.decrypt(key, words)[places]
+        return numbers.ravel()[: self._shape.outputs]
+
+    def _restored(self, sent: NDArray[np.uint64], dropped: int) -> NDArray[np.uint64]:
+        """The middle of the range that each word may have come from. Raises `ResultError` on one past the prime."""
+        words = sent << np.uint64(dropped)
+        prime = self._ring.primes[0]
+        if int(words.max()) >= prime:
+            msg = "result: a word is not below the modulus"
+            raise ResultError(msg)
+        half = np.uint64((1 << dropped) >> 1)
+        return np.minimum(words + half, np.uint64(prime - 1))
+
+    @property
+    def _key_digest(self) -> bytes:
+        return hashlib.sha256(rfc8785.dumps(self._parameters.key_parameters)).digest()
+
+    def _secret(self, secret: bytes) -> Secret:
+        degree, primes = self._parameters.degree, self._ring.secret_primes
+        sizes = [packed_bytes(degree, prime.bit_length()) for prime in primes]
+        if len(secret) != _SECRET_HEADER.size + sum(sizes):
+            msg = f"secret key: got {len(secret)} bytes, expected {_SECRET_HEADER.size + sum(sizes)}"
+            raise KeyStoreError(msg)
+        if _SECRET_HEADER.unpack_from(secret) != (_SECRET_MAGIC, self._key_digest):
+            msg = "secret key: made for another family or other parameters"
+            raise KeyStoreError(msg)
+        ends = _SECRET_HEADER.size + np.cumsum([0, *sizes])
+        rows = [
+            unpack(secret[start:end], degree, prime.bit_length())
+            for start, end, prime in zip(ends[:-1], ends[1:], primes, strict=True)
+        ]
+        try:
+            return self._ring.secret(np.stack(rows))
+        except (ValueError, RuntimeError):
+            msg = "secret key: not a key of these parameters"
+            raise KeyStoreError(msg) from None
+
+    @classmethod
+    def of(cls, shape: Shape) -> Self:
+        """Build after checking the shape's parameters. Raises `PackageError`."""
+        shape.parameters.check()
+        return cls(shape)

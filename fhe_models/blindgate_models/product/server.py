@@ -1,0 +1,214 @@
+"""The node's half of a secret product: a matrix times ciphertexts, in replies that tell nothing else.
+
+It takes bytes from strangers, in this order: header and exact length, then each polynomial's words against their primes
+(`Ring.expand`), and composes SEAL's own format around them. A polynomial is a seed and c0, never a c1 of the asker's choice.
+
+What one reply needs and no other may have is a `Cover`: the ternary polynomials that c1 is drawn anew with, its noise, the
+flood. It can be made ahead of time, belongs to no query until then, and `reply` takes it apart: a second use has nothing to use.
+
+Every block is multiplied by every group, also where W has nothing but zeros, so that time says nothing of W.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blindgate_models import randomness
+from blindgate_models.bitpacking import pack, packed_bytes, unpack
+from blindgate_models.flooding import flood
+from blindgate_models.product.spec import INPUT, RESULT, Shape, header, open_blob
+from blindgate_models.randomness import SYSTEM, Source
+from blindgate_models.seal.bfv import Ring
+from blindgate_models.seal.serial import Ciphertext, Plaintext, Seeded
+from blindgate_models.security import SEED_BYTES
+from blindgate_protocol.errors import CiphertextError
+
+_ONE: Final = np.array([1], dtype=np.int64)
+
+
+class Multipliers:
+    """W, ready to be multiplied with: a plaintext for each block and group, `None` for one of zeros."""
+
+    __slots__ = ("blocks",)
+
+    def __init__(self, blocks: list[list[Plaintext | None]]) -> None:
+        self.blocks = blocks
+
+
+class Cover:
+    """What hides one reply. It is spent by the reply that uses it.
+
+    Attributes:
+        ternary: a plaintext for each block, to multiply the encryption of zero by.
+        noise: a ciphertext for each block: the flood at the outputs, e1.
+    """
+
+    __slots__ = ("_noise", "_ternary")
+
+    def __init__(self, ternary: list[Plaintext], noise: list[Ciphertext]) -> None:
+        self._ternary: list[Plaintext] | None = ternary
+        self._noise = noise
+
+    def spend(self) -> tuple[list[Plaintext], list[Ciphertext]]:
+        """Give both out, once. Raises `RuntimeError` the second time."""
+        ternary, self._ternary = self._ternary, None
+        if ternary is None:
+            msg = "a cover was spent already"
+            raise RuntimeError(msg)
+        return ternary, self._noise
+
+
+class ProductServer:
+    """One shape of product, from the node's side."""
+
+    def __init__(self, shape: Shape, source: Source = SYSTEM) -> None:
+        """Take a shape whose parameters were checked. `source` is where masks and noise come from."""
+        self._shape = shape
+        self._parameters = shape.parameters
+        self._source = source
+        self._ring = Ring(self._parameters.degree, self._parameters.data_bits, self._parameters.plain_modulus)
+        self._stand_in = self._ring.multiplier(_ONE)
+        self._places = slice(self._parameters.group - 1, None, self._parameters.group)
+
+    @classmethod
+    def of(cls, shape: Shape, source: Source = SYSTEM) -> Self:
+        """Build after checking the shape's parameters. Raises `PackageError`."""
+        shape.parameters.check()
+        return cls(shape, source)
+
+    def multipliers(self, matrix: NDArray[np.int64]) -> Multipliers:
+        """Encode W, `(outputs, inputs)` integers."""
+        outputs, inputs = np.nonzero(matrix)
+        return self.sparse_multipliers(outputs, inputs, matrix[outputs, inputs])
+
+    def sparse_multipliers(
+        self, outputs: NDArray[np.intp], inputs: NDArray[np.intp], numbers: NDArray[np.int64]
+    ) -> Multipliers:
+        """Encode the W that has `numbers`, |number| < t, at (`outputs`, `inputs`) and 0 elsewhere; numbers at one place add up."""
+        degree, group, block = self._parameters.degree, self._parameters.group, self._parameters.block
+        groups, blocks = self._shape.groups, self._shape.blocks
+        block_of, output = np.divmod(outputs, block)
+        group_of, place = np.divmod(inputs, group)
+        where = ((block_of * groups + group_of) * block + output) * group + (group - 1 - place)
+        polynomials = np.zeros(blocks * groups * degree, dtype=np.int64)
+        np.add.at(polynomials, where, numbers)
+        polynomials[where] %= self._parameters.plain_modulus
+        rows = polynomials.reshape(blocks, groups, degree)
+        empty = ~rows.any(axis=2)
+        return Multipliers(
+            [
+                [
+                    None if none else self._ring.multiplier(polynomial)
+                    for polynomial, none in zip(row, zeros, strict=True)
+                ]
+                for row, zeros in zip(rows, empty, strict=True)
+            ]
+        )
+
+    def constants(self, numbers: NDArray[np.int64]) -> list[Plaintext]:
+        """Encode k, `(outputs,)` numbers modulo t: a plaintext for each block."""
+        degree, blocks = self._parameters.degree, self._shape.blocks
+        padded = np.zeros((blocks, degree), dtype=np.int64)
+        full = np.zeros(blocks * self._parameters.block, dtype=np.int64)
+        full[: self._shape.outputs] = numbers % self._parameters.plain_modulus
+        padded[:, self._places] = full.reshape(blocks, -1)
+        return [self._ring.plaintext(polynomial) for polynomial in padded]
+
+    def cover(self) -> Cover:
+        """Draw what hides one reply. Takes milliseconds, and needs no query."""
+        degree, blocks, block = self._parameters.degree, self._shape.blocks, self._parameters.block
+        primes = self._ring.primes
+        ternary = randomness.ternary(blocks * degree, self._source).reshape(blocks, degree)
+        fresh = randomness.centred_binomial(blocks * degree, self._source).reshape(blocks, degree)
+        drowned = flood(self._parameters.flood_bits, blocks * block, primes, self._source).reshape(
+            len(primes), blocks, block
+        )
+        noise = []
+        for index in range(blocks):
+            words = np.zeros((2, len(primes), degree), dtype=np.uint64)
+            words[0, :, self._places] = drowned[:, index]
+            words[1] = fresh[index] % np.array(primes)[:, None]
+            noise.append(self._ring.from_words(words))
+        factors = [self._ring.multiplier(polynomial % self._parameters.plain_modulus) for polynomial in ternary]
+        return Cover(factors, noise)
+
+    def open_input(self, blob: bytes, most: int) -> tuple[list[Ciphertext], list[list[Ciphertext]]]:
+        """Check an input blob and load it: the encryption of zero, if any, and each vector's polynomials.
+
+        Raises `CiphertextError`.
+        """
+        try:
+            vectors, body = open_blob(INPUT, self._shape, blob, most)
+            loaded = [self._ring.expand(seeded) for seeded in self._seeded(body, vectors)]
+        except (ValueError, RuntimeError) as error:
+            msg = f"input: {error}"
+            raise CiphertextError(msg) from None
+        zeros, groups = self._shape.zeros, self._shape.groups
+        rest = loaded[zeros:]
+        return loaded[:zeros], [rest[vector * groups : (vector + 1) * groups] for vector in range(vectors)]
+
+    def reply(
+        self,
+        zeros: Sequence[Ciphertext],
+        vector: Sequence[Ciphertext],
+        multipliers: Multipliers,
+        constants: Sequence[Plaintext],
+        cover: Cover | None,
+    ) -> bytes:
+        """One vector's reply. Raises `CiphertextError` when a sum loses its c1, which no honest input does."""
+        ternary, noise = ([], []) if cover is None else cover.spend()
+        evaluator = self._ring.evaluator
+        sums = []
+        try:
+            for index, row in enumerate(multipliers.blocks):
+                total = self._total([*vector, *zeros], [*row, *ternary[index : index + 1]])
+                evaluator.transform_from_ntt_inplace(total)
+                evaluator.add_plain_inplace(total, constants[index])
+                if noise:
+                    evaluator.add_inplace(total, noise[index])
+                sums.append(self._ring.to_last_prime(total))
+        except (ValueError, RuntimeError):
+            msg = "input: a polynomial without its random half"
+            raise CiphertextError(msg) from None
+        return self._sent(np.stack(sums))
+
+    def result(self, replies: Sequence[bytes]) -> bytes:
+        """The result blob that holds `replies`."""
+        return b"".join([header(RESULT, self._shape, len(replies)), *replies])
+
+    def _seeded(self, body: memoryview, vectors: int) -> Iterator[Seeded]:
+        count, degree = self._shape.polynomials(vectors), self._parameters.degree
+        seeds, position = body[: count * SEED_BYTES], count * SEED_BYTES
+        rows = []
+        for bits in self._parameters.data_bits:
+            size = packed_bytes(count * degree, bits)
+            rows.append(unpack(body[position : position + size], count * degree, bits).reshape(count, degree))
+            position += size
+        for index, words in enumerate(np.stack(rows, axis=1)):
+            yield Seeded(bytes(seeds[index * SEED_BYTES : (index + 1) * SEED_BYTES]), words)
+
+    def _total(self, polynomials: Sequence[Ciphertext], factors: Sequence[Plaintext | None]) -> Ciphertext:
+        """Σ polynomial · factor, in NTT form. What has no factor is multiplied all the same, and left out."""
+        total = None
+        for polynomial, factor in zip(polynomials, factors, strict=True):
+            product = self._ring.times(polynomial, self._stand_in if factor is None else factor)
+            if factor is None:
+                continue
+            if total is None:
+                total = product
+            else:
+                self._ring.evaluator.add_inplace(total, product)
+        if total is None:  # a block of zeros, of a matrix that need not be hidden
+            total = self._ring.times(polynomials[0], self._stand_in)
+            self._ring.evaluator.sub_inplace(total, total)
+        return total
+
+    def _sent(self, sums: NDArray[np.uint64]) -> bytes:
+        """What leaves of `(blocks, 2, degree)` words: c1, and c0 at the outputs, both without their low bits."""
+        parameters = self._parameters
+        bits = parameters.data_bits[0]
+        c1 = sums[:, 1] >> np.uint64(parameters.dropped_c1)
+        c0 = sums[:, 0, self._places] >> np.uint64(parameters.dropped_c0)
+        return pack(c1, bits - parameters.dropped_c1) + pack(c0, bits - parameters.dropped_c0)
