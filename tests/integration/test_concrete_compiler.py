@@ -23,7 +23,8 @@ from sklearn.preprocessing import StandardScaler
 from xgboost import XGBRegressor
 
 from blindgate_models.compilers.concrete import compile_concrete
-from blindgate_models.compilers.forests import Binning, coded, read_forest
+from blindgate_models.compilers.ensembles import read_forest
+from blindgate_models.compilers.forests import Binning, coded
 from blindgate_models.concrete.client import ConcreteClient
 from blindgate_models.concrete.server import ConcreteServer
 from models import breast_cancer

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from blindgate_models.compilers.forests import Binning, Forest, coded, read_forest
+from blindgate_models.compilers.ensembles import read_forest
+from blindgate_models.compilers.forests import Binning, Forest, coded
 from blindgate_models.compilers.ranges import declared_ranges
 from blindgate_models.compilers.steps import before_steps
 from blindgate_models.concrete.client import Bins
@@ -18,7 +19,7 @@ pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 from sklearn.decomposition import PCA
-from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import AdaBoostClassifier, RandomForestClassifier, RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
@@ -190,7 +191,7 @@ def test_fewer_bits_merge_thresholds_and_keep_their_order() -> None:
 @pytest.mark.parametrize(
     ("estimator", "error", "message"),
     [
-        pytest.param(ExtraTreesClassifier(n_estimators=2), TypeError, "ExtraTreesClassifier", id="another ensemble"),
+        pytest.param(AdaBoostClassifier(n_estimators=2), TypeError, "AdaBoostClassifier", id="another ensemble"),
         pytest.param(XGBClassifier(n_estimators=2, booster="gblinear"), ValueError, "gblinear", id="no trees"),
         pytest.param(XGBRegressor(n_estimators=2, objective="reg:logistic"), ValueError, "logistic", id="another link"),
     ],
