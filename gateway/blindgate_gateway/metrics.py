@@ -24,14 +24,15 @@ _OWN = CollectorRegistry()
 _JOBS = prepared(select(jobs.c.state, func.count().label("jobs")).group_by(jobs.c.state))
 _BLOBS = prepared(select(func.count().label("blobs"), func.coalesce(func.sum(blobs.c.size), 0).label("bytes")))
 _NODES = prepared(select(func.count().label("nodes")).select_from(nodes))
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _requests = Counter("blindgate_requests", "Requests.", ["method", "route", "status"], registry=_OWN)
 _seconds = Histogram("blindgate_request_seconds", "Time to answer.", ["route"], buckets=_BUCKETS, registry=_OWN)
 
 
 def observe(*, method: str, route: str, status: int, seconds: float) -> None:
-    """Count one request. `route` is the rule, never the path: it has no ids in it."""
-    _count(method, route, status).inc()
+    """Count one request. `route` is the rule, never the path: it has no ids in it, and strangers cannot make up new ones."""
+    _count(method if method in _METHODS else "other", route, status).inc()
     _time(route).observe(seconds)
 
 
