@@ -26,6 +26,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -34,6 +35,7 @@ from blindgate_protocol.canonical import DIGEST_PREFIX
 from blindgate_protocol.errors import MalformedError
 
 CHUNK = 1 << 18
+_PAGE = 4096
 
 
 class Source(Protocol):
@@ -153,6 +155,7 @@ class Blobs:
         """Whether something can be written now."""
         try:
             with self.incoming() as incoming:
+                incoming.fill(BytesIO(bytes(_PAGE)), _PAGE)  # a full disk still takes an empty file
                 incoming.settle()
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT, errno.EMFILE}:
