@@ -102,6 +102,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         from blindgate_gateway import metrics  # noqa: PLC0415
         from blindgate_gateway.sweep import start_sweeping  # noqa: PLC0415
 
+        worker.stall_ms = self._settings.stall
         metrics.reserve()
         _die_with_parent(worker.ppid)
         parts = self._app.extensions["blindgate"]

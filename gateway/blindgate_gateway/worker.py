@@ -1,25 +1,52 @@
-"""Gunicorn's threaded worker, quicker for a caller that asks again.
+"""Gunicorn's threaded worker, quicker for a caller that asks again, and not held up by one that stalls.
 
 A client of the gateway sends a handful of requests in a row. Gunicorn hands a connection back to its event loop after each
 answer, and from there to a thread again: four changes of thread a request. Here the thread that answered waits a few
 milliseconds for the next request on the same connection, unless other connections wait for a thread. And headers and body of
 an answer leave in one packet, so that the client is woken once.
+
+A caller who falls silent in the middle of a request, or takes nothing of an answer, would hold a thread for as long as its
+connection stands. The kernel ends both waits after `stall_ms`; in between, a connection costs no thread. And a worker that has no
+descriptor left for another connection leaves it waiting instead of ending.
 """
 
+import errno
 import select
 import socket
+import struct
+import time
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 LINGER_MS = 5
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_NO_ROOM_PAUSE_SECONDS = 0.05
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """A `ThreadWorker` that lingers."""
+    """A `ThreadWorker` that lingers.
+
+    Attributes:
+        stall_ms: how long a caller may send nothing of a request that it began, or take nothing of its answer.
+    """
+
+    stall_ms = 30_000
+
+    def accept(self, listener: Any) -> None:
+        """Take a connection, or leave it in the queue while there are no descriptors."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self.log.warning("no room for another connection: %s", error.strerror)
+            time.sleep(_NO_ROOM_PAUSE_SECONDS)
 
     def handle(self, conn: Any) -> Any:
         """Serve a connection's request, and those that follow at once."""
+        if not conn.initialized:
+            _bound_waits(conn.sock, self.stall_ms)
         kept = super().handle(conn)
         while kept is True and self.alive and not self._others_wait() and _readable(conn.sock):
             kept = super().handle(conn)
@@ -36,6 +63,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _others_wait(self) -> bool:
         return bool(self.tpool._work_queue.qsize())  # noqa: SLF001  (the executor has no other way to tell)
+
+
+def _bound_waits(connection: socket.socket, most_ms: int) -> None:
+    seconds, rest = divmod(most_ms, 1000)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, rest * 1000))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, most_ms)
 
 
 def _readable(connection: socket.socket) -> bool:
