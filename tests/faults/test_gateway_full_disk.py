@@ -1,6 +1,5 @@
 """A disk that is full: what needs room is told to come again, what does not is answered, and room heals everything."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -104,7 +103,7 @@ def test_the_files_of_the_counts_have_no_holes(running: Running) -> None:
     files = list((running.brokerage.settings.data / "metrics").glob("*.db"))
     assert len(files) == 2
     for file in files:
-        assert os.stat(file).st_blocks * 512 >= file.stat().st_size > 0
+        assert file.stat().st_blocks * 512 >= file.stat().st_size > 0
 
 
 def test_a_log_that_cannot_be_written_costs_no_request(tmp_path: Path) -> None:
