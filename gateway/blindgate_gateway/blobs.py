@@ -143,9 +143,12 @@ class Blobs:
             message = "blob"
             raise not_found(message) from None
 
-    def holds(self, tenant: str, digest: str) -> bool:
-        """Whether the file is there."""
-        return self._path(tenant, digest).is_file()
+    def holds(self, tenant: str, digest: str, size: int) -> bool:
+        """Whether the file is there, in full length."""
+        try:
+            return self._path(tenant, digest).stat().st_size == size
+        except FileNotFoundError:
+            return False
 
     def remove(self, tenant: str, digest: str) -> None:
         """Delete a blob's file, if it is there."""

@@ -99,7 +99,7 @@ def test_other_bytes_than_announced_end_the_upload(desk: Desk, size: int) -> Non
     answers = [_put(desk, upload, number, bytes(len(_part(data, number)))) for number in upload.missing]
     assert (answers[-1].status_code, answers[-1].json()["code"]) == (422, "digest-mismatch")
     assert desk.tenant.send("GET", f"/v1/uploads/{upload.upload}").status_code == 404
-    assert not desk.parts.blobs.holds("bank", ref.digest)
+    assert not desk.parts.blobs.holds("bank", ref.digest, ref.size)
     assert _files(desk, "partial") == []
     assert desk.tenant.upload(data) == ref
 
@@ -120,7 +120,16 @@ def test_a_row_without_a_file_is_not_a_blob(desk: Desk) -> None:
     desk.parts.blobs.remove("bank", ref.digest)
     assert _ask(desk, ref).status == "parts"
     desk.tenant.upload(b"soon gone")
-    assert desk.parts.blobs.holds("bank", ref.digest)
+    assert desk.parts.blobs.holds("bank", ref.digest, ref.size)
+
+
+def test_a_blob_that_its_disk_cut_short_is_asked_for_again(desk: Desk) -> None:
+    """Otherwise nobody could ever replace it: its digest would be there for good."""
+    ref = desk.tenant.upload(b"soon cut short")
+    file = desk.brokerage.settings.data / "blobs" / "bank" / ref.digest.removeprefix("sha256:")
+    file.write_bytes(b"soon cut")
+    assert desk.tenant.upload(b"soon cut short") == ref
+    assert file.read_bytes() == b"soon cut short"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +174,7 @@ def test_what_nobody_needs_is_swept_and_what_a_job_needs_stays(desk: Desk) -> No
         connection.execute(update(blobs).values(stored=1))
         connection.execute(update(uploads).values(created=1))
     assert sweep_bytes(desk.parts) == 1
-    assert not desk.parts.blobs.holds("bank", loose.digest)
+    assert not desk.parts.blobs.holds("bank", loose.digest, loose.size)
     with desk.parts.database.write() as connection:
         connection.execute(update(jobs).where(jobs.c.job == open_job).values(ended=1))
     assert sweep_bytes(desk.parts) == 2
