@@ -104,6 +104,26 @@ def test_other_bytes_than_announced_end_the_upload(desk: Desk, size: int) -> Non
     assert desk.tenant.upload(data) == ref
 
 
+@pytest.mark.parametrize("when", ["before the part is placed", "while the part is placed"])
+def test_a_part_of_an_upload_that_ends_meanwhile_is_not_found(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Asking with another size ends the upload: its last part on the way is refused like any later one, and leaves no file."""
+    ref = blob_ref(random_bytes(3 * PART))
+    upload = _ask(desk, ref)
+    name = "locked" if when.startswith("before") else "place"
+    inner = getattr(partial, name)
+
+    def interrupted(*given: Any, **named: Any) -> Any:
+        monkeypatch.setattr(partial, name, inner)
+        _ask(desk, ref.model_copy(update={"size": PART}))
+        return inner(*given, **named)
+
+    monkeypatch.setattr(partial, name, interrupted)
+    assert _put(desk, upload, 1, bytes(PART)).status_code == 404
+    assert _files(desk, "partial") == []
+
+
 def test_a_file_without_a_row_gives_way(desk: Desk) -> None:
     """Bytes that a killed gateway left under a blob's name are replaced by checked ones."""
     ref = blob_ref(b"what was asked for")
