@@ -20,6 +20,9 @@ from typing import Any
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 LINGER_MS = 5
+DRAIN_SECONDS = 5.0
+DRAIN_BYTES = 16 << 20
+"""What is read of a body that was refused: a part of the usual size."""
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_ROOM_PAUSE_SECONDS = 0.05
 
@@ -51,6 +54,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         while kept is True and self.alive and not self._others_wait() and _readable(conn.sock):
             kept = super().handle(conn)
         return kept
+
+    def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
+        """Keep the promise to serve another request, after one that was refused before its body was read.
+
+        Gunicorn reads 64 KiB more and then hangs up; the next request, which may be another's, would fail.
+        """
+        if not keepalive:
+            return False
+        return bool(conn.parser.finish_body(deadline=time.monotonic() + DRAIN_SECONDS, max_bytes=DRAIN_BYTES))
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer one request, in as few packets as it takes."""

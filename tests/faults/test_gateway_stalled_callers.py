@@ -1,4 +1,4 @@
-"""Callers that fall silent in the middle of something, and more of them than there are descriptors."""
+"""Callers that fall silent in the middle of something, or say too much, and more of them than there are descriptors."""
 
 import resource
 import socket
@@ -64,6 +64,15 @@ def test_a_body_that_stops_is_told_so(gateway: GatewayProcess) -> None:
     """Whoever is only slow learns why its request came to nothing."""
     with connect(gateway, b"POST /v1/nodes HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{") as connection:
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_connection_outlives_a_large_body_that_was_refused(gateway: GatewayProcess) -> None:
+    """The answer says that the connection stays, and the next request on it may be one that nobody repeats."""
+    head = b"PUT /v1/uploads/none/parts/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
+    with connect(gateway, head + bytes(1_000_000)) as connection:
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 401 ")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_caller_that_takes_nothing_of_its_answer_is_let_go(gateway: GatewayProcess) -> None:
