@@ -111,9 +111,9 @@ def test_a_policy_that_is_not_there_trusts_nobody_and_says_how_to_begin(tmp_path
 def test_a_policy_reads_as_it_was_written(tmp_path: Path) -> None:
     """What the command line writes, a person can read and the SDK reads back."""
     path = tmp_path / "policy.toml"
-    Policy({"acme": KEY}, {"north": KEY}, path=path).save()
+    Policy({"acme.health": KEY}, {"north": KEY}, path=path).save()
     read = Policy.load(path)
-    assert (read.publishers, read.operators) == ({"acme": KEY}, {"north": KEY})
+    assert (read.publishers, read.operators) == ({"acme.health": KEY}, {"north": KEY})
     assert read.allowed_operators() == (KEY,)
 
 
