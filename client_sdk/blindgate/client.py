@@ -71,7 +71,7 @@ class Client:
         self._policy = policy if isinstance(policy, Policy) else Policy.load(policy_file(policy, home))
         self._transport = Transport(url, api_key, ca=ca)
         self._given_store = key_store
-        self._passphrase = passphrase if passphrase is not None else os.environ.get("BLINDGATE_PASSPHRASE")
+        self._passphrase = passphrase if passphrase is not None else os.environ.get("BLINDGATE_PASSPHRASE") or None
         self._deadline = deadline
         self._progress = progress
         self._keys: KeyRing | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from blindgate.commands.options import Connect, Home, Json, asks_gateway
+from blindgate.commands.options import Connect, Home, Json, Passphrase, asks_gateway
 from blindgate.commands.publisher import key_store, publisher_key
 from blindgate.output import note, show, show_one, when
 from blindgate.progress import working
@@ -102,6 +102,7 @@ def compile_(
         bool, typer.Option("--trust-pickle", help="Read a pickle: it runs whatever its author put into it.")
     ] = False,
     home: Home = None,
+    passphrase: Passphrase = None,
     as_json: Json = False,
 ) -> None:
     """Compile a fitted model into a signed package that nodes can run on ciphertexts.
@@ -132,7 +133,7 @@ def compile_(
     try:
         package = sign_package(
             compiled,
-            publisher_key(key_store(home)),
+            publisher_key(key_store(home, passphrase)),
             name=name,
             version=version,
             summary=summary,
