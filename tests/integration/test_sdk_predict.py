@@ -20,6 +20,7 @@ from blindgate_protocol.errors import (
     InputError,
     JobCancelledError,
     JobTimeoutError,
+    KeyStoreError,
     MalformedError,
     NotAuthorisedError,
     NotFoundError,
@@ -71,6 +72,22 @@ def test_a_job_can_be_submitted_watched_and_opened_later(
         assert again.result(timeout=60).tolist() == small_estimator.predict(small_rows[:5]).tolist()
         with pytest.raises(NotFoundError):
             other.job("0" * 32)
+
+
+def test_a_job_whose_key_is_lost_is_an_error_and_not_an_answer(
+    world: World, small_rows: Rows, tmp_path: Path
+) -> None:
+    """A fresh key would decrypt the result to noise, which has labels too. Nor will one do that was made since."""
+    with world.client(home=tmp_path) as client:
+        job = client.model("small").submit(small_rows[:5])
+    for path in (tmp_path / "keys").glob("hospital.*"):
+        path.unlink()
+    with world.client(home=tmp_path) as client:
+        with pytest.raises(KeyStoreError, match=job.id):
+            client.job(job.id)
+        client.model("small").predict(small_rows[:1])
+        with pytest.raises(KeyStoreError, match=job.id):
+            client.job(job.id)
 
 
 def test_keys_are_made_once_and_found_by_the_next_process(world: World, small_rows: Rows, tmp_path: Path) -> None:
