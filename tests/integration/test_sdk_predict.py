@@ -28,6 +28,7 @@ from blindgate_protocol.errors import (
     UntrustedSignerError,
 )
 from blindgate_protocol.jobs import JobState
+from blindgate_protocol.messages import JobList
 from blindgate_protocol.signing import SigningKey
 from world import BLINDGATE, World
 
@@ -74,9 +75,7 @@ def test_a_job_can_be_submitted_watched_and_opened_later(
             other.job("0" * 32)
 
 
-def test_a_job_whose_key_is_lost_is_an_error_and_not_an_answer(
-    world: World, small_rows: Rows, tmp_path: Path
-) -> None:
+def test_a_job_whose_key_is_lost_is_an_error_and_not_an_answer(world: World, small_rows: Rows, tmp_path: Path) -> None:
     """A fresh key would decrypt the result to noise, which has labels too. Nor will one do that was made since."""
     with world.client(home=tmp_path) as client:
         job = client.model("small").submit(small_rows[:5])
@@ -128,6 +127,28 @@ def test_a_table_that_does_not_fit_is_refused_before_anything_is_sent(
         with pytest.raises(InputError, match=says):
             model.predict(change(frame))
         assert client.transport.bytes_sent == sent
+
+
+def test_what_was_sent_is_cancelled_when_the_rest_cannot_be(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error, or the user's Ctrl-C, in the middle of a long table."""
+    policy = Policy(dict(world.publishers), {"nobody": SigningKey.generate().id})
+    with Client(world.url, world.api_key("clinic"), policy=policy, home=tmp_path) as client:
+        model = client.model("small")
+        prepare, chunks = model._prepare, []
+
+        def interrupted(rows: Rows) -> Any:
+            chunks.append(len(rows))
+            if len(chunks) == 2:
+                raise KeyboardInterrupt
+            return prepare(rows)
+
+        monkeypatch.setattr(model, "_prepare", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.predict(np.zeros((200_000, 4)))
+        jobs = client.transport.get("/v1/jobs", JobList).jobs
+        assert [view.state for view in jobs] in ([], [JobState.CANCELLED])
 
 
 def test_no_node_is_an_error_that_says_so_and_leaves_nothing_queued(

@@ -1,6 +1,7 @@
 """`blindgate publisher key`: the key that signs models."""
 
 from pathlib import Path
+
 import typer
 
 from blindgate.commands.options import Home, Json, Passphrase
