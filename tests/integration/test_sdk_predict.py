@@ -13,7 +13,9 @@ from sklearn.linear_model import LogisticRegression
 
 from between import Proxy
 from blindgate import Client, Policy
+from blindgate.commands import predict
 from blindgate.keystore import FileStore
+from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_protocol.errors import (
     GatewayError,
     GatewayUnreachableError,
@@ -30,6 +32,7 @@ from blindgate_protocol.errors import (
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobList
 from blindgate_protocol.signing import SigningKey
+from signed_packages import package
 from world import BLINDGATE, World
 
 Rows = np.ndarray[Any, np.dtype[np.float64]]
@@ -257,6 +260,24 @@ def test_the_command_line_predicts_from_csv_to_csv(
     bad = run("predict", "small", str(tmp_path / "bad.csv"))
     assert bad.returncode == 1
     assert bad.stderr.strip() == "blindgate: column 'x3' is missing"
+
+
+def test_the_command_lines_labels_are_the_same_beside_their_probabilities(
+    world: World, small_estimator: LogisticRegression, small_compiled: CompiledModel, tmp_path: Path
+) -> None:
+    """Where rounding makes two probabilities equal, too."""
+    world.publish(package(small_compiled, name="coarse", decimals=1))
+    world.policy(tmp_path / "policy.toml").save()
+    weights, intercept = small_estimator.coef_[0], small_estimator.intercept_[0]
+    rows = np.outer((np.array([-0.1, 0.1]) - intercept) / (weights @ weights), weights)
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(tmp_path / "rows.csv", index=False)
+    options = ("--url", world.url, "--api-key", world.api_key("hospital"), "--home", str(tmp_path))
+    predict.app([
+        "coarse", str(tmp_path / "rows.csv"), "--proba", "-o", str(tmp_path / "out.csv"), *options
+    ], standalone_mode=False)  # fmt: skip
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table["probability sick"].tolist() == table["probability well"].tolist() == [0.5, 0.5]
+    assert table["prediction"].tolist() == small_estimator.predict(rows).tolist() == ["sick", "well"]
 
 
 def test_the_sdk_imports_without_native_libraries() -> None:
