@@ -15,7 +15,7 @@ the report says what that did to the labels.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -202,7 +202,11 @@ def _thin(edges: list[float], bits: int | None) -> tuple[float, ...]:
 
 
 def _read_xgboost(estimator: Any, name: str) -> Forest:
-    booster: Part = json.loads(bytes(estimator.get_booster().save_raw("json")))
+    fitted = estimator.get_booster()
+    best = fitted.attr("best_iteration")
+    if best is not None:  # fitting stopped early: predict leaves the later trees out
+        fitted = fitted[: int(best) + 1]
+    booster: Part = json.loads(bytes(fitted.save_raw("json")))
     learner = booster["learner"]
     objective = learner["objective"]["name"]
     if learner["gradient_booster"]["name"] != "gbtree" or objective not in _LINKS:
@@ -210,6 +214,8 @@ def _read_xgboost(estimator: Any, name: str) -> Forest:
             f"estimator: booster {learner['gradient_booster']['name']!r} with objective {objective!r} is not supported"
         )
         raise ValueError(msg)
+    if int(learner["learner_model_param"]["num_target"]) != 1:
+        _refuse_targets()
     outputs = max(1, int(learner["learner_model_param"]["num_class"]))
     groups = learner["gradient_booster"]["model"]["tree_info"]
     trees = []
@@ -252,8 +258,7 @@ def _trees_of(booster: Part) -> list[Part]:
 def _read_sklearn(estimator: Any, name: str) -> Forest:
     members = list(getattr(estimator, "estimators_", [estimator]))
     if estimator.n_outputs_ != 1:
-        msg = "estimator: more than one target is not supported"
-        raise ValueError(msg)
+        _refuse_targets()
     trees = []
     for member in members:
         tree = member.tree_
@@ -279,3 +284,8 @@ def _read_sklearn(estimator: Any, name: str) -> Forest:
         labels=tuple(np.asarray(estimator.classes_).tolist()) if name.endswith("Classifier") else None,
         link="probability" if name.endswith("Classifier") else "identity",
     )
+
+
+def _refuse_targets() -> Never:
+    msg = "estimator: more than one target is not supported"
+    raise ValueError(msg)
