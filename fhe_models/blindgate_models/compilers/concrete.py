@@ -23,6 +23,7 @@ from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Labe
 from blindgate_models.compilers.concrete_parts import FEWEST_ROWS, ROWS_PER_JOB, Parts, make_parts
 from blindgate_models.compilers.dense import Dense, read_dense
 from blindgate_models.compilers.forests import Binning, Forest, coded, read_forest
+from blindgate_models.compilers.links import probability_link
 from blindgate_models.compilers.networks import Network, ask_clear, clear_scores, read_network
 from blindgate_models.compilers.ranges import Ranges, declared_columns, declared_ranges
 from blindgate_models.compilers.steps import before_steps
@@ -57,7 +58,8 @@ class _Plain(NamedTuple):
 
     def decide(self, scores: Floats) -> NDArray[np.int64]:
         """The position of the label."""
-        decided = (scores[:, 0] > 0).astype(np.int64) if self.link == "sigmoid" else scores.argmax(axis=1)
+        single = scores.shape[1] < len(self.labels or ())
+        decided = (scores[:, 0] > 0).astype(np.int64) if single else scores.argmax(axis=1)
         return np.asarray(decided, dtype=np.int64)
 
     def agrees(self, scores: Floats) -> NDArray[np.bool_]:
@@ -183,11 +185,18 @@ def _read(estimator: Any, calibration: Any, rows: Floats, limits: Floats) -> _Re
             "identity": plain.reference,
             "exp": np.exp(np.minimum(plain.reference, _MOST_EXPONENT)),
         }
-        found = [link for link, numbers in links.items() if np.allclose(predicted, numbers[:, 0], rtol=1e-4, atol=1e-6)]
+        numbers = predicted.reshape(len(rows), -1)
+        found = [
+            link
+            for link, expected in links.items()
+            if numbers.shape == expected.shape and np.allclose(numbers, expected, rtol=1e-4, atol=1e-6)
+        ]
         same = bool(found)
         plain = plain._replace(link=found[0] if same else plain.link)
     else:
         same = bool((np.asarray(plain.labels)[plain.decide(plain.reference)] == predicted).all())
+        if isinstance(model, Dense):
+            plain = plain._replace(link=probability_link(estimator, calibration, plain.reference))
     if not same:
         msg = "estimator: does not predict by the sum of its trees or layers, nor by the exponential of it"
         raise ValueError(msg)
