@@ -97,6 +97,25 @@ def test_a_forest_gives_its_estimators_own_scores(estimator: Any, load: Any) -> 
     np.testing.assert_allclose(forest.scores(rows), plain_scores(estimator, rows), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("model", [XGBClassifier, XGBRegressor])
+def test_trees_after_the_best_round_are_left_out_as_the_estimator_leaves_them(model: Any) -> None:
+    """Where fitting stopped early, more trees lie in the file than predict adds up."""
+    rows, target = load_breast_cancer(return_X_y=True)
+    estimator = model(n_estimators=60, max_depth=2, learning_rate=0.8, early_stopping_rounds=4, n_jobs=1)
+    estimator.fit(rows[:300], target[:300], eval_set=[(rows[300:], target[300:])], verbose=False)
+    forest = read_forest(estimator)
+    assert len(forest.trees) == estimator.best_iteration + 1 < estimator.get_booster().num_boosted_rounds()
+    np.testing.assert_allclose(forest.scores(rows), plain_scores(estimator, rows), rtol=1e-5, atol=1e-5)
+
+
+def test_more_than_one_target_is_refused_by_name() -> None:
+    """Whoever fitted it reads what is wrong, and not an index."""
+    rows, target = load_diabetes(return_X_y=True)
+    for estimator in (XGBRegressor(n_estimators=2), DecisionTreeRegressor(max_depth=2)):
+        with pytest.raises(ValueError, match="more than one target"):
+            read_forest(estimator.fit(rows, np.stack([target, target], axis=1)))
+
+
 @pytest.mark.parametrize(("estimator", "load"), ESTIMATORS)
 def test_bin_numbers_answer_every_question_exactly(estimator: Any, load: Any) -> None:
     """Also on rows that lie on a threshold, and the double or the float32 beside it: nothing is rounded but the leaves."""

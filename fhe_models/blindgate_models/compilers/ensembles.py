@@ -7,7 +7,7 @@ for) is refused, and compilers compare the reading with the estimator's own answ
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,8 +66,9 @@ def is_ensemble(estimator: Any) -> bool:
 
 def _read_xgboost(estimator: Any, name: str) -> Forest:
     fitted = estimator.get_booster()
-    if getattr(estimator, "early_stopping_rounds", None):
-        fitted = fitted[: estimator.best_iteration + 1]  # those that predict uses
+    best = fitted.attr("best_iteration")
+    if best is not None:  # fitting stopped early: predict leaves the later trees out
+        fitted = fitted[: int(best) + 1]
     booster: Part = json.loads(bytes(fitted.save_raw("json")))
     learner = booster["learner"]
     objective = learner["objective"]["name"]
@@ -76,6 +77,8 @@ def _read_xgboost(estimator: Any, name: str) -> Forest:
             f"estimator: booster {learner['gradient_booster']['name']!r} with objective {objective!r} is not supported"
         )
         raise ValueError(msg)
+    if int(learner["learner_model_param"]["num_target"]) != 1:
+        _refuse_targets()
     outputs = max(1, int(learner["learner_model_param"]["num_class"]))
     groups = learner["gradient_booster"]["model"]["tree_info"]
     trees = []
@@ -249,8 +252,7 @@ def _read_boosting(estimator: Any, name: str) -> Forest:
 def _read_trees(estimator: Any, name: str) -> Forest:
     members = list(getattr(estimator, "estimators_", [estimator]))
     if estimator.n_outputs_ != 1:
-        msg = "estimator: more than one target is not supported"
-        raise ValueError(msg)
+        _refuse_targets()
     labels = _labels(estimator)
     trees = []
     for member in members:
@@ -290,6 +292,11 @@ def _tree(nodes: list[_Node], value: NDArray[np.float64]) -> Tree:
         value=value,
         missing_left=np.array([node.missing_left for node in nodes], dtype=bool),
     )
+
+
+def _refuse_targets() -> Never:
+    msg = "estimator: more than one target is not supported"
+    raise ValueError(msg)
 
 
 def _labels(estimator: Any) -> tuple[Label, ...] | None:

@@ -12,6 +12,10 @@ A file with a model in it is code until shown otherwise: a pickle runs whatever 
 
 import dataclasses
 import json
+import pickle
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -54,7 +58,10 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Any:
                     "estimator with skops, or XGBoost's save_model; or pass --trust-pickle if the file is your own"
                 )
                 raise ValueError(msg)
-            return import_module("joblib").load(path)
+            try:
+                return import_module("joblib").load(path)
+            except (pickle.UnpicklingError, struct.error, zlib.error, EOFError, LookupError) as error:
+                raise _unreadable(path, "a pickle") from error
         case other:
             msg = f"estimator: got a {other or 'nameless'} file, expected .json, .ubj, .skops, or a trusted .joblib or .pkl"
             raise ValueError(msg)
@@ -110,7 +117,10 @@ def _last_step(estimator: Any) -> Any:
 
 def _load_xgboost(path: Path) -> Any:
     xgboost = import_module("xgboost")
-    booster = xgboost.Booster(model_file=path)
+    try:
+        booster = xgboost.Booster(model_file=path)
+    except xgboost.core.XGBoostError as error:  # its words go on with a trace of its own
+        raise _unreadable(path, "a model that XGBoost's save_model wrote") from error
     objective: str = json.loads(booster.save_config())["learner"]["objective"]["name"]
     estimator = (xgboost.XGBRegressor if objective.startswith("reg:") else xgboost.XGBClassifier)(n_jobs=1)
     estimator.load_model(path)
@@ -123,10 +133,17 @@ def _load_skops(path: Path) -> Any:
     except ModuleNotFoundError as error:
         msg = "estimator: reading a .skops file needs skops: pip install skops"
         raise ModuleNotFoundError(msg) from error
-    unknown = set(skops.get_untrusted_types(file=path)) - set(_HARMLESS)
+    try:
+        unknown = set(skops.get_untrusted_types(file=path)) - set(_HARMLESS)
+    except (zipfile.BadZipFile, LookupError) as error:
+        raise _unreadable(path, "a model that skops wrote") from error
     if unknown:
         msg = (
             f"estimator: {path.name} names types that skops does not know to be harmless: {', '.join(sorted(unknown))}"
         )
         raise ValueError(msg)
     return skops.load(path, trusted=list(_HARMLESS))
+
+
+def _unreadable(path: Path, expected: str) -> ValueError:
+    return ValueError(f"estimator: {path.name} is not {expected}, or is damaged")

@@ -22,6 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Label, Link, Report, steepness
+from blindgate_models.compilers.links import close, probability_link
 from blindgate_models.compilers.ranges import Ranges, declared_columns, declared_ranges
 from blindgate_models.linear.client import LinearClient, middle_and_half
 from blindgate_models.linear.packing import Packing
@@ -44,7 +45,6 @@ Floats: TypeAlias = NDArray[np.float64]
 
 DEFAULT_TOLERANCE: Final = 1e-5
 _MODULI: Final = (40, 48, 56)
-_CLOSE: Final = 1e-6
 _BINARY: Final = 2
 _MOST_SCALE_BITS: Final = 500
 _MOST_EXPONENT: Final = 700.0
@@ -183,33 +183,22 @@ def _tested(
     predicted = np.asarray(estimator.predict(calibration))
     if not hasattr(estimator, "classes_"):
         numbers = predicted.reshape(len(rows), -1)
-        if _close(numbers, scores):
+        if close(numbers, scores):
             return None, "identity"
-        if float(scores.max()) < _MOST_EXPONENT and _close(numbers, np.exp(scores)):
+        if float(scores.max()) < _MOST_EXPONENT and close(numbers, np.exp(scores)):
             return None, "exp"
         msg = f"{type(estimator).__name__}: predict is neither its linear score nor the exponential of it"
         raise ValueError(msg)
     labels: list[Label] = np.asarray(estimator.classes_).tolist()
     decided = np.asarray(estimator.decision_function(calibration)).reshape(len(rows), -1)
     outputs = 1 if len(labels) == _BINARY else len(labels)
-    if scores.shape[1] != outputs or not _close(decided, scores):
+    if scores.shape[1] != outputs or not close(decided, scores):
         msg = f"{type(estimator).__name__}: decision_function is not its linear score for each class"
         raise ValueError(msg)
     if not (np.asarray(labels)[_decided(scores)] == predicted).all():
         msg = f"{type(estimator).__name__}: predict is not the class of the largest score"
         raise ValueError(msg)
-    return labels, _link(estimator, calibration, scores)
-
-
-def _link(estimator: Any, calibration: pd.DataFrame | NDArray[Any], scores: Floats) -> Link:
-    """From scores to `predict_proba`; `identity` where it is neither link, or there is none."""
-    if not hasattr(estimator, "predict_proba"):
-        return "identity"
-    proba = np.asarray(estimator.predict_proba(calibration))
-    if scores.shape[1] == 1:
-        return "sigmoid" if _close(proba[:, 1], np.exp(-np.logaddexp(0, -scores[:, 0]))) else "identity"
-    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return "softmax" if _close(proba, shifted / shifted.sum(axis=1, keepdims=True)) else "identity"
+    return labels, probability_link(estimator, calibration, scores)
 
 
 def _decided(scores: Floats) -> NDArray[np.intp]:
@@ -217,11 +206,6 @@ def _decided(scores: Floats) -> NDArray[np.intp]:
     if scores.shape[1] == 1:
         return (scores[:, 0] > 0).astype(np.intp)
     return np.asarray(scores.argmax(axis=1))
-
-
-def _close(got: Floats, expected: Floats) -> bool:
-    scale = float(np.abs(expected).max(initial=0.0)) or 1.0
-    return got.shape == expected.shape and bool((np.abs(got - expected) <= _CLOSE * scale).all())
 
 
 def linear_parts(

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import Label, Link
+from blindgate_models.compilers.links import probability_link
 
 Floats = NDArray[np.float64]
 
@@ -22,7 +23,8 @@ class Plain(NamedTuple):
 
     def decide(self, scores: Floats) -> NDArray[np.int64]:
         """The position of the label."""
-        decided = (scores[:, 0] > 0).astype(np.int64) if self.link == "sigmoid" else scores.argmax(axis=1)
+        single = scores.shape[1] < len(self.labels or ())
+        decided = (scores[:, 0] > 0).astype(np.int64) if single else scores.argmax(axis=1)
         return np.asarray(decided, dtype=np.int64)
 
     def agrees(self, scores: Floats) -> NDArray[np.bool_]:
@@ -45,9 +47,16 @@ def check_reading(
     predicted = np.asarray(estimator.predict(calibration))
     if labels is not None:
         same = bool((np.asarray(labels)[plain.decide(scores)] == predicted).all())
+        if link != "probability":
+            plain = plain._replace(link=probability_link(estimator, calibration, scores))
     else:
         links: dict[Link, Floats] = {"identity": scores, "exp": np.exp(np.minimum(scores, _MOST_EXPONENT))}
-        found = [name for name, numbers in links.items() if np.allclose(predicted, numbers[:, 0], rtol=1e-4, atol=1e-6)]
+        numbers = predicted.reshape(len(scores), -1)
+        found = [
+            name
+            for name, expected in links.items()
+            if numbers.shape == expected.shape and np.allclose(numbers, expected, rtol=1e-4, atol=1e-6)
+        ]
         same = bool(found)
         plain = plain._replace(link=found[0] if same else link)
     if not same:

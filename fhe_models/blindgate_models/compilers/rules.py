@@ -90,8 +90,7 @@ class Prepared:
         rows = calibration.rename(columns=str).astype(np.float64)
         fitted = [str(name) for name in getattr(estimator, "feature_names_in_", rows.columns)]
         if sorted(fitted) != sorted(rows.columns):
-            msg = f"calibration: expected the {len(fitted)} columns that the estimator was fitted with"
-            raise ValueError(msg)
+            raise ValueError(_other_columns(fitted, list(rows.columns)))
         rows = rows[fitted]
         for name in given:
             if name not in rows.columns:
@@ -119,6 +118,16 @@ class Prepared:
     def columns(self, columns: Sequence[Column]) -> list[Column]:
         """The manifest's columns, with the rules."""
         return [_ruled(column, self.rules[column["name"]]) for column in columns]
+
+
+def _other_columns(fitted: Sequence[str], given: Sequence[str]) -> str:
+    lacking = next((f"{name!r:.60} is missing" for name in fitted if name not in given), None)
+    beyond = next((f"{name!r:.60} is not one of them" for name in given if name not in fitted), None)
+    hint = "; if it holds the answers, name it as the target" if lacking is None and beyond is not None else ""
+    return (
+        f"calibration: expected the {len(fitted)} columns that the estimator was fitted with: "
+        f"column {lacking or beyond or 'names occur twice'}{hint}"
+    )
 
 
 def _ruled(column: Column, rule: Rule) -> Column:
