@@ -18,7 +18,8 @@ from sklearn.preprocessing import StandardScaler
 from blindgate import frames
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.estimators import compile_model
-from blindgate_models.compilers.rules import Prepared, Rule, read_rules
+from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.rules import Rule, read_rules
 from blindgate_models.linear.client import LinearClient
 from blindgate_models.linear.server import LinearServer
 from blindgate_models.publishing import open_package

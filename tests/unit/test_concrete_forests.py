@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from blindgate_models.compilers.ensembles import read_forest
 from blindgate_models.compilers.forests import Binning, Forest, coded
+from blindgate_models.compilers.pipelines import Steps
+from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import declared_ranges
 from blindgate_models.compilers.steps import before_steps
 from blindgate_models.concrete.client import Bins
@@ -121,7 +123,7 @@ def test_bin_numbers_answer_every_question_exactly(estimator: Any, load: Any) ->
     """Also on rows that lie on a threshold, and the double or the float32 beside it: nothing is rounded but the leaves."""
     rows, target = load(return_X_y=True)
     fitted = read_forest(estimator.fit(rows, target))
-    forest = before_steps(fitted, [], rows, limits(rows))
+    forest = before_steps(fitted, behind([], estimator, rows))
     binning = Binning.of(forest)
     both = np.concatenate([rows, near(rows, Binning.of(fitted)), near(rows, binning)])
     codes = bins(forest, binning).apply(both)
@@ -130,6 +132,11 @@ def test_bin_numbers_answer_every_question_exactly(estimator: Any, load: Any) ->
     np.testing.assert_array_equal(forest.scores(both), fitted.scores(both))
     by_codes = by_code(forest, binning, at=not fitted.strict)
     np.testing.assert_array_equal(by_codes.scores(codes.astype(np.float64)), fitted.scores(both))
+
+
+def behind(steps: list[Any], estimator: Any, rows: Floats) -> Steps:
+    """Steps in front of a forest, and the rows that they are asked about."""
+    return Steps(steps, Prepared.of(estimator, rows, {}))
 
 
 def near(rows: Floats, binning: Binning) -> Floats:
@@ -164,7 +171,7 @@ def test_a_forest_behind_steps_is_the_same_forest_before_them(model: Any, load: 
     pipeline = make_pipeline(*steps(), clone(model)).fit(rows, target)
     fitted = read_forest(pipeline[-1])
     reach = limits(rows)
-    forest = before_steps(fitted, [step for _, step in pipeline.steps[:-1]], rows, reach)
+    forest = before_steps(fitted, behind([step for _, step in pipeline.steps[:-1]], pipeline, rows))
     others = reach[:, 0] + np.random.default_rng(0).random((500, len(reach))) * (reach[:, 1] - reach[:, 0])
     for table in (rows, others, near(rows, Binning.of(forest))):
         np.testing.assert_array_equal(forest.scores(table), fitted.scores(pipeline[:-1].transform(table)))
@@ -174,7 +181,7 @@ def test_a_tree_that_asks_nothing_stays_one() -> None:
     """Fitted on one answer, it is a leaf."""
     rows, _ = load_iris(return_X_y=True)
     pipeline = make_pipeline(StandardScaler(), DecisionTreeRegressor()).fit(rows, np.full(len(rows), 7.0))
-    forest = before_steps(read_forest(pipeline[-1]), [pipeline[0]], rows, limits(rows))
+    forest = before_steps(read_forest(pipeline[-1]), behind([pipeline[0]], pipeline, rows))
     assert set(forest.scores(rows).ravel()) == {7.0}
 
 
@@ -192,7 +199,7 @@ def test_a_step_that_changes_the_question_is_refused_by_name(step: Any) -> None:
     rows, target = load_iris(return_X_y=True)
     pipeline = make_pipeline(step, DecisionTreeClassifier(max_depth=2)).fit(rows, target)
     with pytest.raises(TypeError, match=type(step).__name__):
-        before_steps(read_forest(pipeline[-1]), [step], rows, limits(rows))
+        before_steps(read_forest(pipeline[-1]), behind([step], pipeline, rows))
 
 
 def test_fewer_bits_merge_thresholds_and_keep_their_order() -> None:

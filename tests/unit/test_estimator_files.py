@@ -13,6 +13,7 @@ pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier, XGBRegressor
@@ -83,11 +84,12 @@ def test_another_format_is_refused_by_name(tmp_path: Path) -> None:
         load_estimator(tmp_path / "model.onnx")
 
 
-def test_calibration_rows_are_numbers(tmp_path: Path) -> None:
-    """The error names the column."""
-    (tmp_path / "rows.csv").write_text("a,b\n1,x\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="'b' holds values that are no numbers"):
-        read_calibration(tmp_path / "rows.csv")
+def test_a_question_mark_is_a_missing_number_and_text_stays_text(tmp_path: Path) -> None:
+    """As in the files that clinics hand over; a column of text is one of categories."""
+    (tmp_path / "rows.csv").write_text("a,b\n1,x\n?,y\n", encoding="utf-8")
+    rows, _ = read_calibration(tmp_path / "rows.csv")
+    assert rows["a"].isna().tolist() == [False, True]
+    assert rows["b"].tolist() == ["x", "y"]
 
 
 def test_the_answers_are_taken_apart_from_the_rows(tmp_path: Path) -> None:
@@ -106,8 +108,9 @@ def test_the_answers_are_taken_apart_from_the_rows(tmp_path: Path) -> None:
     [
         pytest.param(LogisticRegression(), "linear", id="linear"),
         pytest.param(make_pipeline(StandardScaler(), LogisticRegression()), "linear", id="behind a scaler"),
-        pytest.param(XGBClassifier(), "concrete", id="XGBoost"),
-        pytest.param(RandomForestClassifier(), "concrete", id="forest"),
+        pytest.param(XGBClassifier(), "trees", id="XGBoost"),
+        pytest.param(RandomForestClassifier(), "trees", id="forest"),
+        pytest.param(MLPClassifier(), "concrete", id="network"),
     ],
 )
 def test_the_family_is_chosen_by_the_estimator(estimator: Any, family: str) -> None:

@@ -117,7 +117,8 @@ def compile_(
     from blindgate_models.compilers.accuracy import plain_accuracy  # noqa: PLC0415
     from blindgate_models.compilers.compile_environment import CompilerError  # noqa: PLC0415
     from blindgate_models.compilers.estimators import compile_model, load_estimator, read_calibration  # noqa: PLC0415
-    from blindgate_models.compilers.rules import Prepared, read_rules  # noqa: PLC0415
+    from blindgate_models.compilers.prepared import Prepared  # noqa: PLC0415
+    from blindgate_models.compilers.rules import read_rules  # noqa: PLC0415
 
     if not re.fullmatch(NAME, name):
         message = f"--name: got {name!r:.80}, expected lower-case letters, digits, '.', '_' and '-', 64 at most"
@@ -127,7 +128,7 @@ def compile_(
         fitted = load_estimator(estimator, trust_pickle=trust_pickle)
         rows, answers = read_calibration(calibration, target)
         prepared = Prepared.of(fitted, rows, {} if columns is None else read_rules(columns))
-        accuracy = None if answers is None else plain_accuracy(fitted, prepared.rows, answers)
+        accuracy = None if answers is None else plain_accuracy(fitted, prepared.table, answers)
         with working(f"compiling {name}", show=None):
             compiled = compile_model(fitted, prepared, family=family)
     except (ValueError, TypeError, ModuleNotFoundError, CompilerError) as error:

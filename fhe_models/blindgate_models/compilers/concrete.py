@@ -25,7 +25,9 @@ from blindgate_models.compilers.dense import Dense, read_dense
 from blindgate_models.compilers.ensembles import read_forest
 from blindgate_models.compilers.forests import Binning, Forest, coded
 from blindgate_models.compilers.networks import Network, ask_clear, clear_scores, read_network
-from blindgate_models.compilers.ranges import Ranges, declared_columns, declared_ranges
+from blindgate_models.compilers.pipelines import split
+from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.reading import Plain, check_reading
 from blindgate_models.compilers.steps import before_steps
 from blindgate_models.concrete.client import Bins, Scores, Uniform
@@ -107,9 +109,12 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
         ValueError: calibration rows that do not fit, or an estimator that the reading does not reproduce.
         CompilerError: no compile environment, or what Concrete ML says.
     """
-    names, rows = _table(calibration)
-    limits = declared_ranges(rows, names, ranges)
-    reading = read_network(estimator, rows) or _read(estimator, calibration, rows, limits)
+    prepared = Prepared.given(estimator, calibration, ranges)
+    rows = prepared.require_numbers()
+    if len(rows) < FEWEST_ROWS:
+        msg = f"calibration: got {len(rows)} rows, expected {FEWEST_ROWS} or more"
+        raise ValueError(msg)
+    reading = read_network(estimator, rows) or _read(estimator, prepared)
     with compile_worker(python) as worker:
         match reading:
             case Network():
@@ -130,7 +135,7 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
         family=FAMILY,
         client={**parts.client, "rows_per_job": rows_per_job},
         server=parts.server,
-        columns=declared_columns(names, limits),
+        columns=prepared.columns,
         task="regression" if plain.labels is None else "classification",
         labels=plain.labels,
         link=plain.link,
@@ -143,27 +148,18 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
     )
 
 
-def _table(calibration: Any) -> tuple[list[str], Floats]:
-    rows = np.asarray(calibration, dtype=np.float64)
-    if rows.ndim != _BINARY or len(rows) < _BINARY or not np.isfinite(rows).all():
-        msg = f"calibration: got the shape {rows.shape}, expected two or more rows of finite numbers"
-        raise ValueError(msg)
-    named = getattr(calibration, "columns", None)
-    names = [f"x{j}" for j in range(rows.shape[1])] if named is None else [str(name) for name in named]
-    return names, rows
-
-
-def _forest_of(estimator: Any, rows: Floats, limits: Floats) -> Forest | None:
-    *steps, model = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+def _forest_of(estimator: Any, prepared: Prepared) -> Forest | None:
+    steps, model = split(estimator, prepared)
     if type(model).__name__ not in _FORESTS:
         return None
-    return before_steps(read_forest(model), [step for step in steps if step != "passthrough"], rows, limits)
+    return before_steps(read_forest(model), steps)
 
 
-def _read(estimator: Any, calibration: Any, rows: Floats, limits: Floats) -> _Reading:
+def _read(estimator: Any, prepared: Prepared) -> _Reading:
     """Step 1."""
-    model = _forest_of(estimator, rows, limits) or read_dense(estimator, rows)
-    return _Reading(model, check_reading(estimator, calibration, model.scores(rows), model.labels, model.link))
+    model = _forest_of(estimator, prepared) or read_dense(estimator, prepared.rows)
+    plain = check_reading(estimator, prepared.table, model.scores(prepared.rows), model.labels, model.link)
+    return _Reading(model, plain)
 
 
 def _compile_forest(  # noqa: PLR0913, PLR0917

@@ -1,18 +1,18 @@
-"""From a forest's thresholds to public questions, and the forest over their answers.
+"""From what a forest asks to public questions, and the forest over their answers.
 
-What is asked is public, so it must not tell what the forest asks. Two ways lead there:
+What is asked is public, so it must not tell what the forest asks. Of a column of numbers, two ways lead there:
 
-- **public bins**: the pipeline has a `PublicBins` step. Every edge of every column is asked, whether the forest uses it or not.
-- **own thresholds**: exact for any forest, but its thresholds stand in the client part, among decoys: every column gets as many
-  edges as the column with the most, values from the calibration rows where it has them.
+- **public bins**: a `PublicBins` step cuts it. Every edge is asked, whether the forest uses it or not.
+- **own thresholds**: exact for any forest, but its thresholds stand in the client part, among decoys: every such column gets as
+  many edges as the one with the most, values from the calibration rows where it has them.
 
 Where calibration rows miss values, both answers for a missing value are asked of that column's edges, so that the forest may send
-it either way.
+it either way. A category is asked whether it is each of its values; where an encoder numbered its values and the forest cuts
+between them, whether it is at or past each.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ from blindgate_models import randomness
 from blindgate_models.bits import Questions, count
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
 from blindgate_models.compilers.forests import LEAF, Forest, Tree
-from blindgate_models.compilers.steps import before_steps
+from blindgate_models.compilers.pipelines import Output, Steps
+from blindgate_models.compilers.steps import raw_thresholds, wanted_thresholds
 from blindgate_models.randomness import Source
 
 Floats = NDArray[np.float64]
@@ -29,129 +30,187 @@ Floats = NDArray[np.float64]
 _FEWEST_EDGES = 4
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Questions about the columns of numbers, and where their answers stand.
+class Condition(NamedTuple):
+    """A bit by what it answers, and what sends a row right: the bit, or its complement."""
+
+    column: int
+    kind: str
+    value: float
+    right: bool
+
+
+class Asking(NamedTuple):
+    """Public questions, and what a forest asks in terms of them.
 
     Attributes:
         questions: in the order of bits.
-        disclosed: whether the edges tell thresholds of the model, among decoys.
+        conditions: by output and threshold of the forest; a truth where every row goes one way.
+        disclosed: whether edges tell thresholds of the model, among decoys.
     """
 
     questions: tuple[Questions, ...]
+    conditions: dict[tuple[int, float], Condition | bool]
     disclosed: bool
 
-    def places(self) -> dict[tuple[int, str, float], int]:
-        """Bit numbers by column, kind and value."""
-        found: dict[tuple[int, str, float], int] = {}
-        start = 0
-        for asked in self.questions:
-            for value in asked.values or [0.0]:
-                found[asked.column, asked.kind, value] = start
-                start += 1
-        return found
 
+def ask(forest: Forest, steps: Steps, outputs: Sequence[Output], source: Source) -> Asking:
+    """Choose public questions for a forest behind `steps`.
 
-def ask(edges: Sequence[Sequence[float]], may_miss: Sequence[bool], *, disclosed: bool) -> Asked:
-    """Ask every column whether it is at or above each of its edges, and both ways where a value may be missing."""
-    questions = []
-    for column, (values, misses) in enumerate(zip(edges, may_miss, strict=True)):
-        if len(values):
-            questions.append(Questions(column=column, kind="at_least", values=list(values)))
-            if misses:
-                questions.append(Questions(column=column, kind="at_least_or_missing", values=list(values)))
-    return Asked(tuple(questions), disclosed)
-
-
-def bin_edges(steps: Sequence[Any], rows: Floats, limits: Floats) -> list[list[float]] | None:
-    """The edges of the pipeline's `PublicBins`, in the table's own numbers; `None` where there is no such step.
-
-    Steps before it are followed backwards as `before_steps` does.
+    Raises `ValueError` on a category that may be missing, `TypeError` on one whose values are grouped.
     """
-    names = [type(step).__name__ for step in steps]
-    if "PublicBins" not in names:
-        return None
-    last = names.index("PublicBins")
-    bins = steps[last]
-    probe = _probe([range(1, len(edges) + 1) for edges in bins.edges_])
-    moved = before_steps(probe, steps[: last + 1], rows, limits)
-    edges: list[list[float]] = [[] for _ in bins.edges_]
-    for tree in moved.trees:
-        edges[int(tree.feature[0])].append(float(tree.threshold[0]))
-    return [sorted(set(column)) for column in edges]
+    prepared = steps.prepared
+    wanted = wanted_thresholds(forest)
+    numbers = {output: asked for output, asked in wanted.items() if _is_number(outputs[output])}
+    codes = _codes(steps, outputs) if _has_bins(steps.steps) else {}
+    thresholds = raw_thresholds(steps, outputs, numbers, forest)
+    edges: list[set[float]] = [set() for _ in prepared.columns]
+    for (output, _), edge in raw_thresholds(steps, outputs, codes, _PLAIN_COMPARISON).items():
+        edges[outputs[output].column].add(edge)
+    own = {output for output in numbers if output not in codes}
+    for (output, _), edge in thresholds.items():
+        if output in own:
+            edges[outputs[output].column].add(edge)
+    cut = {outputs[output].column for output in codes}
+    disclosed = {position for position, column in enumerate(prepared.columns) if column["type"] != "category"} - cut
+    _add_decoys(edges, disclosed, prepared.rows, source)
+    conditions = _conditions(forest, prepared.columns, outputs, wanted, thresholds)
+    questions: list[Questions] = []
+    for position, (column, misses) in enumerate(zip(prepared.columns, prepared.may_miss, strict=True)):
+        if column["type"] == "category":
+            if misses:
+                msg = f"calibration: the column {column['name']!r:.60} has empty cells; give it a category to fill in"
+                raise ValueError(msg)
+            kinds = sorted(
+                {each.kind for each in conditions.values() if isinstance(each, Condition) and each.column == position}
+            )
+            values = [float(place) for place in range(len(column["categories"]))]
+            questions += [Questions(column=position, kind=kind, values=values) for kind in kinds or ["is"]]  # type: ignore[arg-type]
+        elif edges[position]:
+            for kind in ("at_least", "at_least_or_missing")[: 1 + misses]:
+                questions.append(Questions(column=position, kind=kind, values=sorted(edges[position])))  # type: ignore[arg-type]
+    return Asking(tuple(questions), conditions, disclosed=bool(own))
 
 
-def own_edges(forest: Forest, rows: Floats, source: Source) -> list[list[float]]:
-    """The thresholds of `forest`, which is strict and in the table's own numbers, and as many decoys as hide which are real."""
-    own: list[set[float]] = [set() for _ in range(forest.features)]
-    for tree in forest.trees:
-        for node in np.flatnonzero(tree.left != LEAF):
-            own[int(tree.feature[node])].add(float(tree.threshold[node]))
-    most = max(_FEWEST_EDGES, *map(len, own))
-    edges = []
-    for column, wanted in enumerate(own):
+def over_bits(forest: Forest, asking: Asking, may_miss: Sequence[bool]) -> BitForest:
+    """`forest` over the answers to the questions."""
+    places: dict[tuple[int, str, float], int] = {}
+    for asked in asking.questions:
+        for value in asked.values or [0.0]:
+            places[asked.column, asked.kind, value] = len(places)
+    trees = tuple(tuple(_leaves(tree, asking, places, may_miss)) for tree in forest.trees)
+    return BitForest(trees, count(asking.questions), forest.bias)
+
+
+def _is_number(output: Output) -> bool:
+    return output.column >= 0 and output.table is None
+
+
+def _has_bins(steps: Sequence[Any]) -> bool:
+    """Whether a `PublicBins` is among the steps, or among those of a ColumnTransformer or a pipeline in them."""
+    for step in steps:
+        inner = [each for _, each, _ in getattr(step, "transformers_", [])] or [
+            each for _, each in getattr(step, "steps", [])
+        ]
+        if type(step).__name__ == "PublicBins" or _has_bins(inner):
+            return True
+    return False
+
+
+def _codes(steps: Steps, outputs: Sequence[Output]) -> dict[int, list[float]]:
+    """The bin numbers of the outputs that `PublicBins` gives: whole numbers from 0 on, that rise in steps."""
+    limits = steps.prepared.limits
+    low, high = steps(limits.T)
+    given = steps(np.where(np.isnan(steps.prepared.rows), limits[:, 0], steps.prepared.rows))
+    found = {}
+    for number, output in enumerate(outputs):
+        whole = (given[:, number] == np.rint(given[:, number])).all() and low[number] >= 0
+        if _is_number(output) and not output.affine and whole:
+            found[number] = [float(code) for code in range(1, int(high[number]) + 1)]
+    return found
+
+
+def _add_decoys(edges: list[set[float]], disclosed: set[int], rows: Floats, source: Source) -> None:
+    """Fill the edges of columns whose thresholds are told up to as many as the one with the most has."""
+    most = max([_FEWEST_EDGES, *(len(edges[column]) for column in disclosed)])
+    for column in disclosed:
         given = rows[:, column]
         candidates = np.unique(given[~np.isnan(given)])[1:]
-        candidates = candidates[~np.isin(candidates, list(wanted))]
-        chosen = (
-            candidates[randomness.permutation(len(candidates), source)[: most - len(wanted)]] if len(candidates) else []
-        )
-        edges.append(sorted({*wanted, *map(float, chosen)}))
-    return edges
+        candidates = candidates[~np.isin(candidates, list(edges[column]))]
+        chosen = candidates[randomness.permutation(len(candidates), source)[: most - len(edges[column])]]
+        edges[column] |= set(map(float, chosen))
 
 
-def over_bits(forest: Forest, asked: Asked, may_miss: Sequence[bool]) -> BitForest:
-    """`forest`, strict and in the table's own numbers, over the answers. Its thresholds are among the edges that are asked.
+def _conditions(
+    forest: Forest,
+    columns: Sequence[Any],
+    outputs: Sequence[Output],
+    wanted: dict[int, list[float]],
+    thresholds: dict[tuple[int, float], float],
+) -> dict[tuple[int, float], Condition | bool]:
+    found: dict[tuple[int, float], Condition | bool] = {}
+    for number, asked in wanted.items():
+        output = outputs[number]
+        for threshold in asked:
+            if _is_number(output):
+                found[number, threshold] = Condition(
+                    output.column, "at_least", thresholds[number, threshold], right=True
+                )
+                continue
+            values = np.atleast_1d(output.offset if output.table is None else output.table)
+            values = values.astype(np.float32).astype(np.float64) if forest.single else values
+            right = values >= threshold if forest.strict else values > threshold
+            name = "" if output.column < 0 else columns[output.column]["name"]
+            found[number, threshold] = _category_condition(output.column, name, right)
+    return found
 
-    A threshold that every value of its column reaches, or none, is asked for as the nearest edge that says the same; `ValueError`
-    where there is none.
-    """
-    places = asked.places()
-    trees = tuple(tuple(_leaves(tree, places, may_miss)) for tree in forest.trees)
-    return BitForest(trees, count(asked.questions), forest.bias)
+
+def _category_condition(column: int, name: str, right: NDArray[np.bool_]) -> Condition | bool:
+    """What sends a category right, given which positions go there."""
+    if right.all() or not right.any():
+        return bool(right[0])
+    for way in (True, False):
+        one = np.flatnonzero(right == way)
+        if len(one) == 1:
+            return Condition(column, "is", float(one[0]), right=way)
+        if (np.diff(one) == 1).all() and one[-1] == len(right) - 1:
+            return Condition(column, "at_least", float(one[0]), right=way)
+    msg = f"estimator: the trees ask the category {name!r:.60} for a group of its values; encode it with OneHotEncoder"
+    raise TypeError(msg)
 
 
-def _leaves(tree: Tree, places: dict[tuple[int, str, float], int], may_miss: Sequence[bool]) -> list[Leaf]:
+def _leaves(
+    tree: Tree, asking: Asking, places: dict[tuple[int, str, float], int], may_miss: Sequence[bool]
+) -> list[Leaf]:
     found = []
     waiting: list[tuple[int, tuple[int, ...], tuple[bool, ...]]] = [(0, (), ())]
     while waiting:
         node, bits, wanted = waiting.pop()
-        if tree.left[node] == LEAF:
+        left, right = int(tree.left[node]), int(tree.right[node])
+        if left == LEAF:
             found.append(Leaf(bits, wanted, tuple(tree.value[node].tolist())))
             continue
-        column = int(tree.feature[node])
-        kind = "at_least_or_missing" if may_miss[column] and not tree.missing_left[node] else "at_least"
-        key = (column, kind, float(tree.threshold[node]))
-        if key not in places:
-            msg = f"the forest asks column {column} for an edge that is not asked publicly"
-            raise ValueError(msg)
-        waiting.append((int(tree.right[node]), (*bits, places[key]), (*wanted, True)))
-        waiting.append((int(tree.left[node]), (*bits, places[key]), (*wanted, False)))
+        condition = asking.conditions[int(tree.feature[node]), float(tree.threshold[node])]
+        if isinstance(condition, bool):
+            waiting.append((right if condition else left, bits, wanted))
+            continue
+        kind = condition.kind
+        if kind == "at_least" and may_miss[condition.column] and not tree.missing_left[node]:
+            kind = "at_least_or_missing"
+        bit = places[condition.column, kind, condition.value]
+        waiting.append((right, (*bits, bit), (*wanted, condition.right)))
+        waiting.append((left, (*bits, bit), (*wanted, not condition.right)))
     return found
 
 
-def _probe(codes: Sequence[range]) -> Forest:
-    """A forest that asks every column for each of its bin numbers, a tree a question."""
-    trees = [
-        Tree(
-            left=np.array([1, LEAF, LEAF]),
-            right=np.array([2, LEAF, LEAF]),
-            feature=np.array([column, 0, 0]),
-            threshold=np.array([float(code), 0.0, 0.0]),
-            value=np.zeros((3, 1)),
-            missing_left=np.ones(3, dtype=bool),
-        )
-        for column, numbers in enumerate(codes)
-        for code in numbers
-    ]
-    return Forest(
-        framework="sklearn",
-        estimator="PublicBins",
-        trees=tuple(trees),
-        strict=True,
-        bias=(0.0,),
-        features=len(codes),
-        labels=None,
-        link="identity",
-        single=False,
-    )
+_PLAIN_COMPARISON = Forest(
+    framework="sklearn",
+    estimator="",
+    trees=(),
+    strict=True,
+    bias=(),
+    features=0,
+    labels=None,
+    link="identity",
+    single=False,
+)
+"""How bin numbers are compared with: x ≥ k."""

@@ -19,14 +19,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from blindgate_models.bits import answers
+from blindgate_models.bits import Questions, answers
 from blindgate_models.compilers.bit_forests import BitForest
 from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Report, steepness
 from blindgate_models.compilers.ensembles import read_forest
-from blindgate_models.compilers.questions import Asked, ask, bin_edges, over_bits, own_edges
-from blindgate_models.compilers.ranges import Ranges, declared_columns, declared_ranges
+from blindgate_models.compilers.pipelines import read_steps, split
+from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.questions import ask, over_bits
+from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.reading import Plain, check_reading
-from blindgate_models.compilers.steps import before_steps
 from blindgate_models.product.spec import Need, choose, prime_below
 from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.trees.client import TreesClient
@@ -62,7 +63,7 @@ _TO_NODE = "the trees; the number of rows"
 
 def compile_trees(
     estimator: Any,
-    calibration: pd.DataFrame,
+    calibration: pd.DataFrame | NDArray[Any] | Prepared,
     *,
     ranges: Ranges | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
@@ -71,8 +72,8 @@ def compile_trees(
     """Compile a fitted ensemble of trees of depth up to 10, also behind steps that keep columns apart and in their order.
 
     Args:
-        estimator: see `ensembles`; or a pipeline of such steps and one, `PublicBins` among them or not.
-        calibration: `(n, columns)` rows like those to come, n ≥ 1; missing values are NaN, where the estimator takes them.
+        estimator: see `ensembles`; or a pipeline of such steps and one, `PublicBins` and encoders of categories among them.
+        calibration: `(n, columns)` rows like those to come, n ≥ 1; empty cells where the estimator takes them.
         ranges: `(lo, hi)` for each column; see `declared_ranges` for the default.
         tolerance: how far rounding may move a score, as a share of the largest calibration score.
         source: where decoys come from.
@@ -82,31 +83,22 @@ def compile_trees(
         ValueError: rows that do not fit, or an estimator that the reading does not reproduce.
         PackageError: no parameters hide so many leaves.
     """
-    rows = calibration.to_numpy(dtype=np.float64)
-    names = [str(name) for name in calibration.columns]
-    may_miss = np.isnan(rows).any(axis=0).tolist()
-    present = _present(rows)
-    limits = declared_ranges(present, names, ranges)
-    *steps, model = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
-    steps = [step for step in steps if step is not None and step != "passthrough"]
-    forest = before_steps(read_forest(model), steps, present, limits)
-    plain = check_reading(estimator, calibration, forest.scores(rows), forest.labels, forest.link)
-    edges = bin_edges(steps, present, limits)
-    own = own_edges(forest, present, source) if edges is None else edges
-    asked = ask(own, may_miss, disclosed=edges is None)
-    bit_forest = over_bits(forest, asked, may_miss)
+    prepared = Prepared.given(estimator, calibration, ranges)
+    steps, model = split(estimator, prepared)
+    forest = read_forest(model)
+    asking = ask(forest, steps, read_steps(steps), source)
+    bit_forest = over_bits(forest, asking, prepared.may_miss)
+    scores = bit_forest.scores(answers(asking.questions, prepared.rows))
+    plain = check_reading(estimator, prepared.table, scores, forest.labels, forest.link)
+    precision = tolerance * float(np.abs(plain.reference).max())
     client, server = tree_parts(
-        split_outputs(bit_forest), asked, columns=len(names), precision=tolerance * float(np.abs(plain.reference).max())
+        split_outputs(bit_forest), asking.questions, columns=len(prepared.columns), precision=precision
     )
-    columns = declared_columns(names, limits)
-    for column, misses in zip(columns, may_miss, strict=True):
-        if misses:
-            column["missing"] = "model"
     return CompiledModel(
         family=FAMILY,
         client=client.model_dump(),
         server=server.model_dump(),
-        columns=columns,
+        columns=prepared.columns,
         task="regression" if plain.labels is None else "classification",
         labels=plain.labels,
         link=plain.link,
@@ -115,19 +107,10 @@ def compile_trees(
         privacy=_privacy(server),
         determinism=DETERMINISM,
         discloses=Disclosures(
-            to_client=[_TO_CLIENT_EDGES if asked.disclosed else _TO_CLIENT_BINS, _TO_CLIENT_SCORES], to_node=[_TO_NODE]
+            to_client=[_TO_CLIENT_EDGES if asking.disclosed else _TO_CLIENT_BINS, _TO_CLIENT_SCORES], to_node=[_TO_NODE]
         ),
-        report=_measured(client, server, plain, rows),
+        report=_measured(client, server, plain, prepared.rows),
     )
-
-
-def _present(rows: Floats) -> Floats:
-    """The rows with each column's least value in place of missing ones. Raises `ValueError` on a column without values."""
-    least = np.where(np.isnan(rows), np.inf, rows).min(axis=0, initial=np.inf)
-    if not np.isfinite(least).all():
-        msg = f"calibration: column {int(np.flatnonzero(~np.isfinite(least))[0])} has no finite value, or there are no rows"
-        raise ValueError(msg)
-    return np.where(np.isnan(rows), least, rows)
 
 
 def split_outputs(forest: BitForest) -> list[tuple[list[int], BitForest]]:
@@ -150,13 +133,13 @@ def split_outputs(forest: BitForest) -> list[tuple[list[int], BitForest]]:
 
 
 def tree_parts(
-    sums: Sequence[tuple[list[int], BitForest]], asked: Asked, *, columns: int, precision: float
+    sums: Sequence[tuple[list[int], BitForest]], questions: Sequence[Questions], *, columns: int, precision: float
 ) -> tuple[ClientPart, ServerPart]:
     """The two parts of a forest.
 
     Args:
         sums: which outputs each ensemble adds to, and its trees.
-        asked: the public questions.
+        questions: the public ones.
         columns: how many columns a row has.
         precision: the smallest plain modulus is taken that rounds scores by at most this much, or else the largest.
 
@@ -181,7 +164,7 @@ def tree_parts(
         version=VERSION,
         parameters=parameters,
         columns=columns,
-        questions=list(asked.questions),
+        questions=list(questions),
         sums=[PublicSum(leaves=each.leaves, outputs=outputs) for each, (outputs, _) in zip(secret, sums, strict=True)],
         scale_bits=scale_bits,
         error_bound=error_bound,
