@@ -14,6 +14,7 @@ from blindgate_protocol.errors import PackageError
 SERVER_HALVES: Final = {
     "concrete": ("blindgate_models.concrete.server", "ConcreteServer"),
     "linear": ("blindgate_models.linear.server", "LinearServer"),
+    "search": ("blindgate_models.search.server", "SearchServer"),
 }
 """Family name → module and class."""
 

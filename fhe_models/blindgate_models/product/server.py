@@ -10,7 +10,7 @@ Every block is multiplied by every group, also where W has nothing but zeros, so
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,10 +78,18 @@ class ProductServer:
         shape.parameters.check()
         return cls(shape, source)
 
-    def multipliers(self, matrix: NDArray[np.int64]) -> Multipliers:
-        """Encode W, `(outputs, inputs)` integers."""
-        outputs, inputs = np.nonzero(matrix)
-        return self.sparse_multipliers(outputs, inputs, matrix[outputs, inputs])
+    def multipliers(self, matrix: NDArray[np.integer[Any]]) -> Multipliers:
+        """Encode W, `(outputs, inputs)` integers, |number| < t. Takes memory for one block at a time besides the result."""
+        groups, group, block = self._shape.groups, self._parameters.group, self._parameters.block
+        encoded = []
+        for start in range(0, self._shape.outputs, block):
+            numbers = np.zeros((block, groups * group), dtype=np.int64)
+            rows = matrix[start : start + block]
+            numbers[: len(rows), : self._shape.inputs] = rows
+            numbers %= self._parameters.plain_modulus
+            polynomials = numbers.reshape(block, groups, group)[:, :, ::-1].transpose(1, 0, 2).reshape(groups, -1)
+            encoded.append([self._ring.multiplier(row) if row.any() else None for row in polynomials])
+        return Multipliers(encoded)
 
     def sparse_multipliers(
         self, outputs: NDArray[np.intp], inputs: NDArray[np.intp], numbers: NDArray[np.int64]
