@@ -12,10 +12,11 @@ from blindgate.commands.publisher import key_store, publisher_key
 from blindgate.output import note, show, show_one, when
 from blindgate.progress import working
 from blindgate.uploads import upload
+from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.publishing import DAY, DEFAULT_DECIMALS, DEFAULT_VALIDITY_DAYS, MOST_DECIMALS, open_package
 from blindgate_models.publishing import publish as sign_package
 from blindgate_protocol.errors import InputError
-from blindgate_protocol.manifest import Column, Manifest, Privacy
+from blindgate_protocol.manifest import Column, Manifest, Output, Privacy
 from blindgate_protocol.messages import ModelOffer
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import NAME
@@ -64,14 +65,20 @@ def show_(
 def compile_(
     estimator: Annotated[
         Path,
-        typer.Argument(help="A fitted model: XGBoost's .json or .ubj, or scikit-learn saved by skops.", exists=True),
-    ],
-    calibration: Annotated[
-        Path,
         typer.Argument(
-            help="A CSV file of rows like those to come: ranges and scales are chosen from it.", exists=True
+            help="A fitted model: XGBoost's .json or .ubj, or scikit-learn saved by skops; for the family search, an array of "
+            "embeddings (.npy).",
+            exists=True,
         ),
     ],
+    calibration: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A CSV file of rows like those to come: ranges and scales are chosen from it. None for the family search.",
+            exists=True,
+        ),
+    ] = None,
+    *,
     name: Annotated[str, typer.Option(help="What users will call the model.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The package; NAME.bgmodel by default.")] = None,
     version: Annotated[int, typer.Option(min=1, help="Above every one that was published under this name.")] = 1,
@@ -87,7 +94,22 @@ def compile_(
             exists=True,
         ),
     ] = None,
-    family: Annotated[str | None, typer.Option(help="linear or concrete; chosen by the model when not given.")] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(help="linear, concrete or search; linear or concrete is chosen by the model when not given."),
+    ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(
+            help="search: a text file with a line for each entry, what it is called; else its position.", exists=True
+        ),
+    ] = None,
+    privacy: Annotated[
+        str | None,
+        typer.Option(
+            help="search: model_private, whose replies hide the index beyond scores, or model_public, which is faster."
+        ),
+    ] = None,
     days: Annotated[int, typer.Option(min=1, help="How long the package is valid.")] = DEFAULT_VALIDITY_DAYS,
     decimals: Annotated[
         int | None,
@@ -109,25 +131,20 @@ def compile_(
     Reports how well it agrees with the model in the clear, its sizes, and how long a row will take. Signed with your publisher
     key: see 'blindgate publisher key'.
     """
-    # Compilers need pandas, scikit-learn or XGBoost, which the other commands do without.
-    from blindgate_models.compilers.accuracy import plain_accuracy  # noqa: PLC0415
-    from blindgate_models.compilers.compile_environment import CompilerError  # noqa: PLC0415
-    from blindgate_models.compilers.estimators import compile_model, load_estimator, read_calibration  # noqa: PLC0415
-    from blindgate_models.compilers.rules import Prepared, read_rules  # noqa: PLC0415
-
     if not re.fullmatch(NAME, name):
         message = f"--name: got {name!r:.80}, expected lower-case letters, digits, '.', '_' and '-', 64 at most"
         raise InputError(message)
-    try:
-        fitted = load_estimator(estimator, trust_pickle=trust_pickle)
-        rows, answers = read_calibration(calibration, target)
-        prepared = Prepared.of(fitted, rows, {} if columns is None else read_rules(columns))
-        accuracy = None if answers is None else plain_accuracy(fitted, prepared.rows, answers)
-        with working(f"compiling {name}", show=None):
-            compiled = compile_model(fitted, prepared, family=family)
-    except (ValueError, TypeError, ModuleNotFoundError, CompilerError) as error:
-        message = f"{estimator.name}: {error}"
-        raise InputError(message) from error
+    if family == "search":
+        _take_none("the family search", {"CALIBRATION": calibration, "--target": target, "--columns": columns})
+        compiled, accuracy = _compile_index(estimator, ids, privacy or "model_private"), None
+    else:
+        _take_none("other families than search", {"--ids": ids, "--privacy": privacy})
+        if calibration is None:
+            message = "CALIBRATION: expected a CSV file of rows like those to come"
+            raise InputError(message)
+        compiled, accuracy = _compile_estimator(
+            estimator, calibration, target=target, columns=columns, family=family, trust_pickle=trust_pickle
+        )
     now = int(time.time() * 1000)
     try:
         package = sign_package(
@@ -162,6 +179,59 @@ def compile_(
     show_one(shown, as_json=as_json)
 
 
+def _take_none(what: str, options: dict[str, object]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            message = f"{name}: {what} takes none"
+            raise InputError(message)
+
+
+def _compile_estimator(
+    estimator: Path,
+    calibration: Path,
+    *,
+    target: str | None,
+    columns: Path | None,
+    family: str | None,
+    trust_pickle: bool,
+) -> tuple[CompiledModel, float | None]:
+    """The compiled model, and its accuracy in the clear where the answers are known."""
+    # Compilers need pandas, scikit-learn or XGBoost, which the other commands do without.
+    from blindgate_models.compilers.accuracy import plain_accuracy  # noqa: PLC0415
+    from blindgate_models.compilers.compile_environment import CompilerError  # noqa: PLC0415
+    from blindgate_models.compilers.estimators import compile_model, load_estimator, read_calibration  # noqa: PLC0415
+    from blindgate_models.compilers.rules import Prepared, read_rules  # noqa: PLC0415
+
+    try:
+        fitted = load_estimator(estimator, trust_pickle=trust_pickle)
+        rows, answers = read_calibration(calibration, target)
+        prepared = Prepared.of(fitted, rows, {} if columns is None else read_rules(columns))
+        accuracy = None if answers is None else plain_accuracy(fitted, prepared.rows, answers)
+        with working(f"compiling {estimator.name}", show=None):
+            return compile_model(fitted, prepared, family=family), accuracy
+    except (ValueError, TypeError, ModuleNotFoundError, CompilerError) as error:
+        message = f"{estimator.name}: {error}"
+        raise InputError(message) from error
+
+
+def _compile_index(embeddings: Path, ids: Path | None, privacy: str) -> CompiledModel:
+    from blindgate_models.compilers.search import compile_search, read_embeddings, read_ids  # noqa: PLC0415  (as above)
+
+    if privacy not in {"model_private", "model_public"}:
+        message = f"--privacy: got {privacy!r:.40}, expected model_private or model_public"
+        raise InputError(message)
+    try:
+        numbers = read_embeddings(embeddings)
+        names = None if ids is None else read_ids(ids)
+        with working(f"compiling {embeddings.name}", show=None):
+            return compile_search(
+                numbers, ids=names, privacy="model_public" if privacy == "model_public" else "model_private"
+            )
+    except ValueError as error:
+        message = f"{embeddings.name}: {error}"
+        raise InputError(message) from error
+
+
 @app.command()
 @asks_gateway
 def publish(
@@ -193,7 +263,7 @@ def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:
         "digest": manifest.digest,
         "valid": f"{when(document.issued)} to {when(document.expires)}",
         "family": f"{document.family}, lane {document.lane}, evaluation key {'yes' if document.evaluation_key else 'no'}",
-        "answers": ", ".join(str(label) for label in document.output.labels) or "a number",
+        "answers": _answers(document.output),
         "decimals": document.output.decimals,
         "accuracy": "not stated" if document.accuracy.plain is None else f"{document.accuracy.plain:.4f} in the clear",
         "agreement": f"{document.accuracy.agreement:.4f} of {document.accuracy.rows} rows, under encryption and in the clear",
@@ -217,6 +287,12 @@ def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:
         for column in document.columns
     ]
     show(columns, as_json=False)
+
+
+def _answers(output: Output) -> str:
+    if output.task == "search":
+        return f"the nearest of {output.scores} entries"
+    return ", ".join(str(label) for label in output.labels) or "a number"
 
 
 def _values(column: Column) -> str:

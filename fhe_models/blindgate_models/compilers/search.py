@@ -5,12 +5,13 @@
 3. **Choose** the parameters from what the index is: its largest score, its heaviest entry, its size.
 4. **Run** the two parts, under encryption, with entries of the index as queries, and report.
 
-A query's columns are e0 to e(d-1). Any number that a float32 holds is within their ranges: a query is scaled to eight bits by itself,
-so no calibration rows are needed and no range tells anything.
+A query's columns are e0 to e(d-1). Any number that a float32 holds is within their ranges: a query is scaled to eight bits by
+itself, so no calibration rows are needed and no range tells anything.
 """
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -58,9 +59,10 @@ def compile_search(
     """Compile an index.
 
     Args:
-        embeddings: `(n, d)` finite numbers, 1 ≤ n ≤ 2^20, 1 ≤ d ≤ 4096, nd ≤ 46 · 2^20. Nearness is the inner product; for cosines, give
-            rows of length 1.
-        ids: what the entries are called, n texts or n whole numbers, each once; their positions by default. Every asker reads them.
+        embeddings: `(n, d)` finite numbers, 1 ≤ n ≤ 2^20, 1 ≤ d ≤ 4096, nd ≤ 46 · 2^20. Nearness is the inner product;
+            for cosines, give rows of length 1.
+        ids: what the entries are called, n texts or n whole numbers, each once; their positions by default. Every asker reads
+            them.
         privacy: whether replies hide the index beyond their scores; `model_public` is faster.
 
     In the report, the agreement is the share of the ten entries nearest by the embeddings that are among the ten found under
@@ -127,15 +129,24 @@ def search_parts(
     return client, server
 
 
-def read_embeddings(path: Any) -> NDArray[Any]:
-    """Read a `.npy` file. It is mapped, not loaded, and no object in it is ever unpickled. Raises `ValueError`, `OSError`."""
-    with open(path, "rb") as file:  # noqa: PTH123  (a path, or what numpy takes for one)
-        loaded: NDArray[Any] = np.load(file, allow_pickle=False)
+def read_embeddings(path: Path) -> NDArray[Any]:
+    """Read a `.npy` file; no object in it is ever unpickled. Raises `ValueError`, `OSError`."""
+    try:
+        loaded: Any = np.load(path, allow_pickle=False)
+    except EOFError as error:
+        msg = "embeddings: the file is empty"
+        raise ValueError(msg) from error
     if not isinstance(loaded, np.ndarray):
         loaded.close()
         msg = "embeddings: got an archive of arrays, expected one array (.npy)"
-        raise ValueError(msg)
+        raise ValueError(msg)  # noqa: TRY004  (of a file)
     return loaded
+
+
+def read_ids(path: Path) -> list[str]:
+    """Read a text file in UTF-8 with a line for each entry. Raises `ValueError`, `OSError`."""
+    with path.open(encoding="utf-8-sig") as file:
+        return [line.rstrip("\n") for line in file]
 
 
 def _table(embeddings: NDArray[Any]) -> Floats:

@@ -1,11 +1,11 @@
 """The node's half of an index: every query meets every entry, whatever it asks.
 
-The index is encoded once, when the half is built: a product with a polynomial that is ready costs a quarter of one that is not. That
-takes 8 bytes a number in `model_public` and 16 in `model_private` (a word for each prime), is bounded by `MAX_ENCODED_BYTES`, and is
-shared by all workers that are forked from the process that built it.
+The index is encoded once, when the half is built: a product with a polynomial that is ready costs a quarter of one that is not.
+That takes 8 bytes a number in `model_public` and 16 in `model_private` (a word for each prime), is bounded by
+`MAX_ENCODED_BYTES`, and is shared by all workers that are forked from the process that built it.
 
-What hides a private reply, a `Cover`, is drawn in `evaluate` and never before: the half is built before workers are forked from it, and
-what two forks had in common would be used twice.
+What hides a private reply, a `Cover`, is drawn in `evaluate` and never before: the half is built before workers are forked from
+it, and what two forks had in common would be used twice.
 """
 
 from typing import Self

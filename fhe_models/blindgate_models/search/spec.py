@@ -12,9 +12,9 @@ the nearest itself. Nothing that depends on the query decides what the node read
   entry, at compile time and again when a node loads it.
 
 **What an asker learns.** All n exact scores of a query: a linear measurement of every entry. d queries read the index. The
-encryption hides from the node also whether a query keeps to eight bits: whoever modifies the client asks for x = e_a + 2^s e_b, and
-with t of 16 bits and more reads two numbers of each entry at once. A budget of queries is the only protection from that.
-In `model_public` replies are not flooded and may give the index away sooner.
+encryption also hides from the node whether a query keeps to eight bits: whoever modifies the client asks for e_a + 2^8 e_b + …, and
+reads as many numbers of each entry at once as fit below the flood, some two bits more than t has: two or three. A budget of
+queries is the only protection from that. In `model_public` replies are not flooded and may give the index away sooner.
 
 **What a node learns.** The index, which it holds in clear, and how many queries there were.
 """
@@ -49,18 +49,16 @@ DETERMINISM: Final[dict[Privacy, Literal["bit-exact", "varies"]]] = {
     "model_private": "varies",
     "model_public": "bit-exact",
 }
+_SCORES: Final = (
+    "the ids and the number of the entries",
+    (
+        "the exact inner product of a query with every entry: as many queries as columns read the whole index, about a third of "
+        "that from a modified client"
+    ),
+)
 DISCLOSES_TO_CLIENT: Final[dict[Privacy, tuple[str, ...]]] = {
-    "model_private": (
-        "the ids and the number of the entries",
-        "the exact inner product of a query with every entry: as many queries as columns read the whole index, "
-        "half as many by a modified client",
-    ),
-    "model_public": (
-        "the ids and the number of the entries",
-        "the exact inner product of a query with every entry: as many queries as columns read the whole index, "
-        "half as many by a modified client",
-        "entries, to anyone who examines replies: they are not flooded",
-    ),
+    "model_private": _SCORES,
+    "model_public": (*_SCORES, "entries, to anyone who examines replies: they are not flooded"),
 }
 DISCLOSES_TO_NODE: Final = ("all entries, in clear", "the number of queries")
 
@@ -98,7 +96,9 @@ class _Common(_Strict):
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if self.width * self.entries > MAX_NUMBERS:
-            msg = f"entries: got {self.entries} of {self.width} numbers, expected at most {MAX_NUMBERS} numbers together"
+            msg = (
+                f"entries: got {self.entries} of {self.width} numbers, expected at most {MAX_NUMBERS} numbers together"
+            )
             raise ValueError(msg)
         encoded = encoded_bytes(self.shape)
         if encoded > MAX_ENCODED_BYTES:
