@@ -108,6 +108,14 @@ class Ring:
             self.evaluator.mod_switch_to_next_inplace(ciphertext)
         return serial.ciphertext_words(ciphertext, 1, self.degree).reshape(2, self.degree)
 
+    def in_clear(self, plaintext: Plaintext) -> Words:
+        """What anybody decrypts to `plaintext`, modulo the first data prime: `(2, degree)` words. c1 is zero, and hides nothing."""
+        prime, modulus = self.primes[0], self.plain_modulus
+        words = np.zeros((2, self.degree), dtype=np.uint64)
+        coefficients = serial.plaintext_words(plaintext, self.degree)
+        words[0] = [(int(coefficient) * prime + modulus // 2) // modulus for coefficient in coefficients]
+        return words
+
     def decrypt(self, secret: Secret, words: Words) -> NDArray[np.int64]:
         """Decrypt what `to_last_prime` gave: `(degree,)` numbers modulo t. Raises `ValueError` on words past the prime."""
         ciphertext = serial.load_ciphertext(self._last, words, ntt=False)
