@@ -111,7 +111,9 @@ def _rows(size: int, privacy: Privacy, mm: list[float], runs: int) -> list[Row]:
             unit="ms CPU",
         ),
         row(f"{what}, sums only, against a plain {name} kernel", sums, plain, target=None, unit="ms CPU"),
-        row(f"{what}, bytes to bytes, against a plain {name} kernel", whole, plain, target=KERNEL_TARGET, unit="ms CPU"),
+        row(
+            f"{what}, bytes to bytes, against a plain {name} kernel", whole, plain, target=KERNEL_TARGET, unit="ms CPU"
+        ),
     ]
     if size == max(SIZES) and privacy == "model_public":
         found.append(row(f"{what}, against the time asked for", whole, MOST_MS, target=1.0, unit="ms CPU"))

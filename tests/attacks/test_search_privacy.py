@@ -142,18 +142,20 @@ def equations(it: World, noise: list[Whole]) -> NDArray[np.float64]:
     return table.reshape(parameters.block, -1)
 
 
+def one_reply(it: World, key: Whole, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a query lets its asker write down: equations, and the noise that solves them."""
+    query = rng.normal(size=(1, WIDTH))
+    blob = it.client.encrypt(it.secret, query)
+    whole = quantised_queries(query)[0][0]
+    result = it.server.evaluate(None, blob)
+    table = equations(it, upload_noise(it, key, blob, whole))
+    return table, reply_noise(it, key, result, it.entries.astype(np.int64) @ whole)
+
+
 def correlation(it: World) -> float:
     """How well the index is recovered from `REPLIES` replies: 1 is entirely, 0 not at all."""
-    rng = np.random.default_rng(2)
-    key = key_of(it)
-    left, right = [], []
-    for _ in range(REPLIES):
-        query = rng.normal(size=(1, WIDTH))
-        blob = it.client.encrypt(it.secret, query)
-        whole = quantised_queries(query)[0][0]
-        result = it.server.evaluate(None, blob)
-        left.append(equations(it, upload_noise(it, key, blob, whole)))
-        right.append(reply_noise(it, key, result, it.entries.astype(np.int64) @ whole))
+    rng, key = np.random.default_rng(2), key_of(it)
+    left, right = zip(*(one_reply(it, key, rng) for _ in range(REPLIES)), strict=True)
     solved = np.linalg.lstsq(np.concatenate(left), np.concatenate(right), rcond=None)[0]
     return float(np.corrcoef(solved, it.entries.ravel())[0, 1])
 
@@ -184,6 +186,23 @@ def test_it_is_the_flood_that_hides_a_private_index(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("blindgate_models.search.server.require_fitting", lambda *_: None)
     assert correlation(world("model_private", **bare, flood_bits=0)) > 0.95
     assert abs(correlation(world("model_private", **bare, flood_bits=32))) < 0.35
+
+
+@pytest.mark.parametrize("privacy", ["model_public", "model_private"])
+def test_the_noise_is_what_the_margin_was_computed_from(privacy: Privacy) -> None:
+    """Eight standard deviations of room are eight of the noise that there is, flood apart; and the flood is there."""
+    it = world(privacy)
+    rng, key = np.random.default_rng(3), key_of(it)
+    noise = np.concatenate([one_reply(it, key, rng)[1] for _ in range(REPLIES)])
+    parameters = it.client._product._parameters
+    half = 2.0 ** parameters.data_bits[0] / parameters.plain_modulus / 2
+    width = 2.0 ** (parameters.flood_bits - sum(parameters.data_bits[1:])) if privacy == "model_private" else 0.0
+    heaviest = float((it.entries.astype(np.int64) ** 2).sum(axis=1).max())
+    rest = (half - 4 * width) / parameters.margin(heaviest)
+    expected = (rest**2 + width**2 * 4 / 3) ** 0.5
+    assert 0.8 * expected < noise.std() < 1.2 * expected
+    assert abs(noise).max() < half
+    assert privacy == "model_public" or width > rest / 2
 
 
 def test_the_random_half_of_a_private_reply_is_drawn_anew() -> None:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from blindgate.neighbours import nearest
-from blindgate_models.compilers.search import compile_search, read_embeddings, read_ids
+from blindgate_models.compilers.search import compile_search, read_embeddings, read_ids, search_parts
 from blindgate_models.halves import IndexHalf, ServerHalf
 from blindgate_models.product.spec import Privacy
 from blindgate_models.publishing import open_package
@@ -115,6 +115,29 @@ def test_eight_bits_are_of_the_largest_number() -> None:
     assert queries.tolist() == [[32, -127], [127, 0], [3, -1], [0, 0], [127, 0]]
     assert scales[[0, 2, 3]].tolist() == [63.5, 1, 1]
     assert quantised_entries(np.zeros((2, 2)))[0].tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("kind", ["of length 1", "the loudest"])
+@pytest.mark.parametrize(
+    ("privacy", "most_up", "most_down"), [("model_private", 3_000_000, 500_000), ("model_public", 750_000, 1_300_000)]
+)
+def test_a_query_of_ten_thousand_entries_stays_small(kind: str, privacy: Privacy, most_up: int, most_down: int) -> None:
+    """Bytes up and down for 10,000 x 384, whatever the numbers; they follow from the parameters alone."""
+    rng = np.random.default_rng(0)
+    index = (
+        np.where(rng.random((10_000, 384)) < 0.5, -127, 127).astype(np.int8)
+        if kind == "the loudest"
+        else quantised_entries(rng.normal(size=(10_000, 384)))[0]
+    )
+    shape = search_parts(index, privacy=privacy)[0].shape
+    assert shape.input_bytes(1) <= most_up
+    assert shape.result_bytes(1) <= most_down
+
+
+def test_the_widest_index_has_a_manifest_that_fits() -> None:
+    """4,096 columns with their ranges, signed."""
+    data = package(compile_search(np.random.default_rng(0).normal(size=(3, 4096))), name="wide")
+    assert len(open_package(data).manifest.document.columns) == 4096
 
 
 def test_equal_scores_come_in_the_order_of_the_index() -> None:
