@@ -202,14 +202,14 @@ class ProductServer:
 
     def _total(self, polynomials: Sequence[Ciphertext], factors: Sequence[Plaintext | None]) -> Ciphertext | None:
         """Σ polynomial · factor, in NTT form; `None` without factors. What has none is multiplied all the same, and left out."""
-        total = None
+        total = spare = None
         for polynomial, factor in zip(polynomials, factors, strict=True):
-            product = self._ring.times(polynomial, self._stand_in if factor is None else factor)
-            if factor is None:
+            product = self._ring.times(polynomial, self._stand_in if factor is None else factor, spare)
+            if total is None and factor is not None:
+                total, spare = product, None
                 continue
-            if total is None:
-                total = product
-            else:
+            spare = product
+            if factor is not None:
                 self._ring.evaluator.add_inplace(total, product)
         return total
 

@@ -92,9 +92,12 @@ class Ring:
         self.evaluator.transform_to_ntt_inplace(ciphertext)
         return ciphertext
 
-    def times(self, ciphertext: Ciphertext, multiplier: Plaintext) -> Ciphertext:
-        """Multiply by a polynomial that is not zero. Raises `RuntimeError` when the product is transparent."""
-        product = sealapi.Ciphertext()
+    def times(self, ciphertext: Ciphertext, multiplier: Plaintext, into: Ciphertext | None = None) -> Ciphertext:
+        """Multiply by a polynomial that is not zero, into a ciphertext that is no longer wanted, or a new one.
+
+        Raises `RuntimeError` when the product is transparent.
+        """
+        product = sealapi.Ciphertext() if into is None else into
         self.evaluator.multiply_plain(ciphertext, multiplier, product)
         return product
 
