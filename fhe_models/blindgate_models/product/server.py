@@ -137,9 +137,10 @@ class ProductServer:
         for index in range(blocks):
             words = np.zeros((2, len(primes), degree), dtype=np.uint64)
             words[0, :, self._places] = drowned[:, index]
-            words[1] = fresh[index] % np.array(primes)[:, None]
+            words[1] = np.where(fresh[index] < 0, np.array(primes)[:, None] + fresh[index], fresh[index])
             noise.append(self._ring.from_words(words))
-        factors = [self._ring.multiplier(polynomial % self._parameters.plain_modulus) for polynomial in ternary]
+        residues = np.where(ternary < 0, self._parameters.plain_modulus - 1, ternary)
+        factors = [self._ring.multiplier(polynomial) for polynomial in residues]
         return Cover(factors, noise)
 
     def open_input(self, blob: bytes, most: int) -> tuple[list[Ciphertext], list[list[Ciphertext]]]:
