@@ -13,8 +13,9 @@ results of all of them were fetched and acknowledged: nothing that is sent depen
 """
 
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -147,18 +148,19 @@ class Model:
     def _fetched(self, rows: NDArray[np.float64], timeout: float | None) -> list[Job]:
         """Send `rows` as jobs and fetch their results; nothing is decrypted yet."""
         until = None if timeout is None else time.monotonic() + timeout
-        jobs: list[Job] = []
+        sent: list[Future[Job]] = []
         try:
-            with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="blindgate-upload") as pool:
-                sent = [pool.submit(self._send, *self._prepare(chunk)) for chunk in self._chunks(rows)]
-                jobs.extend(future.result() for future in sent)
+            with _uploads() as pool:
+                for chunk in self._chunks(rows):
+                    sent.append(pool.submit(self._send, *self._prepare(chunk)))  # noqa: PERF401  (kept when one fails)
+                jobs = [future.result() for future in sent]
             self.last_jobs = tuple(jobs)
             with working(f"waiting for {self.name}", show=self._show_progress) as advance:
                 for done, job in enumerate(jobs):
                     advance(done, len(jobs))
                     job.fetch(None if until is None else max(0.0, until - time.monotonic()))
         except BaseException:
-            _cancel_quietly(jobs)
+            _cancel_quietly(future.result() for future in sent if not future.cancelled() and future.exception() is None)
             raise
         return jobs
 
@@ -218,7 +220,18 @@ class Model:
         )
 
 
-def _cancel_quietly(jobs: list[Job]) -> None:
+@contextmanager
+def _uploads() -> Iterator[ThreadPoolExecutor]:
+    """Threads that send. After an error, what has not begun is not sent any more."""
+    with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="blindgate-upload") as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _cancel_quietly(jobs: Iterable[Job]) -> None:
     """Cancel what has not ended; the error that made us give up is the one to raise."""
     for job in jobs:
         try:

@@ -5,7 +5,8 @@ this order it
 
 1. lets go of every descriptor but its inbox, and ends with its zygote;
 2. puts on its own layers over the zygote's: tighter limits, nothing to write to, nothing to execute, no new processes;
-3. waits to be handed one job's descriptors, which may be at once, or later when the zygote forked it ahead of time;
+3. does what the family does without a query, such as drawing masks that no other job will use (`ServerHalf.prepare`), and waits to
+   be handed one job's descriptors, which may be at once, or later when the zygote forked it ahead of time;
 4. reads the key and the input, computes, writes the result;
 5. says so, and ends by `os._exit`: interpreters with native libraries loaded do not always end well.
 
@@ -25,17 +26,19 @@ from blindgate_node.sandbox import kernel, landlock, limits
 from blindgate_protocol.errors import MalformedError, SandboxError
 
 Evaluate = Callable[[bytes | None, bytes], bytes]
+Prepare = Callable[[], None]
 
 _INBOX, _RULES = 3, 4
 _PARKED = 512
 _FAILED = 70
 
 
-def evaluate(half: Evaluate, plan: wire.Plan, inbox: int, rules: int | None) -> NoReturn:
+def evaluate(half: Evaluate, prepare: Prepare, plan: wire.Plan, inbox: int, rules: int | None) -> NoReturn:
     """Compute on one input and end this process (steps 1 to 5 above).
 
     Args:
         half: the compiled model.
+        prepare: what it does before it has a query.
         plan: the zygote's.
         inbox: a socket on which one message brings the job's descriptors: report, result, input and, if any, key.
         rules: the Landlock rules that the zygote prepared, where the kernel has any.
@@ -44,7 +47,8 @@ def evaluate(half: Evaluate, plan: wire.Plan, inbox: int, rules: int | None) -> 
     try:
         _settle(inbox, rules)  # 1.
         _confine(plan, keep_rules=rules is not None)  # 2.
-        descriptors = _await_job()  # 3.
+        prepare()  # 3.
+        descriptors = _await_job()
         message = answer(half, plan, descriptors)  # 4.
         code = 0 if message == wire.DONE else _FAILED
         os.write(descriptors[0], message)  # 5.

@@ -82,7 +82,7 @@ def main() -> NoReturn:
     wire.send(control, wire.ready(held))
     if plan.keyed:
         _KeyedServer(control, plan, rules, half).serve(None)
-    _Server(control, plan, rules, half.evaluate).serve(threads)  # 4.
+    _Server(control, plan, rules, half.evaluate, half.prepare).serve(threads)  # 4.
 
 
 def _confine(plan: wire.Plan) -> tuple[tuple[Held, ...], int | None, int | None]:
@@ -156,11 +156,19 @@ def _own_threads() -> int | None:
 class _Server:
     """Step 4: one loop, which waits for the node and for every worker at once."""
 
-    def __init__(self, control: socket.socket, plan: wire.Plan, rules: int | None, evaluate: worker.Evaluate) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        plan: wire.Plan,
+        rules: int | None,
+        evaluate: worker.Evaluate,
+        prepare: worker.Prepare,
+    ) -> None:
         self._control = control
         self._plan = plan
         self._rules = rules
         self._evaluate = evaluate
+        self._prepare = prepare
         self._workers: dict[int, _Worker] = {}
         self._spare: _Worker | None = None
         self._poller = select.poll()
@@ -208,7 +216,7 @@ class _Server:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
-            worker.evaluate(self._evaluate, self._plan, theirs.fileno(), self._rules)
+            worker.evaluate(self._evaluate, self._prepare, self._plan, theirs.fileno(), self._rules)
         theirs.close()
         started = _Worker(pid, os.pidfd_open(pid), ours)
         self._workers[started.handle] = started
@@ -232,7 +240,7 @@ class _KeyedServer(_Server):
     """Step 4 for a keyed zygote: the first job here, the later ones in workers that are forked from what it left."""
 
     def __init__(self, control: socket.socket, plan: wire.Plan, rules: int | None, half: Any) -> None:
-        super().__init__(control, plan, rules, self._first)
+        super().__init__(control, plan, rules, self._first, half.prepare)
         self._half = half
         self._warm = False
         if rules is not None:

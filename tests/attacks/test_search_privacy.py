@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blindgate_models.bitpacking import packed_bytes, unpack
 from blindgate_models.compilers.search import search_parts
-from blindgate_models.product.server import ProductServer
+from blindgate_models.product.server import Cover, ProductServer
 from blindgate_models.product.spec import HEADER_BYTES, Privacy
 from blindgate_models.seal import serial
 from blindgate_models.search.client import SearchClient
@@ -242,19 +242,26 @@ def test_a_cover_serves_one_reply() -> None:
         product.reply(zeros, query, it.server._multipliers, it.server._constants, cover)
 
 
-def test_no_cover_is_drawn_before_workers_are_forked() -> None:
-    """A half that was built holds none: two workers forked from it would hide two replies alike."""
-    drawn = []
+def test_no_cover_is_drawn_before_workers_are_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A half that was built holds none: two workers forked from it would hide two replies alike. A worker prepares one."""
+    drawn: list[Cover] = []
+    cover = ProductServer.cover
 
-    class Counting(ProductServer):
-        def cover(self):  # type: ignore[no-untyped-def]  # noqa: ANN202
-            drawn.append(1)
-            return super().cover()
+    def counted(product: ProductServer) -> Cover:
+        drawn.append(cover(product))
+        return drawn[-1]
 
+    monkeypatch.setattr(ProductServer, "cover", counted)
     it = world("model_private")
-    counting = Counting(it.client._product._shape)
-    it.server._product = counting
     blob = it.client.encrypt(it.secret, np.ones((3, WIDTH)))
     assert not drawn
+    it.server.prepare()
+    it.server.prepare()
+    assert len(drawn) == 1
     it.server.evaluate(None, blob)
     assert len(drawn) == 3
+    it.server.evaluate(None, blob)
+    assert len(drawn) == 6
+    for each in drawn:
+        with pytest.raises(RuntimeError, match="spent already"):
+            each.spend()

@@ -10,7 +10,7 @@ import typer
 
 from blindgate.commands.options import Connect, Json, asks_gateway
 from blindgate.commands.predict import read_csv
-from blindgate.output import note, show
+from blindgate.output import note, require_folder, show
 from blindgate_protocol.errors import InputError
 
 app = typer.Typer(add_completion=False)
@@ -26,7 +26,10 @@ def search(
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="How many entries to find for each vector.")] = 10,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to write; standard output by default.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Where to write; standard output by default.", dir_okay=False, writable=True
+        ),
     ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
     as_json: Json = False,
@@ -38,6 +41,7 @@ def search(
     if as_json and output is not None:
         message = "--json goes to standard output; without it, --output gets a CSV file"
         raise InputError(message)
+    require_folder(output)
     vectors = _read_array(queries) if queries.suffix == ".npy" else read_csv(queries)
     with connect() as client:
         taken = client.model(model)

@@ -91,6 +91,9 @@ class ConcreteServer:
         specs: Part = json.loads(self._library.get_program_info().serialize())
         return specs
 
+    def prepare(self) -> None:
+        """Nothing: all that a job needs is there once the part is read."""
+
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Compute on one blob of rows, one after the other. Seconds a row; the GIL is released.
 

@@ -46,6 +46,9 @@ class LinearServer:
         """Build from the server part. Raises `PackageError`."""
         return cls(server_part(part))
 
+    def prepare(self) -> None:
+        """Nothing: all that a job needs is there once the part is read."""
+
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Compute the scores of one input blob.
 

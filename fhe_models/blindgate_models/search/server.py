@@ -4,8 +4,8 @@ The index is encoded once, when the half is built: a product with a polynomial t
 That takes 8 bytes a number in `model_public` and 16 in `model_private` (a word for each prime), is bounded by
 `MAX_ENCODED_BYTES`, and is shared by all workers that are forked from the process that built it.
 
-What hides a private reply, a `Cover`, is drawn in `evaluate` and never before: the half is built before workers are forked from
-it, and what two forks had in common would be used twice.
+What hides a private reply, a `Cover`, needs no query: a worker that waits for its job has one ready (`prepare`), and the worker's
+process ends with its job. None is drawn when the half is built, since what two workers had from there would be used twice.
 """
 
 from typing import Self
@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from blindgate_models.halves import Part
-from blindgate_models.product.server import ProductServer
+from blindgate_models.product.server import Cover, ProductServer
 from blindgate_models.search.spec import ServerPart, require_fitting, rows_per_job, server_part
 from blindgate_protocol.errors import EvaluationKeyError
 
@@ -30,11 +30,17 @@ class SearchServer:
         self._product = ProductServer(part.shape)
         self._multipliers = self._product.multipliers(index)
         self._constants = self._product.constants(np.zeros(part.entries, dtype=np.int64))
+        self._ready: list[Cover] = []
 
     @classmethod
     def from_part(cls, part: Part) -> Self:
         """Build from the server part. Raises `PackageError`."""
         return cls(server_part(part))
+
+    def prepare(self) -> None:
+        """Draw what hides the next reply. For a process that serves one job and was forked for it alone."""
+        if self._private and not self._ready:
+            self._ready.append(self._product.cover())
 
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Compute the scores of one input blob's queries.
@@ -48,10 +54,10 @@ class SearchServer:
             raise EvaluationKeyError(msg)
         zeros, queries = self._product.open_input(ciphertexts, self._most)
         return self._product.result(
-            [
-                self._product.reply(
-                    zeros, query, self._multipliers, self._constants, self._product.cover() if self._private else None
-                )
-                for query in queries
-            ]
+            [self._product.reply(zeros, query, self._multipliers, self._constants, self._cover()) for query in queries]
         )
+
+    def _cover(self) -> Cover | None:
+        if not self._private:
+            return None
+        return self._ready.pop() if self._ready else self._product.cover()

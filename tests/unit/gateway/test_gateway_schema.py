@@ -107,6 +107,16 @@ def test_the_metrics_count_and_may_be_guarded(tmp_path: Path, desk: Desk) -> Non
     assert desk.http.get("/metrics", headers={"Authorization": "Bearer a-secret"}).status_code == 200
 
 
+def test_strangers_cannot_add_to_what_is_counted(desk: Desk) -> None:
+    """Each count is kept for ever: neither made-up methods nor made-up paths become new ones."""
+    for number in range(10):
+        desk.http.request(f"MADEUP{number}", f"/made-up/{number}")
+    text = desk.http.get("/metrics").text
+    assert 'method="other",route="none",status="404"' in text
+    assert "MADEUP" not in text
+    assert "made-up" not in text
+
+
 def test_a_gateway_that_can_write_is_ready_and_one_that_cannot_is_not(desk: Desk) -> None:
     """The load balancer is told before the tenants are."""
     assert desk.http.get("/healthz").status_code == 200
