@@ -18,7 +18,7 @@ from blindgate_models.product.spec import HEADER_BYTES, Privacy
 from blindgate_models.seal import serial
 from blindgate_models.search.client import SearchClient
 from blindgate_models.search.server import SearchServer
-from blindgate_models.search.spec import quantised_queries
+from blindgate_models.search.spec import DISCLOSES_TO_CLIENT, quantised_queries
 from blindgate_protocol.errors import PackageError
 
 ENTRIES, WIDTH = 16, 8
@@ -219,6 +219,23 @@ def test_the_random_half_of_a_private_reply_is_drawn_anew() -> None:
         assert alike == 1 if privacy == "model_public" else alike < 0.01
         got = [it.client.decrypt(it.secret, reply, 1).tolist() for reply in (first, second)]
         assert got[0] == got[1] == [it.entries.astype(int).sum(axis=1).tolist()]
+
+
+def test_a_modified_client_reads_two_numbers_of_each_entry_at_once() -> None:
+    """No node can see that a query does not keep to eight bits: so the manifest says that fewer queries do than columns."""
+    it = world("model_private")
+    query = np.zeros((1, WIDTH), dtype=np.int64)
+    query[0, :2] = 1, 256
+    product = it.client._product
+    result = it.server.evaluate(None, product.encrypt(it.secret, query))
+    numbers = product.decrypt(it.secret, result, 1)[0]
+    modulus = product._parameters.plain_modulus
+    numbers = np.where(2 * numbers > modulus, numbers - modulus, numbers)
+    low = (numbers + 128) % 256 - 128
+    assert low.tolist() == it.entries[:, 0].tolist()
+    assert ((numbers - low) // 256).tolist() == it.entries[:, 1].tolist()
+    told = " ".join(DISCLOSES_TO_CLIENT["model_private"])
+    assert "as many queries as columns read the whole index, about a third of that from a modified client" in told
 
 
 @pytest.mark.parametrize("privacy", ["model_public", "model_private"])
