@@ -12,6 +12,7 @@ from blindgate_models.halves import ClientHalf
 from blindgate_protocol.errors import PackageError
 
 CLIENT_HALVES: Final = {
+    "additive": ("blindgate_models.additive.client", "AdditiveClient"),
     "concrete": ("blindgate_models.concrete.client", "ConcreteClient"),
     "linear": ("blindgate_models.linear.client", "LinearClient"),
     "search": ("blindgate_models.search.client", "SearchClient"),

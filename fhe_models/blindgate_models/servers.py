@@ -12,6 +12,7 @@ from blindgate_models.halves import ServerHalf
 from blindgate_protocol.errors import PackageError
 
 SERVER_HALVES: Final = {
+    "additive": ("blindgate_models.additive.server", "AdditiveServer"),
     "concrete": ("blindgate_models.concrete.server", "ConcreteServer"),
     "linear": ("blindgate_models.linear.server", "LinearServer"),
     "search": ("blindgate_models.search.server", "SearchServer"),

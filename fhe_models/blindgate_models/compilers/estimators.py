@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, TypeAlias
 import pandas as pd
 from numpy.typing import NDArray
 
+from blindgate_models.compilers.additive import compile_additive
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.concrete import compile_concrete
 from blindgate_models.compilers.ensembles import is_ensemble
@@ -31,9 +32,10 @@ from blindgate_models.compilers.networks import is_concrete_ml, load_network
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.trees import compile_trees
 
-Family: TypeAlias = Literal["concrete", "linear", "trees"]
+Family: TypeAlias = Literal["additive", "concrete", "linear", "trees"]
 
 _COMPILERS: Final[dict[str, Callable[..., CompiledModel]]] = {
+    "additive": compile_additive,
     "concrete": compile_concrete,
     "linear": compile_linear,
     "trees": compile_trees,

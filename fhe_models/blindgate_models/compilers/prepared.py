@@ -334,11 +334,12 @@ def _encoded(estimator: Any, names: list[str]) -> dict[str, tuple[Label, ...]]:
     first = estimator.steps[0][1] if hasattr(estimator, "steps") else None
     found: dict[str, tuple[Label, ...]] = {}
     for step, columns in _transformers(first, names):
-        for part in [each for _, each in step.steps] if hasattr(step, "steps") else [step]:
-            if hasattr(part, "categories_"):
-                for column, categories in zip(columns, part.categories_, strict=True):
-                    present = [value for value in np.asarray(categories).tolist() if not pd.isna(value)]
-                    found[column] = tuple(present)
+        parts = [each for _, each in step.steps] if hasattr(step, "steps") else [step]
+        encoder: Any = next((part for part in parts if type(part).__name__ != "SimpleImputer"), None)
+        if hasattr(encoder, "categories_"):
+            for column, categories in zip(columns, encoder.categories_, strict=True):
+                present = [value for value in np.asarray(categories).tolist() if not pd.isna(value)]
+                found[column] = tuple(present)
     return found
 
 

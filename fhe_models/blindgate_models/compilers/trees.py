@@ -11,7 +11,6 @@
 """
 
 import math
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -21,13 +20,14 @@ from numpy.typing import NDArray
 
 from blindgate_models.bits import Questions, answers
 from blindgate_models.compilers.bit_forests import BitForest
-from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Report, steepness
+from blindgate_models.compilers.compiled import CompiledModel, Disclosures, steepness
 from blindgate_models.compilers.ensembles import read_forest
+from blindgate_models.compilers.measuring import measure
 from blindgate_models.compilers.pipelines import read_steps, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.questions import ask, over_bits
 from blindgate_models.compilers.ranges import Ranges
-from blindgate_models.compilers.reading import Plain, check_reading
+from blindgate_models.compilers.reading import check_reading
 from blindgate_models.product.spec import Need, choose, prime_below
 from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.trees.client import TreesClient
@@ -51,7 +51,6 @@ Floats = NDArray[np.float64]
 DEFAULT_TOLERANCE: Final = 5e-4
 """Of the largest calibration score."""
 _PLAIN_BITS: Final = (20, 24, 28, 32)
-_ENCRYPTED_ROWS: Final = 4
 
 _TO_CLIENT_BINS = "the public bins of every column, the number of trees and their depth"
 _TO_CLIENT_EDGES = (
@@ -94,6 +93,7 @@ def compile_trees(
     client, server = tree_parts(
         split_outputs(bit_forest), asking.questions, columns=len(prepared.columns), precision=precision
     )
+    asker, node = TreesClient.from_part(client.model_dump()), TreesServer.from_part(server.model_dump())
     return CompiledModel(
         family=FAMILY,
         client=client.model_dump(),
@@ -109,7 +109,7 @@ def compile_trees(
         discloses=Disclosures(
             to_client=[_TO_CLIENT_EDGES if asking.disclosed else _TO_CLIENT_BINS, _TO_CLIENT_SCORES], to_node=[_TO_NODE]
         ),
-        report=_measured(client, server, plain, prepared.rows),
+        report=measure(asker, node, prepared.rows, _integer_scores(client, server, prepared.rows), plain),
     )
 
 
@@ -217,31 +217,6 @@ def _privacy(server: ServerPart) -> Privacy:
     square = row_square(depth, server.parameters.plain_modulus)
     return Privacy(
         mode="model_private", bits=math.floor(server.parameters.distinguishing_bits(square, server.shape.outputs))
-    )
-
-
-def _measured(client: ClientPart, server: ServerPart, plain: Plain, rows: Floats) -> Report:
-    """Step 5."""
-    asker, node = TreesClient.from_part(client.model_dump()), TreesServer.from_part(server.model_dump())
-    clear = _integer_scores(client, server, rows)
-    few = rows[: min(_ENCRYPTED_ROWS, asker.rows_per_job)]
-    secret = asker.make_keys().secret
-    blob = asker.encrypt(secret, few)
-    node.prepare()
-    started = time.process_time()
-    result = node.evaluate(None, blob)
-    seconds = (time.process_time() - started) / len(few)
-    if not np.array_equal(asker.decrypt(secret, result, len(few)), clear[: len(few)]):
-        msg = "trees: an encrypted row gives another score than the forest in the clear"
-        raise RuntimeError(msg)
-    return Report(
-        rows=len(rows),
-        agreement_plain=float(plain.agrees(clear).mean()),
-        max_error=float(np.abs(clear - plain.reference).max()),
-        evaluation_key_bytes=0,
-        ciphertext_bytes_per_row=float(asker.input_bytes(1)),
-        result_bytes_per_row=float(asker.result_bytes(1)),
-        expected_seconds_per_row=seconds,
     )
 
 
