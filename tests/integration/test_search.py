@@ -168,6 +168,20 @@ def test_from_an_array_to_somebody_elses_neighbours_by_commands(tmp_path: Path) 
 
     assert "--privacy: got 'hidden'" in run(*made, "--privacy", "hidden", fails=True)
     assert "CALIBRATION: the family search takes none" in run(*made[:3], "ids.txt", *made[3:], fails=True)
+    assert json.loads(run("models", "compile", "embeddings.npy", "--name", "other", "--json"))["family"] == "search"
+    assert "--ids: other families than search take none" in run(
+        "models",
+        "compile",
+        "embeddings.npy",
+        "ids.txt",
+        "--name",
+        "x",
+        "--family",
+        "linear",
+        "--ids",
+        "ids.txt",
+        fails=True,
+    )
     (tmp_path / "few.txt").write_text("one\n")
     assert "ids: got 1, expected 3000" in run(*made, "--ids", "few.txt", fails=True)
     np.save(tmp_path / "objects.npy", np.array([object()]), allow_pickle=True)

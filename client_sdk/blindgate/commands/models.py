@@ -99,7 +99,7 @@ def compile_(
     ] = None,
     family: Annotated[
         str | None,
-        typer.Option(help="linear, concrete or search; linear or concrete is chosen by the model when not given."),
+        typer.Option(help="linear, concrete, trees, additive or search; chosen by the model when not given."),
     ] = None,
     ids: Annotated[
         Path | None,
@@ -139,11 +139,13 @@ def compile_(
         message = f"--name: got {name!r:.80}, expected lower-case letters, digits, '.', '_' and '-', 64 at most"
         raise InputError(message)
     require_folder(output)
-    if family == "search":
-        _take_none("the family search", {"CALIBRATION": calibration, "--target": target, "--columns": columns})
+    if family == "search" or (family is None and estimator.suffix == ".npy"):
+        _take_none(
+            "the family search takes none", {"CALIBRATION": calibration, "--target": target, "--columns": columns}
+        )
         compiled, accuracy = _compile_index(estimator, ids, privacy or "model_private"), None
     else:
-        _take_none("other families than search", {"--ids": ids, "--privacy": privacy})
+        _take_none("other families than search take none", {"--ids": ids, "--privacy": privacy})
         if calibration is None:
             message = "CALIBRATION: expected a CSV file of rows like those to come"
             raise InputError(message)
@@ -187,7 +189,7 @@ def compile_(
 def _take_none(what: str, options: dict[str, object]) -> None:
     for name, value in options.items():
         if value is not None:
-            message = f"{name}: {what} takes none"
+            message = f"{name}: {what}"
             raise InputError(message)
 
 
