@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,9 +184,11 @@ def test_a_header_that_claims_millions_of_queries_costs_nothing() -> None:
     client, server = halves(300, 20, "model_private")
     most = client.rows_per_job
     assert most == rows_per_job(client._shape)
+    assert server.rows(client.encrypt(client.make_keys().secret, np.ones((3, 20)))) == 3
     for rows in (most, most + 1, 2**32 - 1):
-        with pytest.raises(CiphertextError, match=r"length|rows"):
-            server.evaluate(None, header(INPUT, client._shape, rows) + bytes(1000))
+        for take in (server.rows, partial(server.evaluate, None)):
+            with pytest.raises(CiphertextError, match=r"length|rows"):
+                take(header(INPUT, client._shape, rows) + bytes(1000))
 
 
 def test_an_evaluation_key_is_refused() -> None:

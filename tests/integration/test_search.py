@@ -166,7 +166,7 @@ def test_from_an_array_to_somebody_elses_neighbours_by_commands(tmp_path: Path) 
     assert "the nearest of 3000 entries" in shown
     assert "read the whole index" in shown
 
-    assert "--privacy: got 'hidden'" in run(*made, "--privacy", "hidden", fails=True)
+    assert "privacy: got 'hidden'" in run(*made, "--privacy", "hidden", fails=True)
     assert "CALIBRATION: the family search takes none" in run(*made[:3], "ids.txt", *made[3:], fails=True)
     assert json.loads(run("models", "compile", "embeddings.npy", "--name", "other", "--json"))["family"] == "search"
     assert "--ids: other families than search take none" in run(
