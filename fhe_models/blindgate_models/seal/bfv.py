@@ -6,6 +6,7 @@ Galois keys are the only things that would be and there is no way here to make o
 the data primes, and it is those that are checked against the 128-bit table.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tenseal import sealapi
 
+from blindgate_models.randomness import SYSTEM, centred_binomial
 from blindgate_models.seal import serial
 from blindgate_models.seal.serial import Ciphertext, Level, Plaintext, Secret, Seeded, Words
-from blindgate_models.security import MODULUS_BITS_AT_128, require_128_bits
+from blindgate_models.security import MODULUS_BITS_AT_128, SEED_BYTES, require_128_bits
 
 SPECIAL_BITS: Final = 17
 """The fewest bits in which SEAL finds a prime that is 1 modulo 2N, for every N here."""
@@ -57,6 +59,7 @@ class Ring:
         self.evaluator = sealapi.Evaluator(self._context)
         self._keys = Level(self._context, self._context.key_parms_id(), self.secret_primes, degree)
         self._data = Level(self._context, self._context.first_parms_id(), self.primes, degree)
+        self._nothing = np.zeros((len(self.primes), degree), dtype=np.uint64)
         self._last = Level(self._context, self._context.last_parms_id(), self.primes[:1], degree)
 
     def new_secret(self) -> Words:
@@ -66,7 +69,9 @@ class Ring:
 
     def secret(self, words: Words) -> Secret:
         """Load a secret key from its words. Raises `ValueError` when they are no key's of this ring."""
-        return serial.load_secret(self._keys, words)
+        secret = serial.load_secret(self._keys, words)
+        secret.multiplier = serial.load_multiplier(self._data, words[: len(self.primes)])
+        return secret
 
     def plaintext(self, coefficients: NDArray[np.int64]) -> Plaintext:
         """A polynomial, `(degree,)` or fewer coefficients, each from 0 to t - 1."""
@@ -82,19 +87,31 @@ class Ring:
         return plaintext
 
     def encrypt(self, secret: Secret, coefficients: NDArray[np.int64]) -> Seeded:
-        """Encrypt under the secret key with a fresh seed. Noise: at most `security.NOISE_BOUND` a coefficient, and ½."""
-        serialisable = secret.encryptor.encrypt_symmetric(self.plaintext(coefficients))
-        return serial.seeded(serialisable, len(self.primes), self.degree)
+        """Encrypt under the secret key with a fresh seed, in NTT form.
+
+        c0 = Δm + e - a·s, where a is what the seed gives, taken in NTT form: SEAL would take it for coefficients, and whoever
+        computes would have to transform it first. Noise: at most `security.NOISE_BOUND` a coefficient, and ½.
+        """
+        seed = SYSTEM(SEED_BYTES)
+        masked = serial.expand(self._data, Seeded(seed, self._nothing), ntt=True)  # (0, a)
+        self.evaluator.multiply_plain_inplace(masked, secret.multiplier)
+        noise = centred_binomial(self.degree)
+        words = np.stack([self._nothing, self._scaled(coefficients, noise)])  # (0, Δm + e)
+        message = serial.load_ciphertext(self._data, words, ntt=False)
+        self.evaluator.transform_to_ntt_inplace(message)
+        self.evaluator.sub_inplace(message, masked)
+        return Seeded(seed, serial.ciphertext_words(message, len(self.primes), self.degree)[1])
 
     def expand(self, seeded: Seeded) -> Ciphertext:
         """Make the ciphertext whose c1 the seed gives, ready for `times`. Raises `ValueError` on words past a prime."""
-        ciphertext = serial.expand(self._data, seeded, ntt=False)
-        self.evaluator.transform_to_ntt_inplace(ciphertext)
-        return ciphertext
+        return serial.expand(self._data, seeded, ntt=True)
 
-    def times(self, ciphertext: Ciphertext, multiplier: Plaintext) -> Ciphertext:
-        """Multiply by a polynomial that is not zero. Raises `RuntimeError` when the product is transparent."""
-        product = sealapi.Ciphertext()
+    def times(self, ciphertext: Ciphertext, multiplier: Plaintext, into: Ciphertext | None = None) -> Ciphertext:
+        """Multiply by a polynomial that is not zero, into a ciphertext that is no longer wanted, or a new one.
+
+        Raises `RuntimeError` when the product is transparent.
+        """
+        product = sealapi.Ciphertext() if into is None else into
         self.evaluator.multiply_plain(ciphertext, multiplier, product)
         return product
 
@@ -107,6 +124,25 @@ class Ring:
         while ciphertext.coeff_modulus_size() > 1:
             self.evaluator.mod_switch_to_next_inplace(ciphertext)
         return serial.ciphertext_words(ciphertext, 1, self.degree).reshape(2, self.degree)
+
+    def _scaled(self, coefficients: NDArray[np.int64], noise: NDArray[np.int64]) -> Words:
+        """Δm + e modulo each prime, `(primes, degree)`: Δm is Q·m/t, rounded."""
+        modulus, product = self.plain_modulus, math.prod(self.primes)
+        scaled = [(product * coefficient + modulus // 2) // modulus for coefficient in coefficients.tolist()]
+        words = np.empty((len(self.primes), self.degree), dtype=np.uint64)
+        for row, prime in enumerate(self.primes):
+            sums = noise.copy()
+            sums[: len(scaled)] += [number % prime for number in scaled]
+            words[row] = sums % prime
+        return words
+
+    def in_clear(self, plaintext: Plaintext) -> Words:
+        """What anybody decrypts to `plaintext`, modulo the first data prime: `(2, degree)` words. c1 is zero, and hides nothing."""
+        prime, modulus = self.primes[0], self.plain_modulus
+        words = np.zeros((2, self.degree), dtype=np.uint64)
+        coefficients = serial.plaintext_words(plaintext, self.degree)
+        words[0] = [(int(coefficient) * prime + modulus // 2) // modulus for coefficient in coefficients]
+        return words
 
     def decrypt(self, secret: Secret, words: Words) -> NDArray[np.int64]:
         """Decrypt what `to_last_prime` gave: `(degree,)` numbers modulo t. Raises `ValueError` on words past the prime."""

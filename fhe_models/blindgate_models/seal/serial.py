@@ -78,13 +78,18 @@ class Seeded(NamedTuple):
 
 
 class Secret:
-    """A secret key, ready to encrypt and to decrypt. It has no way out again."""
+    """A secret key, ready to encrypt and to decrypt. It has no way out again.
 
-    __slots__ = ("decryptor", "encryptor")
+    Attributes:
+        multiplier: the key as a plaintext, for rings that encrypt by products with it.
+    """
+
+    __slots__ = ("decryptor", "encryptor", "multiplier")
 
     def __init__(self, context: Any, key: Any) -> None:
         self.encryptor = sealapi.Encryptor(context, key)
         self.decryptor = sealapi.Decryptor(context, key)
+        self.multiplier: Plaintext | None = None
 
     def __repr__(self) -> str:
         return "Secret(<hidden>)"
@@ -109,6 +114,14 @@ def load_secret(level: Level, words: Words) -> Secret:
         _PLAINTEXT.pack(*level.parms_id, words.size, 1.0) + _array(words, level.primes, level.degree),
     )
     return Secret(level.context, key)
+
+
+def load_multiplier(level: Level, words: Words) -> Plaintext:
+    """A plaintext in NTT form from its words, `(primes, degree)`. Raises `ValueError` on words that are not below the primes."""
+    plaintext = sealapi.Plaintext()
+    array = _array(words, level.primes, level.degree)
+    _load(plaintext, level.context, _PLAINTEXT.pack(*level.parms_id, words.size, 1.0) + array)
+    return plaintext
 
 
 def load_plaintext(context: Any, coefficients: NDArray[np.uint64]) -> Plaintext:
