@@ -24,6 +24,7 @@ class Made(NamedTuple):
 
     ring: Ring
     secret: Secret
+    key: serial.Words
     message: NDArray[np.int64]
 
 
@@ -34,7 +35,8 @@ def made(request: pytest.FixtureRequest) -> Made:
     ring = Ring(degree, bits, modulus)
     message = np.random.default_rng(0).integers(0, modulus, degree)
     message[:3] = 0, modulus - 1, modulus // 2
-    return Made(ring, ring.secret(ring.new_secret()), message)
+    key = ring.new_secret()
+    return Made(ring, ring.secret(key), key, message)
 
 
 def opened(made: Made, seeded: Seeded) -> NDArray[np.int64]:
@@ -72,8 +74,8 @@ def test_the_noise_is_a_fresh_centred_binomial(made: Made) -> None:
     """Encrypting a zero and taking c0 + c1·s leaves the noise: small, centred, of standard deviation 3.24."""
     seeded = made.ring.encrypt(made.secret, np.zeros(1, dtype=np.int64))
     whole = made.ring.expand(seeded)
-    turned = made.ring.times(whole, made.secret.multiplier)  # (c0·s, c1·s)
     primes, degree = len(made.ring.primes), made.ring.degree
+    turned = made.ring.times(whole, serial.load_ntt_plaintext(made.ring._data, made.key[:primes]))  # (c0·s, c1·s)
     c1s = serial.ciphertext_words(turned, primes, degree)[1]
     sums = np.stack(
         [(c0 + row) % np.uint64(prime) for c0, row, prime in zip(seeded.words, c1s, made.ring.primes, strict=True)]

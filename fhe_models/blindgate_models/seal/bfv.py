@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tenseal import sealapi
 
-from blindgate_models.randomness import SYSTEM, centred_binomial
 from blindgate_models.seal import serial
 from blindgate_models.seal.serial import Ciphertext, Level, Plaintext, Secret, Seeded, Words
-from blindgate_models.security import MODULUS_BITS_AT_128, SEED_BYTES, require_128_bits
+from blindgate_models.security import MODULUS_BITS_AT_128, require_128_bits
 
 SPECIAL_BITS: Final = 17
 """The fewest bits in which SEAL finds a prime that is 1 modulo 2N, for every N here."""
@@ -39,20 +38,26 @@ class Ring:
         """Build the ring. Raises `PackageError` below 128-bit security, `ValueError` on what SEAL refuses."""
         require_128_bits(degree, data_bits)
         special = [SPECIAL_BITS] if len(data_bits) > 1 else []
-        parameters = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.BFV)
-        parameters.set_poly_modulus_degree(degree)
-        parameters.set_coeff_modulus(sealapi.CoeffModulus.Create(degree, [*data_bits, *special]))
-        parameters.set_plain_modulus(plain_modulus)
         stock = sum(data_bits) + sum(special) <= MODULUS_BITS_AT_128[degree]
         level = (
             sealapi.SEC_LEVEL_TYPE.TC128 if stock else sealapi.SEC_LEVEL_TYPE.NONE
-        )  # the check above is the stricter one
-        expand_chain = True
-        self._context = sealapi.SEALContext(parameters, expand_chain, level)
-        if not self._context.parameters_set():
-            msg = f"SEAL refuses degree {degree} with {list(data_bits)} bits: {self._context.parameters_error_name()}"
-            raise ValueError(msg)
-        self.secret_primes: tuple[int, ...] = tuple(modulus.value() for modulus in parameters.coeff_modulus())
+        )  # the check above is the stricter
+        moduli = sealapi.CoeffModulus.Create(degree, [*data_bits, *special])
+        contexts = []
+        for scheme in (sealapi.SCHEME_TYPE.BFV, sealapi.SCHEME_TYPE.CKKS):
+            parameters = sealapi.EncryptionParameters(scheme)
+            parameters.set_poly_modulus_degree(degree)
+            parameters.set_coeff_modulus(moduli)
+            if scheme == sealapi.SCHEME_TYPE.BFV:
+                parameters.set_plain_modulus(plain_modulus)
+            expand_chain = True
+            contexts.append(sealapi.SEALContext(parameters, expand_chain, level))
+            if not contexts[-1].parameters_set():
+                name = contexts[-1].parameters_error_name()
+                msg = f"SEAL refuses degree {degree} with {list(data_bits)} bits: {name}"
+                raise ValueError(msg)
+        self._context, encrypting = contexts
+        self.secret_primes: tuple[int, ...] = tuple(modulus.value() for modulus in moduli)
         self.degree = degree
         self.primes = self.secret_primes[: len(data_bits)]
         self.plain_modulus = plain_modulus
@@ -60,6 +65,8 @@ class Ring:
         self._keys = Level(self._context, self._context.key_parms_id(), self.secret_primes, degree)
         self._data = Level(self._context, self._context.first_parms_id(), self.primes, degree)
         self._nothing = np.zeros((len(self.primes), degree), dtype=np.uint64)
+        self._encrypting_keys = Level(encrypting, encrypting.key_parms_id(), self.secret_primes, degree)
+        self._encrypting = Level(encrypting, encrypting.first_parms_id(), self.primes, degree)
         self._last = Level(self._context, self._context.last_parms_id(), self.primes[:1], degree)
 
     def new_secret(self) -> Words:
@@ -70,7 +77,7 @@ class Ring:
     def secret(self, words: Words) -> Secret:
         """Load a secret key from its words. Raises `ValueError` when they are no key's of this ring."""
         secret = serial.load_secret(self._keys, words)
-        secret.multiplier = serial.load_multiplier(self._data, words[: len(self.primes)])
+        secret.encryptor = serial.load_secret(self._encrypting_keys, words).encryptor
         return secret
 
     def plaintext(self, coefficients: NDArray[np.int64]) -> Plaintext:
@@ -87,20 +94,21 @@ class Ring:
         return plaintext
 
     def encrypt(self, secret: Secret, coefficients: NDArray[np.int64]) -> Seeded:
-        """Encrypt under the secret key with a fresh seed, in NTT form.
+        """Encrypt under the secret key with a fresh seed, in NTT form. Noise: at most `security.NOISE_BOUND` a coefficient, and ½.
 
-        c0 = Δm + e - a·s, where a is what the seed gives, taken in NTT form: SEAL would take it for coefficients, and whoever
-        computes would have to transform it first. Noise: at most `security.NOISE_BOUND` a coefficient, and ½.
+        A symmetric ciphertext is (M + e - a·s, a) in BFV as in CKKS: M is the message scaled by Q/t in the one, and what it is given in
+        the other. SEAL seeds a in NTT form under CKKS only, and whoever computes on a ciphertext needs it so. Hence SEAL's CKKS
+        encrypts here, over the same primes and under the same key, what BFV would have scaled.
         """
-        seed = SYSTEM(SEED_BYTES)
-        masked = serial.expand(self._data, Seeded(seed, self._nothing), ntt=True)  # (0, a)
-        self.evaluator.multiply_plain_inplace(masked, secret.multiplier)
-        noise = centred_binomial(self.degree)
-        words = np.stack([self._nothing, self._scaled(coefficients, noise)])  # (0, Δm + e)
-        message = serial.load_ciphertext(self._data, words, ntt=False)
-        self.evaluator.transform_to_ntt_inplace(message)
-        self.evaluator.sub_inplace(message, masked)
-        return Seeded(seed, serial.ciphertext_words(message, len(self.primes), self.degree)[1])
+        scaled = self._nothing
+        if coefficients.any():
+            message = serial.load_ciphertext(
+                self._data, np.stack([self._nothing, self._scaled(coefficients)]), ntt=False
+            )
+            self.evaluator.transform_to_ntt_inplace(message)
+            scaled = serial.ciphertext_words(message, len(self.primes), self.degree)[1]
+        plaintext = serial.load_ntt_plaintext(self._encrypting, scaled)
+        return serial.seeded(secret.encryptor.encrypt_symmetric(plaintext), len(self.primes), self.degree)
 
     def expand(self, seeded: Seeded) -> Ciphertext:
         """Make the ciphertext whose c1 the seed gives, ready for `times`. Raises `ValueError` on words past a prime."""
@@ -125,15 +133,17 @@ class Ring:
             self.evaluator.mod_switch_to_next_inplace(ciphertext)
         return serial.ciphertext_words(ciphertext, 1, self.degree).reshape(2, self.degree)
 
-    def _scaled(self, coefficients: NDArray[np.int64], noise: NDArray[np.int64]) -> Words:
-        """Δm + e modulo each prime, `(primes, degree)`: Δm is Q·m/t, rounded."""
+    def _scaled(self, coefficients: NDArray[np.int64]) -> Words:
+        """Δm modulo each prime, `(primes, degree)`: Q·m/t, rounded."""
         modulus, product = self.plain_modulus, math.prod(self.primes)
-        scaled = [(product * coefficient + modulus // 2) // modulus for coefficient in coefficients.tolist()]
-        words = np.empty((len(self.primes), self.degree), dtype=np.uint64)
+        distinct, places = np.unique(coefficients, return_inverse=True)
+        if distinct[0] < 0 or distinct[-1] >= modulus:
+            msg = "a coefficient is not below the plain modulus"
+            raise ValueError(msg)
+        scaled = [(product * coefficient + modulus // 2) // modulus for coefficient in distinct.tolist()]
+        words = np.zeros((len(self.primes), self.degree), dtype=np.uint64)
         for row, prime in enumerate(self.primes):
-            sums = noise.copy()
-            sums[: len(scaled)] += [number % prime for number in scaled]
-            words[row] = sums % prime
+            words[row, : len(coefficients)] = np.array([number % prime for number in scaled], dtype=np.uint64)[places]
         return words
 
     def in_clear(self, plaintext: Plaintext) -> Words:

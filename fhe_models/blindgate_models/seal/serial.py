@@ -78,18 +78,13 @@ class Seeded(NamedTuple):
 
 
 class Secret:
-    """A secret key, ready to encrypt and to decrypt. It has no way out again.
+    """A secret key, ready to encrypt and to decrypt. It has no way out again."""
 
-    Attributes:
-        multiplier: the key as a plaintext, for rings that encrypt by products with it.
-    """
-
-    __slots__ = ("decryptor", "encryptor", "multiplier")
+    __slots__ = ("decryptor", "encryptor")
 
     def __init__(self, context: Any, key: Any) -> None:
         self.encryptor = sealapi.Encryptor(context, key)
         self.decryptor = sealapi.Decryptor(context, key)
-        self.multiplier: Plaintext | None = None
 
     def __repr__(self) -> str:
         return "Secret(<hidden>)"
@@ -116,7 +111,7 @@ def load_secret(level: Level, words: Words) -> Secret:
     return Secret(level.context, key)
 
 
-def load_multiplier(level: Level, words: Words) -> Plaintext:
+def load_ntt_plaintext(level: Level, words: Words) -> Plaintext:
     """A plaintext in NTT form from its words, `(primes, degree)`. Raises `ValueError` on words that are not below the primes."""
     plaintext = sealapi.Plaintext()
     array = _array(words, level.primes, level.degree)
