@@ -14,6 +14,7 @@ from blindgate_protocol.errors import PackageError
 CLIENT_HALVES: Final = {
     "concrete": ("blindgate_models.concrete.client", "ConcreteClient"),
     "linear": ("blindgate_models.linear.client", "LinearClient"),
+    "trees-batch": ("blindgate_models.trees_batch.client", "TreesBatchClient"),
 }
 """Family name → module and class."""
 

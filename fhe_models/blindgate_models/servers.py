@@ -14,6 +14,7 @@ from blindgate_protocol.errors import PackageError
 SERVER_HALVES: Final = {
     "concrete": ("blindgate_models.concrete.server", "ConcreteServer"),
     "linear": ("blindgate_models.linear.server", "LinearServer"),
+    "trees-batch": ("blindgate_models.trees_batch.server", "TreesBatchServer"),
 }
 """Family name → module and class."""
 
