@@ -44,6 +44,8 @@ from blindgate_protocol.errors import PackageError
 from blindgate_protocol.manifest import Encryption, Privacy
 
 DEFAULT_TOLERANCE: Final = 2.0**-10
+_MOST_BITS: Final = 128.0  # a reply is an RLWE sample, besides
+_FLOATS: Final = 2.0**-44  # of the largest score: what adding up thousands of doubles costs, at most
 _FINEST: Final = 40  # bits of the largest score, at most
 _RINGS: Final[tuple[tuple[int, tuple[int, ...]], ...]] = (
     (4096, (56, 48)),
@@ -159,7 +161,7 @@ def compile_tree_batch(
             levels=parameters.components - 2,
             error_bound=float(rounded.error.max()),
         ),
-        privacy=Privacy(mode="model_private", bits=float(math.floor(bits * 10) / 10)),
+        privacy=Privacy(mode="model_private", bits=math.floor(min(bits, _MOST_BITS) * 10) / 10),
         determinism=DETERMINISM,
         discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT), to_node=list(DISCLOSES_TO_NODE)),
         report=_measured(client, server, forest, rows, classifies=classifies),
@@ -170,11 +172,11 @@ def rounded_to(forest: BitForest, questions: Sequence[Questions], scale_bits: in
     """The forest with leaves rounded to multiples of 2^-scale_bits."""
     relations = Relations(questions)
     outputs: list[tuple[int, Sequence[Tree]]] = []
-    error = np.zeros(len(forest.bias))
+    error = _FLOATS * (forest.largest() + np.abs(forest.bias))
     largest = 0
     for output, bias in enumerate(forest.bias):
         constant = round(math.ldexp(bias, scale_bits))
-        error[output] = abs(math.ldexp(constant, -scale_bits) - bias)
+        error[output] += abs(math.ldexp(constant, -scale_bits) - bias)
         low = high = constant
         trees = []
         for leaves in forest.trees:

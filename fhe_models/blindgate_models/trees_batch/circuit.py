@@ -24,7 +24,7 @@ from blindgate_models.security import NOISE_BOUND
 Monomial: TypeAlias = frozenset[int]
 Polynomial: TypeAlias = dict[Monomial, int]
 
-MAX_MONOMIALS: Final = 1 << 18
+MAX_MONOMIALS: Final = 1 << 19
 MAX_COMPONENTS: Final = 12
 
 PHASE_VARIANCE: Final = NOISE_BOUND / 2 + 1 / 4
@@ -82,17 +82,23 @@ class Circuit(NamedTuple):
         """Each output, multiplied out. Raises `ValueError` when a bit is multiplied by itself, or there are too many monomials."""
         expanded: list[Polynomial] = []
         total = 0
+
+        def counted(of: Sum) -> Polynomial:
+            nonlocal total
+            polynomial = _expanded(of, expanded)
+            total += len(polynomial)
+            if total > MAX_MONOMIALS:
+                msg = f"products: got over {MAX_MONOMIALS} monomials when multiplied out, expected at most those"
+                raise ValueError(msg)
+            return polynomial
+
         for number, product in enumerate(self.products):
-            inner = _expanded(product.of, expanded)
+            inner = counted(product.of)
             if any(product.bit in monomial for monomial in inner):
                 msg = f"products.{number}.bit: multiplies bit {product.bit} by itself"
                 raise ValueError(msg)
             expanded.append({monomial | {product.bit}: weight for monomial, weight in inner.items()})
-            total += len(inner)
-            if total > MAX_MONOMIALS:
-                msg = f"products: got over {MAX_MONOMIALS} monomials when multiplied out, expected at most those"
-                raise ValueError(msg)
-        return [_expanded(output, expanded) for output in self.outputs]
+        return [counted(output) for output in self.outputs]
 
 
 def deviation(polynomials: Sequence[Polynomial], degree: int, plain_modulus: int) -> float:

@@ -203,12 +203,18 @@ class TreesBatchServer:
             for number in numbers:
                 given = made.pop(number) if self._last_use[number] == place else made[number]
                 if total is None:
-                    total = sealapi.Ciphertext(given)
-                    if combine == evaluator.sub_inplace:
-                        evaluator.negate_inplace(total)
+                    total = self._copied(given, negated=combine == evaluator.sub_inplace)
                 else:
                     combine(total, given)
         return total
+
+    def _copied(self, ciphertext: Ciphertext, *, negated: bool) -> Ciphertext:
+        """A ciphertext of its own: sealapi copies none but by negating it."""
+        copy = sealapi.Ciphertext()
+        self._ring.evaluator.negate(ciphertext, copy)
+        if not negated:
+            self._ring.evaluator.negate_inplace(copy)
+        return copy
 
     def _reply(self, opened: Opened, constant: int, total: Ciphertext | None, cover: Cover) -> list[bytes]:
         """One output's words: drawn anew, flooded, switched."""
