@@ -67,8 +67,13 @@ class Trained(NamedTuple):
 
 @lru_cache
 def breast_cancer(trees: int, depth: int, bins: int = 16) -> Trained:
-    """XGBoost on public bins; its `margins` are those of the held-out rows. A row is raw: the questions do the binning."""
+    """The patients: see `on_public_bins`."""
     rows, labels = load_breast_cancer(return_X_y=True)
+    return on_public_bins(rows, labels, trees, depth, bins)
+
+
+def on_public_bins(rows: Floats, labels: NDArray[np.int64], trees: int, depth: int, bins: int = 16) -> Trained:
+    """XGBoost on public bins; its `margins` are those of the held-out rows. A row is raw: the questions do the binning."""
     training, held_out, known, _ = train_test_split(rows, labels, test_size=0.3, random_state=0, stratify=labels)
     questions = []
     for column, values in enumerate(training.T):

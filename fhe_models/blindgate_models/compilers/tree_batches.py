@@ -13,7 +13,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +83,7 @@ class TreeBatch(NamedTuple):
     server: ServerPart
     encryption: Encryption
     privacy: Privacy
-    determinism: str
+    determinism: Literal["varies"]
     discloses: Disclosures
     report: Report
 
