@@ -83,7 +83,7 @@ def test_the_noise_is_what_was_computed_from_the_circuit(table: object) -> None:
     secret = client.make_keys().secret
     assert callable(table)
     rows: Floats = table(trained.held_out)
-    (total,) = server._totals(server.open_input(client.encrypt(secret, rows)).bits)
+    (total,) = server._evaluation.run(server.open_input(client.encrypt(secret, rows)).bits)
     given = noise(server._ring, secret_words(server._ring, secret), total)
     parameters = compiled.server.parameters
     bound = deviation(compiled.server.circuit.polynomials(), parameters.degree, parameters.plain_modulus)

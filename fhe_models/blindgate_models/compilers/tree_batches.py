@@ -13,6 +13,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -193,28 +194,29 @@ def rounded_to(forest: BitForest, questions: Sequence[Questions], scale_bits: in
 def choose(rounded: Rounded, questions: Sequence[Questions]) -> tuple[Parameters, Circuit, float]:
     """Parameters and a circuit that keep the bounds, and -log2 of the advantage. Raises `PackageError` when there are none."""
     relations = Relations(questions)
-    polynomials = multiplied_out(rounded.outputs, relations)
+    multiplied = multiplied_out(rounded.outputs, relations)
     short = f"more than {MAX_COMPONENTS} components"
+
+    @cache
+    def circuits(degree: int) -> list[tuple[Circuit, float]]:
+        """Both ways to compute it, the cheaper first, and the noise of each."""
+        both = nested(rounded.outputs, relations, modulus(degree)), factored(multiplied, modulus(degree))
+        fitting = [circuit for circuit in both if circuit.components <= MAX_COMPONENTS]
+        fitting.sort(key=lambda circuit: circuit.dyadic_products)
+        return [(circuit, deviation(circuit.polynomials(), degree, modulus(degree))) for circuit in fitting]
+
+    def modulus(degree: int) -> int:
+        return smallest_prime(2 * rounded.largest + 1, 2 * degree)
+
     for degree, data_bits in _RINGS:
-        plain_modulus = smallest_prime(2 * rounded.largest + 1, 2 * degree)
-        found: list[tuple[int, Parameters, Circuit, float]] = []
-        for circuit in (nested(rounded.outputs, relations, plain_modulus), factored(polynomials, plain_modulus)):
-            if circuit.components > MAX_COMPONENTS:
-                continue
-            noise = deviation(circuit.polynomials(), degree, plain_modulus)
-            outputs = len(circuit.outputs)
-            for parameters in _kept(degree, data_bits, plain_modulus, circuit.components):
+        for circuit, noise in circuits(degree):
+            for parameters in _kept(degree, data_bits, modulus(degree), circuit.components):
                 try:
-                    parameters.require_bounds(noise, outputs)
+                    parameters.require_bounds(noise, len(circuit.outputs))
                 except PackageError as error:
                     short = str(error)
-                    continue
-                bits = parameters.distinguishing_bits(noise, outputs)
-                found.append((circuit.dyadic_products, parameters, circuit, bits))
-                break
-        if found:
-            _, parameters, circuit, bits = min(found, key=lambda each: each[0])
-            return parameters, circuit, bits
+                else:
+                    return parameters, circuit, parameters.distinguishing_bits(noise, len(circuit.outputs))
     msg = f"no parameters hold scores up to {rounded.largest}: {short}"
     raise PackageError(msg)
 

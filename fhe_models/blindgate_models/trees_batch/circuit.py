@@ -80,12 +80,18 @@ class Circuit(NamedTuple):
 
     def polynomials(self) -> list[Polynomial]:
         """Each output, multiplied out. Raises `ValueError` when a bit is multiplied by itself, or there are too many monomials."""
-        expanded: list[Polynomial] = []
+        expanded: dict[int, Polynomial] = {}
+        sums = [*(product.of for product in self.products), *self.outputs]
+        last = {number: place for place, each in enumerate(sums) for number in (*each.added, *each.subtracted)}
         total = 0
 
-        def counted(of: Sum) -> Polynomial:
+        def counted(place: int) -> Polynomial:
             nonlocal total
+            of = sums[place]
             polynomial = _expanded(of, expanded)
+            for number in (*of.added, *of.subtracted):
+                if last[number] == place:
+                    del expanded[number]
             total += len(polynomial)
             if total > MAX_MONOMIALS:
                 msg = f"products: got over {MAX_MONOMIALS} monomials when multiplied out, expected at most those"
@@ -93,12 +99,12 @@ class Circuit(NamedTuple):
             return polynomial
 
         for number, product in enumerate(self.products):
-            inner = counted(product.of)
+            inner = counted(number)
             if any(product.bit in monomial for monomial in inner):
                 msg = f"products.{number}.bit: multiplies bit {product.bit} by itself"
                 raise ValueError(msg)
-            expanded.append({monomial | {product.bit}: weight for monomial, weight in inner.items()})
-        return [counted(output) for output in self.outputs]
+            expanded[number] = {monomial | {product.bit}: weight for monomial, weight in inner.items()}
+        return [counted(place) for place in range(len(self.products), len(sums))]
 
 
 def deviation(polynomials: Sequence[Polynomial], degree: int, plain_modulus: int) -> float:
@@ -118,7 +124,7 @@ def _size(of: Sum, sizes: Sequence[int]) -> int:
     return max([2 if of.weights else 1, *(sizes[number] for number in (*of.added, *of.subtracted))])
 
 
-def _expanded(of: Sum, products: Sequence[Polynomial]) -> Polynomial:
+def _expanded(of: Sum, products: Mapping[int, Polynomial]) -> Polynomial:
     total: Polynomial = {frozenset({bit}): weight for bit, weight in of.weights.items()}
     total[frozenset()] = of.constant
     for sign, numbers in ((1, of.added), (-1, of.subtracted)):

@@ -16,7 +16,6 @@ from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from tenseal import sealapi
 
 from blindgate_models import randomness
 from blindgate_models.bitpacking import pack, packed_bytes, unpack
@@ -26,7 +25,8 @@ from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.seal.bgv import Ring
 from blindgate_models.seal.serial import Ciphertext, Plaintext, Seeded
 from blindgate_models.security import SEED_BYTES
-from blindgate_models.trees_batch.circuit import Sum, deviation
+from blindgate_models.trees_batch.circuit import deviation
+from blindgate_models.trees_batch.evaluation import Evaluation
 from blindgate_models.trees_batch.spec import INPUT, RESULT, ServerPart, Shape, header, open_blob, server_part
 from blindgate_protocol.errors import CiphertextError, EvaluationKeyError, PackageError
 
@@ -93,16 +93,11 @@ class TreesBatchServer:
             deviation(polynomials, parameters.degree, parameters.plain_modulus), len(circuit.outputs)
         )
         self._parameters = parameters
-        self._circuit = circuit
+        self._constants = [output.constant for output in circuit.outputs]
         self._source = source
         self._shape = Shape(parameters, part.bits, len(circuit.outputs))
         self._ring = Ring(parameters.degree, parameters.data_bits, parameters.plain_modulus)
-        sums = [*(product.of for product in circuit.products), *circuit.outputs]
-        self._scalars = {weight: self._ring.scalar(weight) for each in sums for weight in set(each.weights.values())}
-        self._used = circuit.used
-        self._last_use = {
-            number: place for place, each in enumerate(sums) for number in (*each.added, *each.subtracted)
-        }
+        self._evaluation = Evaluation(circuit, self._ring)
         secret = np.zeros((2, len(parameters.data_bits), parameters.degree), dtype=np.uint64)
         secret[1, :, 0] = _ONE
         self._shift = self._ring.from_coefficients(
@@ -146,7 +141,7 @@ class TreesBatchServer:
         try:
             rows, body = open_blob(INPUT, self._shape, blob)
             zero, *bits = (
-                self._expanded(body, number, keep=number == 0 or number - 1 in self._used)
+                self._expanded(body, number, keep=number == 0 or number - 1 in self._evaluation.used)
                 for number in range(self._shape.polynomials)
             )
         except (ValueError, RuntimeError) as error:
@@ -158,8 +153,9 @@ class TreesBatchServer:
         """The result blob. Raises `CiphertextError` when a sum loses its random part, which no honest input does."""
         parts = [header(RESULT, self._shape, opened.rows)]
         try:
-            for output, total, cover in zip(self._circuit.outputs, self._totals(opened.bits), covers, strict=True):
-                parts += self._reply(opened, output.constant, total, cover)
+            totals = self._evaluation.run(opened.bits)
+            for constant, total, cover in zip(self._constants, totals, covers, strict=True):
+                parts += self._reply(opened, constant, total, cover)
         except (ValueError, RuntimeError):
             msg = "input: a polynomial without its random half"
             raise CiphertextError(msg) from None
@@ -177,44 +173,6 @@ class TreesBatchServer:
             position += size
         ciphertext = self._ring.expand(Seeded(seed, words))
         return ciphertext if keep else None
-
-    def _totals(self, bits: Mapping[int, Ciphertext]) -> list[Ciphertext | None]:
-        """Each output without its constant; `None` for one that is constant."""
-        made: dict[int, Ciphertext] = {}
-        for number, product in enumerate(self._circuit.products):
-            inner = self._total(product.of, bits, made, number)
-            made[number] = self._ring.times(bits[product.bit], inner)
-        first = len(self._circuit.products)
-        return [self._total(output, bits, made, first + place) for place, output in enumerate(self._circuit.outputs)]
-
-    def _total(
-        self, of: Sum, bits: Mapping[int, Ciphertext], made: dict[int, Ciphertext], place: int
-    ) -> Ciphertext | None:
-        """Σ weight·bit + Σ added - Σ subtracted. Lets go of products at the last place that needs them."""
-        evaluator = self._ring.evaluator
-        total = None
-        for bit, weight in of.weights.items():
-            scaled = self._ring.times_scalar(bits[bit], self._scalars[weight])
-            if total is None:
-                total = scaled
-            else:
-                evaluator.add_inplace(total, scaled)
-        for numbers, combine in ((of.added, evaluator.add_inplace), (of.subtracted, evaluator.sub_inplace)):
-            for number in numbers:
-                given = made.pop(number) if self._last_use[number] == place else made[number]
-                if total is None:
-                    total = self._copied(given, negated=combine == evaluator.sub_inplace)
-                else:
-                    combine(total, given)
-        return total
-
-    def _copied(self, ciphertext: Ciphertext, *, negated: bool) -> Ciphertext:
-        """A ciphertext of its own: sealapi copies none but by negating it."""
-        copy = sealapi.Ciphertext()
-        self._ring.evaluator.negate(ciphertext, copy)
-        if not negated:
-            self._ring.evaluator.negate_inplace(copy)
-        return copy
 
     def _reply(self, opened: Opened, constant: int, total: Ciphertext | None, cover: Cover) -> list[bytes]:
         """One output's words: drawn anew, flooded, switched."""
