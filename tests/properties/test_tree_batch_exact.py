@@ -11,18 +11,15 @@ import pytest
 from numpy.typing import NDArray
 
 from batch_forests import QUESTIONS, Floats, breast_cancer, random_forest, random_rows
-from blindgate_models.bitpacking import packed_bytes, unpack
 from blindgate_models.bits import Questions, answers
 from blindgate_models.compilers.bit_forests import BitForest
 from blindgate_models.compilers.tree_batches import compile_tree_batch
-from blindgate_models.seal.bgv import Ring
-from blindgate_models.seal.serial import Words
 from blindgate_models.trees_batch.circuit import deviation
 from blindgate_models.trees_batch.client import TreesBatchClient
 from blindgate_models.trees_batch.server import TreesBatchServer
 from blindgate_models.trees_batch.spec import Parameters, ServerPart
 from blindgate_protocol.errors import PackageError
-from phases import noise
+from phases import noise, secret_words
 
 CAMPAIGN = int(os.environ.get("BLINDGATE_CAMPAIGN", "1"))
 
@@ -35,16 +32,6 @@ def integers(forest: BitForest, scale_bits: int, bits: NDArray[np.bool_]) -> NDA
 
     trees = tuple(tuple(leaf._replace(value=whole(leaf.value)) for leaf in tree) for tree in forest.trees)
     return BitForest(trees, forest.bits, whole(forest.bias)).scores(bits)
-
-
-def secret_words(ring: Ring, secret: bytes) -> Words:
-    """The words of a client's secret."""
-    position, rows = 36, []
-    for prime in ring.secret_primes:
-        size = packed_bytes(ring.degree, prime.bit_length())
-        rows.append(unpack(secret[position : position + size], ring.degree, prime.bit_length()))
-        position += size
-    return np.stack(rows)
 
 
 @pytest.mark.parametrize("seed", range(10 * CAMPAIGN))

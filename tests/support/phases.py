@@ -5,9 +5,20 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from blindgate_models.bitpacking import packed_bytes, unpack
 from blindgate_models.seal import serial
 from blindgate_models.seal.bgv import Ring
 from blindgate_models.seal.serial import Ciphertext, Words
+
+
+def secret_words(ring: Ring, secret: bytes) -> Words:
+    """The words of a client's secret."""
+    position, rows = 36, []
+    for prime in ring.secret_primes:
+        size = packed_bytes(ring.degree, prime.bit_length())
+        rows.append(unpack(secret[position : position + size], ring.degree, prime.bit_length()))
+        position += size
+    return np.stack(rows)
 
 
 def phase(ring: Ring, secret: Words, ciphertext: Ciphertext) -> NDArray[np.object_]:

@@ -9,8 +9,8 @@ module's business:
    modulo Q. The phase of a product is the product of the phases, and it has one polynomial more for each factor. There is no
    relinearisation and so no relinearisation key: nothing for a client to make, send and rotate, nothing for a node to parse, keep
    and expand, and no special prime that would count against the 128-bit table. Decrypting takes a power of s for each polynomial.
-3. **Messages are centred.** SEAL adds a message as numbers from 0 to t - 1, whose mean of t/2 adds up over N terms in every
-   product. Here a fresh ciphertext is an encryption of zero plus the message as numbers around 0.
+3. **Messages are centred**: SEAL adds a message as numbers from -t/2 to t/2, not from 0 to t - 1, whose mean would add up over N
+   terms in every product. The bounds of whoever multiplies rest on that, and a test holds SEAL to it.
 4. SEAL wants one more, *special* prime for key switching where there are two or more. Nothing is encrypted modulo it (see
    `blindgate_models.seal.bfv`), so the data primes are what is checked.
 5. SEAL takes every BGV ciphertext to be in NTT form. Noise is drawn as coefficients, so it is transformed in a BFV context over the
@@ -98,17 +98,11 @@ class Ring:
 
         The phase is at most t·(`security.NOISE_BOUND` + ½) a coefficient.
         """
-        count = len(self.primes)
-        zero = serial.seeded(secret.encryptor.encrypt_zero_symmetric(), count, self.degree)
-        if slots is None:
-            return zero
-        plaintext = self.encode(slots)
-        if plaintext.is_zero():
-            return zero
-        self.evaluator.transform_to_ntt_inplace(plaintext, self._top.parms_id)
-        words = zero.words + serial.transformed_words(plaintext, count, self.degree)
-        primes = np.array(self.primes, dtype=np.uint64)[:, None]
-        return Seeded(zero.seed, np.where(words < primes, words, words - primes))
+        encryptor = secret.encryptor
+        sealed = (
+            encryptor.encrypt_zero_symmetric() if slots is None else encryptor.encrypt_symmetric(self.encode(slots))
+        )
+        return serial.seeded(sealed, len(self.primes), self.degree)
 
     def expand(self, seeded: Seeded) -> Ciphertext:
         """Make the ciphertext whose c1 the seed gives. Raises `ValueError` on words past a prime."""

@@ -134,11 +134,6 @@ def load_plaintext(context: Any, coefficients: NDArray[np.uint64]) -> Plaintext:
     return plaintext
 
 
-def transformed_words(plaintext: Plaintext, primes: int, degree: int) -> Words:
-    """The words of a plaintext in NTT form, `(primes, degree)`."""
-    return secret_words(plaintext, primes, degree)
-
-
 def plaintext_words(plaintext: Plaintext, degree: int) -> Words:
     """The coefficients of a plaintext that is not in NTT form, `(degree,)`."""
     count = plaintext.coeff_count()
