@@ -10,7 +10,7 @@ from batch_forests import QUESTIONS, breast_cancer, random_forest, random_rows
 from blindgate_models.bits import Questions, answers
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
 from blindgate_models.compilers.factoring import Question, Relations, factored, multiplied_out, nested, tree_of
-from blindgate_models.compilers.tree_batches import Rounded, rounded_to
+from blindgate_models.compilers.rounded_forests import Rounded, rounded_to
 from blindgate_models.trees_batch.circuit import MAX_MONOMIALS, Circuit, Product, Sum, deviation
 
 T = 114689

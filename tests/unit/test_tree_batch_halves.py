@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from batch_forests import QUESTIONS, Floats, breast_cancer, random_forest, random_rows
-from blindgate_models.bits import answers
+from blindgate_models.bits import Questions, answers
 from blindgate_models.clients import client_half
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
 from blindgate_models.compilers.tree_batches import TreeBatch, compile_tree_batch
@@ -233,6 +233,28 @@ def test_results_for_other_rows_and_keys_for_evaluation_are_refused(small: World
         small.client.decrypt(small.secret, small.server.evaluate(None, blob), 3)
 
 
+CHAIN = [Questions(column=column, kind="at_least", values=[0.5]) for column in range(14)]
+
+
+def chain(depth: int) -> BitForest:
+    """One tree, which asks a bit of another column at each step."""
+    asked = [tuple((bit, bit < step) for bit in range(step + 1)) for step in range(depth)]
+    paths = [*asked, tuple((bit, True) for bit in range(depth))]
+    leaves = tuple(
+        Leaf(tuple(bit for bit, _ in path), tuple(wanted for _, wanted in path), (float(number % 3),))
+        for number, path in enumerate(paths)
+    )
+    return BitForest((leaves,), 14, (0.0,))
+
+
+def test_ten_bits_in_a_product_take_the_large_ring() -> None:
+    """Sixteen thousand slots; deeper than any ensemble asks."""
+    compiled = compile_tree_batch(chain(8), CHAIN, np.eye(14), classifies=False)
+    assert compiled.client.parameters.degree == 16384
+    assert compiled.client.parameters.components == 9
+    assert compiled.report["agreement_plain"] == 1.0
+
+
 def test_forests_that_do_not_fit_are_refused(small: World) -> None:
     """Other bits, a depth past what a reply has polynomials for, a tolerance that no scale keeps."""
     rows = np.zeros((1, 3))
@@ -241,5 +263,7 @@ def test_forests_that_do_not_fit_are_refused(small: World) -> None:
     rng = np.random.default_rng(5)
     with pytest.raises(PackageError, match="no parameters hold scores"):
         compile_tree_batch(random_forest(rng, 2, 3, scale=1), QUESTIONS, rows, tolerance=2.0**-30)
+    with pytest.raises(PackageError, match=r"no parameters hold scores up to .* more than 12 components"):
+        compile_tree_batch(chain(14), CHAIN, np.zeros((1, 14)), classifies=False)
     with pytest.raises(PackageError, match="which no scale up to"):
         compile_tree_batch(small.forest, QUESTIONS, rows, tolerance=-1.0)

@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeAlias
 
 from blindgate_models.bits import Questions
 from blindgate_models.compilers.bit_forests import Leaf
-from blindgate_models.trees_batch.circuit import Circuit, Polynomial, Product, Sum
+from blindgate_models.trees_batch.circuit import MAX_MONOMIALS, Circuit, Polynomial, Product, Sum
 
 
 class Question(NamedTuple):
@@ -204,7 +204,7 @@ def _times_bit(  # noqa: PLR0913, PLR0917  (one step of `_nested`, on its state)
 
 
 def multiplied_out(outputs: Sequence[tuple[int, Sequence[Tree]]], relations: Relations) -> list[Polynomial]:
-    """Each forest as a polynomial."""
+    """Each forest as a polynomial. Raises `ValueError` when there are more monomials than a node would count."""
     polynomials = []
     for constant, trees in outputs:
         total: Counter[frozenset[int]] = Counter({frozenset(): constant})
@@ -221,6 +221,9 @@ def _multiply_out(
     if not isinstance(tree, Question):
         for monomial, weight in reached.items():
             total[monomial] += weight * tree
+        if len(total) > MAX_MONOMIALS:
+            msg = f"got over {MAX_MONOMIALS} monomials when multiplied out, expected at most those"
+            raise ValueError(msg)
         return
     high: Counter[frozenset[int]] = Counter()
     for monomial, weight in reached.items():

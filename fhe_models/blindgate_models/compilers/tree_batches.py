@@ -1,9 +1,6 @@
 """From a forest over public bits to the parts of a batch model (`blindgate_models.trees_batch`).
 
-1. **Scale**: leaves become integers, multiples of 2^-S. S is the smallest for which the rounded forest's score is within
-   `tolerance` of the largest possible score, and for which it decides every calibration row as the forest does: scores leak, so
-   no finer than that. Each tree is off by its worst leaf at most, so the error is at most the sum of those, which is at most
-   ½·2^-S a tree and ½·2^-S for the constant.
+1. **Scale**: leaves become integers, no finer than a tolerance asks for (`compilers.rounded_forests`).
 2. **Circuit**: two ways to compute the polynomial (`compilers.factoring`).
 3. **Ring**: those with the fewest bytes a row first; t is the smallest prime that makes slots and is over twice the largest
    score. The first ring that hides and holds one of the circuits is taken, with the cheaper circuit.
@@ -12,8 +9,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -22,7 +18,8 @@ from numpy.typing import NDArray
 from blindgate_models.bits import Questions, answers, count
 from blindgate_models.compilers.bit_forests import BitForest
 from blindgate_models.compilers.compiled import Disclosures, Report
-from blindgate_models.compilers.factoring import Relations, Tree, factored, multiplied_out, nested, tree_of
+from blindgate_models.compilers.factoring import Relations, factored, multiplied_out, nested
+from blindgate_models.compilers.rounded_forests import Rounded, decided, rounded_enough
 from blindgate_models.primes import smallest_prime
 from blindgate_models.trees_batch.circuit import MAX_COMPONENTS, Circuit, Sum, deviation
 from blindgate_models.trees_batch.client import TreesBatchClient
@@ -32,6 +29,7 @@ from blindgate_models.trees_batch.spec import (
     DISCLOSES_TO_CLIENT,
     DISCLOSES_TO_NODE,
     FAMILY,
+    MAX_PRODUCTS,
     VERSION,
     ClientPart,
     Parameters,
@@ -46,8 +44,6 @@ from blindgate_protocol.manifest import Encryption, Privacy
 
 DEFAULT_TOLERANCE: Final = 2.0**-10
 _MOST_BITS: Final = 128.0  # a reply is an RLWE sample, besides
-_FLOATS: Final = 2.0**-44  # of the largest score: what adding up thousands of doubles costs, at most
-_FINEST: Final = 40  # bits of the largest score, at most
 _RINGS: Final[tuple[tuple[int, tuple[int, ...]], ...]] = (
     (4096, (56, 48)),
     (8192, (56, 56)),
@@ -89,22 +85,6 @@ class TreeBatch(NamedTuple):
     report: Report
 
 
-class Rounded(NamedTuple):
-    """A forest with integers for leaves.
-
-    Attributes:
-        scale_bits: S.
-        outputs: a constant and trees for each.
-        error: how far each output's score can be from the forest's, `(outputs,)`.
-        largest: the largest absolute score, in units.
-    """
-
-    scale_bits: int
-    outputs: Sequence[tuple[int, Sequence[Tree]]]
-    error: NDArray[np.float64]
-    largest: int
-
-
 def compile_tree_batch(
     forest: BitForest,
     questions: Sequence[Questions],
@@ -129,7 +109,7 @@ def compile_tree_batch(
     if count(questions) != forest.bits:
         msg = f"questions: got {count(questions)} bits, expected the forest's {forest.bits}"
         raise ValueError(msg)
-    rounded = _rounded_enough(forest, questions, rows, tolerance, classifies=classifies)
+    rounded = rounded_enough(forest, questions, rows, tolerance, classifies=classifies)
     parameters, circuit, bits = choose(rounded, questions)
     client = ClientPart(
         family=FAMILY,
@@ -169,48 +149,17 @@ def compile_tree_batch(
     )
 
 
-def rounded_to(forest: BitForest, questions: Sequence[Questions], scale_bits: int) -> Rounded:
-    """The forest with leaves rounded to multiples of 2^-scale_bits."""
-    relations = Relations(questions)
-    outputs: list[tuple[int, Sequence[Tree]]] = []
-    error = _FLOATS * (forest.largest() + np.abs(forest.bias))
-    largest = 0
-    for output, bias in enumerate(forest.bias):
-        constant = round(math.ldexp(bias, scale_bits))
-        error[output] += abs(math.ldexp(constant, -scale_bits) - bias)
-        low = high = constant
-        trees = []
-        for leaves in forest.trees:
-            exact = np.ldexp([leaf.value[output] for leaf in leaves], scale_bits)
-            integers = np.rint(exact)
-            error[output] += math.ldexp(float(np.abs(integers - exact).max()), -scale_bits)
-            low, high = low + int(integers.min()), high + int(integers.max())
-            trees.append(tree_of(leaves, [int(value) for value in integers], relations))
-        outputs.append((constant, trees))
-        largest = max(largest, -low, high)
-    return Rounded(scale_bits, outputs, error, largest)
-
-
 def choose(rounded: Rounded, questions: Sequence[Questions]) -> tuple[Parameters, Circuit, float]:
     """Parameters and a circuit that keep the bounds, and -log2 of the advantage. Raises `PackageError` when there are none."""
     relations = Relations(questions)
-    multiplied = multiplied_out(rounded.outputs, relations)
-    short = f"more than {MAX_COMPONENTS} components"
-
-    @cache
-    def circuits(degree: int) -> list[tuple[Circuit, float]]:
-        """Both ways to compute it, the cheaper first, and the noise of each."""
-        both = nested(rounded.outputs, relations, modulus(degree)), factored(multiplied, modulus(degree))
-        fitting = [circuit for circuit in both if circuit.components <= MAX_COMPONENTS]
-        fitting.sort(key=lambda circuit: circuit.dyadic_products)
-        return [(circuit, deviation(circuit.polynomials(), degree, modulus(degree))) for circuit in fitting]
-
-    def modulus(degree: int) -> int:
-        return smallest_prime(2 * rounded.largest + 1, 2 * degree)
-
+    found: dict[int, list[tuple[Circuit, float]]] = {}
+    short = f"more than {MAX_COMPONENTS} components or {MAX_PRODUCTS} products"
     for degree, data_bits in _RINGS:
-        for circuit, noise in circuits(degree):
-            for parameters in _kept(degree, data_bits, modulus(degree), circuit.components):
+        plain_modulus = smallest_prime(2 * rounded.largest + 1, 2 * degree)
+        if degree not in found:
+            found[degree] = _circuits(rounded, relations, degree, plain_modulus)
+        for circuit, noise in found[degree]:
+            for parameters in _kept(degree, data_bits, plain_modulus, circuit.components):
                 try:
                     parameters.require_bounds(noise, len(circuit.outputs))
                 except PackageError as error:
@@ -219,6 +168,23 @@ def choose(rounded: Rounded, questions: Sequence[Questions]) -> tuple[Parameters
                     return parameters, circuit, parameters.distinguishing_bits(noise, len(circuit.outputs))
     msg = f"no parameters hold scores up to {rounded.largest}: {short}"
     raise PackageError(msg)
+
+
+def _circuits(rounded: Rounded, relations: Relations, degree: int, plain_modulus: int) -> list[tuple[Circuit, float]]:
+    """The circuits that a part can hold, the cheaper first, and the noise of each."""
+    ways: tuple[Callable[[], Circuit], ...] = (
+        lambda: nested(rounded.outputs, relations, plain_modulus),
+        lambda: factored(multiplied_out(rounded.outputs, relations), plain_modulus),
+    )
+    found = []
+    for way in ways:
+        try:
+            circuit = way()
+            if circuit.components <= MAX_COMPONENTS and len(circuit.products) <= MAX_PRODUCTS:
+                found.append((circuit, deviation(circuit.polynomials(), degree, plain_modulus)))
+        except ValueError:  # too many monomials
+            continue
+    return sorted(found, key=lambda pair: pair[0].dyadic_products)
 
 
 def _kept(degree: int, data_bits: Sequence[int], plain_modulus: int, components: int) -> Iterator[Parameters]:
@@ -238,47 +204,6 @@ def _kept(degree: int, data_bits: Sequence[int], plain_modulus: int, components:
                 "flood_bits": flooded,
             }
         )
-
-
-def _rounded_enough(
-    forest: BitForest,
-    questions: Sequence[Questions],
-    rows: NDArray[np.float64],
-    tolerance: float,
-    *,
-    classifies: bool,
-) -> Rounded:
-    """The coarsest scale that is exact enough and decides the rows as the forest does."""
-    highest = float((forest.largest() + np.abs(forest.bias)).max()) or 1.0
-    least = math.floor(math.log2(1 / highest))
-    bits = answers(questions, rows)
-    wanted = forest.scores(bits)
-    for scale_bits in range(least, least + _FINEST):
-        rounded = rounded_to(forest, questions, scale_bits)
-        if float(rounded.error.max()) > tolerance * highest:
-            continue
-        if not classifies or (decided(_scores(forest, scale_bits, bits)) == decided(wanted)).all():
-            return rounded
-    msg = f"tolerance: got {tolerance:g}, which no scale up to 2^{least + _FINEST} keeps"
-    raise PackageError(msg)
-
-
-def _scores(forest: BitForest, scale_bits: int, bits: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The rounded forest's scores."""
-    step = math.ldexp(1.0, -scale_bits)
-    trees = tuple(
-        tuple(leaf._replace(value=tuple(np.rint(np.array(leaf.value) / step) * step)) for leaf in tree)
-        for tree in forest.trees
-    )
-    bias = tuple(float(number) for number in np.rint(np.array(forest.bias) / step) * step)
-    return BitForest(trees, forest.bits, bias).scores(bits)
-
-
-def decided(scores: NDArray[np.float64]) -> NDArray[np.intp]:
-    """The position of each row's label."""
-    if scores.shape[1] == 1:
-        return (scores[:, 0] > 0).astype(np.intp)
-    return np.asarray(scores.argmax(axis=1))
 
 
 def _members(of: Sum) -> dict[str, object]:
