@@ -11,7 +11,6 @@ There is no peer that does this: the figure to beat is what was asked for, 5,000
 The scores of the first run are decrypted and compared with the forest's, and the classes with XGBoost's.
 """
 
-import csv
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from bench.rows import Row, row
 
-from batch_forests import Trained, breast_cancer, on_public_bins
+from batch_forests import Trained, breast_cancer, german_credit
 from blindgate_models.bits import answers
 from blindgate_models.compilers.tree_batches import compile_tree_batch
 from blindgate_models.trees_batch.client import TreesBatchClient
@@ -38,11 +37,8 @@ COVER_MS: Final = 50.0
 def rows(runs: int = RUNS) -> list[Row]:
     """Measure every row. Raises `RuntimeError` when a score or a class is not the forest's."""
     measured = _measured("breast cancer", breast_cancer(TREES, DEPTH), ROWS_A_SECOND, runs)
-    german = FOLDER / "data" / "german_credit.csv"
-    if german.exists():
-        table, answered = _german(german.read_text())
-        trained = on_public_bins(table, answered, TREES, DEPTH)
-        measured += _measured("German credit", trained, PROTOTYPE_ON_GERMAN, runs)
+    if (FOLDER / "data" / "german_credit.csv").exists():
+        measured += _measured("German credit", german_credit(TREES, DEPTH), PROTOTYPE_ON_GERMAN, runs)
     return measured
 
 
@@ -79,18 +75,6 @@ def _measured(name: str, trained: Trained, asked: float, runs: int) -> list[Row]
         row(f"{what}, cover", cover, COVER_MS, target=1.0, unit="ms CPU"),
         row(f"{what}, client, 10 ciphertexts", encryption, CLIENT_MS, target=1.0, unit="ms CPU"),
     ]
-
-
-def _german(text: str) -> tuple[Any, Any]:
-    """German credit as numbers: a column for each category, and which customers were bad."""
-    *columns, label = zip(*csv.reader(text.splitlines()), strict=True)
-    table: list[list[float]] = []
-    for column in columns:
-        if column[0].startswith("A"):
-            table += [[float(value == category) for value in column] for category in sorted(set(column))]
-        else:
-            table.append([float(value) for value in column])
-    return np.array(table).T, np.array([int(value) - 1 for value in label])
 
 
 def _times(work: Callable[[], Any], runs: int) -> list[float]:

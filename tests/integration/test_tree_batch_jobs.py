@@ -64,7 +64,7 @@ def test_every_held_out_patient_gets_the_forests_class(world: World, trained: Tr
         assert (labels == np.where(trained.margins > 0, "benign", "malignant")).all()
         assert len(model.last_jobs) == 1
         probabilities = model.predict_proba(frame(trained.held_out))[:, 1]
-    expected = 1 / (1 + np.exp(-trained.margins.astype(np.float64)))
+    expected = 1 / (1 + np.exp(-trained.margins))
     assert np.abs(probabilities - expected).max() <= served.client.error_bound[0] / 4 + 1e-4
     assert served.report["evaluation_key_bytes"] == 0
 

@@ -4,15 +4,16 @@
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from batch_forests import QUESTIONS, Floats, breast_cancer, random_forest, random_rows
+from batch_forests import QUESTIONS, Floats, Trained, breast_cancer, digits, german_credit, random_forest, random_rows
 from blindgate_models.bits import Questions, answers
 from blindgate_models.compilers.bit_forests import BitForest
+from blindgate_models.compilers.rounded_forests import decided
 from blindgate_models.compilers.tree_batches import compile_tree_batch
 from blindgate_models.trees_batch.circuit import deviation
 from blindgate_models.trees_batch.client import TreesBatchClient
@@ -49,6 +50,30 @@ def test_decrypted_scores_are_exactly_the_rounded_forests(seed: int) -> None:
     scale_bits = compiled.client.scale_bits
     assert (np.ldexp(got, scale_bits) == integers(forest, scale_bits, answers(QUESTIONS, rows))).all()
     assert (np.abs(got - forest.scores(answers(QUESTIONS, rows))) <= compiled.client.error_bound).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("train", "trees", "depth"),
+    [
+        pytest.param(breast_cancer, 50, 6, id="breast cancer, depth 6"),
+        pytest.param(german_credit, 50, 4, id="German credit, depth 4"),
+        pytest.param(german_credit, 50, 6, id="German credit, depth 6"),
+        pytest.param(digits, 10, 5, id="digits, ten classes"),
+    ],
+)
+def test_trained_forests_decide_every_held_out_row_as_in_the_clear(
+    train: Callable[[int, int], Trained], trees: int, depth: int
+) -> None:
+    """The class is the library's own, on every row, and the scores within the stated bound."""
+    trained = train(trees, depth)
+    compiled = compile_tree_batch(trained.forest, trained.questions, trained.training)
+    client, server = TreesBatchClient(compiled.client), TreesBatchServer(compiled.server)
+    secret = client.make_keys().secret
+    rows = trained.held_out
+    got = client.decrypt(secret, server.evaluate(None, client.encrypt(secret, rows)), len(rows))
+    assert (decided(got) == decided(trained.margins.reshape(len(rows), -1))).all()
+    assert (np.abs(got - trained.margins.reshape(len(rows), -1)) <= np.array(compiled.client.error_bound) + 1e-5).all()
 
 
 @pytest.mark.parametrize(

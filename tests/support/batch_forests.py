@@ -1,5 +1,6 @@
 """Forests over public bits for the tests: random ones, and XGBoost's on the breast cancer patients."""
 
+import csv
 import json
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,11 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import xgboost
 from numpy.typing import NDArray
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import train_test_split
 
-from blindgate_models.bits import Questions, count
+from blindgate_models.bits import Questions, answers, count
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
+from shared import shared
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +65,7 @@ class Trained(NamedTuple):
     questions: list[Questions]
     training: Floats
     held_out: Floats
-    margins: NDArray[np.float32]
+    margins: Floats
 
 
 @lru_cache
@@ -90,8 +93,43 @@ def on_public_bins(rows: Floats, labels: NDArray[np.int64], trees: int, depth: i
     booster = xgboost.train(
         given, xgboost.DMatrix(codes(training).get_data().toarray(), known, feature_names=names), trees
     )
-    margins = booster.predict(codes(held_out), output_margin=True)
+    margins = booster.predict(codes(held_out), output_margin=True).astype(np.float64)
     return Trained(_read(booster, questions), questions, training, held_out, margins)
+
+
+def german_credit(trees: int, depth: int) -> Trained:
+    """German credit from the shared folder, a column for each category; see `on_public_bins`."""
+    *columns, label = zip(*csv.reader(shared("data/german_credit.csv").read_text().splitlines()), strict=True)
+    table: list[list[float]] = []
+    for column in columns:
+        if column[0].startswith("A"):
+            table += [[float(value == category) for value in column] for category in sorted(set(column))]
+        else:
+            table.append([float(value) for value in column])
+    return on_public_bins(np.array(table).T, np.array([int(value) - 1 for value in label]), trees, depth)
+
+
+def digits(trees: int, depth: int) -> Trained:
+    """A random forest of ten classes on the digits' pixels, five public edges each; `margins` are its probabilities."""
+    rows, labels = load_digits(return_X_y=True)
+    questions = [
+        Questions(column=column, kind="at_least", values=[2.0, 5.0, 8.0, 11.0, 14.0]) for column in range(rows.shape[1])
+    ]
+    bits = answers(questions, rows).astype(np.float64)
+    fitted = RandomForestClassifier(trees, max_depth=depth, random_state=0).fit(bits[:1200], labels[:1200])
+
+    def leaves(tree: Any, node: int, path: tuple[tuple[int, bool], ...]) -> list[Leaf]:
+        if tree.children_left[node] < 0:
+            share = tree.value[node][0] / tree.value[node][0].sum() / trees
+            return [Leaf(tuple(b for b, _ in path), tuple(w for _, w in path), tuple(map(float, share)))]
+        bit = int(tree.feature[node])
+        below, reached = tree.children_left[node], tree.children_right[node]
+        return leaves(tree, below, (*path, (bit, False))) + leaves(tree, reached, (*path, (bit, True)))
+
+    forest = BitForest(
+        tuple(tuple(leaves(each.tree_, 0, ())) for each in fitted.estimators_), bits.shape[1], (0.0,) * 10
+    )
+    return Trained(forest, questions, rows[:1200], rows[1200:], fitted.predict_proba(bits[1200:]))
 
 
 def _read(booster: Any, questions: Sequence[Questions]) -> BitForest:

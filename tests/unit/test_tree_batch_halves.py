@@ -13,6 +13,7 @@ from blindgate_models.clients import client_half
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
 from blindgate_models.compilers.tree_batches import TreeBatch, compile_tree_batch
 from blindgate_models.halves import ClientHalf, ServerHalf
+from blindgate_models.seal.serial import Ciphertext, Seeded
 from blindgate_models.servers import server_half
 from blindgate_models.trees_batch.client import TreesBatchClient
 from blindgate_models.trees_batch.server import TreesBatchServer
@@ -135,6 +136,26 @@ def test_blobs_tell_nothing_of_rows_or_forest(small: World) -> None:
     assert small.client.input_bytes(1) == HEADER_BYTES + 11 * (64 + parameters.degree * sum(parameters.data_bits) // 8)
     fewer = world(BitForest(small.forest.trees[:2], 10, small.forest.bias))
     assert len(fewer.compiled.server.circuit.used) < 10
+
+
+def test_every_bit_is_expanded_used_or_not(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time tells how much work the circuit is, and nothing of which bits it asks."""
+    stump = world(random_forest(np.random.default_rng(1), 1, 1))
+    blob = stump.client.encrypt(stump.secret, np.zeros((1, 3)))
+    expanded: list[Seeded] = []
+    expand = stump.server._ring.expand
+
+    def counted(seeded: Seeded) -> Ciphertext:
+        expanded.append(seeded)
+        return expand(seeded)
+
+    monkeypatch.setattr(stump.server._ring, "expand", counted)
+    opened = stump.server.open_input(blob)
+    assert len(expanded) == 11
+    assert len({seeded.seed for seeded in expanded}) == 11
+    assert [bit for bit, ciphertext in opened.bits.items() if ciphertext is not None] == [
+        *stump.compiled.server.circuit.used
+    ]
 
 
 def test_slots_that_are_no_rows_hold_random_numbers(small: World) -> None:

@@ -18,8 +18,9 @@ leaves rounded to multiples of 2^-scale_bits; decryption is exact.
 Bounds are computed from the circuit and refused when short (`Parameters.require_bounds`): an advantage of at most 2^-`PRIVATE_BITS`
 over `REPLIES` **replies** of N words each, however few of their slots are rows, and `MARGIN` standard deviations to decrypt by.
 
-What a client that does not run this software can do: put numbers that are no bits into its slots, and so evaluate the polynomial
-anywhere. Enough replies give such a client the polynomial. Nothing here prevents that; a budget of rows bounds it.
+What a client that does not run this software can do: put numbers that are no bits into its slots, or more noise than an
+encryption has into its ciphertexts, and so evaluate the polynomial anywhere. A few replies give such a client the polynomial.
+Nothing here prevents that: what is hidden is hidden from clients that run Blindgate unmodified.
 """
 
 import hashlib
@@ -54,7 +55,7 @@ DETERMINISM: Final = "varies"
 DISCLOSES_TO_CLIENT: Final = (
     "the raw scores",
     "how many bits the longest path of the forest multiplies",
-    "the forest as a polynomial, to a client that encrypts other numbers than bits and asks often enough",
+    "the forest as a polynomial, to a client that encrypts other numbers than bits, or with other noise",
 )
 DISCLOSES_TO_NODE: Final = ("the forest", "the number of rows")
 
