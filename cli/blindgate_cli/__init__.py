@@ -28,7 +28,7 @@ _USAGE_STATUS = 2
 
 
 def main() -> None:
-    """Run the command line. What Blindgate raises on purpose is printed as one line, without a traceback; exit status 1."""
+    """Run the command line. What Blindgate raises on purpose, or the disk, is one line, without a traceback; exit status 1."""
     commands = {entry.name: entry for entry in entry_points(group=GROUP)}
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name == "--version":
@@ -55,6 +55,10 @@ def _run(command: EntryPoint, arguments: list[str]) -> None:
         app(args=arguments, prog_name=f"blindgate {command.name}")
     except BlindgateError as error:
         sys.stderr.write(f"blindgate: {error}\n")
+        raise SystemExit(1) from error
+    except OSError as error:  # a folder that is not there, a disk that is full
+        where = "" if error.filename is None else f"{error.filename}: "
+        sys.stderr.write(f"blindgate: {where}{error.strerror or error}\n")
         raise SystemExit(1) from error
 
 

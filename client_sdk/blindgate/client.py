@@ -71,7 +71,7 @@ class Client:
         self._policy = policy if isinstance(policy, Policy) else Policy.load(policy_file(policy, home))
         self._transport = Transport(url, api_key, ca=ca)
         self._given_store = key_store
-        self._passphrase = passphrase if passphrase is not None else os.environ.get("BLINDGATE_PASSPHRASE")
+        self._passphrase = passphrase if passphrase is not None else os.environ.get("BLINDGATE_PASSPHRASE") or None
         self._deadline = deadline
         self._progress = progress
         self._keys: KeyRing | None = None
@@ -155,10 +155,13 @@ class Client:
         )
 
     def job(self, job_id: str) -> Job:
-        """Take up a job again that this client submitted, in this process or another, from its bundle."""
+        """Take up a job again that this client submitted, in this process or another, from its bundle.
+
+        Raises `NotFoundError` without its bundle, `KeyStoreError` without the key that its rows were encrypted with.
+        """
         bundle = self._bundles.load(job_id)
         half = self._client_half(bundle.manifest)
-        key = self._key_ring().key_for(half, show_progress=self._progress)
+        key = self._key_ring().key_of(bundle.order.document, half)
         operators = self._policy.allowed_operators()
         return Job(bundle, half, key.secret, transport=self._transport, bundles=self._bundles, operators=operators)
 

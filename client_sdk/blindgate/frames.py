@@ -20,6 +20,7 @@ _MOST_EXPONENT = 600.0
 """A node may answer anything: beyond some 700, exp or the rounding after it overflows."""
 
 _SHOWN_CATEGORIES = 8
+_NUMBERS = (bool, int, float, Decimal, np.integer, np.floating, np.bool_)
 
 Table = Any
 """A pandas DataFrame, a two-dimensional numpy array, a dict of columns, or a list with a dict or a list for each row."""
@@ -91,16 +92,18 @@ def _columns(table: Table, schema: Sequence[Column]) -> list[Any]:
     if isinstance(table, np.ndarray):
         return _by_position(table, schema)
     if hasattr(table, "columns") and hasattr(table, "iloc"):
-        names = list(table.columns)
+        names = [str(name) for name in table.columns]  # as the compiler calls them: a frame without names has 0, 1, …
         _check_names(names, schema)
-        return [table[column.name].to_numpy() for column in schema]
+        position = {name: index for index, name in enumerate(names)}
+        return [table.iloc[:, position[column.name]].to_numpy() for column in schema]
     if isinstance(table, Mapping):
         _check_names(list(table), schema)
         return [_listed(table[column.name]) for column in schema]
     if isinstance(table, Sequence) and not isinstance(table, str | bytes):
         return _by_rows(table, schema)
-    kind = type(table).__name__
-    message = f"expected a DataFrame, a two-dimensional array, a dict of columns or a list of rows, got {kind}"
+    library = type(table).__module__.partition(".")[0]
+    kind = type(table).__name__ if library == "builtins" else f"{library}.{type(table).__name__}"
+    message = f"expected a pandas DataFrame, a two-dimensional array, a dict of columns or a list of rows, got {kind}"
     raise InputError(message)
 
 
@@ -234,11 +237,13 @@ def _numbers(column: Column, values: Any) -> NDArray[np.float64]:
     for row, value in enumerate(values):
         if _is_missing(value):
             out[row] = np.nan
-        elif isinstance(value, bool | int | float | Decimal | np.integer | np.floating | np.bool_):
+        elif isinstance(value, _NUMBERS) and not isinstance(value, np.timedelta64):  # an integer, to numpy
             try:
                 out[row] = float(value)
             except OverflowError:
                 out[row] = np.inf
+            except ValueError:  # a Decimal's signalling NaN
+                out[row] = np.nan
         else:
             message = f"column {column.name!r}, row {row}: expected a number, got {type(value).__name__}"
             raise InputError(message, column=column.name, row=row)

@@ -24,6 +24,7 @@ from blindgate_protocol.canonical import canonical, digest
 from blindgate_protocol.errors import KeyStoreError, NotFoundError
 from blindgate_protocol.keys import KeyState, KeyStatement
 from blindgate_protocol.messages import KeyRequest, KeyView
+from blindgate_protocol.order import Order
 from blindgate_protocol.signing import SigningKey
 from blindgate_protocol.values import BlobRef
 
@@ -68,7 +69,7 @@ class KeyRing:
         """The key set for a model. Made, sealed and registered on first use."""
         parameters = digest(canonical(half.key_parameters))
         if parameters not in self._ready:
-            name = f"{self._tenant}.{parameters.removeprefix('sha256:')[:32]}"
+            name = self._name(parameters)
             with self._store.lock():
                 keys = self._stored(name)
                 if keys is None:
@@ -78,6 +79,23 @@ class KeyRing:
             evaluation = None if keys.evaluation is None else self._register(keys.evaluation, parameters)
             self._ready[parameters] = Key(keys.secret, evaluation)
         return self._ready[parameters]
+
+    def key_of(self, order: Order, half: ClientHalf) -> Key:
+        """The key set that an order's rows were encrypted with.
+
+        Raises `KeyStoreError` where it is not here any more: another one would decrypt the result to numbers that look like
+        an answer.
+        """
+        name = self._name(digest(canonical(half.key_parameters)))
+        keys = self._stored(name)
+        about = self._store.get(f"{name}.about")
+        if keys is None or about is None or json.loads(about)["made"] > order.issued:
+            message = f"job {order.job}: the key that its rows were encrypted with is not in this key store"
+            raise KeyStoreError(message)
+        return Key(keys.secret, order.evaluation_key)
+
+    def _name(self, parameters: str) -> str:
+        return f"{self._tenant}.{parameters.removeprefix('sha256:')[:32]}"
 
     def _stored(self, name: str) -> KeySet | None:
         secret = self._store.get(f"{name}.secret")

@@ -70,7 +70,7 @@ class FileStore:
         try:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
         except (InvalidTag, ValueError) as error:
-            what = "the passphrase is not this store's" if name == _PROBE else f"{name} was altered"
+            what = self._no_passphrase_of_ours() if name == _PROBE else f"{name} was altered"
             message = f"key store {self._folder}: {what}"
             raise KeyStoreError(message) from error
 
@@ -121,8 +121,17 @@ class FileStore:
         kdf = Scrypt(salt=salt, length=32, n=_SCRYPT_N, r=_SCRYPT_R, p=_SCRYPT_P)
         return kdf.derive((passphrase if passphrase is not None else self._own_passphrase()).encode())
 
+    @property
+    def _passphrase_file(self) -> Path:
+        return self._folder.with_name(self._folder.name + ".passphrase")
+
+    def _no_passphrase_of_ours(self) -> str:
+        if self._passphrase_file.exists():
+            return f"it was made without a passphrase, and opens without: its own lies in {self._passphrase_file}"
+        return "the passphrase is not this store's"
+
     def _own_passphrase(self) -> str:
-        path = self._folder.with_name(self._folder.name + ".passphrase")
+        path = self._passphrase_file
         try:
             return path.read_text()
         except FileNotFoundError:

@@ -13,8 +13,9 @@ results of all of them were fetched and acknowledged: nothing that is sent depen
 """
 
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from blindgate.uploads import blob_ref, upload
 from blindgate_models.halves import ClientHalf
 from blindgate_protocol.errors import BlindgateError, InputError
 from blindgate_protocol.manifest import Manifest, model_ref
-from blindgate_protocol.messages import JobRequest, JobView
+from blindgate_protocol.messages import BudgetView, JobRequest, JobView
 from blindgate_protocol.order import Order, new_job_id
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import SMALL_BYTES, BlobRef
@@ -88,6 +89,13 @@ class Model:
         """How many columns the model reads."""
         return len(self.manifest.document.columns)
 
+    @property
+    def rows_left(self) -> int | None:
+        """How many more rows this tenant may ask of this model; `None` for as many as it likes. Asks the gateway."""
+        budget = self._transport.get(f"/v1/models/{self.name}/budget", BudgetView)
+        most = self.manifest.document.privacy.rows_per_tenant
+        return None if most is None else max(0, most - budget.rows_asked)
+
     def predict(self, table: Table, *, timeout: float | None = None) -> NDArray[Any]:
         """Labels (or numbers, for a regression), `(rows,)`, of the type that the model was trained with.
 
@@ -122,18 +130,19 @@ class Model:
     def _scores(self, table: Table, timeout: float | None) -> NDArray[np.float64]:
         rows = frames.matrix(table, self.manifest.document)
         until = None if timeout is None else time.monotonic() + timeout
-        jobs: list[Job] = []
+        sent: list[Future[Job]] = []
         try:
-            with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="blindgate-upload") as pool:
-                sent = [pool.submit(self._send, *self._prepare(chunk)) for chunk in self._chunks(rows)]
-                jobs.extend(future.result() for future in sent)
+            with _uploads() as pool:
+                for chunk in self._chunks(rows):
+                    sent.append(pool.submit(self._send, *self._prepare(chunk)))  # noqa: PERF401  (kept when one fails)
+                jobs = [future.result() for future in sent]
             self.last_jobs = tuple(jobs)
             with working(f"waiting for {self.name}", show=self._show_progress) as advance:
                 for done, job in enumerate(jobs):
                     advance(done, len(jobs))
                     job.fetch(None if until is None else max(0.0, until - time.monotonic()))
         except BaseException:
-            _cancel_quietly(jobs)
+            _cancel_quietly(future.result() for future in sent if not future.cancelled() and future.exception() is None)
             raise
         for job in jobs:
             job.decrypt()
@@ -195,7 +204,18 @@ class Model:
         )
 
 
-def _cancel_quietly(jobs: list[Job]) -> None:
+@contextmanager
+def _uploads() -> Iterator[ThreadPoolExecutor]:
+    """Threads that send. After an error, what has not begun is not sent any more."""
+    with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="blindgate-upload") as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _cancel_quietly(jobs: Iterable[Job]) -> None:
     """Cancel what has not ended; the error that made us give up is the one to raise."""
     for job in jobs:
         try:

@@ -7,10 +7,14 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from blindgate_protocol.errors import InputError
 
 
 def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str = "Nothing.") -> None:
@@ -26,7 +30,7 @@ def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str = "Nothing
     for name in rows[0]:
         table.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*(_text("" if value is None else value) for value in row.values()))
     console.print(table)
 
 
@@ -38,7 +42,7 @@ def show_one(row: dict[str, Any], *, as_json: bool) -> None:
     console = Console(soft_wrap=True)
     width = max(len(name) for name in row)
     for name, value in row.items():
-        console.print(f"[bold]{name.replace('_', ' '):<{width}}[/bold]  ", value, sep="", highlight=False)
+        console.print(Text(f"{name.replace('_', ' '):<{width}}  ", "bold"), _text(value), sep="")
 
 
 def when(millis: int) -> str:
@@ -48,4 +52,16 @@ def when(millis: int) -> str:
 
 def note(text: str) -> None:
     """Tell a person something that is no result."""
-    Console(stderr=True, soft_wrap=True).print(text, highlight=False)
+    Console(stderr=True, soft_wrap=True).print(_text(text))
+
+
+def require_folder(file: Path | None) -> None:
+    """Refuse to begin long work whose `file` could not be written in the end. Raises `InputError`."""
+    if file is not None and not file.parent.is_dir():
+        message = f"{file}: there is no folder {file.parent} to write it in"
+        raise InputError(message)
+
+
+def _text(value: object) -> Text:
+    """Text as it is: no brackets are markup, and nothing that a stranger wrote steers the terminal."""
+    return Text("".join(character if character.isprintable() else "�" for character in str(value)))

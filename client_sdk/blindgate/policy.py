@@ -87,9 +87,9 @@ class Policy:
             message = "this policy has no file"
             raise PolicyError(message)
         lines = ["# What this Blindgate client allows, and whom it trusts.", "", "[publishers]"]
-        lines += [f'{name} = "{key}"' for name, key in self.publishers.items()]
+        lines += [f'"{name}" = "{key}"' for name, key in self.publishers.items()]  # a bare key's dot is a table
         lines += ["", "[operators]"]
-        lines += [f'{name} = "{key}"' for name, key in self.operators.items()]
+        lines += [f'"{name}" = "{key}"' for name, key in self.operators.items()]
         lanes = ", ".join(f'"{lane}"' for lane in self.rules.lanes)
         lines += ["", "[rules]", f"lanes = [{lanes}]", ""]
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@
 - A problem (RFC 9457) becomes the error of the same `code`.
 """
 
+import os
 import random
 import re
 import ssl
@@ -19,6 +20,7 @@ import httpx2
 from pydantic import ValidationError
 
 from blindgate_protocol.errors import (
+    BudgetSpentError,
     GatewayError,
     GatewayUnreachableError,
     MalformedError,
@@ -48,11 +50,14 @@ class Transport:
         if not re.match(r"https?://[^/]", url):
             message = f"not a gateway's address: {url!r}; expected http:// or https:// and a host"
             raise GatewayError(message)
+        if not re.fullmatch(r"[!-~]+", api_key):  # what a header can hold; and an error of HTTP's would show the key
+            message = "not an API key: it is empty, or holds a space, a line's end or a character that is not ASCII"
+            raise GatewayError(message)
         self.url = url.rstrip("/")
         self.bytes_sent = 0
         self.bytes_received = 0
-        verify = ssl.create_default_context(cafile=ca) if ca else True
         try:
+            verify = ssl.create_default_context(cafile=ca) if ca else True
             self._http = httpx2.Client(
                 base_url=self.url,
                 headers={
@@ -63,6 +68,10 @@ class Transport:
                 timeout=httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
                 verify=verify,
             )
+        except OSError as error:
+            where = ca or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "the system's"
+            message = f"CA certificates {where}: {error.strerror or error}"
+            raise GatewayError(message) from error
         except (httpx2.InvalidURL, ValueError) as error:
             message = f"not a gateway's address: {url!r}"
             raise GatewayError(message) from error
@@ -175,6 +184,8 @@ def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> 
     message = f"{method} {path}: the gateway answered {status}: {detail}"
     if status == _STATUS_MISSING:
         return NotFoundError(message, status=status, problem=code)
+    if code == BudgetSpentError.code:
+        return BudgetSpentError(message, status=status, problem=code)
     if status in _STATUS_NOT_AUTHORISED:
         return NotAuthorisedError(message, status=status, problem=code)
     return GatewayError(message, status=status, problem=code)

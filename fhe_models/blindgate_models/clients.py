@@ -12,8 +12,10 @@ from blindgate_models.halves import ClientHalf
 from blindgate_protocol.errors import PackageError
 
 CLIENT_HALVES: Final = {
+    "additive": ("blindgate_models.additive.client", "AdditiveClient"),
     "concrete": ("blindgate_models.concrete.client", "ConcreteClient"),
     "linear": ("blindgate_models.linear.client", "LinearClient"),
+    "trees": ("blindgate_models.trees.client", "TreesClient"),
     "trees-batch": ("blindgate_models.trees_batch.client", "TreesBatchClient"),
 }
 """Family name → module and class."""

@@ -87,6 +87,15 @@ class ServerHalf(Protocol):
     def from_part(cls, part: Part) -> Self:
         """Build (and compile) from the server part. Raises `PackageError`. Runs in a process that holds no secret."""
 
+    def prepare(self) -> None:
+        """Do what the next job needs and can be done without a query, such as drawing masks.
+
+        Called in the process that will serve that job and no other, while it waits. What is drawn there must serve once.
+        """
+
+    def rows(self, ciphertexts: bytes) -> int:
+        """How many rows an input blob holds: its header and length are checked. Raises `CiphertextError`."""
+
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Compute on one input blob. Every length is checked before a byte is parsed.
 

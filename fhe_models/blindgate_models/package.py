@@ -9,7 +9,9 @@ from outside, so the reader checks, before it parses what stands behind each che
    any two (two readers of one file must never see two packages);
 3. each member's entry: its name, no flags (encryption is one), stored or deflated, no extra field, and a declared size
    within the member's bound;
-4. each member's bytes: no more than declared, and the CRC.
+4. each member's bytes: no more than declared, and the CRC;
+5. what `zipfile` does not look at: both headers of each member, as `write_package` writes them, and the end of the compressed
+   stream, so that one altered byte is seen there too.
 
 `parse_part` then reads one part as strict JSON. A part is data; one that holds a pickle, jsonpickle's `py/…` members or
 an executable is refused by name, although nothing here would run it.
@@ -40,8 +42,13 @@ MAX_PART_DEPTH: Final = 24
 
 _MEMBERS: Final = {"manifest.json": MAX_MANIFEST_BYTES, "client.json": MAX_PART_BYTES, "server.json": MAX_PART_BYTES}
 _END_RECORD: Final = struct.Struct("<4s4H2IH")
-_LOCAL_HEADER_BYTES: Final = 30
+_LOCAL_HEADER: Final = struct.Struct("<4s5H3I2H")
+_LISTED_HEADER: Final = struct.Struct("<4s2B5H3I5H2I")
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+_EPOCH_DATE: Final = 0x21
+_VERSION: Final = 20
+_UNIX: Final = 3
+_MODE: Final = 0o644 << 16
 _MAX_INTEGER: Final = 2**53 - 1
 _EXECUTABLES: Final = {
     b"\x7fELF": "an ELF executable",
@@ -81,8 +88,8 @@ def write_package(files: PackageFiles) -> bytes:
             if len(data) > bound:
                 _refuse(f"{name}: got {len(data)} bytes, expected at most {bound}")
             entry = zipfile.ZipInfo(name, date_time=_EPOCH)
-            entry.create_system = 3
-            entry.external_attr = 0o644 << 16
+            entry.create_system = _UNIX
+            entry.external_attr = _MODE
             archive.writestr(entry, data, compress_type=zipfile.ZIP_DEFLATED, compresslevel=9)
     package = buffer.getvalue()
     if len(package) > MAX_PACKAGE_BYTES:
@@ -104,6 +111,7 @@ def read_package(source: Path | bytes) -> PackageFiles:
             entries = archive.infolist()
             _check_entries(entries, directory)
             members = [_read_member(archive, entry) for entry in entries]
+            _check_bytes(entries, directory, data)
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -203,9 +211,28 @@ def _check_entries(entries: list[zipfile.ZipInfo], directory: int) -> None:
             _refuse(f"{name}: declares {entry.file_size} bytes, expected at most {bound}")
         if entry.header_offset != position:
             _refuse(f"{name}: does not follow the member before it")
-        position += _LOCAL_HEADER_BYTES + len(name) + entry.compress_size
+        position += _LOCAL_HEADER.size + len(name) + entry.compress_size
     if position != directory:
         _refuse("package: bytes that belong to no member")
+
+
+def _check_bytes(entries: list[zipfile.ZipInfo], directory: int, data: bytes) -> None:
+    """Obligation 5."""
+    for entry in entries:
+        name = entry.orig_filename.encode()
+        sizes = (entry.CRC, entry.compress_size, entry.file_size, len(name), 0)
+        both = (_VERSION, 0, entry.compress_type, 0, _EPOCH_DATE, *sizes)
+        local = _LOCAL_HEADER.pack(b"PK\x03\x04", *both) + name
+        listed = _LISTED_HEADER.pack(b"PK\x01\x02", _VERSION, _UNIX, *both, 0, 0, 0, _MODE, entry.header_offset) + name
+        if not (data.startswith(local, entry.header_offset) and data.startswith(listed, directory)):
+            _refuse(f"{entry.orig_filename}: a header that is not as packages have it")
+        if entry.compress_type == zipfile.ZIP_DEFLATED:
+            start = entry.header_offset + len(local)
+            stream = zlib.decompressobj(-zlib.MAX_WBITS)
+            stream.decompress(data[start : start + entry.compress_size], entry.file_size + 1)
+            if not stream.eof or stream.unused_data:
+                _refuse(f"{entry.orig_filename}: a compressed stream that does not end where it should")
+        directory += len(listed)
 
 
 def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:

@@ -12,8 +12,10 @@ from blindgate_models.halves import ServerHalf
 from blindgate_protocol.errors import PackageError
 
 SERVER_HALVES: Final = {
+    "additive": ("blindgate_models.additive.server", "AdditiveServer"),
     "concrete": ("blindgate_models.concrete.server", "ConcreteServer"),
     "linear": ("blindgate_models.linear.server", "LinearServer"),
+    "trees": ("blindgate_models.trees.server", "TreesServer"),
     "trees-batch": ("blindgate_models.trees_batch.server", "TreesBatchServer"),
 }
 """Family name → module and class."""

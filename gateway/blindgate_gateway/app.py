@@ -14,18 +14,18 @@ from flask import Flask, Request, Response, request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.exceptions import HTTPException
 
-from blindgate_gateway import callers, catalogue, jobs, keys, leases, metrics, nodes, operations, uploads
+from blindgate_gateway import budgets, callers, catalogue, jobs, keys, leases, metrics, nodes, operations, uploads
 from blindgate_gateway.documentation import describe
 from blindgate_gateway.logs import log
 from blindgate_gateway.parts import build_parts
-from blindgate_gateway.problems import is_busy, problem_of, problem_response
+from blindgate_gateway.problems import is_busy, is_stalled, problem_of, problem_response
 from blindgate_gateway.routing import CALLER, Route, view
 from blindgate_gateway.settings import Settings
 from blindgate_protocol.errors import BlindgateError
 
 ROUTES: tuple[Route, ...] = tuple(
     route
-    for room in (callers, catalogue, uploads, keys, jobs, nodes, leases, operations)
+    for room in (callers, catalogue, budgets, uploads, keys, jobs, nodes, leases, operations)
     for route in room.routes.declared
 )
 REQUEST_HEADER = "Blindgate-Request"
@@ -105,7 +105,7 @@ def _refuse(error: Exception) -> Response:
         log.info("refused", request=request.environ[_ID], code=problem.code, detail=problem.detail)
     elif is_busy(error):
         log.warning("busy", request=request.environ[_ID], error=type(error).__name__)
-    elif not isinstance(error, HTTPException):
+    elif not isinstance(error, HTTPException) and not is_stalled(error):
         log.error("failed", request=request.environ[_ID], exc_info=error)
     return problem_response(problem)
 

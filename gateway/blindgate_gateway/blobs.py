@@ -26,6 +26,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -34,6 +35,7 @@ from blindgate_protocol.canonical import DIGEST_PREFIX
 from blindgate_protocol.errors import MalformedError
 
 CHUNK = 1 << 18
+_PAGE = 4096
 
 
 class Source(Protocol):
@@ -141,9 +143,12 @@ class Blobs:
             message = "blob"
             raise not_found(message) from None
 
-    def holds(self, tenant: str, digest: str) -> bool:
-        """Whether the file is there."""
-        return self._path(tenant, digest).is_file()
+    def holds(self, tenant: str, digest: str, size: int) -> bool:
+        """Whether the file is there, in full length."""
+        try:
+            return self._path(tenant, digest).stat().st_size == size
+        except FileNotFoundError:
+            return False
 
     def remove(self, tenant: str, digest: str) -> None:
         """Delete a blob's file, if it is there."""
@@ -153,6 +158,7 @@ class Blobs:
         """Whether something can be written now."""
         try:
             with self.incoming() as incoming:
+                incoming.fill(BytesIO(bytes(_PAGE)), _PAGE)  # a full disk still takes an empty file
                 incoming.settle()
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT, errno.EMFILE}:

@@ -6,18 +6,20 @@ else. Errors go to standard error, and the exit code is 1.
 """
 
 import json
+import sqlite3
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.exc import DBAPIError
 
 from blindgate_gateway import identity, jobs, nodes, opening
 from blindgate_gateway.database import Database
@@ -261,9 +263,15 @@ def show_job(
 def _refusals() -> Iterator[None]:
     try:
         yield
-    except BlindgateError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+    except (BlindgateError, OSError) as error:
+        _fail(str(error), error)
+    except (sqlite3.Error, DBAPIError) as error:
+        _fail(f"the database cannot be used: {error.orig if isinstance(error, DBAPIError) else error}", error)
+
+
+def _fail(message: str, error: Exception) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(1) from error
 
 
 @contextmanager
@@ -317,4 +325,7 @@ def _print_table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
 def _cell(value: Any, *, is_time: bool) -> str:
     if value is None:
         return "-"
-    return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if is_time else str(value)
+    if is_time:
+        return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    # A node's reason is whatever the node sent: no control characters on an operator's terminal.
+    return "".join(character if character.isprintable() else "?" for character in str(value))

@@ -204,6 +204,10 @@ class Database:
 def _open(path: Path) -> sqlite3.Connection:
     # isolation_level None: transactions begin where this module says, not where the driver guesses.
     driver = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
-        driver.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+            driver.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        driver.close()
+        raise
     return driver

@@ -5,8 +5,9 @@
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -26,7 +27,7 @@ def configure_logs(*, file: Path | None, level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Lossy(stream))),
         cache_logger_on_first_use=True,
     )
     handler = _Forward()
@@ -35,6 +36,23 @@ def configure_logs(*, file: Path | None, level: str) -> None:
     root.setLevel(threshold)
     # Alembic tells of every step at info; the gateway tells of the whole.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+class _Lossy:
+    """A stream that takes what it can: a full disk, or a pipe that nobody reads, costs log lines and nothing else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write, if that is possible."""
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush, if that is possible."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 class _Forward(logging.Handler):

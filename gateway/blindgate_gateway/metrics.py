@@ -3,11 +3,15 @@
 What happens in a request is counted in the process that served it; under gunicorn the processes share a folder
 (`PROMETHEUS_MULTIPROC_DIR`, set by `server` before this module is imported) and any of them can answer for all. How many jobs
 and bytes there are is asked of the database at the moment of the scrape.
+
+The shared files are mapped into memory, where a full disk shows itself as SIGBUS at the next count. So a process reserves the
+room for its counts when it begins, and counts nothing where there is none.
 """
 
 import os
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -19,19 +23,46 @@ from blindgate_gateway.database import Database, prepared
 from blindgate_gateway.tables import blobs, jobs, nodes
 from blindgate_protocol.jobs import JobState
 
+RESERVED_BYTES = 1 << 18
+"""The room of one of a process's two files: more than twice what all routes and statuses take up."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _OWN = CollectorRegistry()
 _JOBS = prepared(select(jobs.c.state, func.count().label("jobs")).group_by(jobs.c.state))
 _BLOBS = prepared(select(func.count().label("blobs"), func.coalesce(func.sum(blobs.c.size), 0).label("bytes")))
 _NODES = prepared(select(func.count().label("nodes")).select_from(nodes))
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _requests = Counter("blindgate_requests", "Requests.", ["method", "route", "status"], registry=_OWN)
 _seconds = Histogram("blindgate_request_seconds", "Time to answer.", ["route"], buckets=_BUCKETS, registry=_OWN)
 
 
+class _Room:
+    """Whether this process may count."""
+
+    there = True
+
+
+def reserve() -> None:
+    """Take the room for this process's counts, before the first one. Where there is no room, nothing is counted."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return
+    folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    files = [folder / f"{kind}_{os.getpid()}.db" for kind in ("counter", "histogram")]
+    try:
+        for path in files:
+            with path.open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVED_BYTES)
+    except OSError:
+        _Room.there = False
+        for path in files:
+            path.unlink(missing_ok=True)
+
+
 def observe(*, method: str, route: str, status: int, seconds: float) -> None:
-    """Count one request. `route` is the rule, never the path: it has no ids in it."""
-    _count(method, route, status).inc()
+    """Count one request. `route` is the rule, never the path: it has no ids in it, and strangers cannot make up new ones."""
+    if not _Room.there:
+        return
+    _count(method if method in _METHODS else "other", route, status).inc()
     _time(route).observe(seconds)
 
 

@@ -32,15 +32,19 @@ def prepare(settings: Settings) -> TextIO:
     """Make the data folder ready for one gateway; gives the lock, to be kept open. Raises `BlindgateError`."""
     _make_folder(settings.data)
     lock = _lock(settings.data / "lock")
-    Blobs(settings.data).prepare()
-    wakeups = settings.data / "wakeups"
-    wakeups.mkdir(exist_ok=True)
-    for stale in wakeups.iterdir():
-        stale.unlink(missing_ok=True)
-    migrate(settings)
-    parts = build_parts(settings)
-    sweep_partial(parts)
-    parts.database.close()
+    try:
+        Blobs(settings.data).prepare()
+        wakeups = settings.data / "wakeups"
+        wakeups.mkdir(exist_ok=True)
+        for stale in wakeups.iterdir():
+            stale.unlink(missing_ok=True)
+        migrate(settings)
+        parts = build_parts(settings)
+        sweep_partial(parts)
+        parts.database.close()
+    except BaseException:
+        lock.close()
+        raise
     return lock
 
 
@@ -49,14 +53,16 @@ def migrate(settings: Settings) -> tuple[str | None, str]:
     _make_folder(settings.data)
     config, head = _history()
     engine = Database(settings.database).engine()
-    with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        before = MigrationContext.configure(connection).get_current_revision()
-        if before != head:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-        connection.commit()
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            before = MigrationContext.configure(connection).get_current_revision()
+            if before != head:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+            connection.commit()
+    finally:
+        engine.dispose()
     settings.database.chmod(0o600)
     return before, head
 

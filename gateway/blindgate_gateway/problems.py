@@ -32,6 +32,7 @@ STATUS: dict[type[BlindgateError], int] = {
     errors.JobTimeoutError: 422,
     NotFoundError: 404,
     NotAuthorisedError: 401,
+    errors.BudgetSpentError: 403,
 }
 """The status of each error, inherited down the tree."""
 
@@ -41,6 +42,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "digest-mismatch": (422, "The bytes are not those that were announced."),
     "too-large": (413, "More bytes than this gateway or this model allows."),
     "length-required": (411, "A body needs a Content-Length."),
+    "stalled": (408, "The body did not come in time."),
     "busy": (503, "The database or the disk cannot take this now; try again."),
     "method-not-allowed": (405, "No such method on this route."),
     "bad-request": (400, "Not a request that this server understands."),
@@ -78,6 +80,8 @@ def problem_of(error: Exception, request: str) -> Problem:
             error.code or 500, "bad-request"
         )
         return _problem(error.code or 500, code, error.name, request)
+    if is_stalled(error):
+        return _problem(408, "stalled", REFUSALS["stalled"][1], request)
     if is_busy(error):
         return _problem(503, "busy", REFUSALS["busy"][1], request)
     return _problem(500, "internal", REFUSALS["internal"][1], request)
@@ -89,6 +93,11 @@ def is_busy(error: Exception) -> bool:
     if isinstance(original, OSError):
         return original.errno in _BUSY_ERRNO
     return getattr(original, "sqlite_errorname", "") in {"SQLITE_BUSY", "SQLITE_FULL", "SQLITE_CANTOPEN"}
+
+
+def is_stalled(error: Exception) -> bool:
+    """Whether `error` is the connection's way to say that its caller sent nothing for too long (`worker`)."""
+    return isinstance(error, BlockingIOError)
 
 
 def problem_response(problem: Problem) -> Response:

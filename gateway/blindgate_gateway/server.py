@@ -99,8 +99,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         )
 
     def _begin_worker(self, worker: Any) -> None:
+        from blindgate_gateway import metrics  # noqa: PLC0415
         from blindgate_gateway.sweep import start_sweeping  # noqa: PLC0415
 
+        worker.stall_ms = self._settings.stall
+        metrics.reserve()
         _die_with_parent(worker.ppid)
         parts = self._app.extensions["blindgate"]
         # A thread that was woken waits for the interpreter at most this long.

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
         operators: key ids whose nodes are taken in and given work.
         workers: processes. One is right for SQLite; more are correct, and wait for each other when they write.
         threads: requests at once in each process. A quarter stays free of long polls.
+        stall: how long a caller may send nothing of a request that it began, or take nothing of its answer, in milliseconds.
         lease: how long a lease lasts without a heartbeat, in milliseconds.
         attempts: how many leases a job gets before it is dead.
         part: how large the parts of an upload are.
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     operators: KeyIds = ()
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     threads: Annotated[int, Field(ge=4, le=1024)] = 32
+    stall: Annotated[int, Field(ge=100, le=3_600_000)] = 30_000
     lease: Annotated[Millis, Field(ge=100)] = 30_000
     attempts: Annotated[int, Field(ge=1, le=10_000)] = 3
     part: Annotated[Size, Field(ge=64 * 1024, le=64 * MEBI)] = 16 * MEBI

@@ -45,7 +45,7 @@ def find_data(connection: Transaction, tenant: str, digest: str) -> bytes | None
 def renew(connection: Transaction, files: Blobs, tenant: str, digest: str) -> bool:
     """Whether the tenant has this blob with all its bytes. If so it counts as stored now, and is not swept away."""
     row = connection.execute(_SIZE, _key(tenant, digest)).first()
-    if row is None or not (row.in_row or files.holds(tenant, digest)):
+    if row is None or not (row.in_row or files.holds(tenant, digest, row.size)):
         return False
     connection.execute(_RENEW, _key(tenant, digest))
     return True

@@ -28,7 +28,7 @@ from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
 from blindgate_gateway.stored import find_size, keep_file, renew
 from blindgate_gateway.tables import upload_parts, uploads
-from blindgate_protocol.errors import GatewayError
+from blindgate_protocol.errors import GatewayError, NotFoundError
 from blindgate_protocol.messages import Upload, UploadRequest
 from blindgate_protocol.values import BlobRef
 
@@ -116,27 +116,37 @@ def _store(parts: Parts, row: Row, incoming: Incoming) -> Upload:
 
 def _place(parts: Parts, row: Row, number: int, incoming: Incoming) -> Upload:
     path = parts.blobs.partial / row.id
-    with partial.locked(path) as descriptor:
-        with parts.database.read() as connection:
-            standing = _stand(connection, _find(connection, row.tenant, row.id))
-        if number not in standing.missing:
-            return standing
-        partial.place(descriptor, incoming.path, at=(number - 1) * row.part)
-        missing = tuple(other for other in standing.missing if other != number)
-        arrived = set(range(1, _count(row.size, row.part) + 1)) - set(missing)
-        prefix = partial.whole_prefix(arrived, part=row.part, size=row.size)
-        digest = partial.follow(path, descriptor, to=prefix)
-        if missing:
-            with parts.database.write() as connection:
-                connection.execute(insert(upload_parts).values(upload=row.id, number=number))
-            return Upload(status="parts", upload=row.id, part_size=row.part, missing=missing)
-        if digest != row.digest:
-            raise _mismatch(parts, row)
+    try:
+        with partial.locked(path) as descriptor:
+            return _place_alone(parts, row, number, incoming, descriptor)
+    except NotFoundError:
+        partial.forget(path)  # the upload ended meanwhile, and nobody will look for its file again
+        raise
+
+
+def _place_alone(parts: Parts, row: Row, number: int, incoming: Incoming, descriptor: int) -> Upload:
+    path = parts.blobs.partial / row.id
+    with parts.database.read() as connection:
+        standing = _stand(connection, _find(connection, row.tenant, row.id))
+    if number not in standing.missing:
+        return standing
+    partial.place(descriptor, incoming.path, at=(number - 1) * row.part)
+    missing = tuple(other for other in standing.missing if other != number)
+    arrived = set(range(1, _count(row.size, row.part) + 1)) - set(missing)
+    prefix = partial.whole_prefix(arrived, part=row.part, size=row.size)
+    digest = partial.follow(path, descriptor, to=prefix)
+    if missing:
         with parts.database.write() as connection:
-            keep_file(connection, parts.blobs, row.tenant, _blob(row), path)
-            connection.execute(delete(upload_parts).where(upload_parts.c.upload == row.id))
-            connection.execute(_COMPLETE, {"upload": row.id})
-        partial.forget(path)
+            _find(connection, row.tenant, row.id)
+            connection.execute(insert(upload_parts).values(upload=row.id, number=number))
+        return Upload(status="parts", upload=row.id, part_size=row.part, missing=missing)
+    if digest != row.digest:
+        raise _mismatch(parts, row)
+    with parts.database.write() as connection:
+        keep_file(connection, parts.blobs, row.tenant, _blob(row), path)
+        connection.execute(delete(upload_parts).where(upload_parts.c.upload == row.id))
+        connection.execute(_COMPLETE, {"upload": row.id})
+    partial.forget(path)
     return Upload(status="complete", upload=row.id, part_size=row.part)
 
 

@@ -64,6 +64,7 @@ class Wakeups:
         self._watches: dict[str, set[Watch]] = {}
         self._lock = threading.Lock()
         self._process = 0
+        self._closed = False
 
     @contextmanager
     def watch(self, *topics: str) -> Iterator[Watch]:
@@ -99,6 +100,11 @@ class Wakeups:
             with suppress(OSError):
                 own.touch()
 
+    def close(self) -> None:
+        """End the thread that hears other processes. Nobody may be waiting."""
+        self._closed = True
+        self.wake()  # its own file tells it, too
+
     def _listen(self) -> None:
         # A forked child starts a thread of its own on its first wait.
         if self._process != os.getpid():
@@ -110,18 +116,20 @@ class Wakeups:
     def _hear(self) -> None:
         library = ctypes.CDLL(None, use_errno=True)
         descriptor = library.inotify_init1(_IN_CLOEXEC)
-        if (
-            descriptor < 0
-            or library.inotify_add_watch(descriptor, os.fsencode(self._folder), _IN_ATTRIB | _IN_CREATE) < 0
-        ):
+        if descriptor < 0:
             return  # no inotify here: waits end by themselves
-        own = str(os.getpid()).encode()
-        while True:
-            if any(name != own for name in _names(os.read(descriptor, 1 << 16))):
-                with self._lock:
-                    for watching in self._watches.values():
-                        for watch in watching:
-                            watch.happened.set()
+        try:
+            if library.inotify_add_watch(descriptor, os.fsencode(self._folder), _IN_ATTRIB | _IN_CREATE) < 0:
+                return
+            own = str(os.getpid()).encode()
+            while not self._closed:
+                if any(name != own for name in _names(os.read(descriptor, 1 << 16))):
+                    with self._lock:
+                        for watching in self._watches.values():
+                            for watch in watching:
+                                watch.happened.set()
+        finally:
+            os.close(descriptor)
 
 
 def _names(events: bytes) -> Iterator[bytes]:

@@ -1,29 +1,68 @@
-"""Gunicorn's threaded worker, quicker for a caller that asks again.
+"""Gunicorn's threaded worker, quicker for a caller that asks again, and not held up by one that stalls.
 
 A client of the gateway sends a handful of requests in a row. Gunicorn hands a connection back to its event loop after each
 answer, and from there to a thread again: four changes of thread a request. Here the thread that answered waits a few
 milliseconds for the next request on the same connection, unless other connections wait for a thread. And headers and body of
 an answer leave in one packet, so that the client is woken once.
+
+A caller who falls silent in the middle of a request, or takes nothing of an answer, would hold a thread for as long as its
+connection stands. The kernel ends both waits after `stall_ms`; in between, a connection costs no thread. And a worker that has no
+descriptor left for another connection leaves it waiting instead of ending.
 """
 
+import errno
 import select
 import socket
+import struct
+import time
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 LINGER_MS = 5
+DRAIN_SECONDS = 5.0
+DRAIN_BYTES = 16 << 20
+"""What is read of a body that was refused: a part of the usual size."""
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_NO_ROOM_PAUSE_SECONDS = 0.05
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """A `ThreadWorker` that lingers."""
+    """A `ThreadWorker` that lingers.
+
+    Attributes:
+        stall_ms: how long a caller may send nothing of a request that it began, or take nothing of its answer.
+    """
+
+    stall_ms = 30_000
+
+    def accept(self, listener: Any) -> None:
+        """Take a connection, or leave it in the queue while there are no descriptors."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self.log.warning("no room for another connection: %s", error.strerror)
+            time.sleep(_NO_ROOM_PAUSE_SECONDS)
 
     def handle(self, conn: Any) -> Any:
         """Serve a connection's request, and those that follow at once."""
+        if not conn.initialized:
+            _bound_waits(conn.sock, self.stall_ms)
         kept = super().handle(conn)
         while kept is True and self.alive and not self._others_wait() and _readable(conn.sock):
             kept = super().handle(conn)
         return kept
+
+    def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
+        """Keep the promise to serve another request, after one that was refused before its body was read.
+
+        Gunicorn reads 64 KiB more and then hangs up; the next request, which may be another's, would fail.
+        """
+        if not keepalive:
+            return False
+        return bool(conn.parser.finish_body(deadline=time.monotonic() + DRAIN_SECONDS, max_bytes=DRAIN_BYTES))
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer one request, in as few packets as it takes."""
@@ -36,6 +75,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _others_wait(self) -> bool:
         return bool(self.tpool._work_queue.qsize())  # noqa: SLF001  (the executor has no other way to tell)
+
+
+def _bound_waits(connection: socket.socket, most_ms: int) -> None:
+    seconds, rest = divmod(most_ms, 1000)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, rest * 1000))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, most_ms)
 
 
 def _readable(connection: socket.socket) -> bool:

@@ -4,8 +4,9 @@ Events are named `thing.happened`. A lease's token and an enrolment's are not am
 """
 
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -19,7 +20,7 @@ def open_log(file: Path | None, level: str) -> Log:
     """A log that appends to `file`, or writes to standard error. Raises `OSError`."""
     opened = sys.stderr if file is None else file.open("a", encoding="utf-8", buffering=1)
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(opened),
+        structlog.WriteLogger(cast("TextIO", _Lossy(opened))),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -34,3 +35,20 @@ def open_log(file: Path | None, level: str) -> Log:
         write(event, **fields)
 
     return cast("Log", log)
+
+
+class _Lossy:
+    """A stream that takes what it can: a full disk, or a pipe that nobody reads, costs log lines and nothing else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write, if that is possible."""
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush, if that is possible."""
+        with suppress(OSError):
+            self._stream.flush()

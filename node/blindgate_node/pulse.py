@@ -15,17 +15,19 @@ from blindgate_protocol.errors import BlindgateError, LeaseLostError, SandboxErr
 
 _BEATS_A_LEASE = 3
 _RETRIES_A_LEASE = 10
+_SHORTEST_SECONDS, _LONGEST_SECONDS = 0.1, 3600.0
+"""What is believed of a lease's duration: a shorter one would press the gateway, a longer one no clock can wait for."""
 
 
 class HeldLease:
     """A lease of this node's. `lost` and `abandoned` may be set by other threads."""
 
     def __init__(self, name: LeaseName, duration: float) -> None:
-        """`duration` is in seconds, from now."""
+        """`duration` is in seconds, from now, as the gateway said."""
         self.name = name
-        self.duration = duration
-        self.runs_out = time.monotonic() + duration
-        self.next_beat = time.monotonic() + duration / _BEATS_A_LEASE
+        self.duration = _believed(duration)
+        self.runs_out = time.monotonic() + self.duration
+        self.next_beat = time.monotonic() + self.duration / _BEATS_A_LEASE
         self.lost = False
         self.abandoned = False
         self._running: RunningJob | None = None
@@ -125,7 +127,7 @@ class Pulse:
     def _renew(self, lease: HeldLease) -> None:
         sent = time.monotonic()
         try:
-            duration = self._gateway.heartbeat(lease.name).duration / 1000
+            duration = _believed(self._gateway.heartbeat(lease.name).duration / 1000)
         except LeaseLostError:
             self._lost(lease, "lease.lost")
             return
@@ -145,3 +147,7 @@ class Pulse:
             with suppress(SandboxError):
                 lease.lose()
             self._log(event, lease.name)
+
+
+def _believed(duration: float) -> float:
+    return min(max(duration, _SHORTEST_SECONDS), _LONGEST_SECONDS)

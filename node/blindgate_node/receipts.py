@@ -12,6 +12,7 @@ import os
 import threading
 from pathlib import Path
 
+from blindgate_node.blobs import write_all
 from blindgate_node.families import Family, software
 from blindgate_node.transport import LeaseName
 from blindgate_protocol.errors import BlindgateError
@@ -80,18 +81,31 @@ class Journal:
 
     def keep(self, lease: LeaseName, receipt: Envelope, *, deadline: Millis, now: Millis) -> None:
         """Put a receipt on disk; it is there when this returns. Raises `OSError`."""
+        name = lease.job, lease.generation
         with self._lock:
-            self._kept[lease.job, lease.generation] = (deadline, receipt)
-            if self._written >= _TIDY_EVERY:
-                self._rewrite(now)
-                return
-            os.write(self._descriptor, _line((lease.job, lease.generation), deadline, receipt))
-            os.fdatasync(self._descriptor)
-            self._written += 1
+            self._kept[name] = (deadline, receipt)
+            try:
+                if self._written >= _TIDY_EVERY:
+                    self._rewrite(now)
+                else:
+                    self._append(_line(name, deadline, receipt))
+            except OSError:
+                del self._kept[name]
+                raise
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+
+    def _append(self, line: bytes) -> None:
+        end = os.fstat(self._descriptor).st_size
+        try:
+            write_all(self._descriptor, line)
+            os.fdatasync(self._descriptor)
+        except OSError:
+            os.ftruncate(self._descriptor, end)  # half a line, on a full disk, would spoil the next one
+            raise
+        self._written += 1
 
     def _remember(self, line: bytes) -> None:
         try:

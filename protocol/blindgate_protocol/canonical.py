@@ -21,11 +21,12 @@ DIGEST_PREFIX = "sha256:"
 def canonical(value: Any) -> bytes:
     """Give `value` (what `json` can hold) in its RFC 8785 form.
 
-    Raises `MalformedError` for what has no such form: NaN, infinities, integers past 2^53, names that are no strings.
+    Raises `MalformedError` for what has no such form: NaN, infinities, integers past 2^53, names that are no strings, halves of
+    surrogate pairs.
     """
     try:
         return rfc8785.dumps(value)
-    except (rfc8785.CanonicalizationError, RecursionError) as error:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         message = f"no canonical JSON form: {type(error).__name__}"
         raise MalformedError(message) from error
 

@@ -277,6 +277,23 @@ def test_a_long_job_is_kept_by_heartbeats_and_a_short_one_needs_none(lying: tupl
     assert 3 <= gateway.heartbeats.count(long) <= 12
 
 
+@pytest.mark.parametrize("duration", [0, 2**53 - 1])
+def test_an_absurd_duration_stops_no_heartbeat_and_sends_no_flood(
+    lying: tuple[LyingGateway, NodeProcess], duration: int
+) -> None:
+    """The node goes on with this lease, and keeps the next one alive."""
+    gateway, node = lying
+    gateway.duration = duration
+    job = offer(gateway, b'{"do": "work", "seconds": 1.5}')
+    assert gateway.outcome().what == "commit"
+    assert gateway.heartbeats.count(job) < 100
+    gateway.duration = 1500
+    next_job = offer(gateway, b'{"do": "work", "seconds": 1.5}')
+    assert gateway.outcome().what == "commit"
+    assert gateway.heartbeats.count(next_job) >= 2
+    assert node.running
+
+
 def test_a_gateway_that_is_away_gets_the_commit_when_it_is_back(lying: tuple[LyingGateway, NodeProcess]) -> None:
     """The worker goes on meanwhile, and the commit is repeated until there is an answer."""
     gateway, node = lying

@@ -16,14 +16,16 @@ pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression, PoissonRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, SGDClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from xgboost import XGBRegressor
 
 from blindgate_models.compilers.concrete import compile_concrete
-from blindgate_models.compilers.forests import Binning, coded, read_forest
+from blindgate_models.compilers.ensembles import read_forest
+from blindgate_models.compilers.forests import Binning, coded
 from blindgate_models.concrete.client import ConcreteClient
 from blindgate_models.concrete.server import ConcreteServer
 from models import breast_cancer
@@ -122,6 +124,33 @@ def test_each_kind_of_model_compiles_and_agrees(estimator: Any, outputs: int, *,
     assert compiled.determinism == ("bit-exact" if keyless else "varies")
     assert [column["name"] for column in compiled.columns] == list(rows.columns)
     json.dumps([compiled.client, compiled.server])
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("model", "classes"),
+    [
+        pytest.param(LinearSVC(), 2, id="a machine without probabilities"),
+        pytest.param(SGDClassifier(loss="log_loss", random_state=0), 3, id="one class against each other"),
+    ],
+)
+def test_probabilities_are_not_made_up(model: Any, classes: int) -> None:
+    """What the estimator does not say, or says by another function, the manifest does not promise."""
+    rows, target = load_iris(return_X_y=True)
+    chosen = target < classes
+    compiled = compile_concrete(make_pipeline(StandardScaler(), model).fit(rows[chosen], target[chosen]), rows[chosen])
+    assert (compiled.task, compiled.link) == ("classification", "identity")
+    assert compiled.report["agreement_plain"] >= 0.95
+
+
+@needs_compiler
+def test_several_numbers_a_row_compile() -> None:
+    """A linear regression of two targets, under encryption."""
+    rows, target = load_diabetes(return_X_y=True)
+    both = np.stack([target, -2 * target], axis=1)
+    compiled = compile_concrete(LinearRegression().fit(rows, both), rows)
+    assert compiled.report["agreement_plain"] >= 0.95
+    assert len(compiled.client["scores"]["bias"]) == 2
 
 
 @needs_compiler

@@ -13,13 +13,16 @@ from sklearn.linear_model import LogisticRegression
 
 from between import Proxy
 from blindgate import Client, Policy
+from blindgate.commands import predict
 from blindgate.keystore import FileStore
+from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_protocol.errors import (
     GatewayError,
     GatewayUnreachableError,
     InputError,
     JobCancelledError,
     JobTimeoutError,
+    KeyStoreError,
     MalformedError,
     NotAuthorisedError,
     NotFoundError,
@@ -27,7 +30,9 @@ from blindgate_protocol.errors import (
     UntrustedSignerError,
 )
 from blindgate_protocol.jobs import JobState
+from blindgate_protocol.messages import JobList
 from blindgate_protocol.signing import SigningKey
+from signed_packages import package
 from world import BLINDGATE, World
 
 Rows = np.ndarray[Any, np.dtype[np.float64]]
@@ -73,6 +78,20 @@ def test_a_job_can_be_submitted_watched_and_opened_later(
             other.job("0" * 32)
 
 
+def test_a_job_whose_key_is_lost_is_an_error_and_not_an_answer(world: World, small_rows: Rows, tmp_path: Path) -> None:
+    """A fresh key would decrypt the result to noise, which has labels too. Nor will one do that was made since."""
+    with world.client(home=tmp_path) as client:
+        job = client.model("small").submit(small_rows[:5])
+    for path in (tmp_path / "keys").glob("hospital.*"):
+        path.unlink()
+    with world.client(home=tmp_path) as client:
+        with pytest.raises(KeyStoreError, match=job.id):
+            client.job(job.id)
+        client.model("small").predict(small_rows[:1])
+        with pytest.raises(KeyStoreError, match=job.id):
+            client.job(job.id)
+
+
 def test_keys_are_made_once_and_found_by_the_next_process(world: World, small_rows: Rows, tmp_path: Path) -> None:
     """The second client has the first one's key, and no file holds it in the clear."""
     for _ in range(2):
@@ -111,6 +130,28 @@ def test_a_table_that_does_not_fit_is_refused_before_anything_is_sent(
         with pytest.raises(InputError, match=says):
             model.predict(change(frame))
         assert client.transport.bytes_sent == sent
+
+
+def test_what_was_sent_is_cancelled_when_the_rest_cannot_be(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error, or the user's Ctrl-C, in the middle of a long table."""
+    policy = Policy(dict(world.publishers), {"nobody": SigningKey.generate().id})
+    with Client(world.url, world.api_key("clinic"), policy=policy, home=tmp_path) as client:
+        model = client.model("small")
+        prepare, chunks = model._prepare, []
+
+        def interrupted(rows: Rows) -> Any:
+            chunks.append(len(rows))
+            if len(chunks) == 2:
+                raise KeyboardInterrupt
+            return prepare(rows)
+
+        monkeypatch.setattr(model, "_prepare", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.predict(np.zeros((200_000, 4)))
+        jobs = client.transport.get("/v1/jobs", JobList).jobs
+        assert [view.state for view in jobs] in ([], [JobState.CANCELLED])
 
 
 def test_no_node_is_an_error_that_says_so_and_leaves_nothing_queued(
@@ -219,6 +260,24 @@ def test_the_command_line_predicts_from_csv_to_csv(
     bad = run("predict", "small", str(tmp_path / "bad.csv"))
     assert bad.returncode == 1
     assert bad.stderr.strip() == "blindgate: column 'x3' is missing"
+
+
+def test_the_command_lines_labels_are_the_same_beside_their_probabilities(
+    world: World, small_estimator: LogisticRegression, small_compiled: CompiledModel, tmp_path: Path
+) -> None:
+    """Where rounding makes two probabilities equal, too."""
+    world.publish(package(small_compiled, name="coarse", decimals=1))
+    world.policy(tmp_path / "policy.toml").save()
+    weights, intercept = small_estimator.coef_[0], small_estimator.intercept_[0]
+    rows = np.outer((np.array([-0.1, 0.1]) - intercept) / (weights @ weights), weights)
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(tmp_path / "rows.csv", index=False)
+    options = ("--url", world.url, "--api-key", world.api_key("hospital"), "--home", str(tmp_path))
+    predict.app([
+        "coarse", str(tmp_path / "rows.csv"), "--proba", "-o", str(tmp_path / "out.csv"), *options
+    ], standalone_mode=False)  # fmt: skip
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table["probability sick"].tolist() == table["probability well"].tolist() == [0.5, 0.5]
+    assert table["prediction"].tolist() == small_estimator.predict(rows).tolist() == ["sick", "well"]
 
 
 def test_the_sdk_imports_without_native_libraries() -> None:

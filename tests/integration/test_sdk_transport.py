@@ -131,3 +131,22 @@ def test_an_address_that_is_none_is_named() -> None:
     for address in ("not-an-address", "localhost:8080", "https://", "ftp://gateway"):
         with pytest.raises(GatewayError, match=re.escape(repr(address))):
             Transport(address, "key")
+
+
+@pytest.mark.parametrize("key", ["bg_…", "bg_secret\n", "bg_secret ", ""])
+def test_a_key_that_no_header_can_hold_is_named_and_not_shown(key: str) -> None:
+    """The README's own placeholder, or a file's last line end: not the address's fault, and no secret in the error."""
+    with pytest.raises(GatewayError, match="not an API key") as caught:
+        Transport("http://127.0.0.1:9", key)
+    assert "secret" not in str(caught.value)
+
+
+def test_ca_certificates_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL says 'No such file or directory', and not which."""
+    (tmp_path / "empty.pem").touch()
+    for file in (tmp_path / "none.pem", tmp_path / "empty.pem"):
+        with pytest.raises(GatewayError, match=re.escape(str(file))):
+            Transport("http://127.0.0.1:9", "key", ca=str(file))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    with pytest.raises(GatewayError, match=r"none\.pem"):
+        Transport("http://127.0.0.1:9", "key")

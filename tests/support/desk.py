@@ -87,4 +87,5 @@ def open_desk(folder: Path, **changes: Any) -> Iterator[Desk]:
             manifest=manifest,
         )
     app.extensions["blindgate"].database.close()
+    app.extensions["blindgate"].wakeups.close()
     lock.close()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
@@ -17,7 +18,8 @@ from sklearn.preprocessing import StandardScaler
 from blindgate import frames
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.estimators import compile_model
-from blindgate_models.compilers.rules import Prepared, Rule, read_rules
+from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.rules import Rule, read_rules
 from blindgate_models.linear.client import LinearClient
 from blindgate_models.linear.server import LinearServer
 from blindgate_models.publishing import open_package
@@ -96,6 +98,20 @@ def test_rules_that_do_not_fit_are_refused_by_name(rules: dict[str, Rule], says:
     model = Ridge().fit(ROWS, ANSWERS)
     with pytest.raises(ValueError, match=says):
         compile_model(model, Prepared.of(model, ROWS, rules))
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        pytest.param(ROWS.drop(columns="bmi"), "'bmi' is missing", id="one too few"),
+        pytest.param(ROWS.assign(answer=1.0), "'answer' is not one of them; if it holds the answers", id="the answers"),
+        pytest.param(ROWS.rename(columns={"bmi": "BMI"}), "'bmi' is missing", id="another name"),
+    ],
+)
+def test_calibration_rows_with_other_columns_are_refused_by_the_column(rows: pd.DataFrame, says: str) -> None:
+    """Forgetting to name the target is the usual reason."""
+    with pytest.raises(ValueError, match=says):
+        Prepared.of(Ridge().fit(ROWS, ANSWERS), rows, {})
 
 
 def test_a_filling_is_whole_where_the_column_is() -> None:

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from blindgate_models.compilers.forests import Binning, Forest, coded, read_forest
+from blindgate_models.compilers.ensembles import read_forest
+from blindgate_models.compilers.forests import Binning, Forest, coded
+from blindgate_models.compilers.pipelines import Steps
+from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import declared_ranges
 from blindgate_models.compilers.steps import before_steps
 from blindgate_models.concrete.client import Bins
@@ -18,7 +21,7 @@ pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 from sklearn.decomposition import PCA
-from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import AdaBoostClassifier, RandomForestClassifier, RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
@@ -96,12 +99,31 @@ def test_a_forest_gives_its_estimators_own_scores(estimator: Any, load: Any) -> 
     np.testing.assert_allclose(forest.scores(rows), plain_scores(estimator, rows), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("model", [XGBClassifier, XGBRegressor])
+def test_trees_after_the_best_round_are_left_out_as_the_estimator_leaves_them(model: Any) -> None:
+    """Where fitting stopped early, more trees lie in the file than predict adds up."""
+    rows, target = load_breast_cancer(return_X_y=True)
+    estimator = model(n_estimators=60, max_depth=2, learning_rate=0.8, early_stopping_rounds=4, n_jobs=1)
+    estimator.fit(rows[:300], target[:300], eval_set=[(rows[300:], target[300:])], verbose=False)
+    forest = read_forest(estimator)
+    assert len(forest.trees) == estimator.best_iteration + 1 < estimator.get_booster().num_boosted_rounds()
+    np.testing.assert_allclose(forest.scores(rows), plain_scores(estimator, rows), rtol=1e-5, atol=1e-5)
+
+
+def test_more_than_one_target_is_refused_by_name() -> None:
+    """Whoever fitted it reads what is wrong, and not an index."""
+    rows, target = load_diabetes(return_X_y=True)
+    for estimator in (XGBRegressor(n_estimators=2), DecisionTreeRegressor(max_depth=2)):
+        with pytest.raises(ValueError, match="more than one target"):
+            read_forest(estimator.fit(rows, np.stack([target, target], axis=1)))
+
+
 @pytest.mark.parametrize(("estimator", "load"), ESTIMATORS)
 def test_bin_numbers_answer_every_question_exactly(estimator: Any, load: Any) -> None:
     """Also on rows that lie on a threshold, and the double or the float32 beside it: nothing is rounded but the leaves."""
     rows, target = load(return_X_y=True)
     fitted = read_forest(estimator.fit(rows, target))
-    forest = before_steps(fitted, [], rows, limits(rows))
+    forest = before_steps(fitted, behind([], estimator, rows))
     binning = Binning.of(forest)
     both = np.concatenate([rows, near(rows, Binning.of(fitted)), near(rows, binning)])
     codes = bins(forest, binning).apply(both)
@@ -110,6 +132,11 @@ def test_bin_numbers_answer_every_question_exactly(estimator: Any, load: Any) ->
     np.testing.assert_array_equal(forest.scores(both), fitted.scores(both))
     by_codes = by_code(forest, binning, at=not fitted.strict)
     np.testing.assert_array_equal(by_codes.scores(codes.astype(np.float64)), fitted.scores(both))
+
+
+def behind(steps: list[Any], estimator: Any, rows: Floats) -> Steps:
+    """Steps in front of a forest, and the rows that they are asked about."""
+    return Steps(steps, Prepared.of(estimator, rows, {}))
 
 
 def near(rows: Floats, binning: Binning) -> Floats:
@@ -144,7 +171,7 @@ def test_a_forest_behind_steps_is_the_same_forest_before_them(model: Any, load: 
     pipeline = make_pipeline(*steps(), clone(model)).fit(rows, target)
     fitted = read_forest(pipeline[-1])
     reach = limits(rows)
-    forest = before_steps(fitted, [step for _, step in pipeline.steps[:-1]], rows, reach)
+    forest = before_steps(fitted, behind([step for _, step in pipeline.steps[:-1]], pipeline, rows))
     others = reach[:, 0] + np.random.default_rng(0).random((500, len(reach))) * (reach[:, 1] - reach[:, 0])
     for table in (rows, others, near(rows, Binning.of(forest))):
         np.testing.assert_array_equal(forest.scores(table), fitted.scores(pipeline[:-1].transform(table)))
@@ -154,7 +181,7 @@ def test_a_tree_that_asks_nothing_stays_one() -> None:
     """Fitted on one answer, it is a leaf."""
     rows, _ = load_iris(return_X_y=True)
     pipeline = make_pipeline(StandardScaler(), DecisionTreeRegressor()).fit(rows, np.full(len(rows), 7.0))
-    forest = before_steps(read_forest(pipeline[-1]), [pipeline[0]], rows, limits(rows))
+    forest = before_steps(read_forest(pipeline[-1]), behind([pipeline[0]], pipeline, rows))
     assert set(forest.scores(rows).ravel()) == {7.0}
 
 
@@ -172,7 +199,7 @@ def test_a_step_that_changes_the_question_is_refused_by_name(step: Any) -> None:
     rows, target = load_iris(return_X_y=True)
     pipeline = make_pipeline(step, DecisionTreeClassifier(max_depth=2)).fit(rows, target)
     with pytest.raises(TypeError, match=type(step).__name__):
-        before_steps(read_forest(pipeline[-1]), [step], rows, limits(rows))
+        before_steps(read_forest(pipeline[-1]), behind([step], pipeline, rows))
 
 
 def test_fewer_bits_merge_thresholds_and_keep_their_order() -> None:
@@ -190,7 +217,7 @@ def test_fewer_bits_merge_thresholds_and_keep_their_order() -> None:
 @pytest.mark.parametrize(
     ("estimator", "error", "message"),
     [
-        pytest.param(ExtraTreesClassifier(n_estimators=2), TypeError, "ExtraTreesClassifier", id="another ensemble"),
+        pytest.param(AdaBoostClassifier(n_estimators=2), TypeError, "AdaBoostClassifier", id="another ensemble"),
         pytest.param(XGBClassifier(n_estimators=2, booster="gblinear"), ValueError, "gblinear", id="no trees"),
         pytest.param(XGBRegressor(n_estimators=2, objective="reg:logistic"), ValueError, "logistic", id="another link"),
     ],

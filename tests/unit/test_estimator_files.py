@@ -12,11 +12,13 @@ pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier, XGBRegressor
 
+from blindgate_models.compilers.accuracy import plain_accuracy
 from blindgate_models.compilers.estimators import choose_family, load_estimator, read_calibration
 
 
@@ -82,11 +84,12 @@ def test_another_format_is_refused_by_name(tmp_path: Path) -> None:
         load_estimator(tmp_path / "model.onnx")
 
 
-def test_calibration_rows_are_numbers(tmp_path: Path) -> None:
-    """The error names the column."""
-    (tmp_path / "rows.csv").write_text("a,b\n1,x\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="'b' holds values that are no numbers"):
-        read_calibration(tmp_path / "rows.csv")
+def test_a_question_mark_is_a_missing_number_and_text_stays_text(tmp_path: Path) -> None:
+    """As in the files that clinics hand over; a column of text is one of categories."""
+    (tmp_path / "rows.csv").write_text("a,b\n1,x\n?,y\n", encoding="utf-8")
+    rows, _ = read_calibration(tmp_path / "rows.csv")
+    assert rows["a"].isna().tolist() == [False, True]
+    assert rows["b"].tolist() == ["x", "y"]
 
 
 def test_the_answers_are_taken_apart_from_the_rows(tmp_path: Path) -> None:
@@ -105,10 +108,31 @@ def test_the_answers_are_taken_apart_from_the_rows(tmp_path: Path) -> None:
     [
         pytest.param(LogisticRegression(), "linear", id="linear"),
         pytest.param(make_pipeline(StandardScaler(), LogisticRegression()), "linear", id="behind a scaler"),
-        pytest.param(XGBClassifier(), "concrete", id="XGBoost"),
-        pytest.param(RandomForestClassifier(), "concrete", id="forest"),
+        pytest.param(XGBClassifier(), "trees", id="XGBoost"),
+        pytest.param(RandomForestClassifier(), "trees", id="forest"),
+        pytest.param(MLPClassifier(), "concrete", id="network"),
     ],
 )
 def test_the_family_is_chosen_by_the_estimator(estimator: Any, family: str) -> None:
     """Nobody waits seconds for what takes microseconds."""
     assert choose_family(estimator) == family
+
+
+@pytest.mark.parametrize("suffix", [".json", ".ubj", ".skops", ".joblib", ".pkl"])
+def test_a_file_that_is_none_of_its_kind_is_named_in_one_line(suffix: str, tmp_path: Path) -> None:
+    """Not as an error of zip archives, nor with XGBoost's own trace."""
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(b"{}")
+    if suffix == ".skops":
+        pytest.importorskip("skops", reason="the extra `compile` is not installed")
+    with pytest.raises(ValueError, match=rf"model{suffix} is not") as caught:
+        load_estimator(path, trust_pickle=True)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_accuracy_that_has_no_number_is_not_stated() -> None:
+    """R² of one row, or of answers that are all the same."""
+    rows, target = load_diabetes(return_X_y=True, as_frame=True)
+    model = LinearRegression().fit(rows, target)
+    assert plain_accuracy(model, rows[:1], target[:1]) is None
+    assert plain_accuracy(model, rows, target) == pytest.approx(model.score(rows, target))

@@ -238,7 +238,7 @@ IRIS = load_iris().data
         pytest.param(LogisticRegression(), {}, TypeError, "fitted", id="not fitted"),
         pytest.param(fitted(make_pipeline(PCA(2), logistic())), {}, TypeError, "PCA", id="a step that mixes columns"),
         pytest.param(
-            fitted(make_pipeline(MinMaxScaler(clip=True), logistic())), {}, TypeError, "clips", id="a step that clips"
+            fitted(make_pipeline(MinMaxScaler(clip=True), logistic())), {}, TypeError, "bends", id="a step that clips"
         ),
         pytest.param(fitted(Bent()), {}, ValueError, "neither its linear score", id="a score behind another link"),
         pytest.param(
@@ -249,7 +249,7 @@ IRIS = load_iris().data
         pytest.param(fitted(logistic()), {"calibration": IRIS[:, :3]}, ValueError, "3 columns", id="a column too few"),
         pytest.param(fitted(logistic()), {"calibration": IRIS[:0]}, ValueError, "row", id="no rows"),
         pytest.param(
-            fitted(logistic()), {"calibration": IRIS * np.nan}, ValueError, "finite", id="rows without numbers"
+            fitted(logistic()), {"calibration": IRIS * np.nan}, ValueError, "empty cells", id="rows without numbers"
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """The receipts that a node has signed, over restarts."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,22 @@ def test_a_receipt_whose_order_is_over_is_forgotten(tmp_path: Path) -> None:
     Journal(file, 0).keep(LEASE, envelope("a"), deadline=1000, now=0)
     assert Journal(file, 1000 + CLOCK_SKEW).find(LEASE) is None
     assert file.read_bytes() == b""
+
+
+def test_a_receipt_that_finds_no_room_is_an_error_and_spoils_no_other(tmp_path: Path) -> None:
+    """What is on a disk that is full is what was there before, and the next receipt is found again."""
+    file = tmp_path / "receipts.jsonl"
+    unlucky, later = LeaseName("cd" * 16, 1, "t" * 32), LeaseName("ef" * 16, 1, "t" * 32)
+    journal = Journal(file, 0)
+    journal.keep(LEASE, envelope("a"), deadline=1000, now=0)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 50, limit[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            journal.keep(unlucky, envelope("b"), deadline=1000, now=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert journal.find(unlucky) is None
+    journal.keep(later, envelope("c"), deadline=1000, now=0)
+    again = Journal(file, 0)
+    assert [again.find(lease) is not None for lease in (LEASE, unlucky, later)] == [True, False, True]

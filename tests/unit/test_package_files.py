@@ -187,3 +187,12 @@ def test_a_part_that_could_not_be_read_is_not_written() -> None:
         serialise_part(deep)
     with pytest.raises(PackageError, match="exactly"):
         serialise_part({"a": 2**60})
+
+
+def test_a_byte_altered_in_a_header_is_refused() -> None:
+    """`zipfile` reads past dates, modes and the header before a member; two readers might not."""
+    good = write_package(PackageFiles(b"{}", b'{"a": 1}', b'{"b": 2}'))
+    for position in range(len(good)):
+        altered = good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :]
+        with pytest.raises(PackageError):
+            read_package(altered)

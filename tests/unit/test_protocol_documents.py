@@ -32,6 +32,8 @@ BLOB = BlobRef(digest="sha256:" + "0" * 64, size=1)
         pytest.param(b"[" * 100_000, id="nested a hundred thousand deep"),
         pytest.param(b'"\xff"', id="not UTF-8"),
         pytest.param(b'"\\ud800"', id="half a surrogate pair"),
+        pytest.param(b'{"\\ud800":1}', id="half a surrogate pair in a name"),
+        pytest.param(b'{"\xed\xa0\x80":1}', id="half a surrogate pair in a name, as bytes"),
     ],
 )
 def test_bytes_that_two_readers_could_read_differently_are_refused(data: bytes) -> None:

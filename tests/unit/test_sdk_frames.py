@@ -60,6 +60,20 @@ def test_any_usual_table_becomes_the_same_matrix(table: Any) -> None:
     np.testing.assert_array_equal(frames.matrix(table, MANIFEST), WANTED)
 
 
+def test_a_frame_without_names_has_numbers_for_names() -> None:
+    """As the compiler called them, which took them from such a frame."""
+    columns = tuple(column.model_copy(update={"name": str(j)}) for j, column in enumerate(COLUMNS))
+    manifest = MANIFEST.model_copy(update={"columns": columns})
+    np.testing.assert_array_equal(frames.matrix(pd.DataFrame(WANTED), manifest), WANTED)
+
+
+def test_another_librarys_frame_is_told_apart() -> None:
+    """Not 'expected a DataFrame, got DataFrame'."""
+    frame = type("DataFrame", (), {"__module__": "polars.dataframe.frame"})()
+    with pytest.raises(InputError, match=r"expected a pandas DataFrame, .* got polars\.DataFrame"):
+        frames.matrix(frame, MANIFEST)
+
+
 def test_a_dict_of_numbers_is_one_row() -> None:
     """A single patient needs no lists."""
     assert frames.matrix({"age": 40, "dose": 2.0, "level": 0.5}, MANIFEST).shape == (1, 3)
@@ -91,6 +105,16 @@ def test_a_masked_cell_is_a_missing_one() -> None:
             {"age": [4, np.nan], "dose": [2, 2], "level": [0, 0]}, "age", 1, "missing", id="NaN without a rule"
         ),
         pytest.param({"age": [None], "dose": [2], "level": [0]}, "age", 0, "missing", id="None without a rule"),
+        pytest.param(
+            {"age": [Decimal("sNaN")], "dose": [2], "level": [0]}, "age", 0, "missing", id="a Decimal's signalling NaN"
+        ),
+        pytest.param(
+            {"age": pd.Series([pd.Timedelta(40)]), "dose": [2], "level": [0]},
+            "age",
+            0,
+            "got timedelta",
+            id="a length of time",
+        ),
         pytest.param({"age": [pd.NA], "dose": [2], "level": [0]}, "age", 0, "missing", id="NA without a rule"),
         pytest.param({"age": [4.5], "dose": [2], "level": [0]}, "age", 0, "whole", id="not whole"),
         pytest.param({"age": [10**400], "dose": [2], "level": [0]}, "age", 0, "infinite", id="too large for a double"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from blindgate.commands import keys, publisher
 from blindgate.keystore import FileStore
 from blindgate.policy import Policy
 from blindgate.seen import SeenVersions
@@ -45,10 +46,21 @@ def test_a_store_that_was_sealed_with_a_passphrase_asks_for_it(tmp_path: Path) -
         FileStore(tmp_path / "keys")
 
 
+def test_one_passphrase_opens_the_store_for_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publisher's key lies in the same store as a data owner's keys."""
+    monkeypatch.setenv("BLINDGATE_PASSPHRASE", "open sesame")
+    for app, command in ((publisher.app, "key"), (keys.app, "signer"), (publisher.app, "key")):
+        app([command, "--home", str(tmp_path)], standalone_mode=False)
+    store = FileStore(tmp_path / "keys", "open sesame")
+    assert store.names() == ["client-signing-key", "publisher-signing-key"]
+
+
 def test_without_a_passphrase_the_store_keeps_a_random_one_outside_of_itself(tmp_path: Path) -> None:
     """A backup of the store's folder alone opens nothing."""
     FileStore(tmp_path / "keys").put("a", SECRET)
     assert FileStore(tmp_path / "keys").get("a") == SECRET
+    with pytest.raises(KeyStoreError, match="made without a passphrase"):
+        FileStore(tmp_path / "keys", "open sesame")
     (tmp_path / "keys.passphrase").unlink()
     with pytest.raises(KeyStoreError):
         FileStore(tmp_path / "keys")
@@ -111,9 +123,9 @@ def test_a_policy_that_is_not_there_trusts_nobody_and_says_how_to_begin(tmp_path
 def test_a_policy_reads_as_it_was_written(tmp_path: Path) -> None:
     """What the command line writes, a person can read and the SDK reads back."""
     path = tmp_path / "policy.toml"
-    Policy({"acme": KEY}, {"north": KEY}, path=path).save()
+    Policy({"acme.health": KEY}, {"north": KEY}, path=path).save()
     read = Policy.load(path)
-    assert (read.publishers, read.operators) == ({"acme": KEY}, {"north": KEY})
+    assert (read.publishers, read.operators) == ({"acme.health": KEY}, {"north": KEY})
     assert read.allowed_operators() == (KEY,)
 
 

@@ -18,7 +18,14 @@ from blindgate_models.servers import server_half
 from blindgate_models.trees_batch.client import TreesBatchClient
 from blindgate_models.trees_batch.server import TreesBatchServer
 from blindgate_models.trees_batch.spec import HEADER_BYTES
-from blindgate_protocol.errors import EvaluationKeyError, InputError, KeyStoreError, PackageError, ResultError
+from blindgate_protocol.errors import (
+    CiphertextError,
+    EvaluationKeyError,
+    InputError,
+    KeyStoreError,
+    PackageError,
+    ResultError,
+)
 
 
 class World(NamedTuple):
@@ -203,6 +210,28 @@ def test_a_cover_is_spent_once(small: World) -> None:
     small.server.answer(opened, covers)
     with pytest.raises(RuntimeError, match="spent"):
         covers[0].spend()
+
+
+def test_covers_drawn_ahead_serve_one_answer(small: World) -> None:
+    """A worker that waits has them ready; the next answer of the same process draws others."""
+    blob = small.client.encrypt(small.secret, random_rows(np.random.default_rng(2), 9))
+    small.server.prepare()
+    ready = list(small.server._ready)
+    small.server.prepare()
+    assert small.server._ready == ready
+    first, second = (small.server.evaluate(None, blob) for _ in range(2))
+    assert small.server._ready == []
+    assert first != second
+    with pytest.raises(RuntimeError, match="spent"):
+        ready[0].spend()
+
+
+def test_a_node_reads_the_number_of_rows_before_it_computes(small: World) -> None:
+    """It is held against the order's; slots past it are random, so that it is also how many scores a reply has."""
+    blob = small.client.encrypt(small.secret, random_rows(np.random.default_rng(2), 9))
+    assert small.server.rows(blob) == 9
+    with pytest.raises(CiphertextError, match="length"):
+        small.server.rows(blob[:-1])
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_a_server_part_that_is_wrong_is_refused_by_name(compiled: TreeBatch, whe
     ("where", "value", "says"),
     [
         pytest.param("family", "linear", "family", id="another family"),
-        pytest.param("features", 2, r"questions\.2\.column: got 2, expected below 2", id="a column that is not there"),
+        pytest.param("columns", 2, r"questions\.2\.column: got 2, expected below 2", id="a column that is not there"),
         pytest.param("questions", [], "questions", id="no questions"),
         pytest.param(
             "questions.0.values", [], "questions", id="fewer questions than the server's, which no half can see"

@@ -1,22 +1,16 @@
 """`blindgate keys list`: which key sets this client has."""
 
-import os
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from blindgate.commands.options import Home, Json
+from blindgate.commands.options import Home, Json, Passphrase
 from blindgate.keyring import described, signing_key
 from blindgate.keystore import FileStore
 from blindgate.output import show, when
 from blindgate.places import home_folder
 
 app = typer.Typer(help="Your key sets, without their secrets.", no_args_is_help=True)
-
-Passphrase = Annotated[
-    str | None, typer.Option("--passphrase", envvar="BLINDGATE_PASSPHRASE", help="What the key store is sealed with.")
-]
 
 
 @app.command("list")
@@ -41,4 +35,4 @@ def signer(home: Home = None, passphrase: Passphrase = None) -> None:
 
 
 def _store(home: Path | None, passphrase: str | None) -> FileStore:
-    return FileStore(home_folder(home) / "keys", passphrase or os.environ.get("BLINDGATE_PASSPHRASE"))
+    return FileStore(home_folder(home) / "keys", passphrase)

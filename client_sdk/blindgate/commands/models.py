@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from blindgate.commands.options import Connect, Home, Json, asks_gateway
+from blindgate.commands.options import Connect, Home, Json, Passphrase, asks_gateway
 from blindgate.commands.publisher import key_store, publisher_key
-from blindgate.output import note, show, show_one, when
+from blindgate.output import note, require_folder, show, show_one, when
 from blindgate.progress import working
 from blindgate.uploads import upload
 from blindgate_models.publishing import DAY, DEFAULT_DECIMALS, DEFAULT_VALIDITY_DAYS, MOST_DECIMALS, open_package
@@ -73,7 +73,10 @@ def compile_(
         ),
     ],
     name: Annotated[str, typer.Option(help="What users will call the model.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The package; NAME.bgmodel by default.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The package; NAME.bgmodel by default.", dir_okay=False, writable=True),
+    ] = None,
     version: Annotated[int, typer.Option(min=1, help="Above every one that was published under this name.")] = 1,
     summary: Annotated[str, typer.Option(help="A sentence for the people who will use it.")] = "",
     target: Annotated[
@@ -102,6 +105,7 @@ def compile_(
         bool, typer.Option("--trust-pickle", help="Read a pickle: it runs whatever its author put into it.")
     ] = False,
     home: Home = None,
+    passphrase: Passphrase = None,
     as_json: Json = False,
 ) -> None:
     """Compile a fitted model into a signed package that nodes can run on ciphertexts.
@@ -113,16 +117,18 @@ def compile_(
     from blindgate_models.compilers.accuracy import plain_accuracy  # noqa: PLC0415
     from blindgate_models.compilers.compile_environment import CompilerError  # noqa: PLC0415
     from blindgate_models.compilers.estimators import compile_model, load_estimator, read_calibration  # noqa: PLC0415
-    from blindgate_models.compilers.rules import Prepared, read_rules  # noqa: PLC0415
+    from blindgate_models.compilers.prepared import Prepared  # noqa: PLC0415
+    from blindgate_models.compilers.rules import read_rules  # noqa: PLC0415
 
     if not re.fullmatch(NAME, name):
         message = f"--name: got {name!r:.80}, expected lower-case letters, digits, '.', '_' and '-', 64 at most"
         raise InputError(message)
+    require_folder(output)
     try:
         fitted = load_estimator(estimator, trust_pickle=trust_pickle)
         rows, answers = read_calibration(calibration, target)
         prepared = Prepared.of(fitted, rows, {} if columns is None else read_rules(columns))
-        accuracy = None if answers is None else plain_accuracy(fitted, prepared.rows, answers)
+        accuracy = None if answers is None else plain_accuracy(fitted, prepared.table, answers)
         with working(f"compiling {name}", show=None):
             compiled = compile_model(fitted, prepared, family=family)
     except (ValueError, TypeError, ModuleNotFoundError, CompilerError) as error:
@@ -132,7 +138,7 @@ def compile_(
     try:
         package = sign_package(
             compiled,
-            publisher_key(key_store(home)),
+            publisher_key(key_store(home, passphrase)),
             name=name,
             version=version,
             summary=summary,

@@ -22,6 +22,9 @@ Home: TypeAlias = Annotated[
     Path | None, typer.Option("--home", envvar="BLINDGATE_HOME", help="Where keys and bundles rest.")
 ]
 Ca: TypeAlias = Annotated[str | None, typer.Option("--ca", help="A file of CA certificates to trust.")]
+Passphrase: TypeAlias = Annotated[
+    str | None, typer.Option("--passphrase", envvar="BLINDGATE_PASSPHRASE", help="What the key store is sealed with.")
+]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 

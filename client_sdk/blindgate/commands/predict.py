@@ -1,15 +1,17 @@
 """`blindgate predict MODEL rows.csv -o out.csv`."""
 
 import csv
+import io
 import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from blindgate.commands.options import Connect, asks_gateway
-from blindgate.output import note
+from blindgate.output import note, require_folder
 from blindgate_protocol.errors import InputError
 
 _MISSING = {"", "na", "nan", "null", "none", "?"}
@@ -24,7 +26,10 @@ def predict(
     model: Annotated[str, typer.Argument(help="The model's name: see 'blindgate models list'.")],
     rows: Annotated[Path, typer.Argument(help="A CSV file with a header; - for standard input.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to write; standard output by default.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Where to write; standard output by default.", dir_okay=False, writable=True
+        ),
     ] = None,
     proba: Annotated[bool, typer.Option("--proba", help="Write a column of probability for each class too.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
@@ -34,18 +39,19 @@ def predict(
     Columns are matched by name. Columns that the model does not read are an error, so that nothing is sent by mistake.
     The output has one row for each input row, in the same order, under the heading 'prediction'.
     """
+    require_folder(output)
     with connect() as client:
         taken = client.model(model)
         table = read_csv(rows)
-        predictions = taken.predict(table, timeout=timeout) if not proba else None
         header = ["prediction"]
-        if predictions is None:
+        if proba:
             shares = taken.predict_proba(table, timeout=timeout)
-            predictions = taken.classes_[shares.argmax(axis=1)]
+            # From the same scores, fetched already: where rounding makes two shares equal, the label still tells them apart.
+            predictions = np.concatenate([job.result() for job in taken.last_jobs])
             header += [f"probability {label}" for label in taken.classes_]
             lines = [[label, *row] for label, row in zip(predictions.tolist(), shares.tolist(), strict=True)]
         else:
-            lines = [[value] for value in predictions.tolist()]
+            lines = [[value] for value in taken.predict(table, timeout=timeout).tolist()]
         note(f"rows: {len(lines)}, jobs: {len(taken.last_jobs)}, every receipt verified")
     with sys.stdout if output is None else output.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -56,10 +62,11 @@ def predict(
 def read_csv(path: Path) -> dict[str, list[Any]]:
     """Read a CSV file with a header as columns of numbers; what is no number stays text, for the schema to refuse by name."""
     try:
-        with sys.stdin if str(path) == "-" else path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = next(reader, None)
-            body = list(reader)
+        stream = sys.stdin.buffer if str(path) == "-" else path.open("rb")
+        with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as file:
+            lines = (line for line in csv.reader(file) if line)  # an empty line is no row
+            header = next(lines, None)
+            body = list(lines)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         message = f"{path}: {error}"
         raise InputError(message) from error
@@ -80,6 +87,8 @@ def _cell(text: str) -> float | str:
     stripped = text.strip()
     if stripped.lower() in _MISSING:
         return math.nan
+    if "_" in stripped:  # a number in Python's source, a code in a table
+        return text
     try:
         return float(stripped)
     except ValueError:

@@ -1,11 +1,10 @@
 """`blindgate publisher key`: the key that signs models."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from blindgate.commands.options import Home, Json
+from blindgate.commands.options import Home, Json, Passphrase
 from blindgate.keystore import FileStore, SecretStore
 from blindgate.output import show_one
 from blindgate.places import home_folder
@@ -22,17 +21,12 @@ def _group() -> None:
 
 
 @app.command()
-def key(home: Home = None, as_json: Json = False) -> None:
+def key(home: Home = None, passphrase: Passphrase = None, as_json: Json = False) -> None:
     """Show your publisher key, made on first use. Give it to those who are to trust your models."""
-    show_one({"publisher_key": publisher_key(key_store(home)).id}, as_json=as_json)
+    show_one({"publisher_key": publisher_key(key_store(home, passphrase)).id}, as_json=as_json)
 
 
-Passphrase = Annotated[
-    str | None, typer.Option("--passphrase", envvar="BLINDGATE_PASSPHRASE", help="What the key store is sealed with.")
-]
-
-
-def key_store(home: Path | None, passphrase: str | None = None) -> SecretStore:
+def key_store(home: Path | None, passphrase: str | None) -> SecretStore:
     """The key store under `home`."""
     return FileStore(home_folder(home) / "keys", passphrase)
 

@@ -19,12 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compile_environment import CompilerError, Conversation, compile_worker
-from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Label, Link, Report, steepness
+from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Report, steepness
 from blindgate_models.compilers.concrete_parts import FEWEST_ROWS, ROWS_PER_JOB, Parts, make_parts
 from blindgate_models.compilers.dense import Dense, read_dense
-from blindgate_models.compilers.forests import Binning, Forest, coded, read_forest
+from blindgate_models.compilers.ensembles import read_forest
+from blindgate_models.compilers.forests import Binning, Forest, coded
 from blindgate_models.compilers.networks import Network, ask_clear, clear_scores, read_network
-from blindgate_models.compilers.ranges import Ranges, declared_columns, declared_ranges
+from blindgate_models.compilers.pipelines import split
+from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.ranges import Ranges
+from blindgate_models.compilers.reading import Plain, check_reading
 from blindgate_models.compilers.steps import before_steps
 from blindgate_models.concrete.client import Bins, Scores, Uniform
 from blindgate_models.concrete.spec import FAMILY
@@ -38,9 +42,12 @@ P_ERROR: Final = 2.0**-40
 _LEAF_BITS: Final = range(2, 13)
 _DENSE_BITS: Final = 8
 _NETWORK_BITS: Final = 5
-_REGRESSION_TOLERANCE: Final = 0.01
 _BINARY: Final = 2
-_MOST_EXPONENT: Final = 700.0
+
+_FORESTS: Final = {
+    f"{ensemble}{kind}" for ensemble in ("DecisionTree", "RandomForest", "XGB") for kind in ("Classifier", "Regressor")
+}
+"""Of the ensembles that can be read, those that Concrete ML compiles."""
 
 _TO_CLIENT_BINS = "the thresholds that the trees ask each feature for, without the trees"
 _TO_CLIENT_TREES = "each tree's output for the client's own rows, quantised"
@@ -49,32 +56,11 @@ _TO_CLIENT_SCALING = "the scaling of each column in front of the network, and th
 _TO_NODE = "the model's weights, quantised, and its structure"
 
 
-class _Plain(NamedTuple):
-    """The model in the clear, for comparison: its scores of the calibration rows are `reference`, `(n, outputs)`."""
-
-    reference: Floats
-    labels: tuple[Label, ...] | None
-    link: Link
-
-    def decide(self, scores: Floats) -> NDArray[np.int64]:
-        """The position of the label."""
-        decided = (scores[:, 0] > 0).astype(np.int64) if self.link == "sigmoid" else scores.argmax(axis=1)
-        return np.asarray(decided, dtype=np.int64)
-
-    def agrees(self, scores: Floats) -> NDArray[np.bool_]:
-        """Row by row: the same label, or a number within 1% of the reference's spread."""
-        if self.labels is not None:
-            return np.asarray(self.decide(scores) == self.decide(self.reference))
-        tolerance = _REGRESSION_TOLERANCE * np.ptp(self.reference)
-        near: NDArray[np.bool_] = np.abs(scores - self.reference).max(axis=1) <= tolerance
-        return near
-
-
 class _Reading(NamedTuple):
     """An estimator taken apart, and seen to predict alike."""
 
     model: Forest | Dense
-    plain: _Plain
+    plain: Plain
 
 
 class _Quantised(NamedTuple):
@@ -123,9 +109,12 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
         ValueError: calibration rows that do not fit, or an estimator that the reading does not reproduce.
         CompilerError: no compile environment, or what Concrete ML says.
     """
-    names, rows = _table(calibration)
-    limits = declared_ranges(rows, names, ranges)
-    reading = read_network(estimator, rows) or _read(estimator, calibration, rows, limits)
+    prepared = Prepared.given(estimator, calibration, ranges)
+    rows = prepared.require_numbers()
+    if len(rows) < FEWEST_ROWS:
+        msg = f"calibration: got {len(rows)} rows, expected {FEWEST_ROWS} or more"
+        raise ValueError(msg)
+    reading = read_network(estimator, rows) or _read(estimator, prepared)
     with compile_worker(python) as worker:
         match reading:
             case Network():
@@ -146,7 +135,7 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
         family=FAMILY,
         client={**parts.client, "rows_per_job": rows_per_job},
         server=parts.server,
-        columns=declared_columns(names, limits),
+        columns=prepared.columns,
         task="regression" if plain.labels is None else "classification",
         labels=plain.labels,
         link=plain.link,
@@ -159,46 +148,22 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
     )
 
 
-def _table(calibration: Any) -> tuple[list[str], Floats]:
-    rows = np.asarray(calibration, dtype=np.float64)
-    if rows.ndim != _BINARY or len(rows) < _BINARY or not np.isfinite(rows).all():
-        msg = f"calibration: got the shape {rows.shape}, expected two or more rows of finite numbers"
-        raise ValueError(msg)
-    named = getattr(calibration, "columns", None)
-    names = [f"x{j}" for j in range(rows.shape[1])] if named is None else [str(name) for name in named]
-    return names, rows
-
-
-def _forest_of(estimator: Any, rows: Floats, limits: Floats) -> Forest | None:
-    *steps, model = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
-    if not type(model).__name__.startswith(("XGB", "DecisionTree", "RandomForest")):
+def _forest_of(estimator: Any, prepared: Prepared) -> Forest | None:
+    steps, model = split(estimator, prepared)
+    if type(model).__name__ not in _FORESTS:
         return None
-    return before_steps(read_forest(model), [step for step in steps if step != "passthrough"], rows, limits)
+    return before_steps(read_forest(model), steps)
 
 
-def _read(estimator: Any, calibration: Any, rows: Floats, limits: Floats) -> _Reading:
-    """Step 1. An estimator that predicts by something else than its scores is refused here, and not guessed at."""
-    model = _forest_of(estimator, rows, limits) or read_dense(estimator, rows)
-    plain = _Plain(model.scores(rows), model.labels, model.link)
-    predicted = np.asarray(estimator.predict(calibration))
-    if plain.labels is None:
-        links: dict[Link, Floats] = {
-            "identity": plain.reference,
-            "exp": np.exp(np.minimum(plain.reference, _MOST_EXPONENT)),
-        }
-        found = [link for link, numbers in links.items() if np.allclose(predicted, numbers[:, 0], rtol=1e-4, atol=1e-6)]
-        same = bool(found)
-        plain = plain._replace(link=found[0] if same else plain.link)
-    else:
-        same = bool((np.asarray(plain.labels)[plain.decide(plain.reference)] == predicted).all())
-    if not same:
-        msg = "estimator: does not predict by the sum of its trees or layers, nor by the exponential of it"
-        raise ValueError(msg)
+def _read(estimator: Any, prepared: Prepared) -> _Reading:
+    """Step 1."""
+    model = _forest_of(estimator, prepared) or read_dense(estimator, prepared.rows)
+    plain = check_reading(estimator, prepared.table, model.scores(prepared.rows), model.labels, model.link)
     return _Reading(model, plain)
 
 
 def _compile_forest(  # noqa: PLR0913, PLR0917
-    worker: Conversation, forest: Forest, plain: _Plain, rows: Floats, bits: Bits, leaf_bits: int | None, p_error: float
+    worker: Conversation, forest: Forest, plain: Plain, rows: Floats, bits: Bits, leaf_bits: int | None, p_error: float
 ) -> tuple[_Quantised, Part]:
     """Steps 2 and 3 for trees."""
     binning = _choose_binning(forest, plain, rows, bits)
@@ -229,7 +194,7 @@ def _compile_forest(  # noqa: PLR0913, PLR0917
     return best
 
 
-def _choose_binning(forest: Forest, plain: _Plain, rows: Floats, bits: Bits) -> Binning:
+def _choose_binning(forest: Forest, plain: Plain, rows: Floats, bits: Bits) -> Binning:
     exact = Binning.of(forest)
     if bits == "exact":
         return exact
@@ -272,11 +237,11 @@ def _compile_dense(
 
 def _compile_network(
     worker: Conversation, network: Network, rows: Floats, p_error: float
-) -> tuple[_Plain, _Quantised, Part]:
+) -> tuple[Plain, _Quantised, Part]:
     """Step 3 for a network that Concrete ML fitted; first its own answers in the clear, in float32 and scaled before."""
     slope, offset = network.scaling.slope, network.scaling.offset
     answer = ask_clear(worker, network.module, rows * slope + offset)
-    plain = _Plain(clear_scores(answer), network.labels, network.link)
+    plain = Plain(clear_scores(answer), network.labels, network.link)
     uniform = {"kind": "uniform", "centre": ((0 - offset) / slope).tolist(), "spread": (1 / slope).tolist()}
     quantiser = {**uniform, **answer["quantiser"]}
     codes = Uniform.model_validate(quantiser).apply(rows)
@@ -290,7 +255,7 @@ def _quantised(quantiser: Part, answer: Part, *, trees: bool, bias: Sequence[flo
     return _Quantised(quantiser, scores, np.asarray(answer["outputs"], dtype=np.int64))
 
 
-def _report(plain: _Plain, quantised: _Quantised, rows: Floats, parts: Parts) -> Report:
+def _report(plain: Plain, quantised: _Quantised, rows: Floats, parts: Parts) -> Report:
     """Step 5, after the check that ends step 4."""
     clear = quantised.scored()
     if not np.array_equal(parts.scores, clear[: len(parts.scores)]):

@@ -10,27 +10,41 @@ A file with a model in it is code until shown otherwise: a pickle runs whatever 
   do on this machine whatever its user can.
 """
 
-import dataclasses
 import json
+import pickle
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import pandas as pd
+from numpy.typing import NDArray
 
+from blindgate_models.compilers.additive import compile_additive
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.concrete import compile_concrete
+from blindgate_models.compilers.ensembles import is_ensemble
 from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.compilers.networks import is_concrete_ml, load_network
-from blindgate_models.compilers.rules import Prepared
+from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.trees import compile_trees
 
-Family: TypeAlias = Literal["linear", "concrete"]
+Family: TypeAlias = Literal["additive", "concrete", "linear", "trees"]
 
-_COMPILERS: Final[dict[str, Callable[..., CompiledModel]]] = {"concrete": compile_concrete, "linear": compile_linear}
-_HARMLESS: Final = ("numpy.dtype",)
-"""A SimpleImputer holds one. It names a kind of number and runs nothing; skops has it on neither of its lists."""
-_TREES_AND_NETWORKS: Final = ("XGB", "DecisionTree", "RandomForest", "MLP", "FittedNetwork")
+_COMPILERS: Final[dict[str, Callable[..., CompiledModel]]] = {
+    "additive": compile_additive,
+    "concrete": compile_concrete,
+    "linear": compile_linear,
+    "trees": compile_trees,
+}
+FAMILIES: Final = tuple(_COMPILERS)
+"""What there is a compiler for."""
+_HARMLESS: Final = ("numpy.dtype", "blindgate_models.public_bins.PublicBins")
+"""What skops has on neither of its lists. A SimpleImputer holds a dtype, which names a kind of number and runs nothing."""
+_NETWORKS: Final = ("MLP", "FittedNetwork")
 
 
 def load_estimator(path: Path, *, trust_pickle: bool = False) -> Any:
@@ -54,54 +68,58 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Any:
                     "estimator with skops, or XGBoost's save_model; or pass --trust-pickle if the file is your own"
                 )
                 raise ValueError(msg)
-            return import_module("joblib").load(path)
+            try:
+                return import_module("joblib").load(path)
+            except (pickle.UnpicklingError, struct.error, zlib.error, EOFError, LookupError) as error:
+                raise _unreadable(path, "a pickle") from error
         case other:
             msg = f"estimator: got a {other or 'nameless'} file, expected .json, .ubj, .skops, or a trusted .joblib or .pkl"
             raise ValueError(msg)
 
 
 def read_calibration(path: Path, target: str | None = None) -> tuple[pd.DataFrame, pd.Series | None]:
-    """Read a CSV file with a header line: rows of numbers, and the answers in the column `target` where one is named.
+    """Read a CSV file with a header line: rows, and the answers in the column `target` where one is named.
 
-    Raises `ValueError` naming the column.
+    A cell that is empty, or says `?` or one of pandas' words for nothing, is missing. Raises `ValueError` naming the column.
     """
-    rows = pd.read_csv(path)
+    rows = pd.read_csv(path, na_values=["?"])
     if target is not None and target not in rows.columns:
         msg = f"calibration: there is no column {target!r:.60}"
         raise ValueError(msg)
     answers = None if target is None else rows.pop(target)
-    for name in rows.columns:
-        if not pd.api.types.is_numeric_dtype(rows[name]):
-            msg = f"calibration: the column {str(name)!r:.60} holds values that are no numbers"
-            raise ValueError(msg)
     return rows, answers
 
 
 def choose_family(estimator: Any) -> Family:
-    """`concrete` for trees and networks; `linear` for everything else, since CKKS is a thousand times faster there."""
-    return "concrete" if type(_last_step(estimator)).__name__.startswith(_TREES_AND_NETWORKS) else "linear"
+    """`trees` for ensembles, `concrete` for networks, `linear` for everything else: the fastest that runs such models."""
+    model = _last_step(estimator)
+    if is_ensemble(model):
+        return "trees"
+    return "concrete" if type(model).__name__.startswith(_NETWORKS) else "linear"
 
 
 def compile_model(
-    estimator: Any, calibration: pd.DataFrame | Prepared, *, family: str | None = None, **settings: Any
+    estimator: Any,
+    calibration: pd.DataFrame | NDArray[Any] | Prepared,
+    *,
+    family: str | None = None,
+    **settings: Any,
 ) -> CompiledModel:
     """Compile a fitted estimator with the family's compiler, whose `settings` are passed on.
 
     Args:
-        estimator: see the compilers; a pipeline may begin with a SimpleImputer.
+        estimator: see the compilers; a pipeline may begin with imputers, encoders and scalers.
         calibration: rows like those to come, with names for the columns; `Prepared` where rules go with them.
-        family: `linear` or `concrete`; see `choose_family` for the default.
-        **settings: all that the compiler takes but `ranges`, which a rule gives.
+        family: one of `FAMILIES`; see `choose_family` for the default.
+        **settings: all that the compiler takes.
 
-    Raises what `compile_linear` and `compile_concrete` raise, and `ValueError` on a family that there is no compiler for.
+    Raises what the compilers raise, and `ValueError` on a family that there is no compiler for.
     """
     chosen = family or choose_family(estimator)
     if chosen not in _COMPILERS:
         msg = f"family: got {chosen!r:.40}, expected one of: {', '.join(_COMPILERS)}"
         raise ValueError(msg)
-    prepared = calibration if isinstance(calibration, Prepared) else Prepared.of(estimator, calibration, {})
-    compiled = _COMPILERS[chosen](estimator, prepared.rows, ranges=prepared.ranges, **settings)
-    return dataclasses.replace(compiled, columns=prepared.columns(compiled.columns))
+    return _COMPILERS[chosen](estimator, calibration, **settings)
 
 
 def _last_step(estimator: Any) -> Any:
@@ -110,9 +128,13 @@ def _last_step(estimator: Any) -> Any:
 
 def _load_xgboost(path: Path) -> Any:
     xgboost = import_module("xgboost")
-    booster = xgboost.Booster(model_file=path)
+    try:
+        booster = xgboost.Booster(model_file=path)
+    except xgboost.core.XGBoostError as error:  # its words go on with a trace of its own
+        raise _unreadable(path, "a model that XGBoost's save_model wrote") from error
     objective: str = json.loads(booster.save_config())["learner"]["objective"]["name"]
-    estimator = (xgboost.XGBRegressor if objective.startswith("reg:") else xgboost.XGBClassifier)(n_jobs=1)
+    classifies = objective.startswith(("binary:", "multi:"))
+    estimator = (xgboost.XGBClassifier if classifies else xgboost.XGBRegressor)(n_jobs=1)
     estimator.load_model(path)
     return estimator
 
@@ -123,10 +145,17 @@ def _load_skops(path: Path) -> Any:
     except ModuleNotFoundError as error:
         msg = "estimator: reading a .skops file needs skops: pip install skops"
         raise ModuleNotFoundError(msg) from error
-    unknown = set(skops.get_untrusted_types(file=path)) - set(_HARMLESS)
+    try:
+        unknown = set(skops.get_untrusted_types(file=path)) - set(_HARMLESS)
+    except (zipfile.BadZipFile, LookupError) as error:
+        raise _unreadable(path, "a model that skops wrote") from error
     if unknown:
         msg = (
             f"estimator: {path.name} names types that skops does not know to be harmless: {', '.join(sorted(unknown))}"
         )
         raise ValueError(msg)
     return skops.load(path, trusted=list(_HARMLESS))
+
+
+def _unreadable(path: Path, expected: str) -> ValueError:
+    return ValueError(f"estimator: {path.name} is not {expected}, or is damaged")

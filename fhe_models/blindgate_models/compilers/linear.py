@@ -1,7 +1,7 @@
 """From a fitted scikit-learn model to a linear model package's parts.
 
-1. **Read**: `coef_` and `intercept_` of the last step; standardising and scaling steps before it are affine and are
-   folded in.
+1. **Read**: `coef_` and `intercept_` of the last step; steps before it that scale columns or encode categories are folded in
+   (`pipelines`).
 2. **Test what was read** on the calibration rows, against `predict`, `decision_function` and `predict_proba`
    themselves: an estimator whose prediction is something else than its linear score or its exponential (a classifier of
    one class against each other) is refused here and not guessed at.
@@ -15,6 +15,7 @@ attributes, never unpickled.
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,7 +23,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Label, Link, Report, steepness
-from blindgate_models.compilers.ranges import Ranges, declared_columns, declared_ranges
+from blindgate_models.compilers.links import close, probability_link
+from blindgate_models.compilers.pipelines import folded, read_steps, split
+from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.ranges import Ranges
+from blindgate_models.features import Feature, expand
 from blindgate_models.linear.client import LinearClient, middle_and_half
 from blindgate_models.linear.packing import Packing
 from blindgate_models.linear.server import LinearServer
@@ -44,7 +49,6 @@ Floats: TypeAlias = NDArray[np.float64]
 
 DEFAULT_TOLERANCE: Final = 1e-5
 _MODULI: Final = (40, 48, 56)
-_CLOSE: Final = 1e-6
 _BINARY: Final = 2
 _MOST_SCALE_BITS: Final = 500
 _MOST_EXPONENT: Final = 700.0
@@ -62,7 +66,7 @@ class _Affine(NamedTuple):
 
 def compile_linear(
     estimator: Any,
-    calibration: pd.DataFrame | NDArray[Any],
+    calibration: pd.DataFrame | NDArray[Any] | Prepared,
     *,
     ranges: Ranges | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
@@ -70,10 +74,9 @@ def compile_linear(
     """Compile a fitted linear or logistic model, or a pipeline of scalers that ends in one.
 
     Args:
-        estimator: fitted, with `coef_` and `intercept_`; or a `Pipeline` of StandardScaler, MinMaxScaler, MaxAbsScaler,
-            RobustScaler, SimpleImputer or "passthrough" steps and such a model.
-        calibration: `(n, features)` rows like those to come, n ≥ 1, numbers only. A DataFrame gives the columns their
-            names.
+        estimator: fitted, with `coef_` and `intercept_`; or a `Pipeline` of steps and such a model, where the steps scale each
+            column of numbers, or encode a category, by itself.
+        calibration: `(n, columns)` rows like those to come, n ≥ 1. A DataFrame gives the columns their names.
         ranges: `(lo, hi)` for each column; by default those of `calibration`, widened by half of their width on both
             sides, but not below 0 where no value is. Ranges are public, and a value outside is refused, so choose them
             generously.
@@ -85,18 +88,27 @@ def compile_linear(
         ValueError: calibration rows or ranges that do not fit, or an estimator that does not predict by its linear
         score.
     """
-    names, table, rows = _table(estimator, calibration)
-    affine = _folded_steps(estimator, len(names))
-    labels, link = _tested(estimator, affine, table, rows)
-    limits = declared_ranges(rows, names, ranges)
-    scores = affine.scores(rows)
+    prepared = Prepared.given(estimator, calibration, ranges)
+    rows = prepared.require_complete()
+    steps, model = split(estimator, prepared)
+    affine = _read(model)
+    features, factors, constants = folded(read_steps(steps), prepared)
+    if affine.weights.shape[1] != len(factors):
+        msg = f"calibration: got {len(factors)} columns, expected {affine.weights.shape[1]}"
+        raise ValueError(msg)
+    affine = _Affine(affine.weights @ factors, affine.intercept + affine.weights @ constants)
+    inputs = expand(features, rows)
+    scores = affine.scores(inputs)
+    labels, link = _tested(estimator, scores, prepared.table)
     precision = tolerance * (1.0 if link == "exp" else float(np.abs(scores).max()))
-    client, server = linear_parts(affine.weights, affine.intercept, limits, precision=precision)
+    client, server = linear_parts(
+        affine.weights, affine.intercept, _reach(features, prepared.limits), precision=precision, features=features
+    )
     return CompiledModel(
         family=FAMILY,
         client=client.model_dump(),
         server=server.model_dump(),
-        columns=declared_columns(names, limits),
+        columns=prepared.columns,
         task="regression" if labels is None else "classification",
         labels=labels,
         link=link,
@@ -105,111 +117,50 @@ def compile_linear(
         privacy=PUBLIC,
         determinism=DETERMINISM,
         discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT), to_node=list(DISCLOSES_TO_NODE)),
-        report=_measured(client, server, affine, rows, classifies=labels is not None),
+        report=_measured(client, server, scores, rows, classifies=labels is not None),
     )
 
 
-def _table(
-    estimator: Any, calibration: pd.DataFrame | NDArray[Any]
-) -> tuple[list[str], pd.DataFrame | NDArray[Any], Floats]:
-    """Column names, the table and its numbers, in the estimator's order of columns."""
-    table: pd.DataFrame | NDArray[Any] = calibration
-    if isinstance(table, pd.DataFrame):
-        present = [str(name) for name in table.columns]
-        names = [str(name) for name in getattr(estimator, "feature_names_in_", present)]
-        if sorted(names) != sorted(present):
-            msg = f"calibration: expected the {len(names)} columns that the estimator was fitted with"
-            raise ValueError(msg)
-        table = table.iloc[:, [present.index(name) for name in names]]
-    rows = np.asarray(table, dtype=np.float64)
-    if rows.ndim != 2 or len(rows) == 0 or not np.isfinite(rows).all():  # noqa: PLR2004 (a table)
-        msg = f"calibration: got shape {rows.shape}, expected a table of at least one row, and finite numbers only"
-        raise ValueError(msg)
-    if not isinstance(table, pd.DataFrame):
-        names = [str(name) for name in getattr(estimator, "feature_names_in_", [f"x{j}" for j in range(rows.shape[1])])]
-    return names, table, rows
+def _reach(features: Sequence[Feature], limits: Floats) -> Floats:
+    """The range of each feature, `(features, 2)`."""
+    return np.array([limits[feature.column] if feature.kind == "number" else (0.0, 1.0) for feature in features])
 
 
-def _folded_steps(estimator: Any, features: int) -> _Affine:
-    """The estimator as one affine map of its input."""
-    steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
-    *scalers, model = steps
+def _read(model: Any) -> _Affine:
+    """A fitted model's weights and intercept. Raises `TypeError` on another, `ValueError` on numbers that are not finite."""
     if not (hasattr(model, "coef_") and hasattr(model, "intercept_")):
         msg = f"{type(model).__name__}: expected a fitted model with coef_ and intercept_"
         raise TypeError(msg)
     coefficients = model.coef_.toarray() if hasattr(model.coef_, "toarray") else np.asarray(model.coef_)
     weights = np.atleast_2d(coefficients.astype(np.float64))
     intercept = np.broadcast_to(np.ravel(model.intercept_).astype(np.float64), len(weights))
-    for scaler in reversed(scalers):
-        slope, offset = _affine_step(scaler)
-        intercept = intercept + weights @ (np.zeros(weights.shape[1]) + offset)
-        weights = weights * slope
-    if weights.shape[1] != features:
-        msg = f"calibration: got {features} columns, expected {weights.shape[1]}"
-        raise ValueError(msg)
     if not (np.isfinite(weights).all() and np.isfinite(intercept).all()):
         msg = f"{type(model).__name__}: a coefficient is not finite"
         raise ValueError(msg)
     return _Affine(weights, intercept)
 
 
-def _affine_step(scaler: Any) -> tuple[Floats | float, Floats | float]:
-    """A step's slope and offset, a number a column: it maps x to slope · x + offset."""
-    name = type(scaler).__name__
-    if scaler is None or scaler == "passthrough" or (name == "SimpleImputer" and not scaler.add_indicator):
-        return 1.0, 0.0  # no calibration row misses a value, and the client lets no other through
-    if name == "StandardScaler":
-        return _slope_and_offset(scaler.mean_ if scaler.with_mean else None, scaler.scale_)
-    if name == "RobustScaler":
-        return _slope_and_offset(scaler.center_, scaler.scale_)
-    if name == "MaxAbsScaler" and not getattr(scaler, "clip", False):
-        return _slope_and_offset(None, scaler.scale_)
-    if name == "MinMaxScaler" and not scaler.clip:
-        return np.asarray(scaler.scale_), np.asarray(scaler.min_)
-    msg = f"{name}: not an affine step; expected StandardScaler, MinMaxScaler, MaxAbsScaler or RobustScaler, none that clips"
-    raise TypeError(msg)
-
-
-def _slope_and_offset(centre: Floats | None, scale: Floats | None) -> tuple[Floats | float, Floats | float]:
-    slope = 1.0 if scale is None else 1.0 / np.asarray(scale)
-    return slope, 0.0 if centre is None else -np.asarray(centre) * slope
-
-
-def _tested(
-    estimator: Any, affine: _Affine, calibration: pd.DataFrame | NDArray[Any], rows: Floats
-) -> tuple[list[Label] | None, Link]:
-    """Labels and link, once the estimator was seen to predict by them."""
-    scores = affine.scores(rows)
+def _tested(estimator: Any, scores: Floats, calibration: Any) -> tuple[list[Label] | None, Link]:
+    """Labels and link, once the estimator was seen to predict by its linear scores of the calibration rows."""
     predicted = np.asarray(estimator.predict(calibration))
     if not hasattr(estimator, "classes_"):
-        numbers = predicted.reshape(len(rows), -1)
-        if _close(numbers, scores):
+        numbers = predicted.reshape(len(scores), -1)
+        if close(numbers, scores):
             return None, "identity"
-        if float(scores.max()) < _MOST_EXPONENT and _close(numbers, np.exp(scores)):
+        if float(scores.max()) < _MOST_EXPONENT and close(numbers, np.exp(scores)):
             return None, "exp"
         msg = f"{type(estimator).__name__}: predict is neither its linear score nor the exponential of it"
         raise ValueError(msg)
     labels: list[Label] = np.asarray(estimator.classes_).tolist()
-    decided = np.asarray(estimator.decision_function(calibration)).reshape(len(rows), -1)
+    decided = np.asarray(estimator.decision_function(calibration)).reshape(len(scores), -1)
     outputs = 1 if len(labels) == _BINARY else len(labels)
-    if scores.shape[1] != outputs or not _close(decided, scores):
+    if scores.shape[1] != outputs or not close(decided, scores):
         msg = f"{type(estimator).__name__}: decision_function is not its linear score for each class"
         raise ValueError(msg)
     if not (np.asarray(labels)[_decided(scores)] == predicted).all():
         msg = f"{type(estimator).__name__}: predict is not the class of the largest score"
         raise ValueError(msg)
-    return labels, _link(estimator, calibration, scores)
-
-
-def _link(estimator: Any, calibration: pd.DataFrame | NDArray[Any], scores: Floats) -> Link:
-    """From scores to `predict_proba`; `identity` where it is neither link, or there is none."""
-    if not hasattr(estimator, "predict_proba"):
-        return "identity"
-    proba = np.asarray(estimator.predict_proba(calibration))
-    if scores.shape[1] == 1:
-        return "sigmoid" if _close(proba[:, 1], np.exp(-np.logaddexp(0, -scores[:, 0]))) else "identity"
-    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return "softmax" if _close(proba, shifted / shifted.sum(axis=1, keepdims=True)) else "identity"
+    return labels, probability_link(estimator, calibration, scores)
 
 
 def _decided(scores: Floats) -> NDArray[np.intp]:
@@ -219,31 +170,33 @@ def _decided(scores: Floats) -> NDArray[np.intp]:
     return np.asarray(scores.argmax(axis=1))
 
 
-def _close(got: Floats, expected: Floats) -> bool:
-    scale = float(np.abs(expected).max(initial=0.0)) or 1.0
-    return got.shape == expected.shape and bool((np.abs(got - expected) <= _CLOSE * scale).all())
-
-
 def linear_parts(
-    weights: Floats, intercept: Floats, ranges: Floats, *, precision: float = 0.0
+    weights: Floats,
+    intercept: Floats,
+    ranges: Floats,
+    *,
+    precision: float = 0.0,
+    features: Sequence[Feature] | None = None,
 ) -> tuple[ClientPart, ServerPart]:
     """The two parts of a model that is given by its numbers: a score is weights · x + intercept.
 
     Args:
         weights: `(outputs, features)`.
         intercept: `(outputs,)`.
-        ranges: lo and hi of each column, `(features, 2)`.
+        ranges: lo and hi of each feature, `(features, 2)`.
         precision: the smallest modulus is taken whose error bound is at most this, or else the largest.
+        features: what they are; by default the columns, in order.
 
     Raises:
         ValueError: more columns or outputs than the family takes, or numbers beyond its fixed point.
     """
+    read = list(features or []) or [Feature(column=column, kind="number", position=0) for column in range(len(ranges))]
     middle, half = middle_and_half(ranges)
-    folded = weights * half
+    scaled = weights * half
     constant = intercept + weights @ middle
     rounding = 2.0**-45 * (np.abs(weights) @ np.abs(ranges).max(axis=1) + np.abs(intercept))
     for modulus_bits in _MODULI:
-        circuit = _best_circuit(modulus_bits, folded, constant)
+        circuit = _best_circuit(modulus_bits, scaled, constant)
         bound = circuit.error_bound + rounding
         if bound.max() <= precision:
             break
@@ -251,7 +204,9 @@ def linear_parts(
         family=FAMILY,
         version=VERSION,
         parameters=circuit.parameters,
-        outputs=len(folded),
+        outputs=len(scaled),
+        columns=1 + max(feature.column for feature in read),
+        features=read,
         ranges=ranges.tolist(),
         error_bound=bound.tolist(),
     )
@@ -259,7 +214,7 @@ def linear_parts(
         family=FAMILY,
         version=VERSION,
         parameters=circuit.parameters,
-        weights=folded.tolist(),
+        weights=scaled.tolist(),
         intercept=constant.tolist(),
     )
     return client, server
@@ -299,8 +254,8 @@ def _best_circuit(modulus_bits: Literal[40, 48, 56], weights: Floats, intercept:
     return min(circuits, key=lambda circuit: float(circuit.error_bound.max()))
 
 
-def _measured(client: ClientPart, server: ServerPart, affine: _Affine, rows: Floats, *, classifies: bool) -> Report:
-    """Run the calibration rows under encryption."""
+def _measured(client: ClientPart, server: ServerPart, scores: Floats, rows: Floats, *, classifies: bool) -> Report:
+    """Run the calibration rows under encryption: `scores` are theirs in the clear."""
     asker, node = LinearClient.from_part(client.model_dump()), LinearServer.from_part(server.model_dump())
     rows = rows[: asker.rows_per_job]
     secret = asker.make_keys().secret
@@ -308,7 +263,7 @@ def _measured(client: ClientPart, server: ServerPart, affine: _Affine, rows: Flo
     started = time.process_time()
     result = node.evaluate(None, blob)
     seconds = time.process_time() - started
-    got, expected = asker.decrypt(secret, result, len(rows)), affine.scores(rows)
+    got, expected = asker.decrypt(secret, result, len(rows)), scores[: len(rows)]
     error = np.abs(got - expected)
     agrees = _decided(got) == _decided(expected) if classifies else (error <= client.error_bound).all(axis=1)
     packing = Packing(client.parameters, len(client.ranges), client.outputs)

@@ -6,15 +6,15 @@ was: x goes left exactly if it is below the least number that goes right. That n
 themselves, so it is right to the last bit, whatever they compute: a StandardScaler, a QuantileTransformer, bins.
 """
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.compilers.forests import Forest, Tree
+from blindgate_models.compilers.forests import LEAF, Forest, Tree
+from blindgate_models.compilers.pipelines import Output, Steps, read_steps
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -22,69 +22,86 @@ _LEAST: Final = np.int64(np.iinfo(np.int64).min)
 _STEPS_OF_BISECTION: Final = 64
 
 
-def before_steps(forest: Forest, steps: Sequence[Any], rows: Floats, limits: Floats) -> Forest:
+def before_steps(forest: Forest, steps: Steps) -> Forest:
     """`forest` for rows as they are before `steps`: strict, and not rounding.
 
-    Args:
-        forest: fitted on what the last step gives, or on the rows themselves.
-        steps: fitted transformers.
-        rows: `(n, features)` rows on which the steps are tested.
-        limits: `(features, 2)`, least and greatest value of each column: no row has others.
-
-    Raises:
-        TypeError: a step that mixes columns, adds or drops some, or turns the order of one around.
+    Raises `TypeError` on steps that mix columns, encode categories, or turn the order of a column around.
     """
-    for position, step in enumerate(steps):
-        _check(step, _through(steps[:position], rows))
-    features = rows.shape[1]
-    wanted = [sorted({t for tree in forest.trees for t in _thresholds(tree, j)}) for j in range(features)]
-    most = max(1, *map(len, wanted))
-    edges = np.array([[*column, *[0.0] * (most - len(column))] for column in wanted]).T
-
-    def goes_right(values: Floats) -> NDArray[np.bool_]:
-        seen = _through(steps, values)
-        seen = seen.astype(np.float32).astype(np.float64) if forest.single else seen
-        right: NDArray[np.bool_] = seen >= edges if forest.strict else seen > edges
-        return right
-
-    found = _least(goes_right, *(np.broadcast_to(limit, edges.shape) for limit in limits.T))
-    moved = [dict(zip(column, found[:, j].tolist(), strict=False)) for j, column in enumerate(wanted)]
-    return replace(forest, trees=tuple(_moved(tree, moved) for tree in forest.trees), strict=True, single=False)
-
-
-def _thresholds(tree: Tree, feature: int) -> list[float]:
-    chosen: list[float] = tree.threshold[(tree.left >= 0) & (tree.feature == feature)].tolist()
-    return chosen
-
-
-def _moved(tree: Tree, moved: Sequence[dict[float, float]]) -> Tree:
-    threshold = tree.threshold.copy()
-    for node in np.flatnonzero(tree.left >= 0):
-        threshold[node] = moved[tree.feature[node]][float(threshold[node])]
-    return replace(tree, threshold=threshold)
-
-
-def _through(steps: Sequence[Any], rows: Floats) -> Floats:
-    with warnings.catch_warnings():
-        # A step that was fitted on named columns says so when it is asked about numbers.
-        warnings.simplefilter("ignore", UserWarning)
-        for step in steps:
-            rows = np.asarray(step.transform(rows), dtype=np.float64)
-    return rows
-
-
-def _check(step: Any, rows: Floats) -> None:
-    """Each column by itself, and never the other way round. Raises `TypeError`."""
-    order = np.argsort(rows, axis=0, kind="stable")
-    after = _through([step], rows)
-    apart = _through([step], np.take_along_axis(rows, order, axis=0))
-    if (
-        after.shape != rows.shape
-        or not np.array_equal(np.take_along_axis(after, order, axis=0), apart)
-        or (np.diff(apart, axis=0) < 0).any()
-    ):
-        msg = f"estimator: the step {type(step).__name__} does not keep the columns apart and in their order"
+    outputs = read_steps(steps)
+    wanted = wanted_thresholds(forest)
+    if any(outputs[output].column < 0 or outputs[output].table is not None for output in wanted):
+        msg = "estimator: the trees ask for something that is no column of numbers"
         raise TypeError(msg)
+    moved = raw_thresholds(steps, outputs, wanted, forest)
+
+    def of_columns(tree: Tree) -> Tree:
+        feature, threshold = tree.feature.copy(), tree.threshold.copy()
+        for node in np.flatnonzero(tree.left != LEAF):
+            feature[node] = outputs[tree.feature[node]].column
+            threshold[node] = moved[int(tree.feature[node]), float(tree.threshold[node])]
+        return replace(tree, feature=feature, threshold=threshold)
+
+    trees = tuple(map(of_columns, forest.trees))
+    return replace(forest, trees=trees, strict=True, single=False, features=len(steps.prepared.columns))
+
+
+def wanted_thresholds(forest: Forest) -> dict[int, list[float]]:
+    """What each number that a forest reads is compared with, ascending."""
+    found: dict[int, set[float]] = {}
+    for tree in forest.trees:
+        for node in np.flatnonzero(tree.left != LEAF):
+            found.setdefault(int(tree.feature[node]), set()).add(float(tree.threshold[node]))
+    return {output: sorted(asked) for output, asked in found.items()}
+
+
+def raw_thresholds(
+    steps: Steps, outputs: Sequence[Output], wanted: Mapping[int, Sequence[float]], forest: Forest
+) -> dict[tuple[int, float], float]:
+    """What `forest` asks of outputs of `steps`, asked of the columns behind them.
+
+    Args:
+        steps: the steps in front of the forest.
+        outputs: what was found out about them.
+        wanted: thresholds by the output that they are compared with, all of them outputs of numbers.
+        forest: says how it compares: strictly, after rounding to float32.
+
+    Gives, for each output and threshold, the least number of its column that goes right, or the one past the column's range.
+    Raises `TypeError` where an output falls as its column rises.
+    """
+    for output in wanted:
+        if outputs[output].slope < 0:
+            name = steps.prepared.names[outputs[output].column]
+            msg = f"estimator: the steps before the model ({steps.names}) turn the order of the column {name!r:.60} around"
+            raise TypeError(msg)
+    limits = steps.prepared.limits
+    base = np.where(np.isnan(steps.prepared.rows), np.inf, steps.prepared.rows).min(axis=0)
+    found: dict[tuple[int, float], float] = {}
+    waiting = [output for output in wanted if len(wanted[output])]
+    while waiting:  # at once, those whose columns differ
+        layer = {outputs[output].column: output for output in reversed(waiting)}
+        waiting = [output for output in waiting if output not in layer.values()]
+        columns, asked = list(layer), list(layer.values())
+        most = max(len(wanted[output]) for output in asked)
+        edges = np.array([[*wanted[output], *[0.0] * (most - len(wanted[output]))] for output in asked]).T
+
+        def goes_right(
+            values: Floats, columns: list[int] = columns, asked: list[int] = asked, edges: Floats = edges
+        ) -> NDArray[np.bool_]:
+            rows = np.tile(base, (len(values), 1))
+            rows[:, columns] = values
+            seen = steps(rows)[:, asked]
+            seen = seen.astype(np.float32).astype(np.float64) if forest.single else seen
+            right: NDArray[np.bool_] = seen >= edges if forest.strict else seen > edges
+            return right
+
+        ends = (np.broadcast_to(limits[columns, end], edges.shape) for end in (0, 1))
+        numbers = _least(goes_right, *ends)
+        for place, output in enumerate(asked):
+            found |= {
+                (output, float(threshold)): float(number)
+                for threshold, number in zip(wanted[output], numbers[:, place], strict=False)
+            }
+    return found
 
 
 def _least(holds: Callable[[Floats], NDArray[np.bool_]], low: Floats, high: Floats) -> Floats:

@@ -115,7 +115,7 @@ def compile_tree_batch(
         family=FAMILY,
         version=VERSION,
         parameters=parameters,
-        features=rows.shape[1],
+        columns=rows.shape[1],
         questions=list(questions),
         outputs=len(forest.bias),
         scale_bits=rounded.scale_bits,

@@ -17,6 +17,7 @@ import numpy as np
 import rfc8785
 from numpy.typing import NDArray
 
+from blindgate_models.features import expand
 from blindgate_models.halves import KeySet, Part, Progress
 from blindgate_models.linear.packing import Block, Magic, Packing, Way, pack_words, unpack_words
 from blindgate_models.linear.spec import DROPPED_BITS, ClientPart, client_part
@@ -40,6 +41,7 @@ class LinearClient:
         self._packing = Packing(part.parameters, len(part.ranges), part.outputs)
         self._ring = Ring(part.parameters.degree, part.parameters.modulus_bits)
         ranges = np.array(part.ranges)
+        self._columns, self._features = part.columns, part.features
         self._error_bound = max(part.error_bound)
         self._low, self._high = ranges[:, 0], ranges[:, 1]
         self._middle, self._half = middle_and_half(ranges)
@@ -89,7 +91,7 @@ class LinearClient:
         return KeySet(_SECRET_HEADER.pack(_SECRET_MAGIC, self._key_digest) + words, None)
 
     def encrypt(self, secret: bytes, rows: NDArray[np.float64], progress: Progress | None = None) -> bytes:
-        """Encrypt `rows`, `(n, features)`, 1 ≤ n ≤ `rows_per_job`, into one blob whose length depends on n alone.
+        """Encrypt `rows`, `(n, columns)`, 1 ≤ n ≤ `rows_per_job`, into one blob whose length depends on n alone.
 
         Raises:
             InputError: another shape, or a value that is not a number within its column's range.
@@ -143,14 +145,14 @@ class LinearClient:
 
     def _units(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Check `rows` and map them to [-1, 1]."""
-        expected = self._packing.features
-        if rows.ndim != 2 or rows.shape[1] != expected or not 1 <= len(rows) <= self.rows_per_job:  # noqa: PLR2004
-            msg = f"rows: got shape {rows.shape}, expected (1 to {self.rows_per_job}, {expected})"
+        if rows.ndim != 2 or rows.shape[1] != self._columns or not 1 <= len(rows) <= self.rows_per_job:  # noqa: PLR2004
+            msg = f"rows: got shape {rows.shape}, expected (1 to {self.rows_per_job}, {self._columns})"
             raise InputError(msg)
+        rows = expand(self._features, rows)
         inside = (rows >= self._low) & (rows <= self._high)
         if not inside.all():
-            row, column = (int(index) for index in np.argwhere(~inside)[0])
-            low, high = self._low[column], self._high[column]
+            row, feature = (int(index) for index in np.argwhere(~inside)[0])
+            column, low, high = self._features[feature].column, self._low[feature], self._high[feature]
             msg = f"row {row}, column {column}: not a number from {low:g} to {high:g}, the model's declared range"
             raise InputError(msg, column=str(column), row=row)
         with np.errstate(divide="ignore", invalid="ignore"):

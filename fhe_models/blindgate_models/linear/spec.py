@@ -1,6 +1,7 @@
 """What both sides know of a linear model under CKKS: its parts, its fixed point, and how wrong it can be.
 
-A score is w·x + b, for each output. The client maps every column through its declared, public range [lo, hi] to
+A score is w·x + b, for each output, over the features of a row (`blindgate_models.features`): its numbers, and zeros and ones for
+its categories. The client maps every feature through its declared, public range [lo, hi] to
 u = (x - mid) / half ∈ [-1, 1]; the server holds weights and an intercept already folded to u. Then everything is integers:
 
 1. the client encrypts X = round(2^input_scale_bits · u);
@@ -30,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from blindgate_models.features import Feature
 from blindgate_models.halves import Part
 from blindgate_models.security import NOISE_BOUND, require_128_bits
 from blindgate_protocol.errors import PackageError
@@ -88,7 +90,9 @@ class ClientPart(_Strict):
 
     Attributes:
         outputs: how many scores a row has: 1 for a binary classifier, else one a class or a target.
-        ranges: `[lo, hi]` for each column, in order; values outside are refused.
+        columns: how many columns a row has.
+        features: what the model reads of them.
+        ranges: `[lo, hi]` for each feature, in order; values outside are refused.
         error_bound: for each output, how far a decrypted score can be from the plaintext model's.
     """
 
@@ -96,6 +100,8 @@ class ClientPart(_Strict):
     version: Literal[1]
     parameters: Parameters
     outputs: Annotated[int, Field(ge=1, le=MAX_OUTPUTS)]
+    columns: Annotated[int, Field(ge=1, le=MAX_FEATURES)]
+    features: Annotated[list[Feature], Field(min_length=1, max_length=MAX_FEATURES)]
     ranges: Annotated[
         list[Annotated[list[_Finite], Field(min_length=2, max_length=2)]], Field(min_length=1, max_length=MAX_FEATURES)
     ]
@@ -107,6 +113,9 @@ class ClientPart(_Strict):
             if not (low <= high and math.isfinite(high - low)):
                 msg = f"ranges.{column}: expected lo <= hi, with a finite difference"
                 raise ValueError(msg)
+        if len(self.features) != len(self.ranges) or max(feature.column for feature in self.features) >= self.columns:
+            msg = f"features: got {len(self.features)}, expected one a range, of {self.columns} columns"
+            raise ValueError(msg)
         if len(self.error_bound) != self.outputs:
             msg = f"error_bound: got {len(self.error_bound)} bounds, expected {self.outputs}"
             raise ValueError(msg)

@@ -81,14 +81,14 @@ class TreesBatchClient:
         return KeySet(_SECRET_HEADER.pack(_SECRET_MAGIC, self._key_digest) + packed, None)
 
     def encrypt(self, secret: bytes, rows: NDArray[np.float64], progress: Progress | None = None) -> bytes:
-        """Encrypt `rows`, `(n, features)`, 1 ≤ n ≤ `rows_per_job`, into one blob. A missing value is NaN.
+        """Encrypt `rows`, `(n, columns)`, 1 ≤ n ≤ `rows_per_job`, into one blob. A missing value is NaN.
 
         Raises:
             InputError: another shape.
             KeyStoreError: the secret key is not one of these parameters.
         """
-        if rows.ndim != 2 or rows.shape[1] != self._part.features or not 1 <= len(rows) <= self.rows_per_job:  # noqa: PLR2004
-            msg = f"rows: got shape {rows.shape}, expected (1 to {self.rows_per_job}, {self._part.features})"
+        if rows.ndim != 2 or rows.shape[1] != self._part.columns or not 1 <= len(rows) <= self.rows_per_job:  # noqa: PLR2004
+            msg = f"rows: got shape {rows.shape}, expected (1 to {self.rows_per_job}, {self._part.columns})"
             raise InputError(msg)
         key = self._secret(secret)
         seeds, bodies = [], []

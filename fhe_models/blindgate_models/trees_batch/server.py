@@ -8,7 +8,7 @@ Every polynomial is expanded, one that no product uses as well, and the circuit 
 work the circuit is, which is one number a model, and nothing of which bits it uses, or of the rows.
 
 What one reply needs and no other may have is a `Cover`: the ternary polynomials and the noise that draw c_1 … c_k anew, and the
-flood. It needs no query, and `cover` is apart from `answer` so that it can be made ahead of time; a second use has nothing to use.
+flood. It needs no query, so a worker that waits for its job has one ready (`prepare`); a second use has nothing to use.
 """
 
 from collections.abc import Mapping, Sequence
@@ -95,6 +95,7 @@ class TreesBatchServer:
         self._parameters = parameters
         self._constants = [output.constant for output in circuit.outputs]
         self._source = source
+        self._ready: list[Cover] = []
         self._shape = Shape(parameters, part.bits, len(circuit.outputs))
         self._ring = Ring(parameters.degree, parameters.data_bits, parameters.plain_modulus)
         self._evaluation = Evaluation(circuit, self._ring)
@@ -109,6 +110,19 @@ class TreesBatchServer:
         """Build from the server part. Raises `PackageError`."""
         return cls(server_part(part))
 
+    def prepare(self) -> None:
+        """Draw the next answer's covers, ahead of time. For a process that serves one job and was forked for it alone."""
+        if not self._ready:
+            self._ready = self.covers()
+
+    def rows(self, ciphertexts: bytes) -> int:
+        """How many rows an input blob holds: the others of its slots get no score. Raises `CiphertextError`."""
+        try:
+            return open_blob(INPUT, self._shape, ciphertexts)[0]
+        except ValueError as error:
+            msg = f"input: {error}"
+            raise CiphertextError(msg) from None
+
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Compute the scores of one input blob.
 
@@ -119,7 +133,9 @@ class TreesBatchServer:
         if evaluation_key is not None:
             msg = f"evaluation key: got {len(evaluation_key)} bytes, expected none"
             raise EvaluationKeyError(msg)
-        return self.answer(self.open_input(ciphertexts), self.covers())
+        opened = self.open_input(ciphertexts)
+        covers, self._ready = self._ready or self.covers(), []
+        return self.answer(opened, covers)
 
     def covers(self) -> list[Cover]:
         """Draw what hides one answer: a cover for each output. Needs no query."""

@@ -42,7 +42,7 @@ from blindgate_protocol.errors import PackageError
 FAMILY: Final = "trees-batch"
 VERSION: Final = 1
 MAX_OUTPUTS: Final = 64
-MAX_FEATURES: Final = 4096
+MAX_COLUMNS: Final = 4096
 MAX_PRODUCTS: Final = 1 << 15
 
 REPLIES: Final = 1_000_000
@@ -139,7 +139,7 @@ class ClientPart(_Strict):
     """What the data owner's half is built from.
 
     Attributes:
-        features: columns of a row.
+        columns: of a row.
         questions: what is asked of them; every answer is sent, whatever the forest asks.
         outputs: how many scores a row has.
         scale_bits: a decrypted integer is divided by 2^scale_bits.
@@ -149,8 +149,8 @@ class ClientPart(_Strict):
     family: Literal["trees-batch"]
     version: Literal[1]
     parameters: Parameters
-    features: Annotated[int, Field(ge=1, le=MAX_FEATURES)]
-    questions: Annotated[list[Questions], Field(min_length=1, max_length=2 * MAX_FEATURES)]
+    columns: Annotated[int, Field(ge=1, le=MAX_COLUMNS)]
+    questions: Annotated[list[Questions], Field(min_length=1, max_length=2 * MAX_COLUMNS)]
     outputs: Annotated[int, Field(ge=1, le=MAX_OUTPUTS)]
     scale_bits: Annotated[int, Field(ge=-64, le=64)]
     error_bound: Annotated[
@@ -160,8 +160,8 @@ class ClientPart(_Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for number, asked in enumerate(self.questions):
-            if asked.column >= self.features:
-                msg = f"questions.{number}.column: got {asked.column}, expected below {self.features}"
+            if asked.column >= self.columns:
+                msg = f"questions.{number}.column: got {asked.column}, expected below {self.columns}"
                 raise ValueError(msg)
         if not 1 <= self.bits <= MAX_BITS:
             msg = f"questions: got {self.bits} bits, expected 1 to {MAX_BITS}"

@@ -37,6 +37,14 @@ class Echo:
             time.sleep(3600)
         return cls()
 
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def rows(self, ciphertexts: bytes) -> int:
+        """One, whatever it is."""
+        del ciphertexts
+        return 1
+
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Give back bytes."""
         return evaluation_key if evaluation_key is not None else ciphertexts
@@ -50,6 +58,14 @@ class Hostile:
         """Take any part."""
         del part
         return cls()
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def rows(self, ciphertexts: bytes) -> int:
+        """One, whatever it is."""
+        del ciphertexts
+        return 1
 
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Do one deed and tell what came of it."""
@@ -71,6 +87,14 @@ class Keyed:
         """Take any part."""
         del part
         return cls()
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def rows(self, ciphertexts: bytes) -> int:
+        """One, whatever it is."""
+        del ciphertexts
+        return 1
 
     def direct(self, evaluation_key: bytes | None) -> Callable[[bytes], bytes]:
         """Expand a key: a number that no other expansion has."""
@@ -110,6 +134,14 @@ class Curious:
             told["write"] = type(error).__name__
         told["user"] = "root" if os.getuid() == 0 else "other"
         raise PackageError(json.dumps(told))
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def rows(self, ciphertexts: bytes) -> int:
+        """One, whatever it is."""
+        del ciphertexts
+        return 1
 
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Never get here."""

@@ -65,6 +65,18 @@ def test_jobs_are_shown_with_every_reason(desk: Desk, data: str) -> None:
     assert "none" in _run("jobs", "list", "--state", "dead", "--data", data).stdout
 
 
+def test_what_a_hostile_node_says_reaches_no_terminal_as_it_is(desk: Desk, data: str) -> None:
+    """Neither control characters nor the markup of the library that prints tables."""
+    lease = desk.leased()
+    reason = "[/bold] \x1b]0;owned\x07 \x9b2J \u202e"
+    desk.worker.command(lease, "POST", "refuse", Refusal(code="bad-ciphertext", reason=reason))
+    for command in (["jobs", "list"], ["jobs", "show", lease.job]):
+        result = _run(*command, "--data", data)
+        assert result.exit_code == 0, result.output
+        assert "[/bold]" in result.stdout
+        assert not set("\x1b\x07\x9b\u202e") & set(result.stdout)
+
+
 def test_nodes_are_listed_and_dismissed(desk: Desk, data: str) -> None:
     """A dismissed node's token opens nothing."""
     (node,) = _json("nodes", "list", "--data", data)
@@ -99,9 +111,23 @@ def test_a_mistake_is_one_line_and_exit_code_1(tmp_path: Path, data: str, argume
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize("command", [["tenants", "list"], ["init"], ["migrate"]])
+def test_a_broken_database_and_a_folder_that_cannot_be_are_one_line_too(tmp_path: Path, command: list[str]) -> None:
+    """Whoever reads it at night is told what is wrong, and not where in the code."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "gateway.sqlite").write_bytes(b"not a database" * 1000)
+    (tmp_path / "file").touch()
+    impossible = "no gateway" if command == ["tenants", "list"] else "Not a directory"
+    for folder, says in ((broken, "file is not a database"), (tmp_path / "file" / "folder", impossible)):
+        result = _run(*command, "--data", str(folder))
+        assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+        assert says in result.stderr
+
+
 def test_settings_and_migrations_are_shown(data: str) -> None:
     """For people and for scripts."""
     assert _json("settings", "--data", data)["data"] == data
     assert "threads" in _run("settings", "--data", data).stdout
-    assert _json("migrate", "--data", data) == {"before": "0002", "after": "0002"}
+    assert _json("migrate", "--data", data) == {"before": "0003", "after": "0003"}
     assert "nothing to do" in _run("migrate", "--data", data).stdout

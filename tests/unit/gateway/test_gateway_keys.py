@@ -99,7 +99,7 @@ def test_a_destroyed_key_is_gone_and_so_are_its_jobs(desk: Desk) -> None:
     assert lease is not None
     last = desk.tenant.statement(key, KeyState.DESTROYED, first)
     assert desk.tenant.state(last).status_code == 200
-    assert not desk.parts.blobs.holds("bank", key.digest)
+    assert not desk.parts.blobs.holds("bank", key.digest, key.size)
     assert [desk.state(job) for job in jobs] == [JobState.CANCELLED] * 2
     assert desk.worker.command(lease, "GET", f"blobs/{key.digest}").status_code == 409
     desk.tenant.upload(b"evaluation key")

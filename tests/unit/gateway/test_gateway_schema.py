@@ -23,8 +23,8 @@ from desk import Desk
 def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
     """A table that changed without a migration fails here; migrating twice does nothing."""
     settings = make_settings(tmp_path / "gateway", Keys())
-    assert migrate(settings) == (None, "0002")
-    assert migrate(settings) == ("0002", "0002")
+    assert migrate(settings) == (None, "0003")
+    assert migrate(settings) == ("0003", "0003")
     with Database(settings.database).engine().connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
@@ -105,6 +105,16 @@ def test_the_metrics_count_and_may_be_guarded(tmp_path: Path, desk: Desk) -> Non
     object.__setattr__(desk.parts, "settings", guarded)
     assert desk.http.get("/metrics").status_code == 401
     assert desk.http.get("/metrics", headers={"Authorization": "Bearer a-secret"}).status_code == 200
+
+
+def test_strangers_cannot_add_to_what_is_counted(desk: Desk) -> None:
+    """Each count is kept for ever: neither made-up methods nor made-up paths become new ones."""
+    for number in range(10):
+        desk.http.request(f"MADEUP{number}", f"/made-up/{number}")
+    text = desk.http.get("/metrics").text
+    assert 'method="other",route="none",status="404"' in text
+    assert "MADEUP" not in text
+    assert "made-up" not in text
 
 
 def test_a_gateway_that_can_write_is_ready_and_one_that_cannot_is_not(desk: Desk) -> None:

@@ -99,9 +99,29 @@ def test_other_bytes_than_announced_end_the_upload(desk: Desk, size: int) -> Non
     answers = [_put(desk, upload, number, bytes(len(_part(data, number)))) for number in upload.missing]
     assert (answers[-1].status_code, answers[-1].json()["code"]) == (422, "digest-mismatch")
     assert desk.tenant.send("GET", f"/v1/uploads/{upload.upload}").status_code == 404
-    assert not desk.parts.blobs.holds("bank", ref.digest)
+    assert not desk.parts.blobs.holds("bank", ref.digest, ref.size)
     assert _files(desk, "partial") == []
     assert desk.tenant.upload(data) == ref
+
+
+@pytest.mark.parametrize("when", ["before the part is placed", "while the part is placed"])
+def test_a_part_of_an_upload_that_ends_meanwhile_is_not_found(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Asking with another size ends the upload: its last part on the way is refused like any later one, and leaves no file."""
+    ref = blob_ref(random_bytes(3 * PART))
+    upload = _ask(desk, ref)
+    name = "locked" if when.startswith("before") else "place"
+    inner = getattr(partial, name)
+
+    def interrupted(*given: Any, **named: Any) -> Any:
+        monkeypatch.setattr(partial, name, inner)
+        _ask(desk, ref.model_copy(update={"size": PART}))
+        return inner(*given, **named)
+
+    monkeypatch.setattr(partial, name, interrupted)
+    assert _put(desk, upload, 1, bytes(PART)).status_code == 404
+    assert _files(desk, "partial") == []
 
 
 def test_a_file_without_a_row_gives_way(desk: Desk) -> None:
@@ -120,7 +140,16 @@ def test_a_row_without_a_file_is_not_a_blob(desk: Desk) -> None:
     desk.parts.blobs.remove("bank", ref.digest)
     assert _ask(desk, ref).status == "parts"
     desk.tenant.upload(b"soon gone")
-    assert desk.parts.blobs.holds("bank", ref.digest)
+    assert desk.parts.blobs.holds("bank", ref.digest, ref.size)
+
+
+def test_a_blob_that_its_disk_cut_short_is_asked_for_again(desk: Desk) -> None:
+    """Otherwise nobody could ever replace it: its digest would be there for good."""
+    ref = desk.tenant.upload(b"soon cut short")
+    file = desk.brokerage.settings.data / "blobs" / "bank" / ref.digest.removeprefix("sha256:")
+    file.write_bytes(b"soon cut")
+    assert desk.tenant.upload(b"soon cut short") == ref
+    assert file.read_bytes() == b"soon cut short"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +194,7 @@ def test_what_nobody_needs_is_swept_and_what_a_job_needs_stays(desk: Desk) -> No
         connection.execute(update(blobs).values(stored=1))
         connection.execute(update(uploads).values(created=1))
     assert sweep_bytes(desk.parts) == 1
-    assert not desk.parts.blobs.holds("bank", loose.digest)
+    assert not desk.parts.blobs.holds("bank", loose.digest, loose.size)
     with desk.parts.database.write() as connection:
         connection.execute(update(jobs).where(jobs.c.job == open_job).values(ended=1))
     assert sweep_bytes(desk.parts) == 2

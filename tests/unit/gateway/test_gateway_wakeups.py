@@ -4,6 +4,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,12 @@ FOREVER = 60.0
 
 
 @pytest.fixture
-def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wakeups:
+def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wakeups]:
     """Wakeups that end no wait by themselves, so that only a wake-up does."""
     monkeypatch.setattr(wakeups, "FALLBACK_SECONDS", FOREVER)
-    return Wakeups(tmp_path, most_waiting=1)
+    waiting = Wakeups(tmp_path, most_waiting=1)
+    yield waiting
+    waiting.close()
 
 
 def test_a_wake_up_between_the_look_and_the_wait_is_not_lost(waiting: Wakeups) -> None:
@@ -63,6 +67,30 @@ def test_nobody_waits_when_the_process_stops(waiting: Wakeups) -> None:
     waiting.stopping = True
     with waiting.watch("job") as watch:
         assert not watch.wait(time.monotonic() + FOREVER)
+
+
+def test_what_listens_for_others_ends_when_it_is_closed(tmp_path: Path) -> None:
+    """A machine gives each user few of the kernel's ears: those of closed gateways are given back."""
+
+    def ears() -> int:
+        found = 0
+        for descriptor in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found += "inotify" in str(descriptor.readlink())
+        return found
+
+    before = ears()
+    for number in range(5):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        owner = Wakeups(folder, most_waiting=1)
+        with owner.watch("job") as watch:
+            watch.wait(time.monotonic() + 0.05)
+        owner.close()
+    until = time.monotonic() + 10
+    while ears() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert ears() <= before
 
 
 def test_a_wait_is_over_when_its_time_is(tmp_path: Path) -> None:

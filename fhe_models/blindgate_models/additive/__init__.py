@@ -1,0 +1,1 @@
+"""Additive models over bits. Nothing is exported here: a name above both halves would let one see the other."""

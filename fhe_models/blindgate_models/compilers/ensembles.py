@@ -1,0 +1,312 @@
+"""Fitted tree ensembles, taken apart: XGBoost, LightGBM, and scikit-learn's trees, forests and boosting.
+
+None of the three frameworks is imported here; a fitted estimator brings its own. What is read is what `predict` does, and
+nothing is guessed at: an ensemble that uses something else (splits by category, other boosters, links that Blindgate has no name
+for) is refused, and compilers compare the reading with the estimator's own answers before they go on.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple, Never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blindgate_models.compilers.compiled import Label, Link
+from blindgate_models.compilers.forests import LEAF, Forest, Tree, booster_trees
+from blindgate_models.halves import Part
+
+_XGBOOST_LINKS: Final[dict[str, Link]] = {
+    "binary:logistic": "sigmoid",
+    "multi:softprob": "softmax",
+    "multi:softmax": "softmax",
+    "reg:squarederror": "identity",
+    "reg:squaredlogerror": "identity",
+    "reg:absoluteerror": "identity",
+    "reg:pseudohubererror": "identity",
+    "reg:quantileerror": "identity",
+    "count:poisson": "exp",
+    "reg:gamma": "exp",
+    "reg:tweedie": "exp",
+}
+"""What XGBoost's objectives make of a score. One that leaves the sum of the trees as it is looks the same to the compiler."""
+
+_LIGHTGBM_LINKS: Final[dict[str, Link]] = {
+    "binary": "sigmoid",
+    "multiclass": "softmax",
+    "regression": "identity",
+    "regression_l1": "identity",
+    "huber": "identity",
+    "fair": "identity",
+    "quantile": "identity",
+    "mape": "identity",
+    "poisson": "exp",
+    "gamma": "exp",
+    "tweedie": "exp",
+}
+
+_TREES = {"DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor"}
+_FORESTS = {"RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassifier", "ExtraTreesRegressor"}
+
+
+def read_forest(estimator: Any) -> Forest:
+    """Take a fitted ensemble apart. Raises `TypeError` on another estimator, `ValueError` on what is not supported in one."""
+    name = type(estimator).__name__
+    for names, read in _READERS:
+        if name in names:
+            return read(estimator, name)
+    msg = f"estimator: {name} is no tree ensemble that is known here: XGBoost's, LightGBM's, scikit-learn's trees and forests"
+    raise TypeError(msg)
+
+
+def is_ensemble(estimator: Any) -> bool:
+    """Whether `read_forest` knows the estimator's kind."""
+    return any(type(estimator).__name__ in names for names, _ in _READERS)
+
+
+def _read_xgboost(estimator: Any, name: str) -> Forest:
+    fitted = estimator.get_booster()
+    best = fitted.attr("best_iteration")
+    if best is not None:  # fitting stopped early: predict leaves the later trees out
+        fitted = fitted[: int(best) + 1]
+    booster: Part = json.loads(bytes(fitted.save_raw("json")))
+    learner = booster["learner"]
+    objective = learner["objective"]["name"]
+    if learner["gradient_booster"]["name"] != "gbtree" or objective not in _XGBOOST_LINKS:
+        msg = (
+            f"estimator: booster {learner['gradient_booster']['name']!r} with objective {objective!r} is not supported"
+        )
+        raise ValueError(msg)
+    if int(learner["learner_model_param"]["num_target"]) != 1:
+        _refuse_targets()
+    outputs = max(1, int(learner["learner_model_param"]["num_class"]))
+    groups = learner["gradient_booster"]["model"]["tree_info"]
+    trees = []
+    for group, document in zip(groups, booster_trees(booster), strict=True):
+        if any(document["split_type"]) or document["categories"]:
+            msg = "estimator: splits by category are not supported; encode categories in the pipeline (OneHotEncoder)"
+            raise ValueError(msg)
+        left = np.asarray(document["left_children"], dtype=np.int64)
+        # JSON carries float32 in few digits: back to the float32 that XGBoost compares with.
+        conditions = np.asarray(document["split_conditions"], dtype=np.float32).astype(np.float64)
+        value = np.zeros((len(left), outputs))
+        value[:, group] = np.where(left == LEAF, conditions, 0.0)
+        trees.append(
+            Tree(
+                left=left,
+                right=np.asarray(document["right_children"], dtype=np.int64),
+                feature=np.asarray(document["split_indices"], dtype=np.int64),
+                threshold=conditions,
+                value=value,
+                missing_left=np.asarray(document["default_left"], dtype=bool),
+            )
+        )
+    base = np.atleast_1d(np.asarray(json.loads(learner["learner_model_param"]["base_score"]), dtype=np.float64))
+    # XGBoost adds in float32. In more digits the logarithm's last one would be this machine's own.
+    link = _XGBOOST_LINKS[objective]
+    if link == "sigmoid":
+        base = np.log(base / (1 - base))
+    elif link == "exp":
+        base = np.log(base)
+    return Forest(
+        framework="xgboost",
+        estimator=name,
+        trees=tuple(trees),
+        strict=True,
+        bias=tuple(float(number) for number in np.broadcast_to(base.astype(np.float32), (outputs,))),
+        features=int(learner["learner_model_param"]["num_feature"]),
+        labels=_labels(estimator),
+        link=link,
+        booster=booster,
+    )
+
+
+def _read_lightgbm(estimator: Any, name: str) -> Forest:
+    document: Part = estimator.booster_.dump_model()
+    objective, *settings = document["objective"].split()
+    if objective not in _LIGHTGBM_LINKS or document["average_output"] or not set(settings) <= _harmless(document):
+        msg = f"estimator: LightGBM's objective {document['objective']!r} is not supported"
+        raise ValueError(msg)
+    outputs = int(document["num_tree_per_iteration"])
+    trees = []
+    for number, tree in enumerate(document["tree_info"]):
+        nodes = list(_lightgbm_nodes(tree["tree_structure"]))
+        value = np.zeros((len(nodes), outputs))
+        value[:, number % outputs] = [node.value for node in nodes]
+        trees.append(_tree(nodes, value))
+    return Forest(
+        framework="lightgbm",
+        estimator=name,
+        trees=tuple(trees),
+        strict=False,
+        bias=(0.0,) * outputs,
+        features=int(document["max_feature_idx"]) + 1,
+        labels=_labels(estimator),
+        link=_LIGHTGBM_LINKS[objective],
+        single=False,
+    )
+
+
+class _Node(NamedTuple):
+    """One node, in a list in which a parent comes before its children."""
+
+    left: int
+    right: int
+    feature: int
+    threshold: float
+    value: float
+    missing_left: bool
+
+
+def _harmless(document: Part) -> set[str]:
+    """Settings of an objective that change nothing in `predict`."""
+    return {"sigmoid:1", f"num_class:{document['num_class']}"}
+
+
+def _lightgbm_nodes(root: Part) -> Iterator[_Node]:
+    waiting, given = [root], 1
+    for node in waiting:  # grows as it goes
+        if "leaf_value" in node:
+            yield _Node(LEAF, LEAF, 0, 0.0, float(node["leaf_value"]), missing_left=True)
+            continue
+        if node["decision_type"] != "<=" or node["missing_type"] == "Zero":
+            msg = "estimator: LightGBM's splits by category, and zeros that stand for missing, are not supported"
+            raise ValueError(msg)
+        threshold = float(node["threshold"])
+        # Where no value was missing in training, one that is missing later counts as 0.
+        goes_left = bool(node["default_left"]) if node["missing_type"] == "NaN" else threshold >= 0
+        yield _Node(given, given + 1, int(node["split_feature"]), threshold, 0.0, goes_left)
+        waiting += [node["left_child"], node["right_child"]]
+        given += 2
+
+
+def _read_histogram(estimator: Any, name: str) -> Forest:
+    baseline = np.ravel(estimator._baseline_prediction)  # noqa: SLF001  (there is no public way to the trees)
+    outputs = len(baseline)
+    trees = []
+    for iteration in estimator._predictors:  # noqa: SLF001
+        for output, predictor in enumerate(iteration):
+            nodes = predictor.nodes
+            if nodes["is_categorical"].any():
+                msg = (
+                    "estimator: splits by category are not supported; encode categories in the pipeline (OneHotEncoder)"
+                )
+                raise ValueError(msg)
+            leaf = nodes["is_leaf"].astype(bool)
+            value = np.zeros((len(nodes), outputs))
+            value[:, output] = np.where(leaf, nodes["value"], 0.0)
+            trees.append(
+                Tree(
+                    left=np.where(leaf, LEAF, nodes["left"]).astype(np.int64),
+                    right=np.where(leaf, LEAF, nodes["right"]).astype(np.int64),
+                    feature=nodes["feature_idx"].astype(np.int64),
+                    threshold=nodes["num_threshold"].astype(np.float64),
+                    value=value,
+                    missing_left=nodes["missing_go_to_left"].astype(bool),
+                )
+            )
+    labels = _labels(estimator)
+    loss = type(estimator._loss).__name__  # noqa: SLF001
+    exponential = loss in {"HalfPoissonLoss", "HalfGammaLoss"}
+    return Forest(
+        framework="sklearn",
+        estimator=name,
+        trees=tuple(trees),
+        strict=False,
+        bias=tuple(baseline.tolist()),
+        features=int(estimator.n_features_in_),
+        labels=labels,
+        link=("exp" if exponential else "identity") if labels is None else ("sigmoid" if outputs == 1 else "softmax"),
+        single=False,
+    )
+
+
+def _read_boosting(estimator: Any, name: str) -> Forest:
+    labels = _labels(estimator)
+    outputs = estimator.estimators_.shape[1]
+    if labels is not None and estimator.loss != "log_loss":
+        msg = f"estimator: {name} with the loss {estimator.loss!r} is not supported"
+        raise ValueError(msg)
+    trees = []
+    for iteration in estimator.estimators_:
+        for output, member in enumerate(iteration):
+            column = np.zeros(outputs)
+            column[output] = estimator.learning_rate
+            trees.append(_sklearn_tree(member.tree_, member.tree_.value[:, 0, :1] * column))
+    origin = np.zeros((1, int(estimator.n_features_in_)))
+    forest = Forest(
+        framework="sklearn",
+        estimator=name,
+        trees=tuple(trees),
+        strict=False,
+        bias=(0.0,) * outputs,
+        features=origin.shape[1],
+        labels=labels,
+        link="identity" if labels is None else ("sigmoid" if outputs == 1 else "softmax"),
+    )
+    own = estimator.predict(origin) if labels is None else estimator.decision_function(origin)
+    start = np.reshape(own, (1, outputs)) - forest.scores(origin)  # what boosting began with, whatever made it
+    return Forest(**{**vars(forest), "bias": tuple(start[0].tolist())})
+
+
+def _read_trees(estimator: Any, name: str) -> Forest:
+    members = list(getattr(estimator, "estimators_", [estimator]))
+    if estimator.n_outputs_ != 1:
+        _refuse_targets()
+    labels = _labels(estimator)
+    trees = []
+    for member in members:
+        value = member.tree_.value[:, 0, :]
+        shares = value if labels is None else value / value.sum(axis=1, keepdims=True)
+        trees.append(_sklearn_tree(member.tree_, shares / len(members)))
+    return Forest(
+        framework="sklearn",
+        estimator=name,
+        trees=tuple(trees),
+        strict=False,
+        bias=(0.0,) * trees[0].value.shape[1],
+        features=int(estimator.n_features_in_),
+        labels=labels,
+        link="identity" if labels is None else "probability",
+    )
+
+
+def _sklearn_tree(tree: Any, value: NDArray[np.float64]) -> Tree:
+    leaf = tree.children_left == LEAF
+    return Tree(
+        left=tree.children_left.astype(np.int64),
+        right=tree.children_right.astype(np.int64),
+        feature=tree.feature.astype(np.int64),
+        threshold=tree.threshold.astype(np.float64),
+        value=np.where(leaf[:, None], value, 0.0),
+        missing_left=tree.missing_go_to_left.astype(bool),
+    )
+
+
+def _tree(nodes: list[_Node], value: NDArray[np.float64]) -> Tree:
+    return Tree(
+        left=np.array([node.left for node in nodes], dtype=np.int64),
+        right=np.array([node.right for node in nodes], dtype=np.int64),
+        feature=np.array([node.feature for node in nodes], dtype=np.int64),
+        threshold=np.array([node.threshold for node in nodes], dtype=np.float64),
+        value=value,
+        missing_left=np.array([node.missing_left for node in nodes], dtype=bool),
+    )
+
+
+def _refuse_targets() -> Never:
+    msg = "estimator: more than one target is not supported"
+    raise ValueError(msg)
+
+
+def _labels(estimator: Any) -> tuple[Label, ...] | None:
+    return tuple(np.asarray(estimator.classes_).tolist()) if hasattr(estimator, "classes_") else None
+
+
+_READERS: Final[tuple[tuple[set[str], Callable[[Any, str], Forest]], ...]] = (
+    ({"XGBClassifier", "XGBRegressor", "XGBRFClassifier", "XGBRFRegressor"}, _read_xgboost),
+    ({"LGBMClassifier", "LGBMRegressor"}, _read_lightgbm),
+    ({"HistGradientBoostingClassifier", "HistGradientBoostingRegressor"}, _read_histogram),
+    ({"GradientBoostingClassifier", "GradientBoostingRegressor"}, _read_boosting),
+    (_TREES | _FORESTS, _read_trees),
+)

@@ -1,0 +1,32 @@
+"""What makes probabilities of a classifier's scores, as seen on the calibration rows and not guessed from its name.
+
+A LinearSVC has scores and no probabilities; one class against each other gives others than a softmax of the same scores. A
+link that was taken for granted would give numbers that the estimator never gave.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from blindgate_models.compilers.compiled import Link
+
+_CLOSE: Final = 1e-6
+
+
+def probability_link(estimator: Any, calibration: pd.DataFrame | NDArray[Any], scores: NDArray[np.float64]) -> Link:
+    """From scores to `predict_proba`; `identity` where it is neither link, or there is none."""
+    if not hasattr(estimator, "predict_proba"):
+        return "identity"
+    proba = np.asarray(estimator.predict_proba(calibration))
+    if scores.shape[1] == 1:
+        return "sigmoid" if close(proba[:, 1], np.exp(-np.logaddexp(0, -scores[:, 0]))) else "identity"
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return "softmax" if close(proba, shifted / shifted.sum(axis=1, keepdims=True)) else "identity"
+
+
+def close(got: NDArray[np.float64], expected: NDArray[np.float64]) -> bool:
+    """Whether they are the same numbers, as far as these are large."""
+    scale = float(np.abs(expected).max(initial=0.0)) or 1.0
+    return got.shape == expected.shape and bool((np.abs(got - expected) <= _CLOSE * scale).all())

@@ -1,0 +1,200 @@
+"""What the steps in front of a model do to raw columns, found out by asking them.
+
+Scalers, encoders, bins and ColumnTransformers come in more kinds than can be read one by one. What matters here is less: that
+every number that they give the model depends on one column, and how. So the steps are asked about rows that differ in one column
+at a time:
+
+1. each output that changes belongs to that column, and to no other;
+2. an output of a column of numbers is affine in it, or at least never falls where it rises;
+3. an output of a category is a table over its values.
+
+What was found is then compared on all calibration rows; steps that mix columns, or do something else, are refused.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.features import Feature
+
+Floats = NDArray[np.float64]
+
+_PROBES: Final = 33
+_CLOSE: Final = 1e-9
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps in front of a model, as a function of rows of the client's kind.
+
+    Attributes:
+        steps: fitted transformers, first to last.
+        prepared: the rows, and how to write them for the first step.
+    """
+
+    steps: Sequence[Any]
+    prepared: Prepared
+
+    def __call__(self, rows: Floats) -> Floats:
+        """What the model gets for `rows`, `(n, columns)`: `(n, outputs)`."""
+        given: Any = self.prepared.ask(rows) if self.steps else rows
+        with warnings.catch_warnings():
+            # A step that was fitted on named columns says so when it is asked about numbers.
+            warnings.simplefilter("ignore", UserWarning)
+            for step in self.steps:
+                given = step.transform(given)
+        dense = given.toarray() if hasattr(given, "toarray") else given
+        return np.asarray(dense, dtype=np.float64)
+
+    @property
+    def names(self) -> str:
+        """The kinds of the steps, for messages."""
+        return ", ".join(type(step).__name__ for step in self.steps)
+
+
+class Output(NamedTuple):
+    """One number that the steps give the model.
+
+    Attributes:
+        column: the column that it depends on, or -1 where it is always the same.
+        slope: of an affine output of numbers.
+        offset: likewise, or the value of one that is always the same.
+        table: of a category, the output for each position, and last for a value that is none of them; `None` for numbers.
+        affine: whether slope and offset say all; else an output of numbers only rises with its column.
+    """
+
+    column: int
+    slope: float
+    offset: float
+    table: Floats | None
+    affine: bool
+
+
+def split(estimator: Any, prepared: Prepared) -> tuple[Steps, Any]:
+    """The steps in front of a model, and the model."""
+    if not hasattr(estimator, "steps"):
+        return Steps((), prepared), estimator
+    *steps, model = [step for _, step in estimator.steps]
+    return Steps([step for step in steps if step is not None and step != "passthrough"], prepared), model
+
+
+def read_steps(steps: Steps) -> list[Output]:
+    """How each number that the model gets depends on the columns. Raises `TypeError` on steps that do something else."""
+    prepared = steps.prepared
+    base = _complete(prepared.rows)[:1]
+    origin = steps(base)[0]
+    outputs: list[Output | None] = [None] * len(origin)
+    for position, column in enumerate(prepared.columns):
+        category = column["type"] == "category"
+        values = (
+            np.arange(len(column["categories"]) + (column["out_of_range"] == "other"), dtype=np.float64)
+            if category
+            else _spread(prepared.rows[:, position], *prepared.limits[position])
+        )
+        probes = np.repeat(base, len(values), axis=0)
+        probes[:, position] = values
+        given = steps(probes)
+        for output in np.flatnonzero((given != origin).any(axis=0)):
+            if outputs[output] is not None:
+                raise TypeError(_mixes(steps))
+            outputs[output] = (
+                _table(position, given[:, output]) if category else _numbers(steps, position, values, given[:, output])
+            )
+    found = [
+        output or Output(-1, 0.0, float(value), None, affine=True)
+        for output, value in zip(outputs, origin, strict=True)
+    ]
+    _compare(steps, found)
+    return found
+
+
+def folded(outputs: Sequence[Output], prepared: Prepared) -> tuple[list[Feature], Floats, Floats]:
+    """The outputs as sums over features: features, `(outputs, features)` factors and `(outputs,)` constants.
+
+    Raises `TypeError` on an output of numbers that is not affine.
+    """
+    features: list[Feature] = []
+    places: dict[tuple[int, int], int] = {}
+    for position, column in enumerate(prepared.columns):
+        kinds = range(len(column["categories"])) if column["type"] == "category" else [-1]
+        for kind in kinds:
+            places[position, kind] = len(features)
+            features.append(Feature(column=position, kind="number" if kind < 0 else "is", position=max(kind, 0)))
+    factors = np.zeros((len(outputs), len(features)))
+    constants = np.zeros(len(outputs))
+    for row, output in enumerate(outputs):
+        if not output.affine:
+            name = prepared.names[output.column]
+            msg = f"estimator: a step before the model does not scale the column {name!r:.60}, it bends it"
+            raise TypeError(msg)
+        if output.table is None:
+            constants[row] = output.offset
+            if output.column >= 0:
+                factors[row, places[output.column, -1]] = output.slope
+            continue
+        categories = len(prepared.columns[output.column]["categories"])
+        constants[row] = output.table[categories] if len(output.table) > categories else 0.0
+        for kind in range(categories):
+            factors[row, places[output.column, kind]] = output.table[kind] - constants[row]
+    return features, factors, constants
+
+
+def _spread(values: Floats, low: float, high: float) -> Floats:
+    """Values of a column, its extremes among them, and some from all over its range, ascending."""
+    present = np.unique(values[~np.isnan(values)])
+    chosen = present[np.unique(np.linspace(0, len(present) - 1, _PROBES).astype(np.intp))]
+    return np.asarray(np.unique(np.concatenate([chosen, np.linspace(low, high, _PROBES)])))
+
+
+def _complete(rows: Floats) -> Floats:
+    """The rows with a value of the same column where one is missing."""
+    least = np.where(np.isnan(rows), np.inf, rows).min(axis=0)
+    return np.asarray(np.where(np.isnan(rows), least, rows), dtype=np.float64)
+
+
+def _table(position: int, values: Floats) -> Output:
+    return Output(position, 0.0, 0.0, values, affine=True)
+
+
+def _numbers(steps: Steps, position: int, values: Floats, given: Floats) -> Output:
+    slope = (given[-1] - given[0]) / (values[-1] - values[0])
+    offset = given[0] - slope * values[0]
+    scale = max(float(np.abs(given).max()), 1e-300)
+    if (np.abs(values * slope + offset - given) <= _CLOSE * max(scale, abs(offset))).all():
+        return Output(position, float(slope), float(offset), None, affine=True)
+    if (np.diff(given) < 0).any():
+        name = steps.prepared.names[position]
+        msg = f"estimator: the steps before the model ({steps.names}) turn the order of the column {name!r:.60} around"
+        raise TypeError(msg)
+    return Output(position, 0.0, 0.0, None, affine=False)
+
+
+def _compare(steps: Steps, outputs: Sequence[Output]) -> None:
+    """What was found, against the steps themselves on the calibration rows; of outputs that only rise, that they do."""
+    rows = steps.prepared.rows[~np.isnan(steps.prepared.rows).any(axis=1)]
+    given = steps(rows)
+    for number, output in enumerate(outputs):
+        got = given[:, number]
+        if output.column < 0:
+            expected = np.full(len(rows), output.offset)
+        elif output.table is not None:
+            expected = output.table[rows[:, output.column].astype(np.intp)]
+        elif output.affine:
+            expected = rows[:, output.column] * output.slope + output.offset
+        else:
+            order = np.argsort(rows[:, output.column], kind="stable")
+            if (np.diff(got[order]) < 0).any():
+                raise TypeError(_mixes(steps))
+            continue
+        scale = max(float(np.abs(got).max(initial=0.0)), abs(output.offset), 1e-300)
+        if not (np.abs(got - expected) <= _CLOSE * scale).all():
+            raise TypeError(_mixes(steps))
+
+
+def _mixes(steps: Steps) -> str:
+    return f"estimator: the steps before the model ({steps.names}) do not keep the columns apart"

@@ -1,0 +1,216 @@
+"""From what a forest asks to public questions, and the forest over their answers.
+
+What is asked is public, so it must not tell what the forest asks. Of a column of numbers, two ways lead there:
+
+- **public bins**: a `PublicBins` step cuts it. Every edge is asked, whether the forest uses it or not.
+- **own thresholds**: exact for any forest, but its thresholds stand in the client part, among decoys: every such column gets as
+  many edges as the one with the most, values from the calibration rows where it has them.
+
+Where calibration rows miss values, both answers for a missing value are asked of that column's edges, so that the forest may send
+it either way. A category is asked whether it is each of its values; where an encoder numbered its values and the forest cuts
+between them, whether it is at or past each.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blindgate_models import randomness
+from blindgate_models.bits import Questions, count
+from blindgate_models.compilers.bit_forests import BitForest, Leaf
+from blindgate_models.compilers.forests import LEAF, Forest, Tree
+from blindgate_models.compilers.pipelines import Output, Steps
+from blindgate_models.compilers.steps import raw_thresholds, wanted_thresholds
+from blindgate_models.randomness import Source
+
+Floats = NDArray[np.float64]
+
+_FEWEST_EDGES = 4
+
+
+class Condition(NamedTuple):
+    """A bit by what it answers, and what sends a row right: the bit, or its complement."""
+
+    column: int
+    kind: str
+    value: float
+    right: bool
+
+
+class Asking(NamedTuple):
+    """Public questions, and what a forest asks in terms of them.
+
+    Attributes:
+        questions: in the order of bits.
+        conditions: by output and threshold of the forest; a truth where every row goes one way.
+        disclosed: whether edges tell thresholds of the model, among decoys.
+    """
+
+    questions: tuple[Questions, ...]
+    conditions: dict[tuple[int, float], Condition | bool]
+    disclosed: bool
+
+
+def ask(forest: Forest, steps: Steps, outputs: Sequence[Output], source: Source) -> Asking:
+    """Choose public questions for a forest behind `steps`.
+
+    Raises `ValueError` on a category that may be missing, `TypeError` on one whose values are grouped.
+    """
+    prepared = steps.prepared
+    wanted = wanted_thresholds(forest)
+    numbers = {output: asked for output, asked in wanted.items() if _is_number(outputs[output])}
+    codes = _codes(steps, outputs) if _has_bins(steps.steps) else {}
+    thresholds = raw_thresholds(steps, outputs, numbers, forest)
+    edges: list[set[float]] = [set() for _ in prepared.columns]
+    for (output, _), edge in raw_thresholds(steps, outputs, codes, _PLAIN_COMPARISON).items():
+        edges[outputs[output].column].add(edge)
+    own = {output for output in numbers if output not in codes}
+    for (output, _), edge in thresholds.items():
+        if output in own:
+            edges[outputs[output].column].add(edge)
+    cut = {outputs[output].column for output in codes}
+    disclosed = {position for position, column in enumerate(prepared.columns) if column["type"] != "category"} - cut
+    _add_decoys(edges, disclosed, prepared.rows, source)
+    conditions = _conditions(forest, prepared.columns, outputs, wanted, thresholds)
+    questions: list[Questions] = []
+    for position, (column, misses) in enumerate(zip(prepared.columns, prepared.may_miss, strict=True)):
+        if column["type"] == "category":
+            if misses:
+                msg = f"calibration: the column {column['name']!r:.60} has empty cells; give it a category to fill in"
+                raise ValueError(msg)
+            kinds = sorted(
+                {each.kind for each in conditions.values() if isinstance(each, Condition) and each.column == position}
+            )
+            values = [float(place) for place in range(len(column["categories"]))]
+            questions += [Questions(column=position, kind=kind, values=values) for kind in kinds or ["is"]]  # type: ignore[arg-type]
+        elif edges[position]:
+            for kind in ("at_least", "at_least_or_missing")[: 1 + misses]:
+                questions.append(Questions(column=position, kind=kind, values=sorted(edges[position])))  # type: ignore[arg-type]
+    return Asking(tuple(questions), conditions, disclosed=bool(own))
+
+
+def over_bits(forest: Forest, asking: Asking, may_miss: Sequence[bool]) -> BitForest:
+    """`forest` over the answers to the questions."""
+    places: dict[tuple[int, str, float], int] = {}
+    for asked in asking.questions:
+        for value in asked.values or [0.0]:
+            places[asked.column, asked.kind, value] = len(places)
+    trees = tuple(tuple(_leaves(tree, asking, places, may_miss)) for tree in forest.trees)
+    return BitForest(trees, count(asking.questions), forest.bias)
+
+
+def _is_number(output: Output) -> bool:
+    return output.column >= 0 and output.table is None
+
+
+def _has_bins(steps: Sequence[Any]) -> bool:
+    """Whether a `PublicBins` is among the steps, or among those of a ColumnTransformer or a pipeline in them."""
+    for step in steps:
+        inner = [each for _, each, _ in getattr(step, "transformers_", [])] or [
+            each for _, each in getattr(step, "steps", [])
+        ]
+        if type(step).__name__ == "PublicBins" or _has_bins(inner):
+            return True
+    return False
+
+
+def _codes(steps: Steps, outputs: Sequence[Output]) -> dict[int, list[float]]:
+    """The bin numbers of the outputs that `PublicBins` gives: whole numbers from 0 on, that rise in steps."""
+    limits = steps.prepared.limits
+    low, high = steps(limits.T)
+    given = steps(np.where(np.isnan(steps.prepared.rows), limits[:, 0], steps.prepared.rows))
+    found = {}
+    for number, output in enumerate(outputs):
+        whole = (given[:, number] == np.rint(given[:, number])).all() and low[number] >= 0
+        if _is_number(output) and not output.affine and whole:
+            found[number] = [float(code) for code in range(1, int(high[number]) + 1)]
+    return found
+
+
+def _add_decoys(edges: list[set[float]], disclosed: set[int], rows: Floats, source: Source) -> None:
+    """Fill the edges of columns whose thresholds are told up to as many as the one with the most has."""
+    most = max([_FEWEST_EDGES, *(len(edges[column]) for column in disclosed)])
+    for column in disclosed:
+        given = rows[:, column]
+        candidates = np.unique(given[~np.isnan(given)])[1:]
+        candidates = candidates[~np.isin(candidates, list(edges[column]))]
+        chosen = candidates[randomness.permutation(len(candidates), source)[: most - len(edges[column])]]
+        edges[column] |= set(map(float, chosen))
+
+
+def _conditions(
+    forest: Forest,
+    columns: Sequence[Any],
+    outputs: Sequence[Output],
+    wanted: dict[int, list[float]],
+    thresholds: dict[tuple[int, float], float],
+) -> dict[tuple[int, float], Condition | bool]:
+    found: dict[tuple[int, float], Condition | bool] = {}
+    for number, asked in wanted.items():
+        output = outputs[number]
+        for threshold in asked:
+            if _is_number(output):
+                found[number, threshold] = Condition(
+                    output.column, "at_least", thresholds[number, threshold], right=True
+                )
+                continue
+            values = np.atleast_1d(output.offset if output.table is None else output.table)
+            values = values.astype(np.float32).astype(np.float64) if forest.single else values
+            right = values >= threshold if forest.strict else values > threshold
+            name = "" if output.column < 0 else columns[output.column]["name"]
+            found[number, threshold] = _category_condition(output.column, name, right)
+    return found
+
+
+def _category_condition(column: int, name: str, right: NDArray[np.bool_]) -> Condition | bool:
+    """What sends a category right, given which positions go there."""
+    if right.all() or not right.any():
+        return bool(right[0])
+    for way in (True, False):
+        one = np.flatnonzero(right == way)
+        if len(one) == 1:
+            return Condition(column, "is", float(one[0]), right=way)
+        if (np.diff(one) == 1).all() and one[-1] == len(right) - 1:
+            return Condition(column, "at_least", float(one[0]), right=way)
+    msg = f"estimator: the trees ask the category {name!r:.60} for a group of its values; encode it with OneHotEncoder"
+    raise TypeError(msg)
+
+
+def _leaves(
+    tree: Tree, asking: Asking, places: dict[tuple[int, str, float], int], may_miss: Sequence[bool]
+) -> list[Leaf]:
+    found = []
+    waiting: list[tuple[int, tuple[int, ...], tuple[bool, ...]]] = [(0, (), ())]
+    while waiting:
+        node, bits, wanted = waiting.pop()
+        left, right = int(tree.left[node]), int(tree.right[node])
+        if left == LEAF:
+            found.append(Leaf(bits, wanted, tuple(tree.value[node].tolist())))
+            continue
+        condition = asking.conditions[int(tree.feature[node]), float(tree.threshold[node])]
+        if isinstance(condition, bool):
+            waiting.append((right if condition else left, bits, wanted))
+            continue
+        kind = condition.kind
+        if kind == "at_least" and may_miss[condition.column] and not tree.missing_left[node]:
+            kind = "at_least_or_missing"
+        bit = places[condition.column, kind, condition.value]
+        waiting.append((right, (*bits, bit), (*wanted, condition.right)))
+        waiting.append((left, (*bits, bit), (*wanted, not condition.right)))
+    return found
+
+
+_PLAIN_COMPARISON = Forest(
+    framework="sklearn",
+    estimator="",
+    trees=(),
+    strict=True,
+    bias=(),
+    features=0,
+    labels=None,
+    link="identity",
+    single=False,
+)
+"""How bin numbers are compared with: x ≥ k."""

@@ -1,0 +1,65 @@
+"""Is what was read of an estimator what it does? Compilers ask before they go on, and compare with the same afterwards."""
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blindgate_models.compilers.compiled import Label, Link
+from blindgate_models.compilers.links import probability_link
+
+Floats = NDArray[np.float64]
+
+_REGRESSION_TOLERANCE: Final = 0.01
+_MOST_EXPONENT: Final = 700.0
+
+
+class Plain(NamedTuple):
+    """The model in the clear, for comparison: its scores of the calibration rows are `reference`, `(n, outputs)`."""
+
+    reference: Floats
+    labels: tuple[Label, ...] | None
+    link: Link
+
+    def decide(self, scores: Floats) -> NDArray[np.int64]:
+        """The position of the label."""
+        single = scores.shape[1] < len(self.labels or ())
+        decided = (scores[:, 0] > 0).astype(np.int64) if single else scores.argmax(axis=1)
+        return np.asarray(decided, dtype=np.int64)
+
+    def agrees(self, scores: Floats) -> NDArray[np.bool_]:
+        """Row by row: the same label, or a number within 1% of the reference's spread."""
+        if self.labels is not None:
+            return np.asarray(self.decide(scores) == self.decide(self.reference))
+        tolerance = _REGRESSION_TOLERANCE * np.ptp(self.reference)
+        near: NDArray[np.bool_] = np.abs(scores - self.reference).max(axis=1) <= tolerance
+        return near
+
+
+def check_reading(
+    estimator: Any, calibration: Any, scores: Floats, labels: tuple[Label, ...] | None, link: Link
+) -> Plain:
+    """Compare `scores`, what was read of the estimator makes of the calibration rows, with its own answers.
+
+    Raises `ValueError` for an estimator that predicts by something else: it is refused here, and not guessed at.
+    """
+    plain = Plain(scores, labels, link)
+    predicted = np.asarray(estimator.predict(calibration))
+    if labels is not None:
+        same = bool((np.asarray(labels)[plain.decide(scores)] == predicted).all())
+        if link != "probability":
+            plain = plain._replace(link=probability_link(estimator, calibration, scores))
+    else:
+        links: dict[Link, Floats] = {"identity": scores, "exp": np.exp(np.minimum(scores, _MOST_EXPONENT))}
+        numbers = predicted.reshape(len(scores), -1)
+        found = [
+            name
+            for name, expected in links.items()
+            if numbers.shape == expected.shape and np.allclose(numbers, expected, rtol=1e-4, atol=1e-6)
+        ]
+        same = bool(found)
+        plain = plain._replace(link=found[0] if same else link)
+    if not same:
+        msg = "estimator: does not predict by the sum of its trees or layers, nor by the exponential of it"
+        raise ValueError(msg)
+    return plain

@@ -1,0 +1,232 @@
+"""What both sides know of a private forest: its public questions, and how many leaves answer.
+
+The client answers public questions about a row with bits and encrypts those (`blindgate_models.bits`). For every leaf of the
+secret forest the node computes, under encryption, linear functions of the bits (`blindgate_models.product`):
+
+    flag    Σ_i r_i · mis_i
+    value   v · 2^S + share + Σ_i r'_i · mis_i      one for each output
+
+mis_i is 1 where condition i of the leaf's path does not hold: the bit or its complement. A row fits exactly one leaf a tree.
+There the flag is 0 and the value its own plus a share; everywhere else both are masked by random numbers. Shares of all trees add
+up to the bias, so the sum of the values at zero flags is the score, and one value by itself is noise.
+
+What is drawn afresh for each reply, and used for no other (`server.Draw`):
+
+1. shares, uniform but for their sum;
+2. r, uniform on 1 to t - 1, drawn again until no subset of a leaf's r adds up to 0 modulo t: no false zero, whatever does not hold;
+3. r', uniform on 0 to t - 1, independent for each leaf, condition and output;
+4. dummy leaves up to trees · 2^depth, whose flags are never 0 and whose values are uniform: the number of leaves does not show;
+5. the order of the leaves;
+6. the cover of the reply (`product.server.Cover`).
+
+A *sum* is an ensemble of trees that add to the same outputs. Boosted trees for several classes are one sum a class; forests whose
+leaves hold a share for each class are one sum with several outputs.
+
+The client adds up whatever stands at zero flags. It asks nothing again and tells nobody what it found: a node that plants an output
+whose flag depends on one bit learns nothing unless it is told.
+"""
+
+from typing import Annotated, Final, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from blindgate_models.bits import MAX_BITS, Questions, count
+from blindgate_models.halves import Part
+from blindgate_models.product.spec import Parameters, Shape
+from blindgate_protocol.errors import PackageError
+
+FAMILY: Final = "trees"
+VERSION: Final = 1
+MAX_DEPTH: Final = 10
+MAX_LEAVES: Final = 1 << 16
+MAX_OUTPUTS: Final = 256
+
+DETERMINISM: Final = "varies"
+"""Every reply is masked anew."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class PublicSum(_Strict):
+    """What the client knows of one sum.
+
+    Attributes:
+        leaves: trees · 2^depth, dummy leaves included.
+        outputs: which scores its values add to.
+    """
+
+    leaves: Annotated[int, Field(ge=1, le=MAX_LEAVES)]
+    outputs: Annotated[list[Annotated[int, Field(ge=0, lt=MAX_OUTPUTS)]], Field(min_length=1, max_length=MAX_OUTPUTS)]
+
+    @property
+    def words(self) -> int:
+        """How many numbers the node sends for it: a flag and the values of every leaf."""
+        return self.leaves * (1 + len(self.outputs))
+
+
+class ClientPart(_Strict):
+    """What the data owner's half is built from.
+
+    Attributes:
+        columns: how many columns a row has.
+        questions: what is asked of them, public.
+        sums: the ensembles.
+        scale_bits: S.
+        error_bound: how far a score can be from the plaintext forest's: the rounding of its leaves.
+    """
+
+    family: Literal["trees"]
+    version: Literal[1]
+    parameters: Parameters
+    columns: Annotated[int, Field(ge=1, le=MAX_BITS)]
+    questions: Annotated[list[Questions], Field(min_length=1, max_length=2 * MAX_BITS)]
+    sums: Annotated[list[PublicSum], Field(min_length=1, max_length=MAX_OUTPUTS)]
+    scale_bits: Annotated[int, Field(ge=-60, le=40)]
+    error_bound: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not 1 <= count(self.questions) <= MAX_BITS:
+            msg = f"questions: got {count(self.questions)} bits, expected 1 to {MAX_BITS}"
+            raise ValueError(msg)
+        if max(asked.column for asked in self.questions) >= self.columns:
+            msg = f"questions: about a column past the {self.columns} that there are"
+            raise ValueError(msg)
+        wanted = sorted({output for each in self.sums for output in each.outputs})
+        if wanted != list(range(len(wanted))):
+            msg = "sums: expected every output from 0 on"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def outputs(self) -> int:
+        """How many scores a row has."""
+        return 1 + max(output for each in self.sums for output in each.outputs)
+
+    @property
+    def shape(self) -> Shape:
+        """The product that a reply is."""
+        return Shape(self.parameters, count(self.questions), sum(each.words for each in self.sums), FAMILY)
+
+
+class SecretLeaf(_Strict):
+    """One leaf: the conditions on its path, and its values times 2^S.
+
+    Attributes:
+        bits: numbers of bits, root first.
+        wanted: 0 or 1 for each.
+        value: an integer for each output of the sum.
+    """
+
+    bits: Annotated[list[Annotated[int, Field(ge=0, lt=MAX_BITS)]], Field(max_length=MAX_DEPTH)]
+    wanted: Annotated[list[Annotated[int, Field(ge=0, le=1)]], Field(max_length=MAX_DEPTH)]
+    value: Annotated[
+        list[Annotated[int, Field(gt=-(1 << 40), lt=1 << 40)]], Field(min_length=1, max_length=MAX_OUTPUTS)
+    ]
+
+
+class SecretSum(_Strict):
+    """One sum.
+
+    Attributes:
+        depth: of its deepest tree, or more.
+        bias: an integer for each output, times 2^S.
+        trees: their leaves.
+    """
+
+    depth: Annotated[int, Field(ge=0, le=MAX_DEPTH)]
+    bias: Annotated[list[Annotated[int, Field(gt=-(1 << 40), lt=1 << 40)]], Field(min_length=1, max_length=MAX_OUTPUTS)]
+    trees: Annotated[list[Annotated[list[SecretLeaf], Field(min_length=1)]], Field(min_length=1, max_length=MAX_LEAVES)]
+
+    @property
+    def leaves(self) -> int:
+        """How many leaves answer, dummy leaves included."""
+        return len(self.trees) << self.depth
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.leaves > MAX_LEAVES:
+            msg = f"trees: {self.leaves} leaves, expected at most {MAX_LEAVES}"
+            raise ValueError(msg)
+        for tree in self.trees:
+            if len(tree) > 1 << self.depth:
+                msg = f"trees: one of {len(tree)} leaves, expected at most {1 << self.depth}"
+                raise ValueError(msg)
+            for leaf in tree:
+                if len(leaf.bits) != len(leaf.wanted) or len(leaf.bits) > self.depth:
+                    msg = f"trees: a path of {len(leaf.bits)} bits and {len(leaf.wanted)} answers, expected up to {self.depth}"
+                    raise ValueError(msg)
+                if len(leaf.value) != len(self.bias):
+                    msg = f"trees: a leaf of {len(leaf.value)} values, expected {len(self.bias)}"
+                    raise ValueError(msg)
+        return self
+
+
+class ServerPart(_Strict):
+    """What the node's half is built from.
+
+    Attributes:
+        bits: how many bits a row has.
+        sums: the ensembles, in the client part's order.
+    """
+
+    family: Literal["trees"]
+    version: Literal[1]
+    parameters: Parameters
+    bits: Annotated[int, Field(ge=1, le=MAX_BITS)]
+    sums: Annotated[list[SecretSum], Field(min_length=1, max_length=MAX_OUTPUTS)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        largest = max(
+            (bit for each in self.sums for tree in each.trees for leaf in tree for bit in leaf.bits), default=0
+        )
+        if largest >= self.bits:
+            msg = f"sums: bit {largest}, expected one below {self.bits}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def shape(self) -> Shape:
+        """The product that a reply is."""
+        words = sum(each.leaves * (1 + len(each.bias)) for each in self.sums)
+        return Shape(self.parameters, self.bits, words, FAMILY)
+
+
+def row_square(depth: int, plain_modulus: int) -> float:
+    """The mean of Σ W² over the rows of a masked forest: up to `depth` uniform numbers, centred."""
+    return max(1, depth) * plain_modulus**2 / 12
+
+
+def client_part(part: Part) -> ClientPart:
+    """Parse a client part. Raises `PackageError` naming the field."""
+    return _parsed(ClientPart, part)
+
+
+def server_part(part: Part) -> ServerPart:
+    """Parse a server part. Raises `PackageError` naming the field, or the bound that the parameters do not keep."""
+    parsed = _parsed(ServerPart, part)
+    depth = max(each.depth for each in parsed.sums)
+    shape = parsed.shape
+    parsed.parameters.require_bounds(row_square(depth, parsed.parameters.plain_modulus), shape.outputs)
+    return parsed
+
+
+def _parsed(model: type[_Model], part: Part) -> _Model:
+    try:
+        parsed = model.model_validate(part)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        msg = f"trees part: {where + ': ' if where else ''}{first['msg']}"
+        raise PackageError(msg) from None
+    parameters: Parameters = parsed.parameters  # type: ignore[attr-defined]
+    parameters.check()
+    if parameters.privacy != "model_private":
+        msg = f"trees part: parameters.privacy: got {parameters.privacy!r}, expected 'model_private'"
+        raise PackageError(msg)
+    return parsed
