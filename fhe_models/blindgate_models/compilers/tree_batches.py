@@ -10,17 +10,25 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from blindgate_models.bits import Questions, answers, count
 from blindgate_models.compilers.bit_forests import BitForest
-from blindgate_models.compilers.compiled import Disclosures, Report
+from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Report, steepness
+from blindgate_models.compilers.ensembles import read_forest
 from blindgate_models.compilers.factoring import Relations, factored, multiplied_out, nested
+from blindgate_models.compilers.pipelines import read_steps, split
+from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.questions import ask, over_bits
+from blindgate_models.compilers.ranges import Ranges
+from blindgate_models.compilers.reading import check_reading
 from blindgate_models.compilers.rounded_forests import Rounded, decided, rounded_enough
 from blindgate_models.primes import smallest_prime
+from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.trees_batch.circuit import MAX_COMPONENTS, Circuit, Sum, deviation
 from blindgate_models.trees_batch.client import TreesBatchClient
 from blindgate_models.trees_batch.server import TreesBatchServer
@@ -72,7 +80,6 @@ class TreeBatch(NamedTuple):
         encryption: for the manifest.
         privacy: for the manifest.
         determinism: likewise.
-        discloses: likewise.
         report: plain against compiled.
     """
 
@@ -81,8 +88,50 @@ class TreeBatch(NamedTuple):
     encryption: Encryption
     privacy: Privacy
     determinism: Literal["varies"]
-    discloses: Disclosures
     report: Report
+
+
+def compile_trees_batch(
+    estimator: Any,
+    calibration: pd.DataFrame | NDArray[Any] | Prepared,
+    *,
+    ranges: Ranges | None = None,
+    tolerance: float = DEFAULT_TOLERANCE,
+    source: Source = SYSTEM,
+) -> CompiledModel:
+    """Compile a fitted ensemble of trees for tables of many rows. See `trees.compile_trees`, which does it for single rows.
+
+    Raises:
+        TypeError: an estimator that is no ensemble.
+        ValueError: rows that do not fit, or an estimator that the reading does not reproduce.
+        PackageError: no parameters hide and hold it.
+    """
+    prepared = Prepared.given(estimator, calibration, ranges)
+    steps, model = split(estimator, prepared)
+    forest = read_forest(model)
+    asking = ask(forest, steps, read_steps(steps), source)
+    bit_forest = over_bits(forest, asking, prepared.may_miss)
+    scores = bit_forest.scores(answers(asking.questions, prepared.rows))
+    plain = check_reading(estimator, prepared.table, scores, forest.labels, forest.link)
+    batch = compile_tree_batch(
+        bit_forest, asking.questions, prepared.rows, tolerance=tolerance, classifies=plain.labels is not None
+    )
+    edges = "the thresholds that the trees ask each column for, among decoys" if asking.disclosed else "the public bins"
+    return CompiledModel(
+        family=FAMILY,
+        client=batch.client.model_dump(),
+        server=batch.server.model_dump(),
+        columns=prepared.columns,
+        task="regression" if plain.labels is None else "classification",
+        labels=plain.labels,
+        link=plain.link,
+        steepness=steepness(plain.link, plain.reference),
+        encryption=batch.encryption,
+        privacy=batch.privacy,
+        determinism=batch.determinism,
+        discloses=Disclosures(to_client=[edges, *DISCLOSES_TO_CLIENT], to_node=list(DISCLOSES_TO_NODE)),
+        report=batch.report,
+    )
 
 
 def compile_tree_batch(
@@ -144,7 +193,6 @@ def compile_tree_batch(
         ),
         privacy=Privacy(mode="model_private", bits=math.floor(min(bits, _MOST_BITS) * 10) / 10),
         determinism=DETERMINISM,
-        discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT), to_node=list(DISCLOSES_TO_NODE)),
         report=_measured(client, server, forest, rows, classifies=classifies),
     )
 
