@@ -1,6 +1,9 @@
 """Primes of a given length in a given class: the moduli that rings are made of."""
 
+from functools import lru_cache
 from typing import Final
+
+from blindgate_protocol.errors import PackageError
 
 _SMALL: Final = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 
@@ -34,6 +37,21 @@ def smallest_prime(least: int, step: int) -> int:
     while not is_prime(number):
         number += step
     return number
+
+
+@lru_cache(maxsize=64)
+def slot_primes(degree: int, data_bits: tuple[int, ...], plain_modulus: int) -> tuple[int, ...]:
+    """The largest primes of these lengths that are 1 modulo 2N and modulo t, an odd prime; none twice.
+
+    Raises `PackageError` where there are too few.
+    """
+    step = 2 * degree * plain_modulus
+    primes = {bits: primes_of(bits, step, data_bits.count(bits)) for bits in set(data_bits)}
+    for bits, found in primes.items():
+        if len(found) < data_bits.count(bits):
+            msg = f"parameters.data_bits: too few primes of {bits} bits are 1 modulo {2 * degree} and {plain_modulus}"
+            raise PackageError(msg)
+    return tuple(primes[bits].pop(0) for bits in data_bits)
 
 
 def _passes(number: int, base: int, odd: int, twos: int) -> bool:

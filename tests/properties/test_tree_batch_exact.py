@@ -87,7 +87,7 @@ def test_trained_forests_decide_every_held_out_row_as_in_the_clear(
     ],
 )
 def test_the_noise_is_what_was_computed_from_the_circuit(table: object) -> None:
-    """A tenth below it at most, never above it: for rows of every structure, though the computation takes them as random."""
+    """Below it, and not by much: for rows of every structure, though the computation takes messages as random."""
     trained = breast_cancer(50, 4)
     compiled = compile_tree_batch(trained.forest, trained.questions, trained.training[:1])
     client = TreesBatchClient.from_part(compiled.client.model_dump())
@@ -99,7 +99,7 @@ def test_the_noise_is_what_was_computed_from_the_circuit(table: object) -> None:
     given = noise(server._ring, secret_words(server._ring, secret), total)
     parameters = compiled.server.parameters
     bound = deviation(compiled.server.circuit.polynomials(), parameters.degree, parameters.plain_modulus)
-    assert 0.85 < given.std() / bound < 1.0
+    assert 0.7 < given.std() / bound < 1.0
     assert np.abs(given).max() < 6 * bound
 
 

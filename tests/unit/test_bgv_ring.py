@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from blindgate_models.primes import is_prime, primes_of, smallest_prime
-from blindgate_models.seal.bgv import Ring, data_primes
+from blindgate_models.primes import is_prime, primes_of, slot_primes, smallest_prime
+from blindgate_models.seal.bgv import Ring
 from blindgate_models.seal.serial import Seeded, Words
 from blindgate_models.security import NOISE_BOUND, SEED_BYTES
 from blindgate_protocol.errors import PackageError
@@ -150,4 +150,4 @@ def test_primes_are_found_in_their_class() -> None:
     assert smallest_prime(65_538, 16384) == 114689
     step = 2 * DEGREE * T
     (first, second), (short,) = primes_of(56, step, 2), primes_of(48, step, 1)
-    assert data_primes(DEGREE, [56, 48, 56], T) == (first, short, second)
+    assert slot_primes(DEGREE, (56, 48, 56), T) == (first, short, second)

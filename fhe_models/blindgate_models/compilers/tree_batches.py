@@ -27,7 +27,7 @@ from blindgate_models.compilers.questions import ask, over_bits
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.reading import check_reading
 from blindgate_models.compilers.rounded_forests import Rounded, decided, rounded_enough
-from blindgate_models.primes import smallest_prime
+from blindgate_models.primes import slot_primes, smallest_prime
 from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.trees_batch.circuit import MAX_COMPONENTS, Circuit, Sum, deviation
 from blindgate_models.trees_batch.client import TreesBatchClient
@@ -37,6 +37,7 @@ from blindgate_models.trees_batch.spec import (
     DISCLOSES_TO_CLIENT,
     DISCLOSES_TO_NODE,
     FAMILY,
+    MAX_PLAIN_MODULUS,
     MAX_PRODUCTS,
     VERSION,
     ClientPart,
@@ -236,11 +237,14 @@ def _circuits(rounded: Rounded, relations: Relations, degree: int, plain_modulus
 
 
 def _kept(degree: int, data_bits: Sequence[int], plain_modulus: int, components: int) -> Iterator[Parameters]:
-    """Parameters of one ring, the shortest replies first."""
-    flooded = flood_bits(data_bits, plain_modulus)
+    """Parameters of one ring, the shortest replies first; none where it does not exist."""
+    if plain_modulus >= MAX_PLAIN_MODULUS:
+        return
+    try:
+        flooded = flood_bits(slot_primes(degree, tuple(data_bits), plain_modulus), plain_modulus)
+    except PackageError:
+        return
     for kept in range(1, len(data_bits) + 1):
-        if flooded < 1 or plain_modulus >> 30:  # as the part takes
-            return
         yield Parameters.model_validate(
             {
                 "scheme": "bgv",

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tenseal import sealapi
 
-from blindgate_models.primes import is_prime, primes_of
+from blindgate_models.primes import is_prime, slot_primes
 from blindgate_models.seal import serial
 from blindgate_models.seal.serial import Ciphertext, Level, Plaintext, Secret, Seeded, Words
 from blindgate_models.security import MODULUS_BITS_AT_128, require_128_bits
@@ -53,7 +53,7 @@ class Ring:
         if plain_modulus % (2 * degree) != 1 or not is_prime(plain_modulus):
             msg = f"parameters.plain_modulus: got {plain_modulus}, expected a prime that is 1 modulo {2 * degree}"
             raise PackageError(msg)
-        self.primes = data_primes(degree, data_bits, plain_modulus)
+        self.primes = slot_primes(degree, tuple(data_bits), plain_modulus)
         self.secret_primes = (
             self.primes if len(data_bits) == 1 else (*self.primes, _special(degree, self.primes, plain_modulus))
         )
@@ -175,21 +175,6 @@ def _chain(context: Any, primes: Sequence[int], degree: int) -> dict[int, Level]
         levels[count] = Level(context, data.parms_id(), primes[:count], degree)
         data = data.next_context_data()
     return levels
-
-
-def data_primes(degree: int, data_bits: Sequence[int], plain_modulus: int) -> tuple[int, ...]:
-    """The largest primes of these lengths that are 1 modulo 2N and modulo t, none twice.
-
-    Raises `PackageError` where there are too few.
-    """
-    step = 2 * degree * plain_modulus  # t is an odd prime
-    primes = {bits: primes_of(bits, step, data_bits.count(bits)) for bits in set(data_bits)}
-    found = [primes[bits].pop(0) if primes[bits] else None for bits in data_bits]
-    short = [bits for bits, prime in zip(data_bits, found, strict=True) if prime is None]
-    if short:
-        msg = f"parameters.data_bits: too few primes of {short[0]} bits are 1 modulo {2 * degree} and {plain_modulus}"
-        raise PackageError(msg)
-    return tuple(prime for prime in found if prime is not None)
 
 
 def _special(degree: int, primes: Sequence[int], plain_modulus: int) -> int:

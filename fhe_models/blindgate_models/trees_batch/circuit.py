@@ -8,11 +8,13 @@ the outputs' own; inside a product there is none, since b·(c + …) is c·b + b
 Two things follow from a circuit alone, and both sides need them:
 
 - **components**: the polynomials of a reply. A bit has two, and a product one more than what the bit is multiplied by.
-- **deviation**: the standard deviation of the noise. With no key switching and no rounding on the way, the phase of the reply
+- **deviation**: how large the noise is. With no key switching and no rounding on the way, the phase of the reply
   (`blindgate_models.seal.bgv`) *is* the circuit's polynomial, in the phases of the bits, in the ring. Those are independent, with
   coefficients of variance v = t²·(σ² + ¼) around 0: σ² of the noise, ¼ for a message from -t/2 to t/2. A coefficient of a product
-  of k of them has variance N^(k-1)·v^k, and different products of different bits are uncorrelated, so the variance is the sum of
-  w²·N^(k-1)·v^k over the polynomial's monomials. It does not depend on how the polynomial was factored.
+  of k of them has variance N^(k-1)·v^k on average, and different products of different bits are uncorrelated, so the variance is
+  the sum of w²·N^(k-1)·v^k over the polynomial's monomials. It does not depend on how the polynomial was factored. In one reply
+  the mean square of a product is an average over N/2 frequencies of a product of k exponential variables, which varies by
+  √((2^k - 1)·2/N) of itself; eight times that is allowed for.
 """
 
 import math
@@ -27,6 +29,7 @@ Polynomial: TypeAlias = dict[Monomial, int]
 MAX_MONOMIALS: Final = 1 << 19
 MAX_COMPONENTS: Final = 12
 
+_ALLOWED: Final = 8.0  # standard deviations of the mean square
 PHASE_VARIANCE: Final = NOISE_BOUND / 2 + 1 / 4
 """Of a coefficient of a fresh phase, in units of t²: centred binomial noise, and the message at its largest."""
 
@@ -108,14 +111,18 @@ class Circuit(NamedTuple):
 
 
 def deviation(polynomials: Sequence[Polynomial], degree: int, plain_modulus: int) -> float:
-    """The largest standard deviation of an output's noise, in multiples of t, a coefficient. Source: above."""
+    """The root mean square of an output's noise in multiples of t, a coefficient, at most. Source: above."""
     variance = PHASE_VARIANCE * float(plain_modulus) ** 2
     largest = 0.0
     for polynomial in polynomials:
         squares = [0.0] * MAX_COMPONENTS
         for monomial, weight in polynomial.items():
             squares[len(monomial)] += float(weight) ** 2
-        terms = [square * float(degree) ** (k - 1) * variance**k for k, square in enumerate(squares) if k]
+        terms = [
+            square * float(degree) ** (k - 1) * variance**k * (1 + _ALLOWED * math.sqrt((2**k - 1) * 2 / degree))
+            for k, square in enumerate(squares)
+            if k
+        ]
         largest = max(largest, sum(terms))
     return math.sqrt(largest) / plain_modulus
 

@@ -35,6 +35,7 @@ from blindgate_models.bitpacking import packed_bytes
 from blindgate_models.bits import MAX_BITS, Questions, count
 from blindgate_models.flooding import TERMS, distinguishing_bits
 from blindgate_models.halves import Part
+from blindgate_models.primes import slot_primes
 from blindgate_models.security import NOISE_BOUND, SEED_BYTES, require_128_bits
 from blindgate_models.trees_batch.circuit import MAX_COMPONENTS, Circuit, Product, Sum
 from blindgate_protocol.errors import PackageError
@@ -44,6 +45,7 @@ VERSION: Final = 1
 MAX_OUTPUTS: Final = 64
 MAX_COLUMNS: Final = 4096
 MAX_PRODUCTS: Final = 1 << 15
+MAX_PLAIN_MODULUS: Final = 1 << 30
 
 REPLIES: Final = 1_000_000
 PRIVATE_BITS: Final = 40
@@ -83,7 +85,7 @@ class Parameters(_Strict):
     scheme: Literal["bgv"]
     degree: Literal[4096, 8192, 16384]
     data_bits: Annotated[list[Annotated[int, Field(ge=40, le=56)]], Field(min_length=1, max_length=8)]
-    plain_modulus: Annotated[int, Field(ge=3, lt=1 << 30)]
+    plain_modulus: Annotated[int, Field(ge=3, lt=MAX_PLAIN_MODULUS)]
     components: Annotated[int, Field(ge=2, le=MAX_COMPONENTS)]
     kept: Annotated[int, Field(ge=1, le=8)]
     flood_bits: Annotated[int, Field(ge=1, le=400)]
@@ -94,6 +96,11 @@ class Parameters(_Strict):
         if self.kept > len(self.data_bits):
             msg = f"parameters.kept: got {self.kept} primes, expected at most {len(self.data_bits)}"
             raise PackageError(msg)
+
+    @property
+    def primes(self) -> tuple[int, ...]:
+        """Of Q. Raises `PackageError` where there are none."""
+        return slot_primes(self.degree, tuple(self.data_bits), self.plain_modulus)
 
     @property
     def key_parameters(self) -> Part:
@@ -115,10 +122,10 @@ class Parameters(_Strict):
         powers = [math.factorial(i) * power**i for i in range(self.components)]
         fresh = NOISE_BOUND / 2
         zero = sum(fresh * power * powers[i] for i in range(self.components - 1)) + fresh * sum(powers[1:])
-        dropped = 2.0 ** -sum(self.data_bits[self.kept :])
+        dropped = 1 / float(math.prod(self.primes[self.kept :]))
         switch = sum(powers) / 12 if self.kept < len(self.data_bits) else 0.0
         variance = (deviation**2 + zero) * dropped**2 + switch
-        room = 2.0 ** (sum(self.data_bits[: self.kept]) - 1) * (1 - 2.0**-16) / self.plain_modulus
+        room = float(math.prod(self.primes[: self.kept])) / (2 * self.plain_modulus)
         flood = TERMS * 2.0**self.flood_bits * dropped
         return (room - flood - 1) / math.sqrt(variance)
 
@@ -330,9 +337,9 @@ def server_part(part: Part) -> ServerPart:
     return parsed
 
 
-def flood_bits(data_bits: Sequence[int], plain_modulus: int) -> int:
-    """The widest flood whose hard maximum is a quarter of Q/t."""
-    return math.floor(sum(data_bits) - math.log2(plain_modulus) - math.log2(TERMS * _FLOOD_SHARE))
+def flood_bits(primes: Sequence[int], plain_modulus: int) -> int:
+    """The widest flood whose hard maximum is at most a quarter of Q/t."""
+    return (math.prod(primes) // (plain_modulus * TERMS * _FLOOD_SHARE)).bit_length() - 1
 
 
 def _sum_of(part: SumPart) -> Sum:
