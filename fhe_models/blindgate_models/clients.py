@@ -17,6 +17,7 @@ CLIENT_HALVES: Final = {
     "linear": ("blindgate_models.linear.client", "LinearClient"),
     "search": ("blindgate_models.search.client", "SearchClient"),
     "trees": ("blindgate_models.trees.client", "TreesClient"),
+    "trees-batch": ("blindgate_models.trees_batch.client", "TreesBatchClient"),
 }
 """Family name → module and class."""
 

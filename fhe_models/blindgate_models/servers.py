@@ -17,6 +17,7 @@ SERVER_HALVES: Final = {
     "linear": ("blindgate_models.linear.server", "LinearServer"),
     "search": ("blindgate_models.search.server", "SearchServer"),
     "trees": ("blindgate_models.trees.server", "TreesServer"),
+    "trees-batch": ("blindgate_models.trees_batch.server", "TreesBatchServer"),
 }
 """Family name → module and class."""
 

@@ -47,6 +47,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "linear": Family("tenseal", key_expansion=2.0),
     "search": Family("tenseal", key_expansion=2.0),
     "trees": Family("tenseal", key_expansion=2.0),
+    "trees-batch": Family("tenseal", key_expansion=2.0),
 }
 
 
