@@ -5,6 +5,7 @@ own ciphertexts, since it knows the key, and the noise of a reply at an output i
 the entries. Everything here is what an asker has: its key, its query, its upload, the reply.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from blindgate_models.compilers.search import search_parts
 from blindgate_models.product.server import Cover, ProductServer
 from blindgate_models.product.spec import HEADER_BYTES, Privacy
 from blindgate_models.seal import serial
+from blindgate_models.seal.serial import Plaintext
 from blindgate_models.search.client import SearchClient
 from blindgate_models.search.server import SearchServer
 from blindgate_models.search.spec import DISCLOSES_TO_CLIENT, quantised_queries
@@ -253,10 +255,10 @@ def test_a_cover_serves_one_reply() -> None:
     it = world("model_private")
     product = it.server._product
     zeros, (query,) = product.open_input(it.client.encrypt(it.secret, np.ones((1, WIDTH))), 1)
-    cover = product.cover()
-    product.reply(zeros, query, it.server._multipliers, it.server._constants, cover)
+    cover = product.cover(it.server._constants)
+    product.reply(zeros, query, it.server._multipliers, cover)
     with pytest.raises(RuntimeError, match="spent already"):
-        product.reply(zeros, query, it.server._multipliers, it.server._constants, cover)
+        product.reply(zeros, query, it.server._multipliers, cover)
 
 
 def test_no_cover_is_drawn_before_workers_are_forked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,8 +266,8 @@ def test_no_cover_is_drawn_before_workers_are_forked(monkeypatch: pytest.MonkeyP
     drawn: list[Cover] = []
     cover = ProductServer.cover
 
-    def counted(product: ProductServer) -> Cover:
-        drawn.append(cover(product))
+    def counted(product: ProductServer, constants: Sequence[Plaintext]) -> Cover:
+        drawn.append(cover(product, constants))
         return drawn[-1]
 
     monkeypatch.setattr(ProductServer, "cover", counted)

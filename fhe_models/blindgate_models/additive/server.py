@@ -4,6 +4,7 @@ The matrix serves every row; what hides it in a reply (`product.server.Cover`) s
 cover ready.
 """
 
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from blindgate_models.halves import Part
 from blindgate_models.product.server import Cover, ProductServer
 from blindgate_models.product.spec import MAX_BLOB_BYTES
 from blindgate_models.randomness import SYSTEM, Source
+from blindgate_models.seal.serial import Plaintext
 from blindgate_protocol.errors import EvaluationKeyError
 
 
@@ -37,7 +39,7 @@ class AdditiveServer:
     def prepare(self) -> None:
         """Draw the cover of the next row, ahead of time."""
         if self._private and not self._ready:
-            self._ready.append(self._product.cover())
+            self._ready.append(self._product.cover(self._constants))
 
     def rows(self, ciphertexts: bytes) -> int:
         """How many rows an input blob holds. Raises `CiphertextError`."""
@@ -54,10 +56,10 @@ class AdditiveServer:
             msg = f"evaluation key: got {len(evaluation_key)} bytes, expected none"
             raise EvaluationKeyError(msg)
         zeros, rows = self._product.open_input(ciphertexts, self._most_rows)
-        replies = []
-        for row in rows:
-            cover = None
-            if self._private:
-                cover = self._ready.pop() if self._ready else self._product.cover()
-            replies.append(self._product.reply(zeros, row, self._multipliers, self._constants, cover))
+        replies = [self._product.reply(zeros, row, self._multipliers, self._added()) for row in rows]
         return self._product.result(replies)
+
+    def _added(self) -> Cover | Sequence[Plaintext]:
+        if not self._private:
+            return self._constants
+        return self._ready.pop() if self._ready else self._product.cover(self._constants)

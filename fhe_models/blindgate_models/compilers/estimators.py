@@ -31,15 +31,17 @@ from blindgate_models.compilers.ensembles import is_ensemble
 from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.compilers.networks import is_concrete_ml, load_network
 from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.tree_batches import compile_trees_batch
 from blindgate_models.compilers.trees import compile_trees
 
-Family: TypeAlias = Literal["additive", "concrete", "linear", "trees"]
+Family: TypeAlias = Literal["additive", "concrete", "linear", "trees", "trees-batch"]
 
 _COMPILERS: Final[dict[str, Callable[..., CompiledModel]]] = {
     "additive": compile_additive,
     "concrete": compile_concrete,
     "linear": compile_linear,
     "trees": compile_trees,
+    "trees-batch": compile_trees_batch,
 }
 FAMILIES: Final = tuple(_COMPILERS)
 """What there is a compiler for."""

@@ -45,7 +45,7 @@ from blindgate_protocol.errors import PackageError
 
 Floats = NDArray[np.float64]
 
-_DOWNLOAD_WEIGHT: Final[dict[Privacy, float]] = {"model_private": 5.0, "model_public": 4.0}
+_DOWNLOAD_WEIGHT: Final[dict[Privacy, float]] = {"model_private": 5.0, "model_public": 2.0}
 """Bytes up that a byte down is worth: with each block that is sent comes work of the node, and a cover where it is private."""
 _LARGEST: Final = float(np.finfo(np.float32).max)
 _TRIED: Final = 16

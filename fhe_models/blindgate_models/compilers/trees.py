@@ -28,7 +28,8 @@ from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.questions import ask, over_bits
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.reading import check_reading
-from blindgate_models.product.spec import Need, choose, is_prime, prime_below
+from blindgate_models.primes import is_prime
+from blindgate_models.product.spec import Need, choose, prime_below
 from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.trees.client import TreesClient
 from blindgate_models.trees.server import TreesServer
@@ -53,6 +54,8 @@ DEFAULT_TOLERANCE: Final = 5e-4
 """Of the largest calibration score."""
 _PLAIN_BITS: Final = (20, 24, 28, 32)
 _MOST_FLAGS: Final = 4
+_PRODUCT_BYTES: Final = 4000.0
+"""What a node's product is worth: 0.05 ms of it, at 80 KB sent in a millisecond."""
 
 _TO_CLIENT_BINS = "the public bins of every column, the number of trees and their depth"
 _TO_CLIENT_EDGES = (
@@ -161,7 +164,8 @@ def tree_parts(
     secret = [_rounded(forest, scale_bits) for _, forest in sums]
     words = sum(words_of(each.leaves, len(each.bias), len(moduli)) for each in secret)
     bits = sums[0][1].bits
-    parameters = choose(Need(bits, words, modulus, row_square(depth, len(moduli), modulus), "model_private"))
+    need = Need(bits, words, modulus, row_square(depth, len(moduli), modulus), "model_private")
+    parameters = choose(need, product_weight=_PRODUCT_BYTES)
     client = ClientPart(
         family=FAMILY,
         version=VERSION,

@@ -85,7 +85,7 @@ class ProductClient:
         c1 = self._restored(unpack(reply[:cut], blocks * degree, bits - parameters.dropped_c1), parameters.dropped_c1)
         c0 = self._restored(unpack(reply[cut:], blocks * block, bits - parameters.dropped_c0), parameters.dropped_c0)
         numbers = np.empty((blocks, block), dtype=np.int64)
-        places = slice(parameters.group - 1, None, parameters.group)
+        places = slice(parameters.group - 1, block * parameters.group, parameters.group)
         for index in range(blocks):
             words = np.zeros((2, degree), dtype=np.uint64)
             words[0, places] = c0[index * block : (index + 1) * block]

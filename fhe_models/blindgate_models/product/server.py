@@ -42,7 +42,7 @@ class Cover:
 
     Attributes:
         ternary: a plaintext for each block, to multiply the encryption of zero by.
-        noise: a ciphertext for each block: the flood at the outputs, e1.
+        noise: a ciphertext for each block: the flood at the outputs, e1, and the reply's constants.
     """
 
     __slots__ = ("_noise", "_ternary")
@@ -70,7 +70,8 @@ class ProductServer:
         self._source = source
         self._ring = Ring(self._parameters.degree, self._parameters.data_bits, self._parameters.plain_modulus)
         self._stand_in = self._ring.multiplier(_ONE)
-        self._places = slice(self._parameters.group - 1, None, self._parameters.group)
+        used = self._parameters.block * self._parameters.group
+        self._places = slice(self._parameters.group - 1, used, self._parameters.group)
 
     @classmethod
     def of(cls, shape: Shape, source: Source = SYSTEM) -> Self:
@@ -87,6 +88,7 @@ class ProductServer:
             rows = matrix[start : start + block]
             numbers[: len(rows), : self._shape.inputs] = rows
             numbers %= self._parameters.plain_modulus
+            # (output, group, place) → polynomials, with the places of a group reversed
             polynomials = numbers.reshape(block, groups, group)[:, :, ::-1].transpose(1, 0, 2).reshape(groups, -1)
             encoded.append([self._ring.multiplier(row) if row.any() else None for row in polynomials])
         return Multipliers(encoded)
@@ -99,7 +101,7 @@ class ProductServer:
         groups, blocks = self._shape.groups, self._shape.blocks
         block_of, output = np.divmod(outputs, block)
         group_of, place = np.divmod(inputs, group)
-        where = ((block_of * groups + group_of) * block + output) * group + (group - 1 - place)
+        where = (block_of * groups + group_of) * degree + output * group + (group - 1 - place)
         polynomials = np.zeros(blocks * groups * degree, dtype=np.int64)
         np.add.at(polynomials, where, numbers)
         polynomials[where] %= self._parameters.plain_modulus
@@ -124,8 +126,8 @@ class ProductServer:
         padded[:, self._places] = full.reshape(blocks, -1)
         return [self._ring.plaintext(polynomial) for polynomial in padded]
 
-    def cover(self) -> Cover:
-        """Draw what hides one reply. Takes milliseconds, and needs no query."""
+    def cover(self, constants: Sequence[Plaintext]) -> Cover:
+        """Draw what hides one reply, with `constants` in it. Takes milliseconds, and needs no query."""
         degree, blocks, block = self._parameters.degree, self._shape.blocks, self._parameters.block
         primes = self._ring.primes
         ternary = randomness.ternary(blocks * degree, self._source).reshape(blocks, degree)
@@ -138,7 +140,9 @@ class ProductServer:
             words = np.zeros((2, len(primes), degree), dtype=np.uint64)
             words[0, :, self._places] = drowned[:, index]
             words[1] = np.where(fresh[index] < 0, np.array(primes)[:, None] + fresh[index], fresh[index])
-            noise.append(self._ring.from_words(words))
+            covered = self._ring.from_words(words)
+            self._ring.evaluator.add_plain_inplace(covered, constants[index])
+            noise.append(covered)
         residues = np.where(ternary < 0, self._parameters.plain_modulus - 1, ternary)
         factors = [self._ring.multiplier(polynomial) for polynomial in residues]
         return Cover(factors, noise)
@@ -171,23 +175,27 @@ class ProductServer:
         zeros: Sequence[Ciphertext],
         vector: Sequence[Ciphertext],
         multipliers: Multipliers,
-        constants: Sequence[Plaintext],
-        cover: Cover | None,
+        added: Cover | Sequence[Plaintext],
     ) -> bytes:
-        """One vector's reply. Raises `CiphertextError` when a sum loses its c1, which no honest input does."""
-        ternary, noise = ([], []) if cover is None else cover.spend()
+        """One vector's reply. `added`: a cover, which has the constants in it; or constants alone, where W need not be hidden.
+
+        Raises `CiphertextError` when a sum loses its c1, which no honest input does.
+        """
+        ternary, noise = added.spend() if isinstance(added, Cover) else ([], [])
         evaluator = self._ring.evaluator
         sums = []
         try:
             for index, row in enumerate(multipliers.blocks):
                 total = self._total([*vector, *zeros], [*row, *ternary[index : index + 1]])
-                if total is None:  # a block of zeros, of a matrix that need not be hidden
-                    sums.append(self._ring.in_clear(constants[index]))
-                    continue
-                evaluator.transform_from_ntt_inplace(total)
-                evaluator.add_plain_inplace(total, constants[index])
-                if noise:
+                if total is not None:
+                    evaluator.transform_from_ntt_inplace(total)
+                if isinstance(added, Cover):
                     evaluator.add_inplace(total, noise[index])
+                elif total is None:  # a block of zeros
+                    sums.append(self._ring.in_clear(added[index]))
+                    continue
+                else:
+                    evaluator.add_plain_inplace(total, added[index])
                 sums.append(self._ring.to_last_prime(total))
         except (ValueError, RuntimeError):
             msg = "input: a polynomial without its random half"

@@ -4,7 +4,7 @@ Additive models, private forests and search are the same thing to a node: y = W�
 asker's and W, `(outputs, inputs)`, the node's. Under BFV, in coefficients:
 
 - x is cut into J = ⌈inputs/g⌉ groups of g; group j travels as q_j(X) = Σ_a x[jg+a] X^a;
-- M = N/g outputs share a *block*; block b's multiplier for group j is B_j(X) = Σ_m Σ_a W[bM+m, jg+a] X^(mg+g-1-a);
+- M = ⌊N/g⌋ outputs share a *block*; block b's multiplier for group j is B_j(X) = Σ_m Σ_a W[bM+m, jg+a] X^(mg+g-1-a);
 - coefficient mg+g-1 of Σ_j q_j·B_j is the exact (W·x)[bM+m]: no other product of a row and a weight falls there, as q_j has
   no more than g coefficients.
 
@@ -27,15 +27,17 @@ Bounds are computed here from what is known of W at build time, and refused when
 
 import hashlib
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal, NamedTuple, TypeAlias
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from blindgate_models.bitpacking import packed_bytes
 from blindgate_models.flooding import TERMS, distinguishing_bits
 from blindgate_models.halves import Part
+from blindgate_models.primes import is_prime
 from blindgate_models.security import NOISE_BOUND, SEED_BYTES, require_128_bits
 from blindgate_protocol.errors import PackageError
 
@@ -50,6 +52,10 @@ MARGIN: Final = 8.0
 _NOISE_VARIANCE: Final = NOISE_BOUND / 2 + 1 / 12
 """Of a fresh coefficient: centred binomial over 21 bits, and the rounding of the scaled message."""
 _TERNARY_VARIANCE: Final = 2 / 3
+_MOST_PIECES: Final = 512
+_BLOCK_PRODUCTS, _OPENING_PRODUCTS = 6, 4
+_PRODUCT_WORDS: Final = 2 * 4096
+"""What a block takes besides its products, and opening a polynomial, in products: measured, and only as good as that."""
 _FLOOD_SHARE: Final = 4  # the flood's hard maximum is a quarter of what a coefficient of the message is scaled by
 _RINGS: Final[dict[Privacy, tuple[tuple[int, tuple[int, ...]], ...]]] = {
     "model_private": ((4096, (38, 54)), (4096, (50, 54)), (8192, (50, 54)), (8192, (54, 55, 55))),
@@ -64,7 +70,7 @@ class Parameters(BaseModel):
         degree: N.
         data_bits: lengths of the primes; the first is the one that replies are modulo.
         plain_modulus: t.
-        group: g, a power of two.
+        group: g.
         privacy: whether replies hide W.
         flood_bits: b; the flood's half-width is 2^b. 0 where nothing is flooded.
         dropped_c1: low bits of c1's words that are not sent.
@@ -83,12 +89,17 @@ class Parameters(BaseModel):
     dropped_c1: Annotated[int, Field(ge=0, le=54)]
     dropped_c0: Annotated[int, Field(ge=0, le=54)]
 
+    @field_validator("group")
+    @classmethod
+    def _fits(cls, group: int, info: ValidationInfo) -> int:
+        if group > info.data.get("degree", group):
+            msg = f"got {group}, expected at most {info.data['degree']}"
+            raise ValueError(msg)
+        return group
+
     def check(self) -> None:
         """Refuse parameters that make no sense. Raises `PackageError`."""
         require_128_bits(self.degree, self.data_bits)
-        if self.degree % self.group:
-            msg = f"parameters.group: got {self.group}, expected a divisor of {self.degree}"
-            raise PackageError(msg)
         if max(self.dropped_c0, self.dropped_c1) >= self.data_bits[0]:
             msg = f"parameters: {max(self.dropped_c0, self.dropped_c1)} dropped bits of words of {self.data_bits[0]}"
             raise PackageError(msg)
@@ -260,15 +271,21 @@ class Need(NamedTuple):
     privacy: Privacy
 
 
-def choose(need: Need, *, download_weight: float = 1.0) -> Parameters:
-    """The parameters with the fewest bytes up and down that keep the bounds; a byte down counts `download_weight`.
+def choose(need: Need, *, download_weight: float = 1.0, product_weight: float = 0.0) -> Parameters:
+    """The parameters that cost least and keep the bounds.
+
+    What counts are bytes up and down, a byte down as `download_weight`, and the node's work, a product of polynomials of 4096
+    coefficients modulo two primes as `product_weight` bytes.
 
     Raises `PackageError` when there are none, saying which bound is short.
     """
     found: list[tuple[float, Parameters]] = []
     short = "no room to decrypt"
     for degree, data_bits in _RINGS[need.privacy]:
-        for group in (1 << power for power in range(degree.bit_length())):
+        # Of all groups that cut x into as many pieces, the smallest leaves most outputs to a block.
+        for group in sorted({-(-need.inputs // pieces) for pieces in range(1, min(need.inputs, _MOST_PIECES) + 1)}):
+            if group > degree:
+                continue
             parameters = _with_most_dropped(need, degree, data_bits, group)
             if parameters is None:
                 continue
@@ -278,7 +295,10 @@ def choose(need: Need, *, download_weight: float = 1.0) -> Parameters:
                 short = str(error)
                 continue
             shape = Shape(parameters, need.inputs, need.outputs, "")
-            found.append((shape.input_bytes(1) + download_weight * shape.result_bytes(1), parameters))
+            products = shape.blocks * (shape.groups + shape.zeros + _BLOCK_PRODUCTS) + _OPENING_PRODUCTS * shape.groups
+            work = product_weight * products * degree * len(data_bits) / _PRODUCT_WORDS
+            cost = shape.input_bytes(1) + download_weight * shape.result_bytes(1) + work
+            found.append((cost, parameters))
     if not found:
         msg = f"no parameters hold a plain modulus of {need.plain_modulus.bit_length()} bits: {short}"
         raise PackageError(msg)
@@ -290,8 +310,9 @@ def _with_most_dropped(need: Need, degree: int, data_bits: Sequence[int], group:
     room = math.floor(sum(data_bits) - math.log2(need.plain_modulus) - math.log2(TERMS * _FLOOD_SHARE))
     # The secret multiplies what is dropped of c1; of c0 that much more can go for the same noise.
     more = max(0, math.floor(math.log2(degree * _TERNARY_VARIANCE) / 2) - 1)
-    for dropped in range(data_bits[0] - 2, -1, -1):
-        parameters = Parameters.model_validate(
+
+    def dropping(bits: int) -> Parameters:
+        return Parameters.model_validate(
             {
                 "scheme": "bfv",
                 "degree": degree,
@@ -300,33 +321,17 @@ def _with_most_dropped(need: Need, degree: int, data_bits: Sequence[int], group:
                 "group": group,
                 "privacy": need.privacy,
                 "flood_bits": max(0, room) if need.privacy == "model_private" else 0,
-                "dropped_c1": dropped,
-                "dropped_c0": min(dropped + more if dropped else 0, data_bits[0] - 2),
+                "dropped_c1": bits,
+                "dropped_c0": min(bits + more if bits else 0, data_bits[0] - 2),
             }
         )
-        if parameters.margin(need.row_square) >= MARGIN:
-            return parameters
-    return None
+
+    most = bisect_left(
+        range(data_bits[0] - 1), 1, key=lambda bits: int(dropping(bits).margin(need.row_square) < MARGIN)
+    )
+    return dropping(most - 1) if most else None
 
 
 def prime_below(bits: int) -> int:
     """The largest prime below 2^bits, 2 ≤ bits ≤ 40. Prime, so that a product of two masks is 0 only where one is."""
     return next(number for number in range((1 << bits) - 1, 1, -1) if is_prime(number))
-
-
-def is_prime(number: int) -> bool:
-    """Whether a number is prime: Miller and Rabin with bases that decide below 3.4 · 10^14 (Jaeschke 1993)."""
-    small = (2, 3, 5, 7, 11, 13, 17)
-    if number in small:
-        return True
-    if any(number % prime == 0 for prime in small):
-        return False
-    odd, twos = number - 1, 0
-    while odd % 2 == 0:
-        odd, twos = odd // 2, twos + 1
-    return all(_passes(number, base, odd, twos) for base in small)
-
-
-def _passes(number: int, base: int, odd: int, twos: int) -> bool:
-    power = pow(base, odd, number)
-    return power in {1, number - 1} or any((power := power * power % number) == number - 1 for _ in range(twos - 1))

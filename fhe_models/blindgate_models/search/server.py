@@ -8,12 +8,14 @@ What hides a private reply, a `Cover`, needs no query: a worker that waits for i
 process ends with its job. None is drawn when the half is built, since what two workers had from there would be used twice.
 """
 
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 
 from blindgate_models.halves import Part
 from blindgate_models.product.server import Cover, ProductServer
+from blindgate_models.seal.serial import Plaintext
 from blindgate_models.search.spec import ServerPart, require_fitting, rows_per_job, server_part
 from blindgate_protocol.errors import EvaluationKeyError
 
@@ -40,7 +42,7 @@ class SearchServer:
     def prepare(self) -> None:
         """Draw what hides the next reply. For a process that serves one job and was forked for it alone."""
         if self._private and not self._ready:
-            self._ready.append(self._product.cover())
+            self._ready.append(self._product.cover(self._constants))
 
     def rows(self, ciphertexts: bytes) -> int:
         """How many queries an input blob holds. Raises `CiphertextError`."""
@@ -58,10 +60,10 @@ class SearchServer:
             raise EvaluationKeyError(msg)
         zeros, queries = self._product.open_input(ciphertexts, self._most)
         return self._product.result(
-            [self._product.reply(zeros, query, self._multipliers, self._constants, self._cover()) for query in queries]
+            [self._product.reply(zeros, query, self._multipliers, self._added()) for query in queries]
         )
 
-    def _cover(self) -> Cover | None:
+    def _added(self) -> Cover | Sequence[Plaintext]:
         if not self._private:
-            return None
-        return self._ready.pop() if self._ready else self._product.cover()
+            return self._constants
+        return self._ready.pop() if self._ready else self._product.cover(self._constants)

@@ -15,7 +15,6 @@ from blindgate_models.halves import Part
 from blindgate_models.product.server import Cover, Multipliers, ProductServer
 from blindgate_models.product.spec import MAX_BLOB_BYTES
 from blindgate_models.randomness import SYSTEM, Source
-from blindgate_models.seal.serial import Plaintext
 from blindgate_models.trees.spec import SecretSum, ServerPart, server_part
 from blindgate_protocol.errors import EvaluationKeyError
 
@@ -30,7 +29,6 @@ class Draw(NamedTuple):
     """What hides the forest in one reply; its cover can be spent once."""
 
     multipliers: Multipliers
-    constants: list[Plaintext]
     cover: Cover
 
 
@@ -128,7 +126,7 @@ class TreesServer:
         replies = []
         for row in rows:
             draw = self._ready.pop() if self._ready else self.draw()
-            replies.append(self._product.reply(zeros, row, draw.multipliers, draw.constants, draw.cover))
+            replies.append(self._product.reply(zeros, row, draw.multipliers, draw.cover))
         return self._product.result(replies)
 
     def draw(self) -> Draw:
@@ -154,7 +152,7 @@ class TreesServer:
                 start += paths.slots
         where, bits, numbers = (np.concatenate(parts) for parts in zip(*entries, strict=True))
         multipliers = self._product.sparse_multipliers(where, bits, numbers)
-        return Draw(multipliers, self._product.constants(constants), self._product.cover())
+        return Draw(multipliers, self._product.cover(self._product.constants(constants)))
 
     def _draw_flags(self, paths: _Paths, places: Numbers, start: int, constants: Numbers) -> _Entries:
         """Masks of flags: the leaf at place i has its flag in number i // k, modulo prime i % k."""

@@ -38,7 +38,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from blindgate_models.bits import MAX_BITS, Questions, count
 from blindgate_models.halves import Part
-from blindgate_models.product.spec import Parameters, Shape, is_prime
+from blindgate_models.primes import is_prime
+from blindgate_models.product.spec import Parameters, Shape
 from blindgate_protocol.errors import PackageError
 
 FAMILY: Final = "trees"
