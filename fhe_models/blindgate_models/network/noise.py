@@ -89,7 +89,7 @@ def budget(packing: Packing, layers: list[Affine]) -> Budget:
         carried = np.sqrt(weights**2 @ deviation**2) if place == 0 else weights @ deviation
         read = float(np.linalg.norm(largest)) if packing.shape.fan_in == 0 or place else _read_norm(packing, largest)
         encoded = noise.slot(1 / 12) / 2**step * read
-        low, high = _interval(layer, low, high)
+        low, high = interval(layer, low, high)
         exponent += step
         headroom = max(headroom, noise.share(low, high, exponent, primes))
         shared = rotations.before * weights.sum(axis=1)
@@ -196,7 +196,7 @@ def _read_norm(packing: Packing, largest: Floats) -> float:
     return float(largest.max()) * math.sqrt(packing.shape.fan_in)
 
 
-def _interval(layer: Affine, low: Floats, high: Floats) -> tuple[Floats, Floats]:
+def interval(layer: Affine, low: Floats, high: Floats) -> tuple[Floats, Floats]:
     """The least and the most that each unit can be."""
     middle, half = (low + high) / 2, (high - low) / 2
     centre, reach = layer.weights @ middle + layer.bias, np.abs(layer.weights) @ half

@@ -34,7 +34,7 @@ from blindgate_protocol.errors import PackageError
 
 FAMILY: Final = "network"
 VERSION: Final = 1
-DEGREES: Final = (8192, 16384)
+DEGREES: Final = (8192, 16384, 32768)
 MAX_FEATURES: Final = 4096
 MAX_WIDTH: Final = 2048
 MAX_LAYERS: Final = 8
@@ -75,7 +75,7 @@ class Parameters(_Strict):
     """
 
     scheme: Literal["ckks"]
-    degree: Literal[8192, 16384]
+    degree: Literal[8192, 16384, 32768]
     data_bits: Annotated[list[_Bits], Field(min_length=1, max_length=16)]
     special_bits: _Bits
     input_scale_bits: _Scale
