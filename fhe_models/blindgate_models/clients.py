@@ -15,6 +15,7 @@ CLIENT_HALVES: Final = {
     "additive": ("blindgate_models.additive.client", "AdditiveClient"),
     "concrete": ("blindgate_models.concrete.client", "ConcreteClient"),
     "linear": ("blindgate_models.linear.client", "LinearClient"),
+    "network": ("blindgate_models.network.client", "NetworkClient"),
     "trees": ("blindgate_models.trees.client", "TreesClient"),
 }
 """Family name → module and class."""

@@ -15,6 +15,7 @@ SERVER_HALVES: Final = {
     "additive": ("blindgate_models.additive.server", "AdditiveServer"),
     "concrete": ("blindgate_models.concrete.server", "ConcreteServer"),
     "linear": ("blindgate_models.linear.server", "LinearServer"),
+    "network": ("blindgate_models.network.server", "NetworkServer"),
     "trees": ("blindgate_models.trees.server", "TreesServer"),
 }
 """Family name → module and class."""

@@ -90,7 +90,12 @@ def compile_(
             exists=True,
         ),
     ] = None,
-    family: Annotated[str | None, typer.Option(help="linear or concrete; chosen by the model when not given.")] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(
+            help="linear, concrete or network (an MLP, trained on as polynomials); chosen by the model when not given."
+        ),
+    ] = None,
     days: Annotated[int, typer.Option(min=1, help="How long the package is valid.")] = DEFAULT_VALIDITY_DAYS,
     decimals: Annotated[
         int | None,

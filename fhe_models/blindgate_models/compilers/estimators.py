@@ -29,21 +29,30 @@ from blindgate_models.compilers.concrete import compile_concrete
 from blindgate_models.compilers.ensembles import is_ensemble
 from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.compilers.networks import is_concrete_ml, load_network
+from blindgate_models.compilers.polynomial import compile_network
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.trees import compile_trees
 
-Family: TypeAlias = Literal["additive", "concrete", "linear", "trees"]
+Family: TypeAlias = Literal["additive", "concrete", "linear", "network", "trees"]
 
 _COMPILERS: Final[dict[str, Callable[..., CompiledModel]]] = {
     "additive": compile_additive,
     "concrete": compile_concrete,
     "linear": compile_linear,
+    "network": compile_network,
     "trees": compile_trees,
 }
 FAMILIES: Final = tuple(_COMPILERS)
 """What there is a compiler for."""
-_HARMLESS: Final = ("numpy.dtype", "blindgate_models.public_bins.PublicBins")
-"""What skops has on neither of its lists. A SimpleImputer holds a dtype, which names a kind of number and runs nothing."""
+_HARMLESS: Final = (
+    "numpy.dtype",
+    "blindgate_models.public_bins.PublicBins",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+)
+"""What skops has on neither of its lists. A SimpleImputer holds a dtype, which names a kind of number and runs nothing; an
+MLP holds what it learned by, numbers and arrays."""
+_OF_SQUARES: Final = ("Sequential", "SquareNetwork")
 _NETWORKS: Final = ("MLP", "FittedNetwork")
 
 
@@ -91,10 +100,15 @@ def read_calibration(path: Path, target: str | None = None) -> tuple[pd.DataFram
 
 
 def choose_family(estimator: Any) -> Family:
-    """`trees` for ensembles, `concrete` for networks, `linear` for everything else: the fastest that runs such models."""
+    """`trees` for ensembles, `concrete` for networks, `linear` for everything else: the fastest that runs such models.
+
+    `network` for what is a network of squares already; others are trained further for it, so it is asked for by name.
+    """
     model = _last_step(estimator)
     if is_ensemble(model):
         return "trees"
+    if type(model).__name__ in _OF_SQUARES:
+        return "network"
     return "concrete" if type(model).__name__.startswith(_NETWORKS) else "linear"
 
 

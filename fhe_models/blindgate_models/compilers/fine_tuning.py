@@ -11,6 +11,7 @@ it; after some more training, of all layers, the network hardly notices. So, for
 The more rows there are, the nearer it comes; a hundred are few.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -31,7 +32,7 @@ _DECAY: Final = 1e-5
 _LONGEST: Final = 1.0
 _LEAST_BEND: Final = 0.15
 _MOMENTS: Final = (0.9, 0.999)
-_ACTIVATIONS: Final = {
+_ACTIVATIONS: Final[dict[str, Callable[[Floats], Floats]]] = {
     "identity": lambda y: y,
     "logistic": lambda y: 1 / (1 + np.exp(-np.clip(y, -500, 500))),
     "relu": lambda y: np.maximum(y, 0),
@@ -100,7 +101,9 @@ def fine_tune(plain: Plain, rows: Floats, *, steps: int = _STEPS, seed: int = 0)
     Raises `ValueError` on fewer than ten rows.
     """
     if len(rows) < 2 * _KEPT_BACK:
-        msg = f"calibration: got {len(rows)} rows, expected at least {2 * _KEPT_BACK} to train polynomial activations on"
+        msg = (
+            f"calibration: got {len(rows)} rows, expected at least {2 * _KEPT_BACK} to train polynomial activations on"
+        )
         raise ValueError(msg)
     order = np.random.default_rng(seed).permutation(len(rows))
     kept, seen = rows[order[: len(rows) // _KEPT_BACK]], rows[order[len(rows) // _KEPT_BACK :]]
@@ -165,9 +168,7 @@ def _trained(network: SquareNetwork, rows: Floats, targets: Floats, steps: int, 
     return SquareNetwork(layers, network.labels)
 
 
-def _gradients(
-    numbers: list[Floats], rows: Floats, targets: Floats, unit: float, *, classifies: bool
-) -> list[Floats]:
+def _gradients(numbers: list[Floats], rows: Floats, targets: Floats, unit: float, *, classifies: bool) -> list[Floats]:
     """Of the cross entropy, or of half the square of the error in `unit`s, by weights and biases in turn."""
     inputs, sums = [rows], []
     for weights, bias in zip(numbers[:-2:2], numbers[1:-2:2], strict=True):

@@ -151,9 +151,9 @@ def _filled(degree: int, hidden: int, room: int, scales: _Scales) -> Parameters 
     start, step, entry, square, end = scales
     squares = [start + step, *[square] * (hidden - 1)]
     kept = _primes(2 * squares[-1] + end + room)
-    data, drops = kept, [[0, 0] for _ in squares]
     if kept is None:
         return None
+    data, drops = kept, [[0, 0] for _ in squares]
     for layer in range(hidden - 1, 0, -1):
         before, after = _primes(entry + step - square), _primes(2 * squares[layer - 1] - entry)
         if before is None or after is None:
@@ -165,7 +165,7 @@ def _filled(degree: int, hidden: int, room: int, scales: _Scales) -> Parameters 
         return None
     return Parameters(
         scheme="ckks",
-        degree=cast('Literal[8192, 16384, 32768]', degree),
+        degree=cast("Literal[8192, 16384, 32768]", degree),
         data_bits=data,
         special_bits=special,
         input_scale_bits=start,

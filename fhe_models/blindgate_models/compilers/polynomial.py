@@ -214,7 +214,7 @@ def _measured(client: ClientPart, server: ServerPart, read: _Read, rows: Floats)
     got, expected = asker.decrypt(keys.secret, result, len(rows)), read.scores(rows)
     error = np.abs(got - expected)
     if read.network.labels is None:
-        agrees = (error <= 0.01 * np.abs(expected) + np.array(client.error_bound)).all(axis=1)  # noqa: PLR2004
+        agrees = (error <= 0.01 * np.abs(expected) + np.array(client.error_bound)).all(axis=1)
     else:
         agrees = decided(got) == decided(expected)
     return Report(

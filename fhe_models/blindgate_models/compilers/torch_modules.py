@@ -90,9 +90,7 @@ class _Reader:
             raise ValueError(msg)
         before = self._open
         self._open = (
-            Affine(weights, bias)
-            if before is None
-            else Affine(weights @ before.weights, weights @ before.bias + bias)
+            Affine(weights, bias) if before is None else Affine(weights @ before.weights, weights @ before.bias + bias)
         )
         self._width = len(bias)
 
@@ -100,11 +98,15 @@ class _Reader:
         kernel = _array(module.weight)
         channels, height, width = self._as_image(kernel.shape[1] * module.groups)
         if module.padding_mode != "zeros" or isinstance(module.padding, str):
-            msg = f"Conv2d: got padding {module.padding!r:.20} of {module.padding_mode!r:.20}, expected numbers of zeros"
+            msg = (
+                f"Conv2d: got padding {module.padding!r:.20} of {module.padding_mode!r:.20}, expected numbers of zeros"
+            )
             raise TypeError(msg)
         places = [
             _places(*sizes)
-            for sizes in zip((height, width), kernel.shape[2:], module.stride, module.padding, module.dilation, strict=True)
+            for sizes in zip(
+                (height, width), kernel.shape[2:], module.stride, module.padding, module.dilation, strict=True
+            )
         ]
         out, per_group = kernel.shape[0], kernel.shape[0] // module.groups
         matrix = np.zeros((out, len(places[0]), len(places[1]), channels, height, width))

@@ -133,9 +133,7 @@ class NetworkClient:
         key = self._secret(secret)
         try:
             found, body = self.packing.open_blob(RESULT, result)
-            if found != rows:
-                msg = f"rows: got {found}, expected {rows}"
-                raise ValueError(msg)
+            self._require_rows(found, rows)
             size = self.packing.result_ciphertext_bytes
             values = [self._values(key, body[start : start + size]) for start in range(0, len(body), size)]
         except ValueError as error:
@@ -143,6 +141,11 @@ class NetworkClient:
             raise ResultError(msg) from None
         blocks = np.stack(values).reshape(-1, self.packing.results, self.packing.slots)
         return np.concatenate([self.packing.gather(block) for block in blocks])[:rows]
+
+    def _require_rows(self, found: int, expected: int) -> None:
+        if found != expected:
+            msg = f"rows: got {found}, expected {expected}"
+            raise ValueError(msg)
 
     def _values(self, key: Secret, data: memoryview) -> NDArray[np.float64]:
         """Decrypt one result: its slots."""

@@ -84,7 +84,7 @@ def budget(packing: Packing, layers: list[Affine]) -> Budget:
     for place, (layer, drops) in enumerate(zip(layers[:-1], parameters.drops, strict=True)):
         largest = np.maximum(np.abs(low), np.abs(high)) + SIGMAS * deviation
         step = parameters.weight_scale_bits[place]
-        rotations = _rotations(packing, place, noise, primes, exponent, step)
+        rotations = _rotations(packing, place, noise.switch(primes), exponent)
         weights = np.abs(layer.weights)
         carried = np.sqrt(weights**2 @ deviation**2) if place == 0 else weights @ deviation
         read = float(np.linalg.norm(largest)) if packing.shape.fan_in == 0 or place else _read_norm(packing, largest)
@@ -95,11 +95,12 @@ def budget(packing: Packing, layers: list[Affine]) -> Budget:
         shared = rotations.before * weights.sum(axis=1)
         deviation = np.sqrt(carried**2 + encoded**2) + shared + rotations.after + _FLOATING * (weights.sum(axis=1) + 1)
         exponent, primes, deviation = noise.dropped(exponent, primes, drops[0], deviation)
-        largest = np.maximum(np.abs(low), np.abs(high))
+        least, largest = np.minimum(np.abs(low), np.abs(high)), np.maximum(np.abs(low), np.abs(high))
+        crosses = (low < 0) & (high > 0)
         deviation = 2 * largest * deviation + SIGMAS * deviation**2
         deviation = deviation + noise.switch(primes) / 2 ** (2 * exponent)
-        high = largest**2
-        low = np.where(low * np.sign(largest) > 0, low, 0.0) ** 2
+        high = np.asarray(largest**2)
+        low = np.asarray(np.where(crosses, 0.0, least**2))
         exponent *= 2
         headroom = max(headroom, noise.share(low, high, exponent, primes))
         exponent, primes, deviation = noise.dropped(exponent, primes, drops[1], deviation)
@@ -171,7 +172,7 @@ class _Noise:
     def largest(self, value: float, exponent: float, primes: int) -> float:
         """The same of one value; noise is less than a 2^-10 of it."""
         bits = sum(self._parameters.data_bits[:primes])
-        return value * (1 + 2.0**-10) * 2.0 ** (exponent - bits + 1) / _PRIME_SHARE**primes
+        return float(value * (1 + 2.0**-10) * 2.0 ** (exponent - bits + 1) / _PRIME_SHARE**primes)
 
 
 class _Rotations(NamedTuple):
@@ -181,9 +182,9 @@ class _Rotations(NamedTuple):
     after: float
 
 
-def _rotations(packing: Packing, layer: int, noise: _Noise, primes: int, exponent: float, step: int) -> _Rotations:
-    one = noise.switch(primes)
-    after = 2.0 ** (exponent + step)
+def _rotations(packing: Packing, layer: int, one: float, exponent: float) -> _Rotations:
+    """Of a layer whose input has this scale, where one rotation adds `one`."""
+    after = 2.0 ** (exponent + packing.parameters.weight_scale_bits[layer])
     if layer == 0 and packing.shape.fan_in:
         return _Rotations(0.0, one * (2.0 ** len(packing.first_folds) - 1) / after)
     plan = packing.diagonals(layer)

@@ -186,7 +186,7 @@ class Packing:
         """The scores, `(rows, outputs)`, from decrypted results `(results, slots)`."""
         used = self.outputs_per_result * self.periods[-1] * self.rows
         products = values[:, :used].reshape(-1, self.periods[-1], self.rows)
-        return products.sum(axis=1)[: self.outputs].T
+        return np.asarray(products.sum(axis=1)[: self.outputs].T)
 
     def _unit_by_unit(self, read: Floats) -> Floats:
         """`(rows, units, fan_in)` numbers as `(inputs, slots)`."""
@@ -265,7 +265,9 @@ class Packing:
         if not min(1, most) <= rows <= most:
             msg = f"rows: got {rows}, expected {min(1, most)} to {most}"
             raise ValueError(msg)
-        expected = {INPUT: self.input_bytes, RESULT: self.result_bytes}.get(magic, lambda _: self.evaluation_key_bytes)(rows)
+        expected = {INPUT: self.input_bytes, RESULT: self.result_bytes}.get(magic, lambda _: self.evaluation_key_bytes)(
+            rows
+        )
         if len(data) != expected:
             msg = f"length: got {len(data)} bytes, expected {expected}"
             raise ValueError(msg)

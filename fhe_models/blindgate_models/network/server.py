@@ -32,6 +32,7 @@ from blindgate_protocol.errors import CiphertextError, EvaluationKeyError, Packa
 
 Floats = NDArray[np.float64]
 
+
 class _Weights(NamedTuple):
     """One layer, encoded.
 
@@ -74,6 +75,9 @@ class NetworkServer:
     def from_part(cls, part: Part) -> Self:
         """Build from the server part. Raises `PackageError`."""
         return cls(server_part(part))
+
+    def prepare(self) -> None:
+        """Nothing: all that a job needs is there once the part is read and the key is loaded."""
 
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Compute the scores of one input blob.
@@ -214,7 +218,9 @@ class NetworkServer:
             else:
                 plan = self.packing.diagonals(place)
                 shifted = (
-                    np.roll(self.packing.diagonal(place, layer.weights, k), k // plan.baby * plan.baby * self.packing.rows)
+                    np.roll(
+                        self.packing.diagonal(place, layer.weights, k), k // plan.baby * plan.baby * self.packing.rows
+                    )
                     for k in range(plan.baby * plan.giant)
                 )
                 yield _Weights(self._plaintexts(shifted, primes, scale), bias, plan)
@@ -222,4 +228,3 @@ class NetworkServer:
 
     def _plaintexts(self, products: Floats | Iterator[Floats], primes: int, scale: float) -> list[Plaintext | None]:
         return [self._ring.encode(values, primes, scale) if values.any() else None for values in products]
-

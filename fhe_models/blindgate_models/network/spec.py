@@ -22,9 +22,8 @@ products. Against the node, the rows are protected by the encryption alone. Decr
 encryption in their low digits: whoever publishes scores rounds them first, as the manifest says (Li and Micciancio 2021).
 """
 
-from typing import Annotated, Final, Literal, Self, TypeVar
-
 import math
+from typing import Annotated, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -121,7 +120,9 @@ class Shape(_Strict):
         rows: how many rows are computed together.
     """
 
-    widths: Annotated[list[Annotated[int, Field(ge=1, le=MAX_FEATURES)]], Field(min_length=3, max_length=MAX_LAYERS + 1)]
+    widths: Annotated[
+        list[Annotated[int, Field(ge=1, le=MAX_FEATURES)]], Field(min_length=3, max_length=MAX_LAYERS + 1)
+    ]
     fan_in: Annotated[int, Field(ge=0, le=MAX_FEATURES)]
     rows: Annotated[int, Field(ge=1, le=1024)]
 

@@ -41,7 +41,9 @@ _CIPHERTEXT: Final = struct.Struct(
     "<4QBQQQdQ"
 )  # parms_id, NTT form, polynomials, degree, primes, scale, correction factor
 _SEED: Final = struct.Struct(f"<{_HEADER.size}sB{SEED_BYTES}s")  # a header of its own, generator, seed
-_SWITCHING: Final = struct.Struct("<4QQ")  # parms_id, how many keys there is room for; before each its ciphertexts' number
+_SWITCHING: Final = struct.Struct(
+    "<4QQ"
+)  # parms_id, how many keys there is room for; before each its ciphertexts' number
 _COUNT: Final = struct.Struct("<Q")
 _BLAKE2XB: Final = 1
 _NO_PARMS_ID: Final = (0, 0, 0, 0)
@@ -149,9 +151,7 @@ def load_ciphertext(level: Level, words: Words, *, ntt: bool, scale: float = 1.0
     return _ciphertext(level, _about(level, ntt=ntt, scale=scale) + array)
 
 
-def switching_keys(
-    serialisable: Any, count: int, places: int, primes: int, degree: int
-) -> dict[int, list[Seeded]]:
+def switching_keys(serialisable: Any, count: int, places: int, primes: int, degree: int) -> dict[int, list[Seeded]]:
     """Take apart what `create_galois_keys` or `create_relin_keys` gives: place → a ciphertext for each data prime.
 
     Args:
