@@ -107,7 +107,7 @@ def fine_tune(plain: Plain, rows: Floats, *, steps: int = _STEPS, seed: int = 0)
         raise ValueError(msg)
     order = np.random.default_rng(seed).permutation(len(rows))
     kept, seen = rows[order[: len(rows) // _KEPT_BACK]], rows[order[len(rows) // _KEPT_BACK :]]
-    network = _trained(_replaced(plain, seen), seen, _targets(plain, seen), steps, seed)
+    network = train(_replaced(plain, seen), seen, _targets(plain, seen), steps=steps, seed=seed)
     got, wanted = network.scores(kept), plain.scores(kept)
     if plain.labels is None:
         spread = float(((wanted - wanted.mean(axis=0)) ** 2).sum()) or 1.0
@@ -147,8 +147,18 @@ def _probabilities(scores: Floats) -> Floats:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
-def _trained(network: SquareNetwork, rows: Floats, targets: Floats, steps: int, seed: int) -> SquareNetwork:
-    """Step 2: Adam, its rate falling to 0, on gradients that are cut to a length of 1."""
+def train(
+    network: SquareNetwork, rows: Floats, targets: Floats, *, steps: int = _STEPS, seed: int = 0
+) -> SquareNetwork:
+    """Train a network of squares: Adam, its rate falling to 0, on gradients that are cut to a length of 1.
+
+    Args:
+        network: where to begin.
+        rows: `(n, features)`.
+        targets: `(n, outputs)`: probabilities of the classes, for one output of the second; numbers for a regression.
+        steps: of 64 rows each.
+        seed: of the choice of rows.
+    """
     rng = np.random.default_rng(seed)
     numbers = [part.copy() for layer in network.layers for part in layer]
     first, second = [np.zeros_like(part) for part in numbers], [np.zeros_like(part) for part in numbers]

@@ -9,8 +9,9 @@ are taken to be), hence subgaussian, and so is its value in a slot, whose standa
 different slots of one polynomial are uncorrelated: the embedding is orthogonal. So
 
 - the error of Σ_k w_k x_k, from fresh noise or from the rounding of encoded weights, has deviation ‖w‖₂ and ‖x‖₂ times a slot's;
-- later layers share what earlier ones left, so their deviations are added up, weight by weight, as if all went one way;
-- the noise of a square is 2·|y|·e + e², with the largest |y| that the ranges allow;
+- units that read slots of their own have uncorrelated errors, and the next layer adds up their squares likewise; units that
+  read the same slots, as by diagonals, may all err one way, so there the deviations themselves are added up;
+- the noise of a square is 2·|y|·e, with the largest |y| that the ranges allow, and e², which has a mean;
 - a rounding of c1 meets the secret, whose value in a slot is at most `SIGMAS` of its own deviations √(2N/3);
 - a switching key's ciphertext for prime q is multiplied by numbers from 0 to q, whose mean does not vanish in a slot: at most
   q·N/π, and `SIGMAS` deviations q·√(N/12) besides.
@@ -72,70 +73,101 @@ class Affine(NamedTuple):
         return cls(np.array(layer.weights), np.array(layer.bias))
 
 
+class _State(NamedTuple):
+    """Where values and noise stand between two steps.
+
+    Attributes:
+        low, high: of each number.
+        alone: the deviation of each number's error, of parts that are uncorrelated between numbers.
+        shared: that of parts that may all go one way.
+        exponent: of the scale, as a power of two.
+        primes: how many are left.
+        headroom: so far.
+    """
+
+    low: Floats
+    high: Floats
+    alone: Floats
+    shared: Floats
+    exponent: float
+    primes: int
+    headroom: float
+
+    @property
+    def largest(self) -> Floats:
+        """The largest each number can be."""
+        return np.maximum(np.abs(self.low), np.abs(self.high))
+
+    @property
+    def reach(self) -> Floats:
+        """The same, noise included."""
+        return np.asarray(self.largest + SIGMAS * (self.alone + self.shared))
+
+
 def budget(packing: Packing, layers: list[Affine]) -> Budget:
     """Follow values and noise through the network."""
     parameters = packing.parameters
     noise = _Noise(parameters)
-    exponent = float(parameters.input_scale_bits)
+    ones = np.ones(layers[0].weights.shape[1])
+    fresh = noise.slot(_FRESH + 1 / 12) / 2.0**parameters.input_scale_bits + _FLOATING
     primes = len(parameters.data_bits)
-    low, high = (np.full(layers[0].weights.shape[1], side) for side in (-1.0, 1.0))
-    deviation = np.full(len(low), noise.slot(_FRESH + 1 / 12) / 2**exponent + _FLOATING)
-    headroom = 0.0
-    for place, (layer, drops) in enumerate(zip(layers[:-1], parameters.drops, strict=True)):
-        largest = np.maximum(np.abs(low), np.abs(high)) + SIGMAS * deviation
-        step = parameters.weight_scale_bits[place]
-        rotations = _rotations(packing, place, noise.switch(primes), exponent)
-        weights = np.abs(layer.weights)
-        carried = np.sqrt(weights**2 @ deviation**2) if place == 0 else weights @ deviation
-        read = float(np.linalg.norm(largest)) if packing.shape.fan_in == 0 or place else _read_norm(packing, largest)
-        encoded = noise.slot(1 / 12) / 2**step * read
-        low, high = interval(layer, low, high)
-        exponent += step
-        headroom = max(headroom, noise.share(low, high, exponent, primes))
-        shared = rotations.before * weights.sum(axis=1)
-        deviation = np.sqrt(carried**2 + encoded**2) + shared + rotations.after + _FLOATING * (weights.sum(axis=1) + 1)
-        exponent, primes, deviation = noise.dropped(exponent, primes, drops[0], deviation)
-        least, largest = np.minimum(np.abs(low), np.abs(high)), np.maximum(np.abs(low), np.abs(high))
-        crosses = (low < 0) & (high > 0)
-        deviation = 2 * largest * deviation + SIGMAS * deviation**2
-        deviation = deviation + noise.switch(primes) / 2 ** (2 * exponent)
-        high = np.asarray(largest**2)
-        low = np.asarray(np.where(crosses, 0.0, least**2))
-        exponent *= 2
-        headroom = max(headroom, noise.share(low, high, exponent, primes))
-        exponent, primes, deviation = noise.dropped(exponent, primes, drops[1], deviation)
-    return _scores(packing, layers[-1], noise, _State(low, high, deviation, exponent, primes, headroom))
+    state = _State(-ones, ones, fresh * ones, 0 * ones, float(parameters.input_scale_bits), primes, 0.0)
+    for place, (layer, (before, after)) in enumerate(zip(layers[:-1], parameters.drops, strict=True)):
+        state = noise.dropped(_affine(packing, noise, place, layer, state), before)
+        state = state._replace(alone=state.alone + noise.slot(1 / 12) / 2**state.exponent)  # the bias
+        state = noise.dropped(_square(noise, state), after)
+    return _scores(packing, layers[-1], noise, state)
 
 
-class _State(NamedTuple):
-    """Where values and noise stand before the last layer."""
+def _affine(packing: Packing, noise: "_Noise", place: int, layer: Affine, state: _State) -> _State:
+    """A hidden layer up to its bias. By diagonals, units read the same slots, so what these bring is shared."""
+    weights = np.abs(layer.weights)
+    carried, shared = np.sqrt(weights**2 @ state.alone**2), weights @ state.shared
+    step = packing.parameters.weight_scale_bits[place]
+    alone = noise.slot(1 / 12) / 2.0**step * float(np.linalg.norm(state.reach)) + np.zeros(len(layer.bias))
+    one, exponent = noise.switch(state.primes), state.exponent + step
+    if place == 0 and packing.shape.fan_in:
+        rotations = 2.0 ** len(packing.first_folds) - 1
+        alone = np.sqrt(alone**2 + carried**2)
+    else:
+        plan = packing.diagonals(place)
+        rotations = 2.0 ** len(plan.folds) * plan.giant - 1
+        shared = shared + carried + one * (plan.baby - 1) / 2**state.exponent * weights.sum(axis=1)
+    alone = alone + one * rotations / 2**exponent
+    shared = shared + _FLOATING * (weights.sum(axis=1) + 1)
+    low, high = interval(layer, state.low, state.high)
+    return noise.checked(_State(low, high, alone, shared, exponent, state.primes, state.headroom))
 
-    low: Floats
-    high: Floats
-    deviation: Floats
-    exponent: float
-    primes: int
-    headroom: float
+
+def _square(noise: "_Noise", state: _State) -> _State:
+    """(y + e)² = y² + 2·y·e + e²: the last has a mean, so it is shared."""
+    largest = state.largest
+    alone = 2 * largest * state.alone + noise.switch(state.primes) / 4**state.exponent
+    shared = 2 * largest * state.shared + SIGMAS * (state.alone + state.shared) ** 2
+    crosses = (state.low < 0) & (state.high > 0)
+    low = np.where(crosses, 0.0, np.minimum(np.abs(state.low), np.abs(state.high)) ** 2)
+    return noise.checked(
+        state._replace(low=low, high=largest**2, alone=alone, shared=shared, exponent=2 * state.exponent)
+    )
 
 
 def _scores(packing: Packing, layer: Affine, noise: "_Noise", state: _State) -> Budget:
     """The last layer: products, which the client adds up."""
     parameters = packing.parameters
     weights = np.abs(layer.weights)
-    largest = np.maximum(np.abs(state.low), np.abs(state.high)) + SIGMAS * state.deviation
     step = parameters.weight_scale_bits[-1]
-    exponent = state.exponent + step
-    products = float((weights * largest).max() + np.abs(layer.bias).max())
-    headroom = max(state.headroom, noise.largest(products, exponent, state.primes))
-    encoded = noise.slot(1 / 12) / 2**step * float(np.linalg.norm(largest))
-    carried = weights @ state.deviation
-    scale, _, rounding = noise.dropped(exponent, state.primes, parameters.last_drop, np.zeros(1))
-    headroom = max(headroom, noise.largest(products, scale, 1))
-    cut = noise.rounding * 2.0**DROPPED_BITS / 2**scale
-    added = (rounding + cut) * math.sqrt(packing.periods[-1])
-    total = weights @ largest + np.abs(layer.bias)
-    bound = SIGMAS * (np.sqrt(carried**2 + encoded**2) + added) + _FLOATING * total
-    return Budget(headroom, bound, 2**scale)
+    encoded = noise.slot(1 / 12) / 2.0**step * float(np.linalg.norm(state.reach))
+    carried = np.sqrt(weights**2 @ state.alone**2 + encoded**2) + weights @ state.shared
+    products = weights * state.reach + np.abs(layer.bias)[:, None]
+    before = noise.largest(products, state.exponent + step, state.primes)
+    ended = noise.dropped(
+        state._replace(exponent=state.exponent + step, alone=np.zeros(1), shared=np.zeros(1)), parameters.last_drop
+    )
+    rounding = float(ended.alone[0]) + (noise.rounding * 2.0**DROPPED_BITS + noise.slot(1 / 12)) / 2**ended.exponent
+    after = noise.largest(products + SIGMAS * rounding, ended.exponent, 1)
+    total = weights @ state.largest + np.abs(layer.bias)
+    bound = SIGMAS * (carried + rounding * math.sqrt(packing.periods[-1])) + _FLOATING * total
+    return Budget(max(state.headroom, before, after), bound, 2**ended.exponent)
 
 
 class _Noise:
@@ -157,44 +189,27 @@ class _Noise:
         digits = math.sqrt(sum(4.0**bits for bits in self._parameters.data_bits[:primes]))
         return self.slot(_FRESH) * reach * digits / 2.0**self._parameters.special_bits + self.rounding
 
-    def dropped(self, exponent: float, primes: int, count: int, deviation: Floats) -> tuple[float, int, Floats]:
-        """Scale, primes and deviation after `count` more primes were dropped."""
+    def dropped(self, state: _State, count: int) -> _State:
+        """After `count` more primes were dropped."""
         for _ in range(count):
-            primes -= 1
-            exponent -= self._parameters.data_bits[primes]
-            deviation = deviation + self.rounding / 2**exponent
-        return exponent, primes, deviation
+            primes = state.primes - 1
+            exponent = state.exponent - self._parameters.data_bits[primes]
+            alone = state.alone + self.rounding / 2**exponent
+            state = state._replace(alone=alone, exponent=exponent, primes=primes)
+        return state
 
-    def share(self, low: Floats, high: Floats, exponent: float, primes: int) -> float:
-        """The largest value of an interval as a share of what the modulus holds."""
-        return self.largest(float(np.maximum(np.abs(low), np.abs(high)).max()), exponent, primes)
+    def checked(self, state: _State) -> _State:
+        """With the largest of its numbers in the headroom."""
+        share = self.largest(state.reach, state.exponent, state.primes)
+        return state._replace(headroom=max(state.headroom, share))
 
-    def largest(self, value: float, exponent: float, primes: int) -> float:
-        """The same of one value; noise is less than a 2^-10 of it."""
+    def largest(self, values: Floats, exponent: float, primes: int) -> float:
+        """The largest of values in a slot, which coefficients do not exceed, as a share of what the modulus holds.
+
+        The scale itself must fit too, for SEAL.
+        """
         bits = sum(self._parameters.data_bits[:primes])
-        return float(value * (1 + 2.0**-10) * 2.0 ** (exponent - bits + 1) / _PRIME_SHARE**primes)
-
-
-class _Rotations(NamedTuple):
-    """What rotations add: to what the weights meet, and to their products."""
-
-    before: float
-    after: float
-
-
-def _rotations(packing: Packing, layer: int, one: float, exponent: float) -> _Rotations:
-    """Of a layer whose input has this scale, where one rotation adds `one`."""
-    after = 2.0 ** (exponent + packing.parameters.weight_scale_bits[layer])
-    if layer == 0 and packing.shape.fan_in:
-        return _Rotations(0.0, one * (2.0 ** len(packing.first_folds) - 1) / after)
-    plan = packing.diagonals(layer)
-    folded = 2.0 ** len(plan.folds)
-    return _Rotations(one * (plan.baby - 1) / 2.0**exponent, one * (folded * plan.giant - 1) / after)
-
-
-def _read_norm(packing: Packing, largest: Floats) -> float:
-    """‖u‖₂ of what a unit reads, where u is at most `largest` in every place."""
-    return float(largest.max()) * math.sqrt(packing.shape.fan_in)
+        return float(max(1.0, values.max()) * 2.0 ** (exponent - bits + 1) / _PRIME_SHARE**primes)
 
 
 def interval(layer: Affine, low: Floats, high: Floats) -> tuple[Floats, Floats]:
