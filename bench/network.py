@@ -35,6 +35,7 @@ Floats = NDArray[np.float64]
 RUNS: Final = 5
 TARGET: Final = 8.0
 HELD_OUT: Final = 360
+CNN_HELD_OUT: Final = 60
 MLP_ERROR: Final = 1e-3
 MLP_KEY: Final = 15.0
 CNN_KEY: Final = 60.0
@@ -81,9 +82,8 @@ def cnn() -> Case:
     seen = (images @ convolution.weights.T + convolution.bias) ** 2
     start = SquareNetwork((_drawn(rng, 64, 256), _drawn(rng, 10, 64)), tuple(range(10)))
     later = train(start, seen[HELD_OUT:], targets[HELD_OUT:])
-    return Case(
-        "CNN 28x28", SquareNetwork((convolution, *later.layers), later.labels), images[:HELD_OUT], CNN_KEY, None
-    )
+    network = SquareNetwork((convolution, *later.layers), later.labels)
+    return Case("CNN 28x28", network, images[:CNN_HELD_OUT], CNN_KEY, None)
 
 
 def measured(case: Case, runs: int) -> list[Row]:
@@ -93,7 +93,10 @@ def measured(case: Case, runs: int) -> list[Row]:
     ranges = np.array([[0.0, 1.0]] * held_out.shape[1])
     precision = TOLERANCE if case.error else TOLERANCE * float(np.abs(exact).max())
     client_part, server_part = network_parts(network, ranges, precision=precision)
-    client, server = NetworkClient.from_part(client_part.model_dump()), NetworkServer.from_part(server_part.model_dump())
+    client, server = (
+        NetworkClient.from_part(client_part.model_dump()),
+        NetworkServer.from_part(server_part.model_dump()),
+    )
     keys = client.make_keys()
     compute = server.direct(keys.evaluation)
 

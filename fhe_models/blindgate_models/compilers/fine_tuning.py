@@ -67,13 +67,13 @@ class Tuned:
 
     Attributes:
         network: it.
-        rows: how many rows were kept back to compare on.
+        kept: which rows were kept back to compare on.
         agreement: the share of them on which both decide alike; for a regression, 1 minus the mean square of the difference as
             a share of the variance.
     """
 
     network: SquareNetwork
-    rows: int
+    kept: NDArray[np.intp]
     agreement: float
 
 
@@ -106,15 +106,15 @@ def fine_tune(plain: Plain, rows: Floats, *, steps: int = _STEPS, seed: int = 0)
         )
         raise ValueError(msg)
     order = np.random.default_rng(seed).permutation(len(rows))
-    kept, seen = rows[order[: len(rows) // _KEPT_BACK]], rows[order[len(rows) // _KEPT_BACK :]]
+    kept, seen = np.sort(order[: len(rows) // _KEPT_BACK]), rows[order[len(rows) // _KEPT_BACK :]]
     network = train(_replaced(plain, seen), seen, _targets(plain, seen), steps=steps, seed=seed)
-    got, wanted = network.scores(kept), plain.scores(kept)
+    got, wanted = network.scores(rows[kept]), plain.scores(rows[kept])
     if plain.labels is None:
         spread = float(((wanted - wanted.mean(axis=0)) ** 2).sum()) or 1.0
         agreement = 1 - float(((got - wanted) ** 2).sum()) / spread
     else:
         agreement = float((decided(got) == decided(wanted)).mean())
-    return Tuned(network, len(kept), agreement)
+    return Tuned(network, kept, agreement)
 
 
 def _replaced(plain: Plain, rows: Floats) -> SquareNetwork:

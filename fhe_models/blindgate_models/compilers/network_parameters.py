@@ -27,8 +27,10 @@ from blindgate_models.network.packing import Packing
 from blindgate_models.network.spec import (
     DEGREES,
     LEAST_PRIME_BITS,
+    MAX_DROP,
     MAX_INPUTS,
     MAX_PRIME_BITS,
+    MAX_PRIMES,
     MAX_RESULTS,
     Parameters,
     Shape,
@@ -40,6 +42,8 @@ _INPUT_SCALES: Final = (22, 45)
 _WEIGHT_SCALES: Final = (16, 37)
 _BETWEEN_SCALES: Final = (26, 51)
 _FINE, _COARSE = 2, 4
+_LEAST_SPECIAL: Final = 10
+"""How many bits shorter than the longest data prime the special one may be: a rotation's noise grows by as much."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,11 @@ def _filled(degree: int, hidden: int, room: int, scales: _Scales) -> Parameters 
         drops[layer][0], drops[layer - 1][1] = len(before), len(after)
         data = [*data, *before, *after]
     special = min(MAX_PRIME_BITS, MODULUS_BITS_AT_128[degree] - sum(data))
-    if special < max(LEAST_PRIME_BITS, max(data) - 10) or max(map(max, drops)) > 4:  # noqa: PLR2004 (the part's limit)
+    if (
+        special < max(LEAST_PRIME_BITS, max(data) - _LEAST_SPECIAL)
+        or len(data) > MAX_PRIMES
+        or max(map(max, drops)) > MAX_DROP
+    ):
         return None
     return Parameters(
         scheme="ckks",

@@ -10,6 +10,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Label, Report, steepness
 from blindgate_models.compilers.dense import read_steps
-from blindgate_models.compilers.fine_tuning import fine_tune, read_mlp
+from blindgate_models.compilers.fine_tuning import Plain, Tuned, fine_tune, read_mlp
 from blindgate_models.compilers.network_parameters import Chosen, choose_parameters, first_columns, packed_first
 from blindgate_models.compilers.ranges import Ranges, declared_columns, declared_ranges
 from blindgate_models.compilers.squares import SquareNetwork, decided
 from blindgate_models.compilers.torch_modules import Image, is_sequential, read_sequential
 from blindgate_models.network.client import NetworkClient, middle_and_half
+from blindgate_models.network.noise import Affine
 from blindgate_models.network.server import NetworkServer
 from blindgate_models.network.spec import (
     DETERMINISM,
@@ -44,10 +46,11 @@ _BLOCKS_COMPARED: Final = 16
 
 
 class _Read(NamedTuple):
-    """What was read: the network that is compiled, and the scores of the one that was handed in."""
+    """What was read: the network that is compiled, the scores of the one that was handed in, and rows to compare both on."""
 
     network: SquareNetwork
     scores: Callable[[Floats], Floats]
+    compared: Floats
 
 
 def compile_network(  # noqa: PLR0913  (what a model's owner decides)
@@ -94,8 +97,20 @@ def compile_network(  # noqa: PLR0913  (what a model's owner decides)
         privacy=PUBLIC,
         determinism=DETERMINISM,
         discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT), to_node=list(DISCLOSES_TO_NODE)),
-        report=_measured(client, server, read, rows),
+        report=_measured(client, server, read),
     )
+
+
+def polynomial_network(estimator: Any, rows: Floats) -> Tuned:
+    """A network of squares that answers as scikit-learn's MLP does, or a pipeline of scalers that ends in one.
+
+    What `compile_network` does with an MLP, for an owner who wants to look at it first: `rows`, `(n, features)`, as the
+    pipeline takes them, are what it is trained on, but for those that are kept back.
+    """
+    *steps, model = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+    scaling, plain = read_steps(steps, rows), _mlp(model, rows)
+    tuned = fine_tune(plain, rows * scaling.slope + scaling.offset)
+    return replace(tuned, network=tuned.network.after(scaling.slope, scaling.offset))
 
 
 def network_parts(network: SquareNetwork, ranges: Floats, *, precision: float) -> tuple[ClientPart, ServerPart]:
@@ -161,25 +176,31 @@ def _read(estimator: Any, rows: Floats, labels: Sequence[Label] | None, image: I
     elif isinstance(model, SquareNetwork):
         network = model
     else:
-        plain = read_mlp(model)
-        if plain.layers[0].weights.shape[1] != rows.shape[1]:
-            msg = f"calibration: got {rows.shape[1]} columns, the network takes {plain.layers[0].weights.shape[1]}"
-            raise ValueError(msg)
-        entering = rows * scaling.slope + scaling.offset
-        tuned = fine_tune(plain, entering)
+        plain, tuned = _mlp(model, rows), polynomial_network(estimator, rows)
         return _Read(
-            tuned.network.after(scaling.slope, scaling.offset),
+            tuned.network,
             lambda given: plain.scores(given * scaling.slope + scaling.offset),
+            rows[tuned.kept],
         )
-    if network.layers[0].weights.shape[1] != rows.shape[1]:
-        msg = f"calibration: got {rows.shape[1]} columns, the network takes {network.layers[0].weights.shape[1]}"
-        raise ValueError(msg)
+    _require_columns(network.layers[0], rows)
     outputs = len(network.layers[-1].bias)
     if network.labels is not None and outputs not in {len(network.labels), len(network.labels) - 1}:
         msg = f"labels: got {len(network.labels)}, expected one for each of the {outputs} outputs, or 2 for one output"
         raise ValueError(msg)
     network = network.after(scaling.slope, scaling.offset)
-    return _Read(network, network.scores)
+    return _Read(network, network.scores, rows)
+
+
+def _mlp(model: Any, rows: Floats) -> Plain:
+    plain = read_mlp(model)
+    _require_columns(plain.layers[0], rows)
+    return plain
+
+
+def _require_columns(first: Affine, rows: Floats) -> None:
+    if first.weights.shape[1] != rows.shape[1]:
+        msg = f"calibration: got {rows.shape[1]} columns, the network takes {first.weights.shape[1]}"
+        raise ValueError(msg)
 
 
 def _table(estimator: Any, calibration: pd.DataFrame | NDArray[Any]) -> tuple[list[str], Floats]:
@@ -201,10 +222,10 @@ def _table(estimator: Any, calibration: pd.DataFrame | NDArray[Any]) -> tuple[li
     return names, rows
 
 
-def _measured(client: ClientPart, server: ServerPart, read: _Read, rows: Floats) -> Report:
+def _measured(client: ClientPart, server: ServerPart, read: _Read) -> Report:
     """Step 4, on as many rows as a few seconds compute."""
     asker, node = NetworkClient.from_part(client.model_dump()), NetworkServer.from_part(server.model_dump())
-    rows = rows[: min(asker.rows_per_job, _BLOCKS_COMPARED * client.shape.rows)]
+    rows = read.compared[: min(asker.rows_per_job, _BLOCKS_COMPARED * client.shape.rows)]
     keys = asker.make_keys()
     blob = asker.encrypt(keys.secret, rows)
     compute = node.direct(keys.evaluation)

@@ -136,7 +136,7 @@ class NetworkClient:
             self._require_rows(found, rows)
             size = self.packing.result_ciphertext_bytes
             values = [self._values(key, body[start : start + size]) for start in range(0, len(body), size)]
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             msg = f"result: {error}"
             raise ResultError(msg) from None
         blocks = np.stack(values).reshape(-1, self.packing.results, self.packing.slots)

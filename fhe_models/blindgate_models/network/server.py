@@ -60,16 +60,14 @@ class NetworkServer:
         if not headroom < 1:
             msg = f"parameters: the scales let a value reach {headroom:.3g} of what the modulus holds, expected below 1"
             raise PackageError(msg)
-        for place, layer in enumerate(layers):
-            if not layer.weights.any():
-                msg = f"layers.{place}.weights: got zeros only, expected a layer that depends on its input"
-                raise PackageError(msg)
         self._parameters = parameters
         self._ring = Ring(parameters.degree, parameters.data_bits, parameters.special_bits)
         self._layers = list(self._encoded(layers))
-        if None in self._layers[-1].products:
-            msg = f"layers.{len(layers) - 1}.weights: got zeros only for all the scores of a result"
-            raise PackageError(msg)
+        *hidden, last = (layer.products for layer in self._layers)
+        for place, missing in enumerate([*(not any(products) for products in hidden), not all(last)]):
+            if missing:
+                msg = f"layers.{place}.weights: got zeros only, expected what depends on the input, at this scale"
+                raise PackageError(msg)
 
     @classmethod
     def from_part(cls, part: Part) -> Self:
@@ -227,4 +225,6 @@ class NetworkServer:
             primes -= sum(self._parameters.drops[place])
 
     def _plaintexts(self, products: Floats | Iterator[Floats], primes: int, scale: float) -> list[Plaintext | None]:
-        return [self._ring.encode(values, primes, scale) if values.any() else None for values in products]
+        """Encode each, but for those that come to nothing at this scale."""
+        encoded = (self._ring.encode(values, primes, scale) for values in products)
+        return [None if plaintext.is_zero() else plaintext for plaintext in encoded]

@@ -40,6 +40,8 @@ MAX_LAYERS: Final = 8
 MAX_WEIGHTS: Final = 1 << 20
 MAX_INPUTS: Final = 8
 MAX_RESULTS: Final = 16
+MAX_PRIMES: Final = 16
+MAX_DROP: Final = 4
 MAX_PRIME_BITS: Final = 60
 LEAST_PRIME_BITS: Final = 22
 
@@ -55,7 +57,7 @@ DISCLOSES_TO_NODE: Final = ("the weights and biases", "the number of rows")
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Bits = Annotated[int, Field(ge=LEAST_PRIME_BITS, le=MAX_PRIME_BITS)]
 _Scale = Annotated[int, Field(ge=8, le=60)]
-_Drop = Annotated[int, Field(ge=0, le=4)]
+_Drop = Annotated[int, Field(ge=0, le=MAX_DROP)]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -75,7 +77,7 @@ class Parameters(_Strict):
 
     scheme: Literal["ckks"]
     degree: Literal[8192, 16384, 32768]
-    data_bits: Annotated[list[_Bits], Field(min_length=1, max_length=16)]
+    data_bits: Annotated[list[_Bits], Field(min_length=1, max_length=MAX_PRIMES)]
     special_bits: _Bits
     input_scale_bits: _Scale
     weight_scale_bits: Annotated[list[_Scale], Field(min_length=2, max_length=MAX_LAYERS)]
@@ -124,7 +126,7 @@ class Shape(_Strict):
         list[Annotated[int, Field(ge=1, le=MAX_FEATURES)]], Field(min_length=3, max_length=MAX_LAYERS + 1)
     ]
     fan_in: Annotated[int, Field(ge=0, le=MAX_FEATURES)]
-    rows: Annotated[int, Field(ge=1, le=1024)]
+    rows: Annotated[int, Field(ge=1, le=1 << 14)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

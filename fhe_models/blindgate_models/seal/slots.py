@@ -24,6 +24,7 @@ from tenseal import sealapi
 from blindgate_models.seal import serial
 from blindgate_models.seal.serial import Ciphertext, Level, Plaintext, Secret, Seeded, Words
 from blindgate_models.security import require_128_bits
+from blindgate_protocol.errors import PackageError
 
 RELINEARISATION: Final = 0
 """The name of that key among the rotations' steps, which are from 1 on."""
@@ -54,12 +55,17 @@ class Ring:
         require_128_bits(degree, [*data_bits, special_bits])
         parameters = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.CKKS)
         parameters.set_poly_modulus_degree(degree)
-        parameters.set_coeff_modulus(sealapi.CoeffModulus.Create(degree, [*data_bits, special_bits]))
+        try:
+            parameters.set_coeff_modulus(sealapi.CoeffModulus.Create(degree, [*data_bits, special_bits]))
+        except (ValueError, RuntimeError) as error:
+            msg = f"parameters.data_bits: SEAL finds no such primes at degree {degree}: {error}"
+            raise PackageError(msg) from None
         expand_chain = True
         self._context = sealapi.SEALContext(parameters, expand_chain, sealapi.SEC_LEVEL_TYPE.TC128)
         if not self._context.parameters_set():
-            msg = f"SEAL refuses degree {degree} with {list(data_bits)} and {special_bits} bits: "
-            raise ValueError(msg + self._context.parameters_error_name())
+            name = self._context.parameters_error_name()
+            msg = f"parameters: SEAL refuses degree {degree} with {list(data_bits)} and {special_bits} bits: {name}"
+            raise PackageError(msg)
         self.degree = degree
         self.slots = degree // 2
         self.key_primes: tuple[int, ...] = tuple(modulus.value() for modulus in parameters.coeff_modulus())
