@@ -92,9 +92,7 @@ def compile_(
     ] = None,
     family: Annotated[
         str | None,
-        typer.Option(
-            help="linear, concrete or network (an MLP, trained on as polynomials); chosen by the model when not given."
-        ),
+        typer.Option(help="additive, concrete, linear, network or trees; chosen by the model when not given."),
     ] = None,
     days: Annotated[int, typer.Option(min=1, help="How long the package is valid.")] = DEFAULT_VALIDITY_DAYS,
     decimals: Annotated[

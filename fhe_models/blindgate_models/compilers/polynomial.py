@@ -21,7 +21,8 @@ from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosur
 from blindgate_models.compilers.dense import read_steps
 from blindgate_models.compilers.fine_tuning import Plain, Tuned, fine_tune, read_mlp
 from blindgate_models.compilers.network_parameters import Chosen, choose_parameters, first_columns, packed_first
-from blindgate_models.compilers.ranges import Ranges, declared_columns, declared_ranges
+from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.squares import SquareNetwork, decided
 from blindgate_models.compilers.torch_modules import Image, is_sequential, read_sequential
 from blindgate_models.network.client import NetworkClient, middle_and_half
@@ -55,7 +56,7 @@ class _Read(NamedTuple):
 
 def compile_network(  # noqa: PLR0913  (what a model's owner decides)
     estimator: Any,
-    calibration: pd.DataFrame | NDArray[Any],
+    calibration: pd.DataFrame | NDArray[Any] | Prepared,
     *,
     ranges: Ranges | None = None,
     labels: Sequence[Label] | None = None,
@@ -79,16 +80,16 @@ def compile_network(  # noqa: PLR0913  (what a model's owner decides)
         TypeError: a module that is neither affine nor of degree 2, a step that is not affine, another estimator.
         ValueError: calibration rows, ranges or labels that do not fit, or a network that no parameters compute safely.
     """
-    names, rows = _table(estimator, calibration)
+    prepared = Prepared.given(estimator, calibration, ranges)
+    rows = prepared.require_numbers()
     read = _read(estimator, rows, labels, image)
-    limits = declared_ranges(rows, names, ranges)
     scores = read.network.scores(rows)
-    client, server = network_parts(read.network, limits, precision=tolerance * float(np.abs(scores).max()))
+    client, server = network_parts(read.network, prepared.limits, precision=tolerance * float(np.abs(scores).max()))
     return CompiledModel(
         family=FAMILY,
         client=client.model_dump(),
         server=server.model_dump(),
-        columns=declared_columns(names, limits),
+        columns=prepared.columns,
         task="regression" if read.network.labels is None else "classification",
         labels=None if read.network.labels is None else list(read.network.labels),
         link=read.network.link,
@@ -201,25 +202,6 @@ def _require_columns(first: Affine, rows: Floats) -> None:
     if first.weights.shape[1] != rows.shape[1]:
         msg = f"calibration: got {rows.shape[1]} columns, the network takes {first.weights.shape[1]}"
         raise ValueError(msg)
-
-
-def _table(estimator: Any, calibration: pd.DataFrame | NDArray[Any]) -> tuple[list[str], Floats]:
-    """Column names and rows, in the estimator's order of columns."""
-    known = getattr(estimator, "feature_names_in_", None)
-    if isinstance(calibration, pd.DataFrame):
-        present = [str(name) for name in calibration.columns]
-        names = present if known is None else [str(name) for name in known]
-        if sorted(names) != sorted(present):
-            msg = f"calibration: expected the {len(names)} columns that the estimator was fitted with"
-            raise ValueError(msg)
-        calibration = calibration.iloc[:, [present.index(name) for name in names]]
-    rows = np.asarray(calibration, dtype=np.float64)
-    if rows.ndim != 2 or len(rows) == 0 or not np.isfinite(rows).all():  # noqa: PLR2004 (a table)
-        msg = f"calibration: got shape {rows.shape}, expected a table of at least one row, and finite numbers only"
-        raise ValueError(msg)
-    if not isinstance(calibration, pd.DataFrame):
-        names = [f"x{j}" for j in range(rows.shape[1])] if known is None else [str(name) for name in known]
-    return names, rows
 
 
 def _measured(client: ClientPart, server: ServerPart, read: _Read) -> Report:
