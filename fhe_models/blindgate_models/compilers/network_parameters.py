@@ -15,7 +15,7 @@ Each candidate's headroom and error bound are computed from the weights (`networ
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, cast
 
@@ -27,11 +27,13 @@ from blindgate_models.network.packing import Packing
 from blindgate_models.network.spec import (
     DEGREES,
     LEAST_PRIME_BITS,
+    LEAST_SCALE_BITS,
     MAX_DROP,
     MAX_INPUTS,
     MAX_PRIME_BITS,
     MAX_PRIMES,
     MAX_RESULTS,
+    MOST_SCALE_BITS,
     Parameters,
     Shape,
     power_of_two,
@@ -42,6 +44,7 @@ _INPUT_SCALES: Final = (22, 45)
 _WEIGHT_SCALES: Final = (16, 37)
 _BETWEEN_SCALES: Final = (26, 51)
 _FINE, _COARSE = 2, 4
+_WORTH_CLIMBING: Final = 100
 _LEAST_SPECIAL: Final = 10
 """How many bits shorter than the longest data prime the special one may be: a rotation's noise grows by as much."""
 
@@ -72,19 +75,19 @@ def choose_parameters(network: SquareNetwork, tolerance: float) -> Chosen:
         shape = _shape(network, fan_in, degree // 2)
         if shape is None:
             continue
-        by_cost: dict[float, list[Parameters]] = {}
-        for parameters in _candidates(network, degree):
-            by_cost.setdefault(_cost(Packing(parameters, shape)), []).append(parameters)
-        layers = _as_read(network, shape)
-        for _, group in sorted(by_cost.items(), key=lambda pair: pair[0]):
-            tried = [Chosen(packing, budget(packing, layers)) for packing in (Packing(each, shape) for each in group)]
-            fitting = [each for each in tried if each.budget.headroom < 1]
-            if not fitting:
+        search = _Search(network, degree, shape)
+        by_cost: dict[float, list[_Scales]] = {}
+        for scales, cost in search.candidates():
+            by_cost.setdefault(cost, []).append(scales)
+        for cost, group in sorted(by_cost.items(), key=lambda pair: pair[0]):
+            found = search.best(group)
+            if found is not None and tolerance < found.bound <= _WORTH_CLIMBING * tolerance:
+                found = search.climbed(found, cost, tolerance)
+            if found is None:
                 continue
-            found = min(fitting, key=lambda each: float(each.budget.error_bound.max()))
-            best = min(best, float(found.budget.error_bound.max()))
-            if best <= tolerance:
-                return found
+            best = min(best, found.bound)
+            if found.bound <= tolerance:
+                return Chosen(found.packing, found.budget)
     msg = (
         f"no parameters at 128-bit security compute this network: the scores would be up to {best:.3g} off, expected at most "
         f"{tolerance:.3g}; allow a larger tolerance, fewer layers, or narrower ranges"
@@ -125,50 +128,111 @@ def _shape(network: SquareNetwork, fan_in: int, slots: int) -> Shape | None:
     return None
 
 
-def _candidates(network: SquareNetwork, degree: int) -> Iterator[Parameters]:
-    """Every set of scales that fits into the bits that the degree allows."""
-    hidden = len(network.layers) - 1
-    last = network.layers[-1]
-    products = float(np.abs(last.weights).max() + np.abs(last.bias).max())
-    room = math.ceil(math.log2(max(products, 1.0)) + 1.05)
-    stride = _FINE if hidden == 1 else _COARSE
-    inputs, weights, between = (range(*ends, stride) for ends in (_INPUT_SCALES, _WEIGHT_SCALES, _BETWEEN_SCALES))
-    later = [(0, 0)] if hidden == 1 else itertools.product(between, between)
-    for (entry, square), start, step, end in itertools.product(later, inputs, weights, weights):
-        made = _filled(degree, hidden, room, _Scales(start, step, entry, square, end))
-        if made is not None:
-            yield made
-
-
 class _Scales(NamedTuple):
-    """In bits: of the input, the hidden layers' weights, a later layer's input and its square's, the last weights."""
+    """In bits: of the input and the first weights, of a later layer's input, weights and square, of the last weights."""
 
     start: int
-    step: int
+    first: int
     entry: int
+    later: int
     square: int
     end: int
 
 
+class _Found(NamedTuple):
+    """Scales that leave room for every value, and what follows."""
+
+    scales: _Scales
+    packing: Packing
+    budget: Budget
+
+    @property
+    def bound(self) -> float:
+        """The largest of the scores' bounds."""
+        return float(self.budget.error_bound.max())
+
+
+class _Search:
+    """Scales for one network at one degree."""
+
+    def __init__(self, network: SquareNetwork, degree: int, shape: Shape) -> None:
+        last = network.layers[-1]
+        products = float(np.abs(last.weights).max() + np.abs(last.bias).max())
+        self._room = math.ceil(math.log2(max(products, 1.0)) + 1.05)
+        self._hidden = len(network.layers) - 1
+        self._degree = degree
+        self._shape = shape
+        self._layers = _as_read(network, shape)
+
+    def candidates(self) -> Iterator[tuple[_Scales, float]]:
+        """A grid of scales that fit into the bits that the degree allows, and what a row costs with each."""
+        stride = _FINE if self._hidden == 1 else _COARSE
+        inputs, weights, between = (range(*ends, stride) for ends in (_INPUT_SCALES, _WEIGHT_SCALES, _BETWEEN_SCALES))
+        later = [(0, 0)] if self._hidden == 1 else itertools.product(between, between)
+        for (entry, square), start, step, end in itertools.product(later, inputs, weights, weights):
+            scales = _Scales(start, step, entry, step, square, end)
+            packing = self._packing(scales)
+            if packing is not None:
+                yield scales, _cost(packing)
+
+    def best(self, group: Sequence[_Scales]) -> _Found | None:
+        """Those with the least bound, of those that leave room for every value."""
+        found = [each for each in map(self._found, group) if each is not None]
+        return min(found, key=lambda each: each.bound, default=None)
+
+    def climbed(self, found: _Found, cost: float, tolerance: float) -> _Found:
+        """Move bits from one scale to another, at the same cost, until that helps no more or is no longer needed."""
+        while found.bound > tolerance:
+            neighbours = [_Scales(*np.add(found.scales, move).tolist()) for move in _moves()]
+            packed = [(scales, self._packing(scales)) for scales in neighbours]
+            nearer = self.best([scales for scales, packing in packed if packing is not None and _cost(packing) == cost])
+            if nearer is None or nearer.bound >= found.bound:
+                break
+            found = nearer
+        return found
+
+    def _found(self, scales: _Scales) -> _Found | None:
+        packing = self._packing(scales)
+        if packing is None:
+            return None
+        followed = budget(packing, self._layers)
+        return _Found(scales, packing, followed) if followed.headroom < 1 else None
+
+    def _packing(self, scales: _Scales) -> Packing | None:
+        parameters = _filled(self._degree, self._hidden, self._room, scales)
+        return None if parameters is None else Packing(parameters, self._shape)
+
+
+def _moves() -> Iterator[list[int]]:
+    """One scale up or down by a bit or two, or that and another the other way."""
+    places = range(len(_Scales._fields))
+    for place, change in itertools.product(places, (-2, -1, 1, 2)):
+        yield [change if each == place else 0 for each in places]
+    for (up, down), more, less in itertools.product(itertools.permutations(places, 2), (1, 2), (1, 2)):
+        yield [more if each == up else -less if each == down else 0 for each in places]
+
+
 def _filled(degree: int, hidden: int, room: int, scales: _Scales) -> Parameters | None:
-    """Parameters for these scales: what is dropped, from the last step back to the first."""
-    start, step, entry, square, end = scales
-    squares = [start + step, *[square] * (hidden - 1)]
+    """Parameters for these scales: what is dropped, from the last step back to the first; `None` where they do not fit."""
+    start, first, entry, later, square, end = scales
+    squares = [start + first, *[square] * (hidden - 1)]
     kept = _primes(2 * squares[-1] + end + room)
     if kept is None:
         return None
     data, drops = kept, [[0, 0] for _ in squares]
     for layer in range(hidden - 1, 0, -1):
-        before, after = _primes(entry + step - square), _primes(2 * squares[layer - 1] - entry)
+        before, after = _primes(entry + later - square), _primes(2 * squares[layer - 1] - entry)
         if before is None or after is None:
             return None
         drops[layer][0], drops[layer - 1][1] = len(before), len(after)
         data = [*data, *before, *after]
     special = min(MAX_PRIME_BITS, MODULUS_BITS_AT_128[degree] - sum(data))
+    weights = [first, *[later] * (hidden - 1), end]
     if (
         special < max(LEAST_PRIME_BITS, max(data) - _LEAST_SPECIAL)
         or len(data) > MAX_PRIMES
         or max(map(max, drops)) > MAX_DROP
+        or not all(LEAST_SCALE_BITS <= scale <= MOST_SCALE_BITS for scale in (start, *weights))
     ):
         return None
     return Parameters(
@@ -177,7 +241,7 @@ def _filled(degree: int, hidden: int, room: int, scales: _Scales) -> Parameters 
         data_bits=data,
         special_bits=special,
         input_scale_bits=start,
-        weight_scale_bits=[*[step] * hidden, end],
+        weight_scale_bits=weights,
         drops=drops,
     )
 

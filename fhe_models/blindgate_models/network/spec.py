@@ -44,6 +44,8 @@ MAX_PRIMES: Final = 16
 MAX_DROP: Final = 4
 MAX_PRIME_BITS: Final = 60
 LEAST_PRIME_BITS: Final = 22
+LEAST_SCALE_BITS: Final = 8
+MOST_SCALE_BITS: Final = 60
 
 DETERMINISM: Final = "bit-exact"
 """The node computes in modular integers, and encodes weights in one order: the same key and input give the same bytes."""
@@ -56,7 +58,7 @@ DISCLOSES_TO_NODE: Final = ("the weights and biases", "the number of rows")
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Bits = Annotated[int, Field(ge=LEAST_PRIME_BITS, le=MAX_PRIME_BITS)]
-_Scale = Annotated[int, Field(ge=8, le=60)]
+_Scale = Annotated[int, Field(ge=LEAST_SCALE_BITS, le=MOST_SCALE_BITS)]
 _Drop = Annotated[int, Field(ge=0, le=MAX_DROP)]
 _Model = TypeVar("_Model", bound=BaseModel)
 
