@@ -27,12 +27,18 @@ from blindgate.job import Job, Timings
 from blindgate.keystore import FileStore
 from blindgate.output import when
 from blindgate_protocol.receipts import check_receipt
-from models.breast_cancer import LINEAR, TREES, patients, plain_linear, plain_trees
+from models.breast_cancer import ADDITIVE, FOREST, LINEAR, NAMES, TREES, patients, plain
 from models.build import INSECURE_DEMO_PUBLISHER, package_file
 from world import World, folder_for
 
 NODES = ("node-1", "node-2")
-TREES_ROWS = 3
+ASKED = {
+    LINEAR: ("CKKS", None),
+    ADDITIVE: ("BFV, the model hidden", None),
+    FOREST: ("BFV, the model hidden", 24),
+    TREES: ("TFHE", 3),
+}
+"""How each model's rows are encrypted, and about how many patients it is asked: all where it says nothing."""
 MARK = 17.918273645546372
 """A number that occurs nowhere else: the first patient's first column is set to it."""
 
@@ -84,8 +90,8 @@ class Demo:
             client = self._start()
             held_out = patients()[1]
             outcomes = [
-                self._predict(client, LINEAR, "CKKS", marked(held_out), plain_linear()),
-                self._predict(client, TREES, "TFHE", marked(held_out[:TREES_ROWS]), plain_trees()),
+                self._predict(client, name, scheme, marked(held_out[:count]), plain(name))
+                for name, (scheme, count) in ASKED.items()
             ]
             self._show_outcomes(outcomes)
             self._show_stored(outcomes)
@@ -101,7 +107,7 @@ class Demo:
                 (f"{name}: certified by the operator, enrolled", lambda name=name: self.world.start_node(name))
                 for name in NODES
             ),
-            ("publish both models", self._publish),
+            ("publish the models", self._publish),
         ]
         self.world.trust("insecure-demo-publisher", INSECURE_DEMO_PUBLISHER.id)
         with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as bar:
@@ -112,7 +118,7 @@ class Demo:
         return self.world.client(progress=None)
 
     def _publish(self) -> None:
-        for name in (LINEAR, TREES):
+        for name in NAMES:
             self.world.publish(package_file(name))
 
     def _predict(
@@ -150,7 +156,7 @@ class Demo:
         table = Table(title="\nWhere the time went", title_justify="left", box=None, header_style="bold")
         table.add_column("")
         for outcome in outcomes:
-            table.add_column(outcome.name, justify="right")
+            table.add_column(outcome.name.replace("breast-cancer-", ""), justify="right")
         rows: list[tuple[str, Callable[[Outcome], str]]] = [
             ("patients", lambda o: str(len(o.labels))),
             ("agree with the plaintext model", lambda o: f"{o.agree} of {len(o.labels)}"),

@@ -20,6 +20,7 @@ _MOST_EXPONENT = 600.0
 """A node may answer anything: beyond some 700, exp or the rounding after it overflows."""
 
 _SHOWN_CATEGORIES = 8
+_TRUTH = {"true": True, "false": False}
 _NUMBERS = (bool, int, float, Decimal, np.integer, np.floating, np.bool_)
 
 Table = Any
@@ -218,9 +219,11 @@ def _positions(column: Column, values: Any) -> NDArray[np.float64]:
 def _position(known: Mapping[Any, int], value: Any) -> float:
     if _is_missing(value) or (isinstance(value, float) and np.isnan(value)):
         return np.nan
-    if isinstance(value, str) and value not in known:
+    if (
+        isinstance(value, str) and value not in known
+    ):  # a file has text where the categories are numbers or truth values
         try:
-            value = float(value)  # a file has text where the categories are numbers
+            value = _TRUTH[value.lower()] if value.lower() in _TRUTH else float(value)
         except ValueError:
             return len(known)
     return known.get(value, len(known)) if isinstance(value, Hashable) else len(known)

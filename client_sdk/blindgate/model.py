@@ -33,7 +33,7 @@ from blindgate.uploads import blob_ref, upload
 from blindgate_models.halves import ClientHalf
 from blindgate_protocol.errors import BlindgateError, InputError
 from blindgate_protocol.manifest import Manifest, model_ref
-from blindgate_protocol.messages import JobRequest, JobView
+from blindgate_protocol.messages import BudgetView, JobRequest, JobView
 from blindgate_protocol.order import Order, new_job_id
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import SMALL_BYTES, BlobRef
@@ -88,6 +88,13 @@ class Model:
     def n_features_in_(self) -> int:
         """How many columns the model reads."""
         return len(self.manifest.document.columns)
+
+    @property
+    def rows_left(self) -> int | None:
+        """How many more rows this tenant may ask of this model; `None` for as many as it likes. Asks the gateway."""
+        budget = self._transport.get(f"/v1/models/{self.name}/budget", BudgetView)
+        most = self.manifest.document.privacy.rows_per_tenant
+        return None if most is None else max(0, most - budget.rows_asked)
 
     def predict(self, table: Table, *, timeout: float | None = None) -> NDArray[Any]:
         """Labels (or numbers, for a regression), `(rows,)`, of the type that the model was trained with.

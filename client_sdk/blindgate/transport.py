@@ -20,6 +20,7 @@ import httpx2
 from pydantic import ValidationError
 
 from blindgate_protocol.errors import (
+    BudgetSpentError,
     GatewayError,
     GatewayUnreachableError,
     MalformedError,
@@ -183,6 +184,8 @@ def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> 
     message = f"{method} {path}: the gateway answered {status}: {detail}"
     if status == _STATUS_MISSING:
         return NotFoundError(message, status=status, problem=code)
+    if code == BudgetSpentError.code:
+        return BudgetSpentError(message, status=status, problem=code)
     if status in _STATUS_NOT_AUTHORISED:
         return NotAuthorisedError(message, status=status, problem=code)
     return GatewayError(message, status=status, problem=code)

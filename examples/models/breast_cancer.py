@@ -1,14 +1,16 @@
-"""The demo's two models: their data, how they were trained, and how their packages are built.
+"""The demo's models: their data, how they were trained, and how their packages are built.
 
 The data are scikit-learn's bundled Wisconsin breast cancer set: 569 patients, 30 measurements, malignant (0) or benign (1).
 A quarter is held out from training; the demo asks for those patients. The fitted models stand beside this file as plain
 numbers, so that the plaintext answers and the packages are the same on every machine:
 
 - `breast-cancer-linear.json`: a standardising step and a logistic regression;
-- `breast-cancer-trees.json`: XGBoost's own document, ten trees of depth three over at most eight bins a feature.
+- `breast-cancer-trees.json`: XGBoost's own document, ten trees of depth three over at most eight bins a feature;
+- `breast-cancer-forest.json`: sixteen public bins a column, and XGBoost's document of fifty trees of depth four over them;
+- `breast-cancer-additive.json`: the same bins, and a hundred trees of depth one.
 
-`python examples/models/breast_cancer.py` trains them again and writes these two files. `build_demo_models` compiles them;
-the trees need the compile environment (`make compile-env`). Signing and packing is `make models`' work.
+`python examples/models/breast_cancer.py` trains them again and writes these files. `BUILDERS` compiles them; the trees under TFHE
+need the compile environment (`make compile-env`). Signing and packing is `make models`' work.
 """
 
 import json
@@ -26,13 +28,20 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier
 
+from blindgate_models.compilers.additive import compile_additive
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.concrete import compile_concrete
 from blindgate_models.compilers.linear import compile_linear
+from blindgate_models.compilers.trees import compile_trees
+from blindgate_models.public_bins import PublicBins
 
 HERE: Final = Path(__file__).parent
 LINEAR: Final = "breast-cancer-linear"
 TREES: Final = "breast-cancer-trees"
+FOREST: Final = "breast-cancer-forest"
+ADDITIVE: Final = "breast-cancer-additive"
+NAMES: Final = (LINEAR, TREES, FOREST, ADDITIVE)
+BINS: Final = 16
 SEED: Final = 20
 HELD_OUT: Final = 0.25
 
@@ -67,26 +76,38 @@ def plain_trees() -> XGBClassifier:
     return model
 
 
-def build_linear() -> CompiledModel:
-    """The linear model, compiled to CKKS."""
-    train, *_ = patients()
-    return compile_linear(plain_linear(), train)
+def plain_binned(name: str) -> Pipeline:
+    """A fitted model over public bins, from its file."""
+    document = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
+    bins, model = PublicBins(BINS), XGBClassifier(n_jobs=1)
+    bins.edges_ = [np.array(edges) for edges in document["edges"]]
+    bins.feature_names_in_ = np.array(document["columns"], dtype=object)
+    bins.n_features_in_ = len(document["columns"])
+    model.load_model(bytearray(json.dumps(document["booster"]), "utf-8"))
+    return make_pipeline(bins, model)
 
 
-def build_trees() -> CompiledModel:
-    """The trees, compiled to TFHE. Needs the compile environment."""
-    train, *_ = patients()
-    return compile_concrete(plain_trees(), train)
+def plain(name: str) -> Any:
+    """The fitted model of this name, from its file."""
+    if name == LINEAR:
+        return plain_linear()
+    return plain_trees() if name == TREES else plain_binned(name)
 
 
-def build_demo_models() -> dict[str, CompiledModel]:
-    """Both models by name."""
-    builders: dict[str, Callable[[], CompiledModel]] = {LINEAR: build_linear, TREES: build_trees}
-    return {name: build() for name, build in builders.items()}
+def build(name: str) -> CompiledModel:
+    """The model of this name, compiled: to CKKS, TFHE, or to a private product under BFV. TFHE needs the compile environment."""
+    rows, *_ = patients()
+    compilers: dict[str, Callable[..., CompiledModel]] = {
+        LINEAR: compile_linear,
+        TREES: compile_concrete,
+        FOREST: compile_trees,
+        ADDITIVE: compile_additive,
+    }
+    return compilers[name](plain(name), rows)
 
 
 def train() -> dict[str, Any]:
-    """Train both models and write their files. The held-out accuracies by name."""
+    """Train the models and write their files. The held-out accuracies by name."""
     rows, held_out, known, wanted = patients()
     linear = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, known)
     scaler, model = linear[0], linear[1]
@@ -110,10 +131,20 @@ def train() -> dict[str, Any]:
         n_jobs=1,
     ).fit(rows, known)
     trees.save_model(HERE / f"{TREES}.json")
-    return {
-        LINEAR: float((plain_linear().predict(held_out) == wanted).mean()),
-        TREES: float((plain_trees().predict(held_out) == wanted).mean()),
-    }
+    for name, settings in (
+        (FOREST, {"n_estimators": 50, "max_depth": 4}),
+        (ADDITIVE, {"n_estimators": 100, "max_depth": 1}),
+    ):
+        bins, binned = make_pipeline(PublicBins(BINS), XGBClassifier(**settings, random_state=0, n_jobs=1)).fit(
+            rows, known
+        )
+        document = {
+            "columns": list(rows.columns),
+            "edges": [edges.tolist() for edges in bins.edges_],
+            "booster": json.loads(bytes(binned.get_booster().save_raw("json"))),
+        }
+        (HERE / f"{name}.json").write_text(json.dumps(document) + "\n", encoding="utf-8")
+    return {name: float((plain(name).predict(held_out) == wanted).mean()) for name in NAMES}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`make models`: compiles, signs and writes the demo's two packages.
+"""`make models`: compiles, signs and writes the demo's packages.
 
 The publisher's key is made from a text that everybody can read, so that everybody can build the same packages; its name says what
 it is worth. Only the demo's own policy trusts it. The packages are dated by a constant for the same reason.
@@ -11,7 +11,7 @@ from pathlib import Path
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.publishing import publish
 from blindgate_protocol.signing import SigningKey
-from models.breast_cancer import LINEAR, TREES, build_linear, build_trees, patients, plain_linear, plain_trees
+from models.breast_cancer import ADDITIVE, FOREST, LINEAR, NAMES, TREES, build, patients, plain
 
 HERE = Path(__file__).parent
 INSECURE_DEMO_PUBLISHER = SigningKey.from_seed(hashlib.sha256(b"insecure demo publisher, known to everybody").digest())
@@ -20,6 +20,8 @@ EXPIRES = 2_077_488_000_000
 SUMMARIES = {
     LINEAR: "Malignant (0) or benign (1), by logistic regression over 30 measurements of a biopsy. A demo, not for patients.",
     TREES: "Malignant (0) or benign (1), by ten boosted trees over 30 measurements of a biopsy. A demo, not for patients.",
+    FOREST: "Malignant (0) or benign (1), by fifty boosted trees that stay hidden. A demo, not for patients.",
+    ADDITIVE: "Malignant (0) or benign (1), by one hidden function a measurement, added up. A demo, not for patients.",
 }
 
 
@@ -31,7 +33,6 @@ def package_file(name: str) -> Path:
 def signed(name: str, compiled: CompiledModel) -> bytes:
     """The package of a compiled demo model."""
     _, held_out, _, wanted = patients()
-    plain = plain_linear() if name == LINEAR else plain_trees()
     return publish(
         compiled,
         INSECURE_DEMO_PUBLISHER,
@@ -40,17 +41,17 @@ def signed(name: str, compiled: CompiledModel) -> bytes:
         summary=SUMMARIES[name],
         issued=ISSUED,
         expires=EXPIRES,
-        plain_accuracy=round(float((plain.predict(held_out) == wanted).mean()), 4),
+        plain_accuracy=round(float((plain(name).predict(held_out) == wanted).mean()), 4),
     )
 
 
 def main() -> None:
-    """Build both packages."""
+    """Build the packages."""
     arguments = argparse.ArgumentParser(description="Build the demo's model packages.")
-    arguments.add_argument("names", nargs="*", default=[LINEAR, TREES], help="which; both by default")
+    arguments.add_argument("names", nargs="*", default=list(NAMES), help="which; all by default")
     for name in arguments.parse_args().names:
         print(f"compiling {name} ...", flush=True)
-        package = signed(name, build_linear() if name == LINEAR else build_trees())
+        package = signed(name, build(name))
         package_file(name).write_bytes(package)
         print(f"{package_file(name).name}: {len(package):,} bytes")
 

@@ -93,6 +93,9 @@ class ServerHalf(Protocol):
         Called in the process that will serve that job and no other, while it waits. What is drawn there must serve once.
         """
 
+    def rows(self, ciphertexts: bytes) -> int:
+        """How many rows an input blob holds: its header and length are checked. Raises `CiphertextError`."""
+
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Compute on one input blob. Every length is checked before a byte is parsed.
 

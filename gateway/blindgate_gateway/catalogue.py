@@ -124,6 +124,14 @@ def find_manifest(connection: Transaction, digest: str) -> Signed[Manifest]:
     return opened_manifest(envelope)
 
 
+def find_latest(connection: Transaction, name: str) -> Signed[Manifest]:
+    """The latest manifest of a model. Raises `NotFoundError`."""
+    row = connection.execute(_BY_NAME, {"name": name}).first()
+    if row is None:
+        raise not_found("model")
+    return opened_manifest(row.envelope)
+
+
 @lru_cache(maxsize=256)
 def opened_manifest(envelope: str) -> Signed[Manifest]:
     """A stored manifest, verified once in each process."""

@@ -6,7 +6,8 @@ An order is accepted when
 2. it names the caller's tenant;
 3. its model is in the catalogue, has not expired, and is the one that the order's reference names;
 4. its rows and its input keep the manifest's limits, and the input is stored under the tenant with that size, or comes along;
-5. its evaluation key is there exactly when the manifest asks for one, is active, fits the model, and keeps the limit.
+5. its evaluation key is there exactly when the manifest asks for one, is active, fits the model, and keeps the limit;
+6. its rows are within what the tenant may still ask for (`budgets`).
 
 The same order again is the same job; the same job id with another order is refused. All of it is decided and written in one
 transaction. Who may compute it, and when, is in `leases`.
@@ -18,6 +19,7 @@ from functools import lru_cache
 
 from sqlalchemy import bindparam, insert, select, update
 
+from blindgate_gateway.budgets import spend
 from blindgate_gateway.catalogue import find_manifest
 from blindgate_gateway.database import Database, Row, Transaction, clock, prepared
 from blindgate_gateway.identity import Account, Role, require_tenant
@@ -137,7 +139,9 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
         if data is not None:
             keep_data(connection, call.parts.blobs, tenant, document.input, data)
         accept_order(connection, order)
-        _add(connection, order, envelope, find_manifest(connection, document.model.manifest).document.family)
+        manifest = find_manifest(connection, document.model.manifest)
+        spend(connection, tenant, manifest, document.rows)
+        _add(connection, order, envelope, manifest.document.family)
         view = view_job(connection, document.job, tenant=tenant)
     call.parts.wakeups.wake(QUEUE)
     return view

@@ -32,6 +32,7 @@ STATUS: dict[type[BlindgateError], int] = {
     errors.JobTimeoutError: 422,
     NotFoundError: 404,
     NotAuthorisedError: 401,
+    errors.BudgetSpentError: 403,
 }
 """The status of each error, inherited down the tree."""
 

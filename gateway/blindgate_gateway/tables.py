@@ -121,6 +121,15 @@ manifests = Table(
     Index(None, "name", "version", unique=True),
 )
 
+rows_asked = Table(
+    "rows_asked",
+    metadata,
+    Column("tenant", String, ForeignKey("tenants.name"), primary_key=True),
+    Column("publisher", String, primary_key=True),
+    Column("model", String, primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+)
+
 keys = Table(
     "keys",
     metadata,

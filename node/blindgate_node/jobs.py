@@ -162,7 +162,7 @@ class Jobs:
             # 4.
             seconds = min(self.settings.job_seconds, (order.deadline - _now()) / 1000)
             try:
-                return zygote.run(given, key, seconds=seconds, started=lease.started)
+                return zygote.run(given, key, seconds=seconds, started=lease.started, rows=order.rows)
             except SandboxError:
                 lease.check()  # it was killed because the job should not go on: say that
                 raise

@@ -85,9 +85,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Run:
-    """Start a job, by its number among this zygote's jobs."""
+    """Start a job, by its number among this zygote's jobs.
+
+    Attributes:
+        number: its number.
+        rows: how many rows its order says that its input holds; `None` where there is no order.
+    """
 
     number: int
+    rows: int | None
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,17 @@ def parse_command(data: bytes) -> Run | Kill:
     if "Run" in message:
         return Run(**message["Run"])
     return Kill(**message["Kill"])
+
+
+def job(rows: int | None) -> bytes:
+    """What a zygote says to the worker that it hands a job to."""
+    return json.dumps({"rows": rows}).encode()
+
+
+def parse_job(data: bytes) -> int | None:
+    """The rows that a job's order names."""
+    rows: int | None = json.loads(data)["rows"]
+    return rows
 
 
 def ready(held: tuple[Held, ...]) -> bytes:

@@ -7,7 +7,7 @@ this order it
 2. puts on its own layers over the zygote's: tighter limits, nothing to write to, nothing to execute, no new processes;
 3. does what the family does without a query, such as drawing masks that no other job will use (`ServerHalf.prepare`), and waits to
    be handed one job's descriptors, which may be at once, or later when the zygote forked it ahead of time;
-4. reads the key and the input, computes, writes the result;
+4. reads the key and the input, which must hold as many rows as its order says, computes, writes the result;
 5. says so, and ends by `os._exit`: interpreters with native libraries loaded do not always end well.
 
 Whatever the family raises about bytes that are not what they claim to be becomes the job's refusal, by its code. Everything
@@ -19,26 +19,38 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from blindgate_node import plan as wire
 from blindgate_node.sandbox import kernel, landlock, limits
-from blindgate_protocol.errors import MalformedError, SandboxError
+from blindgate_protocol.errors import CiphertextError, MalformedError, SandboxError
 
 Evaluate = Callable[[bytes | None, bytes], bytes]
-Prepare = Callable[[], None]
 
 _INBOX, _RULES = 3, 4
 _PARKED = 512
 _FAILED = 70
 
 
-def evaluate(half: Evaluate, prepare: Prepare, plan: wire.Plan, inbox: int, rules: int | None) -> NoReturn:
+class Serving(NamedTuple):
+    """What a worker does with the compiled model.
+
+    Attributes:
+        prepare: before it has a query.
+        rows: how many rows an input holds.
+        evaluate: computes on an input under a key.
+    """
+
+    prepare: Callable[[], None]
+    rows: Callable[[bytes], int]
+    evaluate: Evaluate
+
+
+def evaluate(serving: Serving, plan: wire.Plan, inbox: int, rules: int | None) -> NoReturn:
     """Compute on one input and end this process (steps 1 to 5 above).
 
     Args:
-        half: the compiled model.
-        prepare: what it does before it has a query.
+        serving: the compiled model.
         plan: the zygote's.
         inbox: a socket on which one message brings the job's descriptors: report, result, input and, if any, key.
         rules: the Landlock rules that the zygote prepared, where the kernel has any.
@@ -47,20 +59,24 @@ def evaluate(half: Evaluate, prepare: Prepare, plan: wire.Plan, inbox: int, rule
     try:
         _settle(inbox, rules)  # 1.
         _confine(plan, keep_rules=rules is not None)  # 2.
-        prepare()  # 3.
-        descriptors = _await_job()
-        message = answer(half, plan, descriptors)  # 4.
+        serving.prepare()  # 3.
+        rows, descriptors = _await_job()
+        message = answer(serving, plan, rows, descriptors)  # 4.
         code = 0 if message == wire.DONE else _FAILED
         os.write(descriptors[0], message)  # 5.
     finally:
         os._exit(code)
 
 
-def answer(half: Evaluate, plan: wire.Plan, descriptors: list[int]) -> bytes:
+def answer(serving: Serving, plan: wire.Plan, rows: int | None, descriptors: list[int]) -> bytes:
     """Read a job's key and input, compute, write its result, and give what is to be said of it."""
     _, result, given, *key = descriptors
     try:
-        computed = half(read(key[0]) if key else None, read(given))
+        ciphertexts = read(given)
+        held = rows if rows is None else serving.rows(ciphertexts)
+        if held != rows:
+            return wire.failed(CiphertextError.code, f"input: {held} rows, and the order is for {rows}")
+        computed = serving.evaluate(read(key[0]) if key else None, ciphertexts)
         _write(result, computed, plan.result_bytes)
     except (MalformedError, SandboxError) as error:
         return wire.failed(error.code, str(error))
@@ -81,13 +97,13 @@ def _settle(inbox: int, rules: int | None) -> None:
     os.closerange(last + 1, 1 << 16)
 
 
-def _await_job() -> list[int]:
+def _await_job() -> tuple[int | None, list[int]]:
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=_INBOX)
     with channel:
         message, descriptors = wire.receive(channel)
     if not message:
         os._exit(0)  # the zygote has no job for this worker any more
-    return descriptors
+    return wire.parse_job(message), descriptors
 
 
 def _confine(plan: wire.Plan, *, keep_rules: bool) -> None:

@@ -82,7 +82,8 @@ def main() -> NoReturn:
     wire.send(control, wire.ready(held))
     if plan.keyed:
         _KeyedServer(control, plan, rules, half).serve(None)
-    _Server(control, plan, rules, half.evaluate, half.prepare).serve(threads)  # 4.
+    serving = worker.Serving(half.prepare, half.rows, half.evaluate)
+    _Server(control, plan, rules, serving).serve(threads)  # 4.
 
 
 def _confine(plan: wire.Plan) -> tuple[tuple[Held, ...], int | None, int | None]:
@@ -156,19 +157,11 @@ def _own_threads() -> int | None:
 class _Server:
     """Step 4: one loop, which waits for the node and for every worker at once."""
 
-    def __init__(
-        self,
-        control: socket.socket,
-        plan: wire.Plan,
-        rules: int | None,
-        evaluate: worker.Evaluate,
-        prepare: worker.Prepare,
-    ) -> None:
+    def __init__(self, control: socket.socket, plan: wire.Plan, rules: int | None, serving: worker.Serving) -> None:
         self._control = control
         self._plan = plan
         self._rules = rules
-        self._evaluate = evaluate
-        self._prepare = prepare
+        self._serving = serving
         self._workers: dict[int, _Worker] = {}
         self._spare: _Worker | None = None
         self._poller = select.poll()
@@ -204,7 +197,7 @@ class _Server:
         started.report = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=os.dup(descriptors[0]))
         started.report.settimeout(0)  # a worker that fills it up must not hold up the others
         with suppress(OSError):  # it has ended: its end is what is reported
-            wire.send(started.inbox, b"job", tuple(descriptors))
+            wire.send(started.inbox, wire.job(request.rows), tuple(descriptors))
         for descriptor in descriptors:
             os.close(descriptor)
         self._spare = self._fork_ahead()
@@ -216,7 +209,7 @@ class _Server:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
-            worker.evaluate(self._evaluate, self._prepare, self._plan, theirs.fileno(), self._rules)
+            worker.evaluate(self._serving, self._plan, theirs.fileno(), self._rules)
         theirs.close()
         started = _Worker(pid, os.pidfd_open(pid), ours)
         self._workers[started.handle] = started
@@ -240,7 +233,7 @@ class _KeyedServer(_Server):
     """Step 4 for a keyed zygote: the first job here, the later ones in workers that are forked from what it left."""
 
     def __init__(self, control: socket.socket, plan: wire.Plan, rules: int | None, half: Any) -> None:
-        super().__init__(control, plan, rules, self._first, half.prepare)
+        super().__init__(control, plan, rules, worker.Serving(half.prepare, half.rows, self._first))
         self._half = half
         self._warm = False
         if rules is not None:
@@ -250,7 +243,7 @@ class _KeyedServer(_Server):
         """Expand the key by its first use."""
         compute: Callable[[bytes], bytes] = self._half.direct(key)
         result = compute(given)
-        self._evaluate = lambda _key, given: compute(given)
+        self._serving = self._serving._replace(evaluate=lambda _key, given: compute(given))
         self._warm = True
         return result
 
@@ -261,7 +254,7 @@ class _KeyedServer(_Server):
         if self._warm:
             super()._hand_over(request, descriptors)
             return
-        message = worker.answer(self._evaluate, self._plan, descriptors)
+        message = worker.answer(self._serving, self._plan, request.rows, descriptors)
         # LLVM takes this signal when Concrete first computes, and ends the process at a socket that was closed.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         self._spare = self._fork_ahead()

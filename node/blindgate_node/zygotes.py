@@ -143,8 +143,16 @@ class Zygote:
         """The id of the process that keeps the zygote's tree."""
         return self._process.pid
 
-    def run(self, given: SealedBlob, key: SealedBlob | None, *, seconds: float, started: Started) -> Result:
-        """Run one job and give its result.
+    def run(
+        self,
+        given: SealedBlob,
+        key: SealedBlob | None,
+        *,
+        seconds: float,
+        started: Started,
+        rows: int | None = None,
+    ) -> Result:
+        """Run one job and give its result. `rows`: how many its order says that it holds, which is refused where it holds others.
 
         `started` is told the running job, so that another thread can kill it. Raises the worker's refusal, a
         `MalformedError`, or `SandboxError` when the worker ended without one, or not in `seconds`.
@@ -154,10 +162,12 @@ class Zygote:
         if not self._warm:
             with self._first:
                 if not self._warm:
-                    return self._run(given, key, seconds=seconds, started=started)
-        return self._run(given, key, seconds=seconds, started=started)
+                    return self._run(given, key, seconds, started, rows)
+        return self._run(given, key, seconds, started, rows)
 
-    def _run(self, given: SealedBlob, key: SealedBlob | None, *, seconds: float, started: Started) -> Result:
+    def _run(
+        self, given: SealedBlob, key: SealedBlob | None, seconds: float, started: Started, rows: int | None
+    ) -> Result:
         result = blobs.new_result()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         number = self._next()
@@ -168,7 +178,7 @@ class Zygote:
                     descriptors = [theirs.fileno(), result, given.descriptor]
                     if key is not None:
                         descriptors.append(key.descriptor)
-                    self._send(wire.command(wire.Run(number)), tuple(descriptors))
+                    self._send(wire.command(wire.Run(number, rows)), tuple(descriptors))
                 job = RunningJob(self, number)
                 started(job)
                 self._wait(ours, job, seconds)

@@ -31,7 +31,8 @@
     ├── GatewayError            the gateway answered with a problem (RFC 9457), or not at all
     │   ├── GatewayUnreachableError
     │   ├── NotFoundError
-    │   └── NotAuthorisedError
+    │   ├── NotAuthorisedError
+    │   └── BudgetSpentError        this tenant has asked for as many rows of a model as its publisher allows
     └── SandboxError            a worker ended in a way that no job should make it end
 
 Messages say what was got and what was expected. They never hold a cell's value of a user's table beyond what the user's own
@@ -255,6 +256,12 @@ class NotAuthorisedError(GatewayError):
     """The API key or token is missing, wrong, or not for this."""
 
     code = "not-authorised"
+
+
+class BudgetSpentError(GatewayError):
+    """The tenant has asked for as many rows of this model as its publisher allows."""
+
+    code = "budget-spent"
 
 
 class SandboxError(BlindgateError):

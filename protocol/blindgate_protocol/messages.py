@@ -39,6 +39,18 @@ class ModelOffer(Value):
     manifest: Envelope
 
 
+class BudgetView(Value):
+    """How many rows of a model the asking tenant has asked for.
+
+    Attributes:
+        rows_per_tenant: how many it may, as the latest manifest says; `None` for as many as it likes.
+        rows_asked: how many it has, of all versions of the model.
+    """
+
+    rows_per_tenant: Annotated[int, Field(ge=1)] | None
+    rows_asked: Annotated[int, Field(ge=0)]
+
+
 class ModelList(Value):
     """Every model, in its latest version."""
 

@@ -45,6 +45,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/v1/models"): Row(frozenset({TENANT, PUBLISHER})),
     ("GET", "/v1/models/<name>"): Row(frozenset({TENANT, PUBLISHER})),
     ("GET", "/v1/models/<manifest>/client"): Row(frozenset({TENANT})),
+    ("GET", "/v1/models/<name>/budget"): Row(frozenset({TENANT})),
     ("POST", "/v1/models"): Row(frozenset({PUBLISHER})),
     ("POST", "/v1/uploads"): Row(frozenset({TENANT, PUBLISHER})),
     ("GET", "/v1/uploads/<upload>"): Row(frozenset({TENANT, PUBLISHER}), owned=True),

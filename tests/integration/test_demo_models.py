@@ -7,13 +7,13 @@ from blindgate_models.linear.client import LinearClient
 from blindgate_models.linear.server import LinearServer
 from blindgate_models.package import parse_part
 from blindgate_models.publishing import open_package
-from models.breast_cancer import LINEAR, TREES, build_linear, build_trees, patients, plain_linear, plain_trees
+from models.breast_cancer import ADDITIVE, FOREST, LINEAR, NAMES, TREES, build, patients, plain_linear, plain_trees
 from models.build import INSECURE_DEMO_PUBLISHER, package_file, signed
 
 MAX_BYTES = 300_000
 
 
-@pytest.mark.parametrize("name", [LINEAR, TREES])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_kept_package_is_small_and_signed_by_the_key_that_everybody_knows(name: str) -> None:
     """Its publisher's name says what the signature is worth, and only the demo's policy trusts it."""
     assert package_file(name).stat().st_size < MAX_BYTES
@@ -24,6 +24,8 @@ def test_a_kept_package_is_small_and_signed_by_the_key_that_everybody_knows(name
     "name",
     [
         LINEAR,
+        FOREST,
+        ADDITIVE,
         pytest.param(
             TREES,
             marks=pytest.mark.skipif(
@@ -36,7 +38,7 @@ def test_a_kept_package_is_small_and_signed_by_the_key_that_everybody_knows(name
 def test_building_a_package_again_gives_the_same_parts(name: str) -> None:
     """What is kept in the repository is what its sources say, byte for byte; the manifest's measured figures aside."""
     kept = open_package(package_file(name))
-    built = open_package(signed(name, build_linear() if name == LINEAR else build_trees()))
+    built = open_package(signed(name, build(name)))
     assert (built.client, built.server) == (kept.client, kept.server)
     measured = {"accuracy", "limits"}
     assert built.manifest.document.model_dump(exclude=measured) == kept.manifest.document.model_dump(exclude=measured)

@@ -124,7 +124,10 @@ def test_a_linear_model_predicts(world: World) -> None:
     secret = client.make_keys().secret
     rows = rng.uniform(-1, 1, (50, 5))
     manifest = world.publish("linear", "linear", serialise_part(server_part.model_dump()))
-    view, result = world.run(manifest, client.encrypt(secret, rows), rows=50)
+    blob = client.encrypt(secret, rows)
+    view, _ = world.run(manifest, blob, rows=49)
+    assert (view.state, view.code) == (JobState.FAILED, CiphertextError.code), "a budget counts what an order says"
+    view, result = world.run(manifest, blob, rows=50)
     assert view.state is JobState.SUCCEEDED, view
     np.testing.assert_allclose(client.decrypt(secret, result, 50), rows @ weights.T + intercept, atol=1e-3)
     assert view.receipt is not None

@@ -3,7 +3,7 @@
 import re
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,11 @@ from blindgate_protocol.manifest import Column, Manifest, Privacy
 from blindgate_protocol.messages import ModelOffer
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from blindgate_models.compilers.compiled import CompiledModel
 
 app = typer.Typer(help="Models: list, show, compile, publish.", no_args_is_help=True)
 
@@ -86,13 +91,31 @@ def compile_(
         Path | None,
         typer.Option(
             help="A TOML file with a table for each column to say something about: minimum, maximum, "
-            "out_of_range = 'clip', fill for missing values, type = 'integer'.",
+            "out_of_range = 'clip', fill for missing values, type = 'integer', categories.",
             exists=True,
         ),
     ] = None,
     family: Annotated[
         str | None,
-        typer.Option(help="additive, concrete, linear, network or trees; chosen by the model when not given."),
+        typer.Option(
+            help="additive, concrete, linear, network or trees; chosen by the model when not given. See --compare.",
+        ),
+    ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Compile with every family that takes the model, and show what each costs."),
+    ] = False,
+    bins: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Fit the model again on so many public bins a column, so that its thresholds need not be published; "
+            "says what that does to its accuracy. Needs --target.",
+        ),
+    ] = None,
+    rows_per_tenant: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many rows a tenant may ask for in all; as many as it likes by default."),
     ] = None,
     days: Annotated[int, typer.Option(min=1, help="How long the package is valid.")] = DEFAULT_VALIDITY_DAYS,
     decimals: Annotated[
@@ -117,26 +140,21 @@ def compile_(
     key: see 'blindgate publisher key'.
     """
     # Compilers need pandas, scikit-learn or XGBoost, which the other commands do without.
-    from blindgate_models.compilers.accuracy import plain_accuracy  # noqa: PLC0415
     from blindgate_models.compilers.compile_environment import CompilerError  # noqa: PLC0415
-    from blindgate_models.compilers.estimators import compile_model, load_estimator, read_calibration  # noqa: PLC0415
-    from blindgate_models.compilers.prepared import Prepared  # noqa: PLC0415
-    from blindgate_models.compilers.rules import read_rules  # noqa: PLC0415
+    from blindgate_models.compilers.from_files import Choices, compile_files  # noqa: PLC0415
 
     if not re.fullmatch(NAME, name):
         message = f"--name: got {name!r:.80}, expected lower-case letters, digits, '.', '_' and '-', 64 at most"
         raise InputError(message)
     require_folder(output)
+    choices = Choices(target, columns, family, compare, bins, trust_pickle)
     try:
-        fitted = load_estimator(estimator, trust_pickle=trust_pickle)
-        rows, answers = read_calibration(calibration, target)
-        prepared = Prepared.of(fitted, rows, {} if columns is None else read_rules(columns))
-        accuracy = None if answers is None else plain_accuracy(fitted, prepared.table, answers)
         with working(f"compiling {name}", show=None):
-            compiled = compile_model(fitted, prepared, family=family)
+            compilation = compile_files(estimator, calibration, choices)
     except (ValueError, TypeError, ModuleNotFoundError, CompilerError) as error:
         message = f"{estimator.name}: {error}"
         raise InputError(message) from error
+    compiled = compilation.compiled
     now = int(time.time() * 1000)
     try:
         package = sign_package(
@@ -148,7 +166,8 @@ def compile_(
             issued=now,
             expires=now + days * DAY,
             decimals=decimals,
-            plain_accuracy=accuracy,
+            plain_accuracy=compilation.accuracy,
+            rows_per_tenant=rows_per_tenant,
         )
     except ValueError as error:
         raise InputError(str(error)) from error
@@ -159,7 +178,9 @@ def compile_(
         "package": str(file),
         "package_bytes": len(package),
         "family": compiled.family,
-        "accuracy_in_the_clear": accuracy,
+        "model": compiled.privacy.mode,
+        "accuracy_in_the_clear": compilation.accuracy,
+        **compilation.refitted,
         "agreement": report["agreement_plain"],
         "max_score_error": report["max_error"],
         "rows_compared": report["rows"],
@@ -168,7 +189,7 @@ def compile_(
         "download_bytes_per_row": report["result_bytes_per_row"],
         "expected_seconds_per_row": report["expected_seconds_per_row"],
     }
-    show_one(shown, as_json=as_json)
+    _show_compiled(shown, compilation.compared, as_json=as_json)
 
 
 @app.command()
@@ -186,6 +207,32 @@ def publish(
         client.transport.post("/v1/models", offer, ModelOffer)
     document = opened.manifest.document
     note(f"published {document.name} version {document.version}, signed by {opened.manifest.signer}")
+
+
+def _show_compiled(shown: dict[str, Any], compared: "Mapping[str, CompiledModel | str]", *, as_json: bool) -> None:
+    from blindgate_models.compilers.comparing import describe  # noqa: PLC0415
+
+    lines = [describe(family, compiled) for family, compiled in compared.items()]
+    if as_json:
+        show_one(shown | ({"compared": lines} if lines else {}), as_json=True)
+        return
+    show_one(shown, as_json=False)
+    fitting = [line for line in lines if line["fits"] == "yes"]
+    if fitting:
+        members = [member for member in fitting[0] if member not in {"family", "fits"}]
+        table = [
+            {"": member.replace("_", " "), **{line["family"]: _short(line[member]) for line in fitting}}
+            for member in members
+        ]
+        note("")
+        show(table, as_json=False)
+    for line in lines:
+        if line["fits"] != "yes":
+            note(f"{line['family']} does not take this model: {line['fits']}")
+
+
+def _short(value: object) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:

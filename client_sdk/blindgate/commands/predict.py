@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 from blindgate.commands.options import Connect, asks_gateway
 from blindgate.output import note, require_folder
 from blindgate_protocol.errors import InputError
+from blindgate_protocol.manifest import Column
 
 _MISSING = {"", "na", "nan", "null", "none", "?"}
 
@@ -42,7 +44,7 @@ def predict(
     require_folder(output)
     with connect() as client:
         taken = client.model(model)
-        table = read_csv(rows)
+        table = read_csv(rows, taken.manifest.document.columns)
         header = ["prediction"]
         if proba:
             shares = taken.predict_proba(table, timeout=timeout)
@@ -59,8 +61,12 @@ def predict(
         writer.writerows(lines)
 
 
-def read_csv(path: Path) -> dict[str, list[Any]]:
-    """Read a CSV file with a header as columns of numbers; what is no number stays text, for the schema to refuse by name."""
+def read_csv(path: Path, columns: Sequence[Column] = ()) -> dict[str, list[Any]]:
+    """Read a CSV file with a header as columns of numbers; what is no number stays text, for the schema to refuse by name.
+
+    A cell of a column that is a category by the model's `columns` stays as it is written.
+    """
+    categories = {column.name: {str(value) for value in column.categories} for column in columns if column.categories}
     try:
         stream = sys.stdin.buffer if str(path) == "-" else path.open("rb")
         with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as file:
@@ -80,11 +86,13 @@ def read_csv(path: Path) -> dict[str, list[Any]]:
         if len(line) != len(header):
             message = f"{path}: row {position} has {len(line)} cells, the header has {len(header)}"
             raise InputError(message, row=position)
-    return {name: [_cell(line[column]) for line in body] for column, name in enumerate(header)}
+    return {name: [_cell(line[place], categories.get(name)) for line in body] for place, name in enumerate(header)}
 
 
-def _cell(text: str) -> float | str:
+def _cell(text: str, categories: set[str] | None) -> float | str:
     stripped = text.strip()
+    if categories is not None and (stripped in categories or stripped.lower() not in _MISSING):
+        return stripped
     if stripped.lower() in _MISSING:
         return math.nan
     if "_" in stripped:  # a number in Python's source, a code in a table

@@ -39,6 +39,10 @@ class AdditiveServer:
         if self._private and not self._ready:
             self._ready.append(self._product.cover())
 
+    def rows(self, ciphertexts: bytes) -> int:
+        """How many rows an input blob holds. Raises `CiphertextError`."""
+        return self._product.rows(ciphertexts, self._most_rows)
+
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Compute the scores of one input blob.
 

@@ -20,6 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -45,13 +46,26 @@ _COMPILERS: Final[dict[str, Callable[..., CompiledModel]]] = {
 FAMILIES: Final = tuple(_COMPILERS)
 """What there is a compiler for."""
 _HARMLESS: Final = (
-    "numpy.dtype",
     "blindgate_models.public_bins.PublicBins",
+    "collections.OrderedDict",
+    "interpret.glassbox._ebm._ebm.ExplainableBoostingClassifier",
+    "interpret.glassbox._ebm._ebm.ExplainableBoostingRegressor",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
+    "numpy.dtype",
+    "numpy.number",
+    "sklearn.compose._column_transformer.make_column_selector",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBClassifier",
+    "xgboost.sklearn.XGBRegressor",
 )
-"""What skops has on neither of its lists. A SimpleImputer holds a dtype, which names a kind of number and runs nothing; an
-MLP holds what it learned by, numbers and arrays."""
+"""Types of fitted models that skops has on neither of its lists. They hold numbers, names and settings, and run nothing when they
+are built. Trees are followed by native code without a look at where they lead: `_check_trees` looks first."""
 _OF_SQUARES: Final = ("Sequential", "SquareNetwork")
 _NETWORKS: Final = ("MLP", "FittedNetwork")
 
@@ -168,7 +182,35 @@ def _load_skops(path: Path) -> Any:
             f"estimator: {path.name} names types that skops does not know to be harmless: {', '.join(sorted(unknown))}"
         )
         raise ValueError(msg)
-    return skops.load(path, trusted=list(_HARMLESS))
+    estimator = skops.load(path, trusted=list(_HARMLESS))
+    _check_trees(_last_step(estimator))
+    return estimator
+
+
+def _check_trees(model: Any) -> None:
+    """Refuse trees that lead out of themselves. Raises `ValueError`."""
+    for member in np.ravel(getattr(model, "estimators_", [model])):
+        tree = getattr(member, "tree_", None)
+        if tree is not None:
+            _check_tree(tree.children_left, tree.children_right, tree.feature, int(model.n_features_in_))
+    for iteration in getattr(model, "_predictors", []):
+        for predictor in iteration:
+            nodes = predictor.nodes
+            left, right = (np.where(nodes["is_leaf"], -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
+            _check_tree(left, right, nodes["feature_idx"], int(model.n_features_in_))
+
+
+def _check_tree(left: NDArray[Any], right: NDArray[Any], feature: NDArray[Any], features: int) -> None:
+    """Children come after their parent and are there, and features are among those that a row has."""
+    own = np.arange(len(left))
+    inner = left != -1
+    for children in (left[inner], right[inner]):
+        if (children <= own[inner]).any() or (children >= len(left)).any():
+            msg = "estimator: a tree whose branches lead out of it"
+            raise ValueError(msg)
+    if (feature[inner] < 0).any() or (feature[inner] >= features).any():
+        msg = f"estimator: a tree that asks for a feature past the {features} that there are"
+        raise ValueError(msg)
 
 
 def _unreadable(path: Path, expected: str) -> ValueError:

@@ -94,6 +94,10 @@ class ConcreteServer:
     def prepare(self) -> None:
         """Nothing: all that a job needs is there once the part is read."""
 
+    def rows(self, ciphertexts: bytes) -> int:
+        """How many rows an input blob holds. Raises `CiphertextError`."""
+        return len(split_rows(ciphertexts, CIPHERTEXT_MAGIC, self._specs, self._part.ciphertext, CiphertextError))
+
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Compute on one blob of rows, one after the other. Seconds a row; the GIL is released.
 

@@ -49,6 +49,14 @@ class LinearServer:
     def prepare(self) -> None:
         """Nothing: all that a job needs is there once the part is read."""
 
+    def rows(self, ciphertexts: bytes) -> int:
+        """How many rows an input blob holds. Raises `CiphertextError`."""
+        try:
+            return self.packing.open_blob(Magic.INPUT, ciphertexts)[0]
+        except ValueError as error:
+            msg = f"input: {error}"
+            raise CiphertextError(msg) from None
+
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Compute the scores of one input blob.
 

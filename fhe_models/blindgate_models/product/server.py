@@ -134,6 +134,14 @@ class ProductServer:
         factors = [self._ring.multiplier(polynomial % self._parameters.plain_modulus) for polynomial in ternary]
         return Cover(factors, noise)
 
+    def rows(self, blob: bytes, most: int) -> int:
+        """How many vectors an input blob holds. Raises `CiphertextError`."""
+        try:
+            return open_blob(INPUT, self._shape, blob, most)[0]
+        except ValueError as error:
+            msg = f"input: {error}"
+            raise CiphertextError(msg) from None
+
     def open_input(self, blob: bytes, most: int) -> tuple[list[Ciphertext], list[list[Ciphertext]]]:
         """Check an input blob and load it: the encryption of zero, if any, and each vector's polynomials.
 

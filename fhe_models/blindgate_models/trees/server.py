@@ -96,6 +96,10 @@ class TreesServer:
         if not self._ready:
             self._ready.append(self.draw())
 
+    def rows(self, ciphertexts: bytes) -> int:
+        """How many rows an input blob holds. Raises `CiphertextError`."""
+        return self._product.rows(ciphertexts, self._most_rows)
+
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Answer the rows of one input blob, each under masks of its own.
 

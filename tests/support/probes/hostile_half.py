@@ -40,6 +40,11 @@ class Echo:
     def prepare(self) -> None:
         """Nothing."""
 
+    def rows(self, ciphertexts: bytes) -> int:
+        """One, whatever it is."""
+        del ciphertexts
+        return 1
+
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Give back bytes."""
         return evaluation_key if evaluation_key is not None else ciphertexts
@@ -56,6 +61,11 @@ class Hostile:
 
     def prepare(self) -> None:
         """Nothing."""
+
+    def rows(self, ciphertexts: bytes) -> int:
+        """One, whatever it is."""
+        del ciphertexts
+        return 1
 
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Do one deed and tell what came of it."""
@@ -80,6 +90,11 @@ class Keyed:
 
     def prepare(self) -> None:
         """Nothing."""
+
+    def rows(self, ciphertexts: bytes) -> int:
+        """One, whatever it is."""
+        del ciphertexts
+        return 1
 
     def direct(self, evaluation_key: bytes | None) -> Callable[[bytes], bytes]:
         """Expand a key: a number that no other expansion has."""
@@ -122,6 +137,11 @@ class Curious:
 
     def prepare(self) -> None:
         """Nothing."""
+
+    def rows(self, ciphertexts: bytes) -> int:
+        """One, whatever it is."""
+        del ciphertexts
+        return 1
 
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Never get here."""

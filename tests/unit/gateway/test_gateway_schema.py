@@ -23,8 +23,8 @@ from desk import Desk
 def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
     """A table that changed without a migration fails here; migrating twice does nothing."""
     settings = make_settings(tmp_path / "gateway", Keys())
-    assert migrate(settings) == (None, "0002")
-    assert migrate(settings) == ("0002", "0002")
+    assert migrate(settings) == (None, "0003")
+    assert migrate(settings) == ("0003", "0003")
     with Database(settings.database).engine().connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 

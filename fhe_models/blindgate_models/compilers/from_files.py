@@ -1,0 +1,79 @@
+"""From the files that a model's owner has to a compiled model and what is to be said of it: `blindgate models compile`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from blindgate_models.compilers.accuracy import plain_accuracy
+from blindgate_models.compilers.comparing import compile_with_each
+from blindgate_models.compilers.compiled import CompiledModel
+from blindgate_models.compilers.estimators import choose_family, compile_model, load_estimator, read_calibration
+from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.refitting import refit
+from blindgate_models.compilers.rules import read_rules
+
+_WITHOUT_SETTINGS: Final = {".json", ".ubj"}
+"""Files that do not hold how their model was fitted."""
+
+
+class Choices(NamedTuple):
+    """What an owner chooses.
+
+    Attributes:
+        target: the column of the calibration rows with the right answers.
+        columns: a file of rules.
+        family: of the model; by the estimator where none is given.
+        compare: whether to compile with every family that takes it.
+        bins: fit again on so many public bins a column.
+        trust_pickle: read a pickle, which runs what its author put into it.
+    """
+
+    target: str | None = None
+    columns: Path | None = None
+    family: str | None = None
+    compare: bool = False
+    bins: int | None = None
+    trust_pickle: bool = False
+
+
+class Compilation(NamedTuple):
+    """A compiled model, and what is to be said of it.
+
+    Attributes:
+        compiled: the model.
+        accuracy: in the clear, where there were answers: on the calibration rows, or over folds where it was fitted on those.
+        refitted: the accuracies over folds, before and after public bins.
+        compared: every family's model, or why it does not take this one.
+    """
+
+    compiled: CompiledModel
+    accuracy: float | None
+    refitted: Mapping[str, float]
+    compared: Mapping[str, CompiledModel | str]
+
+
+def compile_files(estimator: Path, calibration: Path, choices: Choices) -> Compilation:
+    """Compile the model in the file `estimator`, on the rows in the CSV file `calibration`.
+
+    Raises `ValueError`, `TypeError`, `ModuleNotFoundError`, `PackageError` or `CompilerError`, with what is wrong in which file or
+    column.
+    """
+    fitted = load_estimator(estimator, trust_pickle=choices.trust_pickle)
+    rows, answers = read_calibration(calibration, choices.target)
+    accuracies: dict[str, float] = {}
+    if choices.bins is not None:
+        if answers is None:
+            msg = "bins: the model is fitted again, which needs the right answers: name their column as the target"
+            raise ValueError(msg)
+        if estimator.suffix.lower() in _WITHOUT_SETTINGS:
+            msg = "bins: the model is fitted again, and this file does not hold how it was fitted: save it with skops"
+            raise ValueError(msg)
+        again = refit(fitted, rows, answers, choices.bins)
+        fitted = again.estimator
+        accuracies = {"accuracy_over_folds": again.before, "accuracy_over_folds_on_bins": again.after}
+    prepared = Prepared.of(fitted, rows, {} if choices.columns is None else read_rules(choices.columns))
+    accuracy = None if answers is None else plain_accuracy(fitted, prepared.table, answers)
+    compared = compile_with_each(fitted, prepared) if choices.compare else {}
+    found: Any = compared.get(choices.family or choose_family(fitted))
+    compiled = found if isinstance(found, CompiledModel) else compile_model(fitted, prepared, family=choices.family)
+    return Compilation(compiled, accuracies.get("accuracy_over_folds_on_bins", accuracy), accuracies, compared)

@@ -1,0 +1,65 @@
+"""How many rows of a model each tenant has asked for, and whether it may ask for more.
+
+Scores by themselves give a model away in the end: a linear model's weights after as many rows as there are weights. A publisher
+may therefore say in the manifest how many rows a tenant may ask for in all. Rows count when an order is accepted, for every version
+of a model by the same publisher together, whatever becomes of the job. A node refuses an input that holds other rows than its order
+says.
+"""
+
+from sqlalchemy import bindparam, insert, select, update
+
+from blindgate_gateway.catalogue import find_latest
+from blindgate_gateway.database import Transaction, prepared
+from blindgate_gateway.identity import Account, Role
+from blindgate_gateway.routing import Answer, Call, Routes
+from blindgate_gateway.tables import rows_asked
+from blindgate_protocol.errors import BudgetSpentError
+from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.messages import BudgetView
+from blindgate_protocol.signing import Signed
+
+routes = Routes("budgets")
+
+_OF_MODEL = (
+    (rows_asked.c.tenant == bindparam("of_tenant"))
+    & (rows_asked.c.publisher == bindparam("of_publisher"))
+    & (rows_asked.c.model == bindparam("of_model"))
+)
+_ASKED = prepared(select(rows_asked.c.rows).where(_OF_MODEL))
+_ADD = prepared(insert(rows_asked), "tenant", "publisher", "model", "rows")
+_MORE = prepared(update(rows_asked).where(_OF_MODEL).values(rows=rows_asked.c.rows + bindparam("more")))
+
+
+@routes.get("/v1/models/<name>/budget", roles={Role.TENANT}, answers={200: BudgetView})
+def show_budget(call: Call[Account, None], name: str) -> Answer:
+    """Show how many rows of a model this tenant has asked for, and how many it may."""
+    with call.parts.database.read() as connection:
+        manifest = find_latest(connection, name)
+        asked = _asked(connection, call.caller.tenant, manifest)
+    return BudgetView(rows_per_tenant=manifest.document.privacy.rows_per_tenant, rows_asked=asked or 0)
+
+
+def spend(connection: Transaction, tenant: str, manifest: Signed[Manifest], rows: int) -> None:
+    """Count `rows` that `tenant` asks for. Raises `BudgetSpentError` where that would be more than it may."""
+    asked = _asked(connection, tenant, manifest)
+    most = manifest.document.privacy.rows_per_tenant
+    if most is not None and (asked or 0) + rows > most:
+        message = (
+            f"model {manifest.document.name!r} gives a tenant {most} rows in all; {asked or 0} were asked for, "
+            f"and this order asks for {rows}"
+        )
+        raise BudgetSpentError(message)
+    if asked is None:
+        name = manifest.document.name
+        connection.execute(_ADD, {"tenant": tenant, "publisher": manifest.signer, "model": name, "rows": rows})
+    else:
+        connection.execute(_MORE, {**_key(tenant, manifest), "more": rows})
+
+
+def _asked(connection: Transaction, tenant: str, manifest: Signed[Manifest]) -> int | None:
+    found: int | None = connection.execute(_ASKED, _key(tenant, manifest)).scalar()
+    return found
+
+
+def _key(tenant: str, manifest: Signed[Manifest]) -> dict[str, str]:
+    return {"of_tenant": tenant, "of_publisher": manifest.signer, "of_model": manifest.document.name}

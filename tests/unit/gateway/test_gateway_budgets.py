@@ -1,0 +1,43 @@
+"""How many rows of a model a tenant gets."""
+
+from blindgate_protocol.manifest import Manifest, Privacy
+from blindgate_protocol.messages import BudgetView, JobRequest
+from blindgate_protocol.signing import Signed
+from desk import Desk
+
+
+def asked(desk: Desk, name: str) -> BudgetView:
+    """What the gateway says of the tenant's rows."""
+    return BudgetView.model_validate_json(desk.tenant.ask("GET", f"/v1/models/{name}/budget").content)
+
+
+def published(desk: Desk, version: int, budget: Privacy) -> Signed[Manifest]:
+    """A version of the model `counted`."""
+    manifest = desk.brokerage.manifest(name="counted", version=version, privacy=budget)
+    desk.publisher.publish(manifest)
+    return manifest
+
+
+def test_a_tenant_gets_as_many_rows_as_the_publisher_allows_and_no_more(desk: Desk) -> None:
+    """Counted over jobs; the same order sent again counts once; another tenant has its own; a new version starts nothing anew."""
+    budget = Privacy(mode="model_public", rows_per_tenant=10)
+    manifest, newer = (published(desk, version, budget) for version in (1, 2))
+    ref = desk.tenant.upload(b"input")
+    first = JobRequest(order=desk.tenant.order(manifest, ref, rows=6).envelope)
+    assert desk.tenant.send("POST", "/v1/jobs", first).status_code == 201
+    assert desk.tenant.send("POST", "/v1/jobs", first).status_code == 200
+    assert asked(desk, "counted") == BudgetView(rows_per_tenant=10, rows_asked=6)
+    refused = desk.tenant.send("POST", "/v1/jobs", JobRequest(order=desk.tenant.order(newer, ref, rows=5).envelope))
+    assert (refused.status_code, refused.json()["code"]) == (403, "budget-spent")
+    assert "10 rows" in refused.json()["detail"]
+    last = JobRequest(order=desk.tenant.order(newer, ref, rows=4).envelope)
+    assert desk.tenant.send("POST", "/v1/jobs", last).status_code == 201
+    assert asked(desk, "counted").rows_asked == 10
+    theirs = desk.stranger.order(newer, desk.stranger.upload(b"input"), rows=10)
+    assert desk.stranger.send("POST", "/v1/jobs", JobRequest(order=theirs.envelope)).status_code == 201
+
+
+def test_rows_are_counted_where_there_is_no_limit(desk: Desk) -> None:
+    """So that a limit in a later version counts what was asked before."""
+    desk.submit()
+    assert asked(desk, desk.manifest.document.name) == BudgetView(rows_per_tenant=None, rows_asked=1)
