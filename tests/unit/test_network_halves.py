@@ -59,6 +59,7 @@ def test_sizes_are_the_announced_ones(small: Halves) -> None:
     assert len(blob) == small.client.input_bytes(len(rows)) > small.client.input_bytes(1)
     assert len(result) == small.client.result_bytes(len(rows))
     assert small.client.input_bytes(1) == small.client.input_bytes(small.client_part.shape.rows)
+    assert small.server.rows(blob) == len(rows)
     assert small.client.rows_at_once <= small.client.rows_per_job
 
 

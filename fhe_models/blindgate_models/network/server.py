@@ -77,6 +77,15 @@ class NetworkServer:
     def prepare(self) -> None:
         """Nothing: all that a job needs is there once the part is read and the key is loaded."""
 
+    def rows(self, ciphertexts: bytes) -> int:
+        """How many rows an input blob says that it holds. Raises `CiphertextError`."""
+        try:
+            rows, _ = self.packing.open_blob(INPUT, ciphertexts)
+        except ValueError as error:
+            msg = f"input: {error}"
+            raise CiphertextError(msg) from None
+        return rows
+
     def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
         """Compute the scores of one input blob.
 
