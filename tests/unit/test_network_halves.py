@@ -35,6 +35,7 @@ def small() -> Halves:
         pytest.param([600, 128, 3], None, 1, False, id="too many columns for the client to lay out"),
         pytest.param([20, 1024, 2], None, 2, True, id="many units"),
         pytest.param([6, 64, 200], None, 2, True, id="scores in several results"),
+        pytest.param([8, 8, 8, 8, 2], None, 1, True, id="three squares"),
     ],
 )
 def test_scores_are_the_networks_within_the_stated_bound(
