@@ -40,13 +40,18 @@ def corners(network: SquareNetwork, ranges: Floats, rng: np.random.Generator, co
 
 
 @settings(max_examples=25, deadline=None)
-@given(made=networks(), seed=st.integers(0, 2**32 - 1))
-def test_no_score_is_further_off_than_the_part_says(made: tuple[SquareNetwork, Floats], seed: int) -> None:
-    """A manifest may promise the bound: for any network, any row in range."""
+@given(made=networks(), seed=st.integers(0, 2**32 - 1), share=st.sampled_from([1e-2, 1.0, 1e9]))
+def test_no_score_is_further_off_than_the_part_says(
+    made: tuple[SquareNetwork, Floats], seed: int, share: float
+) -> None:
+    """A manifest may promise the bound: for any network, any row in range, dear parameters and cheap ones."""
     network, ranges = made
     rows = corners(network, ranges, np.random.default_rng(seed), 5)
-    largest = float(np.abs(network.scores(rows)).max())
-    halves = of_parts(network, *network_parts(network, ranges, precision=max(1.0, 10 * largest)))
+    try:
+        parts = network_parts(network, ranges, precision=share * float(np.abs(network.scores(rows)).max()))
+    except ValueError:  # its worst row is so far from these that no parameters are as exact as that
+        parts = network_parts(network, ranges, precision=1e30)
+    halves = of_parts(network, *parts)
     error = np.abs(halves.scores(rows) - network.scores(rows)).max(axis=0)
     assert (error <= halves.client_part.error_bound).all()
 
@@ -56,7 +61,7 @@ def test_no_score_is_further_off_than_the_part_says(made: tuple[SquareNetwork, F
 def test_the_chosen_scales_leave_room_for_every_value(made: tuple[SquareNetwork, Floats]) -> None:
     """No value can wrap around: not with the chosen parameters, whatever the weights."""
     network, ranges = made
-    _, server = network_parts(network, ranges, precision=1e9)
+    _, server = network_parts(network, ranges, precision=1e30)
     layers = [Affine.of(layer) for layer in server.layers]
     assert budget(Packing(server.parameters, server.shape), layers).headroom < 1
 
