@@ -6,8 +6,9 @@
 from blindgate.client import Client
 from blindgate.job import Job
 from blindgate.model import Model
+from blindgate.neighbours import SearchResult
 from blindgate.policy import Policy
 from blindgate_protocol import errors
 from blindgate_protocol.errors import BlindgateError
 
-__all__ = ["BlindgateError", "Client", "Job", "Model", "Policy", "errors"]
+__all__ = ["BlindgateError", "Client", "Job", "Model", "Policy", "SearchResult", "errors"]

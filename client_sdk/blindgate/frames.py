@@ -46,6 +46,9 @@ def probabilities(scores: NDArray[np.float64], output: Output) -> NDArray[np.flo
 
     Raises `InputError` for a model whose scores are no probabilities.
     """
+    if output.task == "search":
+        message = "an index gives no probabilities; use search"
+        raise InputError(message)
     if output.task != "classification" or output.link == "identity":
         message = "this model gives no probabilities; use predict"
         raise InputError(message)

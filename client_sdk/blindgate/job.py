@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from blindgate import frames
 from blindgate.bundles import Bundle, Bundles
+from blindgate.neighbours import SearchResult, check_count, index_half, nearest
 from blindgate.opening import acknowledge, fetch_result, verify_receipt
 from blindgate.transport import Transport
 from blindgate_models.halves import ClientHalf
@@ -92,12 +93,25 @@ class Job:
         return self._view().state
 
     def result(self, timeout: float | None = None) -> NDArray[Any]:
-        """Wait for the job, check its receipt, decrypt, and give labels (or numbers), `(rows,)`.
+        """Wait for the job, check its receipt, decrypt, and give labels (numbers, or the nearest entries' ids), `(rows,)`.
 
         `timeout` is in seconds; without one it waits until the order's deadline. Raises `JobTimeoutError` when there is no
         result in time, another `JobError` when there will be none, and a `ReceiptError` when the result is not to be believed.
         """
-        return frames.predictions(self.scores(timeout), self._bundle.manifest.document.output)
+        output = self._bundle.manifest.document.output
+        if output.task == "search":
+            return self.neighbours(1, timeout).ids[:, 0]
+        return frames.predictions(self.scores(timeout), output)
+
+    def neighbours(self, k: int = 10, timeout: float | None = None) -> SearchResult:
+        """Like `result`, with the `k` entries of an index that are nearest to each row, and their scores as whole numbers.
+
+        The scores of the other entries are not kept. Raises `InputError` for a model that is no index.
+        """
+        half = index_half(self._half, self._bundle.order.document.model.name)
+        check_count(k, half)
+        self.fetch(timeout)
+        return nearest(self._decrypted() if self._scores is None else self._scores, k, half)
 
     def probabilities(self, timeout: float | None = None) -> NDArray[np.float64]:
         """Like `result`, with probabilities, `(rows, classes)`."""
@@ -160,8 +174,12 @@ class Job:
         """Decrypt what `fetch` brought. Sends nothing."""
         if self._result is None or self._scores is not None:
             return
+        self._scores = self._decrypted()
+
+    def _decrypted(self) -> NDArray[np.float64]:
+        assert self._result is not None  # noqa: S101
         with _clock(self.timings, "decrypt"):
-            self._scores = self._half.decrypt(self._secret, self._result, self._bundle.order.document.rows)
+            return self._half.decrypt(self._secret, self._result, self._bundle.order.document.rows)
 
     def __repr__(self) -> str:
         return f"Job({self.id}, model={self._bundle.order.document.model.name!r})"

@@ -26,6 +26,7 @@ from blindgate.bundles import Bundle, Bundles
 from blindgate.frames import Table
 from blindgate.job import Job, Timings
 from blindgate.keyring import KeyRing
+from blindgate.neighbours import SearchResult, check_count, index_half
 from blindgate.policy import Policy
 from blindgate.progress import working
 from blindgate.transport import Transport
@@ -97,12 +98,30 @@ class Model:
         return None if most is None else max(0, most - budget.rows_asked)
 
     def predict(self, table: Table, *, timeout: float | None = None) -> NDArray[Any]:
-        """Labels (or numbers, for a regression), `(rows,)`, of the type that the model was trained with.
+        """Labels (numbers, for a regression; ids of the nearest entries, for an index), `(rows,)`, of the type that the model has.
 
         `timeout` is in seconds, for the whole call; what has not ended by then is cancelled. Raises `InputError` before
         anything is encrypted when the table does not fit.
         """
-        return frames.predictions(self._scores(table, timeout), self.manifest.document.output)
+        output = self.manifest.document.output
+        if output.task == "search":
+            return self.search(table, 1, timeout=timeout).ids[:, 0]
+        return frames.predictions(self._scores(frames.matrix(table, self.manifest.document), timeout), output)
+
+    def search(self, vectors: Table, k: int = 10, *, timeout: float | None = None) -> SearchResult:
+        """The `k` entries of an index nearest to each vector: ids and inner products, `(rows, k)`, the nearest first.
+
+        Vectors travel as eight bits a number, each with a scale of its own, and the ranking is that of the exact inner products of
+        those with the index's own eight bits; equal ones come in the index's order. Inner products leave rounded as the manifest
+        says. Raises `InputError` before anything is encrypted when vectors or `k` do not fit, or the model is no index.
+        """
+        half = index_half(self._half, self.name)
+        check_count(k, half)
+        rows = frames.matrix(vectors, self.manifest.document)
+        found = [job.neighbours(k) for job in self._fetched(rows, timeout)]
+        products = np.concatenate([each.scores for each in found]) * half.units(rows)[:, None]
+        decimals = self.manifest.document.output.decimals
+        return SearchResult(np.concatenate([each.ids for each in found]), np.round(products, decimals))
 
     def predict_proba(self, table: Table, *, timeout: float | None = None) -> NDArray[np.float64]:
         """Probabilities, `(rows, classes)`, rounded as the manifest says. See `predict`."""
@@ -127,8 +146,14 @@ class Model:
         document = self.manifest.document
         return f"Model({document.name!r}, version={document.version}, family={document.family!r})"
 
-    def _scores(self, table: Table, timeout: float | None) -> NDArray[np.float64]:
-        rows = frames.matrix(table, self.manifest.document)
+    def _scores(self, rows: NDArray[np.float64], timeout: float | None) -> NDArray[np.float64]:
+        jobs = self._fetched(rows, timeout)
+        for job in jobs:
+            job.decrypt()
+        return np.concatenate([job.scores() for job in jobs])
+
+    def _fetched(self, rows: NDArray[np.float64], timeout: float | None) -> list[Job]:
+        """Send `rows` as jobs and fetch their results; nothing is decrypted yet."""
         until = None if timeout is None else time.monotonic() + timeout
         sent: list[Future[Job]] = []
         try:
@@ -144,9 +169,7 @@ class Model:
         except BaseException:
             _cancel_quietly(future.result() for future in sent if not future.cancelled() and future.exception() is None)
             raise
-        for job in jobs:
-            job.decrypt()
-        return np.concatenate([job.scores() for job in jobs])
+        return jobs
 
     def _chunks(self, rows: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
         size = min(self._half.rows_at_once, self.manifest.document.limits.rows_per_job)

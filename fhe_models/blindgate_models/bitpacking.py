@@ -1,7 +1,7 @@
 """Numbers of a few bits each, side by side without a gap: how the words of a polynomial travel.
 
 The words of a modulus of 54 bits, or what is left of one when low bits are dropped, fit no whole number of bytes. 64 numbers
-of k bits are exactly k words of 64 bits, so both directions run over the 64 places and do all groups at once.
+of k bits are exactly k words of 64 bits, so `pack` runs over the 64 places and does all groups at once.
 """
 
 from typing import Final
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _GROUP: Final = 64
+_BEYOND: Final = 16  # bytes that the last words read past the end
 
 
 def packed_bytes(count: int, bits: int) -> int:
@@ -31,17 +32,23 @@ def pack(numbers: NDArray[np.uint64], bits: int) -> bytes:
 
 
 def unpack(data: bytes | memoryview, count: int, bits: int) -> NDArray[np.uint64]:
-    """`count` numbers from `packed_bytes(count, bits)` bytes. Raises `ValueError` on another length."""
+    """`count` numbers from `packed_bytes(count, bits)` bytes. Raises `ValueError` on another length.
+
+    Every eighth number begins at a whole byte, so the numbers at each of 8 places are read as words at a stride of `bits` bytes.
+    """
     if len(data) != packed_bytes(count, bits):
         msg = f"length: got {len(data)} bytes, expected {packed_bytes(count, bits)}"
         raise ValueError(msg)
-    given = np.frombuffer(data, dtype="<u8").reshape(-1, bits).T.astype(np.uint64)
-    groups = np.empty((_GROUP, given.shape[1]), dtype=np.uint64)
+    rows = len(data) // bits
+    padded = bytes(data) + bytes(_BEYOND)
     mask = np.uint64((1 << bits) - 1)
-    for place in range(_GROUP):
-        word, shift = divmod(place * bits, _GROUP)
-        number = given[word] >> np.uint64(shift)
+    numbers = np.empty((rows, 8), dtype=np.uint64)
+    for place in range(8):
+        byte, shift = divmod(place * bits, 8)
+        number = np.ndarray(rows, "<u8", padded, byte, (bits,)) >> np.uint64(shift)
         if shift + bits > _GROUP:
-            number = number | given[word + 1] << np.uint64(_GROUP - shift)
-        groups[place] = number & mask
-    return np.ascontiguousarray(groups.T).ravel()[:count]
+            number |= np.ndarray(rows, np.uint8, padded, byte + 8, (bits,)).astype(np.uint64) << np.uint64(
+                _GROUP - shift
+            )
+        numbers[:, place] = number & mask
+    return numbers.ravel()[:count]

@@ -16,6 +16,7 @@ CLIENT_HALVES: Final = {
     "concrete": ("blindgate_models.concrete.client", "ConcreteClient"),
     "linear": ("blindgate_models.linear.client", "LinearClient"),
     "network": ("blindgate_models.network.client", "NetworkClient"),
+    "search": ("blindgate_models.search.client", "SearchClient"),
     "trees": ("blindgate_models.trees.client", "TreesClient"),
 }
 """Family name → module and class."""

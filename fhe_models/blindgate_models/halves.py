@@ -9,7 +9,7 @@ half parses and checks it, and raises `PackageError` naming the field that is wr
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, Self, TypeAlias
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,18 @@ class ClientHalf(Protocol):
 
     def decrypt(self, secret: bytes, result: bytes, rows: int) -> NDArray[np.float64]:
         """Decrypt a result into raw scores, `(rows, outputs)` float64. Raises `ResultError` on a malformed blob."""
+
+
+@runtime_checkable
+class IndexHalf(ClientHalf, Protocol):
+    """A client half whose scores are of the entries of an index."""
+
+    @property
+    def ids(self) -> NDArray[Any]:
+        """What the entries are called, `(outputs,)`: whole numbers or texts."""
+
+    def units(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What a score of each of these rows is to be multiplied by for the inner product itself, `(n,)`."""
 
 
 class ServerHalf(Protocol):

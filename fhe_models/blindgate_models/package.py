@@ -36,7 +36,7 @@ from blindgate_protocol.errors import PackageError
 
 MAX_PACKAGE_BYTES: Final = 64 << 20
 MAX_MANIFEST_BYTES: Final = 1 << 20
-MAX_PART_BYTES: Final = 32 << 20
+MAX_PART_BYTES: Final = 64 << 20
 MAX_PART_VALUES: Final = 4_000_000
 MAX_PART_DEPTH: Final = 24
 

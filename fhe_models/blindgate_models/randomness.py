@@ -61,15 +61,10 @@ def centred_binomial(size: int, source: Source = SYSTEM) -> NDArray[np.int64]:
 
     SEAL 4.1, `util/rlwe.cpp`, `sample_poly_cbd`.
     """
-    words = np.frombuffer(source(8 * size), dtype="<u8")
-    strings = np.stack([words & np.uint64((1 << 21) - 1), (words >> np.uint64(32)) & np.uint64((1 << 21) - 1)])
-    weights = _hamming(strings)
-    return np.asarray(weights[0] - weights[1])
+    first, second, rest = np.frombuffer(source(6 * size), dtype="<u2").reshape(3, size)  # 16 bits of each, 5 of both
+    return np.asarray(
+        _ONES[first].astype(np.int64) + _ONES[rest & 0x1F] - _ONES[second] - _ONES[rest >> 5 & 0x1F], dtype=np.int64
+    )
 
 
-def _hamming(words: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """The number of ones in each word of 21 bits."""
-    return np.asarray(_ONES[words & np.uint64(0x7FF)] + _ONES[words >> np.uint64(11)], dtype=np.int64)
-
-
-_ONES: Final = np.array([number.bit_count() for number in range(1 << 11)], dtype=np.uint8)
+_ONES: Final = np.array([number.bit_count() for number in range(1 << 16)], dtype=np.int8)

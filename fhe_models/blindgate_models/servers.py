@@ -16,6 +16,7 @@ SERVER_HALVES: Final = {
     "concrete": ("blindgate_models.concrete.server", "ConcreteServer"),
     "linear": ("blindgate_models.linear.server", "LinearServer"),
     "network": ("blindgate_models.network.server", "NetworkServer"),
+    "search": ("blindgate_models.search.server", "SearchServer"),
     "trees": ("blindgate_models.trees.server", "TreesServer"),
 }
 """Family name → module and class."""

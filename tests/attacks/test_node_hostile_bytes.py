@@ -303,7 +303,7 @@ def other_operator(world: World) -> None:
 
 def unknown_family(world: World) -> None:
     """A model of a family that this node does not have."""
-    good(world, family="search")
+    good(world, family="horoscope")
 
 
 def small_result(world: World) -> None:

@@ -2,6 +2,8 @@
 
 import re
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,14 +17,12 @@ from blindgate.uploads import upload
 from blindgate_models.publishing import DAY, DEFAULT_DECIMALS, DEFAULT_VALIDITY_DAYS, MOST_DECIMALS, open_package
 from blindgate_models.publishing import publish as sign_package
 from blindgate_protocol.errors import InputError
-from blindgate_protocol.manifest import Column, Manifest, Privacy
+from blindgate_protocol.manifest import Column, Manifest, Output, Privacy
 from blindgate_protocol.messages import ModelOffer
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from blindgate_models.compilers.compiled import CompiledModel
 
 app = typer.Typer(help="Models: list, show, compile, publish.", no_args_is_help=True)
@@ -69,14 +69,20 @@ def show_(
 def compile_(
     estimator: Annotated[
         Path,
-        typer.Argument(help="A fitted model: XGBoost's .json or .ubj, or scikit-learn saved by skops.", exists=True),
-    ],
-    calibration: Annotated[
-        Path,
         typer.Argument(
-            help="A CSV file of rows like those to come: ranges and scales are chosen from it.", exists=True
+            help="A fitted model: XGBoost's .json or .ubj, or scikit-learn saved by skops; for the family search, an array of "
+            "embeddings (.npy).",
+            exists=True,
         ),
     ],
+    calibration: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A CSV file of rows like those to come: ranges and scales are chosen from it. None for the family search.",
+            exists=True,
+        ),
+    ] = None,
+    *,
     name: Annotated[str, typer.Option(help="What users will call the model.")],
     output: Annotated[
         Path | None,
@@ -98,7 +104,7 @@ def compile_(
     family: Annotated[
         str | None,
         typer.Option(
-            help="additive, concrete, linear, network or trees; chosen by the model when not given. See --compare.",
+            help="additive, concrete, linear, network, search or trees; chosen by the model when not given. See --compare.",
         ),
     ] = None,
     compare: Annotated[
@@ -116,6 +122,18 @@ def compile_(
     rows_per_tenant: Annotated[
         int | None,
         typer.Option(min=1, help="How many rows a tenant may ask for in all; as many as it likes by default."),
+    ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(
+            help="search: a text file with a line for each entry, what it is called; else its position.", exists=True
+        ),
+    ] = None,
+    privacy: Annotated[
+        str | None,
+        typer.Option(
+            help="search: model_private, whose replies hide the index beyond scores, or model_public, which is faster."
+        ),
     ] = None,
     days: Annotated[int, typer.Option(min=1, help="How long the package is valid.")] = DEFAULT_VALIDITY_DAYS,
     decimals: Annotated[
@@ -141,16 +159,26 @@ def compile_(
     """
     # Compilers need pandas, scikit-learn or XGBoost, which the other commands do without.
     from blindgate_models.compilers.compile_environment import CompilerError  # noqa: PLC0415
-    from blindgate_models.compilers.from_files import Choices, compile_files  # noqa: PLC0415
+    from blindgate_models.compilers.from_files import Choices, compile_files, compile_index  # noqa: PLC0415
 
     if not re.fullmatch(NAME, name):
         message = f"--name: got {name!r:.80}, expected lower-case letters, digits, '.', '_' and '-', 64 at most"
         raise InputError(message)
     require_folder(output)
-    choices = Choices(target, columns, family, compare, bins, trust_pickle)
+    if family == "search" or (family is None and estimator.suffix == ".npy"):
+        others = {"CALIBRATION": calibration, "--target": target, "--columns": columns, "--bins": bins}
+        _take_none("the family search takes none", others | {"--compare": compare or None})
+        compiling = partial(compile_index, estimator, ids, privacy)
+    else:
+        _take_none("other families than search take none", {"--ids": ids, "--privacy": privacy})
+        if calibration is None:
+            message = "CALIBRATION: expected a CSV file of rows like those to come"
+            raise InputError(message)
+        choices = Choices(target, columns, family, compare, bins, trust_pickle)
+        compiling = partial(compile_files, estimator, calibration, choices)
     try:
         with working(f"compiling {name}", show=None):
-            compilation = compile_files(estimator, calibration, choices)
+            compilation = compiling()
     except (ValueError, TypeError, ModuleNotFoundError, CompilerError) as error:
         message = f"{estimator.name}: {error}"
         raise InputError(message) from error
@@ -190,6 +218,13 @@ def compile_(
         "expected_seconds_per_row": report["expected_seconds_per_row"],
     }
     _show_compiled(shown, compilation.compared, as_json=as_json)
+
+
+def _take_none(what: str, options: Mapping[str, object]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            message = f"{name}: {what}"
+            raise InputError(message)
 
 
 @app.command()
@@ -249,7 +284,7 @@ def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:
         "digest": manifest.digest,
         "valid": f"{when(document.issued)} to {when(document.expires)}",
         "family": f"{document.family}, lane {document.lane}, evaluation key {'yes' if document.evaluation_key else 'no'}",
-        "answers": ", ".join(str(label) for label in document.output.labels) or "a number",
+        "answers": _answers(document.output),
         "decimals": document.output.decimals,
         "accuracy": "not stated" if document.accuracy.plain is None else f"{document.accuracy.plain:.4f} in the clear",
         "agreement": f"{document.accuracy.agreement:.4f} of {document.accuracy.rows} rows, under encryption and in the clear",
@@ -273,6 +308,12 @@ def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:
         for column in document.columns
     ]
     show(columns, as_json=False)
+
+
+def _answers(output: Output) -> str:
+    if output.task == "search":
+        return f"the nearest of {output.scores} entries"
+    return ", ".join(str(label) for label in output.labels) or "a number"
 
 
 def _values(column: Column) -> str:

@@ -11,6 +11,7 @@ from blindgate_models.compilers.estimators import choose_family, compile_model, 
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.refitting import refit
 from blindgate_models.compilers.rules import read_rules
+from blindgate_models.compilers.search import compile_search, read_embeddings, read_ids
 
 _WITHOUT_SETTINGS: Final = {".json", ".ubj"}
 """Files that do not hold how their model was fitted."""
@@ -77,3 +78,18 @@ def compile_files(estimator: Path, calibration: Path, choices: Choices) -> Compi
     found: Any = compared.get(choices.family or choose_family(fitted))
     compiled = found if isinstance(found, CompiledModel) else compile_model(fitted, prepared, family=choices.family)
     return Compilation(compiled, accuracies.get("accuracy_over_folds_on_bins", accuracy), accuracies, compared)
+
+
+def compile_index(embeddings: Path, ids: Path | None, privacy: str | None) -> Compilation:
+    """Compile the embeddings in the file `embeddings`, with names from the text file `ids`; `model_private` by default.
+
+    Raises `ValueError` or `PackageError`, with what is wrong in which file.
+    """
+    names = None if ids is None else read_ids(ids)
+    numbers = read_embeddings(embeddings)
+    if privacy is None or privacy == "model_private":
+        return Compilation(compile_search(numbers, ids=names), None, {}, {})
+    if privacy == "model_public":
+        return Compilation(compile_search(numbers, ids=names, privacy="model_public"), None, {}, {})
+    msg = f"privacy: got {privacy!r:.40}, expected model_private or model_public"
+    raise ValueError(msg)

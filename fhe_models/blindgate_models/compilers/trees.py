@@ -28,7 +28,7 @@ from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.questions import ask, over_bits
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.reading import check_reading
-from blindgate_models.product.spec import Need, choose, prime_below
+from blindgate_models.product.spec import Need, choose, is_prime, prime_below
 from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.trees.client import TreesClient
 from blindgate_models.trees.server import TreesServer
@@ -43,6 +43,7 @@ from blindgate_models.trees.spec import (
     SecretSum,
     ServerPart,
     row_square,
+    words_of,
 )
 from blindgate_protocol.manifest import Encryption, Privacy
 
@@ -51,6 +52,7 @@ Floats = NDArray[np.float64]
 DEFAULT_TOLERANCE: Final = 5e-4
 """Of the largest calibration score."""
 _PLAIN_BITS: Final = (20, 24, 28, 32)
+_MOST_FLAGS: Final = 4
 
 _TO_CLIENT_BINS = "the public bins of every column, the number of trees and their depth"
 _TO_CLIENT_EDGES = (
@@ -150,26 +152,50 @@ def tree_parts(
         msg = f"estimator: a tree of depth {depth}, expected at most {MAX_DEPTH}: limit the depth when fitting"
         raise ValueError(msg)
     for plain_bits in _PLAIN_BITS:
-        modulus = prime_below(plain_bits)
+        moduli = flag_moduli(plain_bits, depth)
+        modulus = math.prod(moduli)
         scale_bits = min(_scale_bits(forest, modulus) for _, forest in sums)
         error_bound = max(math.ldexp((len(forest.trees) + 1) / 2, -scale_bits) for _, forest in sums)
         if error_bound <= precision:
             break
     secret = [_rounded(forest, scale_bits) for _, forest in sums]
-    words = sum(each.leaves * (1 + len(each.bias)) for each in secret)
+    words = sum(words_of(each.leaves, len(each.bias), len(moduli)) for each in secret)
     bits = sums[0][1].bits
-    parameters = choose(Need(bits, words, modulus, row_square(depth, modulus), "model_private"))
+    parameters = choose(Need(bits, words, modulus, row_square(depth, len(moduli), modulus), "model_private"))
     client = ClientPart(
         family=FAMILY,
         version=VERSION,
         parameters=parameters,
         columns=columns,
         questions=list(questions),
+        flag_moduli=moduli,
         sums=[PublicSum(leaves=each.leaves, outputs=outputs) for each, (outputs, _) in zip(secret, sums, strict=True)],
         scale_bits=scale_bits,
         error_bound=error_bound,
     )
-    return client, ServerPart(family=FAMILY, version=VERSION, parameters=parameters, bits=bits, sums=secret)
+    return client, ServerPart(
+        family=FAMILY, version=VERSION, parameters=parameters, bits=bits, flag_moduli=moduli, sums=secret
+    )
+
+
+def flag_moduli(plain_bits: int, depth: int) -> list[int]:
+    """Different primes whose product is nearly 2^plain_bits, as many as leave masks for paths of `depth` conditions.
+
+    A mask is drawn again where one of 2^depth - 1 sums of masks is 0, so a prime below that would mean drawing for ever.
+    """
+    least = (1 << depth) - 1
+    for count in range(_MOST_FLAGS, 1, -1):
+        middle = round(2 ** (plain_bits / count))
+        moduli: list[int] = []
+        for number in range(max(least, middle * 9 // 10, 2), 2 * middle):
+            if is_prime(number) and len(moduli) < count - 1:
+                moduli.append(number)
+        last = (1 << plain_bits) // math.prod(moduli)
+        while last > least and (last in moduli or not is_prime(last)):
+            last -= 1
+        if len(moduli) == count - 1 and last > least:
+            return [*moduli, last]
+    return [prime_below(plain_bits)]
 
 
 def _scale_bits(forest: BitForest, modulus: int) -> int:
@@ -214,7 +240,7 @@ def _encryption(client: ClientPart) -> Encryption:
 
 def _privacy(server: ServerPart) -> Privacy:
     depth = max(each.depth for each in server.sums)
-    square = row_square(depth, server.parameters.plain_modulus)
+    square = row_square(depth, len(server.flag_moduli), server.parameters.plain_modulus)
     return Privacy(
         mode="model_private", bits=math.floor(server.parameters.distinguishing_bits(square, server.shape.outputs))
     )

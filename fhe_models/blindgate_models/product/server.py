@@ -10,7 +10,7 @@ Every block is multiplied by every group, also where W has nothing but zeros, so
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,10 +78,18 @@ class ProductServer:
         shape.parameters.check()
         return cls(shape, source)
 
-    def multipliers(self, matrix: NDArray[np.int64]) -> Multipliers:
-        """Encode W, `(outputs, inputs)` integers."""
-        outputs, inputs = np.nonzero(matrix)
-        return self.sparse_multipliers(outputs, inputs, matrix[outputs, inputs])
+    def multipliers(self, matrix: NDArray[np.integer[Any]]) -> Multipliers:
+        """Encode W, `(outputs, inputs)` integers, |number| < t. Takes memory for one block at a time besides the result."""
+        groups, group, block = self._shape.groups, self._parameters.group, self._parameters.block
+        encoded = []
+        for start in range(0, self._shape.outputs, block):
+            numbers = np.zeros((block, groups * group), dtype=np.int64)
+            rows = matrix[start : start + block]
+            numbers[: len(rows), : self._shape.inputs] = rows
+            numbers %= self._parameters.plain_modulus
+            polynomials = numbers.reshape(block, groups, group)[:, :, ::-1].transpose(1, 0, 2).reshape(groups, -1)
+            encoded.append([self._ring.multiplier(row) if row.any() else None for row in polynomials])
+        return Multipliers(encoded)
 
     def sparse_multipliers(
         self, outputs: NDArray[np.intp], inputs: NDArray[np.intp], numbers: NDArray[np.int64]
@@ -129,9 +137,10 @@ class ProductServer:
         for index in range(blocks):
             words = np.zeros((2, len(primes), degree), dtype=np.uint64)
             words[0, :, self._places] = drowned[:, index]
-            words[1] = fresh[index] % np.array(primes)[:, None]
+            words[1] = np.where(fresh[index] < 0, np.array(primes)[:, None] + fresh[index], fresh[index])
             noise.append(self._ring.from_words(words))
-        factors = [self._ring.multiplier(polynomial % self._parameters.plain_modulus) for polynomial in ternary]
+        residues = np.where(ternary < 0, self._parameters.plain_modulus - 1, ternary)
+        factors = [self._ring.multiplier(polynomial) for polynomial in residues]
         return Cover(factors, noise)
 
     def rows(self, blob: bytes, most: int) -> int:
@@ -172,6 +181,9 @@ class ProductServer:
         try:
             for index, row in enumerate(multipliers.blocks):
                 total = self._total([*vector, *zeros], [*row, *ternary[index : index + 1]])
+                if total is None:  # a block of zeros, of a matrix that need not be hidden
+                    sums.append(self._ring.in_clear(constants[index]))
+                    continue
                 evaluator.transform_from_ntt_inplace(total)
                 evaluator.add_plain_inplace(total, constants[index])
                 if noise:
@@ -197,20 +209,17 @@ class ProductServer:
         for index, words in enumerate(np.stack(rows, axis=1)):
             yield Seeded(bytes(seeds[index * SEED_BYTES : (index + 1) * SEED_BYTES]), words)
 
-    def _total(self, polynomials: Sequence[Ciphertext], factors: Sequence[Plaintext | None]) -> Ciphertext:
-        """Σ polynomial · factor, in NTT form. What has no factor is multiplied all the same, and left out."""
-        total = None
+    def _total(self, polynomials: Sequence[Ciphertext], factors: Sequence[Plaintext | None]) -> Ciphertext | None:
+        """Σ polynomial · factor, in NTT form; `None` without factors. What has none is multiplied all the same, and left out."""
+        total = spare = None
         for polynomial, factor in zip(polynomials, factors, strict=True):
-            product = self._ring.times(polynomial, self._stand_in if factor is None else factor)
-            if factor is None:
+            product = self._ring.times(polynomial, self._stand_in if factor is None else factor, spare)
+            if total is None and factor is not None:
+                total, spare = product, None
                 continue
-            if total is None:
-                total = product
-            else:
+            spare = product
+            if factor is not None:
                 self._ring.evaluator.add_inplace(total, product)
-        if total is None:  # a block of zeros, of a matrix that need not be hidden
-            total = self._ring.times(polynomials[0], self._stand_in)
-            self._ring.evaluator.sub_inplace(total, total)
         return total
 
     def _sent(self, sums: NDArray[np.uint64]) -> bytes:

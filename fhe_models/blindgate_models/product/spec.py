@@ -311,11 +311,11 @@ def _with_most_dropped(need: Need, degree: int, data_bits: Sequence[int], group:
 
 def prime_below(bits: int) -> int:
     """The largest prime below 2^bits, 2 ≤ bits ≤ 40. Prime, so that a product of two masks is 0 only where one is."""
-    return next(number for number in range((1 << bits) - 1, 1, -1) if _is_prime(number))
+    return next(number for number in range((1 << bits) - 1, 1, -1) if is_prime(number))
 
 
-def _is_prime(number: int) -> bool:
-    """Miller and Rabin with bases that decide below 3.4 · 10^14 (Jaeschke 1993)."""
+def is_prime(number: int) -> bool:
+    """Whether a number is prime: Miller and Rabin with bases that decide below 3.4 · 10^14 (Jaeschke 1993)."""
     small = (2, 3, 5, 7, 11, 13, 17)
     if number in small:
         return True

@@ -6,6 +6,7 @@ Galois keys are the only things that would be and there is no way here to make o
 the data primes, and it is those that are checked against the 128-bit table.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -37,26 +38,35 @@ class Ring:
         """Build the ring. Raises `PackageError` below 128-bit security, `ValueError` on what SEAL refuses."""
         require_128_bits(degree, data_bits)
         special = [SPECIAL_BITS] if len(data_bits) > 1 else []
-        parameters = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.BFV)
-        parameters.set_poly_modulus_degree(degree)
-        parameters.set_coeff_modulus(sealapi.CoeffModulus.Create(degree, [*data_bits, *special]))
-        parameters.set_plain_modulus(plain_modulus)
         stock = sum(data_bits) + sum(special) <= MODULUS_BITS_AT_128[degree]
         level = (
             sealapi.SEC_LEVEL_TYPE.TC128 if stock else sealapi.SEC_LEVEL_TYPE.NONE
-        )  # the check above is the stricter one
-        expand_chain = True
-        self._context = sealapi.SEALContext(parameters, expand_chain, level)
-        if not self._context.parameters_set():
-            msg = f"SEAL refuses degree {degree} with {list(data_bits)} bits: {self._context.parameters_error_name()}"
-            raise ValueError(msg)
-        self.secret_primes: tuple[int, ...] = tuple(modulus.value() for modulus in parameters.coeff_modulus())
+        )  # the check above is the stricter
+        moduli = sealapi.CoeffModulus.Create(degree, [*data_bits, *special])
+        contexts = []
+        for scheme in (sealapi.SCHEME_TYPE.BFV, sealapi.SCHEME_TYPE.CKKS):
+            parameters = sealapi.EncryptionParameters(scheme)
+            parameters.set_poly_modulus_degree(degree)
+            parameters.set_coeff_modulus(moduli)
+            if scheme == sealapi.SCHEME_TYPE.BFV:
+                parameters.set_plain_modulus(plain_modulus)
+            expand_chain = True
+            contexts.append(sealapi.SEALContext(parameters, expand_chain, level))
+            if not contexts[-1].parameters_set():
+                name = contexts[-1].parameters_error_name()
+                msg = f"SEAL refuses degree {degree} with {list(data_bits)} bits: {name}"
+                raise ValueError(msg)
+        self._context, encrypting = contexts
+        self.secret_primes: tuple[int, ...] = tuple(modulus.value() for modulus in moduli)
         self.degree = degree
         self.primes = self.secret_primes[: len(data_bits)]
         self.plain_modulus = plain_modulus
         self.evaluator = sealapi.Evaluator(self._context)
         self._keys = Level(self._context, self._context.key_parms_id(), self.secret_primes, degree)
         self._data = Level(self._context, self._context.first_parms_id(), self.primes, degree)
+        self._nothing = np.zeros((len(self.primes), degree), dtype=np.uint64)
+        self._encrypting_keys = Level(encrypting, encrypting.key_parms_id(), self.secret_primes, degree)
+        self._encrypting = Level(encrypting, encrypting.first_parms_id(), self.primes, degree)
         self._last = Level(self._context, self._context.last_parms_id(), self.primes[:1], degree)
 
     def new_secret(self) -> Words:
@@ -66,7 +76,9 @@ class Ring:
 
     def secret(self, words: Words) -> Secret:
         """Load a secret key from its words. Raises `ValueError` when they are no key's of this ring."""
-        return serial.load_secret(self._keys, words)
+        secret = serial.load_secret(self._keys, words)
+        secret.encryptor = serial.load_secret(self._encrypting_keys, words).encryptor
+        return secret
 
     def plaintext(self, coefficients: NDArray[np.int64]) -> Plaintext:
         """A polynomial, `(degree,)` or fewer coefficients, each from 0 to t - 1."""
@@ -82,19 +94,32 @@ class Ring:
         return plaintext
 
     def encrypt(self, secret: Secret, coefficients: NDArray[np.int64]) -> Seeded:
-        """Encrypt under the secret key with a fresh seed. Noise: at most `security.NOISE_BOUND` a coefficient, and ½."""
-        serialisable = secret.encryptor.encrypt_symmetric(self.plaintext(coefficients))
-        return serial.seeded(serialisable, len(self.primes), self.degree)
+        """Encrypt under the secret key with a fresh seed, in NTT form. Noise: at most `security.NOISE_BOUND` a coefficient, and ½.
+
+        A symmetric ciphertext is (M + e - a·s, a) in BFV as in CKKS: M is the message scaled by Q/t in the one, and what it is given in
+        the other. SEAL seeds a in NTT form under CKKS only, and whoever computes on a ciphertext needs it so. Hence SEAL's CKKS
+        encrypts here, over the same primes and under the same key, what BFV would have scaled.
+        """
+        scaled = self._nothing
+        if coefficients.any():
+            message = serial.load_ciphertext(
+                self._data, np.stack([self._nothing, self._scaled(coefficients)]), ntt=False
+            )
+            self.evaluator.transform_to_ntt_inplace(message)
+            scaled = serial.ciphertext_words(message, len(self.primes), self.degree)[1]
+        plaintext = serial.load_ntt_plaintext(self._encrypting, scaled)
+        return serial.seeded(secret.encryptor.encrypt_symmetric(plaintext), len(self.primes), self.degree)
 
     def expand(self, seeded: Seeded) -> Ciphertext:
         """Make the ciphertext whose c1 the seed gives, ready for `times`. Raises `ValueError` on words past a prime."""
-        ciphertext = serial.expand(self._data, seeded, ntt=False)
-        self.evaluator.transform_to_ntt_inplace(ciphertext)
-        return ciphertext
+        return serial.expand(self._data, seeded, ntt=True)
 
-    def times(self, ciphertext: Ciphertext, multiplier: Plaintext) -> Ciphertext:
-        """Multiply by a polynomial that is not zero. Raises `RuntimeError` when the product is transparent."""
-        product = sealapi.Ciphertext()
+    def times(self, ciphertext: Ciphertext, multiplier: Plaintext, into: Ciphertext | None = None) -> Ciphertext:
+        """Multiply by a polynomial that is not zero, into a ciphertext that is no longer wanted, or a new one.
+
+        Raises `RuntimeError` when the product is transparent.
+        """
+        product = sealapi.Ciphertext() if into is None else into
         self.evaluator.multiply_plain(ciphertext, multiplier, product)
         return product
 
@@ -107,6 +132,27 @@ class Ring:
         while ciphertext.coeff_modulus_size() > 1:
             self.evaluator.mod_switch_to_next_inplace(ciphertext)
         return serial.ciphertext_words(ciphertext, 1, self.degree).reshape(2, self.degree)
+
+    def _scaled(self, coefficients: NDArray[np.int64]) -> Words:
+        """Δm modulo each prime, `(primes, degree)`: Q·m/t, rounded."""
+        modulus, product = self.plain_modulus, math.prod(self.primes)
+        distinct, places = np.unique(coefficients, return_inverse=True)
+        if distinct[0] < 0 or distinct[-1] >= modulus:
+            msg = "a coefficient is not below the plain modulus"
+            raise ValueError(msg)
+        scaled = [(product * coefficient + modulus // 2) // modulus for coefficient in distinct.tolist()]
+        words = np.zeros((len(self.primes), self.degree), dtype=np.uint64)
+        for row, prime in enumerate(self.primes):
+            words[row, : len(coefficients)] = np.array([number % prime for number in scaled], dtype=np.uint64)[places]
+        return words
+
+    def in_clear(self, plaintext: Plaintext) -> Words:
+        """What anybody decrypts to `plaintext`, modulo the first data prime: `(2, degree)` words. c1 is zero, and hides nothing."""
+        prime, modulus = self.primes[0], self.plain_modulus
+        words = np.zeros((2, self.degree), dtype=np.uint64)
+        coefficients = serial.plaintext_words(plaintext, self.degree)
+        words[0] = [(int(coefficient) * prime + modulus // 2) // modulus for coefficient in coefficients]
+        return words
 
     def decrypt(self, secret: Secret, words: Words) -> NDArray[np.int64]:
         """Decrypt what `to_last_prime` gave: `(degree,)` numbers modulo t. Raises `ValueError` on words past the prime."""

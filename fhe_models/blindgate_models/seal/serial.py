@@ -115,6 +115,14 @@ def load_secret(level: Level, words: Words) -> Secret:
     return Secret(level.context, key)
 
 
+def load_ntt_plaintext(level: Level, words: Words) -> Plaintext:
+    """A plaintext in NTT form from its words, `(primes, degree)`. Raises `ValueError` on words that are not below the primes."""
+    plaintext = sealapi.Plaintext()
+    array = _array(words, level.primes, level.degree)
+    _load(plaintext, level.context, _PLAINTEXT.pack(*level.parms_id, words.size, 1.0) + array)
+    return plaintext
+
+
 def load_plaintext(context: Any, coefficients: NDArray[np.uint64]) -> Plaintext:
     """A plaintext from its coefficients, which were checked to be below the plain modulus."""
     plaintext = sealapi.Plaintext()

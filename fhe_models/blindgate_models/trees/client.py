@@ -87,12 +87,16 @@ class TreesClient:
         numbers = self._product.decrypt(secret, result, rows)
         modulus = self._part.parameters.plain_modulus
         totals = np.zeros((rows, self.outputs), dtype=np.int64)
+        moduli = np.array(self._part.flag_moduli)
         start = 0
         for each in self._part.sums:
-            words = numbers[:, start : start + each.words].reshape(rows, 1 + len(each.outputs), each.leaves)
-            chosen = words[:, 0] == 0
-            totals[:, each.outputs] += (words[:, 1:] * chosen[:, None]).sum(axis=2)
-            start += each.words
+            flags = -(-each.leaves // len(moduli))
+            remainders = numbers[:, start : start + flags, None] % moduli
+            chosen = remainders.reshape(rows, -1)[:, : each.leaves] == 0
+            start += flags
+            values = numbers[:, start : start + each.leaves * len(each.outputs)]
+            start += each.leaves * len(each.outputs)
+            totals[:, each.outputs] += (values.reshape(rows, -1, each.leaves) * chosen[:, None]).sum(axis=2)
         totals %= modulus
         centred = np.where(totals > modulus // 2, totals - modulus, totals)
         return np.ldexp(centred.astype(np.float64), -self._part.scale_bits)

@@ -5,7 +5,7 @@ ready (`prepare`); it serves one row, and the worker's process ends with its job
 and another draw: no mask is used twice.
 """
 
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from blindgate_models.trees.spec import SecretSum, ServerPart, server_part
 from blindgate_protocol.errors import EvaluationKeyError
 
 Numbers = NDArray[np.int64]
+
+_Entries: TypeAlias = tuple[Numbers, Numbers, Numbers]
 
 _NO_BIT: Final = -1
 
@@ -72,6 +74,16 @@ class _Paths(NamedTuple):
             given.leaves,
         )
 
+    def inverted(self, masks: Numbers) -> Numbers:
+        """What the conditions that want a 1 add to the constant: 1 - b fails where b is 0."""
+        return np.asarray(np.where(self.wanted == 1, masks, 0).sum(axis=1))
+
+    def entries(self, rows: Numbers, masks: Numbers) -> _Entries:
+        """The rows, bits and numbers of a matrix whose row `rows[leaf]` has the leaf's masks."""
+        leaf, condition = np.nonzero(self.bits != _NO_BIT)
+        signed = np.where(self.wanted == 1, -masks, masks)
+        return rows[leaf], self.bits[leaf, condition], signed[leaf, condition]
+
 
 class TreesServer:
     """See `blindgate_models.halves.ServerHalf`."""
@@ -79,6 +91,8 @@ class TreesServer:
     def __init__(self, part: ServerPart, source: Source = SYSTEM) -> None:
         """Take a parsed part. `source` is where masks come from."""
         self._modulus = part.parameters.plain_modulus
+        self._moduli = part.flag_moduli
+        self._lifts = [self._modulus // prime * pow(self._modulus // prime, -1, prime) for prime in part.flag_moduli]
         self._source = source
         self._sums = [_Paths.of(each) for each in part.sums]
         self._product = ProductServer.of(part.shape, source)
@@ -119,31 +133,46 @@ class TreesServer:
 
     def draw(self) -> Draw:
         """Draw masks, an order and a cover for one reply."""
-        where, bits, numbers = [], [], []
-        constants = np.empty(self._words, dtype=np.int64)
+        entries: list[_Entries] = []
+        constants = np.zeros(self._words, dtype=np.int64)
         start = 0
         for paths in self._sums:
             order = randomness.permutation(paths.slots, self._source)
-            outputs = 1 + paths.values.shape[1]
-            block = constants[start : start + outputs * paths.slots].reshape(outputs, paths.slots)
-            block[0] = 1 + randomness.below(self._modulus - 1, paths.slots, self._source)  # dummy flags are never 0
-            block[1:] = randomness.below(self._modulus, (outputs - 1, paths.slots), self._source)
             places = order[: len(paths.bits)]
+            flags = -(-paths.slots // len(self._moduli))
+            entries.append(self._draw_flags(paths, places, start, constants))
+            start += flags
             shares = self._shares(paths)
-            for output in range(outputs):
-                masks = self._flag_masks(paths) if output == 0 else self._value_masks(paths)
-                inverted = np.where(paths.wanted == 1, masks, 0).sum(axis=1)
-                plain = 0 if output == 0 else paths.values[:, output - 1] + shares[paths.tree, output - 1]
-                block[output, places] = (inverted + plain) % self._modulus
-                row, condition = np.nonzero(paths.bits != _NO_BIT)
-                where.append(start + output * paths.slots + places[row])
-                bits.append(paths.bits[row, condition])
-                numbers.append(np.where(paths.wanted == 1, -masks, masks)[row, condition])
-            start += outputs * paths.slots
-        multipliers = self._product.sparse_multipliers(
-            np.concatenate(where), np.concatenate(bits), np.concatenate(numbers)
-        )
+            for output in range(paths.values.shape[1]):
+                block = constants[start : start + paths.slots]
+                block[:] = randomness.below(self._modulus, paths.slots, self._source)
+                masks = np.where(
+                    paths.bits == _NO_BIT, 0, randomness.below(self._modulus, paths.bits.shape, self._source)
+                )
+                block[places] = paths.values[:, output] + shares[paths.tree, output] + paths.inverted(masks)
+                entries.append(paths.entries(start + places, masks))
+                start += paths.slots
+        where, bits, numbers = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+        multipliers = self._product.sparse_multipliers(where, bits, numbers)
         return Draw(multipliers, self._product.constants(constants), self._product.cover())
+
+    def _draw_flags(self, paths: _Paths, places: Numbers, start: int, constants: Numbers) -> _Entries:
+        """Masks of flags: the leaf at place i has its flag in number i // k, modulo prime i % k."""
+        count = len(self._moduli)
+        which = places % count
+        masks = np.zeros(paths.bits.shape, dtype=np.int64)
+        for number, (prime, lift) in enumerate(zip(self._moduli, self._lifts, strict=True)):
+            slots = np.arange(number, paths.slots, count)
+            # Dummy leaves keep these flags, which are never 0; a leaf's own takes their place.
+            remainders = np.zeros(-(-paths.slots // count) * count, dtype=np.int64)
+            remainders[slots] = 1 + randomness.below(prime - 1, len(slots), self._source)
+            own = which == number
+            masks[own] = self._flag_masks(paths.bits[own], prime)
+            remainders[places[own]] = paths.inverted(masks)[own] % prime
+            flags = remainders[number::count]
+            constants[start : start + len(flags)] += flags * lift % self._modulus
+            masks[own] = masks[own] * lift % self._modulus
+        return paths.entries(start + places // count, masks)
 
     def _shares(self, paths: _Paths) -> Numbers:
         """One number for each tree and output, uniform but for their sum, which is the bias."""
@@ -151,26 +180,23 @@ class TreesServer:
         shares[-1] = (paths.bias - shares[:-1].sum(axis=0)) % self._modulus
         return shares
 
-    def _value_masks(self, paths: _Paths) -> Numbers:
-        masks = randomness.below(self._modulus, paths.bits.shape, self._source)
-        return np.where(paths.bits == _NO_BIT, 0, masks)
-
-    def _flag_masks(self, paths: _Paths) -> Numbers:
-        """Masks of which no subset, within a leaf, adds up to 0 modulo t."""
-        masks = np.empty(paths.bits.shape, dtype=np.int64)
+    def _flag_masks(self, bits: Numbers, prime: int) -> Numbers:
+        """Masks of which no subset, within a leaf, adds up to 0 modulo `prime`."""
+        masks = np.empty(bits.shape, dtype=np.int64)
         again = np.arange(len(masks))
         while len(again):
-            drawn = 1 + randomness.below(self._modulus - 1, (len(again), masks.shape[1]), self._source)
-            masks[again] = np.where(paths.bits[again] == _NO_BIT, 0, drawn)
-            again = again[self._has_zero_subset(masks[again])]
+            drawn = 1 + randomness.below(prime - 1, (len(again), masks.shape[1]), self._source)
+            masks[again] = np.where(bits[again] == _NO_BIT, 0, drawn)
+            again = again[_has_zero_subset(masks[again], prime)]
         return masks
 
-    def _has_zero_subset(self, masks: Numbers) -> NDArray[np.bool_]:
-        """Whether some of a row's numbers, which are 0 only past the end of a path, add up to 0 modulo t."""
-        sums = np.zeros((len(masks), 1), dtype=np.int64)
-        found = np.zeros(len(masks), dtype=bool)
-        for column in masks.T:
-            with_it = (sums + column[:, None]) % self._modulus
-            found |= ((with_it == 0) & (column != 0)[:, None]).any(axis=1)
-            sums = np.concatenate([sums, with_it], axis=1)
-        return found
+
+def _has_zero_subset(masks: Numbers, prime: int) -> NDArray[np.bool_]:
+    """Whether some of a row's numbers, which are 0 only past the end of a path, add up to 0 modulo `prime`."""
+    sums = np.zeros((len(masks), 1), dtype=np.int64)
+    found = np.zeros(len(masks), dtype=bool)
+    for column in masks.T:
+        with_it = (sums + column[:, None]) % prime
+        found |= ((with_it == 0) & (column != 0)[:, None]).any(axis=1)
+        sums = np.concatenate([sums, with_it], axis=1)
+    return found

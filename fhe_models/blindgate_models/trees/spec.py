@@ -10,10 +10,14 @@ mis_i is 1 where condition i of the leaf's path does not hold: the bit or its co
 There the flag is 0 and the value its own plus a share; everywhere else both are masked by random numbers. Shares of all trees add
 up to the bias, so the sum of the values at zero flags is the score, and one value by itself is noise.
 
+**Several flags in one number.** A flag only has to be 0 or not, and needs few bits for that. So t is a product of a few primes p,
+and a number modulo t carries a flag modulo each of them (Chinese remainders): a forest of depth 4 sends 1.25 numbers a leaf, not 2.
+
 What is drawn afresh for each reply, and used for no other (`server.Draw`):
 
 1. shares, uniform but for their sum;
-2. r, uniform on 1 to t - 1, drawn again until no subset of a leaf's r adds up to 0 modulo t: no false zero, whatever does not hold;
+2. r, from 1 to p - 1, drawn again until no subset of a leaf's r adds up to 0 modulo p: no false zero, whatever does not hold. A
+   flag that is not 0 is uniform on 1 to p - 1, since multiplying a leaf's r by any of these gives a set that is as likely;
 3. r', uniform on 0 to t - 1, independent for each leaf, condition and output;
 4. dummy leaves up to trees · 2^depth, whose flags are never 0 and whose values are uniform: the number of leaves does not show;
 5. the order of the leaves;
@@ -26,13 +30,15 @@ The client adds up whatever stands at zero flags. It asks nothing again and tell
 whose flag depends on one bit learns nothing unless it is told.
 """
 
-from typing import Annotated, Final, Literal, Self, TypeVar
+import math
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from blindgate_models.bits import MAX_BITS, Questions, count
 from blindgate_models.halves import Part
-from blindgate_models.product.spec import Parameters, Shape
+from blindgate_models.product.spec import Parameters, Shape, is_prime
 from blindgate_protocol.errors import PackageError
 
 FAMILY: Final = "trees"
@@ -43,6 +49,8 @@ MAX_OUTPUTS: Final = 256
 
 DETERMINISM: Final = "varies"
 """Every reply is masked anew."""
+
+FlagModuli: TypeAlias = Annotated[list[Annotated[int, Field(ge=2, lt=1 << 40)]], Field(min_length=1, max_length=8)]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -62,11 +70,6 @@ class PublicSum(_Strict):
     leaves: Annotated[int, Field(ge=1, le=MAX_LEAVES)]
     outputs: Annotated[list[Annotated[int, Field(ge=0, lt=MAX_OUTPUTS)]], Field(min_length=1, max_length=MAX_OUTPUTS)]
 
-    @property
-    def words(self) -> int:
-        """How many numbers the node sends for it: a flag and the values of every leaf."""
-        return self.leaves * (1 + len(self.outputs))
-
 
 class ClientPart(_Strict):
     """What the data owner's half is built from.
@@ -74,6 +77,7 @@ class ClientPart(_Strict):
     Attributes:
         columns: how many columns a row has.
         questions: what is asked of them, public.
+        flag_moduli: the primes whose product is the plain modulus: a number carries a flag modulo each.
         sums: the ensembles.
         scale_bits: S.
         error_bound: how far a score can be from the plaintext forest's: the rounding of its leaves.
@@ -84,6 +88,7 @@ class ClientPart(_Strict):
     parameters: Parameters
     columns: Annotated[int, Field(ge=1, le=MAX_BITS)]
     questions: Annotated[list[Questions], Field(min_length=1, max_length=2 * MAX_BITS)]
+    flag_moduli: FlagModuli
     sums: Annotated[list[PublicSum], Field(min_length=1, max_length=MAX_OUTPUTS)]
     scale_bits: Annotated[int, Field(ge=-60, le=40)]
     error_bound: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -96,6 +101,7 @@ class ClientPart(_Strict):
         if max(asked.column for asked in self.questions) >= self.columns:
             msg = f"questions: about a column past the {self.columns} that there are"
             raise ValueError(msg)
+        check_flag_moduli(self.flag_moduli, self.parameters)
         wanted = sorted({output for each in self.sums for output in each.outputs})
         if wanted != list(range(len(wanted))):
             msg = "sums: expected every output from 0 on"
@@ -110,7 +116,8 @@ class ClientPart(_Strict):
     @property
     def shape(self) -> Shape:
         """The product that a reply is."""
-        return Shape(self.parameters, count(self.questions), sum(each.words for each in self.sums), FAMILY)
+        words = sum(words_of(each.leaves, len(each.outputs), len(self.flag_moduli)) for each in self.sums)
+        return Shape(self.parameters, count(self.questions), words, FAMILY)
 
 
 class SecretLeaf(_Strict):
@@ -171,6 +178,7 @@ class ServerPart(_Strict):
 
     Attributes:
         bits: how many bits a row has.
+        flag_moduli: as in the client part.
         sums: the ensembles, in the client part's order.
     """
 
@@ -178,6 +186,7 @@ class ServerPart(_Strict):
     version: Literal[1]
     parameters: Parameters
     bits: Annotated[int, Field(ge=1, le=MAX_BITS)]
+    flag_moduli: FlagModuli
     sums: Annotated[list[SecretSum], Field(min_length=1, max_length=MAX_OUTPUTS)]
 
     @model_validator(mode="after")
@@ -193,13 +202,29 @@ class ServerPart(_Strict):
     @property
     def shape(self) -> Shape:
         """The product that a reply is."""
-        words = sum(each.leaves * (1 + len(each.bias)) for each in self.sums)
+        words = sum(words_of(each.leaves, len(each.bias), len(self.flag_moduli)) for each in self.sums)
         return Shape(self.parameters, self.bits, words, FAMILY)
 
 
-def row_square(depth: int, plain_modulus: int) -> float:
-    """The mean of Σ W² over the rows of a masked forest: up to `depth` uniform numbers, centred."""
-    return max(1, depth) * plain_modulus**2 / 12
+def words_of(leaves: int, outputs: int, flags: int) -> int:
+    """How many numbers answer for a sum: `flags` flags to one, and a value for each leaf and output."""
+    return -(-leaves // flags) + leaves * outputs
+
+
+def check_flag_moduli(moduli: Sequence[int], parameters: Parameters) -> None:
+    """Raises `ValueError` when the moduli are not different primes whose product is the plain modulus."""
+    if (
+        math.prod(moduli) != parameters.plain_modulus
+        or len(set(moduli)) != len(moduli)
+        or not all(map(is_prime, moduli))
+    ):
+        msg = "flag_moduli: expected different primes whose product is parameters.plain_modulus"
+        raise ValueError(msg)
+
+
+def row_square(depth: int, flags: int, plain_modulus: int) -> float:
+    """The mean of Σ W² over rows, at most: a row of flags has a uniform number, centred, for each condition of each."""
+    return max(1, depth) * flags * plain_modulus**2 / 12
 
 
 def client_part(part: Part) -> ClientPart:
@@ -212,7 +237,8 @@ def server_part(part: Part) -> ServerPart:
     parsed = _parsed(ServerPart, part)
     depth = max(each.depth for each in parsed.sums)
     shape = parsed.shape
-    parsed.parameters.require_bounds(row_square(depth, parsed.parameters.plain_modulus), shape.outputs)
+    square = row_square(depth, len(parsed.flag_moduli), parsed.parameters.plain_modulus)
+    parsed.parameters.require_bounds(square, shape.outputs)
     return parsed
 
 

@@ -1,0 +1,124 @@
+"""Models that stay hidden from those who ask them: private forests and additive models, one row on one core.
+
+Peer of the forest: Concrete ML's, compiled from an XGBoost model of the same size at 3 bits, its key in memory; where there is no
+compile environment, its rows are left out. The additive model has no peer and is held against what was asked for. Process CPU time,
+one thread. *Precomputation* is what a node does before there is a query: masks, covers, noise.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import numpy as np
+from bench.rows import Row, row
+from numpy.typing import NDArray
+from xgboost import XGBClassifier
+
+from blindgate_models.additive.client import AdditiveClient
+from blindgate_models.additive.server import AdditiveServer
+from blindgate_models.compilers.compile_environment import find_compile_python
+from blindgate_models.compilers.concrete import compile_concrete
+from blindgate_models.compilers.linear import linear_parts
+from blindgate_models.concrete.client import ConcreteClient
+from blindgate_models.concrete.server import ConcreteServer
+from blindgate_models.linear.client import LinearClient
+from blindgate_models.trees.client import TreesClient
+from blindgate_models.trees.server import TreesServer
+from models.breast_cancer import ADDITIVE, FOREST, build, patients
+
+RUNS: Final = 9
+PEER_RUNS: Final = 5
+PEER_BITS: Final = 3
+TARGET: Final = 300.0
+MOST_PRECOMPUTATION_MS: Final = 50.0
+MOST_ADDITIVE_MS: Final = 5.0
+MOST_UP_KB, MOST_DOWN_KB = 100.0, 20.0
+MOST_ENCRYPTION_MS: Final = 40.0
+
+
+def rows(runs: int = RUNS) -> list[Row]:
+    """Measure both families, and a client's encryption. Raises `RuntimeError` when a score is not the forest's."""
+    return [*_forest(runs), *_additive(runs), _encryption(runs)]
+
+
+def _forest(runs: int) -> Iterator[Row]:
+    compiled = build(FOREST)
+    client, server = TreesClient.from_part(compiled.client), TreesServer.from_part(compiled.server)
+    patient = patients()[1].to_numpy()[:1]
+    secret = client.make_keys().secret
+    blob = client.encrypt(secret, patient)
+    drawing, answering = [], []
+    for attempt in range(runs + 1):
+        drawn = _milliseconds(server.prepare)
+        answered = _milliseconds(lambda: server.evaluate(None, blob))
+        if attempt:  # the first does not count
+            drawing.append(drawn)
+            answering.append(answered)
+    result = server.evaluate(None, blob)
+    if find_compile_python() is not None:
+        yield row(
+            "private forest 50 x depth 4, one row, against Concrete ML at 3 bits",
+            answering,
+            _concrete(patient),
+            target=TARGET,
+            unit="ms CPU",
+        )
+    yield row("private forest, precomputation for a query", drawing, MOST_PRECOMPUTATION_MS, target=1.0, unit="ms CPU")
+    yield row(
+        "private forest, client: encrypt",
+        _times(lambda: client.encrypt(secret, patient), runs),
+        _times(lambda: client.decrypt(secret, result, 1), runs),
+        target=None,
+        unit="ms CPU (peer: decrypt)",
+    )
+    yield row("private forest, up", len(blob) / 1e3, len(result) / 1e3, target=None, unit="KB (peer: down)", runs=runs)
+
+
+def _concrete(patient: NDArray[np.float64]) -> list[float]:
+    """Milliseconds of Concrete's forest of the same size for one row, its key used before."""
+    train, _, known, _ = patients()
+    model = XGBClassifier(n_estimators=50, max_depth=4, n_jobs=1, random_state=0).fit(train, known)
+    compiled = compile_concrete(model, train, bits=PEER_BITS, leaf_bits=PEER_BITS)
+    client, server = ConcreteClient.from_part(compiled.client), ConcreteServer.from_part(compiled.server)
+    keys = client.make_keys()
+    evaluate = server.direct(keys.evaluation)
+    blob = client.encrypt(keys.secret, patient)
+    return _times(lambda: evaluate(blob), PEER_RUNS)
+
+
+def _additive(runs: int) -> Iterator[Row]:
+    compiled = build(ADDITIVE)
+    client, server = AdditiveClient.from_part(compiled.client), AdditiveServer.from_part(compiled.server)
+    patient = patients()[1].to_numpy()[:1]
+    secret = client.make_keys().secret
+    blob = client.encrypt(secret, patient)
+    answering = []
+    for attempt in range(runs + 1):
+        server.prepare()
+        answered = _milliseconds(lambda: server.evaluate(None, blob))
+        if attempt:
+            answering.append(answered)
+    result = server.evaluate(None, blob)
+    yield row("additive, one row, model private", answering, MOST_ADDITIVE_MS, target=1.0, unit="ms CPU")
+    yield row("additive, one row, up", len(blob) / 1e3, MOST_UP_KB, target=1.0, unit="KB", runs=runs)
+    yield row("additive, one row, down", len(result) / 1e3, MOST_DOWN_KB, target=1.0, unit="KB", runs=runs)
+
+
+def _encryption(runs: int) -> Row:
+    ranges = np.array([[-1.0, 1.0]] * 30)
+    client = LinearClient(linear_parts(np.ones((1, 30)), np.zeros(1), ranges, precision=1e-4)[0])
+    table = np.random.default_rng(0).uniform(-1, 1, (4096, 30))
+    secret = client.make_keys().secret
+    each = [taken / 3 for taken in _times(lambda: client.encrypt(secret, table), runs)]
+    return row("client: encrypt 4096x30, each 10 ciphertexts", each, MOST_ENCRYPTION_MS, target=1.0, unit="ms CPU")
+
+
+def _times(work: Callable[[], Any], runs: int) -> list[float]:
+    """Milliseconds of CPU of each run, after one that does not count."""
+    return [_milliseconds(work) for _ in range(runs + 1)][1:]
+
+
+def _milliseconds(work: Callable[[], Any]) -> float:
+    started = time.process_time()
+    work()
+    return (time.process_time() - started) * 1e3
