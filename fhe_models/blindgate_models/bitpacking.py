@@ -1,7 +1,8 @@
 """Numbers of a few bits each, side by side without a gap: how the words of a polynomial travel.
 
 The words of a modulus of 54 bits, or what is left of one when low bits are dropped, fit no whole number of bytes. 64 numbers
-of k bits are exactly k words of 64 bits, so `pack` runs over the 64 places and does all groups at once.
+of k bits are exactly k words of 64 bits, so `pack` runs over the 64 places and does all groups at once. Where k is a whole
+number of bytes, the same layout is those bytes side by side.
 """
 
 from typing import Final
@@ -21,6 +22,9 @@ def packed_bytes(count: int, bits: int) -> int:
 def pack(numbers: NDArray[np.uint64], bits: int) -> bytes:
     """Pack `numbers`, each below 2^bits, little-endian; the last group is filled up with zeros."""
     flat = numbers.ravel()
+    if bits % 8 == 0:
+        padded = np.pad(flat, (0, -len(flat) % _GROUP)).astype("<u8")
+        return np.ascontiguousarray(padded.view(np.uint8).reshape(-1, 8)[:, : bits // 8]).tobytes()
     groups = np.pad(flat, (0, -len(flat) % _GROUP)).reshape(-1, _GROUP).T.copy()
     out = np.zeros((bits, groups.shape[1]), dtype=np.uint64)
     for place in range(_GROUP):

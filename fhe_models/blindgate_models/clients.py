@@ -18,6 +18,7 @@ CLIENT_HALVES: Final = {
     "network": ("blindgate_models.network.client", "NetworkClient"),
     "search": ("blindgate_models.search.client", "SearchClient"),
     "trees": ("blindgate_models.trees.client", "TreesClient"),
+    "trees-batch": ("blindgate_models.trees_batch.client", "TreesBatchClient"),
 }
 """Family name → module and class."""
 

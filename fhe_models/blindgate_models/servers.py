@@ -18,6 +18,7 @@ SERVER_HALVES: Final = {
     "network": ("blindgate_models.network.server", "NetworkServer"),
     "search": ("blindgate_models.search.server", "SearchServer"),
     "trees": ("blindgate_models.trees.server", "TreesServer"),
+    "trees-batch": ("blindgate_models.trees_batch.server", "TreesBatchServer"),
 }
 """Family name → module and class."""
 

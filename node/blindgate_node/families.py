@@ -48,6 +48,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "network": Family("tenseal", key_expansion=3.5, keyed=True, zygote_bytes=128 << 20),
     "search": Family("tenseal", key_expansion=2.0),
     "trees": Family("tenseal", key_expansion=2.0),
+    "trees-batch": Family("tenseal", key_expansion=2.0),
 }
 
 

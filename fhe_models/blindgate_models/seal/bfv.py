@@ -94,11 +94,12 @@ class Ring:
         return plaintext
 
     def encrypt(self, secret: Secret, coefficients: NDArray[np.int64]) -> Seeded:
-        """Encrypt under the secret key with a fresh seed, in NTT form. Noise: at most `security.NOISE_BOUND` a coefficient, and ½.
+        """Encrypt under the secret key with a fresh seed, in NTT form.
 
-        A symmetric ciphertext is (M + e - a·s, a) in BFV as in CKKS: M is the message scaled by Q/t in the one, and what it is given in
-        the other. SEAL seeds a in NTT form under CKKS only, and whoever computes on a ciphertext needs it so. Hence SEAL's CKKS
-        encrypts here, over the same primes and under the same key, what BFV would have scaled.
+        A symmetric ciphertext is (M + e - a·s, a) in BFV as in CKKS: M is the message scaled by Q/t in the one, and what it is
+        given in the other. SEAL seeds a in NTT form under CKKS only, and whoever computes on a ciphertext needs it so. Hence
+        SEAL's CKKS encrypts here, over the same primes and under the same key, what BFV would have scaled. Noise: at most
+        `security.NOISE_BOUND` a coefficient, and ½.
         """
         scaled = self._nothing
         if coefficients.any():

@@ -11,7 +11,8 @@
    uncompressed, from SEAL's fixed layout around words that were checked to be below their primes. So native code never
    parses a hostile byte.
 
-A polynomial modulo several primes is an array of words `(primes, degree)`; a ciphertext is `(2, primes, degree)`.
+A polynomial modulo several primes is an array of words `(primes, degree)`; a ciphertext is `(polynomials, primes, degree)`, of two
+polynomials until it is multiplied by another.
 """
 
 import ctypes
@@ -40,6 +41,8 @@ _PLAINTEXT: Final = struct.Struct("<4QQd")  # parms_id, coefficients, scale
 _CIPHERTEXT: Final = struct.Struct(
     "<4QBQQQdQ"
 )  # parms_id, NTT form, polynomials, degree, primes, scale, correction factor
+_PARAMETERS: Final = struct.Struct("<BQQ")  # scheme, degree, primes; then each prime and the plain modulus
+_MODULUS_BYTES: Final = 24  # a header of its own, the value
 _SEED: Final = struct.Struct(f"<{_HEADER.size}sB{SEED_BYTES}s")  # a header of its own, generator, seed
 _SWITCHING: Final = struct.Struct(
     "<4QQ"
@@ -115,6 +118,17 @@ def load_secret(level: Level, words: Words) -> Secret:
     return Secret(level.context, key)
 
 
+def load_parameters(scheme: int, degree: int, primes: Sequence[int], plain_modulus: int) -> Any:
+    """Parameters of a scheme for which `sealapi` has no name, by SEAL's number for it."""
+    moduli = b"".join(_header(_MODULUS_BYTES) + value.to_bytes(8, "little") for value in [*primes, plain_modulus])
+    parameters = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.BFV)
+    body = _PARAMETERS.pack(scheme, degree, len(primes)) + moduli
+    with memory_file() as (descriptor, path):
+        os.writev(descriptor, [_header(_HEADER.size + len(body)), body])
+        parameters.load(path)
+    return parameters
+
+
 def load_ntt_plaintext(level: Level, words: Words) -> Plaintext:
     """A plaintext in NTT form from its words, `(primes, degree)`. Raises `ValueError` on words that are not below the primes."""
     plaintext = sealapi.Plaintext()
@@ -154,9 +168,10 @@ def expand(level: Level, given: Seeded, *, ntt: bool, scale: float = 1.0) -> Cip
 
 
 def load_ciphertext(level: Level, words: Words, *, ntt: bool, scale: float = 1.0) -> Ciphertext:
-    """Make a ciphertext from `(2, primes, degree)` words. Raises `ValueError` on words that are not below their primes."""
-    array = _array(words, [*level.primes, *level.primes], level.degree)
-    return _ciphertext(level, _about(level, ntt=ntt, scale=scale) + array)
+    """Make a ciphertext from `(polynomials, primes, degree)` words. Raises `ValueError` on words not below their primes."""
+    polynomials = len(words)
+    array = _array(words, [*level.primes] * polynomials, level.degree)
+    return _ciphertext(level, _about(level, ntt=ntt, scale=scale, polynomials=polynomials) + array)
 
 
 def switching_keys(serialisable: Any, count: int, places: int, primes: int, degree: int) -> dict[int, list[Seeded]]:
@@ -201,10 +216,11 @@ def load_switching_keys(target: Any, level: Level, places: int, keys: Mapping[in
 
 
 def ciphertext_words(ciphertext: Ciphertext, primes: int, degree: int) -> Words:
-    """The words of a ciphertext, `(2, primes, degree)`, in the form that it is in."""
-    count = 2 * primes * degree
+    """The words of a ciphertext, `(polynomials, primes, degree)`, in the form that it is in."""
+    polynomials = ciphertext.size()
+    count = polynomials * primes * degree
     saved = _saved(ciphertext.save, _CIPHERTEXT.size + _ARRAY.size + 8 * count)
-    return _words_at(saved, _CIPHERTEXT.size + _ARRAY.size, count).reshape(2, primes, degree)
+    return _words_at(saved, _CIPHERTEXT.size + _ARRAY.size, count).reshape(polynomials, primes, degree)
 
 
 def _ciphertext(level: Level, body: bytes) -> Ciphertext:
@@ -213,8 +229,8 @@ def _ciphertext(level: Level, body: bytes) -> Ciphertext:
     return ciphertext
 
 
-def _about(level: Level, *, ntt: bool, scale: float) -> bytes:
-    return _CIPHERTEXT.pack(*level.parms_id, ntt, 2, level.degree, len(level.primes), scale, 1)
+def _about(level: Level, *, ntt: bool, scale: float, polynomials: int = 2) -> bytes:
+    return _CIPHERTEXT.pack(*level.parms_id, ntt, polynomials, level.degree, len(level.primes), scale, 1)
 
 
 def _seeded_body(level: Level, given: Seeded, *, ntt: bool, scale: float) -> bytes:
