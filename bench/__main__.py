@@ -17,11 +17,12 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "examples"), str(HERE.parent / "tests" / "support")]
 
-from bench import broker, client_to_client, concrete, linear, node, private, search, tree_batches  # noqa: E402
+from bench import broker, client_to_client, concrete, linear, network, node, private, search, tree_batches  # noqa: E402
 from bench.rows import Row  # noqa: E402
 
 MODULES: dict[str, Callable[[], list[Row]]] = {
     "linear": linear.rows,
+    "network": network.rows,
     "search": search.rows,
     "tree_batches": tree_batches.rows,
     "concrete": concrete.rows,

@@ -15,6 +15,7 @@ CLIENT_HALVES: Final = {
     "additive": ("blindgate_models.additive.client", "AdditiveClient"),
     "concrete": ("blindgate_models.concrete.client", "ConcreteClient"),
     "linear": ("blindgate_models.linear.client", "LinearClient"),
+    "network": ("blindgate_models.network.client", "NetworkClient"),
     "search": ("blindgate_models.search.client", "SearchClient"),
     "trees": ("blindgate_models.trees.client", "TreesClient"),
     "trees-batch": ("blindgate_models.trees_batch.client", "TreesBatchClient"),

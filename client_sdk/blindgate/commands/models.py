@@ -104,7 +104,7 @@ def compile_(
     family: Annotated[
         str | None,
         typer.Option(
-            help="additive, concrete, linear, search or trees; chosen by the model when not given. See --compare.",
+            help="additive, concrete, linear, network, search or trees; chosen by the model when not given. See --compare.",
         ),
     ] = None,
     compare: Annotated[

@@ -30,16 +30,18 @@ from blindgate_models.compilers.concrete import compile_concrete
 from blindgate_models.compilers.ensembles import is_ensemble
 from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.compilers.networks import is_concrete_ml, load_network
+from blindgate_models.compilers.polynomial import compile_network
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.tree_batches import compile_trees_batch
 from blindgate_models.compilers.trees import compile_trees
 
-Family: TypeAlias = Literal["additive", "concrete", "linear", "trees", "trees-batch"]
+Family: TypeAlias = Literal["additive", "concrete", "linear", "network", "trees", "trees-batch"]
 
 _COMPILERS: Final[dict[str, Callable[..., CompiledModel]]] = {
     "additive": compile_additive,
     "concrete": compile_concrete,
     "linear": compile_linear,
+    "network": compile_network,
     "trees": compile_trees,
     "trees-batch": compile_trees_batch,
 }
@@ -66,6 +68,7 @@ _HARMLESS: Final = (
 )
 """Types of fitted models that skops has on neither of its lists. They hold numbers, names and settings, and run nothing when they
 are built. Trees are followed by native code without a look at where they lead: `_check_trees` looks first."""
+_OF_SQUARES: Final = ("Sequential", "SquareNetwork")
 _NETWORKS: Final = ("MLP", "FittedNetwork")
 
 
@@ -113,10 +116,15 @@ def read_calibration(path: Path, target: str | None = None) -> tuple[pd.DataFram
 
 
 def choose_family(estimator: Any) -> Family:
-    """`trees` for ensembles, `concrete` for networks, `linear` for everything else: the fastest that runs such models."""
+    """`trees` for ensembles, `concrete` for networks, `linear` for everything else: the fastest that runs such models.
+
+    `network` for what is a network of squares already; others are trained further for it, so it is asked for by name.
+    """
     model = _last_step(estimator)
     if is_ensemble(model):
         return "trees"
+    if type(model).__name__ in _OF_SQUARES:
+        return "network"
     return "concrete" if type(model).__name__.startswith(_NETWORKS) else "linear"
 
 

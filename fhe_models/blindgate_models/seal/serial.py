@@ -18,7 +18,7 @@ polynomials until it is multiplied by another.
 import ctypes
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -44,6 +44,10 @@ _CIPHERTEXT: Final = struct.Struct(
 _PARAMETERS: Final = struct.Struct("<BQQ")  # scheme, degree, primes; then each prime and the plain modulus
 _MODULUS_BYTES: Final = 24  # a header of its own, the value
 _SEED: Final = struct.Struct(f"<{_HEADER.size}sB{SEED_BYTES}s")  # a header of its own, generator, seed
+_SWITCHING: Final = struct.Struct(
+    "<4QQ"
+)  # parms_id, how many keys there is room for; before each its ciphertexts' number
+_COUNT: Final = struct.Struct("<Q")
 _BLAKE2XB: Final = 1
 _NO_PARMS_ID: Final = (0, 0, 0, 0)
 
@@ -155,23 +159,60 @@ def seeded(serialisable: Any, primes: int, degree: int) -> Seeded:
     saved = _saved(serialisable.save, _CIPHERTEXT.size + _ARRAY.size + 8 * count + _SEED.size)
     start = _CIPHERTEXT.size + _ARRAY.size
     _, generator, seed = _SEED.unpack_from(saved, start + 8 * count)
-    if generator != _BLAKE2XB:
-        msg = f"SEAL drew c1 from generator {generator}, expected BLAKE2xb"
-        raise RuntimeError(msg)
-    return Seeded(seed, _words_at(saved, start, count).reshape(primes, degree))
+    return Seeded(_drawn_from(generator, seed), _words_at(saved, start, count).reshape(primes, degree))
 
 
-def expand(level: Level, given: Seeded, *, ntt: bool) -> Ciphertext:
+def expand(level: Level, given: Seeded, *, ntt: bool, scale: float = 1.0) -> Ciphertext:
     """Make the ciphertext whose c1 the seed gives. Raises `ValueError` on words that are not below their primes."""
-    seed = _SEED.pack(_header(_SEED.size), _BLAKE2XB, given.seed)
-    return _ciphertext(level, _array(given.words, level.primes, level.degree) + seed, ntt=ntt)
+    return _ciphertext(level, _seeded_body(level, given, ntt=ntt, scale=scale))
 
 
-def load_ciphertext(level: Level, words: Words, *, ntt: bool) -> Ciphertext:
+def load_ciphertext(level: Level, words: Words, *, ntt: bool, scale: float = 1.0) -> Ciphertext:
     """Make a ciphertext from `(polynomials, primes, degree)` words. Raises `ValueError` on words not below their primes."""
     polynomials = len(words)
-    data = _array(words, [*level.primes] * polynomials, level.degree)
-    return _ciphertext(level, data, ntt=ntt, polynomials=polynomials)
+    array = _array(words, [*level.primes] * polynomials, level.degree)
+    return _ciphertext(level, _about(level, ntt=ntt, scale=scale, polynomials=polynomials) + array)
+
+
+def switching_keys(serialisable: Any, count: int, places: int, primes: int, degree: int) -> dict[int, list[Seeded]]:
+    """Take apart what `create_galois_keys` or `create_relin_keys` gives: place → a ciphertext for each data prime.
+
+    Args:
+        serialisable: the keys, still with their seeds.
+        count: how many keys there are.
+        places: how many keys the object has room for: 1 for relinearisation, `degree` for Galois keys.
+        primes: those of the level of keys, the special one included.
+        degree: the ring's.
+    """
+    member = _HEADER.size + _CIPHERTEXT.size + _ARRAY.size + 8 * primes * degree + _SEED.size
+    saved = _saved(serialisable.save, _SWITCHING.size + _COUNT.size * places + count * (primes - 1) * member)
+    found: dict[int, list[Seeded]] = {}
+    position = _SWITCHING.size
+    for place in range(places):
+        (digits,) = _COUNT.unpack_from(saved, position)
+        position += _COUNT.size
+        for _ in range(digits):
+            start = position + _HEADER.size + _CIPHERTEXT.size + _ARRAY.size
+            position += member
+            _, generator, seed = _SEED.unpack_from(saved, position - _SEED.size)
+            words = _words_at(saved, start, primes * degree).reshape(primes, degree)
+            found.setdefault(place, []).append(Seeded(_drawn_from(generator, seed), words))
+    return found
+
+
+def load_switching_keys(target: Any, level: Level, places: int, keys: Mapping[int, Sequence[Seeded]]) -> None:
+    """Fill `target`, SEAL's relinearisation or Galois keys, with what `switching_keys` took apart, at the level of keys.
+
+    Raises `ValueError` on words that are not below their primes.
+    """
+    parts = [_SWITCHING.pack(*level.parms_id, places)]
+    for place in range(places):
+        digits = keys.get(place, ())
+        parts.append(_COUNT.pack(len(digits)))
+        for digit in digits:
+            body = _seeded_body(level, digit, ntt=True, scale=1.0)
+            parts += [_header(_HEADER.size + len(body)), body]
+    _load(target, level.context, b"".join(parts))
 
 
 def ciphertext_words(ciphertext: Ciphertext, primes: int, degree: int) -> Words:
@@ -182,11 +223,27 @@ def ciphertext_words(ciphertext: Ciphertext, primes: int, degree: int) -> Words:
     return _words_at(saved, _CIPHERTEXT.size + _ARRAY.size, count).reshape(polynomials, primes, degree)
 
 
-def _ciphertext(level: Level, data: bytes, *, ntt: bool, polynomials: int = 2) -> Ciphertext:
+def _ciphertext(level: Level, body: bytes) -> Ciphertext:
     ciphertext = sealapi.Ciphertext()
-    about = _CIPHERTEXT.pack(*level.parms_id, ntt, polynomials, level.degree, len(level.primes), 1.0, 1)
-    _load(ciphertext, level.context, about + data)
+    _load(ciphertext, level.context, body)
     return ciphertext
+
+
+def _about(level: Level, *, ntt: bool, scale: float, polynomials: int = 2) -> bytes:
+    return _CIPHERTEXT.pack(*level.parms_id, ntt, polynomials, level.degree, len(level.primes), scale, 1)
+
+
+def _seeded_body(level: Level, given: Seeded, *, ntt: bool, scale: float) -> bytes:
+    array = _array(given.words, level.primes, level.degree)
+    seed = _SEED.pack(_header(_SEED.size), _BLAKE2XB, given.seed)
+    return _about(level, ntt=ntt, scale=scale) + array + seed
+
+
+def _drawn_from(generator: int, seed: bytes) -> bytes:
+    if generator != _BLAKE2XB:
+        msg = f"SEAL drew c1 from generator {generator}, expected BLAKE2xb"
+        raise RuntimeError(msg)
+    return seed
 
 
 def _array(words: Words, primes: Sequence[int], degree: int) -> bytes:

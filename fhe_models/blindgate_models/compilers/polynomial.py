@@ -1,0 +1,231 @@
+"""From a trained network to a network package's parts.
+
+1. **Read**: an `nn.Sequential` of torch with polynomial activations (`torch_modules`); a `SquareNetwork`; or an MLP of
+   scikit-learn, whose activations are replaced and trained in first (`fine_tuning`). Scalers before it are folded in.
+2. **Fold** the columns' declared ranges in, and balance the layers, so that within those ranges no hidden number leaves [-1, 1].
+3. **Choose** parameters: the cheapest whose error bound is within `tolerance` of the largest calibration score
+   (`network_parameters`). A network that none can compute safely is refused.
+4. **Run** the two parts, under encryption, on calibration rows, and report against the network that was handed in.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Label, Report, steepness
+from blindgate_models.compilers.dense import read_steps
+from blindgate_models.compilers.fine_tuning import Plain, Tuned, fine_tune, read_mlp
+from blindgate_models.compilers.network_parameters import Chosen, choose_parameters, first_columns, packed_first
+from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.ranges import Ranges
+from blindgate_models.compilers.squares import SquareNetwork, decided
+from blindgate_models.compilers.torch_modules import Image, is_sequential, read_sequential
+from blindgate_models.network.client import NetworkClient, middle_and_half
+from blindgate_models.network.noise import Affine
+from blindgate_models.network.server import NetworkServer
+from blindgate_models.network.spec import (
+    DETERMINISM,
+    DISCLOSES_TO_CLIENT,
+    DISCLOSES_TO_NODE,
+    FAMILY,
+    VERSION,
+    ClientPart,
+    Layer,
+    ServerPart,
+)
+from blindgate_protocol.manifest import Encryption
+
+Floats: TypeAlias = NDArray[np.float64]
+
+DEFAULT_TOLERANCE: Final = 1e-4
+_BLOCKS_COMPARED: Final = 16
+
+
+class _Read(NamedTuple):
+    """What was read: the network that is compiled, the scores of the one that was handed in, and rows to compare both on."""
+
+    network: SquareNetwork
+    scores: Callable[[Floats], Floats]
+    compared: Floats
+
+
+def compile_network(  # noqa: PLR0913  (what a model's owner decides)
+    estimator: Any,
+    calibration: pd.DataFrame | NDArray[Any] | Prepared,
+    *,
+    ranges: Ranges | None = None,
+    labels: Sequence[Label] | None = None,
+    image: Image | None = None,
+    tolerance: float = DEFAULT_TOLERANCE,
+) -> CompiledModel:
+    """Compile a trained network, or a pipeline of scalers that ends in one.
+
+    Args:
+        estimator: torch's `nn.Sequential` of Linear, Conv2d, AvgPool2d, batch norms, Flatten and activations of degree 2;
+            a `SquareNetwork`; or scikit-learn's MLPClassifier or MLPRegressor, whose activations are replaced.
+        calibration: `(n, features)` rows like those to come, n ≥ 1, numbers only; for an MLP also what it is trained on
+            further. A DataFrame gives the columns their names.
+        ranges: `(lo, hi)` for each column; by default those of `calibration`, widened. Public, and a value outside is
+            refused. Wider ranges cost exactness.
+        labels: for an `nn.Sequential` that classifies, the classes in the order of its outputs.
+        image: channels, height and width of a row, for an `nn.Sequential` that begins with a convolution.
+        tolerance: the largest error bound that is accepted, as a share of the largest calibration score.
+
+    Raises:
+        TypeError: a module that is neither affine nor of degree 2, a step that is not affine, another estimator.
+        ValueError: calibration rows, ranges or labels that do not fit, or a network that no parameters compute safely.
+    """
+    prepared = Prepared.given(estimator, calibration, ranges)
+    rows = prepared.require_numbers()
+    read = _read(estimator, rows, labels, image)
+    scores = read.network.scores(rows)
+    client, server = network_parts(read.network, prepared.limits, precision=tolerance * float(np.abs(scores).max()))
+    return CompiledModel(
+        family=FAMILY,
+        client=client.model_dump(),
+        server=server.model_dump(),
+        columns=prepared.columns,
+        task="regression" if read.network.labels is None else "classification",
+        labels=None if read.network.labels is None else list(read.network.labels),
+        link=read.network.link,
+        steepness=steepness(read.network.link, scores),
+        encryption=encryption(client),
+        privacy=PUBLIC,
+        determinism=DETERMINISM,
+        discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT), to_node=list(DISCLOSES_TO_NODE)),
+        report=_measured(client, server, read),
+    )
+
+
+def polynomial_network(estimator: Any, rows: Floats) -> Tuned:
+    """A network of squares that answers as scikit-learn's MLP does, or a pipeline of scalers that ends in one.
+
+    What `compile_network` does with an MLP, for an owner who wants to look at it first: `rows`, `(n, features)`, as the
+    pipeline takes them, are what it is trained on, but for those that are kept back.
+    """
+    *steps, model = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+    scaling, plain = read_steps(steps, rows), _mlp(model, rows)
+    tuned = fine_tune(plain, rows * scaling.slope + scaling.offset)
+    return replace(tuned, network=tuned.network.after(scaling.slope, scaling.offset))
+
+
+def network_parts(network: SquareNetwork, ranges: Floats, *, precision: float) -> tuple[ClientPart, ServerPart]:
+    """The two parts of a network of squares.
+
+    Args:
+        network: it, for columns as they are.
+        ranges: lo and hi of each column, `(features, 2)`.
+        precision: the largest error bound that is accepted.
+
+    Raises `ValueError` when no parameters compute it within that bound.
+    """
+    middle, half = middle_and_half(ranges)
+    balanced = network.after(half, middle).balanced()
+    chosen = choose_parameters(balanced, precision)
+    parameters, shape = chosen.packing.parameters, chosen.packing.shape
+    columns = first_columns(balanced) if shape.fan_in else []
+    first, *others = balanced.layers
+    layers = [packed_first(first, columns) if columns else first, *others]
+    client = ClientPart(
+        family=FAMILY,
+        version=VERSION,
+        parameters=parameters,
+        shape=shape,
+        columns=columns,
+        ranges=ranges.tolist(),
+        error_bound=_stated(chosen),
+    )
+    server = ServerPart(
+        family=FAMILY,
+        version=VERSION,
+        parameters=parameters,
+        shape=shape,
+        layers=[Layer(weights=layer.weights.tolist(), bias=layer.bias.tolist()) for layer in layers],
+    )
+    return client, server
+
+
+def encryption(client: ClientPart) -> Encryption:
+    """What the manifest says of a part's ciphertexts."""
+    parameters = client.parameters
+    return Encryption(
+        scheme="ckks",
+        security=128,
+        degree=parameters.degree,
+        modulus_bits=sum(parameters.data_bits) + parameters.special_bits,
+        levels=len(parameters.drops),
+        error_bound=max(client.error_bound),
+    )
+
+
+def _stated(chosen: Chosen) -> list[float]:
+    bounds: list[float] = chosen.budget.error_bound.tolist()
+    return bounds
+
+
+def _read(estimator: Any, rows: Floats, labels: Sequence[Label] | None, image: Image | None) -> _Read:
+    """Step 1."""
+    *steps, model = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+    scaling = read_steps(steps, rows)
+    if is_sequential(model):
+        network = read_sequential(model, rows.shape[1], image, labels)
+    elif isinstance(model, SquareNetwork):
+        network = model
+    else:
+        plain, tuned = _mlp(model, rows), polynomial_network(estimator, rows)
+        return _Read(
+            tuned.network,
+            lambda given: plain.scores(given * scaling.slope + scaling.offset),
+            rows[tuned.kept],
+        )
+    _require_columns(network.layers[0], rows)
+    outputs = len(network.layers[-1].bias)
+    if network.labels is not None and outputs not in {len(network.labels), len(network.labels) - 1}:
+        msg = f"labels: got {len(network.labels)}, expected one for each of the {outputs} outputs, or 2 for one output"
+        raise ValueError(msg)
+    network = network.after(scaling.slope, scaling.offset)
+    return _Read(network, network.scores, rows)
+
+
+def _mlp(model: Any, rows: Floats) -> Plain:
+    plain = read_mlp(model)
+    _require_columns(plain.layers[0], rows)
+    return plain
+
+
+def _require_columns(first: Affine, rows: Floats) -> None:
+    if first.weights.shape[1] != rows.shape[1]:
+        msg = f"calibration: got {rows.shape[1]} columns, the network takes {first.weights.shape[1]}"
+        raise ValueError(msg)
+
+
+def _measured(client: ClientPart, server: ServerPart, read: _Read) -> Report:
+    """Step 4, on as many rows as a few seconds compute."""
+    asker, node = NetworkClient.from_part(client.model_dump()), NetworkServer.from_part(server.model_dump())
+    rows = read.compared[: min(asker.rows_per_job, _BLOCKS_COMPARED * client.shape.rows)]
+    keys = asker.make_keys()
+    blob = asker.encrypt(keys.secret, rows)
+    compute = node.direct(keys.evaluation)
+    started = time.process_time()
+    result = compute(blob)
+    seconds = time.process_time() - started
+    got, expected = asker.decrypt(keys.secret, result, len(rows)), read.scores(rows)
+    error = np.abs(got - expected)
+    if read.network.labels is None:
+        agrees = (error <= 0.01 * np.abs(expected) + np.array(client.error_bound)).all(axis=1)
+    else:
+        agrees = decided(got) == decided(expected)
+    return Report(
+        rows=len(rows),
+        agreement_plain=float(agrees.mean()),
+        max_error=float(error.max()),
+        evaluation_key_bytes=len(keys.evaluation or b""),
+        ciphertext_bytes_per_row=len(blob) / len(rows),
+        result_bytes_per_row=len(result) / len(rows),
+        expected_seconds_per_row=seconds / len(rows),
+    )

@@ -1,0 +1,226 @@
+"""From trained networks to packages: same classes on every held-out row, and refusals instead of guesses."""
+
+import dataclasses
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+from blindgate_models.compilers.compiled import CompiledModel
+from blindgate_models.compilers.estimators import choose_family, compile_model
+from blindgate_models.compilers.fine_tuning import fine_tune, read_mlp, train
+from blindgate_models.compilers.network_parameters import choose_parameters
+from blindgate_models.compilers.polynomial import compile_network, polynomial_network
+from blindgate_models.compilers.squares import Quadratic, SquareNetwork, decided
+from blindgate_models.network.client import NetworkClient
+from blindgate_models.network.noise import Affine
+from blindgate_models.network.server import NetworkServer
+from blindgate_models.security import MODULUS_BITS_AT_128
+from square_networks import drawn
+
+Floats = NDArray[np.float64]
+
+
+def scores(compiled: CompiledModel, rows: Floats) -> Floats:
+    """The raw scores of `rows` under encryption, job by job."""
+    client, server = NetworkClient.from_part(compiled.client), NetworkServer.from_part(compiled.server)
+    keys = client.make_keys()
+    compute = server.direct(keys.evaluation)
+    parts = [rows[start : start + client.rows_per_job] for start in range(0, len(rows), client.rows_per_job)]
+    return np.concatenate(
+        [client.decrypt(keys.secret, compute(client.encrypt(keys.secret, part)), len(part)) for part in parts]
+    )
+
+
+def fitted(model: Any, rows: Floats, answers: NDArray[Any]) -> Any:
+    """The model, fitted; scikit-learn's complaint about the number of rounds is of no interest here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(rows, answers)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Floats, Floats, NDArray[np.intp], NDArray[np.intp]]:
+    """Rows to train on and rows held out, and their classes."""
+    rows, classes = load_digits(return_X_y=True)
+    return tuple(train_test_split(rows, classes, test_size=0.2, random_state=0))
+
+
+def test_every_held_out_digit_has_the_plaintext_networks_class(digits: Any) -> None:
+    """A network that was trained with squares loses nothing under encryption: 360 rows of 360."""
+    seen, held_out, answers, wanted = digits
+    rng = np.random.default_rng(0)
+    start = SquareNetwork(
+        tuple(Affine(rng.normal(size=(o, i)) / np.sqrt(i), np.zeros(o)) for i, o in ((64, 64), (64, 10))),
+        tuple(range(10)),
+    )
+    network = train(start, seen / 16, np.eye(10)[answers])
+    compiled = compile_network(network, seen / 16, ranges=[(0.0, 1.0)] * 64)
+    exact = network.scores(held_out / 16)
+    got = scores(compiled, held_out / 16)
+    assert (decided(got) == decided(exact)).all()
+    assert np.abs(got - exact).max() <= max(compiled.client["error_bound"])
+    assert (decided(got) == wanted).mean() > 0.95
+    assert compiled.report["agreement_plain"] == 1
+    assert compiled.report["max_error"] <= max(compiled.client["error_bound"])
+    assert (compiled.family, compiled.link, compiled.privacy.mode) == ("network", "softmax", "model_public")
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic"])
+def test_other_activations_are_trained_into_squares(digits: Any, activation: str) -> None:
+    """The polynomial network decides as the MLP did on nearly all rows, and the encrypted one as the polynomial one on all."""
+    seen, held_out, answers, wanted = digits
+    pipeline = make_pipeline(
+        StandardScaler(), MLPClassifier((32,), activation=activation, max_iter=200, random_state=0)
+    )
+    model = fitted(pipeline, seen, answers)
+    tuned = polynomial_network(model, seen)
+    compiled = compile_network(tuned.network, seen, ranges=[(0.0, 16.0)] * 64)
+    exact = tuned.network.scores(held_out)
+    got = scores(compiled, held_out)
+    assert (decided(got) == decided(exact)).all()
+    assert np.abs(got - exact).max() <= max(compiled.client["error_bound"])
+    assert tuned.agreement > 0.93
+    assert (decided(got) == model.predict(held_out)).mean() > 0.93
+    assert (decided(got) == wanted).mean() > model.score(held_out, wanted) - 0.03
+
+
+def test_two_classes_share_a_score_and_keep_their_labels() -> None:
+    """As scikit-learn has it: text labels, one output, a sigmoid."""
+    rows, target = load_breast_cancer(return_X_y=True)
+    labels = np.array(["malignant", "benign"])[target]
+    model = fitted(make_pipeline(StandardScaler(), MLPClassifier((16,), max_iter=200, random_state=0)), rows, labels)
+    compiled = compile_network(model, rows)
+    got = scores(compiled, rows[:100])
+    assert compiled.labels == ["benign", "malignant"]
+    assert (compiled.link, got.shape) == ("sigmoid", (100, 1))
+    assert (np.array(compiled.labels)[decided(got)] == model.predict(rows[:100])).mean() > 0.95
+
+
+def test_a_regression_gives_numbers() -> None:
+    """Near the MLP's: the report says how near."""
+    rows, target = load_diabetes(return_X_y=True)
+    model = fitted(
+        make_pipeline(MinMaxScaler(), MLPRegressor(hidden_layer_sizes=(8,), max_iter=2000, random_state=0)),
+        rows,
+        target,
+    )
+    compiled = compile_network(model, rows)
+    got, expected = scores(compiled, rows[:60])[:, 0], model.predict(rows[:60])
+    assert (compiled.task, compiled.labels, compiled.link) == ("regression", None, "identity")
+    assert np.corrcoef(got, expected)[0, 1] > 0.99
+
+
+def test_the_family_is_asked_for_by_name() -> None:
+    """An MLP goes to Concrete unless the owner says otherwise; squares have no other family."""
+    rows, target = load_breast_cancer(return_X_y=True, as_frame=True)
+    table = rows.iloc[:, :5]
+    model = fitted(make_pipeline(StandardScaler(), MLPClassifier((4,), max_iter=50, random_state=0)), table, target)
+    assert choose_family(model) == "concrete"
+    assert choose_family(drawn([3, 4, 2])) == "network"
+    compiled = compile_model(model, table, family="network")
+    assert compiled.family == "network"
+    assert [column["name"] for column in compiled.columns] == list(table.columns)
+    reordered = compile_model(model, table[table.columns[::-1]], family="network")
+    assert [column["name"] for column in reordered.columns] == list(table.columns)
+
+
+@pytest.mark.parametrize(
+    ("widths", "reads"),
+    [
+        pytest.param([8, 4, 2], None, id="small"),
+        pytest.param([64, 64, 10], None, id="one square"),
+        pytest.param([100, 64, 16, 3], 25, id="two squares"),
+    ],
+)
+def test_parameters_are_within_the_128_bit_table(widths: list[int], reads: int | None) -> None:
+    """Special prime included, whatever the tolerance."""
+    for tolerance in (1e-1, 1e-3):
+        chosen = choose_parameters(drawn(widths, reads=reads).balanced(), tolerance)
+        parameters = chosen.packing.parameters
+        assert sum(parameters.data_bits) + parameters.special_bits <= MODULUS_BITS_AT_128[parameters.degree]
+        assert chosen.budget.headroom < 1
+        assert chosen.budget.error_bound.max() <= tolerance
+
+
+def test_rows_share_a_ciphertext_where_they_fit() -> None:
+    """A small network computes several rows for the price of one."""
+    assert choose_parameters(drawn([30, 16, 2]).balanced(), 1e-2).packing.rows == 8
+    assert choose_parameters(drawn([64, 64, 10]).balanced(), 1e-2).packing.rows == 1
+
+
+def test_a_convolution_is_laid_out_unit_by_unit() -> None:
+    """Few columns a unit: few ciphertexts, and few rotations."""
+    packing = choose_parameters(drawn([784, 256, 10], reads=49).balanced(), 1e-1).packing
+    assert packing.shape.fan_in == 49
+    assert packing.inputs <= 4
+
+
+ROWS = np.random.default_rng(0).uniform(-1, 1, (40, 4))
+CLASSES = np.arange(40) % 2
+
+
+@pytest.mark.parametrize(
+    ("estimator", "error", "says"),
+    [
+        pytest.param(LogisticRegression().fit(ROWS, CLASSES), TypeError, "MLPClassifier", id="another model"),
+        pytest.param(
+            fitted(make_pipeline(PCA(3), MLPClassifier((3,), max_iter=5)), ROWS, CLASSES),
+            (TypeError, ValueError),
+            "PCA|shape|column",
+            id="a step that mixes columns",
+        ),
+        pytest.param(
+            fitted(MLPClassifier((3,), max_iter=5), ROWS, np.eye(3, dtype=int)[np.arange(40) % 3]),
+            TypeError,
+            "more than one label",
+            id="several labels a row",
+        ),
+        pytest.param(drawn([5, 3, 2]), ValueError, "columns", id="a network of other rows"),
+        pytest.param(
+            dataclasses.replace(drawn([4, 3, 2]), labels=("a", "b", "c", "d")),
+            ValueError,
+            "labels",
+            id="labels too many",
+        ),
+        pytest.param(drawn([4, 8, 8, 8, 8, 8, 2], size=8.0), ValueError, "no parameters", id="deeper than any modulus"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused(estimator: Any, error: Any, says: str) -> None:
+    """By name, before anything is encrypted."""
+    with pytest.raises(error, match=says):
+        compile_network(estimator, ROWS)
+
+
+def test_an_activation_without_a_square_is_refused() -> None:
+    """Its shift would be infinite."""
+    layers = drawn([4, 3, 2]).layers
+    flat = Quadratic(np.zeros(3), np.ones(3), np.zeros(3))
+    with pytest.raises(ValueError, match="no square"):
+        SquareNetwork.of(layers, [flat], None)
+    with pytest.raises(ValueError, match="linear"):
+        SquareNetwork.of(layers, [None], None)
+
+
+def test_too_few_rows_to_train_on_are_refused() -> None:
+    """Activations cannot be trained on a handful."""
+    model = fitted(MLPClassifier((3,), max_iter=5), ROWS, CLASSES)
+    with pytest.raises(ValueError, match="at least 10"):
+        compile_network(model, pd.DataFrame(ROWS[:9]))
+
+
+def test_tuning_twice_gives_the_same_network() -> None:
+    """The random source is seeded: an owner can compile again."""
+    plain = read_mlp(fitted(MLPClassifier((3,), max_iter=20, random_state=0), ROWS, CLASSES))
+    first, second = (fine_tune(plain, ROWS, steps=50).network.scores(ROWS) for _ in range(2))
+    assert (first == second).all()
