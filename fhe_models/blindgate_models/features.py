@@ -31,6 +31,16 @@ class Feature(BaseModel):
     position: Annotated[int, Field(ge=0, lt=MAX_COLUMNS)]
 
 
+def columns_as_they_are(count: int) -> list[Feature]:
+    """Every column as a number."""
+    return [Feature(column=column, kind="number", position=0) for column in range(count)]
+
+
+def reach(features: Sequence[Feature], limits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The range of each feature, `(features, 2)`, from those of the columns, `(columns, 2)`."""
+    return np.array([limits[feature.column] if feature.kind == "number" else (0.0, 1.0) for feature in features])
+
+
 def expand(features: Sequence[Feature], rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """The features of `rows`, `(n, columns)`: `(n, features)`."""
     return np.column_stack(

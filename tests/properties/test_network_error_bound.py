@@ -26,7 +26,9 @@ def networks(draw: st.DrawFn) -> tuple[SquareNetwork, Floats]:
     rng = np.random.default_rng(seed)
     low = rng.normal(size=features) * 10 ** draw(st.floats(-2, 2))
     width = rng.uniform(0.1, 1, features) * 10 ** draw(st.floats(-2, 2))
-    centred = network.after(np.asarray(2 / width), np.asarray(-2 * low / width - 1))  # weights that suit the ranges
+    centred = network.after(
+        np.diag(2 / width), np.asarray(-2 * low / width - 1, dtype=np.float64)
+    )  # weights that suit the ranges
     return centred, np.stack([low, low + width], axis=1)
 
 

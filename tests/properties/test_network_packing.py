@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from blindgate_models.compilers.network_parameters import first_columns, packed_first
+from blindgate_models.compilers.network_parameters import first_reads, packed_first
 from blindgate_models.compilers.squares import SquareNetwork
 from blindgate_models.network.packing import Packing
 from blindgate_models.network.spec import Parameters, Shape, power_of_two
@@ -38,7 +38,7 @@ def packing_of(network: SquareNetwork, rows: int, *, unit_by_unit: bool) -> Pack
         weight_scale_bits=[20] * (hidden + 1),
         drops=[[0, 0]] * hidden,
     )
-    fan_in = len(first_columns(network)[0]) if unit_by_unit else 0
+    fan_in = len(first_reads(network)[0]) if unit_by_unit else 0
     return Packing(parameters, Shape(widths=widths, fan_in=fan_in, rows=rows))
 
 
@@ -50,7 +50,7 @@ def computed(packing: Packing, network: SquareNetwork, rows: Floats) -> tuple[Fl
         taken.add(step)
         return np.roll(values, -step)
 
-    columns = first_columns(network)
+    columns = first_reads(network)
     block = packing.spread(rows, columns)
     values = block[0]
     for place, layer in enumerate(network.layers[:-1]):

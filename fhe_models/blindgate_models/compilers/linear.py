@@ -27,7 +27,7 @@ from blindgate_models.compilers.links import close, probability_link
 from blindgate_models.compilers.pipelines import folded, read_steps, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
-from blindgate_models.features import Feature, expand
+from blindgate_models.features import Feature, expand, reach
 from blindgate_models.linear.client import LinearClient, middle_and_half
 from blindgate_models.linear.packing import Packing
 from blindgate_models.linear.server import LinearServer
@@ -102,7 +102,7 @@ def compile_linear(
     labels, link = _tested(estimator, scores, prepared.table)
     precision = tolerance * (1.0 if link == "exp" else float(np.abs(scores).max()))
     client, server = linear_parts(
-        affine.weights, affine.intercept, _reach(features, prepared.limits), precision=precision, features=features
+        affine.weights, affine.intercept, reach(features, prepared.limits), precision=precision, features=features
     )
     return CompiledModel(
         family=FAMILY,
@@ -119,11 +119,6 @@ def compile_linear(
         discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT), to_node=list(DISCLOSES_TO_NODE)),
         report=_measured(client, server, scores, rows, classifies=labels is not None),
     )
-
-
-def _reach(features: Sequence[Feature], limits: Floats) -> Floats:
-    """The range of each feature, `(features, 2)`."""
-    return np.array([limits[feature.column] if feature.kind == "number" else (0.0, 1.0) for feature in features])
 
 
 def _read(model: Any) -> _Affine:

@@ -57,7 +57,7 @@ class Chosen:
     budget: Budget
 
 
-def first_columns(network: SquareNetwork) -> list[list[int]]:
+def first_reads(network: SquareNetwork) -> list[list[int]]:
     """The columns that each unit of the first layer reads, filled up with -1 to the same number."""
     read = [np.flatnonzero(unit).tolist() for unit in network.layers[0].weights]
     most = max(1, *map(len, read))
@@ -70,7 +70,7 @@ def choose_parameters(network: SquareNetwork, tolerance: float) -> Chosen:
     Raises `ValueError` when none do, telling the best bound that was found.
     """
     best = math.inf
-    fan_in = len(first_columns(network)[0])
+    fan_in = len(first_reads(network)[0])
     for degree in DEGREES:
         shape = _shape(network, fan_in, degree // 2)
         if shape is None:
@@ -98,7 +98,7 @@ def choose_parameters(network: SquareNetwork, tolerance: float) -> Chosen:
 def _as_read(network: SquareNetwork, shape: Shape) -> list[Affine]:
     """The layers as the node has them: the first one unit by unit, where it is."""
     first, *others = network.layers
-    return [packed_first(first, first_columns(network)) if shape.fan_in else first, *others]
+    return [packed_first(first, first_reads(network)) if shape.fan_in else first, *others]
 
 
 def packed_first(layer: Affine, columns: list[list[int]]) -> Affine:

@@ -18,13 +18,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Label, Report, steepness
-from blindgate_models.compilers.dense import read_steps
 from blindgate_models.compilers.fine_tuning import Plain, Tuned, fine_tune, read_mlp
-from blindgate_models.compilers.network_parameters import Chosen, choose_parameters, first_columns, packed_first
+from blindgate_models.compilers.network_parameters import Chosen, choose_parameters, first_reads, packed_first
+from blindgate_models.compilers.pipelines import folded, read_steps, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.squares import SquareNetwork, decided
 from blindgate_models.compilers.torch_modules import Image, is_sequential, read_sequential
+from blindgate_models.features import Feature, columns_as_they_are, expand, reach
 from blindgate_models.network.client import NetworkClient, middle_and_half
 from blindgate_models.network.noise import Affine
 from blindgate_models.network.server import NetworkServer
@@ -47,9 +48,10 @@ _BLOCKS_COMPARED: Final = 16
 
 
 class _Read(NamedTuple):
-    """What was read: the network that is compiled, the scores of the one that was handed in, and rows to compare both on."""
+    """What was read: the network that is compiled, over features; the scores of the one that was handed in; rows to compare on."""
 
     network: SquareNetwork
+    features: list[Feature]
     scores: Callable[[Floats], Floats]
     compared: Floats
 
@@ -81,10 +83,15 @@ def compile_network(  # noqa: PLR0913  (what a model's owner decides)
         ValueError: calibration rows, ranges or labels that do not fit, or a network that no parameters compute safely.
     """
     prepared = Prepared.given(estimator, calibration, ranges)
-    rows = prepared.require_numbers()
-    read = _read(estimator, rows, labels, image)
-    scores = read.network.scores(rows)
-    client, server = network_parts(read.network, prepared.limits, precision=tolerance * float(np.abs(scores).max()))
+    prepared.require_complete()
+    read = _read(estimator, prepared, labels, image)
+    scores = read.network.scores(expand(read.features, prepared.rows))
+    client, server = network_parts(
+        read.network,
+        reach(read.features, prepared.limits),
+        precision=tolerance * float(np.abs(scores).max()),
+        features=read.features,
+    )
     return CompiledModel(
         family=FAMILY,
         client=client.model_dump(),
@@ -102,41 +109,49 @@ def compile_network(  # noqa: PLR0913  (what a model's owner decides)
     )
 
 
-def polynomial_network(estimator: Any, rows: Floats) -> Tuned:
-    """A network of squares that answers as scikit-learn's MLP does, or a pipeline of scalers that ends in one.
+def polynomial_network(estimator: Any, calibration: pd.DataFrame | NDArray[Any] | Prepared) -> Tuned:
+    """A network of squares that answers as scikit-learn's MLP does, or a pipeline of steps that ends in one.
 
-    What `compile_network` does with an MLP, for an owner who wants to look at it first: `rows`, `(n, features)`, as the
-    pipeline takes them, are what it is trained on, but for those that are kept back.
+    What `compile_network` does with an MLP, for an owner who wants to look at it first. The network takes features: the columns,
+    and a 0 or 1 for each category. It is trained on the calibration rows, but for those that are kept back.
     """
-    *steps, model = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
-    scaling, plain = read_steps(steps, rows), _mlp(model, rows)
-    tuned = fine_tune(plain, rows * scaling.slope + scaling.offset)
-    return replace(tuned, network=tuned.network.after(scaling.slope, scaling.offset))
+    prepared = Prepared.given(estimator, calibration, None)
+    steps, model = split(estimator, prepared)
+    features, factors, constants = folded(read_steps(steps), prepared)
+    inputs = expand(features, prepared.require_complete()) @ factors.T + constants
+    tuned = fine_tune(_mlp(model, inputs), inputs)
+    return replace(tuned, network=tuned.network.after(factors, constants))
 
 
-def network_parts(network: SquareNetwork, ranges: Floats, *, precision: float) -> tuple[ClientPart, ServerPart]:
+def network_parts(
+    network: SquareNetwork, ranges: Floats, *, precision: float, features: Sequence[Feature] | None = None
+) -> tuple[ClientPart, ServerPart]:
     """The two parts of a network of squares.
 
     Args:
-        network: it, for columns as they are.
-        ranges: lo and hi of each column, `(features, 2)`.
+        network: it, over features.
+        ranges: lo and hi of each feature, `(features, 2)`.
         precision: the largest error bound that is accepted.
+        features: what they are; by default the columns, in order.
 
     Raises `ValueError` when no parameters compute it within that bound.
     """
+    read = list(features or columns_as_they_are(len(ranges)))
     middle, half = middle_and_half(ranges)
-    balanced = network.after(half, middle).balanced()
+    balanced = network.after(np.diag(half), middle).balanced()
     chosen = choose_parameters(balanced, precision)
     parameters, shape = chosen.packing.parameters, chosen.packing.shape
-    columns = first_columns(balanced) if shape.fan_in else []
+    reads = first_reads(balanced) if shape.fan_in else []
     first, *others = balanced.layers
-    layers = [packed_first(first, columns) if columns else first, *others]
+    layers = [packed_first(first, reads) if reads else first, *others]
     client = ClientPart(
         family=FAMILY,
         version=VERSION,
         parameters=parameters,
         shape=shape,
-        columns=columns,
+        columns=1 + max(feature.column for feature in read),
+        features=read,
+        reads=reads,
         ranges=ranges.tolist(),
         error_bound=_stated(chosen),
     )
@@ -168,28 +183,30 @@ def _stated(chosen: Chosen) -> list[float]:
     return bounds
 
 
-def _read(estimator: Any, rows: Floats, labels: Sequence[Label] | None, image: Image | None) -> _Read:
+def _read(estimator: Any, prepared: Prepared, labels: Sequence[Label] | None, image: Image | None) -> _Read:
     """Step 1."""
-    *steps, model = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
-    scaling = read_steps(steps, rows)
+    steps, model = split(estimator, prepared)
+    features, factors, constants = folded(read_steps(steps), prepared)
+    inputs = expand(features, prepared.rows) @ factors.T + constants
     if is_sequential(model):
-        network = read_sequential(model, rows.shape[1], image, labels)
+        network = read_sequential(model, inputs.shape[1], image, labels)
     elif isinstance(model, SquareNetwork):
         network = model
     else:
-        plain, tuned = _mlp(model, rows), polynomial_network(estimator, rows)
+        plain, tuned = _mlp(model, inputs), polynomial_network(estimator, prepared)
         return _Read(
             tuned.network,
-            lambda given: plain.scores(given * scaling.slope + scaling.offset),
-            rows[tuned.kept],
+            features,
+            lambda rows: plain.scores(expand(features, rows) @ factors.T + constants),
+            prepared.rows[tuned.kept],
         )
-    _require_columns(network.layers[0], rows)
+    _require_columns(network.layers[0], inputs)
     outputs = len(network.layers[-1].bias)
     if network.labels is not None and outputs not in {len(network.labels), len(network.labels) - 1}:
         msg = f"labels: got {len(network.labels)}, expected one for each of the {outputs} outputs, or 2 for one output"
         raise ValueError(msg)
-    network = network.after(scaling.slope, scaling.offset)
-    return _Read(network, network.scores, rows)
+    network = network.after(factors, constants)
+    return _Read(network, features, lambda rows: network.scores(expand(features, rows)), prepared.rows)
 
 
 def _mlp(model: Any, rows: Floats) -> Plain:

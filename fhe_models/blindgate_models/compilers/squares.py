@@ -96,10 +96,10 @@ class SquareNetwork:
         scores = self.scores(np.asarray(rows, dtype=np.float64))
         return np.asarray(scores[:, 0] if self.labels is None else self.classes_[decided(scores)])
 
-    def after(self, slope: Floats, offset: Floats) -> "SquareNetwork":
-        """The network that takes x where this one takes slope · x + offset."""
+    def after(self, factors: Floats, constants: Floats) -> "SquareNetwork":
+        """The network that takes x where this one takes factors · x + constants: `(inputs, features)` and `(inputs,)`."""
         first, *others = self.layers
-        layer = Affine(first.weights * slope, first.bias + first.weights @ offset)
+        layer = Affine(first.weights @ factors, first.bias + first.weights @ constants)
         return replace(self, layers=(layer, *others))
 
     def balanced(self) -> "SquareNetwork":

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models.bitpacking import unpack
+from blindgate_models.features import expand
 from blindgate_models.halves import KeySet, Part, Progress
 from blindgate_models.network.packing import (
     DROPPED_BITS,
@@ -44,7 +45,7 @@ class NetworkClient:
         parameters = part.parameters
         self.packing = Packing(parameters, part.shape)
         self._bits = parameters.data_bits
-        self._columns = part.columns
+        self._columns, self._features, self._reads = part.columns, part.features, part.reads
         self._ring = Ring(parameters.degree, parameters.data_bits, parameters.special_bits)
         self._input_scale = 2.0**parameters.input_scale_bits
         self._result_scale = self.packing.result_scale(self._ring.primes)
@@ -102,7 +103,7 @@ class NetworkClient:
         return KeySet(secret, b"".join(evaluation))
 
     def encrypt(self, secret: bytes, rows: NDArray[np.float64], progress: Progress | None = None) -> bytes:
-        """Encrypt `rows`, `(n, features)`, 1 ≤ n ≤ `rows_per_job`, into one blob whose length depends on n alone.
+        """Encrypt `rows`, `(n, columns)`, 1 ≤ n ≤ `rows_per_job`, into one blob whose length depends on n alone.
 
         Raises:
             InputError: another shape, or a value that is not a number within its column's range.
@@ -114,7 +115,7 @@ class NetworkClient:
         total = self.packing.blocks(len(rows))
         for done in range(total):
             block = units[done * self.packing.rows : (done + 1) * self.packing.rows]
-            for values in self.packing.spread(block, self._columns):
+            for values in self.packing.spread(block, self._reads):
                 seed, words = self._ring.encrypt(key, values, self._input_scale)
                 parts += [seed, pack_rows(words, self._bits)]
             if progress is not None:
@@ -156,14 +157,14 @@ class NetworkClient:
 
     def _units(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Check `rows` and map them to [-1, 1]."""
-        expected = len(self._low)
-        if rows.ndim != 2 or rows.shape[1] != expected or not 1 <= len(rows) <= self.rows_per_job:  # noqa: PLR2004
-            msg = f"rows: got shape {rows.shape}, expected (1 to {self.rows_per_job}, {expected})"
+        if rows.ndim != 2 or rows.shape[1] != self._columns or not 1 <= len(rows) <= self.rows_per_job:  # noqa: PLR2004
+            msg = f"rows: got shape {rows.shape}, expected (1 to {self.rows_per_job}, {self._columns})"
             raise InputError(msg)
+        rows = expand(self._features, rows)
         inside = (rows >= self._low) & (rows <= self._high)
         if not inside.all():
-            row, column = (int(index) for index in np.argwhere(~inside)[0])
-            low, high = self._low[column], self._high[column]
+            row, feature = (int(index) for index in np.argwhere(~inside)[0])
+            column, low, high = self._features[feature].column, self._low[feature], self._high[feature]
             msg = f"row {row}, column {column}: not a number from {low:g} to {high:g}, the model's declared range"
             raise InputError(msg, column=str(column), row=row)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -27,6 +27,7 @@ from typing import Annotated, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from blindgate_models.features import Feature
 from blindgate_models.halves import Part
 from blindgate_models.security import require_128_bits
 from blindgate_protocol.errors import PackageError
@@ -184,12 +185,16 @@ class ClientPart(_Both):
     """What the data owner's half is built from.
 
     Attributes:
-        columns: for each unit of the first layer the `fan_in` columns that it reads, -1 for none; empty without `fan_in`.
-        ranges: `[lo, hi]` for each column, in order; values outside are refused.
+        columns: how many columns a row has.
+        features: what the network reads of them.
+        reads: for each unit of the first layer the `fan_in` features that it reads, -1 for none; empty without `fan_in`.
+        ranges: `[lo, hi]` for each feature, in order; values outside are refused.
         error_bound: for each score, how far it can be from the plaintext model's.
     """
 
-    columns: list[list[Annotated[int, Field(ge=-1, lt=MAX_FEATURES)]]]
+    columns: Annotated[int, Field(ge=1, le=MAX_FEATURES)]
+    features: Annotated[list[Feature], Field(min_length=1, max_length=MAX_FEATURES)]
+    reads: list[list[Annotated[int, Field(ge=-1, lt=MAX_FEATURES)]]]
     ranges: Annotated[
         list[Annotated[list[_Finite], Field(min_length=2, max_length=2)]], Field(min_length=1, max_length=MAX_FEATURES)
     ]
@@ -201,6 +206,9 @@ class ClientPart(_Both):
         if len(self.ranges) != features:
             msg = f"ranges: got {len(self.ranges)}, expected {features}"
             raise ValueError(msg)
+        if len(self.features) != features or max(feature.column for feature in self.features) >= self.columns:
+            msg = f"features: got {len(self.features)}, expected {features}, of {self.columns} columns"
+            raise ValueError(msg)
         for column, (low, high) in enumerate(self.ranges):
             if not (low <= high and math.isfinite(high - low)):
                 msg = f"ranges.{column}: expected lo <= hi, with a finite difference"
@@ -209,11 +217,11 @@ class ClientPart(_Both):
             msg = f"error_bound: got {len(self.error_bound)} bounds, expected {outputs}"
             raise ValueError(msg)
         units = self.shape.widths[1] if self.shape.fan_in else 0
-        if len(self.columns) != units or any(len(unit) != self.shape.fan_in for unit in self.columns):
-            msg = f"columns: expected {self.shape.fan_in} for each of {units} units"
+        if len(self.reads) != units or any(len(unit) != self.shape.fan_in for unit in self.reads):
+            msg = f"reads: expected {self.shape.fan_in} for each of {units} units"
             raise ValueError(msg)
-        if any(max(unit) >= features for unit in self.columns):
-            msg = f"columns: expected columns below {features}"
+        if any(max(unit) >= features for unit in self.reads):
+            msg = f"reads: expected features below {features}"
             raise ValueError(msg)
         return self
 
