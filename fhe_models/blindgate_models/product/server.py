@@ -164,6 +164,9 @@ class ProductServer:
         try:
             for index, row in enumerate(multipliers.blocks):
                 total = self._total([*vector, *zeros], [*row, *ternary[index : index + 1]])
+                if total is None:
+                    sums.append(self._ring.in_clear(constants[index]))
+                    continue
                 evaluator.transform_from_ntt_inplace(total)
                 evaluator.add_plain_inplace(total, constants[index])
                 if noise:
@@ -189,8 +192,11 @@ class ProductServer:
         for index, words in enumerate(np.stack(rows, axis=1)):
             yield Seeded(bytes(seeds[index * SEED_BYTES : (index + 1) * SEED_BYTES]), words)
 
-    def _total(self, polynomials: Sequence[Ciphertext], factors: Sequence[Plaintext | None]) -> Ciphertext:
-        """Σ polynomial · factor, in NTT form. What has no factor is multiplied all the same, and left out."""
+    def _total(self, polynomials: Sequence[Ciphertext], factors: Sequence[Plaintext | None]) -> Ciphertext | None:
+        """Σ polynomial · factor, in NTT form. What has no factor is multiplied all the same, and left out.
+
+        `None` for a block of zeros, which only a matrix that need not be hidden leaves.
+        """
         total = None
         for polynomial, factor in zip(polynomials, factors, strict=True):
             product = self._ring.times(polynomial, self._stand_in if factor is None else factor)
@@ -200,9 +206,6 @@ class ProductServer:
                 total = product
             else:
                 self._ring.evaluator.add_inplace(total, product)
-        if total is None:  # a block of zeros, of a matrix that need not be hidden
-            total = self._ring.times(polynomials[0], self._stand_in)
-            self._ring.evaluator.sub_inplace(total, total)
         return total
 
     def _sent(self, sums: NDArray[np.uint64]) -> bytes:

@@ -108,6 +108,12 @@ class Ring:
             self.evaluator.mod_switch_to_next_inplace(ciphertext)
         return serial.ciphertext_words(ciphertext, 1, self.degree).reshape(2, self.degree)
 
+    def in_clear(self, plaintext: Plaintext) -> Words:
+        """A polynomial as `to_last_prime` would give it, but hidden from nobody: c1 is 0. SEAL makes no such thing."""
+        numbers = serial.plaintext_words(plaintext, self.degree).tolist()
+        scaled = [(number * self.primes[0] + self.plain_modulus // 2) // self.plain_modulus for number in numbers]
+        return np.stack([np.array(scaled, dtype=np.uint64), np.zeros(self.degree, dtype=np.uint64)])
+
     def decrypt(self, secret: Secret, words: Words) -> NDArray[np.int64]:
         """Decrypt what `to_last_prime` gave: `(degree,)` numbers modulo t. Raises `ValueError` on words past the prime."""
         ciphertext = serial.load_ciphertext(self._last, words, ntt=False)
