@@ -85,7 +85,7 @@ class ClientPart(_Strict):
     columns: Annotated[int, Field(ge=1, le=MAX_BITS)]
     questions: Annotated[list[Questions], Field(min_length=1, max_length=2 * MAX_BITS)]
     sums: Annotated[list[PublicSum], Field(min_length=1, max_length=MAX_OUTPUTS)]
-    scale_bits: Annotated[int, Field(ge=-60, le=40)]
+    scale_bits: Annotated[int, Field(ge=-1000, le=1000)]
     error_bound: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
     @model_validator(mode="after")
@@ -95,6 +95,9 @@ class ClientPart(_Strict):
             raise ValueError(msg)
         if max(asked.column for asked in self.questions) >= self.columns:
             msg = f"questions: about a column past the {self.columns} that there are"
+            raise ValueError(msg)
+        if any(len(set(each.outputs)) < len(each.outputs) for each in self.sums):
+            msg = "sums: an output occurs twice in one"
             raise ValueError(msg)
         wanted = sorted({output for each in self.sums for output in each.outputs})
         if wanted != list(range(len(wanted))):
