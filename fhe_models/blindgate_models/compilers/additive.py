@@ -259,8 +259,9 @@ def _on_raw_columns(first: Any, names: list[str]) -> list[tuple[Any, list[int]]]
     found = []
     for _, step, columns in first.transformers_:
         inner = step.steps[0][1] if hasattr(step, "steps") else step
-        chosen = columns if isinstance(columns, list) else np.arange(len(names))[columns].tolist()
-        found.append((inner, [names.index(column) if isinstance(column, str) else int(column) for column in chosen]))
+        named = not isinstance(columns, slice) and all(isinstance(column, str) for column in columns)
+        chosen = [names.index(column) for column in columns] if named else np.arange(len(names))[columns].tolist()
+        found.append((inner, chosen))
     return found
 
 
