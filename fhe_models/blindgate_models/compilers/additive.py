@@ -325,5 +325,5 @@ def _privacy(server: ServerPart) -> Privacy:
     parameters = server.parameters
     if parameters.privacy == "model_public":
         return PUBLIC
-    square = row_square(np.array(server.weights, dtype=np.int64))
+    square = max(1.0, row_square(np.array(server.weights, dtype=np.int64)))
     return Privacy(mode="model_private", bits=math.floor(parameters.distinguishing_bits(square, len(server.weights))))
