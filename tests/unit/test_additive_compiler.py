@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -48,6 +49,7 @@ MODELS = [
     ),
     pytest.param(make_pipeline(PublicBins(6), StandardScaler(), LINEAR), load_iris, id="public bins, scaled, logistic"),
     pytest.param(make_pipeline(PublicBins(8), LinearRegression()), load_diabetes, id="public bins, linear"),
+    pytest.param(make_pipeline(SimpleImputer(), PublicBins(6), LINEAR), load_iris, id="filled, public bins, logistic"),
     pytest.param(
         make_pipeline(KBinsDiscretizer(5, quantile_method="linear"), LINEAR),
         load_breast_cancer,
