@@ -95,7 +95,8 @@ class Model:
         `timeout` is in seconds, for the whole call; what has not ended by then is cancelled. Raises `InputError` before
         anything is encrypted when the table does not fit.
         """
-        return frames.predictions(self._scores(table, timeout), self.manifest.document.output)
+        rows = frames.matrix(table, self.manifest.document)
+        return frames.predictions(self._scores(rows, timeout), self.manifest.document.output)
 
     def predict_proba(self, table: Table, *, timeout: float | None = None) -> NDArray[np.float64]:
         """Probabilities, `(rows, classes)`, rounded as the manifest says. See `predict`."""
@@ -120,8 +121,8 @@ class Model:
         document = self.manifest.document
         return f"Model({document.name!r}, version={document.version}, family={document.family!r})"
 
-    def _scores(self, table: Table, timeout: float | None) -> NDArray[np.float64]:
-        rows = frames.matrix(table, self.manifest.document)
+    def _scores(self, rows: NDArray[np.float64], timeout: float | None) -> NDArray[np.float64]:
+        """The raw scores of what `frames.matrix` gave. Never of its own result: a category's position is no category."""
         until = None if timeout is None else time.monotonic() + timeout
         sent: list[Future[Job]] = []
         try:
