@@ -130,7 +130,8 @@ def rules(table: Table) -> Rules:
     """Ranges that hold the rows to come as well: a publisher knows what its columns may be."""
     whole = pd.concat([table.train, table.test]).select_dtypes("number")
     return {
-        name: Rule(minimum=float(column.min()) - 1, maximum=float(column.max()) + 1) for name, column in whole.items()
+        str(name): Rule(minimum=float(column.min()) - 1, maximum=float(column.max()) + 1)
+        for name, column in whole.items()
     }
 
 
@@ -167,7 +168,7 @@ def test_a_category_that_is_none_is_refused_or_taken_as_the_manifest_says(own_wo
         compiled = compile_model(model, Prepared.of(model, table.train, rules(table)), family="additive")
         own_world.publish(package(compiled, name=f"german-{handling}"))
         strange = table.test[:3].copy()
-        strange.iloc[1, strange.columns.get_loc("a3")] = "A499"
+        strange.loc[strange.index[1], "a3"] = "A499"
         found = client.model(f"german-{handling}")
         if handling == "ignore":
             np.testing.assert_array_equal(found.predict(strange, timeout=60), model.predict(strange))

@@ -99,7 +99,7 @@ def scores(compiled: CompiledModel, rows: Floats) -> Floats:
             for leaf in tree:
                 fits = (bits[:, leaf.bits] == np.array(leaf.wanted, dtype=bool)).all(axis=1)
                 total[np.ix_(fits, public.outputs)] += leaf.value
-    return np.ldexp(total, -client.scale_bits)
+    return np.asarray(np.ldexp(total, -client.scale_bits))
 
 
 def own_scores(estimator: Any, table: Any) -> Floats:
