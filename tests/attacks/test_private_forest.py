@@ -6,6 +6,7 @@ anything. A name here says what must not come of it.
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from blindgate_models.trees.client import TreesClient
 from blindgate_models.trees.server import TreesServer
 from blindgate_models.trees.spec import server_part
 from blindgate_protocol.errors import CiphertextError
-from private_forests import PrivateForest, fits, one_sum
+from private_forests import PrivateForest, Summed, fits, one_sum, private_forest
 from products import Asker, Product, product
 from worker_pool import workers
 
@@ -255,6 +256,37 @@ def test_no_two_leaves_outputs_or_levels_share_a_multiplier(forest: PrivateFores
         counted["values opposite"] += int(((values[one] + values[other]) % modulus == 0).sum())
     for what, count in counted.items():
         assert stats.binomtest(count, pairs, 1 / (modulus - 1)).pvalue > UNLIKELY, what
+
+
+def test_bare_masks_are_related_in_no_way() -> None:
+    """A tree whose leaves are all 0 shows nothing but sums of masks: equal, proportional or additive ones stand out at once."""
+    leaves = [
+        {"bits": [0, 1, 2], "wanted": list(wanted), "value": [0, 0]} for wanted in itertools.product((0, 1), repeat=3)
+    ]
+    it = private_forest([Summed([leaves], [0, 1], [0, 0])], 3, plain_bits=SMALL_MODULUS)
+    modulus = it.modulus
+    words = it.raw(it.server.evaluate(None, it.encrypt(np.zeros((REPLIES, 3), dtype=np.int64))), REPLIES)[0]
+    counted: Counter[str] = Counter()
+    tried: Counter[str] = Counter()
+    for reply in words:
+        rows = reply[:, reply[0] != 0]
+        for one, other in itertools.combinations(range(3), 2):  # flags and both outputs
+            tried["equal"] += rows.shape[1]
+            counted["equal"] += int((rows[one] == rows[other]).sum())
+            cross = np.outer(rows[one], rows[other]) % modulus
+            above = np.triu_indices(rows.shape[1], 1)
+            tried["proportional"] += len(above[0])
+            counted["proportional"] += int((cross == cross.T)[above].sum())
+        for row in rows:
+            sums = (row[:, None] + row)[np.triu_indices(len(row), 1)] % modulus
+            tried["additive"] += len(sums) * (len(row) - 2)
+            counted["additive"] += sum(
+                int((sum_ == np.delete(row, [i, j])).sum())
+                for sum_, i, j in zip(sums, *np.triu_indices(len(row), 1), strict=True)
+            )
+    for what, count in counted.items():
+        # Twice what chance gives would be more than it can: each of these relations, where there is one, holds everywhere.
+        assert count < 2 * tried[what] / modulus, what
 
 
 def test_several_outputs_have_multipliers_of_their_own() -> None:

@@ -123,7 +123,7 @@ def own_scores(estimator: Any, table: Any) -> Floats:
 def on_edges(compiled: CompiledModel, rows: Floats) -> Floats:
     """Rows whose numbers lie on published edges, or on the doubles beside them, within the declared ranges."""
     rng = np.random.default_rng(2)
-    found = rows[rng.integers(len(rows), size=200)].copy()
+    found: Floats = rows[rng.integers(len(rows), size=200)].copy()
     for asked in client_part(compiled.client).questions:
         if not asked.kind.startswith("at_least"):
             continue
