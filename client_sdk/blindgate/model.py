@@ -147,6 +147,7 @@ class Model:
         return f"Model({document.name!r}, version={document.version}, family={document.family!r})"
 
     def _scores(self, rows: NDArray[np.float64], timeout: float | None) -> NDArray[np.float64]:
+        """The raw scores of what `frames.matrix` gave. Never of its own result: a category's position is no category."""
         jobs = self._fetched(rows, timeout)
         for job in jobs:
             job.decrypt()

@@ -28,19 +28,19 @@ class PublicBins(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type
         """Cut each column into at most `bins` bins, 2 or more, with as many training rows in each as ties allow."""
         self.bins = bins
 
-    def fit(self, rows: Any, answers: Any = None) -> Self:  # noqa: ARG002  (scikit-learn's signature)
-        """Take quantiles of `rows`, `(n, columns)`. Raises `ValueError` on fewer than two bins, or values that are no numbers."""
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002, N803  (scikit-learn's names, which callers may use)
+        """Take quantiles of the rows `X`, `(n, columns)`. Raises `ValueError` on fewer than two bins, or what is no number."""
         if self.bins < 2:  # noqa: PLR2004
             msg = f"bins: got {self.bins}, expected 2 or more"
             raise ValueError(msg)
-        table = validate_data(self, rows, dtype=np.float64, ensure_all_finite="allow-nan")
+        table = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
         self.edges_ = [_edges(column[~np.isnan(column)], self.bins) for column in table.T]
         return self
 
-    def transform(self, rows: Any) -> NDArray[np.float64]:
-        """Give the bin numbers, `(n, columns)` float64."""
+    def transform(self, X: Any) -> NDArray[np.float64]:  # noqa: N803  (likewise)
+        """Give the bin numbers of the rows `X`, `(n, columns)` float64."""
         check_is_fitted(self)
-        table = validate_data(self, rows, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+        table = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
         codes = np.empty(table.shape)
         for column, edges in enumerate(self.edges_):
             codes[:, column] = np.searchsorted(edges, table[:, column], side="right")

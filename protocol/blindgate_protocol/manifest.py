@@ -69,7 +69,15 @@ class Column(Value):
         if (self.fill is not None) != (self.missing == "fill"):
             message = "fill goes with missing = fill"
             raise ValueError(message)
+        if self.fill is not None and not self._holds(self.fill):
+            message = "fill is a number within the range, or the position of a category"
+            raise ValueError(message)
         return self
+
+    def _holds(self, number: float) -> bool:
+        if self.minimum is None or self.maximum is None:
+            return number.is_integer() and 0 <= number < len(self.categories)
+        return self.minimum <= number <= self.maximum
 
 
 _LINKS = {"classification": ("sigmoid", "softmax", "probability"), "regression": ("exp",), "search": ()}

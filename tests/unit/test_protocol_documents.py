@@ -1,13 +1,16 @@
 """Signed documents: what is refused before anybody trusts it."""
 
 import json
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from blindgate_protocol.canonical import canonical, parse_canonical
 from blindgate_protocol.errors import EnvelopeError, MalformedError, SignatureError, TransitionError
 from blindgate_protocol.jobs import TRANSITIONS, JobEvent, JobState, next_state, sources
 from blindgate_protocol.keys import KeyState, KeyStatement, check_statement
+from blindgate_protocol.manifest import Column, Encryption, Privacy
 from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.order import Order
 from blindgate_protocol.signing import MAX_ENVELOPE_BYTES, Envelope, SigningKey, open_signed
@@ -149,3 +152,71 @@ def test_envelopes_survive_json() -> None:
     """What is stored and sent is what was signed."""
     stored = json.loads(CERTIFICATE.envelope.to_bytes())
     assert open_signed(json.dumps(stored).encode(), NodeCertificate).digest == CERTIFICATE.digest
+
+
+CATEGORY: dict[str, Any] = {"name": "c", "type": "category", "categories": ("a", "b", "c")}
+NUMBER: dict[str, Any] = {"name": "n", "minimum": 0.0, "maximum": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        pytest.param(CATEGORY | {"categories": ()}, "list of categories", id="no categories"),
+        pytest.param(CATEGORY | {"categories": ("a", "b", "a")}, "twice", id="a category twice"),
+        pytest.param(CATEGORY | {"categories": (1, True)}, "twice", id="two that are equal"),
+        pytest.param(CATEGORY | {"categories": ("a",) * 1001}, "1000", id="too many categories"),
+        pytest.param(CATEGORY | {"minimum": 0.0}, "minimum", id="a category with a range"),
+        pytest.param(CATEGORY | {"out_of_range": "clip"}, "clipped", id="a category that is clipped"),
+        pytest.param(CATEGORY | {"missing": "fill"}, "fill goes with", id="nothing to fill in"),
+        pytest.param(CATEGORY | {"fill": 1.0}, "fill goes with", id="a filling without its rule"),
+        pytest.param(CATEGORY | {"missing": "fill", "fill": 3.0}, "position", id="a filling past the last category"),
+        pytest.param(CATEGORY | {"missing": "fill", "fill": 0.5}, "position", id="a filling between two"),
+        pytest.param(CATEGORY | {"missing": "fill", "fill": -1.0}, "position", id="a filling before the first"),
+        pytest.param(NUMBER | {"categories": ("a",)}, "no categories", id="a number with categories"),
+        pytest.param(NUMBER | {"out_of_range": "other"}, "clipped", id="a number that is another"),
+        pytest.param(NUMBER | {"minimum": None}, "minimum", id="a number without a range"),
+        pytest.param(NUMBER | {"maximum": 0.0}, "minimum", id="a range of nothing"),
+        pytest.param(NUMBER | {"missing": "fill", "fill": 2.0}, "range", id="a filling outside of the range"),
+        pytest.param(NUMBER | {"type": "text"}, "type", id="another type"),
+    ],
+)
+def test_a_column_that_contradicts_itself_is_refused(column: dict[str, Any], says: str) -> None:
+    """Whoever reads a manifest knows one rule for every value."""
+    for good in (CATEGORY, CATEGORY | {"missing": "fill", "fill": 2.0}, NUMBER, NUMBER | {"missing": "model"}):
+        Column(**good)
+    with pytest.raises(ValidationError, match=says):
+        Column(**column)
+
+
+@pytest.mark.parametrize(
+    "privacy",
+    [
+        pytest.param({"mode": "model_private"}, id="no bits"),
+        pytest.param({"mode": "model_private", "bits": 39.0}, id="too few bits"),
+        pytest.param({"mode": "model_public", "bits": 50.0}, id="bits of nothing"),
+        pytest.param({"mode": "insecure"}, id="another mode"),
+        pytest.param({"mode": "model_public", "rows_per_tenant": 0}, id="a budget of nothing"),
+    ],
+)
+def test_a_manifest_claims_no_privacy_that_it_has_not(privacy: dict[str, Any]) -> None:
+    """A model is public, or hidden to at least 2^-40."""
+    Privacy(mode="model_public")
+    Privacy(mode="model_private", bits=40.0, rows_per_tenant=1)
+    with pytest.raises(ValidationError):
+        Privacy(**privacy)
+
+
+def test_encryption_below_128_bits_cannot_be_stated() -> None:
+    """There is no number for it."""
+    good: dict[str, Any] = {
+        "scheme": "bfv",
+        "security": 128,
+        "degree": 4096,
+        "modulus_bits": 104,
+        "levels": 0,
+        "error_bound": 0.0,
+    }
+    Encryption(**good)
+    for change in ({"security": 80}, {"scheme": "plain"}, {"modulus_bits": 882}, {"error_bound": -1.0}):
+        with pytest.raises(ValidationError):
+            Encryption(**(good | change))

@@ -222,3 +222,95 @@ def test_a_model_without_probabilities_says_so() -> None:
     with pytest.raises(InputError, match="no probabilities"):
         frames.probabilities(np.zeros((1, 1)), regression)
     np.testing.assert_array_equal(frames.predictions(np.array([[1.23456]]), regression), [1.23])
+
+
+CATEGORIES = (
+    Column(name="purpose", type="category", categories=("car", "house", "5")),
+    Column(name="grade", type="category", categories=(1, 2, 5), out_of_range="other"),
+    Column(name="owner", type="category", categories=(False, True), missing="fill", fill=1.0),
+    Column(name="dose", minimum=0.0, maximum=10.0, missing="model"),
+    Column(name="kind", type="category", categories=("a", "b"), missing="model"),
+)
+CATEGORICAL = MANIFEST.model_copy(update={"columns": CATEGORIES})
+APPLICANT = {"purpose": "house", "grade": 2, "owner": True, "dose": 1.5, "kind": "b"}
+
+
+def test_categories_become_their_positions() -> None:
+    """In the manifest's order, from any usual table."""
+    table = pd.DataFrame([APPLICANT, APPLICANT | {"purpose": "car", "grade": 5, "owner": False, "kind": "a"}])
+    wanted = [[1.0, 1.0, 1.0, 1.5, 1.0], [0.0, 2.0, 0.0, 1.5, 0.0]]
+    for given in (
+        table,
+        table.astype({"purpose": "category", "kind": "category"}),
+        table.to_dict("records"),
+        {name: table[name].to_numpy() for name in table},
+        table.to_numpy(),
+    ):
+        np.testing.assert_array_equal(frames.matrix(given, CATEGORICAL), wanted)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "position"),
+    [
+        pytest.param("grade", "2", 1.0, id="a number as text, from a file"),
+        pytest.param("grade", "2.0", 1.0, id="with a point"),
+        pytest.param("grade", 2.0, 1.0, id="as a double"),
+        pytest.param("grade", np.int64(5), 2.0, id="numpy's"),
+        pytest.param("grade", Decimal(5), 2.0, id="a database's"),
+        pytest.param("grade", 3, 3.0, id="another number"),
+        pytest.param("grade", "three", 3.0, id="text among numbers"),
+        pytest.param("grade", "nan", 3.0, id="a word that reads like no number"),
+        pytest.param("grade", [1], 3.0, id="no value at all"),
+        pytest.param("purpose", "5", 2.0, id="a digit that is text"),
+        pytest.param("owner", np.bool_(False), 0.0, id="a truth"),
+        pytest.param("owner", 0, 0.0, id="a truth as a number"),
+        pytest.param("owner", None, 1.0, id="missing, filled in"),
+        pytest.param("owner", np.nan, 1.0, id="NaN, filled in"),
+        pytest.param("owner", pd.NA, 1.0, id="NA, filled in"),
+        pytest.param("dose", None, np.nan, id="a number that the model takes as missing"),
+        pytest.param("kind", np.nan, np.nan, id="a category that the model takes as missing"),
+    ],
+)
+def test_a_category_is_found_however_it_is_written(column: str, value: Any, position: float) -> None:
+    """By its value; what is none of them gets the place past the last, where the manifest lets the model take it."""
+    got = frames.matrix([APPLICANT | {column: value}], CATEGORICAL)[0]
+    np.testing.assert_array_equal(got[[each.name for each in CATEGORIES].index(column)], position)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        pytest.param("purpose", "boat", r"none of the model's categories, 'car', 'house', '5'", id="another"),
+        pytest.param("purpose", "Car", "none of", id="another case"),
+        pytest.param("purpose", " car", "none of", id="white space"),
+        pytest.param("purpose", 5, "none of", id="a number for text"),
+        pytest.param("purpose", 1.0, "none of", id="a position for text"),
+        pytest.param("purpose", "", "none of", id="empty text"),
+        pytest.param("purpose", None, "missing", id="missing without a rule"),
+        pytest.param("grade", None, "missing", id="missing, though others are taken"),
+        pytest.param("owner", "yes", "none of", id="a word for a truth"),
+        pytest.param("owner", 2, "none of", id="a number that is no truth"),
+        pytest.param("dose", "1", "got str", id="text for a number"),
+    ],
+)
+def test_a_category_that_is_none_is_refused_with_its_place(column: str, value: Any, says: str) -> None:
+    """The error shows what the model knows and never what was given."""
+    with pytest.raises(InputError, match=says) as caught:
+        frames.matrix([APPLICANT, APPLICANT | {column: value}], CATEGORICAL)
+    assert (caught.value.column, caught.value.row) == (column, 1)
+    assert "boat" not in str(caught.value)
+
+
+def test_a_long_list_of_categories_is_cut_in_a_message() -> None:
+    """Eight of them, and a sign that there are more."""
+    many = Column(name="c", type="category", categories=tuple(f"v{number}" for number in range(1000)))
+    with pytest.raises(InputError, match="'v7', …") as caught:
+        frames.matrix([{"c": "w"}], MANIFEST.model_copy(update={"columns": (many,)}))
+    assert "v8" not in str(caught.value)
+
+
+def test_what_the_frames_give_is_not_read_twice() -> None:
+    """Positions are no categories: a second reading would refuse them, or take one category for another."""
+    rows = frames.matrix([APPLICANT], CATEGORICAL)
+    with pytest.raises(InputError, match="none of"):
+        frames.matrix(rows, CATEGORICAL)

@@ -72,13 +72,13 @@ class ClientPart(_Strict):
     questions: Annotated[list[Questions], Field(max_length=2 * MAX_BITS)]
     pairs: Annotated[list[Pair], Field(max_length=MAX_PAIRS)]
     outputs: Annotated[int, Field(ge=1, le=MAX_OUTPUTS)]
-    scale_bits: Annotated[int, Field(ge=-60, le=40)]
+    scale_bits: Annotated[int, Field(ge=-1000, le=1000)]
     error_bound: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         everything = [*self.questions, *(asked for pair in self.pairs for asked in (*pair.first, *pair.second))]
-        if max(asked.column for asked in everything) >= self.columns:
+        if max((asked.column for asked in everything), default=0) >= self.columns:
             msg = f"questions: about a column past the {self.columns} that there are"
             raise ValueError(msg)
         if not 1 <= self.inputs <= MAX_INPUTS:

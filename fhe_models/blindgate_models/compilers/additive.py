@@ -241,7 +241,7 @@ def _layout(estimator: Any, prepared: Prepared, source: Source) -> _Layout:
 def _cut_by_steps(steps: Sequence[Any], prepared: Prepared) -> list[tuple[int, list[float]]]:
     """The edges of transformers that cut raw columns into bins, by position."""
     found = []
-    for step, columns in _on_raw_columns(steps[0] if steps else None, prepared.names):
+    for step, columns in _on_raw_columns(_after_imputers(steps), prepared.names):
         if type(step).__name__ == "PublicBins":
             cuts = [list(map(float, edges)) for edges in step.edges_]
         elif type(step).__name__ == "KBinsDiscretizer":
@@ -252,15 +252,21 @@ def _cut_by_steps(steps: Sequence[Any], prepared: Prepared) -> list[tuple[int, l
     return found
 
 
+def _after_imputers(steps: Sequence[Any]) -> Any:
+    """The first step that is no SimpleImputer: those fill in what the client fills in already, and move no column."""
+    return next((step for step in steps if type(step).__name__ != "SimpleImputer"), None)
+
+
 def _on_raw_columns(first: Any, names: list[str]) -> list[tuple[Any, list[int]]]:
-    """The transformers that take raw columns: the first step, or those of a ColumnTransformer there."""
+    """The transformers that take raw columns: `first`, or those of a ColumnTransformer there."""
     if not hasattr(first, "transformers_"):
         return [] if first is None else [(first, list(range(len(names))))]
     found = []
     for _, step, columns in first.transformers_:
-        inner = step.steps[0][1] if hasattr(step, "steps") else step
-        chosen = columns if isinstance(columns, list) else np.arange(len(names))[columns].tolist()
-        found.append((inner, [names.index(column) if isinstance(column, str) else int(column) for column in chosen]))
+        inner = _after_imputers([each for _, each in step.steps]) if hasattr(step, "steps") else step
+        named = not isinstance(columns, slice) and all(isinstance(column, str) for column in columns)
+        chosen = [names.index(column) for column in columns] if named else np.arange(len(names))[columns].tolist()
+        found.append((inner, chosen))
     return found
 
 
@@ -324,5 +330,5 @@ def _privacy(server: ServerPart) -> Privacy:
     parameters = server.parameters
     if parameters.privacy == "model_public":
         return PUBLIC
-    square = row_square(np.array(server.weights, dtype=np.int64))
+    square = max(1.0, row_square(np.array(server.weights, dtype=np.int64)))
     return Privacy(mode="model_private", bits=math.floor(parameters.distinguishing_bits(square, len(server.weights))))

@@ -356,7 +356,9 @@ def _transformers(first: Any, names: list[str]) -> list[tuple[Any, list[str]]]:
 
 
 def _are_names(columns: Any) -> bool:
-    return isinstance(columns, str) or (len(columns) > 0 and all(isinstance(name, str) for name in columns))
+    return isinstance(columns, str) or (
+        not isinstance(columns, slice) and len(columns) > 0 and all(isinstance(name, str) for name in columns)
+    )
 
 
 def _imputed(estimator: Any, names: list[str]) -> dict[str, float | str]:

@@ -22,6 +22,7 @@ from blindgate_models.bits import Questions, count
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
 from blindgate_models.compilers.forests import LEAF, Forest, Tree
 from blindgate_models.compilers.pipelines import Output, Steps
+from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.steps import raw_thresholds, wanted_thresholds
 from blindgate_models.randomness import Source
 
@@ -73,7 +74,8 @@ def ask(forest: Forest, steps: Steps, outputs: Sequence[Output], source: Source)
     cut = {outputs[output].column for output in codes}
     disclosed = {position for position, column in enumerate(prepared.columns) if column["type"] != "category"} - cut
     _add_decoys(edges, disclosed, prepared.rows, source)
-    conditions = _conditions(forest, prepared.columns, outputs, wanted, thresholds)
+    _add_ends(edges, cut, prepared)
+    conditions = _conditions(forest, prepared, outputs, wanted, thresholds)
     questions: list[Questions] = []
     for position, (column, misses) in enumerate(zip(prepared.columns, prepared.may_miss, strict=True)):
         if column["type"] == "category":
@@ -129,6 +131,14 @@ def _codes(steps: Steps, outputs: Sequence[Output]) -> dict[int, list[float]]:
     return found
 
 
+def _add_ends(edges: list[set[float]], cut: set[int], prepared: Prepared) -> None:
+    """Edges at both ends of binned columns that may be missing: a tree may part missing values from all others."""
+    for column in cut:
+        if prepared.may_miss[column]:
+            low, high = prepared.limits[column].tolist()
+            edges[column] |= {low, float(np.nextafter(high, np.inf))}
+
+
 def _add_decoys(edges: list[set[float]], disclosed: set[int], rows: Floats, source: Source) -> None:
     """Fill the edges of columns whose thresholds are told up to as many as the one with the most has."""
     most = max([_FEWEST_EDGES, *(len(edges[column]) for column in disclosed)])
@@ -142,19 +152,24 @@ def _add_decoys(edges: list[set[float]], disclosed: set[int], rows: Floats, sour
 
 def _conditions(
     forest: Forest,
-    columns: Sequence[Any],
+    prepared: Prepared,
     outputs: Sequence[Output],
     wanted: dict[int, list[float]],
     thresholds: dict[tuple[int, float], float],
 ) -> dict[tuple[int, float], Condition | bool]:
     found: dict[tuple[int, float], Condition | bool] = {}
+    columns, limits = prepared.columns, prepared.limits
     for number, asked in wanted.items():
         output = outputs[number]
         for threshold in asked:
             if _is_number(output):
-                found[number, threshold] = Condition(
-                    output.column, "at_least", thresholds[number, threshold], right=True
-                )
+                edge = thresholds[number, threshold]
+                low, high = limits[output.column]
+                asks = prepared.may_miss[output.column] or low < edge <= high
+                condition = Condition(output.column, "at_least", edge, right=True)
+                found[number, threshold] = (
+                    condition if asks else bool(edge <= low)
+                )  # else all of its range goes one way
                 continue
             values = np.atleast_1d(output.offset if output.table is None else output.table)
             values = values.astype(np.float32).astype(np.float64) if forest.single else values

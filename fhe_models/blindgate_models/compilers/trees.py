@@ -22,8 +22,9 @@ from blindgate_models.bits import Questions, answers
 from blindgate_models.compilers.bit_forests import BitForest
 from blindgate_models.compilers.compiled import CompiledModel, Disclosures, steepness
 from blindgate_models.compilers.ensembles import read_forest
+from blindgate_models.compilers.forests import Forest
 from blindgate_models.compilers.measuring import measure
-from blindgate_models.compilers.pipelines import read_steps, split
+from blindgate_models.compilers.pipelines import Steps, read_steps, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.questions import ask, over_bits
 from blindgate_models.compilers.ranges import Ranges
@@ -43,6 +44,7 @@ from blindgate_models.trees.spec import (
     SecretLeaf,
     SecretSum,
     ServerPart,
+    least_flag_modulus,
     row_square,
     words_of,
 )
@@ -56,6 +58,8 @@ _PLAIN_BITS: Final = (20, 24, 28, 32)
 _MOST_FLAGS: Final = 4
 _PRODUCT_BYTES: Final = 4000.0
 """What a node's product is worth: 0.05 ms of it, at 80 KB sent in a millisecond."""
+_ROWS_WITH_GAPS: Final = 100
+_CLOSE: Final = 1e-9
 
 _TO_CLIENT_BINS = "the public bins of every column, the number of trees and their depth"
 _TO_CLIENT_EDGES = (
@@ -93,6 +97,7 @@ def compile_trees(
     asking = ask(forest, steps, read_steps(steps), source)
     bit_forest = over_bits(forest, asking, prepared.may_miss)
     scores = bit_forest.scores(answers(asking.questions, prepared.rows))
+    _require_steps_read(forest, steps, asking.questions, bit_forest)
     plain = check_reading(estimator, prepared.table, scores, forest.labels, forest.link)
     precision = tolerance * float(np.abs(plain.reference).max())
     client, server = tree_parts(
@@ -116,6 +121,26 @@ def compile_trees(
         ),
         report=measure(asker, node, prepared.rows, _integer_scores(client, server, prepared.rows), plain),
     )
+
+
+def _require_steps_read(forest: Forest, steps: Steps, questions: Sequence[Questions], over_bits: BitForest) -> None:
+    """Compare the forest over bits with the one behind its steps, on rows with gaps wherever there may be some.
+
+    Raises `TypeError`: labels alone may agree where scores do not.
+    """
+    prepared = steps.prepared
+    tables = [prepared.rows]
+    for position in np.flatnonzero(prepared.may_miss):
+        table = prepared.rows[:_ROWS_WITH_GAPS].copy()
+        table[:, position] = np.nan
+        tables.append(table)
+    rows = np.concatenate(tables)
+    expected = forest.scores(steps(rows))
+    difference = np.abs(over_bits.scores(answers(questions, rows)) - expected)
+    if not (difference <= _CLOSE * np.abs(expected).max()).all():
+        missing = ", or do something with missing values: put a SimpleImputer first" if any(prepared.may_miss) else ""
+        msg = f"estimator: the steps before the model ({steps.names}) do not keep the columns apart{missing}"
+        raise TypeError(msg)
 
 
 def split_outputs(forest: BitForest) -> list[tuple[list[int], BitForest]]:
@@ -183,11 +208,8 @@ def tree_parts(
 
 
 def flag_moduli(plain_bits: int, depth: int) -> list[int]:
-    """Different primes whose product is nearly 2^plain_bits, as many as leave masks for paths of `depth` conditions.
-
-    A mask is drawn again where one of 2^depth - 1 sums of masks is 0, so a prime below that would mean drawing for ever.
-    """
-    least = (1 << depth) - 1
+    """Different primes whose product is nearly 2^plain_bits, as many as leave masks for paths of `depth` conditions."""
+    least = least_flag_modulus(depth)
     for count in range(_MOST_FLAGS, 1, -1):
         middle = round(2 ** (plain_bits / count))
         moduli: list[int] = []

@@ -91,7 +91,7 @@ class ClientPart(_Strict):
     questions: Annotated[list[Questions], Field(min_length=1, max_length=2 * MAX_BITS)]
     flag_moduli: FlagModuli
     sums: Annotated[list[PublicSum], Field(min_length=1, max_length=MAX_OUTPUTS)]
-    scale_bits: Annotated[int, Field(ge=-60, le=40)]
+    scale_bits: Annotated[int, Field(ge=-1000, le=1000)]
     error_bound: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
     @model_validator(mode="after")
@@ -103,6 +103,9 @@ class ClientPart(_Strict):
             msg = f"questions: about a column past the {self.columns} that there are"
             raise ValueError(msg)
         check_flag_moduli(self.flag_moduli, self.parameters)
+        if any(len(set(each.outputs)) < len(each.outputs) for each in self.sums):
+            msg = "sums: an output occurs twice in one"
+            raise ValueError(msg)
         wanted = sorted({output for each in self.sums for output in each.outputs})
         if wanted != list(range(len(wanted))):
             msg = "sums: expected every output from 0 on"
@@ -198,6 +201,11 @@ class ServerPart(_Strict):
         if largest >= self.bits:
             msg = f"sums: bit {largest}, expected one below {self.bits}"
             raise ValueError(msg)
+        check_flag_moduli(self.flag_moduli, self.parameters)
+        least = least_flag_modulus(max(each.depth for each in self.sums))
+        if min(self.flag_moduli) < least:
+            msg = f"flag_moduli: {min(self.flag_moduli)} is below {least}: masks for such paths would be drawn for ever"
+            raise ValueError(msg)
         return self
 
     @property
@@ -221,6 +229,11 @@ def check_flag_moduli(moduli: Sequence[int], parameters: Parameters) -> None:
     ):
         msg = "flag_moduli: expected different primes whose product is parameters.plain_modulus"
         raise ValueError(msg)
+
+
+def least_flag_modulus(depth: int) -> int:
+    """A leaf's masks are drawn again where one of 2^depth - 1 sums of them is 0: below that, hardly any would ever do."""
+    return (1 << depth) - 1
 
 
 def row_square(depth: int, flags: int, plain_modulus: int) -> float:

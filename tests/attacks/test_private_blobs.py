@@ -1,0 +1,230 @@
+"""Hostile bytes for both halves of a private forest and of an additive model, and for a node that serves them.
+
+Each campaign runs in a process of its own, so that native code that dies is seen, and reports what became of each blob: the named
+error, or a finite answer where the bytes are a well-formed ciphertext of something else.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from blindgate_models.additive.client import AdditiveClient
+from blindgate_models.additive.server import AdditiveServer
+from blindgate_models.bits import Questions
+from blindgate_models.package import serialise_part
+from blindgate_models.product.spec import Need, Privacy, choose, prime_below
+from blindgate_protocol.errors import CiphertextError, ResultError
+from private_forests import one_sum
+from worker_pool import workers
+
+CAMPAIGN = int(os.environ.get("BLINDGATE_CAMPAIGN", "1"))
+ROUNDS = 10 * CAMPAIGN
+HEADER = 44
+ANSWER = "finite answer"
+ANOTHER_CIPHERTEXT = {"seed flipped", "payload flipped", "payload zero", "payload random", "rows swapped"}
+"""What is as well-formed as any blob: nobody but the owner of the key can tell, and the order's digest binds the blob."""
+
+
+class Halves(NamedTuple):
+    """A model from both sides, with three rows for it."""
+
+    client: Any
+    server: Any
+    part: dict[str, Any]
+    rows: NDArray[np.float64]
+
+
+def forest(seed: int = 0, bits: int = 12) -> Halves:
+    """A small forest."""
+    it = one_sum(6, 3, bits, seed=seed)
+    return Halves(it.client, it.server, it.parts[1], np.ones((3, bits)))
+
+
+def additive(privacy: Privacy = "model_private", columns: int = 12) -> Halves:
+    """A small additive model."""
+    weights = np.random.default_rng(0).integers(-30_000, 30_000, (2, columns))
+    square = float((weights**2).sum(axis=1).max())
+    parameters = choose(Need(columns, 2, prime_below(16), square, privacy)).model_dump()
+    common = {"family": "additive", "version": 1, "parameters": parameters}
+    questions = [Questions(column=place, kind="at_least", values=[0.5]).model_dump() for place in range(columns)]
+    about = {"columns": columns, "questions": questions, "pairs": [], "outputs": 2, "scale_bits": 4, "error_bound": 0.1}
+    part = common | {"weights": weights.tolist(), "constants": [1, 2]}
+    return Halves(AdditiveClient.from_part(common | about), AdditiveServer.from_part(part), part, np.ones((3, columns)))
+
+
+MODELS: dict[str, Callable[[], Halves]] = {
+    "forest": forest,
+    "additive": additive,
+    "public additive": lambda: additive("model_public"),
+}
+STRANGERS: list[Callable[[], Halves]] = [
+    *MODELS.values(),
+    lambda: forest(bits=11),
+    lambda: additive(columns=13),
+    lambda: additive("model_public", columns=13),
+]
+
+
+class Side(NamedTuple):
+    """One half under attack: a well-formed blob, blobs that belong elsewhere, and what it does with bytes."""
+
+    blob: bytes
+    strangers: list[bytes]
+    take: Callable[[bytes], NDArray[Any]]
+    error: type[Exception]
+
+
+def sides(name: str) -> dict[str, Side]:
+    """Both sides of a model."""
+    it = MODELS[name]()
+    secret = it.client.make_keys().secret
+    blob = it.client.encrypt(secret, it.rows)
+    result = it.server.evaluate(None, blob)
+    inputs, results = [result], [blob]
+    for make in STRANGERS:
+        if make is MODELS[name]:
+            continue
+        other = make()
+        inputs.append(other.client.encrypt(other.client.make_keys().secret, other.rows))
+        results.append(other.server.evaluate(None, inputs[-1]))
+    fewer = it.client.encrypt(secret, it.rows[:2])
+    inputs += [blob[:HEADER] + fewer[HEADER:], fewer[:HEADER] + blob[HEADER:]]
+    results.append(it.server.evaluate(None, fewer))
+    return {
+        "input": Side(
+            blob, inputs, lambda data: np.frombuffer(it.server.evaluate(None, data), np.uint8), CiphertextError
+        ),
+        "result": Side(result, results, lambda data: it.client.decrypt(secret, data, 3), ResultError),
+    }
+
+
+def mutations(side: Side, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
+    """Blobs that must be refused, and those of `ANOTHER_CIPHERTEXT`."""
+    blob, size = side.blob, len(side.blob)
+
+    def flipped(low: int, high: int) -> bytes:
+        at, bit = int(rng.integers(low, high)), int(rng.integers(8))
+        return blob[:at] + bytes([blob[at] ^ 1 << bit]) + blob[at + 1 :]
+
+    yield "truncated", blob[: int(rng.integers(size))]
+    yield "truncated by a byte", blob[:-1]
+    yield "oversized", blob + rng.bytes(int(rng.integers(1, 10**5)))
+    yield "self-appended", blob + blob
+    yield "body appended", blob + blob[HEADER:]
+    yield "empty", b""
+    yield "header alone", blob[:HEADER]
+    yield "header flipped", flipped(0, 8)
+    yield "rows flipped", flipped(8, 12)
+    yield "digest flipped", flipped(12, HEADER)
+    yield "random", rng.bytes(size)
+    yield "rows rewritten", blob[:8] + rng.bytes(3) + b"\1" + blob[12:]
+    yield "no rows", blob[:8] + bytes(4) + blob[12:]
+    yield "shifted by a byte", blob[:HEADER] + blob[HEADER + 1 :]
+    yield "SEAL's own format", blob[:HEADER] + bytes.fromhex("5ea1100403020000") + rng.bytes(size - HEADER)
+    for place, stranger in enumerate(side.strangers):
+        yield f"stranger {place}", stranger
+        if stranger[:HEADER] != blob[:HEADER]:
+            yield f"header of stranger {place}", stranger[:HEADER] + blob[HEADER:]
+    for _ in range(6):
+        yield "payload flipped", flipped(HEADER, size)
+    yield "seed flipped", flipped(HEADER, HEADER + 64)
+    yield "payload zero", blob[:HEADER] + bytes(size - HEADER)
+    yield "payload random", blob[:HEADER] + rng.bytes(size - HEADER)
+    third = (size - HEADER) // 3
+    yield "rows swapped", blob[:HEADER] + blob[HEADER + third :] + blob[HEADER : HEADER + third]
+
+
+def campaign(name: str, which: str) -> list[tuple[str, str]]:
+    """What became of every mutation; an honest blob before and after them is answered."""
+    side = sides(name)[which]
+    rng = np.random.default_rng(len(name))
+
+    def outcome(data: bytes) -> str:
+        try:
+            answer = side.take(data)
+        except side.error as error:
+            return type(error).__name__
+        return ANSWER if np.isfinite(answer).all() else "an answer that is not finite"
+
+    assert outcome(side.blob) == ANSWER
+    outcomes = [(how, outcome(data)) for _ in range(ROUNDS) for how, data in mutations(side, rng)]
+    assert outcome(side.blob) == ANSWER
+    return outcomes
+
+
+@pytest.mark.parametrize("which", ["input", "result"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_hostile_blob_ends_in_its_named_error(name: str, which: str) -> None:
+    """Hundreds of blobs a campaign: none kills the process or raises anything else, and the next good blob works."""
+    path = os.pathsep.join([str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, __file__, name, which],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    outcomes = Counter(map(tuple, json.loads(done.stdout)))
+    named = "CiphertextError" if which == "input" else "ResultError"
+    assert outcomes.total() >= 350
+    assert {what for _, what in outcomes} <= {named, ANSWER}
+    assert {how for how, what in outcomes if what == ANSWER} <= ANOTHER_CIPHERTEXT
+    assert outcomes["payload flipped", ANSWER] > 0
+
+
+@pytest.mark.parametrize("name", ["forest", "additive"])
+def test_a_node_refuses_hostile_blobs_by_name_and_goes_on(name: str, tmp_path: Path) -> None:
+    """Through real workers, each with a draw made ahead: refused with the family's own code, and the honest job is right."""
+    it = MODELS[name]()
+    secret = it.client.make_keys().secret
+    blob = it.client.encrypt(secret, it.rows)
+    expected = it.client.decrypt(secret, it.server.evaluate(None, blob), 3)
+    side = Side(blob, [it.server.evaluate(None, blob)], lambda data: np.frombuffer(data, np.uint8), CiphertextError)
+    refused = 0
+    with workers(tmp_path / "node", memory=2 << 30, file=64 << 20, result=32 << 20) as rig:
+        model = rig.model("trees" if name == "forest" else "additive", serialise_part(it.part))
+        for how, data in mutations(side, np.random.default_rng(1)):
+            if not data:
+                continue  # no blob is empty: it never gets as far as a worker
+            try:
+                rig.run(model, data)
+            except CiphertextError as error:
+                refused += 1
+                assert str(error).startswith("input: ")  # noqa: PT017  (either way is right for some)
+            else:
+                assert how in ANOTHER_CIPHERTEXT
+        np.testing.assert_array_equal(it.client.decrypt(secret, rig.run(model, blob), 3), expected)
+    assert refused >= 15
+
+
+def test_a_header_that_claims_millions_of_rows_costs_nothing() -> None:
+    """The number of rows is held against the length before anything is made from it."""
+    it = forest()
+    blob = it.client.encrypt(it.client.make_keys().secret, it.rows)
+    for rows in (it.client.rows_per_job, 2**31, 2**32 - 1):
+        with pytest.raises(CiphertextError, match=r"length|rows"):
+            it.server.evaluate(None, blob[:8] + rows.to_bytes(4, "little") + blob[12:])
+
+
+def test_errors_do_not_repeat_what_they_were_given() -> None:
+    """A message tells the field, never the bytes: they may be a secret that was sent by mistake."""
+    it = forest()
+    for refused in (it.server.evaluate, lambda _, data: it.client.decrypt(it.client.make_keys().secret, data, 1)):
+        with pytest.raises((CiphertextError, ResultError)) as caught:
+            refused(None, b"my secret text" * 10)
+        assert "secret" not in str(caught.value)
+
+
+if __name__ == "__main__":
+    json.dump(campaign(sys.argv[1], sys.argv[2]), sys.stdout)

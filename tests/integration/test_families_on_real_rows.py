@@ -1,0 +1,179 @@
+"""Real tables through a real gateway and a real node: on every held-out row, the class that the plaintext model gives."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
+pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
+
+from numpy.typing import NDArray
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from xgboost import XGBClassifier
+
+from blindgate import Client
+from blindgate_models.compilers.estimators import compile_model
+from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.rules import Rule, Rules
+from blindgate_models.public_bins import PublicBins
+from blindgate_protocol.errors import InputError
+from shared import shared
+from signed_packages import PUBLISHER, package
+from world import World
+
+HEART = ["age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak", "slope", "ca", "thal"]
+NUMBERS = make_column_selector(dtype_include="number")
+TEXTS = make_column_selector(dtype_exclude="number")
+MOST_TREE_ROWS = 60
+
+
+class Table(NamedTuple):
+    """Rows to train with and rows to ask about, with their answers."""
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+    answers: NDArray[Any]
+
+
+def cut(rows: pd.DataFrame, answers: Any) -> Table:
+    """Three quarters to train with."""
+    train, test, known, _ = train_test_split(rows, np.asarray(answers), random_state=0)
+    return Table(train, test, known)
+
+
+def breast_cancer() -> Table:
+    """Numbers, two classes by name."""
+    data = load_breast_cancer(as_frame=True)
+    return cut(data.data, data.target_names[data.target])
+
+
+def digits() -> Table:
+    """Pixels, ten classes."""
+    data = load_digits(as_frame=True)
+    return cut(data.data, data.target)
+
+
+def heart() -> Table:
+    """Numbers with gaps, two classes."""
+    table = pd.read_csv(shared("data/heart_cleveland.csv"), names=[*HEART, "disease"], na_values="?")
+    return cut(table[HEART], np.where(table["disease"] > 0, "yes", "no"))
+
+
+def german() -> Table:
+    """Thirteen columns of categories as text and seven of numbers."""
+    table = pd.read_csv(shared("data/german_credit.csv"), header=None).rename(columns=lambda name: f"a{name}")
+    return cut(table.drop(columns="a20"), table["a20"])
+
+
+def scaled(numbers: Any) -> Any:
+    """A logistic model over raw columns."""
+    steps = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), TEXTS), (numbers, NUMBERS))
+    return make_pipeline(steps, LogisticRegression(max_iter=9000))
+
+
+def linear() -> Any:
+    """Gaps filled, scaled."""
+    return scaled(make_pipeline(SimpleImputer(), StandardScaler()))
+
+
+def additive() -> Any:
+    """Cut into public bins, a number for each."""
+    return scaled(
+        make_pipeline(SimpleImputer(strategy="median"), PublicBins(5), OneHotEncoder(handle_unknown="ignore"))
+    )
+
+
+def trees() -> Any:
+    """Boosted trees over public bins; gaps are theirs to treat."""
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    steps = make_column_transformer((encoder, TEXTS), (PublicBins(8), NUMBERS))
+    return make_pipeline(steps, XGBClassifier(n_estimators=10, max_depth=3, n_jobs=1, random_state=0))
+
+
+MODELS: dict[str, Callable[[], Any]] = {"linear": linear, "additive": additive, "trees": trees}
+TABLES: dict[str, Callable[[], Table]] = {
+    "breast-cancer": breast_cancer,
+    "digits": digits,
+    "heart": heart,
+    "german": german,
+}
+
+
+@pytest.fixture(scope="module")
+def own_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A gateway and one node for this file's models."""
+    with World(tmp_path_factory.mktemp("families")) as made:
+        made.trust("tests", PUBLISHER.id)
+        made.start_gateway()
+        made.start_node("node-1")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def client(own_world: World) -> Iterator[Client]:
+    """One tenant."""
+    with own_world.client() as made:
+        yield made
+
+
+def rules(table: Table) -> Rules:
+    """Ranges that hold the rows to come as well: a publisher knows what its columns may be."""
+    whole = pd.concat([table.train, table.test]).select_dtypes("number")
+    return {
+        str(name): Rule(minimum=float(column.min()) - 1, maximum=float(column.max()) + 1)
+        for name, column in whole.items()
+    }
+
+
+@pytest.mark.parametrize("data", TABLES)
+@pytest.mark.parametrize("family", MODELS)
+def test_every_held_out_row_gets_the_plaintext_models_class(
+    family: str, data: str, own_world: World, client: Client, tmp_path: Path
+) -> None:
+    """Raw columns in, the model's own labels out: for every row, and the same probabilities to the decimals that are told."""
+    table = TABLES[data]()
+    model = MODELS[family]()
+    labels, known = np.unique(table.answers, return_inverse=True)
+    model.fit(table.train, known if family == "trees" else table.answers)
+    compiled = compile_model(model, Prepared.of(model, table.train, rules(table)), family=family)
+    assert compiled.family == family
+    own_world.publish(package(compiled, name=f"{data}-{family}"))
+    asked = table.test[:MOST_TREE_ROWS] if family == "trees" else table.test
+    expected = model.predict(asked)
+    found = client.model(f"{data}-{family}")
+    got = found.predict(asked, timeout=120)
+    np.testing.assert_array_equal(got, expected)
+    assert set(np.unique(labels[got] if family == "trees" else got)) <= set(labels)
+    few = asked[:8]
+    np.testing.assert_allclose(found.predict_proba(few, timeout=120), model.predict_proba(few), atol=2e-3)
+
+
+def test_a_category_that_is_none_is_refused_or_taken_as_the_manifest_says(own_world: World, client: Client) -> None:
+    """By its column's name and row, before anything is sent; where the encoder ignores others, so does the encrypted model."""
+    table = german()
+    for handling in ("error", "ignore"):
+        encoder = OneHotEncoder(handle_unknown=handling)
+        steps = make_column_transformer((encoder, TEXTS), (make_pipeline(PublicBins(4)), NUMBERS))
+        model = make_pipeline(steps, LogisticRegression(max_iter=9000)).fit(table.train, table.answers)
+        compiled = compile_model(model, Prepared.of(model, table.train, rules(table)), family="additive")
+        own_world.publish(package(compiled, name=f"german-{handling}"))
+        strange = table.test[:3].copy()
+        strange.loc[strange.index[1], "a3"] = "A499"
+        found = client.model(f"german-{handling}")
+        if handling == "ignore":
+            np.testing.assert_array_equal(found.predict(strange, timeout=60), model.predict(strange))
+            continue
+        with pytest.raises(InputError, match="none of the model's categories") as caught:
+            found.predict(strange)
+        assert (caught.value.column, caught.value.row) == ("a3", 1)
+        assert "A499" not in str(caught.value)
