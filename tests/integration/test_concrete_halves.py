@@ -223,6 +223,41 @@ def test_a_process_that_evaluated_still_says_how_it_ended(look_up: Parts, tmp_pa
     assert ended.returncode == 3
 
 
+EVALUATE_AND_BE_INTERRUPTED = """
+import json, pathlib, signal, sys
+from blindgate_models.servers import server_half
+
+def dispositions():
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    ignored, caught = (int(line.split()[1], 16) for line in lines if line.startswith(("SigIgn", "SigCgt")))
+    return ignored, caught & (1 << 31) - 1  # no realtime signals: libc takes those for its threads
+
+before = dispositions()
+folder = pathlib.Path(sys.argv[1])
+server = server_half("concrete").from_part(json.loads((folder / "server.json").read_text()))
+server.evaluate((folder / "key").read_bytes(), (folder / "row").read_bytes())
+assert dispositions() == before, (dispositions(), before)
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("cleaned up")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel does not tell what becomes of signals")
+def test_signals_stay_what_they_were(look_up: Parts, tmp_path: Path) -> None:
+    """Concrete takes nearly all when it is loaded: Ctrl-C would end a program that has no chance to cancel its jobs."""
+    client = ConcreteClient.from_part(look_up.client)
+    keys = client.make_keys()
+    (tmp_path / "server.json").write_bytes(serialise_part(look_up.server))
+    (tmp_path / "key").write_bytes(keys.evaluation or b"")
+    (tmp_path / "row").write_bytes(client.encrypt(keys.secret, np.array([[2.0, 2.0, 0.0]])))
+    ended = subprocess.run(
+        [sys.executable, "-c", EVALUATE_AND_BE_INTERRUPTED, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "cleaned up\n"), ended.stderr
+
+
 def test_secrets_never_touch_the_disk(look_up: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Making keys, encrypting and decrypting leave no file, and open none to write."""
     opened: list[str] = []

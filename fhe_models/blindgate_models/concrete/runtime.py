@@ -9,7 +9,10 @@ The bindings' interface is pinned by the exact version, which each part names an
 """
 
 import atexit
+import ctypes
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +23,32 @@ from blindgate_protocol.errors import PackageError
 DISTRIBUTION: Final = "concrete-python"
 SUPPORTED_VERSION: Final = "2.10.0"
 """The release whose bindings, serialisation and circuits this module was written and tested for."""
+
+
+_SIGNALS: Final = 64
+_SIGACTION_BYTES: Final = 512
+"""More than a `struct sigaction` has anywhere; what is in it is handed back as it came."""
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Undo what is done to the process's signals meanwhile: around loading, and around whatever may evaluate for the first time.
+
+    Concrete's LLVM takes nearly all of them when it is loaded, and its threads some more when they start: Ctrl-C would end a
+    program without its cleaning up, and a write past a limit on file sizes would end it without a word. `signal` cannot put
+    them back: it does so in the main thread only, and does not know of faulthandler's.
+    """
+    sigaction = ctypes.CDLL(None).sigaction
+    kept = []
+    for number in range(1, _SIGNALS + 1):
+        action = ctypes.create_string_buffer(_SIGACTION_BYTES)
+        if sigaction(number, None, action) == 0:
+            kept.append((number, action))
+    try:
+        yield
+    finally:
+        for number, action in kept:
+            sigaction(number, action, None)
 
 
 @cache
@@ -36,7 +65,7 @@ def load_runtime() -> Any:
     if installed != SUPPORTED_VERSION:
         msg = f"{DISTRIBUTION}: got {installed}, expected {SUPPORTED_VERSION}: pip install 'blindgate[concrete]'"
         raise PackageError(msg)
-    with warnings.catch_warnings():
+    with signals_kept(), warnings.catch_warnings():
         # `concrete` is a namespace package of the old kind; pkg_resources warns about itself.
         warnings.simplefilter("ignore")
         runtime = import_module("concrete.compiler")

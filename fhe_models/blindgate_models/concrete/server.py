@@ -25,7 +25,7 @@ from typing import Any, Final, Never, Self
 from pydantic import Field
 
 from blindgate_models.concrete.circuit import MAX_CIRCUIT_BYTES, check_circuit
-from blindgate_models.concrete.runtime import check_version, load_runtime
+from blindgate_models.concrete.runtime import check_version, load_runtime, signals_kept
 from blindgate_models.concrete.spec import (
     CIPHERTEXT_MAGIC,
     EVALUATION_MAGIC,
@@ -123,14 +123,15 @@ class ConcreteServer:
     def _run(self, key: Any, rows: list[bytes]) -> bytes:
         runtime = load_runtime()
         blob = [pack_header(RESULT_MAGIC, self._specs.digest, len(rows))]
-        for row in rows:
-            try:
-                value = runtime.TransportValue.deserialize(row)
-                (result,) = self._circuit.call([value], key)
-            except RuntimeError as error:
-                msg = "ciphertext: not a value of this circuit"
-                raise CiphertextError(msg) from error
-            blob.append(result.serialize())
+        with signals_kept():
+            for row in rows:
+                try:
+                    value = runtime.TransportValue.deserialize(row)
+                    (result,) = self._circuit.call([value], key)
+                except RuntimeError as error:
+                    msg = "ciphertext: not a value of this circuit"
+                    raise CiphertextError(msg) from error
+                blob.append(result.serialize())
         return b"".join(blob)
 
     def _read_key(self, runtime: Any, evaluation_key: bytes | None) -> Any:
