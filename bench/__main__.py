@@ -1,4 +1,4 @@
-"""`make bench`: every measurement, as JSON and as a plot, in `bench/results/`.
+"""`make bench`: every measurement, as JSON and as two plots, in `bench/results/`.
 
 One thread in whatever computes; medians; ours and the peer's in the same run. Results are kept with the machine's name, a file for
 each module, a result a line.
@@ -17,7 +17,18 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "examples"), str(HERE.parent / "tests" / "support")]
 
-from bench import broker, client_to_client, concrete, linear, network, node, private, search, tree_batches  # noqa: E402
+from bench import (  # noqa: E402
+    broker,
+    client_to_client,
+    concrete,
+    families,
+    linear,
+    network,
+    node,
+    private,
+    search,
+    tree_batches,
+)
 from bench.rows import Row  # noqa: E402
 
 MODULES: dict[str, Callable[[], list[Row]]] = {
@@ -27,6 +38,7 @@ MODULES: dict[str, Callable[[], list[Row]]] = {
     "tree_batches": tree_batches.rows,
     "concrete": concrete.rows,
     "private": private.rows,
+    "families": families.rows,
     "broker": broker.rows,
     "node": node.rows,
     "client_to_client": client_to_client.rows,
@@ -47,6 +59,13 @@ def main() -> None:
         for one in measured:
             print("  " + _line(one), flush=True)
     plot(RESULTS / "bench.svg")
+    families.plot(_kept("families"), RESULTS / "families.svg")
+
+
+def _kept(name: str) -> list[Row]:
+    """What a module's last run measured."""
+    file = RESULTS / f"{name}.json"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def _line(one: Row) -> str:
@@ -66,9 +85,9 @@ def plot(path: Path) -> None:
     import matplotlib.pyplot as plt  # noqa: PLC0415
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
-    kept: list[Row] = [
-        json.loads(line) for file in sorted(RESULTS.glob("*.json")) for line in file.read_text().splitlines()
-    ]
+    kept = [
+        one for name in sorted(MODULES) if name != "families" for one in _kept(name)
+    ]  # families have a plot of their own
     kept.reverse()
     figure, axes = plt.subplots(figsize=(10, 0.5 * len(kept) + 1.2))
     places = range(len(kept))
