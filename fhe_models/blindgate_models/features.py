@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-MAX_COLUMNS = 4096
+MAX_COLUMNS = 8192
 
 
 class Feature(BaseModel):

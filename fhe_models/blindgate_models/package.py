@@ -35,7 +35,7 @@ from blindgate_models.halves import Part
 from blindgate_protocol.errors import PackageError
 
 MAX_PACKAGE_BYTES: Final = 64 << 20
-MAX_MANIFEST_BYTES: Final = 1 << 20
+MAX_MANIFEST_BYTES: Final = 2 << 20
 MAX_PART_BYTES: Final = 64 << 20
 MAX_PART_VALUES: Final = 4_000_000
 MAX_PART_DEPTH: Final = 24

@@ -32,8 +32,8 @@ from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.signing import first_error
 from blindgate_protocol.values import Value
 
-MAX_BODY = 3 << 19
-"""1.5 MiB: a JSON body holds at most one envelope of 1 MiB and little else."""
+MAX_BODY = 5 << 19
+"""2.5 MiB: a JSON body holds at most one envelope of 2 MiB and little else."""
 
 CALLER = "blindgate.caller"
 """Where a request's environment says who called, for the log."""

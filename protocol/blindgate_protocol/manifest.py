@@ -22,7 +22,7 @@ from blindgate_protocol.errors import ExpiredManifestError, RolledBackManifestEr
 from blindgate_protocol.signing import Document, Signed
 from blindgate_protocol.values import BlobRef, Digest, Millis, Name, Size, Text, Value
 
-MAX_COLUMNS = 4096
+MAX_COLUMNS = 8192
 MAX_LABELS = 4096
 MAX_SCORES = 1 << 20
 MAX_CATEGORIES = 1000

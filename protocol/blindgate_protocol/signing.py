@@ -33,7 +33,7 @@ from blindgate_protocol.canonical import canonical, digest, parse_canonical
 from blindgate_protocol.errors import EnvelopeError, MalformedError, SignatureError
 from blindgate_protocol.values import KeyId, Value
 
-MAX_ENVELOPE_BYTES = 1 << 20
+MAX_ENVELOPE_BYTES = 2 << 20
 """No document comes near; what is larger is refused before it is parsed."""
 
 

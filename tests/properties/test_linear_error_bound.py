@@ -30,7 +30,7 @@ class Model(NamedTuple):
 @st.composite
 def models(draw: st.DrawFn) -> Model:
     """Any shape, with weights, intercepts and ranges of very different magnitudes."""
-    features = draw(st.one_of(st.integers(1, 40), st.integers(1, 2048)))
+    features = draw(st.one_of(st.integers(1, 40), st.integers(1, 2048), st.integers(4000, 8192)))
     outputs = draw(st.integers(1, 6))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     spread = draw(st.floats(0, 3))

@@ -76,8 +76,12 @@ def small() -> World:
         pytest.param(4, 2, 9000, id="three blocks"),
         pytest.param(1, 1, 1, id="one number"),
         pytest.param(1, 1, 4096, id="one column"),
-        pytest.param(2048, 1, 3, id="the widest model"),
-        pytest.param(2048, 5, 2, id="the widest model with several outputs"),
+        pytest.param(2048, 1, 3, id="half a polynomial a row"),
+        pytest.param(2048, 5, 2, id="half a polynomial a row, several outputs"),
+        pytest.param(4096, 2, 2, id="a row that fills a polynomial"),
+        pytest.param(4097, 2, 3, id="one column more, in two pieces"),
+        pytest.param(8191, 1, 2, id="two pieces, the last one shorter"),
+        pytest.param(8192, 3, 2, id="as many columns as a manifest has"),
         pytest.param(1500, 3, 5, id="a width that leaves coefficients over"),
         pytest.param(17, 256, 2, id="the most outputs"),
     ],
@@ -190,11 +194,17 @@ def test_a_table_of_another_shape_is_not_encrypted(small: World, shape: tuple[in
 
 
 def test_a_job_has_a_most_of_rows_that_keeps_its_blobs_bounded() -> None:
-    """The widest model still takes a full block, and one row more than the most is refused."""
+    """Up to 2,048 columns a full block, wider ones as many rows as fit, and one row more than the most is refused."""
     for features, outputs in ((30, 1), (2048, 128), (1, 256), (1024, 256)):
         packing = world(features, outputs).server.packing
         assert packing.rows_per_blob >= 4096
         assert packing.input_bytes(packing.rows_per_blob) + packing.result_bytes(packing.rows_per_blob) <= 64 << 20
+    for features, outputs in ((4096, 4), (4097, 1), (8192, 16)):
+        packing = world(features, outputs).server.packing
+        most = packing.rows_per_blob
+        assert 60 <= most < 4096
+        assert packing.input_bytes(most) + packing.result_bytes(most) <= 64 << 20
+        assert packing.input_bytes(most + 1) + packing.result_bytes(most + 1) > 60 << 20
     wide = world(2048, 1).client
     with pytest.raises(InputError, match="1 to 4096"):
         wide.encrypt(wide.make_keys().secret, np.zeros((4097, 2048)))

@@ -1,10 +1,10 @@
 """What the steps in front of a model do to raw columns, found out by asking them.
 
 Scalers, encoders, bins and ColumnTransformers come in more kinds than can be read one by one. What matters here is less: that
-every number that they give the model depends on one column, and how. So the steps are asked about rows that differ in one column
-at a time:
+every number that they give the model depends on one column, and how. So the steps are asked about rows that differ from one row in
+chosen columns (`_asked`):
 
-1. each output that changes belongs to that column, and to no other;
+1. each output that changes belongs to one column, and to no other;
 2. an output of a column of numbers is affine in it, or at least never falls where it rises;
 3. an output of a category is a table over its values.
 
@@ -25,6 +25,7 @@ from blindgate_models.features import Feature
 Floats = NDArray[np.float64]
 
 _PROBES: Final = 33
+_NUMBERS_AT_ONCE: Final = 1 << 24
 _CLOSE: Final = 1e-9
 
 
@@ -85,32 +86,72 @@ def split(estimator: Any, prepared: Prepared) -> tuple[Steps, Any]:
 
 def read_steps(steps: Steps) -> list[Output]:
     """How each number that the model gets depends on the columns. Raises `TypeError` on steps that do something else."""
-    prepared = steps.prepared
-    base = _complete(prepared.rows)[:1]
-    origin = steps(base)[0]
-    outputs: list[Output | None] = [None] * len(origin)
-    for position, column in enumerate(prepared.columns):
-        category = column["type"] == "category"
-        values = (
-            np.arange(len(column["categories"]) + (column["out_of_range"] == "other"), dtype=np.float64)
-            if category
-            else _spread(prepared.rows[:, position], *prepared.limits[position])
-        )
-        probes = np.repeat(base, len(values), axis=0)
-        probes[:, position] = values
-        given = steps(probes)
-        for output in np.flatnonzero((given != origin).any(axis=0)):
-            if outputs[output] is not None:
-                raise TypeError(_mixes(steps))
-            outputs[output] = (
-                _table(position, given[:, output]) if category else _numbers(steps, position, values, given[:, output])
-            )
-    found = [
-        output or Output(-1, 0.0, float(value), None, affine=True)
-        for output, value in zip(outputs, origin, strict=True)
-    ]
+    columns, values = steps.prepared.columns, _values(steps.prepared)
+    base = _complete(steps.prepared.rows)[:1]
+    owners, given = _asked(steps, base, values)
+    found = []
+    for owner, every in zip(owners.tolist(), given.T, strict=True):
+        answers = every[: len(values[owner])]
+        if owner < 0:
+            found.append(Output(-1, 0.0, float(every[0]), None, affine=True))
+        elif columns[owner]["type"] == "category":
+            found.append(Output(owner, 0.0, 0.0, answers, affine=True))
+        else:
+            found.append(_numbers(steps, owner, values[owner], answers))
     _compare(steps, found)
     return found
+
+
+def _values(prepared: Prepared) -> list[Floats]:
+    """What each column is asked about: every category, and the place past the last if others may come; or a spread of numbers."""
+    limits = prepared.limits
+    return [
+        np.arange(len(column["categories"]) + (column["out_of_range"] == "other"), dtype=np.float64)
+        if column["type"] == "category"
+        else _spread(prepared.rows[:, position], *limits[position])
+        for position, column in enumerate(prepared.columns)
+    ]
+
+
+def _asked(steps: Steps, base: Floats, values: list[Floats]) -> tuple[NDArray[np.intp], Floats]:
+    """The column that each output depends on, -1 where none, and the output for each of that column's values.
+
+    Columns get numbers in binary. For each of their values, and for each digit, those columns take it whose digit is 1, and then
+    those whose digit is 0, while the others stay at `base`: an output of one column changes in just the rows that spell the
+    number of it, and one of two columns in rows that spell none. So a few dozen rows a value do for thousands of columns.
+
+    Returns `(outputs,)` columns, and `(values, outputs)` with the last value repeated.
+    """
+    digits = max(1, (len(values) - 1).bit_length())
+    ones = (np.arange(len(values)) >> np.arange(digits)[:, None] & 1).astype(bool)
+    chosen = np.concatenate([ones, ~ones])
+    longest = max(map(len, values))
+    table = np.stack([each[np.minimum(np.arange(longest), len(each) - 1)] for each in values], axis=1)
+    origin = steps(base)[0]
+    owners, given = np.full(len(origin), -1, dtype=np.intp), np.tile(origin, (longest, 1))
+    at_once = max(1, _NUMBERS_AT_ONCE // (len(chosen) * max(len(values), len(origin))))
+    for start in range(0, longest, at_once):
+        some = table[start : start + at_once]
+        probes = np.where(chosen, some[:, None], base[0])
+        answers = steps(probes.reshape(-1, len(values))).reshape(*probes.shape[:2], -1)
+        changed = answers != origin
+        anywhere = changed.any(axis=1)
+        owner = np.tensordot(changed[:, :digits], 1 << np.arange(digits), axes=(1, 0))
+        first = np.take_along_axis(answers, changed.argmax(axis=1)[:, None], axis=1)
+        one = np.where(changed[:, :digits], ~changed[:, digits:], changed[:, digits:]).all(axis=1)
+        one &= (~changed | (answers == first)).all(axis=1)
+        owner = np.where(anywhere, owner, -1)
+        newest = owner.max(axis=0)
+        one &= ~anywhere | (owner == newest)
+        if (
+            newest.max(initial=-1) >= len(values)
+            or not (one | ~anywhere).all()
+            or ((owners >= 0) & (newest >= 0) & (newest != owners)).any()
+        ):
+            raise TypeError(_mixes(steps))
+        owners = np.where(newest >= 0, newest, owners)
+        given[start : start + at_once] = np.where(anywhere, first[:, 0], origin)
+    return owners, given
 
 
 def folded(outputs: Sequence[Output], prepared: Prepared) -> tuple[list[Feature], Floats, Floats]:
@@ -155,10 +196,6 @@ def _complete(rows: Floats) -> Floats:
     """The rows with a value of the same column where one is missing."""
     least = np.where(np.isnan(rows), np.inf, rows).min(axis=0)
     return np.asarray(np.where(np.isnan(rows), least, rows), dtype=np.float64)
-
-
-def _table(position: int, values: Floats) -> Output:
-    return Output(position, 0.0, 0.0, values, affine=True)
 
 
 def _numbers(steps: Steps, position: int, values: Floats, given: Floats) -> Output:

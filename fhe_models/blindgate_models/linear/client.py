@@ -69,6 +69,9 @@ class LinearClient:
     @property
     def rows_at_once(self) -> int:
         """Whole ciphertexts of about 4 MiB together: while one job is under way, the next is encrypted."""
+        if self.rows_per_job < self._packing.degree:
+            row = self._packing.input_bytes(self._packing.capacity)
+            return min(self.rows_per_job, self._packing.capacity * max(1, _BYTES_AT_ONCE // row))
         full = self._packing.input_bytes(self._packing.degree)
         return min(self.rows_per_job, self._packing.degree * max(1, _BYTES_AT_ONCE // full))
 
@@ -166,9 +169,14 @@ class LinearClient:
             for column in integers.T:
                 yield np.pad(column, (0, self._packing.degree - block.rows))
         else:
-            polynomial = np.zeros(self._packing.capacity * self._packing.stride)
-            polynomial.reshape(-1, self._packing.stride)[: block.rows, : self._packing.features] = integers
-            yield np.pad(polynomial, (0, self._packing.degree - len(polynomial)))
+            width, stride = self._packing.width, self._packing.stride
+            for first in range(0, self._packing.features, width):
+                piece = integers[:, first : first + width]
+                polynomial = np.zeros(self._packing.degree)
+                polynomial[: self._packing.capacity * stride].reshape(-1, stride)[: block.rows, : piece.shape[1]] = (
+                    piece
+                )
+                yield polynomial
 
     def _coefficients(self, key: Secret, data: memoryview, places: NDArray[np.intp]) -> NDArray[np.float64]:
         """Decrypt one result polynomial; only the coefficients at `places` mean anything."""

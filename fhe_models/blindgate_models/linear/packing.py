@@ -8,7 +8,8 @@ twice as many as a CKKS ciphertext has slots. There are two ways, for a block of
 - **rows**: one polynomial for several rows, row r's column j in coefficient r·stride + j. It is multiplied by Σ_k Σ_j
   W_kj X^(k·d + d-1-j); output k of row r comes out in coefficient r·stride + k·d + d-1, and no other product of a row
   and a weight falls there, wrapping around included. With stride = g·d, g outputs come out of one product,
-  g = min(outputs, N // d); the others take more products. This is also how a single row travels.
+  g = min(outputs, N // d); the others take more products. This is also how a single row travels. A row of more than N columns is
+  cut into pieces of equal width, a polynomial each; d is that width then, and an output is the sum of its products with all pieces.
 
 Which block is packed how follows from the number of rows alone (`Packing.blocks`): full blocks of N and the remainder
 each take the way that costs fewer bytes. Nothing in a blob chooses, so there is nothing to check but its length.
@@ -34,7 +35,7 @@ import numpy as np
 import rfc8785
 from numpy.typing import NDArray
 
-from blindgate_models.linear.spec import DROPPED_BITS, VERSION, Parameters, outputs_per_product
+from blindgate_models.linear.spec import DROPPED_BITS, VERSION, Parameters, outputs_per_product, piece_width, pieces
 from blindgate_models.security import SEED_BYTES
 
 MAX_BLOB_BYTES: Final = 64 << 20
@@ -79,6 +80,8 @@ class Packing:
     """The packing of one shape of model.
 
     Attributes:
+        pieces: polynomials that a row is spread over, packed by rows.
+        width: features in one of them.
         stride: coefficients from one row to the next, packed by rows.
         group: how many outputs come out of one product, packed by rows.
         capacity: how many rows one polynomial takes, packed by rows.
@@ -86,18 +89,21 @@ class Packing:
     """
 
     def __init__(self, parameters: Parameters, features: int, outputs: int) -> None:
-        """Take `features` ≤ 2048 columns and `outputs` scores a row."""
+        """Take `features` ≤ `MAX_FEATURES` and `outputs` scores a row."""
         self.degree = parameters.degree
         self.features = features
         self.outputs = outputs
         self.group = outputs_per_product(features, outputs)
-        self.stride = self.group * features
+        self.pieces, self.width = pieces(features), piece_width(features)
+        self.stride = self.group * self.width
         self.capacity = self.degree // self.stride
         self._word_bytes = parameters.word_bytes
         shape = parameters.model_dump() | {"features": features, "outputs": outputs, "version": VERSION}
         self._digest = hashlib.sha256(rfc8785.dumps(shape)).digest()
+        room = MAX_BLOB_BYTES - _HEADER.size
         full = sum(self._body_bytes(self._by_columns(0, self.degree)))
-        self.rows_per_blob = self.degree * max(1, (MAX_BLOB_BYTES - _HEADER.size) // full)
+        row = sum(self._body_bytes(self._by_rows(0, self.capacity)))
+        self.rows_per_blob = self.degree * (room // full) or self.capacity * (room // row)
 
     def blocks(self, rows: int) -> Iterator[Block]:
         """The blocks of `rows` rows, in order."""
@@ -114,7 +120,7 @@ class Packing:
         return Block(Way.COLUMNS, start, rows, self.features, self.outputs)
 
     def _by_rows(self, start: int, rows: int) -> Block:
-        return Block(Way.ROWS, start, rows, 1, -(-self.outputs // self.group))
+        return Block(Way.ROWS, start, rows, self.pieces, -(-self.outputs // self.group))
 
     def _bytes_by_rows(self, rows: int) -> int:
         full, rest = divmod(rows, self.capacity)
@@ -133,7 +139,7 @@ class Packing:
         if block.way is Way.COLUMNS:
             return rows
         scores = np.arange(len(self.scores(block, output)))
-        return rows * self.stride + scores * self.features + self.features - 1
+        return rows * self.stride + scores * self.width + self.width - 1
 
     @property
     def input_polynomial_bytes(self) -> int:

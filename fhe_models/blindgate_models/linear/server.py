@@ -39,7 +39,7 @@ class LinearServer:
             [int(constant) % self._ring.prime for constant in circuit.intercept], dtype=np.uint64
         )
         self.packing = Packing(part.parameters, len(part.weights[0]), len(part.weights))
-        self._row_weights = [self._encoded(group) for group in self._groups()]
+        self._row_weights = [[self._encoded(piece) for piece in group] for group in self._groups()]
 
     @classmethod
     def from_part(cls, part: Part) -> Self:
@@ -95,24 +95,30 @@ class LinearServer:
         if block.way is Way.COLUMNS:
             sums = self._weighted_sums(take)
         else:
-            row = next(take)
-            sums = [self._product(row, weights) for weights in self._row_weights]
+            row = [next(take) for _ in range(block.inputs)]
+            sums = [self._added(map(self._product, row, weights)) for weights in self._row_weights]
         for output, total in enumerate(sums):
             yield self._sent(block, output, total)
 
     def _weighted_sums(self, columns: Iterator[Ciphertext]) -> list[Ciphertext | None]:
         """Σ_j W_kj c_j for each output k; `None` where all weights are 0, since SEAL multiplies by no zero."""
-        evaluator = self._ring.evaluator
         sums: list[Ciphertext | None] = [None] * self.packing.outputs
         for weights in self._weights.T:
             column = next(columns)
             for output in np.flatnonzero(weights):
                 product = self._product(column, self._ring.encode_scalar(int(weights[output])))
-                if sums[output] is None:
-                    sums[output] = product
-                else:
-                    evaluator.add_inplace(sums[output], product)
+                sums[output] = self._added([sums[output], product])
         return sums
+
+    def _added(self, products: Iterable[Ciphertext | None]) -> Ciphertext | None:
+        """Their sum, made in the first of them; `None` where there is none."""
+        total = None
+        for product in products:
+            if total is None:
+                total = product
+            elif product is not None:
+                self._ring.evaluator.add_inplace(total, product)
+        return total
 
     def _product(self, ciphertext: Ciphertext, weights: Plaintext | None) -> Ciphertext | None:
         return None if weights is None else self._ring.times(ciphertext, weights)
@@ -126,13 +132,14 @@ class LinearServer:
         scores = np.where(scores < prime, scores, scores - prime)
         return b"".join(pack_words(words, self._parameters.word_bytes, _DROPPED_BYTES) for words in (c1, scores))
 
-    def _groups(self) -> Iterator[NDArray[np.float64]]:
-        """Σ_k Σ_j W_kj X^(k·d + d-1-j), for each group of outputs that comes out of one product."""
-        for first in range(0, self.packing.outputs, self.packing.group):
-            coefficients = np.zeros(self.packing.degree)
-            reversed_weights = self._weights[first : first + self.packing.group, ::-1].ravel()
-            coefficients[: len(reversed_weights)] = reversed_weights
-            yield coefficients
+    def _groups(self) -> Iterator[list[NDArray[np.float64]]]:
+        """Σ_k Σ_j W_kj X^(k·d + d-1-j), for each group of outputs that comes out of one product, a polynomial for each piece."""
+        packing = self.packing
+        padded = np.pad(self._weights, ((0, 0), (0, packing.pieces * packing.width - packing.features)))
+        for first in range(0, packing.outputs, packing.group):
+            group = padded[first : first + packing.group].reshape(-1, packing.pieces, packing.width)[:, :, ::-1]
+            polynomials = group.transpose(1, 0, 2).reshape(packing.pieces, -1)
+            yield list(np.pad(polynomials, ((0, 0), (0, packing.degree - polynomials.shape[1]))))
 
     def _encoded(self, coefficients: NDArray[np.float64]) -> Plaintext | None:
         return self._ring.encode(coefficients) if coefficients.any() else None

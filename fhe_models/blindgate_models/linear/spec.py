@@ -39,7 +39,7 @@ from blindgate_protocol.errors import PackageError
 FAMILY: Final = "linear"
 VERSION: Final = 1
 DEGREE: Final = 4096
-MAX_FEATURES: Final = 2048
+MAX_FEATURES: Final = 16384
 MAX_OUTPUTS: Final = 256
 MAX_WEIGHTS: Final = 1 << 18
 
@@ -178,9 +178,19 @@ def _parsed(model: type[_Model], part: Part) -> _Model:
     return parsed
 
 
+def pieces(features: int) -> int:
+    """How many polynomials a row is spread over, where rows are packed by rows."""
+    return -(-features // DEGREE)
+
+
+def piece_width(features: int) -> int:
+    """How many of a row's features lie in one polynomial, the last one's padding counted: `pieces` times this is enough."""
+    return -(-features // pieces(features))
+
+
 def outputs_per_product(features: int, outputs: int) -> int:
-    """How many outputs of a row come out of one product, where rows are packed into one polynomial."""
-    return min(outputs, DEGREE // features)
+    """How many outputs of a row come out of one product, where rows are packed by rows."""
+    return min(outputs, DEGREE // piece_width(features))
 
 
 class Circuit(NamedTuple):
