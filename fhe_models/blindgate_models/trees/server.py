@@ -23,6 +23,7 @@ Numbers = NDArray[np.int64]
 _Entries: TypeAlias = tuple[Numbers, Numbers, Numbers]
 
 _NO_BIT: Final = -1
+_SUMS_AT_ONCE: Final = 1 << 20
 
 
 class Draw(NamedTuple):
@@ -191,10 +192,13 @@ class TreesServer:
 
 def _has_zero_subset(masks: Numbers, prime: int) -> NDArray[np.bool_]:
     """Whether some of a row's numbers, which are 0 only past the end of a path, add up to 0 modulo `prime`."""
-    sums = np.zeros((len(masks), 1), dtype=np.int64)
     found = np.zeros(len(masks), dtype=bool)
-    for column in masks.T:
-        with_it = (sums + column[:, None]) % prime
-        found |= ((with_it == 0) & (column != 0)[:, None]).any(axis=1)
-        sums = np.concatenate([sums, with_it], axis=1)
+    at_once = max(1, _SUMS_AT_ONCE >> masks.shape[1])  # a row has a sum for each subset
+    for start in range(0, len(masks), at_once):
+        some = slice(start, start + at_once)
+        sums = np.zeros((len(masks[some]), 1), dtype=np.int64)
+        for column in masks[some].T:
+            with_it = (sums + column[:, None]) % prime
+            found[some] |= ((with_it == 0) & (column != 0)[:, None]).any(axis=1)
+            sums = np.concatenate([sums, with_it], axis=1)
     return found
