@@ -97,10 +97,17 @@ def _cases() -> Iterator[Case]:
     )
     forest = build(FOREST)
     yield Case("trees, one row", TreesClient.from_part(forest.client), patient, _plainly(TreesServer, forest.server))
-    batch = compile_trees_batch(plain_binned(FOREST), training)
-    asker = TreesBatchClient.from_part(batch.client)
-    full = np.resize(held_out.to_numpy(), (asker.rows_per_job, patient.shape[1]))
-    yield Case(f"trees-batch, {len(full):,} rows", asker, full, _plainly(TreesBatchServer, batch.server), SLOW_RUNS)
+    for what, name in (("stumps", ADDITIVE), ("depth 4", FOREST)):
+        batch = compile_trees_batch(plain_binned(name), training)
+        asker = TreesBatchClient.from_part(batch.client)
+        full = np.resize(held_out.to_numpy(), (asker.rows_per_job, patient.shape[1]))
+        yield Case(
+            f"trees-batch ({what}), {len(full):,} rows",
+            asker,
+            full,
+            _plainly(TreesBatchServer, batch.server),
+            SLOW_RUNS,
+        )
 
     digits = mlp()
     ranges = np.array([[0.0, 1.0]] * digits.held_out.shape[1])

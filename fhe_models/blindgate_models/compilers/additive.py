@@ -11,7 +11,7 @@
 
 import math
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ from blindgate_models.additive.spec import (
     row_square,
 )
 from blindgate_models.bits import Questions, count
+from blindgate_models.compilers.bit_forests import BitForest, Leaf
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, steepness
 from blindgate_models.compilers.ensembles import is_ensemble, read_forest
 from blindgate_models.compilers.forests import LEAF, Forest, Tree
@@ -40,7 +41,7 @@ from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.questions import ask
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.raw_scores import RawScores, raw_scores
-from blindgate_models.compilers.reading import check_reading
+from blindgate_models.compilers.reading import Plain, check_reading
 from blindgate_models.compilers.shapes import Asked, Shapes, ask_column, read_shapes, weights_of
 from blindgate_models.product.spec import Need, choose, prime_below
 from blindgate_models.product.spec import Privacy as Mode
@@ -78,6 +79,22 @@ class _Layout(NamedTuple):
     disclosed: bool
 
 
+class AdditiveForest(NamedTuple):
+    """An additive model over bits, for the family `trees-batch`.
+
+    Attributes:
+        forest: a tree of one condition for each bit, of two for each product of bits.
+        questions: what the bits answer.
+        plain: the estimator's own answers on the calibration rows.
+        disclosed: whether edges tell thresholds of the model, among decoys.
+    """
+
+    forest: BitForest
+    questions: tuple[Questions, ...]
+    plain: Plain
+    disclosed: bool
+
+
 def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments)
     estimator: Any,
     calibration: pd.DataFrame | NDArray[Any] | Prepared,
@@ -104,12 +121,7 @@ def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments
     """
     prepared = Prepared.given(estimator, calibration, ranges)
     layout = _layout(estimator, prepared, source)
-    singles = [ask_column(prepared, position, cuts) for position, cuts in enumerate(layout.edges)]
-    pairs = [
-        (ask_column(prepared, first, layout.pair_edges[first]), ask_column(prepared, second, layout.pair_edges[second]))
-        for first, second in layout.pairs
-    ]
-    _require_few(singles, pairs)
+    singles, pairs = _questioned(layout, prepared)
     asked, shapes = _shapes(estimator, prepared, singles, pairs)
     reference = asked.score(prepared.rows)
     precision = tolerance * float(np.abs(reference).max())
@@ -141,6 +153,32 @@ def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments
         determinism="varies" if privacy == "model_private" else "bit-exact",
         discloses=Disclosures(to_client=to_client, to_node=[_TO_NODE]),
         report=measure(asker, node, prepared.rows, clear, plain),
+    )
+
+
+def additive_forest(estimator: Any, prepared: Prepared, source: Source = SYSTEM) -> AdditiveForest:
+    """The same model as trees over bits, which many rows can be put to at once. Raises as `compile_additive` does."""
+    layout = _layout(estimator, prepared, source)
+    singles, pairs = _questioned(layout, prepared)
+    asked, shapes = _shapes(estimator, prepared, singles, pairs)
+    reference = asked.score(prepared.rows)
+    questions = _questions(singles)
+    places = {bit: place for place, bit in enumerate(_bits(questions))}
+    # Where columns act together they are cut at some of their own edges, so those bits are there already.
+    terms: list[tuple[int, ...]] = [(place,) for place in places.values()]
+    for pair in _products(pairs):
+        terms += [(places[one], places[other]) for one, other in product(_bits(pair.first), _bits(pair.second))]
+    weights = weights_of(shapes, singles, pairs)
+    nothing = (0.0,) * weights.shape[1]
+    trees = []
+    for bits, weight in zip(terms, weights.tolist(), strict=True):
+        ends = [Leaf(bits[: length + 1], (True,) * length + (False,), nothing) for length in reversed(range(len(bits)))]
+        trees.append((Leaf(bits, (True,) * len(bits), tuple(weight)), *ends))
+    return AdditiveForest(
+        BitForest(tuple(trees), len(places), tuple(shapes.base.tolist())),
+        tuple(questions),
+        check_reading(estimator, prepared.table, reference, asked.labels, asked.link),
+        layout.disclosed,
     )
 
 
@@ -188,6 +226,26 @@ def additive_parts(
         constants=scaled.base.astype(np.int64).tolist(),
     )
     return client, server
+
+
+def _questioned(layout: _Layout, prepared: Prepared) -> tuple[list[Asked], list[tuple[Asked, Asked]]]:
+    """What is asked of each column, and of each where it acts together with another. Raises `ValueError` or `TypeError`."""
+    singles = [ask_column(prepared, position, cuts) for position, cuts in enumerate(layout.edges)]
+    pairs = [
+        (ask_column(prepared, first, layout.pair_edges[first]), ask_column(prepared, second, layout.pair_edges[second]))
+        for first, second in layout.pairs
+    ]
+    _require_few(singles, pairs)
+    return singles, pairs
+
+
+def _bits(questions: Sequence[Questions]) -> list[tuple[int, str, float | None]]:
+    """The questions one by one, in the order of their bits."""
+    found: list[tuple[int, str, float | None]] = []
+    for each in questions:
+        values: list[float | None] = [*each.values] or [None]  # noqa: PD011  (no table)
+        found += [(each.column, each.kind, value) for value in values]
+    return found
 
 
 def _questions(singles: Sequence[Asked]) -> list[Questions]:

@@ -17,9 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blindgate_models.bits import Questions, answers, count
+from blindgate_models.compilers.additive import additive_forest
 from blindgate_models.compilers.bit_forests import BitForest
 from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Report, steepness
-from blindgate_models.compilers.ensembles import read_forest
+from blindgate_models.compilers.ensembles import is_ensemble, read_forest
 from blindgate_models.compilers.factoring import Relations, factored, multiplied_out, nested
 from blindgate_models.compilers.pipelines import read_steps, split
 from blindgate_models.compilers.prepared import Prepared
@@ -100,24 +101,28 @@ def compile_trees_batch(
     tolerance: float = DEFAULT_TOLERANCE,
     source: Source = SYSTEM,
 ) -> CompiledModel:
-    """Compile a fitted ensemble of trees for tables of many rows. See `trees.compile_trees`, which does it for single rows.
+    """Compile a fitted ensemble of trees, or an additive model, for tables of many rows.
+
+    See `trees.compile_trees` and `additive.compile_additive`, which do it for single rows.
 
     Raises:
-        TypeError: an estimator that is no ensemble.
+        TypeError: an estimator that is neither.
         ValueError: rows that do not fit, or an estimator that the reading does not reproduce.
         PackageError: no parameters hide and hold it.
     """
     prepared = Prepared.given(estimator, calibration, ranges)
     steps, model = split(estimator, prepared)
-    forest = read_forest(model)
-    asking = ask(forest, steps, read_steps(steps), source)
-    bit_forest = over_bits(forest, asking, prepared.may_miss)
-    scores = bit_forest.scores(answers(asking.questions, prepared.rows))
-    plain = check_reading(estimator, prepared.table, scores, forest.labels, forest.link)
-    batch = compile_tree_batch(
-        bit_forest, asking.questions, prepared.rows, tolerance=tolerance, classifies=plain.labels is not None
-    )
-    edges = "the thresholds that the trees ask each column for, among decoys" if asking.disclosed else "the public bins"
+    if is_ensemble(model):
+        trees = read_forest(model)
+        asking = ask(trees, steps, read_steps(steps), source)
+        forest, questions, disclosed = over_bits(trees, asking, prepared.may_miss), asking.questions, asking.disclosed
+        scores = forest.scores(answers(questions, prepared.rows))
+        plain = check_reading(estimator, prepared.table, scores, trees.labels, trees.link)
+    else:
+        forest, questions, plain, disclosed = additive_forest(estimator, prepared, source)
+    classifies = plain.labels is not None
+    batch = compile_tree_batch(forest, questions, prepared.rows, tolerance=tolerance, classifies=classifies)
+    edges = "the thresholds that the trees ask each column for, among decoys" if disclosed else "the public bins"
     return CompiledModel(
         family=FAMILY,
         client=batch.client.model_dump(),
