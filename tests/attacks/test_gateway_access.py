@@ -11,7 +11,7 @@ import pytest
 
 from blindgate_gateway.app import ROUTES
 from blindgate_gateway.identity import Role
-from blindgate_gateway.routing import Route
+from blindgate_gateway.routing import MAX_BODY, Route
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.messages import (
     LEASE_HEADER,
@@ -223,7 +223,7 @@ def test_another_tenants_object_is_404(world: World, route: Route) -> None:
         pytest.param(b'{"surprise": 1}', 422, id="an unknown field"),
         pytest.param(b"\xff\xfe", 422, id="no UTF-8"),
         pytest.param(b"[" * 100_000, 422, id="deep"),
-        pytest.param(b" " * ((3 << 19) + 1), 413, id="too long"),
+        pytest.param(b" " * (MAX_BODY + 1), 413, id="too long"),
     ],
 )
 def test_a_body_of_another_shape_is_refused_and_not_repeated(
