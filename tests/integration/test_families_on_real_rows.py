@@ -24,6 +24,7 @@ from xgboost import XGBClassifier
 
 from blindgate import Client
 from blindgate_models.compilers.estimators import compile_model
+from blindgate_models.compilers.hidden_scores import compile_hidden_scores
 from blindgate_models.compilers.polynomial import polynomial_network
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.rules import Rule, Rules
@@ -194,6 +195,25 @@ def test_every_held_out_row_gets_the_plaintext_models_class(
     assert set(np.unique(labels[got] if family == "trees" else got)) <= set(labels)
     few = asked[:8]
     np.testing.assert_allclose(found.predict_proba(few, timeout=120), model.predict_proba(few), atol=2e-3)
+
+
+@pytest.mark.parametrize("data", ["breast-cancer", "heart", "german"])
+def test_every_held_out_row_gets_the_class_where_the_node_applies_the_sigmoid(
+    data: str, own_world: World, client: Client
+) -> None:
+    """The labels of the logistic model, and its probabilities to two decimals, from a model that never sends a score."""
+    table = TABLES[data]()
+    model = linear().fit(table.train, table.answers)
+    known = (
+        {} if data == "breast-cancer" else rules(table)
+    )  # a range wider by 1 is wide where all numbers are below 0.1
+    compiled = compile_hidden_scores(model, Prepared.of(model, table.train, known))
+    own_world.publish(package(compiled, name=f"{data}-hidden"))
+    found = client.model(f"{data}-hidden")
+    np.testing.assert_array_equal(found.predict(table.test, timeout=120), model.predict(table.test))
+    np.testing.assert_allclose(
+        found.predict_proba(table.test, timeout=120), model.predict_proba(table.test), atol=0.0051 + 0.005
+    )
 
 
 def test_a_category_that_is_none_is_refused_or_taken_as_the_manifest_says(own_world: World, client: Client) -> None:

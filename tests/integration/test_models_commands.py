@@ -90,6 +90,23 @@ def test_from_a_fitted_model_to_somebody_elses_answers(tmp_path: Path) -> None:
     (tmp_path / "wrong.toml").write_text("[chol]\nclip = true\n")
     assert "wrong.toml: chol.clip" in run(*made, "--columns", "wrong.toml", fails=True)
 
+    hidden = run(
+        "models",
+        "compile",
+        "heart.skops",
+        "calibration.csv",
+        "--name",
+        "hidden",
+        "--hide-scores",
+        "--target",
+        "disease",
+    )
+    assert "network" in hidden
+    shown = run("models", "show", "hidden.bgmodel")
+    assert "the probabilities, to the decimals shown" in " ".join(shown.split())
+    refused = run(*made, "--hide-scores", "--family", "trees", fails=True)
+    assert "hide_scores: a logistic model's sigmoid under encryption, got the family 'trees'" in refused
+
     with World(tmp_path / "world") as world:
         world.trust("owner", publisher)
         world.start_gateway()

@@ -119,6 +119,14 @@ def compile_(
             "says what that does to its accuracy. Needs --target.",
         ),
     ] = None,
+    hide_scores: Annotated[
+        bool,
+        typer.Option(
+            "--hide-scores",
+            help="A logistic model of two classes: the node applies the sigmoid under encryption, so that users get "
+            "probabilities and no scores. Slower, and needs evaluation keys.",
+        ),
+    ] = False,
     rows_per_tenant: Annotated[
         int | None,
         typer.Option(min=1, help="How many rows a tenant may ask for in all; as many as it likes by default."),
@@ -167,14 +175,15 @@ def compile_(
     require_folder(output)
     if family == "search" or (family is None and estimator.suffix == ".npy"):
         others = {"CALIBRATION": calibration, "--target": target, "--columns": columns, "--bins": bins}
-        _take_none("the family search takes none", others | {"--compare": compare or None})
+        others |= {"--compare": compare or None, "--hide-scores": hide_scores or None}
+        _take_none("the family search takes none", others)
         compiling = partial(compile_index, estimator, ids, privacy)
     else:
         _take_none("other families than search take none", {"--ids": ids, "--privacy": privacy})
         if calibration is None:
             message = "CALIBRATION: expected a CSV file of rows like those to come"
             raise InputError(message)
-        choices = Choices(target, columns, family, compare, bins, trust_pickle)
+        choices = Choices(target, columns, family, compare, bins, trust_pickle, hide_scores)
         compiling = partial(compile_files, estimator, calibration, choices)
     try:
         with working(f"compiling {name}", show=None):

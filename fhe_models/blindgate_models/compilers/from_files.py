@@ -8,6 +8,7 @@ from blindgate_models.compilers.accuracy import plain_accuracy
 from blindgate_models.compilers.comparing import compile_with_each
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.estimators import choose_family, compile_model, load_estimator, read_calibration
+from blindgate_models.compilers.hidden_scores import compile_hidden_scores
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.refitting import refit
 from blindgate_models.compilers.rules import read_rules
@@ -15,6 +16,7 @@ from blindgate_models.compilers.search import compile_search, read_embeddings, r
 
 _WITHOUT_SETTINGS: Final = {".json", ".ubj"}
 """Files that do not hold how their model was fitted."""
+_OF_HIDDEN_SCORES: Final = ("linear", "network")
 
 
 class Choices(NamedTuple):
@@ -27,6 +29,7 @@ class Choices(NamedTuple):
         compare: whether to compile with every family that takes it.
         bins: fit again on so many public bins a column.
         trust_pickle: read a pickle, which runs what its author put into it.
+        hide_scores: have the node apply a logistic model's sigmoid, so that its scores stay hidden.
     """
 
     target: str | None = None
@@ -35,6 +38,7 @@ class Choices(NamedTuple):
     compare: bool = False
     bins: int | None = None
     trust_pickle: bool = False
+    hide_scores: bool = False
 
 
 class Compilation(NamedTuple):
@@ -59,6 +63,9 @@ def compile_files(estimator: Path, calibration: Path, choices: Choices) -> Compi
     Raises `ValueError`, `TypeError`, `ModuleNotFoundError`, `PackageError` or `CompilerError`, with what is wrong in which file or
     column.
     """
+    if choices.hide_scores and choices.family not in {None, *_OF_HIDDEN_SCORES}:
+        msg = f"hide_scores: a logistic model's sigmoid under encryption, got the family {choices.family!r:.40}"
+        raise ValueError(msg)
     fitted = load_estimator(estimator, trust_pickle=choices.trust_pickle)
     rows, answers = read_calibration(calibration, choices.target)
     accuracies: dict[str, float] = {}
@@ -75,8 +82,11 @@ def compile_files(estimator: Path, calibration: Path, choices: Choices) -> Compi
     prepared = Prepared.of(fitted, rows, {} if choices.columns is None else read_rules(choices.columns))
     accuracy = None if answers is None else plain_accuracy(fitted, prepared.table, answers)
     compared = compile_with_each(fitted, prepared) if choices.compare else {}
-    found: Any = compared.get(choices.family or choose_family(fitted))
-    compiled = found if isinstance(found, CompiledModel) else compile_model(fitted, prepared, family=choices.family)
+    found: Any = None if choices.hide_scores else compared.get(choices.family or choose_family(fitted))
+    if choices.hide_scores:
+        compiled = compile_hidden_scores(fitted, prepared)
+    else:
+        compiled = found if isinstance(found, CompiledModel) else compile_model(fitted, prepared, family=choices.family)
     return Compilation(compiled, accuracies.get("accuracy_over_folds_on_bins", accuracy), accuracies, compared)
 
 

@@ -90,15 +90,8 @@ def compile_linear(
     """
     prepared = Prepared.given(estimator, calibration, ranges)
     rows = prepared.require_complete()
-    steps, model = split(estimator, prepared)
-    affine = _read(model)
-    features, factors, constants = folded(read_steps(steps), prepared)
-    if affine.weights.shape[1] != len(factors):
-        msg = f"calibration: got {len(factors)} columns, expected {affine.weights.shape[1]}"
-        raise ValueError(msg)
-    affine = _Affine(affine.weights @ factors, affine.intercept + affine.weights @ constants)
-    inputs = expand(features, rows)
-    scores = affine.scores(inputs)
+    features, affine = _folded(estimator, prepared)
+    scores = affine.scores(expand(features, rows))
     labels, link = _tested(estimator, scores, prepared.table)
     precision = tolerance * (1.0 if link == "exp" else float(np.abs(scores).max()))
     client, server = linear_parts(
@@ -119,6 +112,38 @@ def compile_linear(
         discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT), to_node=list(DISCLOSES_TO_NODE)),
         report=_measured(client, server, scores, rows, classifies=labels is not None),
     )
+
+
+class Logistic(NamedTuple):
+    """A logistic model of two classes: the sigmoid of x · weights + intercept, x being `features`, is `labels[1]`'s probability."""
+
+    features: list[Feature]
+    weights: Floats
+    intercept: float
+    labels: list[Label]
+
+
+def read_logistic(estimator: Any, prepared: Prepared) -> Logistic:
+    """Read one as `compile_linear` does, tested alike. Raises `TypeError` or `ValueError` on another model."""
+    rows = prepared.require_complete()
+    features, affine = _folded(estimator, prepared)
+    labels, link = _tested(estimator, affine.scores(expand(features, rows)), prepared.table)
+    if labels is None or len(labels) != _BINARY or link != "sigmoid":
+        kind = type(estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator).__name__
+        msg = f"{kind}: expected a logistic model of two classes, whose probability is the sigmoid of its score"
+        raise ValueError(msg)
+    return Logistic(features, affine.weights[0], float(affine.intercept[0]), labels)
+
+
+def _folded(estimator: Any, prepared: Prepared) -> tuple[list[Feature], _Affine]:
+    """The model over features, with the steps before it folded in."""
+    steps, model = split(estimator, prepared)
+    affine = _read(model)
+    features, factors, constants = folded(read_steps(steps), prepared)
+    if affine.weights.shape[1] != len(factors):
+        msg = f"calibration: got {len(factors)} columns, expected {affine.weights.shape[1]}"
+        raise ValueError(msg)
+    return features, _Affine(affine.weights @ factors, affine.intercept + affine.weights @ constants)
 
 
 def _read(model: Any) -> _Affine:

@@ -105,7 +105,7 @@ def compile_network(  # noqa: PLR0913  (what a model's owner decides)
         privacy=PUBLIC,
         determinism=DETERMINISM,
         discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT), to_node=list(DISCLOSES_TO_NODE)),
-        report=_measured(client, server, read),
+        report=measured(client, server, read.compared, read.scores, None if read.network.labels is None else decided),
     )
 
 
@@ -173,7 +173,7 @@ def encryption(client: ClientPart) -> Encryption:
         security=128,
         degree=parameters.degree,
         modulus_bits=sum(parameters.data_bits) + parameters.special_bits,
-        levels=len(parameters.drops),
+        levels=len(parameters.drops) if parameters.activation is None else sum(parameters.drops[0]),
         error_bound=max(client.error_bound),
     )
 
@@ -221,19 +221,25 @@ def _require_columns(first: Affine, rows: Floats) -> None:
         raise ValueError(msg)
 
 
-def _measured(client: ClientPart, server: ServerPart, read: _Read) -> Report:
-    """Step 4, on as many rows as a few seconds compute."""
+def measured(
+    client: ClientPart,
+    server: ServerPart,
+    compared: Floats,
+    scores: Callable[[Floats], Floats],
+    decided: Callable[[Floats], NDArray[np.intp]] | None,
+) -> Report:
+    """Step 4, on as many rows as a few seconds compute. `decided` gives the position of each row's label, in a classification."""
     asker, node = NetworkClient.from_part(client.model_dump()), NetworkServer.from_part(server.model_dump())
-    rows = read.compared[: min(asker.rows_per_job, _BLOCKS_COMPARED * client.shape.rows)]
+    rows = compared[: min(asker.rows_per_job, _BLOCKS_COMPARED * client.shape.rows)]
     keys = asker.make_keys()
     blob = asker.encrypt(keys.secret, rows)
     compute = node.direct(keys.evaluation)
     started = time.process_time()
     result = compute(blob)
     seconds = time.process_time() - started
-    got, expected = asker.decrypt(keys.secret, result, len(rows)), read.scores(rows)
+    got, expected = asker.decrypt(keys.secret, result, len(rows)), scores(rows)
     error = np.abs(got - expected)
-    if read.network.labels is None:
+    if decided is None:
         agrees = (error <= 0.01 * np.abs(expected) + np.array(client.error_bound)).all(axis=1)
     else:
         agrees = decided(got) == decided(expected)

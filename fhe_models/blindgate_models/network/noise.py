@@ -28,8 +28,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blindgate_models.network.activation import Joint, Leaf, evaluate
 from blindgate_models.network.packing import DROPPED_BITS, Packing
-from blindgate_models.network.spec import Layer, Parameters
+from blindgate_models.network.spec import Activation, Layer, Parameters
 from blindgate_models.security import NOISE_BOUND
 
 Floats = NDArray[np.float64]
@@ -104,8 +105,8 @@ class _State(NamedTuple):
         return np.asarray(self.largest + SIGMAS * (self.alone + self.shared))
 
 
-def budget(packing: Packing, layers: list[Affine]) -> Budget:
-    """Follow values and noise through the network."""
+def budget(packing: Packing, layers: list[Affine], activation: Joint | Leaf | None = None) -> Budget:
+    """Follow values and noise through the network, whose hidden layer has an `activation` where the parameters name one."""
     parameters = packing.parameters
     noise = _Noise(parameters)
     ones = np.ones(layers[0].weights.shape[1])
@@ -115,7 +116,10 @@ def budget(packing: Packing, layers: list[Affine]) -> Budget:
     for place, (layer, (before, after)) in enumerate(zip(layers[:-1], parameters.drops, strict=True)):
         state = noise.dropped(_affine(packing, noise, place, layer, state), before)
         state = state._replace(alone=state.alone + noise.slot(1 / 12) / 2**state.exponent)  # the bias
-        state = noise.dropped(_square(noise, state), after)
+        if activation is None or parameters.activation is None:
+            state = noise.dropped(_square(noise, state), after)
+        else:
+            state = _activated(noise, state, activation, parameters.activation)
     return _scores(packing, layers[-1], noise, state)
 
 
@@ -149,6 +153,76 @@ def _square(noise: "_Noise", state: _State) -> _State:
     return noise.checked(
         state._replace(low=low, high=largest**2, alone=alone, shared=shared, exponent=2 * state.exponent)
     )
+
+
+def _activated(noise: "_Noise", state: _State, root: Joint | Leaf, activation: Activation) -> _State:
+    """An odd polynomial of every number, which must be within [-1, 1]. Its errors may all go one way, so they are shared."""
+    if float(state.largest.max()) > 1 + _FLOATING:
+        return state._replace(headroom=math.inf)
+    given = _Bounded(1.0, SIGMAS * float((state.alone + state.shared).max()), state.exponent, state.primes)
+    bounds = _Bounds(noise, state.headroom)
+    found = evaluate(bounds, given, root, 2.0**activation.scale_bits) or given
+    high = found.largest * np.ones(len(state.low))
+    shared = found.error / SIGMAS * np.ones(len(state.low))
+    return _State(-high, high, 0 * high, shared, found.exponent, found.left, bounds.headroom)
+
+
+class _Bounded(NamedTuple):
+    """A number under encryption: the largest that it can be, how far off, its scale as a power of two, its primes."""
+
+    largest: float
+    error: float
+    exponent: float
+    left: int
+
+
+class _Bounds:
+    """The arithmetic of bounds (`network.activation.Arithmetic`)."""
+
+    def __init__(self, noise: "_Noise", headroom: float) -> None:
+        self._noise = noise
+        self.headroom = headroom
+
+    def primes(self, number: _Bounded) -> int:
+        return number.left
+
+    def product(self, left: _Bounded, right: _Bounded, largest: float) -> _Bounded:
+        error = left.largest * right.error + right.largest * left.error + left.error * right.error
+        primes, exponent = min(left.left, right.left), left.exponent + right.exponent
+        error += SIGMAS * self._noise.switch(primes) / 2.0**exponent
+        return self._dropped(_Bounded(min(largest, left.largest * right.largest), error, exponent, primes))
+
+    def doubled_less_one(self, number: _Bounded) -> _Bounded:
+        error = 2 * number.error + 0.5 / 2.0**number.exponent + _FLOATING
+        return self._held(number._replace(largest=1.0, error=error))
+
+    def sum_of(self, terms: list[tuple[_Bounded, float]], primes: int, scale: float, largest: float) -> _Bounded:
+        error = 0.0
+        for number, factor in terms:
+            encoded = 0.5 / self.factor_scale(self.lowered(number, primes + 1), scale)
+            error += abs(factor) * number.error + (encoded + _FLOATING * abs(factor)) * (number.largest + number.error)
+        exponent = math.log2(scale) + self._noise.bits(primes)
+        return self._dropped(_Bounded(largest, error, exponent, primes + 1))
+
+    def lowered(self, number: _Bounded, primes: int) -> _Bounded:
+        return self._held(number._replace(left=primes))
+
+    def added(self, left: _Bounded, right: _Bounded, largest: float) -> _Bounded:
+        return self._held(left._replace(largest=largest, error=left.error + right.error))
+
+    def factor_scale(self, number: _Bounded, scale: float) -> float:
+        return float(scale * 2.0 ** (self._noise.bits(number.left - 1) - number.exponent))
+
+    def _dropped(self, number: _Bounded) -> _Bounded:
+        left = self._held(number).left - 1
+        exponent = number.exponent - self._noise.bits(left)
+        error = number.error + SIGMAS * self._noise.rounding / 2.0**exponent
+        return self._held(number._replace(error=error, exponent=exponent, left=left))
+
+    def _held(self, number: _Bounded) -> _Bounded:
+        share = self._noise.largest(np.array([number.largest + number.error]), number.exponent, number.left)
+        self.headroom = max(self.headroom, share)
+        return number
 
 
 def _scores(packing: Packing, layer: Affine, noise: "_Noise", state: _State) -> Budget:
@@ -188,6 +262,10 @@ class _Noise:
         reach = self._degree / math.pi + SIGMAS * self.slot(1 / 12)
         digits = math.sqrt(sum(4.0**bits for bits in self._parameters.data_bits[:primes]))
         return self.slot(_FRESH) * reach * digits / 2.0**self._parameters.special_bits + self.rounding
+
+    def bits(self, place: int) -> int:
+        """The length of a data prime."""
+        return self._parameters.data_bits[place]
 
     def dropped(self, state: _State, count: int) -> _State:
         """After `count` more primes were dropped."""

@@ -133,6 +133,8 @@ class Packing:
             scale /= math.prod(left.pop() for _ in range(before))
             scale *= scale
             scale /= math.prod(left.pop() for _ in range(after))
+            if parameters.activation is not None:
+                scale = 2.0**parameters.activation.scale_bits
         raise AssertionError
 
     # Where numbers lie.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from blindgate_models.bitpacking import pack
 from blindgate_models.halves import Part
+from blindgate_models.network.activation import evaluate, plan
 from blindgate_models.network.noise import Affine, budget
 from blindgate_models.network.packing import (
     DROPPED_BITS,
@@ -47,6 +48,63 @@ class _Weights(NamedTuple):
     plan: Diagonals | None
 
 
+class _Ciphertexts:
+    """The arithmetic of ciphertexts (`network.activation.Arithmetic`), under one set of keys."""
+
+    def __init__(self, ring: Ring, keys: Switching) -> None:
+        self._ring, self._keys = ring, keys
+
+    def primes(self, number: Ciphertext) -> int:
+        primes: int = number.coeff_modulus_size()
+        return primes
+
+    def product(self, left: Ciphertext, right: Ciphertext, largest: float) -> Ciphertext:  # noqa: ARG002
+        primes = min(self.primes(left), self.primes(right))
+        product = self._ring.product(self.lowered(left, primes), self.lowered(right, primes), self._keys)
+        self._ring.drop(product, 1)
+        return product
+
+    def doubled_less_one(self, number: Ciphertext) -> Ciphertext:
+        self._ring.add(number, number)
+        self._ring.shift_by_number(number, -1.0)
+        return number
+
+    def sum_of(
+        self,
+        terms: list[tuple[Ciphertext, float]],
+        primes: int,
+        scale: float,
+        largest: float,  # noqa: ARG002
+    ) -> Ciphertext | None:
+        total: Ciphertext | None = None
+        for number, factor in terms:
+            low = self.lowered(number, primes + 1)
+            product = self._ring.times_number(low, factor, self.factor_scale(low, scale))
+            if product is None:
+                continue
+            product.scale = scale * self._ring.primes[primes]  # to the last bit, which SEAL asks of what it adds
+            if total is None:
+                total = product
+            else:
+                self._ring.add(total, product)
+        if total is not None:
+            self._ring.drop(total, 1)
+            total.scale = scale
+        return total
+
+    def lowered(self, number: Ciphertext, primes: int) -> Ciphertext:
+        return number if self.primes(number) == primes else self._ring.lowered(number, primes)
+
+    def added(self, left: Ciphertext, right: Ciphertext, largest: float) -> Ciphertext:  # noqa: ARG002
+        right.scale = left.scale
+        self._ring.add(left, right)
+        return left
+
+    def factor_scale(self, number: Ciphertext, scale: float) -> float:
+        factor: float = scale * self._ring.primes[self.primes(number) - 1] / number.scale
+        return factor
+
+
 class NetworkServer:
     """See `blindgate_models.halves.ServerHalf`."""
 
@@ -56,7 +114,8 @@ class NetworkServer:
         self.packing = Packing(parameters, part.shape)
         layers = [Affine.of(layer) for layer in part.layers]
         with np.errstate(over="ignore", invalid="ignore"):  # an infinite value has no headroom
-            headroom = budget(self.packing, layers).headroom
+            self._activation = plan(np.array(part.activation)) if part.activation else None
+            headroom = budget(self.packing, layers, self._activation).headroom
         if not headroom < 1:
             msg = f"parameters: the scales let a value reach {headroom:.3g} of what the modulus holds, expected below 1"
             raise PackageError(msg)
@@ -147,14 +206,22 @@ class NetworkServer:
                 total = self._by_diagonals(layer, layer.plan, block[0] if total is None else total, keys)
             self._ring.drop(total, before)
             self._ring.shift(total, layer.bias)
-            self._ring.square(total, keys)
-            self._ring.drop(total, after)
+            total = self._activated(total, after, keys)
         last = self._layers[-1]
         for product, bias in zip(last.products, last.bias, strict=True):
             result = self._ring.times(total, product)
             self._ring.drop(result, self._parameters.last_drop)
             self._ring.shift(result, bias)
             yield result
+
+    def _activated(self, number: Ciphertext, drops: int, keys: Switching) -> Ciphertext:
+        if self._activation is None or self._parameters.activation is None:
+            self._ring.square(number, keys)
+            self._ring.drop(number, drops)
+            return number
+        return evaluate(
+            _Ciphertexts(self._ring, keys), number, self._activation, 2.0**self._parameters.activation.scale_bits
+        )
 
     def _unit_by_unit(self, layer: _Weights, block: list[Ciphertext], keys: Switching) -> Ciphertext:
         total = self._sum(zip(block, layer.products, strict=True))

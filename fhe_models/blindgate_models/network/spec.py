@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from blindgate_models.features import Feature
 from blindgate_models.halves import Part
+from blindgate_models.network.activation import LEAST_DOUBLINGS, MOST_DOUBLINGS, levels
 from blindgate_models.security import require_128_bits
 from blindgate_protocol.errors import PackageError
 
@@ -43,6 +44,7 @@ MAX_INPUTS: Final = 8
 MAX_RESULTS: Final = 16
 MAX_PRIMES: Final = 16
 MAX_DROP: Final = 4
+MAX_DROPS: Final = 1 + MOST_DOUBLINGS
 MAX_PRIME_BITS: Final = 60
 LEAST_PRIME_BITS: Final = 22
 LEAST_SCALE_BITS: Final = 8
@@ -60,12 +62,24 @@ DISCLOSES_TO_NODE: Final = ("the weights and biases", "the number of rows")
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Bits = Annotated[int, Field(ge=LEAST_PRIME_BITS, le=MAX_PRIME_BITS)]
 _Scale = Annotated[int, Field(ge=LEAST_SCALE_BITS, le=MOST_SCALE_BITS)]
-_Drop = Annotated[int, Field(ge=0, le=MAX_DROP)]
+_Drop = Annotated[int, Field(ge=0, le=MAX_DROPS)]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Activation(_Strict):
+    """What the hidden layer does instead of squaring: an odd polynomial (`network.activation`).
+
+    Attributes:
+        doublings: its degree is below 2^doublings.
+        scale_bits: the scale of its result.
+    """
+
+    doublings: Annotated[int, Field(ge=LEAST_DOUBLINGS, le=MOST_DOUBLINGS)]
+    scale_bits: _Scale
 
 
 class Parameters(_Strict):
@@ -75,7 +89,8 @@ class Parameters(_Strict):
         data_bits: the length of each data prime; the last is dropped first.
         special_bits: that of the prime of the keys.
         weight_scale_bits: one a layer.
-        drops: for each hidden layer, the primes that are dropped before its square, and after it.
+        drops: for each hidden layer, the primes that are dropped before its square, and after it; or by its activation.
+        activation: of the only hidden layer, where that is no square.
     """
 
     scheme: Literal["ckks"]
@@ -88,6 +103,7 @@ class Parameters(_Strict):
         list[Annotated[list[_Drop], Field(min_length=2, max_length=2)]],
         Field(min_length=1, max_length=MAX_LAYERS - 1),
     ]
+    activation: Activation | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -96,6 +112,13 @@ class Parameters(_Strict):
             raise ValueError(msg)
         if sum(map(sum, self.drops)) >= len(self.data_bits):
             msg = f"drops: got {sum(map(sum, self.drops))} primes, expected fewer than the {len(self.data_bits)} of data_bits"
+            raise ValueError(msg)
+        if self.activation is None:
+            if max(map(max, self.drops)) > MAX_DROP:
+                msg = f"drops: got {max(map(max, self.drops))}, expected at most {MAX_DROP} around a square"
+                raise ValueError(msg)
+        elif len(self.drops) != 1 or self.drops[0][1] != levels(self.activation.doublings):
+            msg = f"drops: expected one hidden layer, whose activation drops {levels(self.activation.doublings)}"
             raise ValueError(msg)
         return self
 
@@ -227,13 +250,23 @@ class ClientPart(_Both):
 
 
 class ServerPart(_Both):
-    """What the node's half is built from."""
+    """What the node's half is built from.
+
+    Attributes:
+        layers: in order.
+        activation: c_1, c_3, …, of the activation's T_1, T_3, …, where the parameters name one; else empty.
+    """
 
     layers: list[Layer]
+    activation: Annotated[list[_Finite], Field(max_length=1 << (MOST_DOUBLINGS - 1))] = []
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        widths = self.shape.widths
+        widths, activation = self.shape.widths, self.parameters.activation
+        expected = 0 if activation is None else 1 << (activation.doublings - 1)
+        if len(self.activation) != expected:
+            msg = f"activation: got {len(self.activation)} numbers, expected {expected}"
+            raise ValueError(msg)
         if len(self.layers) != len(widths) - 1:
             msg = f"layers: got {len(self.layers)}, expected {len(widths) - 1}"
             raise ValueError(msg)

@@ -164,10 +164,39 @@ class Ring:
         self._evaluator.square_inplace(ciphertext)
         self._evaluator.relinearize_inplace(ciphertext, keys.relinearisation)
 
+    def product(self, left: Ciphertext, right: Ciphertext, keys: Switching) -> Ciphertext:
+        """Multiply slot by slot two ciphertexts of the same primes; their scales multiply too."""
+        product = sealapi.Ciphertext()
+        self._evaluator.multiply(left, right, product)
+        self._evaluator.relinearize_inplace(product, keys.relinearisation)
+        return product
+
+    def times_number(self, ciphertext: Ciphertext, number: float, scale: float) -> Ciphertext | None:
+        """Multiply every slot by one number, encoded at this scale; `None` where it comes to nothing."""
+        plaintext = self._encoded_number(ciphertext, number, scale)
+        return None if plaintext.is_zero() else self.times(ciphertext, plaintext)
+
+    def shift_by_number(self, ciphertext: Ciphertext, number: float) -> None:
+        """Add one number to every slot, in place."""
+        plaintext = self._encoded_number(ciphertext, number, ciphertext.scale)
+        self._evaluator.add_plain_inplace(ciphertext, plaintext)
+
+    def lowered(self, ciphertext: Ciphertext, primes: int) -> Ciphertext:
+        """The same numbers at the same scale, over the first `primes` primes alone."""
+        lowered = sealapi.Ciphertext()
+        self._evaluator.mod_switch_to(ciphertext, self._levels[primes].parms_id, lowered)
+        return lowered
+
     def drop(self, ciphertext: Ciphertext, primes: int) -> None:
         """Divide by the last `primes` primes, in place."""
         for _ in range(primes):
             self._evaluator.rescale_to_next_inplace(ciphertext)
+
+    def _encoded_number(self, ciphertext: Ciphertext, number: float, scale: float) -> Plaintext:
+        plaintext = sealapi.Plaintext()
+        level = self._levels[ciphertext.coeff_modulus_size()]
+        self._encoder.encode(number, level.parms_id, scale, plaintext)
+        return plaintext
 
     def _element(self, step: int) -> int:
         """The Galois element of a rotation."""
