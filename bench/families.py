@@ -8,11 +8,13 @@ that of all its rows. The network reads digits, the search looks through 10,000 
 - *client*: encrypt and decrypt.
 - *up*, *down*: the blobs.
 - *key*: the evaluation key, uploaded once by whoever has one.
+- *load*: from the bytes of the server part to a half that can answer; a second was asked for.
 """
 
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,20 +22,24 @@ import numpy as np
 from bench.network import mlp
 from bench.rows import Row, row
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from blindgate_models.additive.client import AdditiveClient
 from blindgate_models.additive.server import AdditiveServer
+from blindgate_models.compilers.hidden_scores import compile_hidden_scores
 from blindgate_models.compilers.polynomial import network_parts
 from blindgate_models.compilers.search import compile_search
 from blindgate_models.compilers.tree_batches import compile_trees_batch
 from blindgate_models.concrete.client import ConcreteClient
 from blindgate_models.concrete.server import ConcreteServer
-from blindgate_models.halves import ClientHalf
+from blindgate_models.halves import ClientHalf, Part
 from blindgate_models.linear.client import LinearClient
 from blindgate_models.linear.server import LinearServer
 from blindgate_models.network.client import NetworkClient
 from blindgate_models.network.server import NetworkServer
-from blindgate_models.package import parse_part, read_package
+from blindgate_models.package import parse_part, read_package, serialise_part
 from blindgate_models.search.client import SearchClient
 from blindgate_models.search.server import SearchServer
 from blindgate_models.trees.client import TreesClient
@@ -46,6 +52,7 @@ RUNS: Final = 7
 SLOW_RUNS: Final = 3
 PACKAGE: Final = Path(__file__).resolve().parents[1] / "examples" / "models" / "breast-cancer-trees.bgmodel"
 UNITS: Final = {"node": "ms CPU", "client": "ms CPU", "up": "KB", "down": "KB", "key": "MB"}
+LOAD_MS: Final = 1000.0
 _ENTRIES, _WIDTH = 10_000, 384
 
 Compute = Callable[[bytes], bytes]
@@ -58,7 +65,8 @@ class Case(NamedTuple):
     name: str
     client: ClientHalf
     table: NDArray[np.float64]
-    answering: Callable[[bytes | None], tuple[Callable[[], None], Compute]]
+    server: type[Any]
+    part: Part
     runs: int = RUNS
 
 
@@ -73,6 +81,7 @@ def rows() -> list[Row]:
             for what, unit in UNITS.items()
             if ours[what]
         ]
+        found.append(row(f"{case.name}: load", ours["load"], LOAD_MS, target=1, unit="ms CPU", runs=1))
     name = "trees under TFHE, one row"
     return found + [
         row(f"{name}: {what}", concrete[what], concrete[what], target=None, unit=unit, runs=SLOW_RUNS)
@@ -85,18 +94,19 @@ def _cases() -> Iterator[Case]:
     patient, training = held_out.to_numpy()[:1], train.to_numpy()
 
     linear = build(LINEAR)
-    yield Case("linear, one row", LinearClient.from_part(linear.client), patient, _plainly(LinearServer, linear.server))
+    yield Case("linear, one row", LinearClient.from_part(linear.client), patient, LinearServer, linear.server)
     many = np.resize(held_out.to_numpy(), (4096, patient.shape[1]))
-    yield Case("linear, 4,096 rows", LinearClient.from_part(linear.client), many, _plainly(LinearServer, linear.server))
+    yield Case("linear, 4,096 rows", LinearClient.from_part(linear.client), many, LinearServer, linear.server)
     additive = build(ADDITIVE)
     yield Case(
         "additive, one row",
         AdditiveClient.from_part(additive.client),
         patient,
-        _plainly(AdditiveServer, additive.server),
+        AdditiveServer,
+        additive.server,
     )
     forest = build(FOREST)
-    yield Case("trees, one row", TreesClient.from_part(forest.client), patient, _plainly(TreesServer, forest.server))
+    yield Case("trees, one row", TreesClient.from_part(forest.client), patient, TreesServer, forest.server)
     for what, name in (("stumps", ADDITIVE), ("depth 4", FOREST)):
         batch = compile_trees_batch(plain_binned(name), training)
         asker = TreesBatchClient.from_part(batch.client)
@@ -105,19 +115,31 @@ def _cases() -> Iterator[Case]:
             f"trees-batch ({what}), {len(full):,} rows",
             asker,
             full,
-            _plainly(TreesBatchServer, batch.server),
+            TreesBatchServer,
+            batch.server,
             SLOW_RUNS,
         )
 
     digits = mlp()
     ranges = np.array([[0.0, 1.0]] * digits.held_out.shape[1])
     client_part, server_part = network_parts(digits.network, ranges, precision=1e-3)
-    network = NetworkServer.from_part(server_part.model_dump())
     yield Case(
         "network (MLP 64-64²-10), one row",
         NetworkClient.from_part(client_part.model_dump()),
         digits.held_out[:1],
-        lambda key: (_nothing, network.direct(key)),
+        NetworkServer,
+        server_part.model_dump(),
+    )
+    answers = patients()[2]
+    logistic = make_pipeline(StandardScaler(), LogisticRegression(C=0.1)).fit(training, answers)
+    hidden = compile_hidden_scores(logistic, training)
+    yield Case(
+        "logistic, score hidden, one row",
+        NetworkClient.from_part(hidden.client),
+        patient,
+        NetworkServer,
+        hidden.server,
+        SLOW_RUNS,
     )
     rng = np.random.default_rng(0)
     embeddings = rng.normal(size=(_ENTRIES, _WIDTH))
@@ -127,39 +149,31 @@ def _cases() -> Iterator[Case]:
         f"search in {_ENTRIES:,}, one query",
         SearchClient.from_part(index.client),
         query,
-        _plainly(SearchServer, index.server),
+        SearchServer,
+        index.server,
     )
 
 
 def _concrete() -> Case:
     files = read_package(PACKAGE)
-    client_part = parse_part(files.client)
-    server = ConcreteServer.from_part(parse_part(files.server))
     patient = patients()[1].to_numpy()[:1]
-    return Case(
-        "", ConcreteClient.from_part(client_part), patient, lambda key: (_nothing, server.direct(key)), SLOW_RUNS
-    )
-
-
-def _plainly(half: Any, part: Any) -> Callable[[bytes | None], tuple[Callable[[], None], Compute]]:
-    """How a family without an evaluation key answers."""
-    server = half.from_part(part)
-    return lambda key: (server.prepare, lambda blob: bytes(server.evaluate(key, blob)))
-
-
-def _nothing() -> None:
-    """There is nothing to prepare."""
+    client = ConcreteClient.from_part(parse_part(files.client))
+    return Case("", client, patient, ConcreteServer, parse_part(files.server), SLOW_RUNS)
 
 
 def _measured(case: Case) -> Figures:
     keys = case.client.make_keys()
-    prepare, compute = case.answering(keys.evaluation)
+    data = serialise_part(case.part)
+    started = time.process_time()
+    server = case.server.from_part(parse_part(data))
+    loaded = time.process_time() - started
+    compute: Compute = partial(server.evaluate, None) if keys.evaluation is None else server.direct(keys.evaluation)
     node, client = [], []
     for attempt in range(case.runs + 1):
         started = time.process_time()
         blob = case.client.encrypt(keys.secret, case.table)
         sent = time.process_time() - started
-        prepare()
+        server.prepare()
         started = time.process_time()
         result = compute(blob)
         answered = time.process_time() - started
@@ -175,6 +189,7 @@ def _measured(case: Case) -> Figures:
         "up": len(blob) / 1e3,
         "down": len(result) / 1e3,
         "key": len(keys.evaluation or b"") / 1e6,
+        "load": loaded * 1e3,
     }
 
 
