@@ -7,6 +7,8 @@ runs taken in turn; the two answers are decrypted and compared first.
 - *evaluation only*: from ciphertexts in memory. Ours ends in the bytes of the result; the peer's result stays an
   object.
 - *bytes to bytes*: from the uploaded bytes to the bytes of the result.
+- *floor*: the products of a ciphertext and a number that the answer is the sum of, one a column, their numbers encoded before, and
+  nothing else. What lies between is the sums, the numbers' encoding, and the result's words.
 """
 
 import time
@@ -21,6 +23,7 @@ from blindgate_models.compilers.linear import linear_parts
 from blindgate_models.linear.client import LinearClient
 from blindgate_models.linear.packing import Magic
 from blindgate_models.linear.server import LinearServer
+from blindgate_models.seal.ckks import Ring
 
 ROWS: Final = 4096
 COLUMNS: Final = 30
@@ -74,10 +77,26 @@ def rows(runs: int = RUNS) -> list[Row]:
         lambda: peer([tenseal.ckks_vector_from(context, data) for data in uploaded]).serialize(),
         runs,
     )
+    floor = _floor(client_part.parameters.degree, client_part.parameters.modulus_bits)
     return [
         row(f"linear {ROWS}x{COLUMNS} batch, evaluation only", *evaluation, target=TARGET, unit="ms CPU"),
         row(f"linear {ROWS}x{COLUMNS} batch, bytes to bytes", *whole, target=None, unit="ms CPU"),
+        row(
+            f"linear {ROWS}x{COLUMNS} batch, evaluation against its floor of {COLUMNS} products",
+            *_times(lambda: b"".join(server.combine(block, polynomials)), floor, runs),
+            target=None,
+            unit="ms CPU",
+        ),
     ]
+
+
+def _floor(degree: int, modulus_bits: int) -> Callable[[], Any]:
+    """A product of a ciphertext and a number for each column."""
+    ring = Ring(degree, modulus_bits)
+    secret = ring.secret(ring.new_secret())
+    number = ring.encode_scalar(12345)
+    columns = [ring.expand(ring.encrypt(secret, number)) for _ in range(COLUMNS)]
+    return lambda: [ring.times(column, number) for column in columns]
 
 
 def _times(ours: Callable[[], Any], peer: Callable[[], Any], runs: int) -> tuple[list[float], list[float]]:
