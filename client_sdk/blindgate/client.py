@@ -140,11 +140,13 @@ class Client:
             manifest, publishers=self._policy.publishers.values(), now=int(time.time() * 1000), seen_version=seen
         )
         self._policy.require_lane(manifest.document.lane)
-        half = self._client_half(manifest)
+        part = self._client_part(manifest)
+        half = _client_half(manifest.document, part)
         self._seen.remember(manifest.signer, name, manifest.document.version)
         return Model(
             manifest,
             half,
+            part,
             tenant=self.tenant,
             policy=self._policy,
             keys=self._key_ring(),
@@ -160,7 +162,7 @@ class Client:
         Raises `NotFoundError` without its bundle, `KeyStoreError` without the key that its rows were encrypted with.
         """
         bundle = self._bundles.load(job_id)
-        half = self._client_half(bundle.manifest)
+        half = _client_half(bundle.manifest.document, self._client_part(bundle.manifest))
         key = self._key_ring().key_of(bundle.order.document, half)
         operators = self._policy.allowed_operators()
         return Job(bundle, half, key.secret, transport=self._transport, bundles=self._bundles, operators=operators)
@@ -184,14 +186,18 @@ class Client:
             self._keys = KeyRing(store, self._transport, self.tenant)
         return self._keys
 
-    def _client_half(self, manifest: Signed[Manifest]) -> ClientHalf:
+    def _client_part(self, manifest: Signed[Manifest]) -> bytes:
         ref = manifest.document.client
         data = self._transport.download(f"/v1/models/{manifest.digest}/client", ref.size)
         if digest(data) != ref.digest:
             message = f"the client part of model {manifest.document.name!r} is not the one that its manifest names"
             raise PackageDigestError(message)
-        half = clients.client_half(manifest.document.family).from_part(parse_part(data))
-        if digest(canonical(half.key_parameters)) != manifest.document.key_parameters:
-            message = f"the key parameters of model {manifest.document.name!r} are not those that its manifest names"
-            raise PackageDigestError(message)
-        return half
+        return data
+
+
+def _client_half(manifest: Manifest, part: bytes) -> ClientHalf:
+    half = clients.client_half(manifest.family).from_part(parse_part(part))
+    if digest(canonical(half.key_parameters)) != manifest.key_parameters:
+        message = f"the key parameters of model {manifest.name!r} are not those that its manifest names"
+        raise PackageDigestError(message)
+    return half

@@ -8,21 +8,23 @@ What happens before anything leaves this machine, in this order:
 4. the rows are encrypted;
 5. the order is signed and its bundle kept.
 
-`predict` splits a long table into several jobs, encrypts the next while the last is under way, and decrypts only after the
-results of all of them were fetched and acknowledged: nothing that is sent depends on what was decrypted.
+`predict` splits a long table into several jobs, encrypts the next while the last is under way, by every core where that pays
+(`blindgate.encryptors`), and decrypts only after the results of all of them were fetched and acknowledged: nothing that is sent
+depends on what was decrypted.
 """
 
+import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blindgate import frames
 from blindgate.bundles import Bundle, Bundles
+from blindgate.encryptors import WORTH_SECONDS, Encryptors, cores
 from blindgate.frames import Table
 from blindgate.job import Job, Timings
 from blindgate.keyring import KeyRing
@@ -42,6 +44,16 @@ from blindgate_protocol.values import SMALL_BYTES, BlobRef
 _UPLOADS_AT_ONCE = 2
 
 
+class _Prepared(NamedTuple):
+    """What one job sends."""
+
+    ciphertexts: bytes
+    rows: int
+    evaluation: str | None
+    secret: bytes
+    timings: Timings
+
+
 class Model:
     """A model whose manifest and client part were verified."""
 
@@ -49,6 +61,7 @@ class Model:
         self,
         manifest: Signed[Manifest],
         half: ClientHalf,
+        part: bytes,
         *,
         tenant: str,
         policy: Policy,
@@ -62,6 +75,7 @@ class Model:
         self.manifest = manifest
         self.last_jobs: tuple[Job, ...] = ()
         self._half = half
+        self._part = part
         self._tenant = tenant
         self._policy = policy
         self._keys = keys
@@ -158,9 +172,9 @@ class Model:
         until = None if timeout is None else time.monotonic() + timeout
         sent: list[Future[Job]] = []
         try:
-            with _uploads() as pool:
-                for chunk in self._chunks(rows):
-                    sent.append(pool.submit(self._send, *self._prepare(chunk)))  # noqa: PERF401  (kept when one fails)
+            with _uploads() as pool, contextlib.closing(self._prepared(list(self._chunks(rows)))) as prepared:
+                for each in prepared:
+                    sent.append(pool.submit(self._send, *each))  # noqa: PERF401  (kept when one fails)
                 jobs = [future.result() for future in sent]
             self.last_jobs = tuple(jobs)
             with working(f"waiting for {self.name}", show=self._show_progress) as advance:
@@ -177,7 +191,27 @@ class Model:
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
-    def _prepare(self, rows: NDArray[np.float64]) -> tuple[bytes, int, str | None, bytes, Timings]:
+    def _prepared(self, chunks: Sequence[NDArray[np.float64]]) -> Generator[_Prepared]:
+        """Each chunk as `_prepare` gives it, in order: by this process, or by every core where the first one says that it pays."""
+        first = self._prepare(chunks[0])
+        yield first
+        others, seconds = chunks[1:], first.timings.encrypt
+        if seconds * len(others) < WORTH_SECONDS or cores() == 1:
+            yield from map(self._prepare, others)
+            return
+        rows = sum(map(len, others))
+        family = self.manifest.document.family
+        with (
+            working(f"encrypting {rows} rows", show=self._show_progress) as advance,
+            Encryptors(self._half, family, self._part, first.secret, len(others)) as encryptors,
+        ):
+            for done, (chunk, found) in enumerate(zip(others, encryptors.encrypt(others), strict=True)):
+                advance(done, len(others))
+                timings = Timings()
+                timings.encrypt = found.seconds
+                yield first._replace(ciphertexts=found.ciphertexts, rows=len(chunk), timings=timings)
+
+    def _prepare(self, rows: NDArray[np.float64]) -> _Prepared:
         """Check the policy, find the keys, encrypt: everything that may refuse, before anything is sent."""
         timings = Timings()
         self._policy.require_lane(self.manifest.document.lane)
@@ -189,7 +223,7 @@ class Model:
         with working(f"encrypting {len(rows)} rows", show=self._show_progress) as advance:
             ciphertexts = self._half.encrypt(key.secret, rows, advance)
         timings.encrypt = time.monotonic() - start
-        return ciphertexts, len(rows), key.evaluation, key.secret, timings
+        return _Prepared(ciphertexts, len(rows), key.evaluation, key.secret, timings)
 
     def _send(self, ciphertexts: bytes, rows: int, evaluation: str | None, secret: bytes, timings: Timings) -> Job:
         start = time.monotonic()
@@ -228,7 +262,7 @@ class Model:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _uploads() -> Iterator[ThreadPoolExecutor]:
     """Threads that send. After an error, what has not begun is not sent any more."""
     with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="blindgate-upload") as pool:
