@@ -55,8 +55,6 @@ _FEWER: Final = (
     "use fewer bins or pairs (an explainable boosting machine's max_bins, max_interaction_bins, interactions)"
 )
 
-_TO_CLIENT_BINS = "the edges at which columns are cut"
-_TO_CLIENT_EDGES = "the thresholds that the model asks each column for, among decoys"
 _TO_CLIENT_PAIRS = "which pairs of columns act together"
 _TO_CLIENT_SCORES = "the raw scores, which give the tables after as many rows as the tables have cells"
 _TO_CLIENT_TABLES = "the tables, to anyone who examines a reply"
@@ -70,13 +68,13 @@ class AdditiveForest(NamedTuple):
         forest: a tree of one condition for each bit, of two for each product of bits.
         questions: what the bits answer.
         plain: the estimator's own answers on the calibration rows.
-        disclosed: whether edges tell thresholds of the model, among decoys.
+        told: what the edges tell the client, for the manifest.
     """
 
     forest: BitForest
     questions: tuple[Questions, ...]
     plain: Plain
-    disclosed: bool
+    told: str
 
 
 def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments)
@@ -112,7 +110,7 @@ def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments
     client, server = additive_parts(shapes, singles, pairs, precision=precision, privacy=privacy)
     clear = _clear(client, server, prepared.rows)
     plain = check_reading(estimator, prepared.table, reference, asked.labels, asked.link)
-    to_client = [_TO_CLIENT_EDGES if layout.disclosed else _TO_CLIENT_BINS]
+    to_client = [layout.told]
     to_client += [_TO_CLIENT_PAIRS] if layout.pairs else []
     to_client.append(_TO_CLIENT_SCORES if privacy == "model_private" else _TO_CLIENT_TABLES)
     asker, node = AdditiveClient.from_part(client.model_dump()), AdditiveServer.from_part(server.model_dump())
@@ -163,7 +161,7 @@ def additive_forest(estimator: Any, prepared: Prepared, source: Source = SYSTEM)
         BitForest(tuple(trees), len(places), tuple(shapes.base.tolist())),
         tuple(questions),
         check_reading(estimator, prepared.table, reference, asked.labels, asked.link),
-        layout.disclosed,
+        layout.told,
     )
 
 
@@ -220,6 +218,8 @@ def _questioned(layout: Layout, prepared: Prepared) -> tuple[list[Asked], list[t
         (ask_column(prepared, first, layout.pair_edges[first]), ask_column(prepared, second, layout.pair_edges[second]))
         for first, second in layout.pairs
     ]
+    # A column that nothing is asked about has one state: the pair is a function of the other alone.
+    pairs = [pair for pair in pairs if all(asked.questions for asked in pair)]
     if not count(_questions(singles)):
         msg = "estimator: nothing cuts its columns into bins: put PublicBins in front, or see the family 'linear'"
         raise TypeError(msg)

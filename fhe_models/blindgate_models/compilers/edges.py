@@ -7,7 +7,7 @@ are public as they are: cells that a model gives the same score to are not merge
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,12 @@ from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.questions import ask
 from blindgate_models.randomness import Source
 
+_EDGES: Final = "the edges at which columns are cut"
+_EDGES_OF_TRAINING: Final = (
+    f"{_EDGES}: they lie between values of the training rows, and with as many bins as values, between any two"
+)
+_THRESHOLDS: Final = "the thresholds that the model asks each column for, among decoys"
+
 
 class Layout(NamedTuple):
     """Where columns are cut, and which act together.
@@ -26,13 +32,13 @@ class Layout(NamedTuple):
         edges: of each column, ascending.
         pairs: of columns.
         pair_edges: of each column, where it acts together with another.
-        disclosed: whether edges tell thresholds of the model, among decoys.
+        told: what the edges tell the client, for the manifest.
     """
 
     edges: list[list[float]]
     pairs: list[tuple[int, int]]
     pair_edges: list[list[float]]
-    disclosed: bool
+    told: str
 
 
 def layout_of(estimator: Any, prepared: Prepared, source: Source) -> Layout:
@@ -49,7 +55,7 @@ def layout_of(estimator: Any, prepared: Prepared, source: Source) -> Layout:
         together = [each[min(1, len(each) - 1)] for each in levels]
         # A function of two columns bends that of one as well, where the other stays at its base.
         alone = [sorted({*each[0], *cuts}) for each, cuts in zip(levels, together, strict=True)]
-        return Layout(alone, pairs, together, disclosed=False)
+        return Layout(alone, pairs, together, _EDGES_OF_TRAINING)
     if is_ensemble(model):
         forest, outputs = read_forest(model), read_steps(steps)
         asking = ask(forest, steps, outputs, source)
@@ -57,11 +63,11 @@ def layout_of(estimator: Any, prepared: Prepared, source: Source) -> Layout:
         for asked in asking.questions:
             if asked.kind == "at_least" and prepared.columns[asked.column]["type"] != "category":
                 edges[asked.column] = list(asked.values)
-        return Layout(edges, _paths(forest, outputs), edges, asking.disclosed)
+        return Layout(edges, _paths(forest, outputs), edges, _THRESHOLDS if asking.disclosed else _EDGES)
     edges = [[] for _ in prepared.columns]
     for position, cuts in _cut_by_steps(steps.steps, prepared):
         edges[position] = cuts
-    return Layout(edges, [], edges, disclosed=False)
+    return Layout(edges, [], edges, _EDGES)
 
 
 def _cut_by_steps(steps: Sequence[Any], prepared: Prepared) -> list[tuple[int, list[float]]]:
