@@ -23,6 +23,7 @@ from blindgate_models.additive.spec import Pair, client_part, inputs_of, server_
 from blindgate_models.bits import Questions
 from blindgate_models.compilers.additive import compile_additive
 from blindgate_models.compilers.compiled import CompiledModel
+from blindgate_models.compilers.estimators import choose_family
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.shapes import summed
 from blindgate_models.compilers.tree_batches import compile_trees_batch
@@ -84,6 +85,7 @@ def cancer() -> Served:
 def test_an_explainable_boosting_machine_compiles_with_its_own_bins_and_pairs(cancer: Served) -> None:
     """The class of every held-out row; scores exact to the bit; a few megabytes up."""
     client = client_part(cancer.compiled.client)
+    assert choose_family(cancer.model) == "additive"
     assert len(client.pairs) == 90
     assert client.inputs > 300_000
     got = encrypted(cancer.compiled, cancer.rows[:26])
