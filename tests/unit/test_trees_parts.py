@@ -82,6 +82,15 @@ def leaf(part: Part) -> Part:
     return found
 
 
+def many(part: Part, bits: int) -> Part:
+    """The additive client part `part` with so many bits besides its products."""
+    part["questions"] = [Questions(column=0, kind="at_least", values=[0.0] * 500).model_dump()] * (bits // 500)
+    return part
+
+
+ALONE: Part = {"parameters": PARAMETERS | {"group": 1}}
+"""A polynomial of its own for every bit: few bytes of a part, and much memory."""
+
 CASES: list[tuple[Any, Callable[[], Part], str, Spoil, str]] = [
     (TreesClient, trees_client, "family", lambda p: p.update(family="additive"), "family"),
     (TreesClient, trees_client, "version", lambda p: p.update(version=2), "version"),
@@ -147,9 +156,32 @@ CASES: list[tuple[Any, Callable[[], Part], str, Spoil, str]] = [
         "too many products",
         lambda p: (
             p["pairs"][0].update(first=p["pairs"][0]["first"] * 4, second=p["pairs"][0]["second"] * 4)
-            or p.update(pairs=p["pairs"] * 4000)
+            or p.update(pairs=p["pairs"] * 4096)
         ),
         "products of bits",
+    ),
+    (AdditiveClient, additive_client, "many outputs", lambda p: many(p, 20_000).update(outputs=256), "at most 3900000"),
+    (
+        AdditiveClient,
+        additive_client,
+        "one bit a polynomial",
+        lambda p: many(p, 5000).update(ALONE),
+        "ready to multiply",
+    ),
+    (AdditiveClient, additive_client, "a row past a blob", lambda p: many(p, 2000).update(ALONE), "a row or its reply"),
+    (
+        AdditiveServer,
+        additive_server,
+        "one bit a polynomial",
+        lambda p: p.update(ALONE, weights=[[1] * 5000]),
+        "ready to multiply",
+    ),
+    (
+        AdditiveServer,
+        additive_server,
+        "many outputs",
+        lambda p: p.update(weights=[[1] * 20_000] * 200, constants=[1] * 200),
+        "at most 3900000",
     ),
     (AdditiveServer, additive_server, "ragged weights", lambda p: p.update(weights=[[1, 2], [1]]), "weights"),
     (AdditiveServer, additive_server, "constants past the outputs", lambda p: p.update(constants=[1, 2]), "constant"),

@@ -20,14 +20,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from blindgate_models.bits import MAX_BITS, Questions, answers, count
 from blindgate_models.halves import Part
-from blindgate_models.product.spec import Parameters, Shape
+from blindgate_models.product.spec import MAX_BLOB_BYTES, Parameters, Shape
 from blindgate_protocol.errors import PackageError
 
 FAMILY: Final = "additive"
 VERSION: Final = 1
-MAX_INPUTS: Final = 1 << 16
+MAX_INPUTS: Final = 1 << 20
+"""Of a row: 85 columns of an explainable boosting machine as it comes, three pairs a column of 64 bins by 64. 12 MB up."""
 MAX_OUTPUTS: Final = 256
+MAX_WEIGHTS: Final = 3_900_000
+"""What a part holds of weights besides its other values (`package.MAX_PART_VALUES`)."""
 MAX_PAIRS: Final = 4096
+MAX_ENCODED_BYTES: Final = 256 << 20
+"""Of the tables ready to multiply with. Of large ones the compiler makes 16 to 48 bytes a weight."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -84,6 +89,7 @@ class ClientPart(_Strict):
         if not 1 <= self.inputs <= MAX_INPUTS:
             msg = f"questions: got {self.inputs} bits and products of bits, expected 1 to {MAX_INPUTS}"
             raise ValueError(msg)
+        _require_small(self.shape)
         return self
 
     @property
@@ -135,12 +141,34 @@ class ServerPart(_Strict):
         if any(len(row) != inputs for row in self.weights) or len(self.constants) != len(self.weights):
             msg = f"weights: expected {inputs} numbers for each output, and a constant"
             raise ValueError(msg)
+        _require_small(self.shape)
         return self
 
     @property
     def shape(self) -> Shape:
         """The product that a reply is."""
         return Shape(self.parameters, len(self.weights[0]), len(self.weights), FAMILY)
+
+
+def _require_small(shape: Shape) -> None:
+    """Refuse what a part could ask of either side's memory with few bytes: by its size alone, before anything is made.
+
+    A group of one number makes a polynomial of every bit, so inputs and outputs alone bound nothing. Raises `ValueError`.
+    """
+    if shape.inputs * shape.outputs > MAX_WEIGHTS:
+        msg = (
+            f"weights: got {shape.inputs} for each of {shape.outputs} outputs, expected at most {MAX_WEIGHTS} together"
+        )
+        raise ValueError(msg)
+    encoded = shape.encoded_bytes
+    if encoded > MAX_ENCODED_BYTES:
+        msg = (
+            f"parameters: the tables take {encoded} bytes ready to multiply with, expected at most {MAX_ENCODED_BYTES}"
+        )
+        raise ValueError(msg)
+    if max(shape.input_bytes(1), shape.result_bytes(1)) > MAX_BLOB_BYTES:
+        msg = f"parameters: a row or its reply takes more than {MAX_BLOB_BYTES} bytes"
+        raise ValueError(msg)
 
 
 def row_square(weights: NDArray[np.int64]) -> float:

@@ -1,8 +1,6 @@
 """From a fitted estimator to an additive model over bits: edges, tables, integers, parameters, report.
 
-1. **Edges** of each column of numbers: of a `PublicBins` or `KBinsDiscretizer` that takes raw columns; of an explainable boosting
-   machine; or a forest's thresholds, among decoys. **Pairs** of columns that act together: an explainable boosting machine's terms,
-   or columns that stand on one path of a tree.
+1. **Edges** of each column, and **pairs** of columns that act together (`edges`).
 2. **Tables**: the estimator is asked about every cell (`shapes`), and the tables are compared with it on every calibration row. An
    estimator that is not additive over these edges and pairs is refused here.
 3. **Integers**: tables, not weights, are rounded to multiples of 2^-S, so an error is at most half of one a column and pair.
@@ -11,7 +9,7 @@
 
 import math
 from collections.abc import Sequence
-from itertools import combinations, product
+from itertools import product
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -23,26 +21,24 @@ from blindgate_models.additive.server import AdditiveServer
 from blindgate_models.additive.spec import (
     FAMILY,
     MAX_INPUTS,
+    MAX_PAIRS,
+    MAX_WEIGHTS,
     VERSION,
     ClientPart,
     Pair,
     ServerPart,
-    inputs_of,
     row_square,
 )
-from blindgate_models.bits import Questions, count
+from blindgate_models.bits import MAX_BITS, Questions, count
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, steepness
-from blindgate_models.compilers.ensembles import is_ensemble, read_forest
-from blindgate_models.compilers.forests import LEAF, Forest, Tree
+from blindgate_models.compilers.edges import Layout, layout_of
 from blindgate_models.compilers.measuring import measure
-from blindgate_models.compilers.pipelines import Output, read_steps, split
 from blindgate_models.compilers.prepared import Prepared
-from blindgate_models.compilers.questions import ask
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.raw_scores import RawScores, raw_scores
 from blindgate_models.compilers.reading import Plain, check_reading
-from blindgate_models.compilers.shapes import Asked, Shapes, ask_column, read_shapes, weights_of
+from blindgate_models.compilers.shapes import Asked, Shapes, ask_column, read_shapes, summed, weights_of
 from blindgate_models.product.spec import Need, choose, prime_below
 from blindgate_models.product.spec import Privacy as Mode
 from blindgate_models.randomness import SYSTEM, Source
@@ -54,29 +50,16 @@ DEFAULT_TOLERANCE: Final = 5e-4
 """Of the largest calibration score."""
 _PLAIN_BITS: Final = (16, 20, 24, 28, 32, 36)
 _CLOSE: Final = 1e-5
+_MAX_BATCH_TREES: Final = 1 << 17
+"""What a batch compiles in two minutes, with 1.2 GB of memory."""
+_FEWER: Final = (
+    "use fewer bins or pairs (an explainable boosting machine's max_bins, max_interaction_bins, interactions)"
+)
 
-_TO_CLIENT_BINS = "the edges at which columns are cut"
-_TO_CLIENT_EDGES = "the thresholds that the model asks each column for, among decoys"
 _TO_CLIENT_PAIRS = "which pairs of columns act together"
 _TO_CLIENT_SCORES = "the raw scores, which give the tables after as many rows as the tables have cells"
 _TO_CLIENT_TABLES = "the tables, to anyone who examines a reply"
 _TO_NODE = "the tables; the number of rows"
-
-
-class _Layout(NamedTuple):
-    """Where columns are cut, and which act together.
-
-    Attributes:
-        edges: of each column, ascending.
-        pairs: of columns.
-        pair_edges: of each column, where it acts together with another.
-        disclosed: whether edges tell thresholds of the model, among decoys.
-    """
-
-    edges: list[list[float]]
-    pairs: list[tuple[int, int]]
-    pair_edges: list[list[float]]
-    disclosed: bool
 
 
 class AdditiveForest(NamedTuple):
@@ -86,13 +69,13 @@ class AdditiveForest(NamedTuple):
         forest: a tree of one condition for each bit, of two for each product of bits.
         questions: what the bits answer.
         plain: the estimator's own answers on the calibration rows.
-        disclosed: whether edges tell thresholds of the model, among decoys.
+        told: what the edges tell the client, for the manifest.
     """
 
     forest: BitForest
     questions: tuple[Questions, ...]
     plain: Plain
-    disclosed: bool
+    told: str
 
 
 def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments)
@@ -120,7 +103,7 @@ def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments
         PackageError: no parameters hold and hide it.
     """
     prepared = Prepared.given(estimator, calibration, ranges)
-    layout = _layout(estimator, prepared, source)
+    layout = layout_of(estimator, prepared, source)
     singles, pairs = _questioned(layout, prepared)
     asked, shapes = _shapes(estimator, prepared, singles, pairs)
     reference = asked.score(prepared.rows)
@@ -128,7 +111,7 @@ def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments
     client, server = additive_parts(shapes, singles, pairs, precision=precision, privacy=privacy)
     clear = _clear(client, server, prepared.rows)
     plain = check_reading(estimator, prepared.table, reference, asked.labels, asked.link)
-    to_client = [_TO_CLIENT_EDGES if layout.disclosed else _TO_CLIENT_BINS]
+    to_client = [layout.told]
     to_client += [_TO_CLIENT_PAIRS] if layout.pairs else []
     to_client.append(_TO_CLIENT_SCORES if privacy == "model_private" else _TO_CLIENT_TABLES)
     asker, node = AdditiveClient.from_part(client.model_dump()), AdditiveServer.from_part(server.model_dump())
@@ -158,8 +141,9 @@ def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments
 
 def additive_forest(estimator: Any, prepared: Prepared, source: Source = SYSTEM) -> AdditiveForest:
     """The same model as trees over bits, which many rows can be put to at once. Raises as `compile_additive` does."""
-    layout = _layout(estimator, prepared, source)
+    layout = layout_of(estimator, prepared, source)
     singles, pairs = _questioned(layout, prepared)
+    _require_batchable(singles, pairs)
     asked, shapes = _shapes(estimator, prepared, singles, pairs)
     reference = asked.score(prepared.rows)
     questions = _questions(singles)
@@ -178,7 +162,7 @@ def additive_forest(estimator: Any, prepared: Prepared, source: Source = SYSTEM)
         BitForest(tuple(trees), len(places), tuple(shapes.base.tolist())),
         tuple(questions),
         check_reading(estimator, prepared.table, reference, asked.labels, asked.link),
-        layout.disclosed,
+        layout.told,
     )
 
 
@@ -228,14 +212,18 @@ def additive_parts(
     return client, server
 
 
-def _questioned(layout: _Layout, prepared: Prepared) -> tuple[list[Asked], list[tuple[Asked, Asked]]]:
-    """What is asked of each column, and of each where it acts together with another. Raises `ValueError` or `TypeError`."""
+def _questioned(layout: Layout, prepared: Prepared) -> tuple[list[Asked], list[tuple[Asked, Asked]]]:
+    """What is asked of each column, and of each where it acts together with another. Raises `TypeError` when that is nothing."""
     singles = [ask_column(prepared, position, cuts) for position, cuts in enumerate(layout.edges)]
     pairs = [
         (ask_column(prepared, first, layout.pair_edges[first]), ask_column(prepared, second, layout.pair_edges[second]))
         for first, second in layout.pairs
     ]
-    _require_few(singles, pairs)
+    # A column that nothing is asked about has one state: the pair is a function of the other alone.
+    pairs = [pair for pair in pairs if all(asked.questions for asked in pair)]
+    if not count(_questions(singles)):
+        msg = "estimator: nothing cuts its columns into bins: put PublicBins in front, or see the family 'linear'"
+        raise TypeError(msg)
     return singles, pairs
 
 
@@ -256,116 +244,41 @@ def _products(pairs: Sequence[tuple[Asked, Asked]]) -> list[Pair]:
     return [Pair(first=first.questions, second=second.questions) for first, second in pairs]
 
 
-def _require_few(singles: Sequence[Asked], pairs: Sequence[tuple[Asked, Asked]]) -> None:
-    """Refuse what would be too many bits before anything of that size is made. Raises `ValueError` or `TypeError`."""
+def _require_few(singles: Sequence[Asked], pairs: Sequence[tuple[Asked, Asked]], outputs: int) -> None:
+    """Refuse what would be too many weights before anything of that size is made. Raises `ValueError`."""
     inputs = count(_questions(singles)) + sum(pair.products for pair in _products(pairs))
-    if inputs == 0:
-        msg = "estimator: nothing cuts its columns into bins: put PublicBins in front, or see the family 'linear'"
-        raise TypeError(msg)
-    if inputs > MAX_INPUTS:
-        msg = f"estimator: {inputs} bits and products of bits, expected at most {MAX_INPUTS}: use fewer bins or pairs"
+    most = min(MAX_INPUTS, MAX_WEIGHTS // outputs)
+    if inputs > most:
+        msg = f"estimator: {inputs} bits and products of bits for {outputs} scores, expected at most {most}: {_FEWER}"
+        raise ValueError(msg)
+    if len(pairs) > MAX_PAIRS:
+        msg = f"estimator: {len(pairs)} pairs of columns, expected at most {MAX_PAIRS}: use fewer"
         raise ValueError(msg)
 
 
-def _layout(estimator: Any, prepared: Prepared, source: Source) -> _Layout:
-    """Step 1. Raises `TypeError` where nothing cuts a column."""
-    steps, model = split(estimator, prepared)
-    if type(model).__name__.startswith("ExplainableBoosting"):
-        levels = [
-            [[] if isinstance(level, dict) else list(map(float, level)) for level in bins] for bins in model.bins_
-        ]
-        pairs = [term for term in model.term_features_ if len(term) > 1]
-        if any(len(term) != 2 for term in pairs):  # noqa: PLR2004
-            msg = "estimator: a term of three columns, expected one or two"
-            raise TypeError(msg)
-        together = [each[min(1, len(each) - 1)] for each in levels]
-        # A function of two columns bends that of one as well, where the other stays at its base.
-        alone = [sorted({*each[0], *cuts}) for each, cuts in zip(levels, together, strict=True)]
-        return _Layout(alone, pairs, together, disclosed=False)
-    if is_ensemble(model):
-        forest, outputs = read_forest(model), read_steps(steps)
-        asking = ask(forest, steps, outputs, source)
-        edges: list[list[float]] = [[] for _ in prepared.columns]
-        for asked in asking.questions:
-            if asked.kind == "at_least" and prepared.columns[asked.column]["type"] != "category":
-                edges[asked.column] = list(asked.values)
-        return _Layout(edges, _paths(forest, outputs), edges, asking.disclosed)
-    edges = [[] for _ in prepared.columns]
-    for position, cuts in _cut_by_steps(steps.steps, prepared):
-        edges[position] = cuts
-    return _Layout(edges, [], edges, disclosed=False)
-
-
-def _cut_by_steps(steps: Sequence[Any], prepared: Prepared) -> list[tuple[int, list[float]]]:
-    """The edges of transformers that cut raw columns into bins, by position."""
-    found = []
-    for step, columns in _on_raw_columns(_after_imputers(steps), prepared.names):
-        if type(step).__name__ == "PublicBins":
-            cuts = [list(map(float, edges)) for edges in step.edges_]
-        elif type(step).__name__ == "KBinsDiscretizer":
-            cuts = [list(map(float, edges[1:-1])) for edges in step.bin_edges_]
-        else:
-            continue
-        found += list(zip(columns, cuts, strict=True))
-    return found
-
-
-def _after_imputers(steps: Sequence[Any]) -> Any:
-    """The first step that is no SimpleImputer: those fill in what the client fills in already, and move no column."""
-    return next((step for step in steps if type(step).__name__ != "SimpleImputer"), None)
-
-
-def _on_raw_columns(first: Any, names: list[str]) -> list[tuple[Any, list[int]]]:
-    """The transformers that take raw columns: `first`, or those of a ColumnTransformer there."""
-    if not hasattr(first, "transformers_"):
-        return [] if first is None else [(first, list(range(len(names))))]
-    found = []
-    for _, step, columns in first.transformers_:
-        inner = _after_imputers([each for _, each in step.steps]) if hasattr(step, "steps") else step
-        named = not isinstance(columns, slice) and all(isinstance(column, str) for column in columns)
-        chosen = [names.index(column) for column in columns] if named else np.arange(len(names))[columns].tolist()
-        found.append((inner, chosen))
-    return found
-
-
-def _paths(forest: Forest, outputs: Sequence[Output]) -> list[tuple[int, int]]:
-    """The pairs of columns that stand on one path of a tree."""
-    found: set[tuple[int, int]] = set()
-    for tree in forest.trees:
-        for columns in _columns_of_paths(tree, outputs):
-            found |= set(combinations(sorted(columns), 2))
-            if len(columns) > 2:  # noqa: PLR2004
-                msg = "estimator: a tree asks for three columns on one path, which is not additive; see the family 'trees'"
-                raise TypeError(msg)
-    return sorted(found)
-
-
-def _columns_of_paths(tree: Tree, outputs: Sequence[Output]) -> list[set[int]]:
-    found = []
-    waiting: list[tuple[int, set[int]]] = [(0, set())]
-    while waiting:
-        node, columns = waiting.pop()
-        if tree.left[node] == LEAF:
-            found.append(columns)
-            continue
-        column = outputs[int(tree.feature[node])].column
-        further = columns | ({column} if column >= 0 else set())
-        waiting += [(int(tree.left[node]), further), (int(tree.right[node]), further)]
-    return found
+def _require_batchable(singles: Sequence[Asked], pairs: Sequence[tuple[Asked, Asked]]) -> None:
+    """Refuse what would be too many bits or trees for `trees-batch` before one is made. Raises `ValueError`."""
+    bits, products = count(_questions(singles)), sum(pair.products for pair in _products(pairs))
+    if bits > MAX_BITS or bits + products > _MAX_BATCH_TREES:
+        msg = (
+            f"estimator: {bits} bits and {products} products of bits, expected at most {MAX_BITS} bits, and "
+            f"{_MAX_BATCH_TREES} together, of a batch: the family 'additive' takes more; or {_FEWER}"
+        )
+        raise ValueError(msg)
 
 
 def _shapes(
     estimator: Any, prepared: Prepared, singles: Sequence[Asked], pairs: Sequence[tuple[Asked, Asked]]
 ) -> tuple[RawScores, Shapes]:
-    """Step 2: tables that are seen to give the estimator's scores on every calibration row. Raises `TypeError`."""
+    """Step 2: tables that are seen to give the estimator's scores on every calibration row. Raises `TypeError` or `ValueError`."""
     questions = _questions(singles)
-    inputs = inputs_of(questions, _products(pairs), prepared.rows)
     for logarithm in (False, True):
         asked = raw_scores(estimator, prepared, logarithm=logarithm)
+        _require_few(singles, pairs, asked.score(prepared.rows[:1]).shape[1])
         shapes = read_shapes(asked.score, singles, pairs)
         expected = asked.score(prepared.rows)
         scale = float(np.abs(expected).max()) or 1.0
-        got = shapes.base + inputs @ weights_of(shapes, singles, pairs)
+        got = shapes.base + summed(questions, _products(pairs), prepared.rows, weights_of(shapes, singles, pairs))
         if np.isfinite(scale) and (np.abs(got - expected) <= _CLOSE * scale).all():
             return asked, shapes
         if asked.labels is not None:
@@ -379,8 +292,8 @@ def _shapes(
 
 def _clear(client: ClientPart, server: ServerPart, rows: Floats) -> Floats:
     """What the parts compute, in the clear: `(n, outputs)`."""
-    inputs = inputs_of(client.questions, client.pairs, rows).astype(np.int64)
-    total = inputs @ np.array(server.weights, dtype=np.int64).T + np.array(server.constants, dtype=np.int64)
+    weights, constants = np.array(server.weights, dtype=np.int64), np.array(server.constants, dtype=np.int64)
+    total = summed(client.questions, client.pairs, rows, weights.T) + constants
     return np.asarray(np.ldexp(total.astype(np.float64), -client.scale_bits))
 
 

@@ -116,13 +116,16 @@ def read_calibration(path: Path, target: str | None = None) -> tuple[pd.DataFram
 
 
 def choose_family(estimator: Any) -> Family:
-    """`trees` for ensembles, `concrete` for networks, `linear` for everything else: the fastest that runs such models.
+    """The fastest that runs such models.
 
+    `trees` for ensembles, `additive` for explainable boosting machines, `concrete` for networks, `linear` for everything else;
     `network` for what is a network of squares already; others are trained further for it, so it is asked for by name.
     """
     model = _last_step(estimator)
     if is_ensemble(model):
         return "trees"
+    if type(model).__name__.startswith("ExplainableBoosting"):
+        return "additive"
     if type(model).__name__ in _OF_SQUARES:
         return "network"
     return "concrete" if type(model).__name__.startswith(_NETWORKS) else "linear"

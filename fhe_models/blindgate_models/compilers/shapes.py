@@ -10,19 +10,22 @@ one state to another, so tables over states become weights over bits by differen
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.bits import Questions
+from blindgate_models.additive.spec import Pair
+from blindgate_models.bits import Questions, answers, count
 from blindgate_models.compilers.prepared import Prepared
 
 Floats = NDArray[np.float64]
 Score = Callable[[Floats], Floats]
 """Raw scores `(n, outputs)` of rows of the client's kind."""
 
+_Number = TypeVar("_Number", np.int64, np.float64)
 _ROWS_AT_ONCE = 1 << 15
+_SUMMED_AT_ONCE = 1 << 10
 
 
 class States(NamedTuple):
@@ -127,6 +130,34 @@ def weights_of(shapes: Shapes, singles: Sequence[Asked], pairs: Sequence[tuple[A
         cells = rows[:, second.states.reached] - rows[:, second.states.before]
         parts.append(cells.reshape(-1, cells.shape[-1]))
     return np.concatenate(parts)
+
+
+def summed(
+    questions: Sequence[Questions], pairs: Sequence[Pair], rows: Floats, weights: NDArray[_Number]
+) -> NDArray[_Number]:
+    """`inputs_of(questions, pairs, rows) @ weights`, `(n, outputs)`, without the products of bits, of which there may be a million.
+
+    A pair's share is Σ_b b·(Σ_a a·w_ab): the tables' rows are added up first, and then what the other column reaches of them.
+    """
+    parts = [
+        _summed(questions, pairs, rows[start : start + _SUMMED_AT_ONCE], weights)
+        for start in range(0, len(rows), _SUMMED_AT_ONCE)
+    ]
+    return np.concatenate(parts)
+
+
+def _summed(
+    questions: Sequence[Questions], pairs: Sequence[Pair], rows: Floats, weights: NDArray[_Number]
+) -> NDArray[_Number]:
+    place = count(questions)
+    total = answers(questions, rows).astype(weights.dtype) @ weights[:place]
+    for pair in pairs:
+        first, second = (answers(asked, rows).astype(weights.dtype) for asked in (pair.first, pair.second))
+        cells = weights[place : place + pair.products].reshape(first.shape[1], second.shape[1], -1)
+        for output in range(cells.shape[2]):
+            total[:, output] += ((first @ cells[:, :, output]) * second).sum(axis=1)
+        place += pair.products
+    return total
 
 
 def _alone(score: Score, base: Floats, origin: Floats, asked: Asked) -> Floats:

@@ -53,6 +53,8 @@ from blindgate_protocol.errors import PackageError
 from blindgate_protocol.manifest import Encryption, Privacy
 
 DEFAULT_TOLERANCE: Final = 2.0**-10
+_TO_CLIENT_THRESHOLDS: Final = "the thresholds that the trees ask each column for, among decoys"
+_TO_CLIENT_BINS: Final = "the public bins"
 _MOST_BITS: Final = 128.0  # a reply is an RLWE sample, besides
 _RINGS: Final[tuple[tuple[int, tuple[int, ...]], ...]] = (
     (4096, (56, 48)),
@@ -115,14 +117,14 @@ def compile_trees_batch(
     if is_ensemble(model):
         trees = read_forest(model)
         asking = ask(trees, steps, read_steps(steps), source)
-        forest, questions, disclosed = over_bits(trees, asking, prepared.may_miss), asking.questions, asking.disclosed
+        forest, questions = over_bits(trees, asking, prepared.may_miss), asking.questions
+        told = _TO_CLIENT_THRESHOLDS if asking.disclosed else _TO_CLIENT_BINS
         scores = forest.scores(answers(questions, prepared.rows))
         plain = check_reading(estimator, prepared.table, scores, trees.labels, trees.link)
     else:
-        forest, questions, plain, disclosed = additive_forest(estimator, prepared, source)
+        forest, questions, plain, told = additive_forest(estimator, prepared, source)
     classifies = plain.labels is not None
     batch = compile_tree_batch(forest, questions, prepared.rows, tolerance=tolerance, classifies=classifies)
-    edges = "the thresholds that the trees ask each column for, among decoys" if disclosed else "the public bins"
     return CompiledModel(
         family=FAMILY,
         client=batch.client.model_dump(),
@@ -135,7 +137,7 @@ def compile_trees_batch(
         encryption=batch.encryption,
         privacy=batch.privacy,
         determinism=batch.determinism,
-        discloses=Disclosures(to_client=[edges, *DISCLOSES_TO_CLIENT], to_node=list(DISCLOSES_TO_NODE)),
+        discloses=Disclosures(to_client=[told, *DISCLOSES_TO_CLIENT], to_node=list(DISCLOSES_TO_NODE)),
         report=batch.report,
     )
 

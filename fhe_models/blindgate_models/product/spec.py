@@ -178,6 +178,11 @@ class Shape(NamedTuple):
         """Encryptions of zero in an input blob."""
         return int(self.parameters.privacy == "model_private")
 
+    @property
+    def encoded_bytes(self) -> int:
+        """Bytes of W ready to multiply with: a polynomial for each block and group, eight bytes a word."""
+        return 8 * self.blocks * self.groups * self.parameters.degree * len(self.parameters.data_bits)
+
     def polynomials(self, vectors: int) -> int:
         """Polynomials of an input blob: an encryption of zero, if any, and each vector's groups."""
         return self.zeros + vectors * self.groups

@@ -100,7 +100,7 @@ class _Common(_Strict):
                 f"entries: got {self.entries} of {self.width} numbers, expected at most {MAX_NUMBERS} numbers together"
             )
             raise ValueError(msg)
-        encoded = encoded_bytes(self.shape)
+        encoded = self.shape.encoded_bytes
         if encoded > MAX_ENCODED_BYTES:
             msg = f"parameters: the index takes {encoded} bytes ready to multiply with, expected at most {MAX_ENCODED_BYTES}"
             raise ValueError(msg)
@@ -172,12 +172,6 @@ def server_part(part: Part) -> ServerPart:
 def packed_index(index: Bytes) -> str:
     """An index as a server part holds it."""
     return base64.b64encode(np.ascontiguousarray(index).tobytes()).decode("ascii")
-
-
-def encoded_bytes(shape: Shape) -> int:
-    """What an index takes as polynomials ready to multiply with: a word of 8 bytes a coefficient and prime."""
-    parameters = shape.parameters
-    return shape.blocks * shape.groups * parameters.degree * len(parameters.data_bits) * 8
 
 
 def rows_per_job(shape: Shape) -> int:
