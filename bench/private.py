@@ -15,11 +15,13 @@ from typing import Any, Final
 import numpy as np
 from bench.rows import Row, row
 
+from blindgate.encryptors import Encryptors, cores
 from blindgate_models.additive.client import AdditiveClient
 from blindgate_models.additive.server import AdditiveServer
 from blindgate_models.compilers.compile_environment import find_compile_python
 from blindgate_models.compilers.linear import linear_parts
 from blindgate_models.linear.client import LinearClient
+from blindgate_models.package import serialise_part
 from blindgate_models.trees.client import TreesClient
 from blindgate_models.trees.server import TreesServer
 from models.breast_cancer import ADDITIVE, FOREST, build, patients
@@ -33,11 +35,12 @@ MOST_PRECOMPUTATION_MS: Final = 50.0
 MOST_ADDITIVE_MS: Final = 5.0
 MOST_UP_KB, MOST_DOWN_KB = 100.0, 20.0
 MOST_ENCRYPTION_MS: Final = 40.0
+_CHUNKS: Final = 200
 
 
 def rows(runs: int = RUNS) -> list[Row]:
     """Measure both families, and a client's encryption. Raises `RuntimeError` when a score is not the forest's."""
-    return [*_forest(runs), *_additive(runs), _encryption(runs)]
+    return [*_forest(runs), *_additive(runs), *_encryption(runs)]
 
 
 def _forest(runs: int) -> Iterator[Row]:
@@ -107,13 +110,26 @@ def _additive(runs: int) -> Iterator[Row]:
     yield row("additive, one row, down", len(result) / 1e3, MOST_DOWN_KB, target=1.0, unit="KB", runs=runs)
 
 
-def _encryption(runs: int) -> Row:
+def _encryption(runs: int) -> Iterator[Row]:
     ranges = np.array([[-1.0, 1.0]] * 30)
-    client = LinearClient(linear_parts(np.ones((1, 30)), np.zeros(1), ranges, precision=1e-4)[0])
+    part = linear_parts(np.ones((1, 30)), np.zeros(1), ranges, precision=1e-4)[0]
+    client = LinearClient(part)
     table = np.random.default_rng(0).uniform(-1, 1, (4096, 30))
     secret = client.make_keys().secret
     each = [taken / 3 for taken in _times(lambda: client.encrypt(secret, table), runs)]
-    return row("client: encrypt 4096x30, each 10 ciphertexts", each, MOST_ENCRYPTION_MS, target=1.0, unit="ms CPU")
+    yield row("client: encrypt 4096x30, each 10 ciphertexts", each, MOST_ENCRYPTION_MS, target=1.0, unit="ms CPU")
+
+    chunks = [table] * _CHUNKS
+    began = time.perf_counter()
+    for chunk in chunks:
+        client.encrypt(secret, chunk)
+    alone = time.perf_counter() - began
+    began = time.perf_counter()
+    with Encryptors(client, "linear", serialise_part(part.model_dump()), secret, len(chunks)) as encryptors:
+        together = list(encryptors.encrypt(chunks))
+    taken = time.perf_counter() - began
+    name = f"client: encrypt {len(together)} times 4096x30 by {cores()} cores, against one"
+    yield row(name, taken, alone, target=None, unit="s", runs=1)
 
 
 def _times(work: Callable[[], Any], runs: int) -> list[float]:
