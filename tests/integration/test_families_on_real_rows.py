@@ -197,6 +197,21 @@ def test_every_held_out_row_gets_the_plaintext_models_class(
     np.testing.assert_allclose(found.predict_proba(few, timeout=120), model.predict_proba(few), atol=2e-3)
 
 
+@pytest.mark.filterwarnings("ignore:Missing values detected")
+@pytest.mark.parametrize("data", ["heart", "german"])
+def test_an_explainable_boosting_machine_answers_as_it_comes(data: str, own_world: World, client: Client) -> None:
+    """With InterpretML's default settings: pairs of columns, gaps, categories; the family is chosen by itself."""
+    glassbox = pytest.importorskip("interpret.glassbox", reason="the extra `demo` is not installed")
+    table = TABLES[data]()
+    model = glassbox.ExplainableBoostingClassifier(n_jobs=1, outer_bags=2).fit(table.train, table.answers)
+    compiled = compile_model(model, Prepared.of(model, table.train, rules(table)))
+    assert compiled.family == "additive"
+    assert compiled.privacy.mode == "model_private"
+    own_world.publish(package(compiled, name=f"{data}-boosting"))
+    found = client.model(f"{data}-boosting").predict(table.test, timeout=120)
+    np.testing.assert_array_equal(found, model.predict(table.test))
+
+
 @pytest.mark.parametrize("data", ["breast-cancer", "heart", "german"])
 def test_every_held_out_row_gets_the_class_where_the_node_applies_the_sigmoid(
     data: str, own_world: World, client: Client
