@@ -104,7 +104,8 @@ def compile_(
     family: Annotated[
         str | None,
         typer.Option(
-            help="additive, concrete, linear, network, search or trees; chosen by the model when not given. See --compare.",
+            help="additive, concrete, linear, network, search, trees or trees-batch; chosen by the model when not given. "
+            "See --compare.",
         ),
     ] = None,
     compare: Annotated[

@@ -85,6 +85,7 @@ def compile_files(estimator: Path, calibration: Path, choices: Choices) -> Compi
     found: Any = None if choices.hide_scores else compared.get(choices.family or choose_family(fitted))
     if choices.hide_scores:
         compiled = compile_hidden_scores(fitted, prepared)
+        compared = compared and {**compared, "scores hidden": compiled}
     else:
         compiled = found if isinstance(found, CompiledModel) else compile_model(fitted, prepared, family=choices.family)
     return Compilation(compiled, accuracies.get("accuracy_over_folds_on_bins", accuracy), accuracies, compared)
