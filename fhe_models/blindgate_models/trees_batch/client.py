@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from blindgate_models.bitpacking import pack, packed_bytes, unpack
 from blindgate_models.bits import answers
 from blindgate_models.halves import KeySet, Part, Progress
+from blindgate_models.rows import require_rows
 from blindgate_models.seal.bgv import Ring
 from blindgate_models.seal.serial import Secret
 from blindgate_models.trees_batch.spec import INPUT, RESULT, ClientPart, Shape, client_part, header, open_blob
-from blindgate_protocol.errors import InputError, KeyStoreError, ResultError
+from blindgate_protocol.errors import KeyStoreError, ResultError
 
 _SECRET_HEADER: Final = struct.Struct("<4s32s")  # magic, digest of the key's parameters
 _SECRET_MAGIC: Final = b"BGBK"
@@ -87,9 +88,7 @@ class TreesBatchClient:
             InputError: another shape.
             KeyStoreError: the secret key is not one of these parameters.
         """
-        if rows.ndim != 2 or rows.shape[1] != self._part.columns or not 1 <= len(rows) <= self.rows_per_job:  # noqa: PLR2004
-            msg = f"rows: got shape {rows.shape}, expected (1 to {self.rows_per_job}, {self._part.columns})"
-            raise InputError(msg)
+        require_rows(rows, self.rows_per_job, self._part.columns)
         key = self._secret(secret)
         seeds, bodies = [], []
         for done, slots in enumerate(self._polynomials(rows), 1):
