@@ -199,6 +199,12 @@ class Shape(NamedTuple):
         return HEADER_BYTES + vectors * self.reply_bytes
 
     @property
+    def vectors_per_blob(self) -> int:
+        """The most vectors that keep an input blob, and a result blob, under `MAX_BLOB_BYTES`; 1 where not even one does."""
+        vector = max(self.input_bytes(2) - self.input_bytes(1), self.reply_bytes)
+        return max(1, (MAX_BLOB_BYTES - self.input_bytes(1)) // vector)
+
+    @property
     def digest(self) -> bytes:
         """What ties a blob to this shape: 32 bytes."""
         members = {
