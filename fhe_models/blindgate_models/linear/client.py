@@ -8,13 +8,10 @@ the manifest says before anyone sees them.
 One core encrypts faster than the other parts of a job can follow, so there is no pool of processes here.
 """
 
-import hashlib
-import struct
 from collections.abc import Iterator
 from typing import Final, Self
 
 import numpy as np
-import rfc8785
 from numpy.typing import NDArray
 
 from blindgate_models.halves import KeySet, Part, Progress
@@ -23,13 +20,12 @@ from blindgate_models.linear.spec import DROPPED_BITS, ClientPart, client_part
 from blindgate_models.rows import FeatureRanges, middle_and_half, require_rows
 from blindgate_models.seal.ckks import Ring
 from blindgate_models.seal.serial import Secret
-from blindgate_protocol.errors import KeyStoreError, ResultError
+from blindgate_models.secret_keys import SecretFormat
+from blindgate_protocol.errors import ResultError
 
 __all__ = ["LinearClient", "middle_and_half"]
 
-_SECRET_HEADER: Final = struct.Struct("<4s32s")  # magic, digest of the key's parameters
 _SECRET_MAGIC: Final = b"BGLK"
-SECRET_HEADER_BYTES: Final = _SECRET_HEADER.size
 _DROPPED_BYTES: Final = DROPPED_BITS // 8
 _BYTES_AT_ONCE: Final = 4 << 20
 
@@ -42,6 +38,9 @@ class LinearClient:
         self._parameters = part.parameters
         self._packing = Packing(part.parameters, len(part.ranges), part.outputs)
         self._ring = Ring(part.parameters.degree, part.parameters.modulus_bits)
+        self._secrets = SecretFormat(
+            _SECRET_MAGIC, part.parameters.key_parameters, part.parameters.degree, [part.parameters.modulus_bits]
+        )
         self._columns = part.columns
         self._ranges = FeatureRanges(part.features, part.ranges)
         self._error_bound = max(part.error_bound)
@@ -90,8 +89,7 @@ class LinearClient:
 
     def make_keys(self) -> KeySet:
         """Draw a secret key; there is no evaluation key."""
-        words = pack_words(self._ring.new_secret(), self._parameters.word_bytes)
-        return KeySet(_SECRET_HEADER.pack(_SECRET_MAGIC, self._key_digest) + words, None)
+        return KeySet(self._secrets.write(self._ring.new_secret()[None]), None)
 
     def encrypt(self, secret: bytes, rows: NDArray[np.float64], progress: Progress | None = None) -> bytes:
         """Encrypt `rows`, `(n, columns)`, 1 ≤ n ≤ `rows_per_job`, into one blob whose length depends on n alone.
@@ -177,21 +175,5 @@ class LinearClient:
         words[1] = sent[:degree]
         return self._ring.decode(self._ring.decrypt(key, self._ring.from_words(words)))
 
-    @property
-    def _key_digest(self) -> bytes:
-        return hashlib.sha256(rfc8785.dumps(self.key_parameters)).digest()
-
     def _secret(self, secret: bytes) -> Secret:
-        expected = SECRET_HEADER_BYTES + self._packing.degree * self._parameters.word_bytes
-        if len(secret) != expected:
-            msg = f"secret key: got {len(secret)} bytes, expected {expected}"
-            raise KeyStoreError(msg)
-        if _SECRET_HEADER.unpack_from(secret) != (_SECRET_MAGIC, self._key_digest):
-            msg = "secret key: made for another family or other parameters"
-            raise KeyStoreError(msg)
-        words = unpack_words(memoryview(secret)[SECRET_HEADER_BYTES:], self._parameters.word_bytes)
-        try:
-            return self._ring.secret(words)
-        except (ValueError, RuntimeError):
-            msg = "secret key: not a key of these parameters"
-            raise KeyStoreError(msg) from None
+        return self._secrets.read(secret, lambda words: self._ring.secret(words.ravel()))

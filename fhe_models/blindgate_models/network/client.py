@@ -9,13 +9,12 @@ The evaluation key is made with the secret: relinearisation and the rotations th
 their second halves.
 """
 
-import struct
 from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.bitpacking import unpack
+from blindgate_models.bitpacking import pack_rows, unpack
 from blindgate_models.halves import KeySet, Part, Progress
 from blindgate_models.network.packing import (
     DROPPED_BITS,
@@ -23,18 +22,16 @@ from blindgate_models.network.packing import (
     INPUT,
     RESULT,
     Packing,
-    pack_rows,
-    unpack_rows,
 )
 from blindgate_models.network.spec import ClientPart, client_part
 from blindgate_models.rows import FeatureRanges, middle_and_half, require_rows
 from blindgate_models.seal.serial import Secret
 from blindgate_models.seal.slots import RELINEARISATION, Ring
-from blindgate_protocol.errors import KeyStoreError, ResultError
+from blindgate_models.secret_keys import SecretFormat
+from blindgate_protocol.errors import ResultError
 
 __all__ = ["NetworkClient", "middle_and_half"]
 
-_SECRET_HEADER: Final = struct.Struct("<4s32s")  # magic, digest of the key's parameters
 _SECRET_MAGIC: Final = b"BGNK"
 _BLOCKS_AT_ONCE: Final = 16
 
@@ -50,6 +47,9 @@ class NetworkClient:
         self._columns, self._reads = part.columns, part.reads
         self._ranges = FeatureRanges(part.features, part.ranges)
         self._ring = Ring(parameters.degree, parameters.data_bits, parameters.special_bits)
+        self._secrets = SecretFormat(
+            _SECRET_MAGIC, self.packing.key_parameters, parameters.degree, self.packing.key_bits
+        )
         self._input_scale = 2.0**parameters.input_scale_bits
         self._result_scale = self.packing.result_scale(self._ring.primes)
         self._error_bound = max(part.error_bound)
@@ -100,8 +100,7 @@ class NetworkClient:
         for name in (RELINEARISATION, *self.packing.steps):
             for seed, rows in switching[name]:
                 evaluation += [seed, pack_rows(rows, bits)]
-        secret = _SECRET_HEADER.pack(_SECRET_MAGIC, self._key_digest) + pack_rows(words, bits)
-        return KeySet(secret, b"".join(evaluation))
+        return KeySet(self._secrets.write(words), b"".join(evaluation))
 
     def encrypt(self, secret: bytes, rows: NDArray[np.float64], progress: Progress | None = None) -> bytes:
         """Encrypt `rows`, `(n, columns)`, 1 ≤ n ≤ `rows_per_job`, into one blob whose length depends on n alone.
@@ -157,21 +156,5 @@ class NetworkClient:
         words = words << np.uint64(DROPPED_BITS)
         return self._ring.decrypt(key, self._ring.from_words(words, self._result_scale))
 
-    @property
-    def _key_digest(self) -> bytes:
-        return self.packing.key_digest
-
     def _secret(self, secret: bytes) -> Secret:
-        degree, bits = self.packing.parameters.degree, self.packing.key_bits
-        expected = _SECRET_HEADER.size + self.packing.secret_bytes
-        if len(secret) != expected:
-            msg = f"secret key: got {len(secret)} bytes, expected {expected}"
-            raise KeyStoreError(msg)
-        if _SECRET_HEADER.unpack_from(secret) != (_SECRET_MAGIC, self._key_digest):
-            msg = "secret key: made for another family or other parameters"
-            raise KeyStoreError(msg)
-        try:
-            return self._ring.secret(unpack_rows(memoryview(secret)[_SECRET_HEADER.size :], degree, bits))
-        except (ValueError, RuntimeError):
-            msg = "secret key: not a key of these parameters"
-            raise KeyStoreError(msg) from None
+        return self._secrets.read(secret, self._ring.secret)

@@ -6,24 +6,21 @@ Additive models, private forests and search differ in what stands for a row and 
 their client halves, from keys to the lengths of blobs, follows from the product's shape: `ProductHalf`.
 """
 
-import hashlib
-import struct
 from abc import ABC, abstractmethod
 from typing import Final, Self
 
 import numpy as np
-import rfc8785
 from numpy.typing import NDArray
 
-from blindgate_models.bitpacking import pack, packed_bytes, unpack
+from blindgate_models.bitpacking import pack_rows, packed_bytes, unpack
 from blindgate_models.halves import KeySet, Part, Progress
 from blindgate_models.product.spec import INPUT, RESULT, Shape, header, open_blob
 from blindgate_models.rows import require_rows
 from blindgate_models.seal.bfv import Ring
 from blindgate_models.seal.serial import Secret
-from blindgate_protocol.errors import KeyStoreError, ResultError
+from blindgate_models.secret_keys import SecretFormat
+from blindgate_protocol.errors import ResultError
 
-_SECRET_HEADER: Final = struct.Struct("<4s32s")  # magic, digest of the key's parameters
 _SECRET_MAGIC: Final = b"BGPK"
 
 
@@ -35,14 +32,16 @@ class ProductClient:
         self._shape = shape
         self._parameters = shape.parameters
         self._ring = Ring(self._parameters.degree, self._parameters.data_bits, self._parameters.plain_modulus)
+        self._secrets = SecretFormat(
+            _SECRET_MAGIC,
+            self._parameters.key_parameters,
+            self._parameters.degree,
+            [prime.bit_length() for prime in self._ring.secret_primes],
+        )
 
     def make_keys(self) -> KeySet:
         """Draw a secret key; there is no evaluation key."""
-        words = self._ring.new_secret()
-        packed = b"".join(
-            pack(row, prime.bit_length()) for row, prime in zip(words, self._ring.secret_primes, strict=True)
-        )
-        return KeySet(_SECRET_HEADER.pack(_SECRET_MAGIC, self._key_digest) + packed, None)
+        return KeySet(self._secrets.write(self._ring.new_secret()), None)
 
     def encrypt(self, secret: bytes, vectors: NDArray[np.int64], progress: Progress | None = None) -> bytes:
         """Encrypt `(n, inputs)` numbers modulo t into one blob whose length depends on n alone.
@@ -60,8 +59,10 @@ class ProductClient:
             if progress is not None:
                 progress(done, len(polynomials))
         words = np.stack([seeded.words for seeded in sealed], axis=1)
-        rows = [pack(row, bits) for row, bits in zip(words, self._parameters.data_bits, strict=True)]
-        return b"".join([header(INPUT, self._shape, len(vectors)), *(seeded.seed for seeded in sealed), *rows])
+        seeds = [seeded.seed for seeded in sealed]
+        return b"".join(
+            [header(INPUT, self._shape, len(vectors)), *seeds, pack_rows(words, self._parameters.data_bits)]
+        )
 
     def decrypt(self, secret: bytes, result: bytes, vectors: int) -> NDArray[np.int64]:
         """Decrypt a result: `(vectors, outputs)` numbers from 0 to t - 1.
@@ -108,29 +109,8 @@ class ProductClient:
         half = np.uint64((1 << dropped) >> 1)
         return np.minimum(words + half, np.uint64(prime - 1))
 
-    @property
-    def _key_digest(self) -> bytes:
-        return hashlib.sha256(rfc8785.dumps(self._parameters.key_parameters)).digest()
-
     def _secret(self, secret: bytes) -> Secret:
-        degree, primes = self._parameters.degree, self._ring.secret_primes
-        sizes = [packed_bytes(degree, prime.bit_length()) for prime in primes]
-        if len(secret) != _SECRET_HEADER.size + sum(sizes):
-            msg = f"secret key: got {len(secret)} bytes, expected {_SECRET_HEADER.size + sum(sizes)}"
-            raise KeyStoreError(msg)
-        if _SECRET_HEADER.unpack_from(secret) != (_SECRET_MAGIC, self._key_digest):
-            msg = "secret key: made for another family or other parameters"
-            raise KeyStoreError(msg)
-        ends = _SECRET_HEADER.size + np.cumsum([0, *sizes])
-        rows = [
-            unpack(secret[start:end], degree, prime.bit_length())
-            for start, end, prime in zip(ends[:-1], ends[1:], primes, strict=True)
-        ]
-        try:
-            return self._ring.secret(np.stack(rows))
-        except (ValueError, RuntimeError):
-            msg = "secret key: not a key of these parameters"
-            raise KeyStoreError(msg) from None
+        return self._secrets.read(secret, self._ring.secret)
 
     @classmethod
     def of(cls, shape: Shape) -> Self:
