@@ -239,14 +239,14 @@ def row_square(depth: int, flags: int, plain_modulus: int) -> float:
 def client_part(part: Part) -> ClientPart:
     """Parse a client part. Raises `PackageError` naming the field."""
     parsed = parse(ClientPart, part, FAMILY)
-    _check(parsed.parameters)
+    _require_private(parsed.parameters)
     return parsed
 
 
 def server_part(part: Part) -> ServerPart:
     """Parse a server part. Raises `PackageError` naming the field, or the bound that the parameters do not keep."""
     parsed = parse(ServerPart, part, FAMILY)
-    _check(parsed.parameters)
+    _require_private(parsed.parameters)
     depth = max(each.depth for each in parsed.sums)
     shape = parsed.shape
     square = row_square(depth, len(parsed.flag_moduli), parsed.parameters.plain_modulus)
@@ -254,8 +254,7 @@ def server_part(part: Part) -> ServerPart:
     return parsed
 
 
-def _check(parameters: Parameters) -> None:
-    parameters.check()
+def _require_private(parameters: Parameters) -> None:
     if parameters.privacy != "model_private":
         msg = f"{FAMILY} part: parameters.privacy: got {parameters.privacy!r}, expected 'model_private'"
         raise PackageError(msg)
