@@ -122,6 +122,6 @@ def test_errors_do_not_repeat_what_they_were_given() -> None:
 
 
 if __name__ == "__main__":
-    chosen, jobs, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    attacked, drawn = sides(jobs)[chosen], np.random.default_rng(jobs)
+    chosen, count, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    attacked, drawn = sides(count)[chosen], np.random.default_rng(count)
     campaign(attacked, (mutations(attacked, drawn) for _ in range(rounds)))
