@@ -29,8 +29,8 @@ import numpy as np
 from ahocorasick_rs import BytesAhoCorasick
 
 from blindgate_models.concrete.spec import HEADER_BYTES as CONCRETE_HEADER_BYTES
-from blindgate_models.linear.client import SECRET_HEADER_BYTES as LINEAR_HEADER_BYTES
 from blindgate_models.linear.spec import DEGREE as LINEAR_DEGREE
+from blindgate_models.secret_keys import HEADER_BYTES as SECRET_HEADER_BYTES
 
 _CHUNK: Final = 8 << 20
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -76,7 +76,7 @@ def stored_key(name: str, stored: bytes) -> Needle:
     if stored.startswith(b"BGCS"):
         return secret(name, stored[CONCRETE_HEADER_BYTES:])
     if stored.startswith(b"BGLK"):
-        words = np.frombuffer(stored, np.uint8, offset=LINEAR_HEADER_BYTES).reshape(LINEAR_DEGREE, -1)
+        words = np.frombuffer(stored, np.uint8, offset=SECRET_HEADER_BYTES).reshape(LINEAR_DEGREE, -1)
         return secret(name, words.tobytes(), np.pad(words, ((0, 0), (0, 8 - words.shape[1]))).tobytes())
     return secret(name, stored)
 

@@ -5,6 +5,7 @@ of k bits are exactly k words of 64 bits, so `pack` runs over the 64 places and 
 number of bytes, the same layout is those bytes side by side.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -56,3 +57,18 @@ def unpack(data: bytes | memoryview, count: int, bits: int) -> NDArray[np.uint64
             )
         numbers[:, place] = number & mask
     return numbers.ravel()[:count]
+
+
+def pack_rows(words: NDArray[np.uint64], bits: Sequence[int]) -> bytes:
+    """Words `(primes, degree)`, each row in its prime's number of bits."""
+    return b"".join(pack(row, length) for row, length in zip(words, bits, strict=True))
+
+
+def unpack_rows(data: memoryview, degree: int, bits: Sequence[int]) -> NDArray[np.uint64]:
+    """What `pack_rows` packed, `(primes, degree)`: words that may still not be below their primes."""
+    rows, position = [], 0
+    for length in bits:
+        size = packed_bytes(degree, length)
+        rows.append(unpack(data[position : position + size], degree, length))
+        position += size
+    return np.stack(rows)

@@ -19,12 +19,14 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from blindgate_models.parts import Strict
 
 MAX_BITS = 4096
 
 
-class Questions(BaseModel):
+class Questions(Strict):
     """Questions of one kind about one column.
 
     Attributes:
@@ -32,8 +34,6 @@ class Questions(BaseModel):
         kind: see above.
         values: the edges, ascending, or the positions; none for `is_missing`.
     """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     column: Annotated[int, Field(ge=0, lt=MAX_BITS)]
     kind: Literal["at_least", "at_least_or_missing", "is", "is_missing"]

@@ -10,12 +10,14 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from blindgate_models.parts import Strict
 
 MAX_COLUMNS = 8192
 
 
-class Feature(BaseModel):
+class Feature(Strict):
     """One number that a model reads.
 
     Attributes:
@@ -23,8 +25,6 @@ class Feature(BaseModel):
         kind: `number`, the column itself; `is`, 1 where the column holds the category at `position`, else 0.
         position: in the column's list of categories; 0 for a number.
     """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     column: Annotated[int, Field(ge=0, lt=MAX_COLUMNS)]
     kind: Literal["number", "is"]

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from blindgate_protocol.errors import EvaluationKeyError
+
 Part: TypeAlias = dict[str, Any]
 """A model's client or server part: parsed JSON."""
 
@@ -113,3 +115,10 @@ class ServerHalf(Protocol):
 
         Raises `CiphertextError` or `EvaluationKeyError` on bytes that are not what the parameters ask for.
         """
+
+
+def require_no_key(evaluation_key: bytes | None) -> None:
+    """Refuse an evaluation key, without a look at it, where a family has none. Raises `EvaluationKeyError`."""
+    if evaluation_key is not None:
+        msg = f"evaluation key: got {len(evaluation_key)} bytes, expected none"
+        raise EvaluationKeyError(msg)

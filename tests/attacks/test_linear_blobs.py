@@ -1,15 +1,9 @@
 """Hostile bytes for both halves of a linear model.
 
-Each campaign runs in a process of its own, so that native code that dies is seen, and reports what became of each blob:
-the named error, or a finite answer where the bytes are a well-formed ciphertext of something else.
+What any campaign throws, and how it runs, stands in `hostile_blobs`.
 """
 
-import json
-import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,28 +14,15 @@ from blindgate_models.linear.client import LinearClient
 from blindgate_models.linear.packing import Magic
 from blindgate_models.linear.server import LinearServer
 from blindgate_protocol.errors import CiphertextError, ResultError
+from hostile_blobs import ANSWER, HEADER, SEED, WELL_FORMED, Named, Side, campaign, require_named, run
 
-HEADER = 44
-SEED = 64
 ROUNDS = 30
-ANSWER = "finite answer"
-
-ANOTHER_CIPHERTEXT = {"payload flipped", "payload random", "payload zero", "payload swapped"}
 MAY_BE_ANSWERED = {
-    "input": ANOTHER_CIPHERTEXT | {"rows flipped", "stranger of another job", "header of another job"},
-    "result": ANOTHER_CIPHERTEXT,
+    "input": WELL_FORMED | {"rows flipped", "stranger of another job", "header of another job"},
+    "result": WELL_FORMED,
 }
 """What is as well-formed as any blob. Rows that share a polynomial share a length, so a node cannot tell their number from
 it; the order's digest binds the blob, and the client holds the result against its own number of rows."""
-
-
-class Side(NamedTuple):
-    """One half under attack: a well-formed blob for it, blobs that belong elsewhere, and what it does with bytes."""
-
-    blob: bytes
-    strangers: dict[str, bytes]
-    take: Callable[[bytes], NDArray[Any]]
-    error: type[Exception]
 
 
 def halves(
@@ -81,81 +62,23 @@ def sides(rows: int) -> dict[str, Side]:
     }
 
 
-def mutations(side: Side, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
+def mutations(side: Side, rng: np.random.Generator) -> Named:
     """Blobs that must be refused, and those of `MAY_BE_ANSWERED`."""
     blob, size = side.blob, len(side.blob)
-    body = rng.bytes(size - HEADER)
-
-    def flipped(low: int, high: int) -> bytes:
-        at, bit = int(rng.integers(low, high)), int(rng.integers(8))
-        return blob[:at] + bytes([blob[at] ^ 1 << bit]) + blob[at + 1 :]
-
-    yield "truncated", blob[: int(rng.integers(size))]
-    yield "truncated by a byte", blob[:-1]
-    yield "oversized", blob + rng.bytes(int(rng.integers(1, 10**5)))
-    yield "self-appended", blob + blob
-    yield "body appended", blob + blob[HEADER:]
-    yield "empty", b""
-    yield "header alone", blob[:HEADER]
-    yield "header flipped", flipped(0, 8)
-    yield "digest flipped", flipped(12, HEADER)
-    yield "rows flipped", flipped(8, 12)
-    yield "random", rng.bytes(size)
+    yield from side.malformed(rng)
+    yield "rows flipped", side.flipped(rng, 8, 12)
     yield "rows rewritten", blob[:8] + rng.bytes(4) + blob[12:]
     yield "no rows", blob[:8] + bytes(4) + blob[12:]
     yield "words above the modulus", blob[:HEADER] + b"\xff" * (size - HEADER)
-    yield "shifted by a byte", blob[:HEADER] + blob[HEADER + 1 :]
-    yield "SEAL's own format", blob[:HEADER] + bytes.fromhex("5ea1100403020000") + rng.bytes(size - HEADER)
-    for name, stranger in side.strangers.items():
-        yield f"stranger {name}", stranger
-        if len(stranger) != size:
-            yield f"header over {name}", blob[:HEADER] + stranger[HEADER:]
-        yield f"header {name}", stranger[:HEADER] + blob[HEADER:]
-    for _ in range(8):
-        yield "payload flipped", flipped(HEADER, size)
-    yield "payload random", blob[:HEADER] + body
-    yield "payload zero", blob[:HEADER] + bytes(size - HEADER)
-    half = (size - HEADER) // 2
-    yield "payload swapped", blob[:HEADER] + blob[HEADER + half :] + blob[HEADER : HEADER + half]
-
-
-def outcome(side: Side, data: bytes) -> str:
-    """The name of what became of `data`."""
-    try:
-        answer = side.take(data)
-    except side.error as error:
-        return type(error).__name__
-    return ANSWER if np.isfinite(answer).all() else "an answer that is not finite"
-
-
-def campaign(which: str, rows: int, rounds: int) -> list[tuple[str, str]]:
-    """What became of every mutation."""
-    side = sides(rows)[which]
-    rng = np.random.default_rng(rows)
-    assert outcome(side, side.blob) == ANSWER
-    outcomes = [(name, outcome(side, data)) for _ in range(rounds) for name, data in mutations(side, rng)]
-    assert outcome(side, side.blob) == ANSWER
-    return outcomes
+    yield from side.well_formed(rng, flips=8)
 
 
 @pytest.mark.parametrize("rows", [pytest.param(1, id="one row"), pytest.param(4096, id="a block of columns")])
 @pytest.mark.parametrize("which", ["input", "result"])
 def test_every_hostile_blob_ends_in_its_named_error(which: str, rows: int) -> None:
     """Over 900 blobs a campaign: none kills the process or raises anything else, and the next good blob works."""
-    done = subprocess.run(
-        [sys.executable, __file__, which, str(rows), str(ROUNDS)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    outcomes = Counter(map(tuple, json.loads(done.stdout)))
-    named = "CiphertextError" if which == "input" else "ResultError"
-    assert outcomes.total() >= 600
-    assert {what for _, what in outcomes} == {named, ANSWER}
-    surviving = {name for name, what in outcomes if what == ANSWER}
-    assert surviving <= MAY_BE_ANSWERED[which]
+    outcomes = run(__file__, which, rows, ROUNDS)
+    require_named(outcomes, CiphertextError if which == "input" else ResultError, MAY_BE_ANSWERED[which], least=600)
     assert outcomes["payload flipped", ANSWER] > 0
 
 
@@ -199,4 +122,6 @@ def test_errors_do_not_repeat_what_they_were_given() -> None:
 
 
 if __name__ == "__main__":
-    json.dump(campaign(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])), sys.stdout)
+    chosen, count, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    attacked, drawn = sides(count)[chosen], np.random.default_rng(count)
+    campaign(attacked, (mutations(attacked, drawn) for _ in range(rounds)))

@@ -1,22 +1,15 @@
 """Hostile bytes for a network's halves: inputs, evaluation keys, results; in process, and through a node's workers.
 
-Each campaign runs in a process of its own, so that native code that dies is seen, and reports what became of each blob: the
-named error, or a finite answer where the bytes are a well-formed ciphertext or key of something else.
+What any campaign throws, and how it runs, stands in `hostile_blobs`.
 """
 
-import json
 import os
-import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from blindgate_models.network.packing import EVALUATION_KEY, INPUT
 from blindgate_models.package import serialise_part
@@ -24,30 +17,17 @@ from blindgate_node.key_cache import KeyName
 from blindgate_node.settings import MEBI
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import CiphertextError, EvaluationKeyError, ResultError
+from hostile_blobs import ANSWER, HEADER, SEED, WELL_FORMED, Named, Side, campaign, require_named, run
 from square_networks import Halves, drawn, halves
 from worker_pool import workers
 
-HEADER = 44
-SEED = 64
 ROUNDS = 12
-ANSWER = "finite answer"
-
-ANOTHER = {"payload flipped", "seed random", "payload zero", "payload swapped"}
-"""What is as well-formed as any: another ciphertext or key, whose answer means nothing. The order's digest binds both."""
 MAY_BE_ANSWERED = {
-    "input": ANOTHER | {"rows flipped", "rows rewritten", "header of more rows"},
-    "key": ANOTHER,
-    "result": ANOTHER,
+    "input": WELL_FORMED | {"seed random", "rows flipped", "rows rewritten", "header of more rows"},
+    "key": WELL_FORMED | {"seed random"},
+    "result": WELL_FORMED | {"seed random"},
 }
-
-
-class Side(NamedTuple):
-    """Something that takes bytes: a well-formed blob for it, blobs that belong elsewhere, and what it does."""
-
-    blob: bytes
-    strangers: dict[str, bytes]
-    take: Callable[[bytes], NDArray[Any]]
-    error: type[Exception]
+"""What is as well-formed as any: another ciphertext or key, whose answer means nothing."""
 
 
 def small() -> Halves:
@@ -90,79 +70,26 @@ def sides() -> dict[str, Side]:
     }
 
 
-def mutations(side: Side, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
-    """Blobs that must be refused, and those of `ANOTHER`."""
+def mutations(side: Side, rng: np.random.Generator) -> Named:
+    """Blobs that must be refused, and those of `MAY_BE_ANSWERED`."""
     blob, size = side.blob, len(side.blob)
-
-    def flipped(low: int, high: int) -> bytes:
-        at, bit = int(rng.integers(low, high)), int(rng.integers(8))
-        return blob[:at] + bytes([blob[at] ^ 1 << bit]) + blob[at + 1 :]
-
-    yield "truncated", blob[: int(rng.integers(size))]
-    yield "truncated by a byte", blob[:-1]
-    yield "oversized", blob + rng.bytes(int(rng.integers(1, 10**5)))
-    yield "self-appended", blob + blob
-    yield "empty", b""
-    yield "header alone", blob[:HEADER]
-    yield "header flipped", flipped(0, 8)
-    yield "digest flipped", flipped(12, HEADER)
-    yield "rows flipped", flipped(8, 12)
+    yield from side.malformed(rng)
+    yield "rows flipped", side.flipped(rng, 8, 12)
     yield "rows rewritten", blob[:8] + rng.bytes(4) + blob[12:]
-    yield "random", rng.bytes(size)
     yield "words above the primes", blob[:HEADER] + b"\xff" * (size - HEADER)
-    yield "shifted by a byte", blob[:HEADER] + blob[HEADER + 1 :]
-    yield "SEAL's own format", blob[:HEADER] + bytes.fromhex("5ea1100403020000") + b"\xff" * (size - HEADER - 8)
-    for name, stranger in side.strangers.items():
-        yield f"stranger {name}", stranger
-        if len(stranger) != size:
-            yield f"header over {name}", blob[:HEADER] + stranger[HEADER:]
-    for _ in range(4):
-        yield "payload flipped", flipped(HEADER, size)
+    format_of_seal = bytes.fromhex("5ea1100403020000")
+    yield "SEAL's own format, as long", blob[:HEADER] + format_of_seal + b"\xff" * (size - HEADER - len(format_of_seal))
+    yield from side.well_formed(rng, flips=4)
     yield "seed random", blob[:HEADER] + rng.bytes(SEED) + blob[HEADER + SEED :]
-    yield "payload zero", blob[:HEADER] + bytes(size - HEADER)
-    half = (size - HEADER) // 2
-    yield "payload swapped", blob[:HEADER] + blob[HEADER + half :] + blob[HEADER : HEADER + half]
-
-
-def outcome(side: Side, data: bytes) -> str:
-    """The name of what became of `data`."""
-    try:
-        answer = side.take(data)
-    except side.error as error:
-        return type(error).__name__
-    return ANSWER if np.isfinite(answer).all() else "an answer that is not finite"
-
-
-def campaign(which: str, rounds: int) -> list[tuple[str, str]]:
-    """What became of every mutation."""
-    side = sides()[which]
-    rng = np.random.default_rng(7)
-    assert outcome(side, side.blob) == ANSWER
-    outcomes = [(name, outcome(side, data)) for _ in range(rounds) for name, data in mutations(side, rng)]
-    assert outcome(side, side.blob) == ANSWER
-    return outcomes
 
 
 @pytest.mark.parametrize("which", ["input", "key", "result"])
 def test_every_hostile_blob_ends_in_its_named_error(which: str) -> None:
     """Hundreds a campaign: none kills the process or raises anything else, and the next good blob works."""
     rounds = ROUNDS * int(os.environ.get("BLINDGATE_CAMPAIGN", "1"))
-    support = str(Path(__file__).parent.parent / "support")
-    done = subprocess.run(
-        [sys.executable, __file__, which, str(rounds)],
-        env=os.environ | {"PYTHONPATH": support},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    outcomes = Counter(map(tuple, json.loads(done.stdout)))
-    named = {"input": "CiphertextError", "key": "EvaluationKeyError", "result": "ResultError"}[which]
-    assert outcomes.total() >= 250
-    assert {what for _, what in outcomes} == {named, ANSWER}
-    surviving = {name for name, what in outcomes if what == ANSWER}
-    assert surviving <= MAY_BE_ANSWERED[which]
+    outcomes = run(__file__, which, rounds)
+    named = {"input": CiphertextError, "key": EvaluationKeyError, "result": ResultError}[which]
+    require_named(outcomes, named, MAY_BE_ANSWERED[which], least=250)
     assert outcomes["seed random", ANSWER] > 0 or which == "result"
 
 
@@ -216,4 +143,5 @@ def test_a_nodes_worker_refuses_by_name_and_the_next_job_runs(tmp_path: Path) ->
 
 
 if __name__ == "__main__":
-    json.dump(campaign(sys.argv[1], int(sys.argv[2])), sys.stdout)
+    attacked, rng = sides()[sys.argv[1]], np.random.default_rng(7)
+    campaign(attacked, (mutations(attacked, rng) for _ in range(int(sys.argv[2]))))

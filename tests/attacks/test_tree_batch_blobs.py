@@ -1,22 +1,14 @@
 """Hostile bytes for both halves of a batch.
 
-Each campaign runs in a process of its own, so that native code that dies is seen, and reports what became of each blob: the named
-error, or a finite answer where the bytes are a well-formed ciphertext of something else.
+What any campaign throws, and how it runs, stands in `hostile_blobs`.
 """
 
 import json
-import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from batch_forests import QUESTIONS, random_forest, random_rows
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
@@ -25,24 +17,11 @@ from blindgate_models.trees_batch.client import TreesBatchClient
 from blindgate_models.trees_batch.server import TreesBatchServer
 from blindgate_models.trees_batch.spec import INPUT, Shape, header
 from blindgate_protocol.errors import CiphertextError, EvaluationKeyError, PackageError, ResultError
+from hostile_blobs import ANSWER, HEADER, SEED, WELL_FORMED, Named, Side, campaign, require_named, run
 
-HEADER = 44
-SEED = 64
 ROUNDS = 12
-ANSWER = "finite answer"
-
-MAY_BE_ANSWERED = {"payload flipped", "payload zero", "payload swapped", "seeds random", "rows rewritten to fit"}
-"""What is as well-formed as any blob. The order's digest binds the blob, and the client holds the result against its own rows."""
-
-
-class Side(NamedTuple):
-    """One half under attack: a well-formed blob for it, blobs that belong elsewhere, and what it does with bytes."""
-
-    blob: bytes
-    strangers: dict[str, bytes]
-    take: Callable[[bytes], NDArray[Any]]
-    error: type[Exception]
-    seeds: int
+MAY_BE_ANSWERED = WELL_FORMED | {"seeds random", "rows rewritten to fit"}
+"""What is as well-formed as any blob; the client holds the result against its own rows."""
 
 
 def halves(trees: int, depth: int, outputs: int = 1) -> tuple[TreesBatchClient, TreesBatchServer]:
@@ -65,87 +44,32 @@ def sides() -> dict[str, Side]:
         results[name] = node.evaluate(None, strangers[name])
     return {
         "input": Side(
-            blob,
-            strangers,
-            lambda data: np.frombuffer(server.evaluate(None, data), np.uint8),
-            CiphertextError,
-            SEED * (1 + len(QUESTIONS)),
+            blob, strangers, lambda data: np.frombuffer(server.evaluate(None, data), np.uint8), CiphertextError
         ),
-        "result": Side(result, results, lambda data: client.decrypt(secret, data, 100), ResultError, 0),
+        "result": Side(result, results, lambda data: client.decrypt(secret, data, 100), ResultError),
     }
 
 
-def mutations(side: Side, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
-    """Blobs that must be refused, and those of `MAY_BE_ANSWERED`."""
-    blob, size = side.blob, len(side.blob)
-
-    def flipped(low: int, high: int) -> bytes:
-        at, bit = int(rng.integers(low, high)), int(rng.integers(8))
-        return blob[:at] + bytes([blob[at] ^ 1 << bit]) + blob[at + 1 :]
-
-    yield "truncated", blob[: int(rng.integers(size))]
-    yield "truncated by a byte", blob[:-1]
-    yield "oversized", blob + rng.bytes(int(rng.integers(1, 10**5)))
-    yield "self-appended", blob + blob
-    yield "body appended", blob + blob[HEADER:]
-    yield "empty", b""
-    yield "header alone", blob[:HEADER]
-    yield "header flipped", flipped(0, 8)
-    yield "digest flipped", flipped(12, HEADER)
-    yield "random", rng.bytes(size)
+def mutations(side: Side, rng: np.random.Generator, seeds: int) -> Named:
+    """Blobs that must be refused, and those of `MAY_BE_ANSWERED`. `seeds`: how many bytes of them a blob begins with."""
+    blob, size, start = side.blob, len(side.blob), HEADER + seeds
+    yield from side.malformed(rng)
     yield "rows rewritten", blob[:8] + (1 << 20 | int(rng.integers(1 << 30))).to_bytes(4, "little") + blob[12:]
     yield "no rows", blob[:8] + bytes(4) + blob[12:]
     yield "words above the modulus", blob[:HEADER] + b"\xff" * (size - HEADER)
-    at = HEADER + side.seeds + 7 * int(rng.integers(4096))
+    at = start + 7 * int(rng.integers(4096))
     yield "a word above the modulus", blob[:at] + b"\xff" * 7 + blob[at + 7 :]
-    yield "shifted by a byte", blob[:HEADER] + blob[HEADER + 1 :]
-    yield "SEAL's own format", blob[:HEADER] + bytes.fromhex("5ea1100403020000") + rng.bytes(size - HEADER)
-    for name, stranger in side.strangers.items():
-        yield f"stranger {name}", stranger
-        if len(stranger) != size:
-            yield f"header over {name}", blob[:HEADER] + stranger[HEADER:]
-        yield f"header {name}", stranger[:HEADER] + blob[HEADER:]
-    for _ in range(8):
-        yield "payload flipped", flipped(HEADER, size)
-    if side.seeds:
+    yield from side.well_formed(rng, flips=8, start=start)
+    if seeds:
         yield "rows rewritten to fit", blob[:8] + int(rng.integers(1, 4096)).to_bytes(4, "little") + blob[12:]
-        yield "seeds random", blob[:HEADER] + rng.bytes(side.seeds) + blob[HEADER + side.seeds :]
-    yield "payload zero", blob[: HEADER + side.seeds] + bytes(size - HEADER - side.seeds)
-    half = (size - HEADER - side.seeds) // 2 // 8 * 8
-    start = HEADER + side.seeds
-    yield "payload swapped", blob[:start] + blob[start + half :] + blob[start : start + half]
-
-
-def outcome(side: Side, data: bytes) -> str:
-    """The name of what became of `data`."""
-    try:
-        answer = side.take(data)
-    except side.error as error:
-        return type(error).__name__
-    return ANSWER if np.isfinite(answer).all() else "an answer that is not finite"
-
-
-def campaign(which: str, rounds: int) -> list[tuple[str, str]]:
-    """What became of every mutation."""
-    side = sides()[which]
-    rng = np.random.default_rng(1)
-    assert outcome(side, side.blob) == ANSWER
-    outcomes = [(name, outcome(side, data)) for _ in range(rounds) for name, data in mutations(side, rng)]
-    assert outcome(side, side.blob) == ANSWER
-    return outcomes
+        yield "seeds random", blob[:HEADER] + rng.bytes(seeds) + blob[start:]
 
 
 @pytest.mark.parametrize("which", ["input", "result"])
 def test_every_hostile_blob_ends_in_its_named_error(which: str) -> None:
     """Hundreds of blobs a campaign: none kills the process or raises anything else, and the next good blob works."""
-    done = subprocess.run(
-        [sys.executable, __file__, which, str(ROUNDS)], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    outcomes = Counter(map(tuple, json.loads(done.stdout)))
-    assert outcomes.total() >= 300
-    assert {what for _, what in outcomes} == {"CiphertextError" if which == "input" else "ResultError", ANSWER}
-    assert {name for name, what in outcomes if what == ANSWER} <= MAY_BE_ANSWERED
+    outcomes = run(__file__, which, ROUNDS)
+    require_named(outcomes, CiphertextError if which == "input" else ResultError, MAY_BE_ANSWERED, least=300)
     assert outcomes["payload flipped", ANSWER] > 0
 
 
@@ -228,4 +152,6 @@ def test_errors_do_not_repeat_what_they_were_given() -> None:
 
 
 if __name__ == "__main__":
-    json.dump(campaign(sys.argv[1], int(sys.argv[2])), sys.stdout)
+    attacked, rng = sides()[sys.argv[1]], np.random.default_rng(1)
+    of_seeds = SEED * (1 + len(QUESTIONS)) if sys.argv[1] == "input" else 0
+    campaign(attacked, (mutations(attacked, rng, of_seeds) for _ in range(int(sys.argv[2]))))

@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models.bitpacking import packed_bytes, unpack
-from blindgate_models.product.client import _SECRET_HEADER, ProductClient
+from blindgate_models.product.client import ProductClient
 from blindgate_models.product.server import ProductServer
 from blindgate_models.product.spec import HEADER_BYTES, Need, Privacy, Shape, choose, prime_below
 from blindgate_models.seal import serial
 from blindgate_models.seal.bfv import Ring
 from blindgate_models.seal.serial import Seeded, Words
+from blindgate_models.secret_keys import HEADER_BYTES as SECRET_HEADER_BYTES
 from blindgate_models.security import SEED_BYTES
 
 Numbers = NDArray[np.int64]
@@ -77,7 +78,7 @@ class Asker:
         parameters = shape.parameters
         self.shape = shape
         self.ring = Ring(parameters.degree, parameters.data_bits, parameters.plain_modulus)
-        rows, start = [], _SECRET_HEADER.size
+        rows, start = [], SECRET_HEADER_BYTES
         for prime in self.ring.primes:
             size = packed_bytes(parameters.degree, prime.bit_length())
             rows.append(unpack(secret[start : start + size], parameters.degree, prime.bit_length()))

@@ -56,6 +56,12 @@ def test_the_contracts_hold() -> None:
             id="server half sees its client half",
         ),
         pytest.param(
+            "fhe_models/blindgate_models/search/server.py",
+            "import blindgate_models.secret_keys",
+            "client half",
+            id="server half opens secret keys",
+        ),
+        pytest.param(
             "node/blindgate_node/worker.py",
             "from blindgate_models import clients",
             "client half",

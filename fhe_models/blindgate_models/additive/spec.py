@@ -12,16 +12,16 @@ every bit of its second.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from blindgate_models.bits import MAX_BITS, Questions, answers, count
 from blindgate_models.halves import Part
+from blindgate_models.parts import Strict, parse
 from blindgate_models.product.spec import MAX_BLOB_BYTES, Parameters, Shape
-from blindgate_protocol.errors import PackageError
 
 FAMILY: Final = "additive"
 VERSION: Final = 1
@@ -34,14 +34,8 @@ MAX_PAIRS: Final = 4096
 MAX_ENCODED_BYTES: Final = 256 << 20
 """Of the tables ready to multiply with. Of large ones the compiler makes 16 to 48 bytes a weight."""
 
-_Model = TypeVar("_Model", bound=BaseModel)
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Pair(_Strict):
+class Pair(Strict):
     """Two columns that act together: each bit of one is multiplied with each bit of the other.
 
     Attributes:
@@ -58,7 +52,7 @@ class Pair(_Strict):
         return count(self.first) * count(self.second)
 
 
-class ClientPart(_Strict):
+class ClientPart(Strict):
     """What the data owner's half is built from.
 
     Attributes:
@@ -112,7 +106,7 @@ def inputs_of(questions: Sequence[Questions], pairs: Sequence[Pair], rows: NDArr
     return np.concatenate(parts, axis=1)
 
 
-class ServerPart(_Strict):
+class ServerPart(Strict):
     """What the node's half is built from.
 
     Attributes:
@@ -178,24 +172,11 @@ def row_square(weights: NDArray[np.int64]) -> float:
 
 def client_part(part: Part) -> ClientPart:
     """Parse a client part. Raises `PackageError` naming the field."""
-    return _parsed(ClientPart, part)
+    return parse(ClientPart, part, FAMILY)
 
 
 def server_part(part: Part) -> ServerPart:
     """Parse a server part. Raises `PackageError` naming the field, or the bound that the parameters do not keep."""
-    parsed = _parsed(ServerPart, part)
+    parsed = parse(ServerPart, part, FAMILY)
     parsed.parameters.require_bounds(row_square(np.array(parsed.weights, dtype=np.int64)), len(parsed.weights))
-    return parsed
-
-
-def _parsed(model: type[_Model], part: Part) -> _Model:
-    try:
-        parsed = model.model_validate(part)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(step) for step in first["loc"])
-        msg = f"additive part: {where + ': ' if where else ''}{first['msg']}"
-        raise PackageError(msg) from None
-    parameters: Parameters = parsed.parameters  # type: ignore[attr-defined]
-    parameters.check()
     return parsed

@@ -28,7 +28,6 @@ from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.features import expand, reach
 from blindgate_models.network.activation import LEAST_DOUBLINGS, MOST_DOUBLINGS, levels, plan
-from blindgate_models.network.client import middle_and_half
 from blindgate_models.network.noise import Affine, Budget, budget
 from blindgate_models.network.packing import Packing
 from blindgate_models.network.spec import (
@@ -47,6 +46,7 @@ from blindgate_models.network.spec import (
     Shape,
     power_of_two,
 )
+from blindgate_models.rows import middle_and_half
 from blindgate_models.security import MODULUS_BITS_AT_128
 
 Floats = NDArray[np.float64]

@@ -8,26 +8,24 @@ the manifest says before anyone sees them.
 One core encrypts faster than the other parts of a job can follow, so there is no pool of processes here.
 """
 
-import hashlib
-import struct
 from collections.abc import Iterator
 from typing import Final, Self
 
 import numpy as np
-import rfc8785
 from numpy.typing import NDArray
 
-from blindgate_models.features import expand
 from blindgate_models.halves import KeySet, Part, Progress
 from blindgate_models.linear.packing import Block, Magic, Packing, Way, pack_words, unpack_words
 from blindgate_models.linear.spec import DROPPED_BITS, ClientPart, client_part
+from blindgate_models.rows import FeatureRanges, middle_and_half, require_rows
 from blindgate_models.seal.ckks import Ring
 from blindgate_models.seal.serial import Secret
-from blindgate_protocol.errors import InputError, KeyStoreError, ResultError
+from blindgate_models.secret_keys import SecretFormat
+from blindgate_protocol.errors import ResultError
 
-_SECRET_HEADER: Final = struct.Struct("<4s32s")  # magic, digest of the key's parameters
+__all__ = ["LinearClient", "middle_and_half"]
+
 _SECRET_MAGIC: Final = b"BGLK"
-SECRET_HEADER_BYTES: Final = _SECRET_HEADER.size
 _DROPPED_BYTES: Final = DROPPED_BITS // 8
 _BYTES_AT_ONCE: Final = 4 << 20
 
@@ -40,11 +38,12 @@ class LinearClient:
         self._parameters = part.parameters
         self._packing = Packing(part.parameters, len(part.ranges), part.outputs)
         self._ring = Ring(part.parameters.degree, part.parameters.modulus_bits)
-        ranges = np.array(part.ranges)
-        self._columns, self._features = part.columns, part.features
+        self._secrets = SecretFormat(
+            _SECRET_MAGIC, part.parameters.key_parameters, part.parameters.degree, [part.parameters.modulus_bits]
+        )
+        self._columns = part.columns
+        self._ranges = FeatureRanges(part.features, part.ranges)
         self._error_bound = max(part.error_bound)
-        self._low, self._high = ranges[:, 0], ranges[:, 1]
-        self._middle, self._half = middle_and_half(ranges)
 
     @classmethod
     def from_part(cls, part: Part) -> Self:
@@ -90,8 +89,7 @@ class LinearClient:
 
     def make_keys(self) -> KeySet:
         """Draw a secret key; there is no evaluation key."""
-        words = pack_words(self._ring.new_secret(), self._parameters.word_bytes)
-        return KeySet(_SECRET_HEADER.pack(_SECRET_MAGIC, self._key_digest) + words, None)
+        return KeySet(self._secrets.write(self._ring.new_secret()[None]), None)
 
     def encrypt(self, secret: bytes, rows: NDArray[np.float64], progress: Progress | None = None) -> bytes:
         """Encrypt `rows`, `(n, columns)`, 1 ≤ n ≤ `rows_per_job`, into one blob whose length depends on n alone.
@@ -100,7 +98,8 @@ class LinearClient:
             InputError: another shape, or a value that is not a number within its column's range.
             KeyStoreError: the secret key is not one of these parameters.
         """
-        units = self._units(rows)
+        require_rows(rows, self.rows_per_job, self._columns)
+        units = self._ranges.units(rows)
         key = self._secret(secret)
         blocks = list(self._packing.blocks(len(rows)))
         total = sum(block.inputs for block in blocks)
@@ -146,22 +145,6 @@ class LinearClient:
                 position += size
         return scores / self._parameters.score_scale
 
-    def _units(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Check `rows` and map them to [-1, 1]."""
-        if rows.ndim != 2 or rows.shape[1] != self._columns or not 1 <= len(rows) <= self.rows_per_job:  # noqa: PLR2004
-            msg = f"rows: got shape {rows.shape}, expected (1 to {self.rows_per_job}, {self._columns})"
-            raise InputError(msg)
-        rows = expand(self._features, rows)
-        inside = (rows >= self._low) & (rows <= self._high)
-        if not inside.all():
-            row, feature = (int(index) for index in np.argwhere(~inside)[0])
-            column, low, high = self._features[feature].column, self._low[feature], self._high[feature]
-            msg = f"row {row}, column {column}: not a number from {low:g} to {high:g}, the model's declared range"
-            raise InputError(msg, column=str(column), row=row)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            units = (rows - self._middle) / self._half
-        return np.where(self._half > 0, np.clip(units, -1, 1), 0.0)
-
     def _polynomials(self, block: Block, units: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
         """The block's input polynomials, X = round(scale · u) in their coefficients."""
         integers = np.rint(np.ldexp(units, self._parameters.input_scale_bits))
@@ -192,27 +175,5 @@ class LinearClient:
         words[1] = sent[:degree]
         return self._ring.decode(self._ring.decrypt(key, self._ring.from_words(words)))
 
-    @property
-    def _key_digest(self) -> bytes:
-        return hashlib.sha256(rfc8785.dumps(self.key_parameters)).digest()
-
     def _secret(self, secret: bytes) -> Secret:
-        expected = SECRET_HEADER_BYTES + self._packing.degree * self._parameters.word_bytes
-        if len(secret) != expected:
-            msg = f"secret key: got {len(secret)} bytes, expected {expected}"
-            raise KeyStoreError(msg)
-        if _SECRET_HEADER.unpack_from(secret) != (_SECRET_MAGIC, self._key_digest):
-            msg = "secret key: made for another family or other parameters"
-            raise KeyStoreError(msg)
-        words = unpack_words(memoryview(secret)[SECRET_HEADER_BYTES:], self._parameters.word_bytes)
-        try:
-            return self._ring.secret(words)
-        except (ValueError, RuntimeError):
-            msg = "secret key: not a key of these parameters"
-            raise KeyStoreError(msg) from None
-
-
-def middle_and_half(ranges: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The middle and half of the width of each range `(features, 2)`: u = (x - middle) / half."""
-    low, high = ranges[:, 0], ranges[:, 1]
-    return low + (high - low) / 2, (high - low) / 2
+        return self._secrets.read(secret, lambda words: self._ring.secret(words.ravel()))

@@ -12,13 +12,13 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.halves import Part
+from blindgate_models.halves import Part, require_no_key
 from blindgate_models.linear.packing import Block, Magic, Packing, Way, pack_words, unpack_words
 from blindgate_models.linear.spec import DROPPED_BITS, Circuit, ServerPart, server_part
 from blindgate_models.seal.ckks import Ring
 from blindgate_models.seal.serial import Ciphertext, Plaintext, Seeded
 from blindgate_models.security import SEED_BYTES
-from blindgate_protocol.errors import CiphertextError, EvaluationKeyError, PackageError
+from blindgate_protocol.errors import CiphertextError, PackageError
 
 _DROPPED_BYTES: Final = DROPPED_BITS // 8
 
@@ -64,9 +64,7 @@ class LinearServer:
             CiphertextError: not an input blob of these parameters.
             EvaluationKeyError: there is one, and this family has none.
         """
-        if evaluation_key is not None:
-            msg = f"evaluation key: got {len(evaluation_key)} bytes, expected none"
-            raise EvaluationKeyError(msg)
+        require_no_key(evaluation_key)
         try:
             rows, body = self.packing.open_blob(Magic.INPUT, ciphertexts)
             parts = [self.packing.header(Magic.RESULT, rows)]

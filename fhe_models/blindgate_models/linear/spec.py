@@ -25,16 +25,16 @@ secret key (Li and Micciancio 2021, "IND-CPA-D").
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from blindgate_models.features import Feature
 from blindgate_models.halves import Part
+from blindgate_models.parts import Strict, parse
 from blindgate_models.security import NOISE_BOUND, require_128_bits
-from blindgate_protocol.errors import PackageError
 
 FAMILY: Final = "linear"
 VERSION: Final = 1
@@ -53,14 +53,9 @@ DROPPED_BITS: Final = 8
 """The low bits of a result's words that the server does not send: noise covers them."""
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Parameters(_Strict):
+class Parameters(Strict):
     """The ring and the fixed point. Both parts of a model hold the same."""
 
     scheme: Literal["ckks"]
@@ -68,6 +63,10 @@ class Parameters(_Strict):
     modulus_bits: Literal[40, 48, 56]
     input_scale_bits: Annotated[int, Field(ge=1, le=52)]
     weight_scale_bits: Annotated[int, Field(ge=-500, le=500)]
+
+    def check(self) -> None:
+        """Refuse a ring below 128-bit security. Raises `PackageError`."""
+        require_128_bits(self.degree, [self.modulus_bits])
 
     @property
     def word_bytes(self) -> int:
@@ -85,7 +84,7 @@ class Parameters(_Strict):
         return {"scheme": self.scheme, "degree": self.degree, "modulus_bits": self.modulus_bits}
 
 
-class ClientPart(_Strict):
+class ClientPart(Strict):
     """What the data owner's half is built from.
 
     Attributes:
@@ -122,7 +121,7 @@ class ClientPart(_Strict):
         return self
 
 
-class ServerPart(_Strict):
+class ServerPart(Strict):
     """What the node's half is built from.
 
     Attributes:
@@ -157,25 +156,12 @@ class ServerPart(_Strict):
 
 def client_part(part: Part) -> ClientPart:
     """Parse a client part. Raises `PackageError` naming the field."""
-    return _parsed(ClientPart, part)
+    return parse(ClientPart, part, FAMILY)
 
 
 def server_part(part: Part) -> ServerPart:
     """Parse a server part. Raises `PackageError` naming the field."""
-    return _parsed(ServerPart, part)
-
-
-def _parsed(model: type[_Model], part: Part) -> _Model:
-    try:
-        parsed = model.model_validate(part)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(step) for step in first["loc"])
-        msg = f"linear part: {where + ': ' if where else ''}{first['msg']}"
-        raise PackageError(msg) from None
-    parameters: Parameters = parsed.parameters  # type: ignore[attr-defined]
-    require_128_bits(parameters.degree, [parameters.modulus_bits])
-    return parsed
+    return parse(ServerPart, part, FAMILY)
 
 
 def pieces(features: int) -> int:

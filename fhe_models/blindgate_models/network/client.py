@@ -9,14 +9,12 @@ The evaluation key is made with the secret: relinearisation and the rotations th
 their second halves.
 """
 
-import struct
 from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.bitpacking import unpack
-from blindgate_models.features import expand
+from blindgate_models.bitpacking import pack_rows, unpack
 from blindgate_models.halves import KeySet, Part, Progress
 from blindgate_models.network.packing import (
     DROPPED_BITS,
@@ -24,15 +22,16 @@ from blindgate_models.network.packing import (
     INPUT,
     RESULT,
     Packing,
-    pack_rows,
-    unpack_rows,
 )
 from blindgate_models.network.spec import ClientPart, client_part
+from blindgate_models.rows import FeatureRanges, middle_and_half, require_rows
 from blindgate_models.seal.serial import Secret
 from blindgate_models.seal.slots import RELINEARISATION, Ring
-from blindgate_protocol.errors import InputError, KeyStoreError, ResultError
+from blindgate_models.secret_keys import SecretFormat
+from blindgate_protocol.errors import ResultError
 
-_SECRET_HEADER: Final = struct.Struct("<4s32s")  # magic, digest of the key's parameters
+__all__ = ["NetworkClient", "middle_and_half"]
+
 _SECRET_MAGIC: Final = b"BGNK"
 _BLOCKS_AT_ONCE: Final = 16
 
@@ -45,13 +44,15 @@ class NetworkClient:
         parameters = part.parameters
         self.packing = Packing(parameters, part.shape)
         self._bits = parameters.data_bits
-        self._columns, self._features, self._reads = part.columns, part.features, part.reads
+        self._columns, self._reads = part.columns, part.reads
+        self._ranges = FeatureRanges(part.features, part.ranges)
         self._ring = Ring(parameters.degree, parameters.data_bits, parameters.special_bits)
+        self._secrets = SecretFormat(
+            _SECRET_MAGIC, self.packing.key_parameters, parameters.degree, self.packing.key_bits
+        )
         self._input_scale = 2.0**parameters.input_scale_bits
         self._result_scale = self.packing.result_scale(self._ring.primes)
         self._error_bound = max(part.error_bound)
-        self._low, self._high = np.array(part.ranges).T
-        self._middle, self._half = middle_and_half(np.array(part.ranges))
 
     @classmethod
     def from_part(cls, part: Part) -> Self:
@@ -99,8 +100,7 @@ class NetworkClient:
         for name in (RELINEARISATION, *self.packing.steps):
             for seed, rows in switching[name]:
                 evaluation += [seed, pack_rows(rows, bits)]
-        secret = _SECRET_HEADER.pack(_SECRET_MAGIC, self._key_digest) + pack_rows(words, bits)
-        return KeySet(secret, b"".join(evaluation))
+        return KeySet(self._secrets.write(words), b"".join(evaluation))
 
     def encrypt(self, secret: bytes, rows: NDArray[np.float64], progress: Progress | None = None) -> bytes:
         """Encrypt `rows`, `(n, columns)`, 1 ≤ n ≤ `rows_per_job`, into one blob whose length depends on n alone.
@@ -109,7 +109,8 @@ class NetworkClient:
             InputError: another shape, or a value that is not a number within its column's range.
             KeyStoreError: the secret key is not one of these parameters.
         """
-        units = self._units(rows)
+        require_rows(rows, self.rows_per_job, self._columns)
+        units = self._ranges.units(rows)
         key = self._secret(secret)
         parts = [self.packing.header(INPUT, len(rows))]
         total = self.packing.blocks(len(rows))
@@ -155,43 +156,5 @@ class NetworkClient:
         words = words << np.uint64(DROPPED_BITS)
         return self._ring.decrypt(key, self._ring.from_words(words, self._result_scale))
 
-    def _units(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Check `rows` and map them to [-1, 1]."""
-        if rows.ndim != 2 or rows.shape[1] != self._columns or not 1 <= len(rows) <= self.rows_per_job:  # noqa: PLR2004
-            msg = f"rows: got shape {rows.shape}, expected (1 to {self.rows_per_job}, {self._columns})"
-            raise InputError(msg)
-        rows = expand(self._features, rows)
-        inside = (rows >= self._low) & (rows <= self._high)
-        if not inside.all():
-            row, feature = (int(index) for index in np.argwhere(~inside)[0])
-            column, low, high = self._features[feature].column, self._low[feature], self._high[feature]
-            msg = f"row {row}, column {column}: not a number from {low:g} to {high:g}, the model's declared range"
-            raise InputError(msg, column=str(column), row=row)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            units = (rows - self._middle) / self._half
-        return np.where(self._half > 0, np.clip(units, -1, 1), 0.0)
-
-    @property
-    def _key_digest(self) -> bytes:
-        return self.packing.key_digest
-
     def _secret(self, secret: bytes) -> Secret:
-        degree, bits = self.packing.parameters.degree, self.packing.key_bits
-        expected = _SECRET_HEADER.size + self.packing.secret_bytes
-        if len(secret) != expected:
-            msg = f"secret key: got {len(secret)} bytes, expected {expected}"
-            raise KeyStoreError(msg)
-        if _SECRET_HEADER.unpack_from(secret) != (_SECRET_MAGIC, self._key_digest):
-            msg = "secret key: made for another family or other parameters"
-            raise KeyStoreError(msg)
-        try:
-            return self._ring.secret(unpack_rows(memoryview(secret)[_SECRET_HEADER.size :], degree, bits))
-        except (ValueError, RuntimeError):
-            msg = "secret key: not a key of these parameters"
-            raise KeyStoreError(msg) from None
-
-
-def middle_and_half(ranges: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The middle and half of the width of each range `(features, 2)`: u = (x - middle) / half."""
-    low, high = ranges[:, 0], ranges[:, 1]
-    return low + (high - low) / 2, (high - low) / 2
+        return self._secrets.read(secret, self._ring.secret)

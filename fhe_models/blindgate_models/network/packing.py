@@ -36,7 +36,7 @@ import numpy as np
 import rfc8785
 from numpy.typing import NDArray
 
-from blindgate_models.bitpacking import pack, packed_bytes, unpack
+from blindgate_models.bitpacking import packed_bytes
 from blindgate_models.halves import Part
 from blindgate_models.network.spec import VERSION, Parameters, Shape, power_of_two
 from blindgate_models.security import SEED_BYTES
@@ -223,11 +223,6 @@ class Packing:
         return self._seeded_bytes(self.key_bits)
 
     @property
-    def secret_bytes(self) -> int:
-        """Of a secret key's words."""
-        return self.switching_ciphertext_bytes - SEED_BYTES
-
-    @property
     def evaluation_key_bytes(self) -> int:
         """Of all switching keys."""
         keys = 1 + len(self.steps)
@@ -288,21 +283,6 @@ class Packing:
 
     def _seeded_bytes(self, bits: Sequence[int]) -> int:
         return SEED_BYTES + sum(packed_bytes(self.parameters.degree, length) for length in bits)
-
-
-def pack_rows(words: NDArray[np.uint64], bits: Sequence[int]) -> bytes:
-    """Words `(primes, degree)`, each row in its prime's number of bits."""
-    return b"".join(pack(row, length) for row, length in zip(words, bits, strict=True))
-
-
-def unpack_rows(data: memoryview, degree: int, bits: Sequence[int]) -> NDArray[np.uint64]:
-    """What `pack_rows` packed, `(primes, degree)`: words that may still not be below their primes."""
-    rows, position = [], 0
-    for length in bits:
-        size = packed_bytes(degree, length)
-        rows.append(unpack(data[position : position + size], degree, length))
-        position += size
-    return np.stack(rows)
 
 
 def _doublings(first: int, end: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.bitpacking import pack
+from blindgate_models.bitpacking import pack, unpack_rows
 from blindgate_models.halves import Part
 from blindgate_models.network.activation import evaluate, plan
 from blindgate_models.network.noise import Affine, budget
@@ -23,7 +23,6 @@ from blindgate_models.network.packing import (
     RESULT,
     Diagonals,
     Packing,
-    unpack_rows,
 )
 from blindgate_models.network.spec import ServerPart, server_part
 from blindgate_models.seal.serial import Ciphertext, Plaintext, Seeded

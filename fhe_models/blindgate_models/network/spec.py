@@ -23,15 +23,15 @@ encryption in their low digits: whoever publishes scores rounds them first, as t
 """
 
 import math
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from blindgate_models.features import Feature
 from blindgate_models.halves import Part
 from blindgate_models.network.activation import LEAST_DOUBLINGS, MOST_DOUBLINGS, levels
+from blindgate_models.parts import Strict, parse
 from blindgate_models.security import require_128_bits
-from blindgate_protocol.errors import PackageError
 
 FAMILY: Final = "network"
 VERSION: Final = 1
@@ -63,14 +63,9 @@ _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Bits = Annotated[int, Field(ge=LEAST_PRIME_BITS, le=MAX_PRIME_BITS)]
 _Scale = Annotated[int, Field(ge=LEAST_SCALE_BITS, le=MOST_SCALE_BITS)]
 _Drop = Annotated[int, Field(ge=0, le=MAX_DROPS)]
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Activation(_Strict):
+class Activation(Strict):
     """What the hidden layer does instead of squaring: an odd polynomial (`network.activation`).
 
     Attributes:
@@ -82,7 +77,7 @@ class Activation(_Strict):
     scale_bits: _Scale
 
 
-class Parameters(_Strict):
+class Parameters(Strict):
     """The ring and the scales. Both parts of a model hold the same.
 
     Attributes:
@@ -122,6 +117,10 @@ class Parameters(_Strict):
             raise ValueError(msg)
         return self
 
+    def check(self) -> None:
+        """Refuse a ring below 128-bit security. Raises `PackageError`."""
+        require_128_bits(self.degree, [*self.data_bits, self.special_bits])
+
     @property
     def layers(self) -> int:
         """How many layers have weights."""
@@ -138,7 +137,7 @@ class Parameters(_Strict):
         return len(self.data_bits) - 1 - sum(map(sum, self.drops))
 
 
-class Shape(_Strict):
+class Shape(Strict):
     """How large the layers are, and how rows share ciphertexts.
 
     Attributes:
@@ -165,7 +164,7 @@ class Shape(_Strict):
         return self
 
 
-class Layer(_Strict):
+class Layer(Strict):
     """One affine layer.
 
     Attributes:
@@ -178,7 +177,7 @@ class Layer(_Strict):
     bias: Annotated[list[_Finite], Field(min_length=1)]
 
 
-class _Both(_Strict):
+class _Both(Strict):
     family: Literal["network"]
     version: Literal[1]
     parameters: Parameters
@@ -258,7 +257,7 @@ class ServerPart(_Both):
     """
 
     layers: list[Layer]
-    activation: Annotated[list[_Finite], Field(max_length=1 << (MOST_DOUBLINGS - 1))] = []
+    activation: Annotated[list[_Finite], Field(max_length=1 << (MOST_DOUBLINGS - 1))] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -286,27 +285,14 @@ class ServerPart(_Both):
 
 def client_part(part: Part) -> ClientPart:
     """Parse a client part. Raises `PackageError` naming the field."""
-    return _parsed(ClientPart, part)
+    return parse(ClientPart, part, FAMILY)
 
 
 def server_part(part: Part) -> ServerPart:
     """Parse a server part. Raises `PackageError` naming the field."""
-    return _parsed(ServerPart, part)
+    return parse(ServerPart, part, FAMILY)
 
 
 def power_of_two(number: int) -> int:
     """The least power of two that is not below `number`."""
     return 1 << (number - 1).bit_length()
-
-
-def _parsed(model: type[_Model], part: Part) -> _Model:
-    try:
-        parsed = model.model_validate(part)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(step) for step in first["loc"])
-        msg = f"network part: {where + ': ' if where else ''}{first['msg']}"
-        raise PackageError(msg) from None
-    parameters: Parameters = parsed.parameters  # type: ignore[attr-defined]
-    require_128_bits(parameters.degree, [*parameters.data_bits, parameters.special_bits])
-    return parsed

@@ -1,24 +1,26 @@
 """The asker's half of a secret product: encrypts vectors, decrypts y, holds the secret.
 
 Every reply decrypts to something, right or wrong; no outcome changes what this half does next.
+
+Additive models, private forests and search differ in what stands for a row and in what the decrypted numbers mean. All else of
+their client halves, from keys to the lengths of blobs, follows from the product's shape: `ProductHalf`.
 """
 
-import hashlib
-import struct
+from abc import ABC, abstractmethod
 from typing import Final, Self
 
 import numpy as np
-import rfc8785
 from numpy.typing import NDArray
 
-from blindgate_models.bitpacking import pack, packed_bytes, unpack
-from blindgate_models.halves import KeySet, Progress
+from blindgate_models.bitpacking import pack_rows, packed_bytes, unpack
+from blindgate_models.halves import KeySet, Part, Progress
 from blindgate_models.product.spec import INPUT, RESULT, Shape, header, open_blob
+from blindgate_models.rows import require_rows
 from blindgate_models.seal.bfv import Ring
 from blindgate_models.seal.serial import Secret
-from blindgate_protocol.errors import KeyStoreError, ResultError
+from blindgate_models.secret_keys import SecretFormat
+from blindgate_protocol.errors import ResultError
 
-_SECRET_HEADER: Final = struct.Struct("<4s32s")  # magic, digest of the key's parameters
 _SECRET_MAGIC: Final = b"BGPK"
 
 
@@ -30,14 +32,16 @@ class ProductClient:
         self._shape = shape
         self._parameters = shape.parameters
         self._ring = Ring(self._parameters.degree, self._parameters.data_bits, self._parameters.plain_modulus)
+        self._secrets = SecretFormat(
+            _SECRET_MAGIC,
+            self._parameters.key_parameters,
+            self._parameters.degree,
+            [prime.bit_length() for prime in self._ring.secret_primes],
+        )
 
     def make_keys(self) -> KeySet:
         """Draw a secret key; there is no evaluation key."""
-        words = self._ring.new_secret()
-        packed = b"".join(
-            pack(row, prime.bit_length()) for row, prime in zip(words, self._ring.secret_primes, strict=True)
-        )
-        return KeySet(_SECRET_HEADER.pack(_SECRET_MAGIC, self._key_digest) + packed, None)
+        return KeySet(self._secrets.write(self._ring.new_secret()), None)
 
     def encrypt(self, secret: bytes, vectors: NDArray[np.int64], progress: Progress | None = None) -> bytes:
         """Encrypt `(n, inputs)` numbers modulo t into one blob whose length depends on n alone.
@@ -55,8 +59,10 @@ class ProductClient:
             if progress is not None:
                 progress(done, len(polynomials))
         words = np.stack([seeded.words for seeded in sealed], axis=1)
-        rows = [pack(row, bits) for row, bits in zip(words, self._parameters.data_bits, strict=True)]
-        return b"".join([header(INPUT, self._shape, len(vectors)), *(seeded.seed for seeded in sealed), *rows])
+        seeds = [seeded.seed for seeded in sealed]
+        return b"".join(
+            [header(INPUT, self._shape, len(vectors)), *seeds, pack_rows(words, self._parameters.data_bits)]
+        )
 
     def decrypt(self, secret: bytes, result: bytes, vectors: int) -> NDArray[np.int64]:
         """Decrypt a result: `(vectors, outputs)` numbers from 0 to t - 1.
@@ -103,32 +109,93 @@ class ProductClient:
         half = np.uint64((1 << dropped) >> 1)
         return np.minimum(words + half, np.uint64(prime - 1))
 
-    @property
-    def _key_digest(self) -> bytes:
-        return hashlib.sha256(rfc8785.dumps(self._parameters.key_parameters)).digest()
-
     def _secret(self, secret: bytes) -> Secret:
-        degree, primes = self._parameters.degree, self._ring.secret_primes
-        sizes = [packed_bytes(degree, prime.bit_length()) for prime in primes]
-        if len(secret) != _SECRET_HEADER.size + sum(sizes):
-            msg = f"secret key: got {len(secret)} bytes, expected {_SECRET_HEADER.size + sum(sizes)}"
-            raise KeyStoreError(msg)
-        if _SECRET_HEADER.unpack_from(secret) != (_SECRET_MAGIC, self._key_digest):
-            msg = "secret key: made for another family or other parameters"
-            raise KeyStoreError(msg)
-        ends = _SECRET_HEADER.size + np.cumsum([0, *sizes])
-        rows = [
-            unpack(secret[start:end], degree, prime.bit_length())
-            for start, end, prime in zip(ends[:-1], ends[1:], primes, strict=True)
-        ]
-        try:
-            return self._ring.secret(np.stack(rows))
-        except (ValueError, RuntimeError):
-            msg = "secret key: not a key of these parameters"
-            raise KeyStoreError(msg) from None
+        return self._secrets.read(secret, self._ring.secret)
 
     @classmethod
     def of(cls, shape: Shape) -> Self:
         """Build after checking the shape's parameters. Raises `PackageError`."""
         shape.parameters.check()
         return cls(shape)
+
+
+class ProductHalf(ABC):
+    """What the client halves over one product share: see `blindgate_models.halves.ClientHalf`.
+
+    A family says which numbers stand for rows (`_numbers`), how many rows are best sent at once, and, where scores are not simply
+    the decrypted numbers, how these add up to them (`_totals`).
+    """
+
+    def __init__(self, shape: Shape, columns: int, scale_bits: int = 0) -> None:
+        """Take the product's shape, the width of a row, and S: scores are whole numbers times 2^-S."""
+        self._shape = shape
+        self._columns = columns
+        self._scale_bits = scale_bits
+        self._product = ProductClient.of(shape)
+
+    @property
+    def key_parameters(self) -> Part:
+        """The ring's parameters: all products over one ring share keys."""
+        return self._shape.parameters.key_parameters
+
+    @property
+    def outputs(self) -> int:
+        """How many scores a row has."""
+        return self._shape.outputs
+
+    @property
+    def error_bound(self) -> float:
+        """0: decryption is exact, so a score carries no noise of the key."""
+        return 0.0
+
+    @property
+    def rows_per_job(self) -> int:
+        """The most rows that keep a blob under 64 MiB."""
+        return self._shape.vectors_per_blob
+
+    @property
+    @abstractmethod
+    def rows_at_once(self) -> int:
+        """How many rows go into one job, at most `rows_per_job`."""
+
+    def input_bytes(self, rows: int) -> int:
+        """The bytes of an input blob of `rows` rows."""
+        return self._shape.input_bytes(rows)
+
+    def result_bytes(self, rows: int) -> int:
+        """The bytes of a result blob of `rows` rows."""
+        return self._shape.result_bytes(rows)
+
+    def make_keys(self) -> KeySet:
+        """Draw a secret key; there is no evaluation key."""
+        return self._product.make_keys()
+
+    def encrypt(self, secret: bytes, rows: NDArray[np.float64], progress: Progress | None = None) -> bytes:
+        """Encrypt `rows`, `(n, columns)`, 1 ≤ n ≤ `rows_per_job`, into one blob whose length depends on n alone.
+
+        Raises:
+            InputError: another shape, or a value that the family has no number for.
+            KeyStoreError: the secret key is not one of these parameters.
+        """
+        require_rows(rows, self.rows_per_job, self._columns)
+        return self._product.encrypt(secret, self._numbers(rows), progress)
+
+    def decrypt(self, secret: bytes, result: bytes, rows: int) -> NDArray[np.float64]:
+        """Decrypt a result into raw scores, `(rows, outputs)`, exactly what the node computed.
+
+        Raises:
+            ResultError: not a result of these parameters, or not of `rows` rows.
+            KeyStoreError: the secret key is not one of these parameters.
+        """
+        totals = self._totals(self._product.decrypt(secret, result, rows))
+        modulus = self._shape.parameters.plain_modulus
+        centred = np.where(totals > modulus // 2, totals - modulus, totals)
+        return np.ldexp(centred.astype(np.float64), -self._scale_bits)
+
+    @abstractmethod
+    def _numbers(self, rows: NDArray[np.float64]) -> NDArray[np.int64]:
+        """What is encrypted for rows of the right shape: `(n, inputs)`. May raise `InputError`."""
+
+    def _totals(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Scores modulo t, `(rows, outputs)`, from the decrypted numbers. The same steps, whatever the numbers are."""
+        return numbers

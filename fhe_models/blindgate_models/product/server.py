@@ -7,6 +7,10 @@ What one reply needs and no other may have is a `Cover`: the ternary polynomials
 flood. It can be made ahead of time, belongs to no query until then, and `reply` takes it apart: a second use has nothing to use.
 
 Every block is multiplied by every group, also where W has nothing but zeros, so that time says nothing of W.
+
+Additive models and search have one W for all rows, which is encoded when the half is built: `MatrixHalf`. A cover serves one row.
+A worker that waits for its job has one ready (`prepare`), and the worker's process ends with its job. None is drawn when the half
+is built, since what two workers had from there would be used twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +22,7 @@ from numpy.typing import NDArray
 from blindgate_models import randomness
 from blindgate_models.bitpacking import pack, packed_bytes, unpack
 from blindgate_models.flooding import flood
+from blindgate_models.halves import require_no_key
 from blindgate_models.product.spec import INPUT, RESULT, Shape, header, open_blob
 from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.seal.bfv import Ring
@@ -72,6 +77,11 @@ class ProductServer:
         self._stand_in = self._ring.multiplier(_ONE)
         used = self._parameters.block * self._parameters.group
         self._places = slice(self._parameters.group - 1, used, self._parameters.group)
+
+    @property
+    def private(self) -> bool:
+        """Whether replies hide W: each needs a cover."""
+        return self._parameters.privacy == "model_private"
 
     @classmethod
     def of(cls, shape: Shape, source: Source = SYSTEM) -> Self:
@@ -237,3 +247,42 @@ class ProductServer:
         c1 = sums[:, 1] >> np.uint64(parameters.dropped_c1)
         c0 = sums[:, 0, self._places] >> np.uint64(parameters.dropped_c0)
         return pack(c1, bits - parameters.dropped_c1) + pack(c0, bits - parameters.dropped_c0)
+
+
+class MatrixHalf:
+    """What the server halves share that are one matrix and its constants: see `blindgate_models.halves.ServerHalf`."""
+
+    def __init__(
+        self, product: ProductServer, matrix: NDArray[np.integer[Any]], constants: NDArray[np.int64], most_rows: int
+    ) -> None:
+        """Encode W, `(outputs, inputs)`, and k, `(outputs,)`. `most_rows`: an input blob of more is refused."""
+        self._product = product
+        self._multipliers = product.multipliers(matrix)
+        self._constants = product.constants(constants)
+        self._most_rows = most_rows
+        self._ready: list[Cover] = []
+
+    def prepare(self) -> None:
+        """Draw what hides the next reply. For a process that serves one job and was forked for it alone."""
+        if self._product.private and not self._ready:
+            self._ready.append(self._product.cover(self._constants))
+
+    def rows(self, ciphertexts: bytes) -> int:
+        """How many rows an input blob holds. Raises `CiphertextError`."""
+        return self._product.rows(ciphertexts, self._most_rows)
+
+    def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
+        """Compute the scores of one input blob.
+
+        Raises:
+            CiphertextError: not an input blob of these parameters.
+            EvaluationKeyError: there is one, and this family has none.
+        """
+        require_no_key(evaluation_key)
+        zeros, rows = self._product.open_input(ciphertexts, self._most_rows)
+        return self._product.result([self._product.reply(zeros, row, self._multipliers, self._added()) for row in rows])
+
+    def _added(self) -> Cover | Sequence[Plaintext]:
+        if not self._product.private:
+            return self._constants
+        return self._ready.pop() if self._ready else self._product.cover(self._constants)

@@ -32,11 +32,12 @@ from collections.abc import Sequence
 from typing import Annotated, Final, Literal, NamedTuple, TypeAlias
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from blindgate_models.bitpacking import packed_bytes
 from blindgate_models.flooding import TERMS, distinguishing_bits
 from blindgate_models.halves import Part
+from blindgate_models.parts import Strict
 from blindgate_models.primes import is_prime
 from blindgate_models.security import NOISE_BOUND, SEED_BYTES, require_128_bits
 from blindgate_protocol.errors import PackageError
@@ -63,7 +64,7 @@ _RINGS: Final[dict[Privacy, tuple[tuple[int, tuple[int, ...]], ...]]] = {
 }
 
 
-class Parameters(BaseModel):
+class Parameters(Strict):
     """The ring, the packing, and what of a reply is sent.
 
     Attributes:
@@ -76,8 +77,6 @@ class Parameters(BaseModel):
         dropped_c1: low bits of c1's words that are not sent.
         dropped_c0: likewise of c0's.
     """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     scheme: Literal["bfv"]
     degree: Literal[2048, 4096, 8192]
@@ -203,6 +202,12 @@ class Shape(NamedTuple):
     def result_bytes(self, vectors: int) -> int:
         """The exact length of a result blob."""
         return HEADER_BYTES + vectors * self.reply_bytes
+
+    @property
+    def vectors_per_blob(self) -> int:
+        """The most vectors that keep an input blob, and a result blob, under `MAX_BLOB_BYTES`; 1 where not even one does."""
+        vector = max(self.input_bytes(2) - self.input_bytes(1), self.reply_bytes)
+        return max(1, (MAX_BLOB_BYTES - self.input_bytes(1)) // vector)
 
     @property
     def digest(self) -> bytes:

@@ -21,13 +21,14 @@ queries is the only protection from that. In `model_public` replies are not floo
 
 import base64
 import binascii
-from typing import Annotated, Final, Literal, NamedTuple, Self, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from blindgate_models.halves import Part
+from blindgate_models.parts import Strict, parse
 from blindgate_models.product.spec import MAX_BLOB_BYTES, Parameters, Privacy, Shape
 from blindgate_protocol.errors import PackageError
 
@@ -67,14 +68,9 @@ _ROWS_AT_ONCE: Final = 4096
 
 Bytes: TypeAlias = NDArray[np.int8]
 Id: TypeAlias = int | str
-_Model = TypeVar("_Model", "ClientPart", "ServerPart")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class _Common(_Strict):
+class _Common(Strict):
     """What both parts of an index hold.
 
     Attributes:
@@ -161,12 +157,12 @@ class ServerPart(_Common):
 
 def client_part(part: Part) -> ClientPart:
     """Parse a client part. Raises `PackageError` naming the field."""
-    return _parsed(ClientPart, part)
+    return parse(ClientPart, part, FAMILY)
 
 
 def server_part(part: Part) -> ServerPart:
     """Parse a server part. Raises `PackageError` naming the field."""
-    return _parsed(ServerPart, part)
+    return parse(ServerPart, part, FAMILY)
 
 
 def packed_index(index: Bytes) -> str:
@@ -237,15 +233,3 @@ def quantised_queries(queries: NDArray[np.float64]) -> tuple[NDArray[np.int64], 
     whole = (largest <= LARGEST) & (queries == np.rint(queries)).all(axis=1)
     scales = np.where(whole, 1.0, scales)
     return np.rint(queries * scales[:, None]).astype(np.int64), scales
-
-
-def _parsed(model: type[_Model], part: Part) -> _Model:
-    try:
-        parsed = model.model_validate(part)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(step) for step in first["loc"])
-        msg = f"search part: {where + ': ' if where else ''}{first['msg']}"
-        raise PackageError(msg) from None
-    parsed.parameters.check()
-    return parsed

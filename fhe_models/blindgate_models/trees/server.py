@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models import randomness
-from blindgate_models.halves import Part
+from blindgate_models.halves import Part, require_no_key
 from blindgate_models.product.server import Cover, Multipliers, ProductServer
 from blindgate_models.product.spec import MAX_BLOB_BYTES
 from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.trees.spec import SecretSum, ServerPart, server_part
-from blindgate_protocol.errors import EvaluationKeyError
 
 Numbers = NDArray[np.int64]
 
@@ -120,9 +119,7 @@ class TreesServer:
             CiphertextError: not an input blob of these parameters.
             EvaluationKeyError: there is one, and this family has none.
         """
-        if evaluation_key is not None:
-            msg = f"evaluation key: got {len(evaluation_key)} bytes, expected none"
-            raise EvaluationKeyError(msg)
+        require_no_key(evaluation_key)
         zeros, rows = self._product.open_input(ciphertexts, self._most_rows)
         replies = []
         for row in rows:

@@ -32,12 +32,13 @@ whose flag depends on one bit learns nothing unless it is told.
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from blindgate_models.bits import MAX_BITS, Questions, count
 from blindgate_models.halves import Part
+from blindgate_models.parts import Strict, parse
 from blindgate_models.primes import is_prime
 from blindgate_models.product.spec import Parameters, Shape
 from blindgate_protocol.errors import PackageError
@@ -53,14 +54,8 @@ DETERMINISM: Final = "varies"
 
 FlagModuli: TypeAlias = Annotated[list[Annotated[int, Field(ge=2, lt=1 << 40)]], Field(min_length=1, max_length=8)]
 
-_Model = TypeVar("_Model", bound=BaseModel)
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class PublicSum(_Strict):
+class PublicSum(Strict):
     """What the client knows of one sum.
 
     Attributes:
@@ -72,7 +67,7 @@ class PublicSum(_Strict):
     outputs: Annotated[list[Annotated[int, Field(ge=0, lt=MAX_OUTPUTS)]], Field(min_length=1, max_length=MAX_OUTPUTS)]
 
 
-class ClientPart(_Strict):
+class ClientPart(Strict):
     """What the data owner's half is built from.
 
     Attributes:
@@ -124,7 +119,7 @@ class ClientPart(_Strict):
         return Shape(self.parameters, count(self.questions), words, FAMILY)
 
 
-class SecretLeaf(_Strict):
+class SecretLeaf(Strict):
     """One leaf: the conditions on its path, and its values times 2^S.
 
     Attributes:
@@ -140,7 +135,7 @@ class SecretLeaf(_Strict):
     ]
 
 
-class SecretSum(_Strict):
+class SecretSum(Strict):
     """One sum.
 
     Attributes:
@@ -177,7 +172,7 @@ class SecretSum(_Strict):
         return self
 
 
-class ServerPart(_Strict):
+class ServerPart(Strict):
     """What the node's half is built from.
 
     Attributes:
@@ -243,12 +238,15 @@ def row_square(depth: int, flags: int, plain_modulus: int) -> float:
 
 def client_part(part: Part) -> ClientPart:
     """Parse a client part. Raises `PackageError` naming the field."""
-    return _parsed(ClientPart, part)
+    parsed = parse(ClientPart, part, FAMILY)
+    _require_private(parsed.parameters)
+    return parsed
 
 
 def server_part(part: Part) -> ServerPart:
     """Parse a server part. Raises `PackageError` naming the field, or the bound that the parameters do not keep."""
-    parsed = _parsed(ServerPart, part)
+    parsed = parse(ServerPart, part, FAMILY)
+    _require_private(parsed.parameters)
     depth = max(each.depth for each in parsed.sums)
     shape = parsed.shape
     square = row_square(depth, len(parsed.flag_moduli), parsed.parameters.plain_modulus)
@@ -256,17 +254,7 @@ def server_part(part: Part) -> ServerPart:
     return parsed
 
 
-def _parsed(model: type[_Model], part: Part) -> _Model:
-    try:
-        parsed = model.model_validate(part)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(step) for step in first["loc"])
-        msg = f"trees part: {where + ': ' if where else ''}{first['msg']}"
-        raise PackageError(msg) from None
-    parameters: Parameters = parsed.parameters  # type: ignore[attr-defined]
-    parameters.check()
+def _require_private(parameters: Parameters) -> None:
     if parameters.privacy != "model_private":
-        msg = f"trees part: parameters.privacy: got {parameters.privacy!r}, expected 'model_private'"
+        msg = f"{FAMILY} part: parameters.privacy: got {parameters.privacy!r}, expected 'model_private'"
         raise PackageError(msg)
-    return parsed

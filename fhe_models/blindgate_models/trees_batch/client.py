@@ -5,24 +5,22 @@ the first on, so that a reply holds nothing about any other row. Every reply dec
 changes what this half does next.
 """
 
-import hashlib
-import struct
 from collections.abc import Iterator
 from typing import Final, Self
 
 import numpy as np
-import rfc8785
 from numpy.typing import NDArray
 
-from blindgate_models.bitpacking import pack, packed_bytes, unpack
+from blindgate_models.bitpacking import pack_rows, packed_bytes, unpack
 from blindgate_models.bits import answers
 from blindgate_models.halves import KeySet, Part, Progress
+from blindgate_models.rows import require_rows
 from blindgate_models.seal.bgv import Ring
 from blindgate_models.seal.serial import Secret
+from blindgate_models.secret_keys import SecretFormat
 from blindgate_models.trees_batch.spec import INPUT, RESULT, ClientPart, Shape, client_part, header, open_blob
-from blindgate_protocol.errors import InputError, KeyStoreError, ResultError
+from blindgate_protocol.errors import ResultError
 
-_SECRET_HEADER: Final = struct.Struct("<4s32s")  # magic, digest of the key's parameters
 _SECRET_MAGIC: Final = b"BGBK"
 
 
@@ -35,6 +33,12 @@ class TreesBatchClient:
         self._parameters = part.parameters
         self._shape = Shape(part.parameters, part.bits, part.outputs)
         self._ring = Ring(self._parameters.degree, self._parameters.data_bits, self._parameters.plain_modulus)
+        self._secrets = SecretFormat(
+            _SECRET_MAGIC,
+            self._parameters.key_parameters,
+            self._parameters.degree,
+            [prime.bit_length() for prime in self._ring.secret_primes],
+        )
 
     @classmethod
     def from_part(cls, part: Part) -> Self:
@@ -76,9 +80,7 @@ class TreesBatchClient:
 
     def make_keys(self) -> KeySet:
         """Draw a secret key; there is no evaluation key."""
-        words = zip(self._ring.new_secret(), self._ring.secret_primes, strict=True)
-        packed = b"".join(pack(row, prime.bit_length()) for row, prime in words)
-        return KeySet(_SECRET_HEADER.pack(_SECRET_MAGIC, self._key_digest) + packed, None)
+        return KeySet(self._secrets.write(self._ring.new_secret()), None)
 
     def encrypt(self, secret: bytes, rows: NDArray[np.float64], progress: Progress | None = None) -> bytes:
         """Encrypt `rows`, `(n, columns)`, 1 ≤ n ≤ `rows_per_job`, into one blob. A missing value is NaN.
@@ -87,15 +89,13 @@ class TreesBatchClient:
             InputError: another shape.
             KeyStoreError: the secret key is not one of these parameters.
         """
-        if rows.ndim != 2 or rows.shape[1] != self._part.columns or not 1 <= len(rows) <= self.rows_per_job:  # noqa: PLR2004
-            msg = f"rows: got shape {rows.shape}, expected (1 to {self.rows_per_job}, {self._part.columns})"
-            raise InputError(msg)
+        require_rows(rows, self.rows_per_job, self._part.columns)
         key = self._secret(secret)
         seeds, bodies = [], []
         for done, slots in enumerate(self._polynomials(rows), 1):
             sealed = self._ring.encrypt(key, slots)
             seeds.append(sealed.seed)
-            bodies += [pack(row, bits) for row, bits in zip(sealed.words, self._parameters.data_bits, strict=True)]
+            bodies.append(pack_rows(sealed.words, self._parameters.data_bits))
             if progress is not None:
                 progress(done, self._shape.polynomials)
         return b"".join([header(INPUT, self._shape, len(rows)), *seeds, *bodies])
@@ -142,26 +142,5 @@ class TreesBatchClient:
                 position += size
         return words
 
-    @property
-    def _key_digest(self) -> bytes:
-        return hashlib.sha256(rfc8785.dumps(self.key_parameters)).digest()
-
     def _secret(self, secret: bytes) -> Secret:
-        degree, primes = self._parameters.degree, self._ring.secret_primes
-        sizes = [packed_bytes(degree, prime.bit_length()) for prime in primes]
-        if len(secret) != _SECRET_HEADER.size + sum(sizes):
-            msg = f"secret key: got {len(secret)} bytes, expected {_SECRET_HEADER.size + sum(sizes)}"
-            raise KeyStoreError(msg)
-        if _SECRET_HEADER.unpack_from(secret) != (_SECRET_MAGIC, self._key_digest):
-            msg = "secret key: made for another family or other parameters"
-            raise KeyStoreError(msg)
-        ends = _SECRET_HEADER.size + np.cumsum([0, *sizes])
-        rows = [
-            unpack(secret[start:end], degree, prime.bit_length())
-            for start, end, prime in zip(ends[:-1], ends[1:], primes, strict=True)
-        ]
-        try:
-            return self._ring.secret(np.stack(rows))
-        except (ValueError, RuntimeError):
-            msg = "secret key: not a key of these parameters"
-            raise KeyStoreError(msg) from None
+        return self._secrets.read(secret, self._ring.secret)

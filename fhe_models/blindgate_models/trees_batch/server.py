@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from blindgate_models import randomness
 from blindgate_models.bitpacking import pack, packed_bytes, unpack
 from blindgate_models.flooding import flood
-from blindgate_models.halves import Part
+from blindgate_models.halves import Part, require_no_key
 from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.seal.bgv import Ring
 from blindgate_models.seal.serial import Ciphertext, Plaintext, Seeded
@@ -28,7 +28,7 @@ from blindgate_models.security import SEED_BYTES
 from blindgate_models.trees_batch.circuit import deviation
 from blindgate_models.trees_batch.evaluation import Evaluation
 from blindgate_models.trees_batch.spec import INPUT, RESULT, ServerPart, Shape, header, open_blob, server_part
-from blindgate_protocol.errors import CiphertextError, EvaluationKeyError, PackageError
+from blindgate_protocol.errors import CiphertextError, PackageError
 
 _ONE: Final = 1
 
@@ -130,9 +130,7 @@ class TreesBatchServer:
             CiphertextError: not an input blob of these parameters.
             EvaluationKeyError: there is one, and this family has none.
         """
-        if evaluation_key is not None:
-            msg = f"evaluation key: got {len(evaluation_key)} bytes, expected none"
-            raise EvaluationKeyError(msg)
+        require_no_key(evaluation_key)
         opened = self.open_input(ciphertexts)
         covers, self._ready = self._ready or self.covers(), []
         return self.answer(opened, covers)

@@ -26,15 +26,16 @@ Nothing here prevents that: what is hidden is hidden from clients that run Blind
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from blindgate_models.bitpacking import packed_bytes
 from blindgate_models.bits import MAX_BITS, Questions, count
 from blindgate_models.flooding import TERMS, distinguishing_bits
 from blindgate_models.halves import Part
+from blindgate_models.parts import Strict, parse
 from blindgate_models.primes import slot_primes
 from blindgate_models.security import NOISE_BOUND, SEED_BYTES, require_128_bits
 from blindgate_models.trees_batch.circuit import MAX_COMPONENTS, Circuit, Product, Sum
@@ -63,14 +64,9 @@ DISCLOSES_TO_NODE: Final = ("the forest", "the number of rows")
 
 _TERNARY_VARIANCE: Final = 2 / 3
 _FLOOD_SHARE: Final = 4  # the flood's hard maximum is a quarter of Q/t
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Parameters(_Strict):
+class Parameters(Strict):
     """The ring, the flood, and what of a reply is sent. Both parts of a model hold the same.
 
     Attributes:
@@ -142,7 +138,7 @@ class Parameters(_Strict):
             raise PackageError(msg)
 
 
-class ClientPart(_Strict):
+class ClientPart(Strict):
     """What the data owner's half is built from.
 
     Attributes:
@@ -188,7 +184,7 @@ _Number = Annotated[int, Field(ge=0, lt=MAX_PRODUCTS)]
 _Bit = Annotated[int, Field(ge=0, lt=MAX_BITS)]
 
 
-class SumPart(_Strict):
+class SumPart(Strict):
     """A `circuit.Sum`; weight i goes with bit i."""
 
     constant: int = 0
@@ -204,7 +200,7 @@ class ProductPart(SumPart):
     bit: _Bit
 
 
-class ServerPart(_Strict):
+class ServerPart(Strict):
     """What the node's half is built from.
 
     Attributes:
@@ -325,16 +321,12 @@ def open_blob(magic: bytes, shape: Shape, blob: bytes) -> tuple[int, memoryview]
 
 def client_part(part: Part) -> ClientPart:
     """Parse a client part. Raises `PackageError` naming the field."""
-    parsed = _parsed(ClientPart, part)
-    parsed.parameters.check()
-    return parsed
+    return parse(ClientPart, part, FAMILY)
 
 
 def server_part(part: Part) -> ServerPart:
     """Parse a server part. Raises `PackageError` naming the field."""
-    parsed = _parsed(ServerPart, part)
-    parsed.parameters.check()
-    return parsed
+    return parse(ServerPart, part, FAMILY)
 
 
 def flood_bits(primes: Sequence[int], plain_modulus: int) -> int:
@@ -364,13 +356,3 @@ def _check_sum(part: SumPart, where: str, bits: int, made: int, half: float) -> 
     if any(weight == 0 or abs(weight) >= half for weight in part.weights) or abs(part.constant) >= half:
         msg = f"{where}: a weight is 0, or not between -t/2 and t/2"
         raise ValueError(msg)
-
-
-def _parsed(model: type[_Model], part: Part) -> _Model:
-    try:
-        return model.model_validate(part)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(step) for step in first["loc"])
-        msg = f"{FAMILY} part: {where + ': ' if where else ''}{first['msg']}"
-        raise PackageError(msg) from None

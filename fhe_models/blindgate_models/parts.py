@@ -1,0 +1,49 @@
+"""How a family reads a part: exact types, no unknown member, secure parameters, and an error that names the field.
+
+A part is data from somebody else. Every value in it is a `Strict` model, so nothing is converted and nothing is passed over.
+`parse` tells which family's part and which member is wrong, never the value. It ends with the parameters' own `check`, which no
+family can forget: it holds them against 128-bit security before anything is built from them.
+"""
+
+from typing import Any, Protocol, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from blindgate_models.halves import Part
+from blindgate_protocol.errors import PackageError
+
+
+class Strict(BaseModel):
+    """A value in a part: exact types, no unknown member, never changed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Checked(Protocol):
+    def check(self) -> None:
+        """Refuse parameters that make no sense or are not secure. Raises `PackageError`."""
+
+
+class _WithParameters(Protocol):
+    @property
+    def parameters(self) -> _Checked: ...
+
+    @classmethod
+    def model_validate(cls, obj: Any, /) -> Self:
+        """Pydantic's. Raises `ValidationError`."""
+
+
+_Model = TypeVar("_Model", bound=_WithParameters)
+
+
+def parse(model: type[_Model], part: Part, family: str) -> _Model:
+    """Check a part of `family` against its model, and its parameters. Raises `PackageError` naming family, field and rule."""
+    try:
+        parsed = model.model_validate(part)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        msg = f"{family} part: {where + ': ' if where else ''}{first['msg']}"
+        raise PackageError(msg) from None
+    parsed.parameters.check()
+    return parsed
