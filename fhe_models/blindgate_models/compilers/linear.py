@@ -28,7 +28,7 @@ from blindgate_models.compilers.pipelines import folded, read_steps, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.features import Feature, expand, reach
-from blindgate_models.linear.client import LinearClient, middle_and_half
+from blindgate_models.linear.client import LinearClient
 from blindgate_models.linear.packing import Packing
 from blindgate_models.linear.server import LinearServer
 from blindgate_models.linear.spec import (
@@ -43,6 +43,7 @@ from blindgate_models.linear.spec import (
     Parameters,
     ServerPart,
 )
+from blindgate_models.rows import middle_and_half
 from blindgate_protocol.manifest import Encryption
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -26,7 +26,7 @@ from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.squares import SquareNetwork, decided
 from blindgate_models.compilers.torch_modules import Image, is_sequential, read_sequential
 from blindgate_models.features import Feature, columns_as_they_are, expand, reach
-from blindgate_models.network.client import NetworkClient, middle_and_half
+from blindgate_models.network.client import NetworkClient
 from blindgate_models.network.noise import Affine
 from blindgate_models.network.server import NetworkServer
 from blindgate_models.network.spec import (
@@ -39,6 +39,7 @@ from blindgate_models.network.spec import (
     Layer,
     ServerPart,
 )
+from blindgate_models.rows import middle_and_half
 from blindgate_protocol.manifest import Encryption
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 from blindgate_models.halves import KeySet, Part, Progress
 from blindgate_models.linear.packing import Block, Magic, Packing, Way, pack_words, unpack_words
 from blindgate_models.linear.spec import DROPPED_BITS, ClientPart, client_part
-from blindgate_models.rows import FeatureRanges, middle_and_half, require_rows
+from blindgate_models.rows import FeatureRanges, require_rows
 from blindgate_models.seal.ckks import Ring
 from blindgate_models.seal.serial import Secret
 from blindgate_models.secret_keys import SecretFormat
 from blindgate_protocol.errors import ResultError
-
-__all__ = ["LinearClient", "middle_and_half"]
 
 _SECRET_MAGIC: Final = b"BGLK"
 _DROPPED_BYTES: Final = DROPPED_BITS // 8

@@ -24,13 +24,11 @@ from blindgate_models.network.packing import (
     Packing,
 )
 from blindgate_models.network.spec import ClientPart, client_part
-from blindgate_models.rows import FeatureRanges, middle_and_half, require_rows
+from blindgate_models.rows import FeatureRanges, require_rows
 from blindgate_models.seal.serial import Secret
 from blindgate_models.seal.slots import RELINEARISATION, Ring
 from blindgate_models.secret_keys import SecretFormat
 from blindgate_protocol.errors import ResultError
-
-__all__ = ["NetworkClient", "middle_and_half"]
 
 _SECRET_MAGIC: Final = b"BGNK"
 _BLOCKS_AT_ONCE: Final = 16
