@@ -67,6 +67,8 @@ _END_SCALES: Final = range(10, 25)
 _ROOM: Final = 2
 """Bits that the last prime leaves above a probability."""
 _SAMPLES_PER_TERM: Final = 16
+_BETWEEN_SAMPLES: Final = 1.01
+"""The polynomial is no further off between two samples than this many times what it is at them: 32 a degree, as tests measure."""
 _ROUNDS: Final = 50
 _OUT_OF_REACH: Final = 20
 """Least squares are no more than so many times as far off as the best polynomial of these degrees."""
@@ -176,8 +178,8 @@ def sigmoid_polynomial(largest: float, doublings: int, tolerance: float = 0.0) -
         root = np.sqrt(weights)
         found = np.linalg.lstsq(terms * root[:, None], wanted * root, rcond=None)[0]
         error = np.abs(terms @ found - wanted)
-        if error.max() < off:
-            odd, off = found, float(error.max())
+        if error.max() * _BETWEEN_SAMPLES < off:
+            odd, off = found, float(error.max()) * _BETWEEN_SAMPLES
         if off > _OUT_OF_REACH * tolerance > 0:
             break
         weights = weights * error

@@ -156,12 +156,17 @@ def _square(noise: "_Noise", state: _State) -> _State:
 
 
 def _activated(noise: "_Noise", state: _State, root: Joint | Leaf, activation: Activation) -> _State:
-    """An odd polynomial of every number, which must be within [-1, 1]. Its errors may all go one way, so they are shared."""
+    """An odd polynomial of every number. Its errors may all go one way, so they are shared.
+
+    Nothing holds one of a number that can leave [-1, 1], nor one whose numbers all come to nothing at their scale.
+    """
     if float(state.largest.max()) > 1 + _FLOATING:
         return state._replace(headroom=math.inf)
     given = _Bounded(1.0, SIGMAS * float((state.alone + state.shared).max()), state.exponent, state.primes)
     bounds = _Bounds(noise, state.headroom)
-    found = evaluate(bounds, given, root, 2.0**activation.scale_bits) or given
+    found = evaluate(bounds, given, root, 2.0**activation.scale_bits)
+    if found is None or not bounds.counts:
+        return state._replace(headroom=math.inf)
     high = found.largest * np.ones(len(state.low))
     shared = found.error / SIGMAS * np.ones(len(state.low))
     return _State(-high, high, 0 * high, shared, found.exponent, found.left, bounds.headroom)
@@ -177,11 +182,17 @@ class _Bounded(NamedTuple):
 
 
 class _Bounds:
-    """The arithmetic of bounds (`network.activation.Arithmetic`)."""
+    """The arithmetic of bounds (`network.activation.Arithmetic`).
+
+    Attributes:
+        headroom: the largest share of a modulus so far.
+        counts: whether some number in the clear is more than nothing when it is encoded, on any machine.
+    """
 
     def __init__(self, noise: "_Noise", headroom: float) -> None:
         self._noise = noise
         self.headroom = headroom
+        self.counts = False
 
     def primes(self, number: _Bounded) -> int:
         return number.left
@@ -199,7 +210,9 @@ class _Bounds:
     def sum_of(self, terms: list[tuple[_Bounded, float]], primes: int, scale: float, largest: float) -> _Bounded:
         error = 0.0
         for number, factor in terms:
-            encoded = 0.5 / self.factor_scale(self.lowered(number, primes + 1), scale)
+            factor_scale = self.factor_scale(self.lowered(number, primes + 1), scale)
+            self.counts |= abs(factor) * factor_scale >= 1
+            encoded = 0.5 / factor_scale
             error += abs(factor) * number.error + (encoded + _FLOATING * abs(factor)) * (number.largest + number.error)
         exponent = math.log2(scale) + self._noise.bits(primes)
         return self._dropped(_Bounded(largest, error, exponent, primes + 1))

@@ -6,6 +6,7 @@ never a c1 of the sender's choice; degree, level, scale and form are the ring's.
 key and input give the same bytes.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Self
 
@@ -115,6 +116,9 @@ class NetworkServer:
         with np.errstate(over="ignore", invalid="ignore"):  # an infinite value has no headroom
             self._activation = plan(np.array(part.activation)) if part.activation else None
             headroom = budget(self.packing, layers, self._activation).headroom
+        if headroom == math.inf and self._activation is not None:
+            msg = "activation: expected numbers that count at their scale, of a layer whose units stay within [-1, 1]"
+            raise PackageError(msg)
         if not headroom < 1:
             msg = f"parameters: the scales let a value reach {headroom:.3g} of what the modulus holds, expected below 1"
             raise PackageError(msg)
