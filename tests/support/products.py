@@ -88,7 +88,7 @@ class Asker:
         self.ring.evaluator.transform_from_ntt_inplace(key)
         first = self._words(key)[1, 0].astype(np.int64)
         self.key: Numbers = np.where(first > 1, first - self.ring.primes[0], first)  # ternary
-        self._times_key = self.ring.multiplier(self.key % parameters.plain_modulus)
+        self._times_key = self.ring.multipliers(self.key[None] % parameters.plain_modulus)[0]
 
     def own_noise(self, blob: bytes, polynomial: int, message: Numbers) -> NDArray[np.float64]:
         """The noise of one polynomial of an input blob that encrypts `message`, `(degree,)`."""

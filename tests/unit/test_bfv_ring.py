@@ -20,7 +20,7 @@ def test_what_was_encrypted_is_what_is_decrypted(degree: int, bits: list[int]) -
     ring = Ring(degree, bits, 65521)
     secret = ring.secret(ring.new_secret())
     numbers = np.random.default_rng(1).integers(0, 65521, degree)
-    product = ring.times(ring.expand(ring.encrypt(secret, numbers)), ring.multiplier(np.array([1])))
+    product = ring.times(ring.expand(ring.encrypt(secret, numbers)), ring.multipliers(np.array([[1]]))[0])
     ring.evaluator.transform_from_ntt_inplace(product)
     np.testing.assert_array_equal(ring.decrypt(secret, ring.to_last_prime(product)), numbers)
 
@@ -32,7 +32,7 @@ def test_a_product_is_the_negacyclic_one(degree: int, bits: list[int]) -> None:
     secret = ring.secret(ring.new_secret())
     last, first = np.zeros(degree, dtype=np.int64), np.array([0, 1])
     last[-1] = 5
-    product = ring.times(ring.expand(ring.encrypt(secret, last)), ring.multiplier(first))
+    product = ring.times(ring.expand(ring.encrypt(secret, last)), ring.multipliers(first[None])[0])
     ring.evaluator.transform_from_ntt_inplace(product)
     expected = np.zeros(degree, dtype=np.int64)
     expected[0] = 257 - 5
@@ -43,7 +43,7 @@ def test_a_polynomial_in_clear_decrypts_like_any_other() -> None:
     """Whatever the modulus, no number is rounded away."""
     ring = Ring(2048, [54], (1 << 36) - 5)
     numbers = np.random.default_rng(1).integers(0, (1 << 36) - 5, 2048)
-    words = ring.in_clear(ring.plaintext(numbers))
+    words = ring.in_clear(next(ring.plaintexts(numbers[None])))
     np.testing.assert_array_equal(ring.decrypt(ring.secret(ring.new_secret()), words), numbers)
 
 
@@ -93,9 +93,9 @@ def test_words_past_a_prime_are_refused_before_seal_sees_them() -> None:
     with pytest.raises(ValueError, match="below the prime"):
         ring.decrypt(secret, np.full((2, 4096), ring.primes[0], dtype=np.uint64))
     with pytest.raises(ValueError, match="plain modulus"):
-        ring.plaintext(np.array([257]))
+        list(ring.plaintexts(np.array([[257]])))
     with pytest.raises(ValueError, match="plain modulus"):
-        ring.plaintext(np.array([-1]))
+        list(ring.plaintexts(np.array([[-1]])))
 
 
 def test_a_secret_key_shows_nothing() -> None:

@@ -41,7 +41,7 @@ def made(request: pytest.FixtureRequest) -> Made:
 
 def opened(made: Made, seeded: Seeded) -> NDArray[np.int64]:
     """What a seeded ciphertext decrypts to."""
-    one = made.ring.multiplier(np.array([1]))
+    one = made.ring.multipliers(np.array([[1]]))[0]
     product = made.ring.times(made.ring.expand(seeded), one)
     made.ring.evaluator.transform_from_ntt_inplace(product)
     return made.ring.decrypt(made.secret, made.ring.to_last_prime(product))
@@ -98,7 +98,7 @@ def test_another_key_reads_nothing(made: Made) -> None:
 
 def test_what_is_in_clear_is_read_under_any_key(made: Made) -> None:
     """It hides nothing, and is for blocks of a public matrix that hold nothing but zeros."""
-    words = made.ring.in_clear(made.ring.plaintext(made.message))
+    words = made.ring.in_clear(next(made.ring.plaintexts(made.message[None])))
     assert (made.ring.decrypt(made.secret, words) == made.message).all()
     assert not words[1].any()
 

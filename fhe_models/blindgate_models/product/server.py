@@ -30,7 +30,7 @@ from blindgate_models.seal.serial import Ciphertext, Plaintext, Seeded
 from blindgate_models.security import SEED_BYTES
 from blindgate_protocol.errors import CiphertextError
 
-_ONE: Final = np.array([1], dtype=np.int64)
+_ONE: Final = np.array([[1]], dtype=np.int64)
 
 
 class Multipliers:
@@ -74,7 +74,7 @@ class ProductServer:
         self._parameters = shape.parameters
         self._source = source
         self._ring = Ring(self._parameters.degree, self._parameters.data_bits, self._parameters.plain_modulus)
-        self._stand_in = self._ring.multiplier(_ONE)
+        (self._stand_in,) = self._ring.multipliers(_ONE)
         used = self._parameters.block * self._parameters.group
         self._places = slice(self._parameters.group - 1, used, self._parameters.group)
 
@@ -94,13 +94,13 @@ class ProductServer:
         groups, group, block = self._shape.groups, self._parameters.group, self._parameters.block
         encoded = []
         for start in range(0, self._shape.outputs, block):
-            numbers = np.zeros((block, groups * group), dtype=np.int64)
             rows = matrix[start : start + block]
+            numbers = np.zeros((block, groups * group), dtype=np.int64)
             numbers[: len(rows), : self._shape.inputs] = rows
-            numbers %= self._parameters.plain_modulus
+            numbers += (numbers >> 63) & self._parameters.plain_modulus  # t more where negative
             # (output, group, place) → polynomials, with the places of a group reversed
             polynomials = numbers.reshape(block, groups, group)[:, :, ::-1].transpose(1, 0, 2).reshape(groups, -1)
-            encoded.append([self._ring.multiplier(row) if row.any() else None for row in polynomials])
+            encoded.append(self._encoded(polynomials))
         return Multipliers(encoded)
 
     def sparse_multipliers(
@@ -115,17 +115,7 @@ class ProductServer:
         polynomials = np.zeros(blocks * groups * degree, dtype=np.int64)
         np.add.at(polynomials, where, numbers)
         polynomials[where] %= self._parameters.plain_modulus
-        rows = polynomials.reshape(blocks, groups, degree)
-        empty = ~rows.any(axis=2)
-        return Multipliers(
-            [
-                [
-                    None if none else self._ring.multiplier(polynomial)
-                    for polynomial, none in zip(row, zeros, strict=True)
-                ]
-                for row, zeros in zip(rows, empty, strict=True)
-            ]
-        )
+        return Multipliers([self._encoded(rows) for rows in polynomials.reshape(blocks, groups, degree)])
 
     def constants(self, numbers: NDArray[np.int64]) -> list[Plaintext]:
         """Encode k, `(outputs,)` numbers modulo t: a plaintext for each block."""
@@ -134,7 +124,7 @@ class ProductServer:
         full = np.zeros(blocks * self._parameters.block, dtype=np.int64)
         full[: self._shape.outputs] = numbers % self._parameters.plain_modulus
         padded[:, self._places] = full.reshape(blocks, -1)
-        return [self._ring.plaintext(polynomial) for polynomial in padded]
+        return list(self._ring.plaintexts(padded))
 
     def cover(self, constants: Sequence[Plaintext]) -> Cover:
         """Draw what hides one reply, with `constants` in it. Takes milliseconds, and needs no query."""
@@ -154,8 +144,7 @@ class ProductServer:
             self._ring.evaluator.add_plain_inplace(covered, constants[index])
             noise.append(covered)
         residues = np.where(ternary < 0, self._parameters.plain_modulus - 1, ternary)
-        factors = [self._ring.multiplier(polynomial) for polynomial in residues]
-        return Cover(factors, noise)
+        return Cover(self._ring.multipliers(residues), noise)
 
     def rows(self, blob: bytes, most: int) -> int:
         """How many vectors an input blob holds. Raises `CiphertextError`."""
@@ -226,6 +215,11 @@ class ProductServer:
             position += size
         for index, words in enumerate(np.stack(rows, axis=1)):
             yield Seeded(bytes(seeds[index * SEED_BYTES : (index + 1) * SEED_BYTES]), words)
+
+    def _encoded(self, polynomials: NDArray[np.int64]) -> list[Plaintext | None]:
+        filled = polynomials.any(axis=1)
+        made = iter(self._ring.multipliers(polynomials[filled]))
+        return [next(made) if any_number else None for any_number in filled]
 
     def _total(self, polynomials: Sequence[Ciphertext], factors: Sequence[Plaintext | None]) -> Ciphertext | None:
         """Σ polynomial · factor, in NTT form; `None` without factors. What has none is multiplied all the same, and left out."""

@@ -7,7 +7,7 @@ the data primes, and it is those that are checked against the 128-bit table.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -80,18 +80,21 @@ class Ring:
         secret.encryptor = serial.load_secret(self._encrypting_keys, words).encryptor
         return secret
 
-    def plaintext(self, coefficients: NDArray[np.int64]) -> Plaintext:
-        """A polynomial, `(degree,)` or fewer coefficients, each from 0 to t - 1."""
-        if coefficients.min() < 0 or coefficients.max() >= self.plain_modulus:
+    def plaintexts(self, polynomials: NDArray[np.int64]) -> Iterator[Plaintext]:
+        """Polynomials, `(how many, degree)` or fewer coefficients in each, from 0 to t - 1. Raises `ValueError`."""
+        if polynomials.size and (polynomials.min() < 0 or polynomials.max() >= self.plain_modulus):
             msg = "a coefficient is not below the plain modulus"
             raise ValueError(msg)
-        return serial.load_plaintext(self._context, coefficients.astype(np.uint64))
+        with serial.plaintext_loader(self._context, polynomials.shape[1]) as load:
+            yield from map(load, polynomials)
 
-    def multiplier(self, coefficients: NDArray[np.int64]) -> Plaintext:
+    def multipliers(self, polynomials: NDArray[np.int64]) -> list[Plaintext]:
         """The same, ready for `times`. SEAL takes c for c - t where c is over t/2, so noise grows by the centred numbers."""
-        plaintext = self.plaintext(coefficients)
-        self.evaluator.transform_to_ntt_inplace(plaintext, self._data.parms_id)
-        return plaintext
+        made = []
+        for plaintext in self.plaintexts(polynomials):
+            self.evaluator.transform_to_ntt_inplace(plaintext, self._data.parms_id)
+            made.append(plaintext)
+        return made
 
     def encrypt(self, secret: Secret, coefficients: NDArray[np.int64]) -> Seeded:
         """Encrypt under the secret key with a fresh seed, in NTT form.

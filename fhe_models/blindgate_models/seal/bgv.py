@@ -85,13 +85,16 @@ class Ring:
 
     def scalar(self, number: int) -> Plaintext:
         """A number to multiply by, taken as the one from -t/2 to t/2 that it is modulo t; not 0 modulo t."""
-        return self.multiplier(np.array([number % self.plain_modulus], dtype=np.int64))
+        return self.multipliers(np.array([[number % self.plain_modulus]], dtype=np.int64))[0]
 
-    def multiplier(self, coefficients: NDArray[np.int64]) -> Plaintext:
-        """A polynomial to multiply by, `(degree,)` or fewer coefficients from 0 to t - 1, taken as ones around 0."""
-        plaintext = serial.load_plaintext(self._context, coefficients.astype(np.uint64))
-        self.evaluator.transform_to_ntt_inplace(plaintext, self._top.parms_id)
-        return plaintext
+    def multipliers(self, polynomials: NDArray[np.int64]) -> list[Plaintext]:
+        """Polynomials to multiply by, `(how many, degree)` or fewer coefficients from 0 to t - 1, taken as ones around 0."""
+        made = []
+        with serial.plaintext_loader(self._context, polynomials.shape[1]) as load:
+            for plaintext in map(load, polynomials):
+                self.evaluator.transform_to_ntt_inplace(plaintext, self._top.parms_id)
+                made.append(plaintext)
+        return made
 
     def encrypt(self, secret: Secret, slots: NDArray[np.int64] | None) -> Seeded:
         """Encrypt under the secret key with a fresh seed; `None`, zero. In NTT form.

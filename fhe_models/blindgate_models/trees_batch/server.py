@@ -147,7 +147,7 @@ class TreesBatchServer:
         words = np.empty((1 + last, len(primes), degree), dtype=np.uint64)
         words[0] = flood(self._parameters.flood_bits, degree, primes, self._source)
         words[1:] = fresh % np.array(primes)[:, None]
-        factors = [self._ring.multiplier(polynomial % self._parameters.plain_modulus) for polynomial in ternary]
+        factors = self._ring.multipliers(ternary % self._parameters.plain_modulus)
         return Cover(factors, self._ring.from_coefficients(self._ring.times_plain_modulus(words)))
 
     def open_input(self, blob: bytes) -> Opened:
