@@ -9,6 +9,7 @@ draws is counted too, though a waiting worker has one ready. Every score is decr
 - *against a plain kernel*: multiply, reduce, add, for the same sums over as many words, from and to arrays in memory: C, compiled
   here by `cc -O3 -march=native` where there is a compiler, else numpy. It neither reads nor checks nor transforms nor packs, so
   *sums only* is the comparison of like with like, and *bytes to bytes* says what the rest costs.
+- *load*: from the bytes of the server part to a half that can answer; a second was asked for.
 """
 
 import ctypes
@@ -27,6 +28,7 @@ from bench.rows import Row, row
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.search import search_parts
+from blindgate_models.package import parse_part, serialise_part
 from blindgate_models.product.spec import Privacy
 from blindgate_models.search.client import SearchClient
 from blindgate_models.search.server import SearchServer
@@ -36,8 +38,10 @@ WIDTH: Final = 384
 SIZES: Final = (10_000, 100_000)
 MM_ENTRIES: Final = 4096 - WIDTH
 RUNS: Final = 5
+LOADS: Final = 3
 MM_TARGET: Final[dict[Privacy, float]] = {"model_public": 100.0, "model_private": 50.0}
 KERNEL_TARGET: Final = 1 / 3
+LOAD_MS: Final = 1000.0
 MOST_MS: Final = 1200.0
 """For 100,000 entries, `model_public`."""
 
@@ -86,7 +90,9 @@ def _rows(size: int, privacy: Privacy, mm: list[float], runs: int) -> list[Row]:
     embeddings = rng.normal(size=(size, WIDTH))
     index, scale = quantised_entries(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True))
     client_part, server_part = search_parts(index, scale=scale, privacy=privacy)
-    client, server = SearchClient.from_part(client_part.model_dump()), SearchServer.from_part(server_part.model_dump())
+    part = serialise_part(server_part.model_dump())
+    load = _times(lambda: SearchServer.from_part(parse_part(part)), LOADS)
+    client, server = SearchClient.from_part(client_part.model_dump()), SearchServer.from_part(parse_part(part))
     secret = client.make_keys().secret
     query = rng.normal(size=(1, WIDTH))
     blob = client.encrypt(secret, query)
@@ -116,6 +122,7 @@ def _rows(size: int, privacy: Privacy, mm: list[float], runs: int) -> list[Row]:
             f"{what}, bytes to bytes, against a plain {name} kernel", whole, plain, target=KERNEL_TARGET, unit="ms CPU"
         ),
     ]
+    found.append(row(f"{what}, load", load, LOAD_MS, target=1.0, unit="ms CPU"))
     if size == max(SIZES) and privacy == "model_public":
         found.append(row(f"{what}, against the time asked for", whole, MOST_MS, target=1.0, unit="ms CPU"))
     return found

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_protocol.errors import InputError
-from blindgate_protocol.manifest import Column, Manifest, Output
+from blindgate_protocol.manifest import Column, Output
 
 _MOST_EXPONENT = 600.0
 """A node may answer anything: beyond some 700, exp or the rounding after it overflows."""
@@ -27,10 +27,10 @@ Table = Any
 """A pandas DataFrame, a two-dimensional numpy array, a dict of columns, or a list with a dict or a list for each row."""
 
 
-def matrix(table: Table, manifest: Manifest) -> NDArray[np.float64]:
+def matrix(table: Table, schema: Sequence[Column]) -> NDArray[np.float64]:
     """Give `table` as `(rows, columns)` float64 in the manifest's order. Raises `InputError`."""
-    columns = _columns(table, manifest.columns)
-    checked = [_check(column, values) for column, values in zip(manifest.columns, columns, strict=True)]
+    columns = _columns(table, schema)
+    checked = [_check(column, values) for column, values in zip(schema, columns, strict=True)]
     lengths = {len(values) for values in checked}
     if len(lengths) > 1:
         message = f"the columns have different lengths: {', '.join(str(length) for length in sorted(lengths))} rows"

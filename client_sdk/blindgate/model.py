@@ -120,7 +120,7 @@ class Model:
         output = self.manifest.document.output
         if output.task == "search":
             return self.search(table, 1, timeout=timeout).ids[:, 0]
-        return frames.predictions(self._scores(frames.matrix(table, self.manifest.document), timeout), output)
+        return frames.predictions(self._scores(frames.matrix(table, self.manifest.document.columns), timeout), output)
 
     def search(self, vectors: Table, k: int = 10, *, timeout: float | None = None) -> SearchResult:
         """The `k` entries of an index nearest to each vector: ids and inner products, `(rows, k)`, the nearest first.
@@ -131,7 +131,7 @@ class Model:
         """
         half = index_half(self._half, self.name)
         check_count(k, half)
-        rows = frames.matrix(vectors, self.manifest.document)
+        rows = frames.matrix(vectors, self.manifest.document.columns)
         found = [job.neighbours(k) for job in self._fetched(rows, timeout)]
         products = np.concatenate([each.scores for each in found]) * half.units(rows)[:, None]
         decimals = self.manifest.document.output.decimals
@@ -139,7 +139,7 @@ class Model:
 
     def predict_proba(self, table: Table, *, timeout: float | None = None) -> NDArray[np.float64]:
         """Probabilities, `(rows, classes)`, rounded as the manifest says. See `predict`."""
-        rows = frames.matrix(table, self.manifest.document)
+        rows = frames.matrix(table, self.manifest.document.columns)
         output = self.manifest.document.output
         frames.probabilities(np.zeros((1, output.scores)), output)  # refuse before anything is sent
         return frames.probabilities(self._scores(rows, timeout), output)
@@ -149,7 +149,7 @@ class Model:
 
         Raises `InputError` when it has more rows than one job takes; `predict` splits such a table.
         """
-        rows = frames.matrix(table, self.manifest.document)
+        rows = frames.matrix(table, self.manifest.document.columns)
         most = self.manifest.document.limits.rows_per_job
         if len(rows) > most:
             message = f"{len(rows)} rows are more than the {most} that one job of this model takes; predict splits them"

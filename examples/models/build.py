@@ -8,7 +8,11 @@ import argparse
 import hashlib
 from pathlib import Path
 
+import pandas as pd
+
+from blindgate.held_out import try_out
 from blindgate_models.compilers.compiled import CompiledModel
+from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.publishing import publish
 from blindgate_protocol.signing import SigningKey
 from models.breast_cancer import ADDITIVE, FOREST, LINEAR, NAMES, TREES, build, patients, plain
@@ -16,6 +20,7 @@ from models.breast_cancer import ADDITIVE, FOREST, LINEAR, NAMES, TREES, build, 
 HERE = Path(__file__).parent
 INSECURE_DEMO_PUBLISHER = SigningKey.from_seed(hashlib.sha256(b"insecure demo publisher, known to everybody").digest())
 ISSUED = 1_761_955_200_000
+SLOW_ROWS = 16  # of the model that takes a second for each
 EXPIRES = 2_077_488_000_000
 SUMMARIES = {
     LINEAR: "Malignant (0) or benign (1), by logistic regression over 30 measurements of a biopsy. A demo, not for patients.",
@@ -32,7 +37,10 @@ def package_file(name: str) -> Path:
 
 def signed(name: str, compiled: CompiledModel) -> bytes:
     """The package of a compiled demo model."""
-    _, held_out, _, wanted = patients()
+    train, held_out, _, wanted = patients()
+    asked = slice(SLOW_ROWS if name == TREES else None)
+    trial = try_out(compiled, Prepared.of(plain(name), train, {}), held_out[asked], pd.Series(wanted[asked]))
+    right = round(float((plain(name).predict(held_out) == wanted).mean()), 4)
     return publish(
         compiled,
         INSECURE_DEMO_PUBLISHER,
@@ -41,7 +49,7 @@ def signed(name: str, compiled: CompiledModel) -> bytes:
         summary=SUMMARIES[name],
         issued=ISSUED,
         expires=EXPIRES,
-        plain_accuracy=round(float((plain(name).predict(held_out) == wanted).mean()), 4),
+        accuracy=trial.accuracy.model_copy(update={"plain": right}),
     )
 
 

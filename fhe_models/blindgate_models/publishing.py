@@ -48,7 +48,7 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
     issued: int,
     expires: int | None = None,
     decimals: int | None = None,
-    plain_accuracy: float | None = None,
+    accuracy: Accuracy | None = None,
     rows_per_tenant: int | None = None,
 ) -> bytes:
     """Sign `compiled` as version `version` of model `name`. Gives the package's bytes.
@@ -62,7 +62,7 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
         issued: from when it is valid, in milliseconds since 1970.
         expires: until when; a year after `issued` by default.
         decimals: how many decimals of a number leave the SDK; by default those that cover the noise, but not over 4.
-        plain_accuracy: the plaintext model's accuracy on rows that it was not trained on.
+        accuracy: how well it does; by default what the compiler found on the calibration rows.
         rows_per_tenant: how many rows one tenant may ask for in all; as many as it likes by default.
 
     Raises:
@@ -85,14 +85,8 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
         lane="fhe",
         issued=issued,
         expires=issued + DEFAULT_VALIDITY_DAYS * DAY if expires is None else expires,
-        columns=tuple(Column(**column) for column in compiled.columns),
-        output=Output(
-            task=compiled.task,
-            labels=tuple(compiled.labels or ()),
-            scores=half.outputs,
-            link=compiled.link,
-            decimals=min(DEFAULT_DECIMALS, finest) if decimals is None else decimals,
-        ),
+        columns=columns_of(compiled),
+        output=output_of(compiled, half.outputs, min(DEFAULT_DECIMALS, finest) if decimals is None else decimals),
         client=BlobRef(digest=digest(client), size=len(client)),
         server=BlobRef(digest=digest(server), size=len(server)),
         key_parameters=digest(canonical(half.key_parameters)),
@@ -109,15 +103,29 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
         discloses=Disclosure(
             to_client=tuple(compiled.discloses["to_client"]), to_node=tuple(compiled.discloses["to_node"])
         ),
-        accuracy=Accuracy(
-            rows=report["rows"],
-            plain=plain_accuracy,
-            agreement=report["agreement_plain"],
-            max_error=report["max_error"],
-        ),
+        accuracy=on_calibration(compiled) if accuracy is None else accuracy,
     )
     envelope = publisher.sign(manifest).envelope.to_bytes()
     return write_package(PackageFiles(envelope, client, server))
+
+
+def columns_of(compiled: CompiledModel) -> tuple[Column, ...]:
+    """The columns as the manifest gives them."""
+    return tuple(Column(**column) for column in compiled.columns)
+
+
+def output_of(compiled: CompiledModel, scores: int, decimals: int) -> Output:
+    """What becomes of so many `scores`, as the manifest gives it."""
+    labels = tuple(compiled.labels or ())
+    return Output(task=compiled.task, labels=labels, scores=scores, link=compiled.link, decimals=decimals)
+
+
+def on_calibration(compiled: CompiledModel, plain: float | None = None) -> Accuracy:
+    """What the compiler found on the calibration rows; `plain`: the plaintext model's accuracy on rows that it had not seen."""
+    report = compiled.report
+    return Accuracy(
+        rows=report["rows"], plain=plain, agreement=report["agreement_plain"], max_error=report["max_error"]
+    )
 
 
 def finest_decimals(error_bound: float) -> int:

@@ -180,10 +180,11 @@ class Privacy(Value):
 
 
 class Accuracy(Value):
-    """How well the encrypted model did on rows that it was not trained on.
+    """How well the encrypted model did.
 
     Attributes:
         rows: how many rows were compared.
+        held_out: whether they are, by the publisher's word, rows that neither the model nor its ranges were made from.
         plain: the plaintext model's accuracy on rows that it was not trained on (R² for a regression); none when the
             publisher gave no answers to compare with.
         agreement: the share of the rows on which both models give the same label (or a number within 1%).
@@ -191,6 +192,7 @@ class Accuracy(Value):
     """
 
     rows: Annotated[int, Field(ge=0)]
+    held_out: bool = False
     plain: float | None
     agreement: Annotated[float, Field(ge=0, le=1)]
     max_error: Annotated[float, Field(ge=0)]

@@ -62,6 +62,7 @@ def test_from_a_fitted_model_to_somebody_elses_answers(tmp_path: Path) -> None:
     model = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), LogisticRegression())
     model.fit(rows[:200], answers[:200])
     table[:200].to_csv(tmp_path / "calibration.csv", index=False)
+    table[200:].to_csv(tmp_path / "unseen.csv", index=False)
     dump(model, tmp_path / "heart.skops")
     (tmp_path / "columns.toml").write_text(RULES)
     environment = os.environ | {"BLINDGATE_HOME": str(tmp_path / "owner")}
@@ -84,6 +85,16 @@ def test_from_a_fitted_model_to_somebody_elses_answers(tmp_path: Path) -> None:
     report = json.loads(run(*made, "--columns", "columns.toml", "--json"))
     assert report["agreement"] == 1
     assert report["accuracy_in_the_clear"] == pytest.approx((model.predict(rows[:200]) == answers[:200]).mean())
+    assert not report["of_held_out_rows"]
+    assert "not stated" in run("models", "show", "heart.bgmodel")
+    report = json.loads(run(*made, "--columns", "columns.toml", "--held-out", "unseen.csv", "--json"))
+    asked = rows[200:]
+    assert report["held_out_accuracy"] == pytest.approx((model.predict(asked) == answers[200:]).mean())
+    assert (report["rows_compared"], report["of_held_out_rows"], report["agreement"]) == (len(asked), True, 1)
+    shown = " ".join(run("models", "show", "heart.bgmodel").split())
+    assert f"1.0000 of {len(asked)} held-out rows" in shown
+    assert f"{report['held_out_accuracy_in_the_clear']:.4f} in the clear" in shown
+    assert "calibration.csv: there is no column 'sick'" in run(*made[:-1], "sick", fails=True)
     chol = next(line.split() for line in run("models", "show", "heart.bgmodel").splitlines() if "chol" in line)
     assert chol[1:] == ["number", "0", "to", "500", "clip", "filled", "with", f"{model[0].statistics_[4]:g}"]
 

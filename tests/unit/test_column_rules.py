@@ -37,7 +37,7 @@ def imputing(**options: Any) -> Any:
 
 def predict(compiled: CompiledModel, table: Any) -> Any:
     """What a client gets for a table: through the manifest's rules, encrypted, computed, decrypted."""
-    rows = frames.matrix(table, open_package(package(compiled)).manifest.document)
+    rows = frames.matrix(table, open_package(package(compiled)).manifest.document.columns)
     client, server = LinearClient.from_part(compiled.client), LinearServer.from_part(compiled.server)
     secret = client.make_keys().secret
     return client.decrypt(secret, server.evaluate(None, client.encrypt(secret, rows)), len(rows))[:, 0]

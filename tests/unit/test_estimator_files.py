@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier, XGBRegressor
 
 from blindgate_models.compilers.accuracy import plain_accuracy
-from blindgate_models.compilers.estimators import choose_family, load_estimator, read_calibration
+from blindgate_models.compilers.estimators import choose_family, load_estimator, read_rows
 
 
 class Boom:
@@ -87,7 +87,7 @@ def test_another_format_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_question_mark_is_a_missing_number_and_text_stays_text(tmp_path: Path) -> None:
     """As in the files that clinics hand over; a column of text is one of categories."""
     (tmp_path / "rows.csv").write_text("a,b\n1,x\n?,y\n", encoding="utf-8")
-    rows, _ = read_calibration(tmp_path / "rows.csv")
+    rows, _ = read_rows(tmp_path / "rows.csv")
     assert rows["a"].isna().tolist() == [False, True]
     assert rows["b"].tolist() == ["x", "y"]
 
@@ -95,12 +95,12 @@ def test_a_question_mark_is_a_missing_number_and_text_stays_text(tmp_path: Path)
 def test_the_answers_are_taken_apart_from_the_rows(tmp_path: Path) -> None:
     """They may be text; a column of answers that is not there is named."""
     (tmp_path / "rows.csv").write_text("a,outcome\n1,yes\n2,no\n", encoding="utf-8")
-    rows, answers = read_calibration(tmp_path / "rows.csv", "outcome")
+    rows, answers = read_rows(tmp_path / "rows.csv", "outcome")
     assert list(rows.columns) == ["a"]
     assert answers is not None
     assert answers.tolist() == ["yes", "no"]
     with pytest.raises(ValueError, match="no column 'result'"):
-        read_calibration(tmp_path / "rows.csv", "result")
+        read_rows(tmp_path / "rows.csv", "result")
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,26 @@ from blindgate.commands.publisher import key_store, publisher_key
 from blindgate.output import note, require_folder, show, show_one, when
 from blindgate.progress import working
 from blindgate.uploads import upload
-from blindgate_models.publishing import DAY, DEFAULT_DECIMALS, DEFAULT_VALIDITY_DAYS, MOST_DECIMALS, open_package
+from blindgate_models.publishing import (
+    DAY,
+    DEFAULT_DECIMALS,
+    DEFAULT_VALIDITY_DAYS,
+    MOST_DECIMALS,
+    on_calibration,
+    open_package,
+)
 from blindgate_models.publishing import publish as sign_package
 from blindgate_protocol.errors import InputError
-from blindgate_protocol.manifest import Column, Manifest, Output, Privacy
+from blindgate_protocol.manifest import Accuracy, Column, Manifest, Output, Privacy
 from blindgate_protocol.messages import ModelOffer
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import NAME
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from blindgate_models.compilers.compiled import CompiledModel
+    from blindgate_models.compilers.prepared import Prepared
 
 app = typer.Typer(help="Models: list, show, compile, publish.", no_args_is_help=True)
 
@@ -91,7 +101,15 @@ def compile_(
     version: Annotated[int, typer.Option(min=1, help="Above every one that was published under this name.")] = 1,
     summary: Annotated[str, typer.Option(help="A sentence for the people who will use it.")] = "",
     target: Annotated[
-        str | None, typer.Option(help="The column of CALIBRATION with the right answers, to state an accuracy.")
+        str | None, typer.Option(help="The column of the CSV files with the right answers, to tell an accuracy.")
+    ] = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A CSV file of rows that neither the model nor CALIBRATION has seen: they are run under encryption, and "
+            "the manifest states how the model did on them.",
+            exists=True,
+        ),
     ] = None,
     columns: Annotated[
         Path | None,
@@ -168,6 +186,7 @@ def compile_(
     """
     # Compilers need pandas, scikit-learn or XGBoost, which the other commands do without.
     from blindgate_models.compilers.compile_environment import CompilerError  # noqa: PLC0415
+    from blindgate_models.compilers.estimators import read_rows  # noqa: PLC0415
     from blindgate_models.compilers.from_files import Choices, compile_files, compile_index  # noqa: PLC0415
 
     if not re.fullmatch(NAME, name):
@@ -175,7 +194,8 @@ def compile_(
         raise InputError(message)
     require_folder(output)
     if family == "search" or (family is None and estimator.suffix == ".npy"):
-        others = {"CALIBRATION": calibration, "--target": target, "--columns": columns, "--bins": bins}
+        others: dict[str, object] = {"CALIBRATION": calibration, "--target": target, "--columns": columns}
+        others |= {"--held-out": held_out, "--bins": bins}
         others |= {"--compare": compare or None, "--hide-scores": hide_scores or None}
         _take_none("the family search takes none", others)
         compiling = partial(compile_index, estimator, ids, privacy)
@@ -187,12 +207,17 @@ def compile_(
         choices = Choices(target, columns, family, compare, bins, trust_pickle, hide_scores)
         compiling = partial(compile_files, estimator, calibration, choices)
     try:
+        unseen = None if held_out is None else read_rows(held_out, target)
         with working(f"compiling {name}", show=None):
             compilation = compiling()
+        compiled = compilation.compiled
+        accuracy = on_calibration(compiled, compilation.refitted.get("accuracy_over_folds_on_bins"))
+        tried: dict[str, Any] = {}
+        if unseen is not None and compilation.prepared is not None:
+            accuracy, tried = _tried(compiled, compilation.prepared, *unseen)
     except (ValueError, TypeError, ModuleNotFoundError, CompilerError) as error:
         message = f"{estimator.name}: {error}"
         raise InputError(message) from error
-    compiled = compilation.compiled
     now = int(time.time() * 1000)
     try:
         package = sign_package(
@@ -204,7 +229,7 @@ def compile_(
             issued=now,
             expires=now + days * DAY,
             decimals=decimals,
-            plain_accuracy=compilation.accuracy,
+            accuracy=accuracy,
             rows_per_tenant=rows_per_tenant,
         )
     except ValueError as error:
@@ -219,15 +244,33 @@ def compile_(
         "model": compiled.privacy.mode,
         "accuracy_in_the_clear": compilation.accuracy,
         **compilation.refitted,
-        "agreement": report["agreement_plain"],
-        "max_score_error": report["max_error"],
-        "rows_compared": report["rows"],
+        **tried,
+        "agreement": accuracy.agreement,
+        "max_score_error": accuracy.max_error,
+        "rows_compared": accuracy.rows,
+        "of_held_out_rows": accuracy.held_out,
         "evaluation_key_bytes": report["evaluation_key_bytes"],
         "upload_bytes_per_row": report["ciphertext_bytes_per_row"],
         "download_bytes_per_row": report["result_bytes_per_row"],
         "expected_seconds_per_row": report["expected_seconds_per_row"],
     }
     _show_compiled(shown, compilation.compared, as_json=as_json)
+
+
+def _tried(
+    compiled: "CompiledModel", prepared: "Prepared", rows: "pd.DataFrame", answers: "pd.Series[Any] | None"
+) -> tuple[Accuracy, dict[str, Any]]:
+    """How the model does on rows that it has not seen: for the manifest, and for the one who compiles."""
+    from blindgate.held_out import try_out  # noqa: PLC0415
+
+    with working(f"trying {len(rows)} held-out rows", show=None) as progress:
+        trial = try_out(compiled, prepared, rows, answers, progress)
+    if trial.why is not None:
+        note(
+            f"{trial.refused} of {len(rows)} held-out rows are left out, since users could not ask about them: {trial.why}"
+        )
+    accuracies = {"held_out_accuracy_in_the_clear": trial.plain, "held_out_accuracy": trial.encrypted}
+    return trial.accuracy, accuracies if answers is not None else {}
 
 
 def _take_none(what: str, options: Mapping[str, object]) -> None:
@@ -297,7 +340,8 @@ def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:
         "answers": _answers(document.output),
         "decimals": document.output.decimals,
         "accuracy": "not stated" if document.accuracy.plain is None else f"{document.accuracy.plain:.4f} in the clear",
-        "agreement": f"{document.accuracy.agreement:.4f} of {document.accuracy.rows} rows, under encryption and in the clear",
+        "agreement": f"{document.accuracy.agreement:.4f} of {document.accuracy.rows} "
+        f"{'held-out' if document.accuracy.held_out else 'calibration'} rows, under encryption and in the clear",
         "rows_per_job": document.limits.rows_per_job,
         "determinism": document.determinism,
         "encryption": f"{document.encryption.scheme.upper()}, {document.encryption.security} bits of security",

@@ -102,14 +102,14 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Any:
             raise ValueError(msg)
 
 
-def read_calibration(path: Path, target: str | None = None) -> tuple[pd.DataFrame, pd.Series | None]:
+def read_rows(path: Path, target: str | None = None) -> tuple[pd.DataFrame, pd.Series | None]:
     """Read a CSV file with a header line: rows, and the answers in the column `target` where one is named.
 
     A cell that is empty, or says `?` or one of pandas' words for nothing, is missing. Raises `ValueError` naming the column.
     """
     rows = pd.read_csv(path, na_values=["?"])
     if target is not None and target not in rows.columns:
-        msg = f"calibration: there is no column {target!r:.60}"
+        msg = f"{path.name}: there is no column {target!r:.60}"
         raise ValueError(msg)
     answers = None if target is None else rows.pop(target)
     return rows, answers

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from blindgate_models.compilers.accuracy import plain_accuracy
 from blindgate_models.compilers.comparing import compile_with_each
 from blindgate_models.compilers.compiled import CompiledModel
-from blindgate_models.compilers.estimators import choose_family, compile_model, load_estimator, read_calibration
+from blindgate_models.compilers.estimators import choose_family, compile_model, load_estimator, read_rows
 from blindgate_models.compilers.hidden_scores import compile_hidden_scores
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.refitting import refit
@@ -46,12 +46,14 @@ class Compilation(NamedTuple):
 
     Attributes:
         compiled: the model.
+        prepared: what it was calibrated with, which has its estimator.
         accuracy: in the clear, where there were answers: on the calibration rows, or over folds where it was fitted on those.
         refitted: the accuracies over folds, before and after public bins.
         compared: every family's model, or why it does not take this one.
     """
 
     compiled: CompiledModel
+    prepared: Prepared | None
     accuracy: float | None
     refitted: Mapping[str, float]
     compared: Mapping[str, CompiledModel | str]
@@ -67,7 +69,7 @@ def compile_files(estimator: Path, calibration: Path, choices: Choices) -> Compi
         msg = f"hide_scores: a logistic model's sigmoid under encryption, got the family {choices.family!r:.40}"
         raise ValueError(msg)
     fitted = load_estimator(estimator, trust_pickle=choices.trust_pickle)
-    rows, answers = read_calibration(calibration, choices.target)
+    rows, answers = read_rows(calibration, choices.target)
     accuracies: dict[str, float] = {}
     if choices.bins is not None:
         if answers is None:
@@ -88,7 +90,9 @@ def compile_files(estimator: Path, calibration: Path, choices: Choices) -> Compi
         compared = compared and {**compared, "scores hidden": compiled}
     else:
         compiled = found if isinstance(found, CompiledModel) else compile_model(fitted, prepared, family=choices.family)
-    return Compilation(compiled, accuracies.get("accuracy_over_folds_on_bins", accuracy), accuracies, compared)
+    return Compilation(
+        compiled, prepared, accuracies.get("accuracy_over_folds_on_bins", accuracy), accuracies, compared
+    )
 
 
 def compile_index(embeddings: Path, ids: Path | None, privacy: str | None) -> Compilation:
@@ -99,8 +103,8 @@ def compile_index(embeddings: Path, ids: Path | None, privacy: str | None) -> Co
     names = None if ids is None else read_ids(ids)
     numbers = read_embeddings(embeddings)
     if privacy is None or privacy == "model_private":
-        return Compilation(compile_search(numbers, ids=names), None, {}, {})
+        return Compilation(compile_search(numbers, ids=names), None, None, {}, {})
     if privacy == "model_public":
-        return Compilation(compile_search(numbers, ids=names, privacy="model_public"), None, {}, {})
+        return Compilation(compile_search(numbers, ids=names, privacy="model_public"), None, None, {}, {})
     msg = f"privacy: got {privacy!r:.40}, expected model_private or model_public"
     raise ValueError(msg)

@@ -1,0 +1,90 @@
+"""What a manifest states of rows that the model has not seen is what users of it get."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
+pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
+
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from xgboost import XGBRegressor
+
+from blindgate.held_out import try_out
+from blindgate_models.compilers.estimators import compile_model
+from blindgate_models.compilers.hidden_scores import compile_hidden_scores
+from blindgate_models.compilers.prepared import Prepared
+from blindgate_protocol.errors import InputError
+
+TABLE = load_breast_cancer(as_frame=True)
+TRAIN, TEST, KNOWN, WANTED = train_test_split(TABLE.data, TABLE.target_names[TABLE.target], random_state=2)
+MODEL = make_pipeline(StandardScaler(), LogisticRegression()).fit(TRAIN, KNOWN)
+
+
+def test_rows_that_users_could_not_ask_about_are_left_out_and_explained() -> None:
+    """The first is named by its place and column; the accuracies are of the others, with their own answers."""
+    prepared = Prepared.of(MODEL, TRAIN, {})
+    asked = TEST.copy()
+    asked.iloc[3, 0] = 4000.0
+    asked.iloc[9, 5] = np.nan
+    trial = try_out(compile_model(MODEL, prepared), prepared, asked, pd.Series(WANTED))
+    kept = np.delete(np.arange(len(TEST)), [3, 9])
+    right = (MODEL.predict(TEST.iloc[kept]) == WANTED[kept]).mean()
+    assert (trial.rows, trial.refused) == (len(kept), 2)
+    assert trial.why is not None
+    assert trial.why.startswith("column 'mean radius', row 3: the value lies outside the model's declared range")
+    assert trial.plain == trial.encrypted == trial.accuracy.plain == right
+    assert (trial.accuracy.rows, trial.accuracy.held_out, trial.accuracy.agreement) == (len(kept), True, 1.0)
+    with pytest.raises(InputError, match="none can be asked about: column 'mean radius', row 0"):
+        try_out(compile_model(MODEL, prepared), prepared, TEST + 1e4)
+    with pytest.raises(InputError, match="mean radius"):
+        try_out(compile_model(MODEL, prepared), prepared, TEST.drop(columns="mean radius"))
+
+
+def test_a_model_that_differs_is_told_to_differ() -> None:
+    """Compiled from other weights than those it is compared with: the agreement and both accuracies say so."""
+    prepared = Prepared.of(MODEL, TRAIN, {})
+    compiled = compile_model(MODEL, prepared)
+    other = make_pipeline(StandardScaler(), LogisticRegression(C=1e-6)).fit(TRAIN, KNOWN)
+    trial = try_out(compiled, Prepared.of(other, TRAIN, {}), TEST, pd.Series(WANTED))
+    assert trial.accuracy.agreement == (MODEL.predict(TEST) == other.predict(TEST)).mean() < 1
+    assert trial.plain == (other.predict(TEST) == WANTED).mean()
+    assert trial.encrypted == (MODEL.predict(TEST) == WANTED).mean()
+    apart = np.abs(MODEL.decision_function(TEST) - other.decision_function(TEST)).max()
+    assert trial.accuracy.max_error == pytest.approx(apart, rel=1e-3)
+
+
+@pytest.mark.parametrize("model", [Ridge(), XGBRegressor(n_estimators=20, max_depth=3, n_jobs=1)])
+def test_numbers_are_compared_to_a_hundredth_of_their_spread(model: Ridge | XGBRegressor) -> None:
+    """The accuracy is R², and nearly the same of both."""
+    rows, answers = load_diabetes(return_X_y=True, as_frame=True)
+    train, test, known, wanted = train_test_split(rows, answers, random_state=0)
+    prepared = Prepared.of(model.fit(train, known), train, {})
+    seen: list[tuple[int, int]] = []
+    trial = try_out(
+        compile_model(model, prepared), prepared, test, wanted, lambda done, total: seen.append((done, total))
+    )
+    assert trial.accuracy.agreement == 1
+    assert trial.plain is not None
+    assert trial.encrypted == pytest.approx(trial.plain, abs=1e-3)
+    assert trial.accuracy.max_error < 1e-2 * np.ptp(wanted)
+    assert seen[-1] == (trial.rows, trial.rows)
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_a_model_with_evaluation_keys_is_tried_under_encryption_as_well() -> None:
+    """One whose scores stay hidden, and a network, which has no scores that an MLP's could be compared with."""
+    prepared = Prepared.of(MODEL, TRAIN, {})
+    trial = try_out(compile_hidden_scores(MODEL, prepared), prepared, TEST, pd.Series(WANTED))
+    assert trial.accuracy.agreement == 1
+    mlp = make_pipeline(StandardScaler(), MLPClassifier((8,), alpha=1.0, random_state=0)).fit(TRAIN, KNOWN)
+    prepared = Prepared.of(mlp, TRAIN, {})
+    compiled = compile_model(mlp, prepared, family="network")
+    trial = try_out(compiled, prepared, TEST, pd.Series(WANTED))
+    assert trial.accuracy.agreement > 0.95
+    assert trial.accuracy.max_error == compiled.report["max_error"]
