@@ -423,6 +423,26 @@ def test_a_tree_that_asks_nothing_is_a_forest() -> None:
     np.testing.assert_allclose(scores(compiled, rows), 7.0, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        pytest.param(RandomForestClassifier(**SMALL), id="forest"),
+        pytest.param(GradientBoostingClassifier(n_estimators=3, max_depth=2), id="boosting"),
+        pytest.param(HistGradientBoostingClassifier(**BOOSTED), id="histograms"),
+        pytest.param(XGBClassifier(**SMALL), id="XGBoost"),
+        pytest.param(LGBMClassifier(**LIGHT), id="LightGBM"),
+    ],
+)
+def test_a_table_may_have_one_column(estimator: Any) -> None:
+    """A forest over a single number, with the estimator's own scores."""
+    rows, target = load_iris(return_X_y=True)
+    model = estimator.fit(rows[:, 2:3], target)
+    compiled = compile_trees(model, rows[:, 2:3])
+    assert compiled.report["agreement_plain"] == 1.0
+    error = np.abs(scores(compiled, rows[:, 2:3]) - own_scores(model, rows[:, 2:3])).max()
+    assert error <= compiled.client["error_bound"] + 1e-6
+
+
 def test_a_tighter_tolerance_is_kept() -> None:
     """The rounding is within the share that was asked for, at the price of a larger modulus."""
     rows, target = load_breast_cancer(return_X_y=True)

@@ -276,7 +276,7 @@ def _sklearn_tree(tree: Any, value: NDArray[np.float64]) -> Tree:
     return Tree(
         left=tree.children_left.astype(np.int64),
         right=tree.children_right.astype(np.int64),
-        feature=tree.feature.astype(np.int64),
+        feature=np.where(leaf, 0, tree.feature).astype(np.int64),  # which is -2 at a leaf, and no column
         threshold=tree.threshold.astype(np.float64),
         value=np.where(leaf[:, None], value, 0.0),
         missing_left=tree.missing_go_to_left.astype(bool),
