@@ -45,6 +45,7 @@ from blindgate_models.bits import answers
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.rules import Rule
+from blindgate_models.compilers.tree_batches import compile_trees_batch
 from blindgate_models.compilers.trees import compile_trees
 from blindgate_models.public_bins import PublicBins
 from blindgate_models.trees.spec import client_part, server_part
@@ -215,7 +216,8 @@ def test_a_missing_value_goes_the_way_that_the_model_sends_it(estimator: Any, bi
         assert np.abs(scores(compiled, table) - expected).max() <= compiled.client["error_bound"] + 1e-6
 
 
-def test_gaps_that_a_later_step_fills_are_not_read_as_the_models() -> None:
+@pytest.mark.parametrize("family", [compile_trees, compile_trees_batch])
+def test_gaps_that_a_later_step_fills_are_not_read_as_the_models(family: Callable[..., CompiledModel]) -> None:
     """Labels of the calibration rows may agree by luck where scores do not: it is refused, with what to do."""
     rows, target = load_breast_cancer(return_X_y=True)
     filled = SimpleImputer(strategy="constant", fill_value=3.0)
@@ -225,10 +227,20 @@ def test_gaps_that_a_later_step_fills_are_not_read_as_the_models() -> None:
     holed = rows.copy()
     holed[:3, 0] = np.nan
     with pytest.raises(TypeError, match="put a SimpleImputer first"):
-        compile_trees(model, holed)
+        family(model, holed)
     first = make_pipeline(SimpleImputer(), PublicBins(4), RandomForestClassifier(**SMALL)).fit(holed, target)
-    compiled = compile_trees(first, holed)
+    compiled = family(first, holed)
     assert compiled.columns[0].get("fill") == pytest.approx(np.nanmean(holed[:, 0]))
+
+
+@pytest.mark.parametrize("family", [compile_trees, compile_trees_batch])
+def test_labels_that_agree_by_luck_are_no_proof(family: Callable[..., CompiledModel]) -> None:
+    """One calibration row, and its label: whoever looks at no score compiles another model than the one that was fitted."""
+    rows, target = load_breast_cancer(return_X_y=True)
+    begins_elsewhere = GradientBoostingClassifier(n_estimators=2, max_depth=2, init=LogisticRegression(max_iter=9000))
+    model = begins_elsewhere.fit(rows[:, :5], target)
+    with pytest.raises(ValueError, match="scores"):
+        family(model, rows[-1:, :5])
 
 
 def applicants() -> tuple[pd.DataFrame, NDArray[np.int64]]:

@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 
 from blindgate_models.bits import Questions, answers, count
 from blindgate_models.compilers.additive import additive_forest
+from blindgate_models.compilers.asked_forests import ask_forest
 from blindgate_models.compilers.bit_forests import BitForest
 from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Report, steepness
-from blindgate_models.compilers.ensembles import is_ensemble, read_forest
+from blindgate_models.compilers.ensembles import is_ensemble
 from blindgate_models.compilers.factoring import Relations, factored, multiplied_out, nested
-from blindgate_models.compilers.pipelines import read_steps, split
+from blindgate_models.compilers.pipelines import split
 from blindgate_models.compilers.prepared import Prepared
-from blindgate_models.compilers.questions import ask, over_bits
 from blindgate_models.compilers.ranges import Ranges
-from blindgate_models.compilers.reading import check_reading
 from blindgate_models.compilers.rounded_forests import Rounded, decided, rounded_enough
 from blindgate_models.primes import slot_primes, smallest_prime
 from blindgate_models.randomness import SYSTEM, Source
@@ -113,14 +112,9 @@ def compile_trees_batch(
         PackageError: no parameters hide and hold it.
     """
     prepared = Prepared.given(estimator, calibration, ranges)
-    steps, model = split(estimator, prepared)
-    if is_ensemble(model):
-        trees = read_forest(model)
-        asking = ask(trees, steps, read_steps(steps), source)
-        forest, questions = over_bits(trees, asking, prepared.may_miss), asking.questions
-        told = _TO_CLIENT_THRESHOLDS if asking.disclosed else _TO_CLIENT_BINS
-        scores = forest.scores(answers(questions, prepared.rows))
-        plain = check_reading(estimator, prepared.table, scores, trees.labels, trees.link)
+    if is_ensemble(split(estimator, prepared)[1]):
+        forest, asking, plain = ask_forest(estimator, prepared, source)
+        questions, told = asking.questions, _TO_CLIENT_THRESHOLDS if asking.disclosed else _TO_CLIENT_BINS
     else:
         forest, questions, plain, told = additive_forest(estimator, prepared, source)
     classifies = plain.labels is not None
