@@ -15,9 +15,7 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
-from sklearn.decomposition import PCA
 from sklearn.ensemble import (
-    AdaBoostClassifier,
     ExtraTreesClassifier,
     ExtraTreesRegressor,
     GradientBoostingClassifier,
@@ -28,14 +26,10 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
-    FunctionTransformer,
-    Normalizer,
     OneHotEncoder,
     OrdinalEncoder,
-    QuantileTransformer,
     StandardScaler,
 )
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier
@@ -233,16 +227,6 @@ def test_gaps_that_a_later_step_fills_are_not_read_as_the_models(family: Callabl
     assert compiled.columns[0].get("fill") == pytest.approx(np.nanmean(holed[:, 0]))
 
 
-@pytest.mark.parametrize("family", [compile_trees, compile_trees_batch])
-def test_labels_that_agree_by_luck_are_no_proof(family: Callable[..., CompiledModel]) -> None:
-    """One calibration row, and its label: whoever looks at no score compiles another model than the one that was fitted."""
-    rows, target = load_breast_cancer(return_X_y=True)
-    begins_elsewhere = GradientBoostingClassifier(n_estimators=2, max_depth=2, init=LogisticRegression(max_iter=9000))
-    model = begins_elsewhere.fit(rows[:, :5], target)
-    with pytest.raises(ValueError, match="scores"):
-        family(model, rows[-1:, :5])
-
-
 def applicants() -> tuple[pd.DataFrame, NDArray[np.int64]]:
     """A table of categories and numbers."""
     rng = np.random.default_rng(0)
@@ -351,71 +335,6 @@ def test_calibration_rows_may_be_a_corner_of_what_the_model_was_trained_on(bins:
     compiled = compile_trees(model, few)
     for table in (few, on_edges(compiled, few)):
         assert np.abs(scores(compiled, table) - own_scores(model, table)).max() <= compiled.client["error_bound"] + 1e-9
-
-
-@pytest.mark.parametrize(
-    ("steps", "error", "says"),
-    [
-        pytest.param([PCA(2)], TypeError, "PCA", id="mixes columns"),
-        pytest.param([Normalizer()], TypeError, "Normalizer", id="scales rows"),
-        pytest.param([FunctionTransformer(np.negative)], TypeError, "around", id="turns columns around"),
-        pytest.param([FunctionTransformer(np.square), StandardScaler()], None, "", id="rises where the numbers are"),
-        pytest.param([QuantileTransformer(n_quantiles=20)], None, "", id="only rises"),
-        pytest.param([FunctionTransformer(lambda x: np.sin(9 * x))], TypeError, "around", id="waves"),
-    ],
-)
-def test_steps_that_mix_or_turn_columns_are_refused(steps: list[Any], error: type[Exception] | None, says: str) -> None:
-    """What compiles gives the pipeline's own labels; what does not is refused with its name."""
-    rows, target = load_iris(return_X_y=True)
-    model = make_pipeline(*steps, DecisionTreeClassifier(max_depth=3)).fit(rows, target)
-    if error is None:
-        assert compile_trees(model, rows).report["agreement_plain"] == 1.0
-        return
-    with pytest.raises(error, match=says):
-        compile_trees(model, rows)
-
-
-def early(_: Floats) -> Any:
-    """Boosting that begins with another model's scores."""
-    return GradientBoostingClassifier(n_estimators=2, max_depth=2, init=LogisticRegression(max_iter=9000))
-
-
-@pytest.mark.parametrize(
-    ("make", "error", "says"),
-    [
-        pytest.param(lambda _: XGBClassifier(booster="dart", **SMALL), ValueError, "dart", id="XGBoost's DART"),
-        pytest.param(
-            lambda _: XGBClassifier(booster="gblinear", n_estimators=2), ValueError, "gblinear", id="no trees"
-        ),
-        pytest.param(
-            lambda _: LGBMClassifier(boosting_type="rf", subsample_freq=1, subsample=0.5, **LIGHT),
-            ValueError,
-            "objective",
-            id="LightGBM's forest",
-        ),
-        pytest.param(lambda _: LGBMClassifier(zero_as_missing=True, **LIGHT), ValueError, "zeros", id="zeros as gaps"),
-        pytest.param(lambda _: AdaBoostClassifier(n_estimators=2), TypeError, "AdaBoost", id="another ensemble"),
-        pytest.param(lambda _: LogisticRegression(max_iter=9000), TypeError, "LogisticRegression", id="no ensemble"),
-        pytest.param(lambda _: RandomForestClassifier(2, max_depth=12), ValueError, "depth", id="too deep"),
-        pytest.param(
-            lambda _: GradientBoostingClassifier(n_estimators=2, loss="exponential"),
-            ValueError,
-            "exponential",
-            id="loss",
-        ),
-        pytest.param(early, ValueError, "predict", id="boosting that begins elsewhere"),
-    ],
-)
-def test_an_ensemble_that_is_something_else_is_refused_by_name(
-    make: Callable[[Any], Any], error: type[Exception], says: str
-) -> None:
-    """Nothing is guessed at."""
-    rows, target = load_breast_cancer(return_X_y=True)
-    rng = np.random.default_rng(0)
-    rows = rows[:, :5] * (rng.random((len(rows), 5)) > 0.1)
-    target = target ^ (rng.random(len(target)) < 0.2)
-    with pytest.raises(error, match=says):
-        compile_trees(make(rows).fit(rows, target), rows)
 
 
 @pytest.mark.parametrize("scale", [1e-13, 1e-6, 1.0, 1e9, 1e25])

@@ -65,6 +65,10 @@ def is_ensemble(estimator: Any) -> bool:
 
 
 def _read_xgboost(estimator: Any, name: str) -> Forest:
+    labels = _labels(estimator)
+    if estimator.missing is not None and not np.isnan(estimator.missing):
+        msg = f"estimator: missing={estimator.missing:g} is not supported: fit it on rows whose missing values are NaN"
+        raise ValueError(msg)
     fitted = estimator.get_booster()
     best = fitted.attr("best_iteration")
     if best is not None:  # fitting stopped early: predict leaves the later trees out
@@ -79,13 +83,14 @@ def _read_xgboost(estimator: Any, name: str) -> Forest:
         raise ValueError(msg)
     if int(learner["learner_model_param"]["num_target"]) != 1:
         _refuse_targets()
+    if "c" in learner["feature_types"]:
+        _refuse_categories()
     outputs = max(1, int(learner["learner_model_param"]["num_class"]))
     groups = learner["gradient_booster"]["model"]["tree_info"]
     trees = []
     for group, document in zip(groups, booster_trees(booster), strict=True):
         if any(document["split_type"]) or document["categories"]:
-            msg = "estimator: splits by category are not supported; encode categories in the pipeline (OneHotEncoder)"
-            raise ValueError(msg)
+            _refuse_categories()
         left = np.asarray(document["left_children"], dtype=np.int64)
         # JSON carries float32 in few digits: back to the float32 that XGBoost compares with.
         conditions = np.asarray(document["split_conditions"], dtype=np.float32).astype(np.float64)
@@ -115,7 +120,7 @@ def _read_xgboost(estimator: Any, name: str) -> Forest:
         strict=True,
         bias=tuple(float(number) for number in np.broadcast_to(base.astype(np.float32), (outputs,))),
         features=int(learner["learner_model_param"]["num_feature"]),
-        labels=_labels(estimator),
+        labels=labels,
         link=link,
         booster=booster,
     )
@@ -123,10 +128,12 @@ def _read_xgboost(estimator: Any, name: str) -> Forest:
 
 def _read_lightgbm(estimator: Any, name: str) -> Forest:
     document: Part = estimator.booster_.dump_model()
-    objective, *settings = document["objective"].split()
+    objective, *settings = document.get("objective", "custom").split()
     if objective not in _LIGHTGBM_LINKS or document["average_output"] or not set(settings) <= _harmless(document):
-        msg = f"estimator: LightGBM's objective {document['objective']!r} is not supported"
+        msg = f"estimator: LightGBM's objective {' '.join((objective, *settings))!r} is not supported"
         raise ValueError(msg)
+    if document["pandas_categorical"]:
+        _refuse_categories()
     outputs = int(document["num_tree_per_iteration"])
     trees = []
     for number, tree in enumerate(document["tree_info"]):
@@ -166,6 +173,9 @@ def _harmless(document: Part) -> set[str]:
 def _lightgbm_nodes(root: Part) -> Iterator[_Node]:
     waiting, given = [root], 1
     for node in waiting:  # grows as it goes
+        if node.get("leaf_coeff"):
+            msg = "estimator: LightGBM's linear_tree is not supported: fit it without"
+            raise ValueError(msg)
         if "leaf_value" in node:
             yield _Node(LEAF, LEAF, 0, 0.0, float(node["leaf_value"]), missing_left=True)
             continue
@@ -181,17 +191,14 @@ def _lightgbm_nodes(root: Part) -> Iterator[_Node]:
 
 
 def _read_histogram(estimator: Any, name: str) -> Forest:
+    if estimator.is_categorical_ is not None:  # such columns come first in its trees, whatever their place in the table
+        _refuse_categories()
     baseline = np.ravel(estimator._baseline_prediction)  # noqa: SLF001  (there is no public way to the trees)
     outputs = len(baseline)
     trees = []
     for iteration in estimator._predictors:  # noqa: SLF001
         for output, predictor in enumerate(iteration):
             nodes = predictor.nodes
-            if nodes["is_categorical"].any():
-                msg = (
-                    "estimator: splits by category are not supported; encode categories in the pipeline (OneHotEncoder)"
-                )
-                raise ValueError(msg)
             leaf = nodes["is_leaf"].astype(bool)
             value = np.zeros((len(nodes), outputs))
             value[:, output] = np.where(leaf, nodes["value"], 0.0)
@@ -299,8 +306,22 @@ def _refuse_targets() -> Never:
     raise ValueError(msg)
 
 
+def _refuse_categories() -> Never:
+    msg = (
+        "estimator: columns that it takes for categories are not supported; encode them in the pipeline (OneHotEncoder)"
+    )
+    raise ValueError(msg)
+
+
 def _labels(estimator: Any) -> tuple[Label, ...] | None:
-    return tuple(np.asarray(estimator.classes_).tolist()) if hasattr(estimator, "classes_") else None
+    """The classes, or `None` for a regression. Raises `ValueError` where there is one class, and so nothing to tell apart."""
+    if not hasattr(estimator, "classes_"):
+        return None
+    labels = tuple(np.asarray(estimator.classes_).tolist())
+    if len(labels) == 1:
+        msg = f"estimator: was fitted on one class, {labels[0]!r:.40}, expected two or more"
+        raise ValueError(msg)
+    return labels
 
 
 _READERS: Final[tuple[tuple[set[str], Callable[[Any, str], Forest]], ...]] = (
