@@ -210,6 +210,17 @@ def test_a_missing_value_goes_the_way_that_the_model_sends_it(estimator: Any, bi
         assert np.abs(scores(compiled, table) - expected).max() <= compiled.client["error_bound"] + 1e-6
 
 
+@pytest.mark.parametrize("step", [PublicBins(6), StandardScaler()], ids=["public bins", "scaler"])
+def test_every_calibration_row_may_miss_something(step: Any) -> None:
+    """A wide table of a hospital's has no complete row: its steps are asked about rows that are filled up."""
+    rows, target = load_breast_cancer(return_X_y=True)
+    holed = rows[:, :6].copy()
+    holed[np.arange(len(rows)), np.arange(len(rows)) % 6] = np.nan
+    model = make_pipeline(step, XGBClassifier(**SMALL)).fit(holed, target)
+    compiled = compile_trees(model, holed)
+    assert np.abs(scores(compiled, holed) - own_scores(model, holed)).max() <= compiled.client["error_bound"] + 1e-6
+
+
 @pytest.mark.parametrize("family", [compile_trees, compile_trees_batch])
 def test_gaps_that_a_later_step_fills_are_not_read_as_the_models(family: Callable[..., CompiledModel]) -> None:
     """Labels of the calibration rows may agree by luck where scores do not: it is refused, with what to do."""
