@@ -12,6 +12,7 @@ Floats = NDArray[np.float64]
 
 _REGRESSION_TOLERANCE: Final = 0.01
 _MOST_EXPONENT: Final = 700.0
+_SAME: Final = 1e-6
 
 
 class Plain(NamedTuple):
@@ -20,6 +21,11 @@ class Plain(NamedTuple):
     reference: Floats
     labels: tuple[Label, ...] | None
     link: Link
+
+    @property
+    def span(self) -> float:
+        """What an error of a score has to be small against: the largest score, or the `spread` of a regression's."""
+        return spread(self.reference) if self.labels is None else float(np.abs(self.reference).max())
 
     def decide(self, scores: Floats) -> NDArray[np.int64]:
         """The position of the label."""
@@ -31,9 +37,18 @@ class Plain(NamedTuple):
         """Row by row: the same label, or a number within 1% of the reference's spread."""
         if self.labels is not None:
             return np.asarray(self.decide(scores) == self.decide(self.reference))
-        tolerance = _REGRESSION_TOLERANCE * np.ptp(self.reference)
+        tolerance = _REGRESSION_TOLERANCE * self.span
         near: NDArray[np.bool_] = np.abs(scores - self.reference).max(axis=1) <= tolerance
         return near
+
+
+def spread(numbers: Floats) -> float:
+    """How far numbers spread: years from 1900 to 2000 tell a hundred things apart, not 2000.
+
+    Of numbers that are all the same but for float32's last digits, the largest.
+    """
+    largest, width = float(np.abs(numbers).max()), float(np.ptp(numbers))
+    return width if width > _SAME * largest else largest
 
 
 def check_reading(

@@ -37,6 +37,7 @@ from blindgate_models.trees_batch.spec import (
     DISCLOSES_TO_CLIENT,
     DISCLOSES_TO_NODE,
     FAMILY,
+    MAX_OUTPUTS,
     MAX_PLAIN_MODULUS,
     MAX_PRODUCTS,
     VERSION,
@@ -150,13 +151,17 @@ def compile_tree_batch(
         forest: over as many bits as the questions have.
         questions: public; every answer is encrypted.
         rows: calibration rows, `(n, columns)`, n ≥ 1, NaN where a value is missing.
-        tolerance: the largest error of a score, as a share of the largest possible one.
+        tolerance: the largest error of a score, as a share of the largest possible one; of a regression, of how far those of the
+            calibration rows spread.
         classifies: whether what counts is the class, or the number.
 
     Raises:
         ValueError: a forest over other bits, or leaves that are no tree's.
         PackageError: no parameters hide and hold it: it is too deep, or too large for its tolerance.
     """
+    if len(forest.bias) > MAX_OUTPUTS:
+        msg = f"estimator: {len(forest.bias)} classes, expected at most {MAX_OUTPUTS} of a batch: the family 'trees' takes more"
+        raise ValueError(msg)
     if count(questions) != forest.bits:
         msg = f"questions: got {count(questions)} bits, expected the forest's {forest.bits}"
         raise ValueError(msg)

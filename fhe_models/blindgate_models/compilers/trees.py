@@ -32,6 +32,7 @@ from blindgate_models.trees.spec import (
     DETERMINISM,
     FAMILY,
     MAX_DEPTH,
+    MAX_OUTPUTS,
     VERSION,
     ClientPart,
     PublicSum,
@@ -47,7 +48,7 @@ from blindgate_protocol.manifest import Encryption, Privacy
 Floats = NDArray[np.float64]
 
 DEFAULT_TOLERANCE: Final = 5e-4
-"""Of the largest calibration score."""
+"""Of the largest calibration score; of a regression, of how far they spread."""
 _PLAIN_BITS: Final = (20, 24, 28, 32)
 _MOST_FLAGS: Final = 4
 _PRODUCT_BYTES: Final = 4000.0
@@ -75,7 +76,7 @@ def compile_trees(
         estimator: see `ensembles`; or a pipeline of such steps and one, `PublicBins` and encoders of categories among them.
         calibration: `(n, columns)` rows like those to come, n ≥ 1; empty cells where the estimator takes them.
         ranges: `(lo, hi)` for each column; see `declared_ranges` for the default.
-        tolerance: how far rounding may move a score, as a share of the largest calibration score.
+        tolerance: how far rounding may move a score, as a share of the largest calibration score; of a regression, of their spread.
         source: where decoys come from.
 
     Raises:
@@ -85,7 +86,7 @@ def compile_trees(
     """
     prepared = Prepared.given(estimator, calibration, ranges)
     forest, asking, plain = ask_forest(estimator, prepared, source)
-    precision = tolerance * float(np.abs(plain.reference).max())
+    precision = tolerance * plain.span
     client, server = tree_parts(
         split_outputs(forest), asking.questions, columns=len(prepared.columns), precision=precision
     )
@@ -139,11 +140,15 @@ def tree_parts(
         columns: how many columns a row has.
         precision: the smallest plain modulus is taken that rounds scores by at most this much, or else the largest.
 
-    Raises `ValueError` on trees that are too deep, `PackageError` when nothing hides so many.
+    Raises `ValueError` on trees that are too deep or classes that are too many, `PackageError` when nothing hides so many.
     """
     depth = max(forest.depth for _, forest in sums)
     if depth > MAX_DEPTH:
         msg = f"estimator: a tree of depth {depth}, expected at most {MAX_DEPTH}: limit the depth when fitting"
+        raise ValueError(msg)
+    outputs = len({output for outputs, _ in sums for output in outputs})
+    if outputs > MAX_OUTPUTS:
+        msg = f"estimator: {outputs} classes, expected at most {MAX_OUTPUTS}"
         raise ValueError(msg)
     for plain_bits in _PLAIN_BITS:
         moduli = flag_moduli(plain_bits, depth)
