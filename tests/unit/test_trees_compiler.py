@@ -150,6 +150,18 @@ def test_a_forest_is_the_estimators_within_its_rounding(estimator: Any, load: An
     assert (compiled.privacy.bits or 0) >= 40
 
 
+def test_lightgbm_takes_what_is_next_to_zero_for_zero() -> None:
+    """Its thresholds beside 0 are ±1e-35 in float32, and numbers up to just there count as 0, on either side."""
+    rng = np.random.default_rng(0)
+    rows = rng.choice([-1.0, 0.0, 1.0], (300, 2))
+    model = LGBMClassifier(**LIGHT).fit(rows, (rows[:, 0] < 0) ^ (rows[:, 1] > 0))
+    compiled = compile_trees(model, rows)
+    least = float(np.float32(1e-35))
+    beside = [sign * number for sign in (1, -1) for number in (0.0, least / 2, least, np.nextafter(least, 1))]
+    table = np.array([[first, second] for first in beside for second in beside])
+    assert np.abs(scores(compiled, table) - own_scores(model, table)).max() <= compiled.client["error_bound"] + 1e-9
+
+
 def test_public_bins_publish_the_same_edges_whatever_the_forest_asks() -> None:
     """Two forests over one table, one of which asks for a single column: their questions are the same."""
     rows, target = load_breast_cancer(return_X_y=True)

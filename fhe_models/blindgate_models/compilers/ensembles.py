@@ -45,6 +45,9 @@ _LIGHTGBM_LINKS: Final[dict[str, Link]] = {
     "tweedie": "exp",
 }
 
+_LIGHTGBM_ZERO: Final = float(np.float32(1e-35))
+"""Its kZeroThreshold."""
+
 _TREES = {"DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor"}
 _FORESTS = {"RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassifier", "ExtraTreesRegressor"}
 
@@ -183,6 +186,8 @@ def _lightgbm_nodes(root: Part) -> Iterator[_Node]:
             msg = "estimator: LightGBM's splits by category, and zeros that stand for missing, are not supported"
             raise ValueError(msg)
         threshold = float(node["threshold"])
+        if -_LIGHTGBM_ZERO <= threshold < _LIGHTGBM_ZERO:  # numbers so close to 0 count as 0, these two ends among them
+            threshold = _LIGHTGBM_ZERO if threshold >= 0 else float(np.nextafter(-_LIGHTGBM_ZERO, -np.inf))
         # Where no value was missing in training, one that is missing later counts as 0.
         goes_left = bool(node["default_left"]) if node["missing_type"] == "NaN" else threshold >= 0
         yield _Node(given, given + 1, int(node["split_feature"]), threshold, 0.0, goes_left)
