@@ -151,3 +151,11 @@ def test_a_classifier_of_one_class_is_refused_in_words(estimator: Any) -> None:
     rows, _ = load_iris(return_X_y=True)
     with pytest.raises(ValueError, match="one class"):
         compile_trees(estimator.fit(rows, np.zeros(len(rows), dtype=np.int64)), rows)
+
+
+@pytest.mark.parametrize("family", [compile_trees, compile_trees_batch])
+def test_a_forest_and_rows_that_ask_nothing_are_refused_in_words(family: Callable[..., CompiledModel]) -> None:
+    """Columns that never change, and a model that learned nothing from them."""
+    rows = np.ones((20, 2))
+    with pytest.raises(ValueError, match="nothing to ask"):
+        family(XGBClassifier(**SMALL).fit(rows, np.arange(20) % 2), rows)
