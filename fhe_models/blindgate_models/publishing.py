@@ -61,7 +61,8 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
         summary: a sentence for people.
         issued: from when it is valid, in milliseconds since 1970.
         expires: until when; a year after `issued` by default.
-        decimals: how many decimals of a number leave the SDK; by default those that cover the noise, but not over 4.
+        decimals: how many decimals of a number leave the SDK; by default those that cover the noise, but not over 4 or, of a
+            regression that is exact to more, over those: millionths keep the digits that tell them apart.
         plain_accuracy: the plaintext model's accuracy on rows that it was not trained on.
         rows_per_tenant: how many rows one tenant may ask for in all; as many as it likes by default.
 
@@ -91,7 +92,7 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
             labels=tuple(compiled.labels or ()),
             scores=half.outputs,
             link=compiled.link,
-            decimals=min(DEFAULT_DECIMALS, finest) if decimals is None else decimals,
+            decimals=min(_default_decimals(compiled), finest) if decimals is None else decimals,
         ),
         client=BlobRef(digest=digest(client), size=len(client)),
         server=BlobRef(digest=digest(server), size=len(server)),
@@ -118,6 +119,14 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
     )
     envelope = publisher.sign(manifest).envelope.to_bytes()
     return write_package(PackageFiles(envelope, client, server))
+
+
+def _default_decimals(compiled: CompiledModel) -> int:
+    """Four, or as many as a regression is exact to where those are more."""
+    error = compiled.encryption.error_bound * compiled.steepness
+    if compiled.task != "regression" or error == 0:
+        return DEFAULT_DECIMALS
+    return max(DEFAULT_DECIMALS, math.ceil(-math.log10(error)))
 
 
 def finest_decimals(error_bound: float) -> int:
