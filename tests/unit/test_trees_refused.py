@@ -22,12 +22,14 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, QuantileTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier
 
 from blindgate_models.compilers.compiled import CompiledModel
+from blindgate_models.compilers.estimators import compile_model
 from blindgate_models.compilers.tree_batches import compile_trees_batch
 from blindgate_models.compilers.trees import compile_trees
 
@@ -159,3 +161,12 @@ def test_a_forest_and_rows_that_ask_nothing_are_refused_in_words(family: Callabl
     rows = np.ones((20, 2))
     with pytest.raises(ValueError, match="nothing to ask"):
         family(XGBClassifier(**SMALL).fit(rows, np.arange(20) % 2), rows)
+
+
+def test_a_search_for_settings_is_asked_for_what_it_found() -> None:
+    """`GridSearchCV` is how most models are fitted; the one to compile is in it."""
+    rows, target = load_iris(return_X_y=True)
+    search = GridSearchCV(DecisionTreeClassifier(), {"max_depth": [2, 3]}).fit(rows, target)
+    with pytest.raises(TypeError, match=r"GridSearchCV.*best_estimator_"):
+        compile_model(search, rows)
+    assert compile_model(search.best_estimator_, rows).report["agreement_plain"] == 1.0
