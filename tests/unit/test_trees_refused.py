@@ -114,6 +114,18 @@ def test_an_ensemble_that_is_something_else_is_refused_by_name(
         compile_trees(make(rows).fit(rows, target), rows)
 
 
+@pytest.mark.parametrize("answers", [[0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0]])
+@pytest.mark.parametrize("family", [compile_trees, compile_trees_batch])
+def test_a_tie_is_no_reason_to_refuse(family: Callable[..., CompiledModel], answers: list[int]) -> None:
+    """As many of an answer as of the other: boosting's score is 0, or what adding up leaves of it. Others are told apart."""
+    rows = np.array([[0.0], [0.0], [1.0], [1.0], [2.0], [2.0]])
+    model = GradientBoostingClassifier(n_estimators=2, max_depth=2).fit(rows, np.array(answers))
+    assert abs(model.decision_function([[1.0]])[0]) < 1e-12
+    report = family(model, rows).report
+    assert report["agreement_plain"] >= 4 / 6
+    assert report["max_error"] < 1e-2
+
+
 @pytest.mark.parametrize("family", [compile_trees, compile_trees_batch])
 def test_labels_that_agree_by_luck_are_no_proof(family: Callable[..., CompiledModel]) -> None:
     """One calibration row, and its label: whoever looks at no score compiles another model than the one that was fitted."""
