@@ -61,7 +61,8 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
         summary: a sentence for people.
         issued: from when it is valid, in milliseconds since 1970.
         expires: until when; a year after `issued` by default.
-        decimals: how many decimals of a number leave the SDK; by default those that cover the noise, but not over 4.
+        decimals: how many decimals of a number leave the SDK; by default those that cover the noise, but not over 4 or, of a
+            regression that is exact to more, over those: millionths keep the digits that tell them apart.
         accuracy: how well it does; by default what the compiler found on the calibration rows.
         rows_per_tenant: how many rows one tenant may ask for in all; as many as it likes by default.
 
@@ -86,7 +87,9 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
         issued=issued,
         expires=issued + DEFAULT_VALIDITY_DAYS * DAY if expires is None else expires,
         columns=columns_of(compiled),
-        output=output_of(compiled, half.outputs, min(DEFAULT_DECIMALS, finest) if decimals is None else decimals),
+        output=output_of(
+            compiled, half.outputs, min(_default_decimals(compiled), finest) if decimals is None else decimals
+        ),
         client=BlobRef(digest=digest(client), size=len(client)),
         server=BlobRef(digest=digest(server), size=len(server)),
         key_parameters=digest(canonical(half.key_parameters)),
@@ -126,6 +129,14 @@ def on_calibration(compiled: CompiledModel, plain: float | None = None) -> Accur
     return Accuracy(
         rows=report["rows"], plain=plain, agreement=report["agreement_plain"], max_error=report["max_error"]
     )
+
+
+def _default_decimals(compiled: CompiledModel) -> int:
+    """Four, or as many as a regression is exact to where those are more."""
+    error = compiled.encryption.error_bound * compiled.steepness
+    if compiled.task != "regression" or error == 0:
+        return DEFAULT_DECIMALS
+    return max(DEFAULT_DECIMALS, math.ceil(-math.log10(error)))
 
 
 def finest_decimals(error_bound: float) -> int:

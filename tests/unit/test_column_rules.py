@@ -114,6 +114,17 @@ def test_calibration_rows_with_other_columns_are_refused_by_the_column(rows: pd.
         Prepared.of(Ridge().fit(ROWS, ANSWERS), rows, {})
 
 
+def test_a_column_that_no_manifest_can_hold_is_refused_by_name() -> None:
+    """Nanoseconds since 1970: the signed manifest would hold whole numbers past 2^53, which nobody could open again."""
+    rows = pd.DataFrame({"admitted": 1.7e18 + 1e14 * np.arange(40), "age": np.arange(40.0)})
+    model = make_pipeline(StandardScaler(), Ridge()).fit(rows, rows["age"])
+    with pytest.raises(ValueError, match=r"'admitted' has whole numbers past 2\^53"):
+        compile_model(model, rows)
+    seconds = rows.assign(admitted=rows["admitted"] / 1e9)
+    compiled = compile_model(model.fit(seconds, rows["age"]), seconds)
+    assert open_package(package(compiled)).manifest.document.columns[0].maximum == compiled.columns[0]["maximum"]
+
+
 def test_a_filling_is_whole_where_the_column_is() -> None:
     """Or the client would refuse what it filled in itself."""
     with pytest.raises(ValueError, match="'age': fill is not a whole number"):

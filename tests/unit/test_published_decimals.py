@@ -8,13 +8,17 @@ import pytest
 pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
 
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from blindgate import frames
+from blindgate_models.compilers.additive import compile_additive
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.linear import compile_linear
+from blindgate_models.compilers.tree_batches import compile_trees_batch
+from blindgate_models.compilers.trees import compile_trees
 from blindgate_models.linear.client import LinearClient
 from blindgate_models.linear.server import LinearServer
 from blindgate_models.publishing import finest_decimals, open_package
@@ -60,6 +64,18 @@ def test_a_probability_is_rounded_to_what_its_noise_leaves(load: Any) -> None:
     first, second = (frames.probabilities(raw_scores(compiled, rows), output) for _ in range(2))
     assert np.abs(first - second).max() <= 10.0**-output.decimals * 1.001
     assert (first == second).mean() > 0.8
+
+
+@pytest.mark.parametrize("compiler", [compile_trees, compile_trees_batch, compile_additive])
+@pytest.mark.parametrize("unit", [1e-8, 1e-4, 1.0], ids=["hundred-millionths", "ten-thousandths", "ones"])
+def test_small_numbers_keep_the_digits_that_tell_them_apart(compiler: Any, unit: float) -> None:
+    """Rates of a disease in a million people are no zeros, whatever unit they come in."""
+    rows, answers = load_diabetes(return_X_y=True)
+    model = GradientBoostingRegressor(n_estimators=5, max_depth=2, random_state=0).fit(rows, answers * unit)
+    compiled = compiler(model, rows)
+    step = 10.0 ** -output_of(compiled).decimals
+    assert step <= max(1e-4, compiled.encryption.error_bound)
+    assert step <= 1e-3 * np.ptp(model.predict(rows))
 
 
 def test_more_decimals_than_the_noise_leaves_are_refused() -> None:

@@ -169,7 +169,7 @@ def compile_(
             min=-MOST_DECIMALS,
             max=MOST_DECIMALS,
             help="How many decimals of a number users see; by default those that hide the noise of encryption, but not over "
-            f"{DEFAULT_DECIMALS}.",
+            f"{DEFAULT_DECIMALS} or, of a regression that is exact to more, over those.",
         ),
     ] = None,
     trust_pickle: Annotated[

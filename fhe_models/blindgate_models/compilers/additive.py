@@ -47,7 +47,7 @@ from blindgate_protocol.manifest import Encryption, Privacy
 Floats = NDArray[np.float64]
 
 DEFAULT_TOLERANCE: Final = 5e-4
-"""Of the largest calibration score."""
+"""Of the largest calibration score; of a regression, of how far they spread."""
 _PLAIN_BITS: Final = (16, 20, 24, 28, 32, 36)
 _CLOSE: Final = 1e-5
 _MAX_BATCH_TREES: Final = 1 << 17
@@ -94,7 +94,7 @@ def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments
         calibration: `(n, columns)` rows like those to come, n ≥ 1; empty cells where the estimator takes them.
         ranges: `(lo, hi)` for each column; see `declared_ranges` for the default.
         privacy: `model_public` is faster, and lets those who ask learn the tables from one reply.
-        tolerance: how far rounding may move a score, as a share of the largest calibration score.
+        tolerance: how far rounding may move a score, as a share of the largest calibration score; of a regression, of their spread.
         source: where decoys come from.
 
     Raises:
@@ -107,10 +107,10 @@ def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments
     singles, pairs = _questioned(layout, prepared)
     asked, shapes = _shapes(estimator, prepared, singles, pairs)
     reference = asked.score(prepared.rows)
-    precision = tolerance * float(np.abs(reference).max())
+    plain = check_reading(estimator, prepared.table, reference, asked.labels, asked.link)
+    precision = tolerance * plain.span
     client, server = additive_parts(shapes, singles, pairs, precision=precision, privacy=privacy)
     clear = _clear(client, server, prepared.rows)
-    plain = check_reading(estimator, prepared.table, reference, asked.labels, asked.link)
     to_client = [layout.told]
     to_client += [_TO_CLIENT_PAIRS] if layout.pairs else []
     to_client.append(_TO_CLIENT_SCORES if privacy == "model_private" else _TO_CLIENT_TABLES)

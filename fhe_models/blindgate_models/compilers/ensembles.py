@@ -45,6 +45,9 @@ _LIGHTGBM_LINKS: Final[dict[str, Link]] = {
     "tweedie": "exp",
 }
 
+_LIGHTGBM_ZERO: Final = float(np.float32(1e-35))
+"""Its kZeroThreshold."""
+
 _TREES = {"DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor"}
 _FORESTS = {"RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassifier", "ExtraTreesRegressor"}
 
@@ -65,6 +68,10 @@ def is_ensemble(estimator: Any) -> bool:
 
 
 def _read_xgboost(estimator: Any, name: str) -> Forest:
+    labels = _labels(estimator)
+    if estimator.missing is not None and not np.isnan(estimator.missing):
+        msg = f"estimator: missing={estimator.missing:g} is not supported: fit it on rows whose missing values are NaN"
+        raise ValueError(msg)
     fitted = estimator.get_booster()
     best = fitted.attr("best_iteration")
     if best is not None:  # fitting stopped early: predict leaves the later trees out
@@ -79,13 +86,14 @@ def _read_xgboost(estimator: Any, name: str) -> Forest:
         raise ValueError(msg)
     if int(learner["learner_model_param"]["num_target"]) != 1:
         _refuse_targets()
+    if "c" in learner["feature_types"]:
+        _refuse_categories()
     outputs = max(1, int(learner["learner_model_param"]["num_class"]))
     groups = learner["gradient_booster"]["model"]["tree_info"]
     trees = []
     for group, document in zip(groups, booster_trees(booster), strict=True):
         if any(document["split_type"]) or document["categories"]:
-            msg = "estimator: splits by category are not supported; encode categories in the pipeline (OneHotEncoder)"
-            raise ValueError(msg)
+            _refuse_categories()
         left = np.asarray(document["left_children"], dtype=np.int64)
         # JSON carries float32 in few digits: back to the float32 that XGBoost compares with.
         conditions = np.asarray(document["split_conditions"], dtype=np.float32).astype(np.float64)
@@ -115,7 +123,7 @@ def _read_xgboost(estimator: Any, name: str) -> Forest:
         strict=True,
         bias=tuple(float(number) for number in np.broadcast_to(base.astype(np.float32), (outputs,))),
         features=int(learner["learner_model_param"]["num_feature"]),
-        labels=_labels(estimator),
+        labels=labels,
         link=link,
         booster=booster,
     )
@@ -123,10 +131,12 @@ def _read_xgboost(estimator: Any, name: str) -> Forest:
 
 def _read_lightgbm(estimator: Any, name: str) -> Forest:
     document: Part = estimator.booster_.dump_model()
-    objective, *settings = document["objective"].split()
+    objective, *settings = document.get("objective", "custom").split()
     if objective not in _LIGHTGBM_LINKS or document["average_output"] or not set(settings) <= _harmless(document):
-        msg = f"estimator: LightGBM's objective {document['objective']!r} is not supported"
+        msg = f"estimator: LightGBM's objective {' '.join((objective, *settings))!r} is not supported"
         raise ValueError(msg)
+    if document["pandas_categorical"]:
+        _refuse_categories()
     outputs = int(document["num_tree_per_iteration"])
     trees = []
     for number, tree in enumerate(document["tree_info"]):
@@ -166,6 +176,9 @@ def _harmless(document: Part) -> set[str]:
 def _lightgbm_nodes(root: Part) -> Iterator[_Node]:
     waiting, given = [root], 1
     for node in waiting:  # grows as it goes
+        if node.get("leaf_coeff"):
+            msg = "estimator: LightGBM's linear_tree is not supported: fit it without"
+            raise ValueError(msg)
         if "leaf_value" in node:
             yield _Node(LEAF, LEAF, 0, 0.0, float(node["leaf_value"]), missing_left=True)
             continue
@@ -173,6 +186,8 @@ def _lightgbm_nodes(root: Part) -> Iterator[_Node]:
             msg = "estimator: LightGBM's splits by category, and zeros that stand for missing, are not supported"
             raise ValueError(msg)
         threshold = float(node["threshold"])
+        if -_LIGHTGBM_ZERO <= threshold < _LIGHTGBM_ZERO:  # numbers so close to 0 count as 0, these two ends among them
+            threshold = _LIGHTGBM_ZERO if threshold >= 0 else float(np.nextafter(-_LIGHTGBM_ZERO, -np.inf))
         # Where no value was missing in training, one that is missing later counts as 0.
         goes_left = bool(node["default_left"]) if node["missing_type"] == "NaN" else threshold >= 0
         yield _Node(given, given + 1, int(node["split_feature"]), threshold, 0.0, goes_left)
@@ -181,17 +196,14 @@ def _lightgbm_nodes(root: Part) -> Iterator[_Node]:
 
 
 def _read_histogram(estimator: Any, name: str) -> Forest:
+    if estimator.is_categorical_ is not None:  # such columns come first in its trees, whatever their place in the table
+        _refuse_categories()
     baseline = np.ravel(estimator._baseline_prediction)  # noqa: SLF001  (there is no public way to the trees)
     outputs = len(baseline)
     trees = []
     for iteration in estimator._predictors:  # noqa: SLF001
         for output, predictor in enumerate(iteration):
             nodes = predictor.nodes
-            if nodes["is_categorical"].any():
-                msg = (
-                    "estimator: splits by category are not supported; encode categories in the pipeline (OneHotEncoder)"
-                )
-                raise ValueError(msg)
             leaf = nodes["is_leaf"].astype(bool)
             value = np.zeros((len(nodes), outputs))
             value[:, output] = np.where(leaf, nodes["value"], 0.0)
@@ -276,7 +288,7 @@ def _sklearn_tree(tree: Any, value: NDArray[np.float64]) -> Tree:
     return Tree(
         left=tree.children_left.astype(np.int64),
         right=tree.children_right.astype(np.int64),
-        feature=tree.feature.astype(np.int64),
+        feature=np.where(leaf, 0, tree.feature).astype(np.int64),  # which is -2 at a leaf, and no column
         threshold=tree.threshold.astype(np.float64),
         value=np.where(leaf[:, None], value, 0.0),
         missing_left=tree.missing_go_to_left.astype(bool),
@@ -299,8 +311,22 @@ def _refuse_targets() -> Never:
     raise ValueError(msg)
 
 
+def _refuse_categories() -> Never:
+    msg = (
+        "estimator: columns that it takes for categories are not supported; encode them in the pipeline (OneHotEncoder)"
+    )
+    raise ValueError(msg)
+
+
 def _labels(estimator: Any) -> tuple[Label, ...] | None:
-    return tuple(np.asarray(estimator.classes_).tolist()) if hasattr(estimator, "classes_") else None
+    """The classes, or `None` for a regression. Raises `ValueError` where there is one class, and so nothing to tell apart."""
+    if not hasattr(estimator, "classes_"):
+        return None
+    labels = tuple(np.asarray(estimator.classes_).tolist())
+    if len(labels) == 1:
+        msg = f"estimator: was fitted on one class, {labels[0]!r:.40}, expected two or more"
+        raise ValueError(msg)
+    return labels
 
 
 _READERS: Final[tuple[tuple[set[str], Callable[[Any, str], Forest]], ...]] = (

@@ -146,8 +146,11 @@ def compile_model(
         family: one of `FAMILIES`; see `choose_family` for the default.
         **settings: all that the compiler takes.
 
-    Raises what the compilers raise, and `ValueError` on a family that there is no compiler for.
+    Raises what the compilers raise, `ValueError` on a family that there is no compiler for, `TypeError` on a search for settings.
     """
+    if hasattr(estimator, "best_estimator_"):
+        msg = f"estimator: {type(estimator).__name__} searches for a model: hand over the one that it found, best_estimator_"
+        raise TypeError(msg)
     chosen = family or choose_family(estimator)
     if chosen not in _COMPILERS:
         msg = f"family: got {chosen!r:.40}, expected one of: {', '.join(_COMPILERS)}"

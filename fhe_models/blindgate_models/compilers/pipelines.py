@@ -213,7 +213,7 @@ def _numbers(steps: Steps, position: int, values: Floats, given: Floats) -> Outp
 
 def _compare(steps: Steps, outputs: Sequence[Output]) -> None:
     """What was found, against the steps themselves on the calibration rows; of outputs that only rise, that they do."""
-    rows = steps.prepared.rows[~np.isnan(steps.prepared.rows).any(axis=1)]
+    rows = _complete(steps.prepared.rows)
     given = steps(rows)
     for number, output in enumerate(outputs):
         got = given[:, number]

@@ -20,6 +20,8 @@ from blindgate_models.compilers.rules import Rule, Rules
 
 Floats = NDArray[np.float64]
 
+_PLAIN_WHOLE: Final = 1e21
+"""From here on canonical JSON (RFC 8785) writes doubles with an exponent; below, as whole numbers, of which 2^53 is the end."""
 _NO_CATEGORY: Final = "blindgate: none of the categories"
 
 
@@ -263,6 +265,12 @@ def _declare(columns: Sequence[Column], rows: Floats, rules: Rules) -> None:
         high = high if rule.maximum is None else rule.maximum  # noqa: PLW2901
         if values.min() < low or values.max() > high or low >= high:
             msg = f"rules: column {column['name']!r:.60}: expected a range with no calibration value outside"
+            raise ValueError(msg)
+        if any(2.0**53 <= abs(number) < _PLAIN_WHOLE for number in (low, high, *values.tolist())):
+            msg = (
+                f"calibration: the column {column['name']!r:.60} has whole numbers past 2^53, which no manifest can carry: "
+                "scale it before fitting (seconds, say, in place of nanoseconds)"
+            )
             raise ValueError(msg)
         fill = column.get("fill")
         if fill is not None and not low <= fill <= high:

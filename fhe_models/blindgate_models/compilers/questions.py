@@ -57,7 +57,8 @@ class Asking(NamedTuple):
 def ask(forest: Forest, steps: Steps, outputs: Sequence[Output], source: Source) -> Asking:
     """Choose public questions for a forest behind `steps`.
 
-    Raises `ValueError` on a category that may be missing, `TypeError` on one whose values are grouped.
+    Raises `ValueError` on a category that may be missing, or where there is nothing to ask; `TypeError` on a category whose
+    values are grouped.
     """
     prepared = steps.prepared
     wanted = wanted_thresholds(forest)
@@ -90,6 +91,9 @@ def ask(forest: Forest, steps: Steps, outputs: Sequence[Output], source: Source)
         elif edges[position]:
             for kind in ("at_least", "at_least_or_missing")[: 1 + misses]:
                 questions.append(Questions(column=position, kind=kind, values=sorted(edges[position])))  # type: ignore[arg-type]
+    if not questions:
+        msg = "estimator: its trees ask nothing, and every column of the calibration rows holds one number: there is nothing to ask"
+        raise ValueError(msg)
     return Asking(tuple(questions), conditions, disclosed=bool(own))
 
 

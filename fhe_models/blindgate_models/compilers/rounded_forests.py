@@ -1,8 +1,8 @@
 """A forest whose leaves are integers, multiples of 2^-S, and how far its scores are from the forest's.
 
-S is the smallest for which the error is within a tolerance, and for which every calibration row is decided as the forest decides
-it: scores leak, so no finer than that. Each tree is off by its worst leaf at most, so a score is off by at most the sum of those
-and the rounding of the constant: ½·2^-S for each at the very most.
+S is the smallest for which the error is within a tolerance (a share of the largest score, or of a regression's spread), and for
+which every calibration row is decided as the forest decides it: scores leak, so no finer than that. Each tree is off by its worst
+leaf at most, so a score is off by at most the sum of those and the rounding of the constant: ½·2^-S for each at the very most.
 """
 
 import math
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from blindgate_models.bits import Questions, answers
 from blindgate_models.compilers.bit_forests import BitForest
 from blindgate_models.compilers.factoring import Relations, Tree, tree_of
+from blindgate_models.compilers.reading import spread
 from blindgate_protocol.errors import PackageError
 
 _FLOATS: Final = 2.0**-44  # of the largest score: what adding up thousands of doubles costs, at most
@@ -52,10 +53,12 @@ def rounded_enough(
     highest = float((forest.largest() + np.abs(forest.bias)).max()) or 1.0
     least = math.floor(math.log2(1 / highest))
     bits = answers(questions, rows)
-    wanted = decided(forest.scores(bits))
+    scores = forest.scores(bits)
+    wanted = decided(scores)
+    most = tolerance * (highest if classifies else spread(scores) or highest)
     for scale_bits in range(least, least + _FINEST):
         whole = _whole(forest, scale_bits)
-        if _error(forest, whole, scale_bits).max() > tolerance * highest:
+        if _error(forest, whole, scale_bits).max() > most:
             continue
         if not classifies or (decided(whole.scores(bits)) == wanted).all():
             return rounded_to(forest, questions, scale_bits)

@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 
 from blindgate_models.bits import Questions, answers, count
 from blindgate_models.compilers.additive import additive_forest
+from blindgate_models.compilers.asked_forests import ask_forest
 from blindgate_models.compilers.bit_forests import BitForest
 from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Report, steepness
-from blindgate_models.compilers.ensembles import is_ensemble, read_forest
+from blindgate_models.compilers.ensembles import is_ensemble
 from blindgate_models.compilers.factoring import Relations, factored, multiplied_out, nested
-from blindgate_models.compilers.pipelines import read_steps, split
+from blindgate_models.compilers.pipelines import split
 from blindgate_models.compilers.prepared import Prepared
-from blindgate_models.compilers.questions import ask, over_bits
 from blindgate_models.compilers.ranges import Ranges
-from blindgate_models.compilers.reading import check_reading
 from blindgate_models.compilers.rounded_forests import Rounded, decided, rounded_enough
 from blindgate_models.primes import slot_primes, smallest_prime
 from blindgate_models.randomness import SYSTEM, Source
@@ -38,6 +37,7 @@ from blindgate_models.trees_batch.spec import (
     DISCLOSES_TO_CLIENT,
     DISCLOSES_TO_NODE,
     FAMILY,
+    MAX_OUTPUTS,
     MAX_PLAIN_MODULUS,
     MAX_PRODUCTS,
     VERSION,
@@ -113,14 +113,9 @@ def compile_trees_batch(
         PackageError: no parameters hide and hold it.
     """
     prepared = Prepared.given(estimator, calibration, ranges)
-    steps, model = split(estimator, prepared)
-    if is_ensemble(model):
-        trees = read_forest(model)
-        asking = ask(trees, steps, read_steps(steps), source)
-        forest, questions = over_bits(trees, asking, prepared.may_miss), asking.questions
-        told = _TO_CLIENT_THRESHOLDS if asking.disclosed else _TO_CLIENT_BINS
-        scores = forest.scores(answers(questions, prepared.rows))
-        plain = check_reading(estimator, prepared.table, scores, trees.labels, trees.link)
+    if is_ensemble(split(estimator, prepared)[1]):
+        forest, asking, plain = ask_forest(estimator, prepared, source)
+        questions, told = asking.questions, _TO_CLIENT_THRESHOLDS if asking.disclosed else _TO_CLIENT_BINS
     else:
         forest, questions, plain, told = additive_forest(estimator, prepared, source)
     classifies = plain.labels is not None
@@ -156,13 +151,17 @@ def compile_tree_batch(
         forest: over as many bits as the questions have.
         questions: public; every answer is encrypted.
         rows: calibration rows, `(n, columns)`, n ≥ 1, NaN where a value is missing.
-        tolerance: the largest error of a score, as a share of the largest possible one.
+        tolerance: the largest error of a score, as a share of the largest possible one; of a regression, of how far those of the
+            calibration rows spread.
         classifies: whether what counts is the class, or the number.
 
     Raises:
         ValueError: a forest over other bits, or leaves that are no tree's.
         PackageError: no parameters hide and hold it: it is too deep, or too large for its tolerance.
     """
+    if len(forest.bias) > MAX_OUTPUTS:
+        msg = f"estimator: {len(forest.bias)} classes, expected at most {MAX_OUTPUTS} of a batch: the family 'trees' takes more"
+        raise ValueError(msg)
     if count(questions) != forest.bits:
         msg = f"questions: got {count(questions)} bits, expected the forest's {forest.bits}"
         raise ValueError(msg)

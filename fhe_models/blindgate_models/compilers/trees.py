@@ -1,12 +1,10 @@
 """From a fitted ensemble to a private forest: public questions, integer leaves, parameters with their bounds, and a report.
 
-1. **Read** the ensemble (`ensembles`), put its thresholds into the table's own numbers (`steps`), and check the reading against the
-   estimator's own answers on every calibration row.
-2. **Ask**: public bins where the pipeline has them, own thresholds among decoys elsewhere (`questions`).
-3. **Round** leaves and bias to integers: the largest scale at which no score leaves half of the plain modulus. The modulus is the
+1. **Ask**: the ensemble becomes a forest over the answers to public questions, compared with the estimator (`asked_forests`).
+2. **Round** leaves and bias to integers: the largest scale at which no score leaves half of the plain modulus. The modulus is the
    smallest of a few whose rounding is within `tolerance`; the larger it is, the more there is to hide.
-4. **Choose** ring, packing and flood (`product.spec.choose`), which refuses what would not hide the forest.
-5. **Run** some calibration rows under encryption: they must give the integer forest's scores exactly. All rows are compared in the
+3. **Choose** ring, packing and flood (`product.spec.choose`), which refuses what would not hide the forest.
+4. **Run** some calibration rows under encryption: they must give the integer forest's scores exactly. All rows are compared in the
    clear.
 """
 
@@ -19,16 +17,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blindgate_models.bits import Questions, answers
+from blindgate_models.compilers.asked_forests import ask_forest
 from blindgate_models.compilers.bit_forests import BitForest
 from blindgate_models.compilers.compiled import CompiledModel, Disclosures, steepness
-from blindgate_models.compilers.ensembles import read_forest
-from blindgate_models.compilers.forests import Forest
 from blindgate_models.compilers.measuring import measure
-from blindgate_models.compilers.pipelines import Steps, read_steps, split
 from blindgate_models.compilers.prepared import Prepared
-from blindgate_models.compilers.questions import ask, over_bits
 from blindgate_models.compilers.ranges import Ranges
-from blindgate_models.compilers.reading import check_reading
 from blindgate_models.primes import is_prime
 from blindgate_models.product.spec import Need, choose, prime_below
 from blindgate_models.randomness import SYSTEM, Source
@@ -38,6 +32,7 @@ from blindgate_models.trees.spec import (
     DETERMINISM,
     FAMILY,
     MAX_DEPTH,
+    MAX_OUTPUTS,
     VERSION,
     ClientPart,
     PublicSum,
@@ -53,13 +48,11 @@ from blindgate_protocol.manifest import Encryption, Privacy
 Floats = NDArray[np.float64]
 
 DEFAULT_TOLERANCE: Final = 5e-4
-"""Of the largest calibration score."""
+"""Of the largest calibration score; of a regression, of how far they spread."""
 _PLAIN_BITS: Final = (20, 24, 28, 32)
 _MOST_FLAGS: Final = 4
 _PRODUCT_BYTES: Final = 4000.0
 """What a node's product is worth: 0.05 ms of it, at 80 KB sent in a millisecond."""
-_ROWS_WITH_GAPS: Final = 100
-_CLOSE: Final = 1e-9
 
 _TO_CLIENT_BINS = "the public bins of every column, the number of trees and their depth"
 _TO_CLIENT_EDGES = (
@@ -83,7 +76,7 @@ def compile_trees(
         estimator: see `ensembles`; or a pipeline of such steps and one, `PublicBins` and encoders of categories among them.
         calibration: `(n, columns)` rows like those to come, n ≥ 1; empty cells where the estimator takes them.
         ranges: `(lo, hi)` for each column; see `declared_ranges` for the default.
-        tolerance: how far rounding may move a score, as a share of the largest calibration score.
+        tolerance: how far rounding may move a score, as a share of the largest calibration score; of a regression, of their spread.
         source: where decoys come from.
 
     Raises:
@@ -92,16 +85,10 @@ def compile_trees(
         PackageError: no parameters hide so many leaves.
     """
     prepared = Prepared.given(estimator, calibration, ranges)
-    steps, model = split(estimator, prepared)
-    forest = read_forest(model)
-    asking = ask(forest, steps, read_steps(steps), source)
-    bit_forest = over_bits(forest, asking, prepared.may_miss)
-    scores = bit_forest.scores(answers(asking.questions, prepared.rows))
-    _require_steps_read(forest, steps, asking.questions, bit_forest)
-    plain = check_reading(estimator, prepared.table, scores, forest.labels, forest.link)
-    precision = tolerance * float(np.abs(plain.reference).max())
+    forest, asking, plain = ask_forest(estimator, prepared, source)
+    precision = tolerance * plain.span
     client, server = tree_parts(
-        split_outputs(bit_forest), asking.questions, columns=len(prepared.columns), precision=precision
+        split_outputs(forest), asking.questions, columns=len(prepared.columns), precision=precision
     )
     asker, node = TreesClient.from_part(client.model_dump()), TreesServer.from_part(server.model_dump())
     return CompiledModel(
@@ -121,26 +108,6 @@ def compile_trees(
         ),
         report=measure(asker, node, prepared.rows, _integer_scores(client, server, prepared.rows), plain),
     )
-
-
-def _require_steps_read(forest: Forest, steps: Steps, questions: Sequence[Questions], over_bits: BitForest) -> None:
-    """Compare the forest over bits with the one behind its steps, on rows with gaps wherever there may be some.
-
-    Raises `TypeError`: labels alone may agree where scores do not.
-    """
-    prepared = steps.prepared
-    tables = [prepared.rows]
-    for position in np.flatnonzero(prepared.may_miss):
-        table = prepared.rows[:_ROWS_WITH_GAPS].copy()
-        table[:, position] = np.nan
-        tables.append(table)
-    rows = np.concatenate(tables)
-    expected = forest.scores(steps(rows))
-    difference = np.abs(over_bits.scores(answers(questions, rows)) - expected)
-    if not (difference <= _CLOSE * np.abs(expected).max()).all():
-        missing = ", or do something with missing values: put a SimpleImputer first" if any(prepared.may_miss) else ""
-        msg = f"estimator: the steps before the model ({steps.names}) do not keep the columns apart{missing}"
-        raise TypeError(msg)
 
 
 def split_outputs(forest: BitForest) -> list[tuple[list[int], BitForest]]:
@@ -173,11 +140,15 @@ def tree_parts(
         columns: how many columns a row has.
         precision: the smallest plain modulus is taken that rounds scores by at most this much, or else the largest.
 
-    Raises `ValueError` on trees that are too deep, `PackageError` when nothing hides so many.
+    Raises `ValueError` on trees that are too deep or classes that are too many, `PackageError` when nothing hides so many.
     """
     depth = max(forest.depth for _, forest in sums)
     if depth > MAX_DEPTH:
         msg = f"estimator: a tree of depth {depth}, expected at most {MAX_DEPTH}: limit the depth when fitting"
+        raise ValueError(msg)
+    outputs = len({output for outputs, _ in sums for output in outputs})
+    if outputs > MAX_OUTPUTS:
+        msg = f"estimator: {outputs} classes, expected at most {MAX_OUTPUTS}"
         raise ValueError(msg)
     for plain_bits in _PLAIN_BITS:
         moduli = flag_moduli(plain_bits, depth)

@@ -155,7 +155,7 @@ class ClientPart(Strict):
     columns: Annotated[int, Field(ge=1, le=MAX_COLUMNS)]
     questions: Annotated[list[Questions], Field(min_length=1, max_length=2 * MAX_COLUMNS)]
     outputs: Annotated[int, Field(ge=1, le=MAX_OUTPUTS)]
-    scale_bits: Annotated[int, Field(ge=-64, le=64)]
+    scale_bits: Annotated[int, Field(ge=-1000, le=1000)]
     error_bound: Annotated[
         list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1, max_length=MAX_OUTPUTS)
     ]
