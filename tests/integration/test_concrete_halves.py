@@ -232,6 +232,7 @@ def dispositions():
     ignored, caught = (int(line.split()[1], 16) for line in lines if line.startswith(("SigIgn", "SigCgt")))
     return ignored, caught & (1 << 31) - 1  # no realtime signals: libc takes those for its threads
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background was started with it ignored
 before = dispositions()
 folder = pathlib.Path(sys.argv[1])
 server = server_half("concrete").from_part(json.loads((folder / "server.json").read_text()))
