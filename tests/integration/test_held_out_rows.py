@@ -8,8 +8,9 @@ pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
 pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 
 from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -57,6 +58,19 @@ def test_a_model_that_differs_is_told_to_differ() -> None:
     assert trial.encrypted == (MODEL.predict(TEST) == WANTED).mean()
     apart = np.abs(MODEL.decision_function(TEST) - other.decision_function(TEST)).max()
     assert trial.accuracy.max_error == pytest.approx(apart, rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize("family", ["linear", "network"])
+def test_principal_components_and_a_search_for_settings_compile_as_they_are(family: str) -> None:
+    """Components are weighted sums of all columns; users give the columns, and the package holds what the search found."""
+    last = LogisticRegression() if family == "linear" else MLPClassifier((8,), max_iter=300, random_state=0)
+    model = make_pipeline(StandardScaler(), PCA(6), last)
+    search = GridSearchCV(model, {"pca__n_components": [2, 6]})
+    prepared = Prepared.of(search.fit(TRAIN, KNOWN), TRAIN, {})
+    trial = try_out(compile_model(search, prepared, family=family), prepared, TEST, pd.Series(WANTED))
+    assert trial.rows == len(TEST)
+    assert trial.accuracy.agreement == 1 if family == "linear" else trial.accuracy.agreement > 0.95
 
 
 @pytest.mark.parametrize("model", [Ridge(), XGBRegressor(n_estimators=20, max_depth=3, n_jobs=1)])

@@ -17,9 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, OneHotEncoder, PolynomialFeatures, StandardScaler
 
-from blindgate_models.compilers.pipelines import Steps, read_steps, split
+from blindgate_models.compilers.pipelines import Steps, read_affine, read_steps, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.public_bins import PublicBins
+
+MIX = np.random.default_rng(4).normal(size=(4, 3))
 
 
 def steps_of(step: Any, table: pd.DataFrame) -> Steps:
@@ -104,6 +106,39 @@ def test_steps_that_mix_columns_are_refused(step: Any, columns: int) -> None:
     """Whatever the rule is, and wherever the two columns stand."""
     with pytest.raises(TypeError, match="do not keep the columns apart"):
         read_steps(steps_of(step, numbers(columns)))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        PCA(3),
+        PCA(2, whiten=True),
+        make_pipeline(StandardScaler(), PCA(2)),
+        FunctionTransformer(lambda rows: np.asarray(rows) @ MIX),
+    ],
+)
+def test_weighted_sums_of_columns_are_read_for_models_that_take_them(step: Any) -> None:
+    """A principal component is one; what they are is what the steps give, on rows that they were not read from."""
+    steps = steps_of(step, numbers(4))
+    features, factors, constants = read_affine(steps)
+    asked = np.random.default_rng(3).normal(size=(50, 4))
+    assert [feature.column for feature in features] == [0, 1, 2, 3]
+    np.testing.assert_allclose(asked @ factors.T + constants, steps(asked), atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        PolynomialFeatures(2),
+        Normalizer(),
+        FunctionTransformer(together, kw_args={"function": np.maximum}),
+        FunctionTransformer(together, kw_args={"function": lambda a, b: np.where(b > 3, a, 0.0)}),
+    ],
+)
+def test_what_is_no_weighted_sum_is_refused_for_them_too(step: Any) -> None:
+    """Also one that is a sum on every row that is at hand."""
+    with pytest.raises(TypeError, match="do not keep the columns apart"):
+        read_affine(steps_of(step, numbers(4)))
 
 
 def test_thousands_of_columns_take_a_moment() -> None:

@@ -31,7 +31,7 @@ from blindgate_models.compilers.ensembles import is_ensemble
 from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.compilers.networks import is_concrete_ml, load_network
 from blindgate_models.compilers.polynomial import compile_network
-from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.prepared import Prepared, found_by_search
 from blindgate_models.compilers.tree_batches import compile_trees_batch
 from blindgate_models.compilers.trees import compile_trees
 
@@ -141,16 +141,15 @@ def compile_model(
     """Compile a fitted estimator with the family's compiler, whose `settings` are passed on.
 
     Args:
-        estimator: see the compilers; a pipeline may begin with imputers, encoders and scalers.
+        estimator: see the compilers; a pipeline may begin with imputers, encoders and scalers. A search for settings stands for
+            the model that it found.
         calibration: rows like those to come, with names for the columns; `Prepared` where rules go with them.
         family: one of `FAMILIES`; see `choose_family` for the default.
         **settings: all that the compiler takes.
 
-    Raises what the compilers raise, `ValueError` on a family that there is no compiler for, `TypeError` on a search for settings.
+    Raises what the compilers raise, and `ValueError` on a family that there is no compiler for.
     """
-    if hasattr(estimator, "best_estimator_"):
-        msg = f"estimator: {type(estimator).__name__} searches for a model: hand over the one that it found, best_estimator_"
-        raise TypeError(msg)
+    estimator = found_by_search(estimator)
     chosen = family or choose_family(estimator)
     if chosen not in _COMPILERS:
         msg = f"family: got {chosen!r:.40}, expected one of: {', '.join(_COMPILERS)}"

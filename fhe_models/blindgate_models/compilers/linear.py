@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Label, Link, Report, steepness
 from blindgate_models.compilers.links import close, probability_link
-from blindgate_models.compilers.pipelines import folded, read_steps, split
+from blindgate_models.compilers.pipelines import read_affine, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.features import Feature, expand, reach
@@ -140,7 +140,7 @@ def _folded(estimator: Any, prepared: Prepared) -> tuple[list[Feature], _Affine]
     """The model over features, with the steps before it folded in."""
     steps, model = split(estimator, prepared)
     affine = _read(model)
-    features, factors, constants = folded(read_steps(steps), prepared)
+    features, factors, constants = read_affine(steps)
     if affine.weights.shape[1] != len(factors):
         msg = f"calibration: got {len(factors)} columns, expected {affine.weights.shape[1]}"
         raise ValueError(msg)

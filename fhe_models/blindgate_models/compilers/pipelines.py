@@ -8,7 +8,9 @@ chosen columns (`_asked`):
 2. an output of a column of numbers is affine in it, or at least never falls where it rises;
 3. an output of a category is a table over its values.
 
-What was found is then compared on all calibration rows; steps that mix columns, or do something else, are refused.
+What was found is then compared on all calibration rows; steps that mix columns, or do something else, are refused. A linear model,
+and the first layer of a network, take steps that mix columns of numbers as well, if every output is a weighted sum of them, as a
+principal component is (`read_affine`).
 """
 
 import warnings
@@ -27,6 +29,8 @@ Floats = NDArray[np.float64]
 _PROBES: Final = 33
 _NUMBERS_AT_ONCE: Final = 1 << 24
 _CLOSE: Final = 1e-9
+_MOST_MIXED: Final = 2048
+_SCATTERED: Final = 256
 
 
 @dataclass(frozen=True)
@@ -154,11 +158,48 @@ def _asked(steps: Steps, base: Floats, values: list[Floats]) -> tuple[NDArray[np
     return owners, given
 
 
-def folded(outputs: Sequence[Output], prepared: Prepared) -> tuple[list[Feature], Floats, Floats]:
-    """The outputs as sums over features: features, `(outputs, features)` factors and `(outputs,)` constants.
+def read_affine(steps: Steps) -> tuple[list[Feature], Floats, Floats]:
+    """The steps as sums over features: features, `(outputs, features)` factors and `(outputs,)` constants.
 
-    Raises `TypeError` on an output of numbers that is not affine.
+    Raises `TypeError` on an output that is no weighted sum.
     """
+    try:
+        return _folded(read_steps(steps), steps.prepared)
+    except TypeError:
+        mixed = _mixed(steps)
+        if mixed is None:
+            raise
+        return mixed
+
+
+def _mixed(steps: Steps) -> tuple[list[Feature], Floats, Floats] | None:
+    """Of steps that mix columns of numbers: what each column adds from one end of its range to the other.
+
+    `None` where that is not all: on the calibration rows, or on others from all over the ranges.
+    """
+    prepared, width = steps.prepared, len(steps.prepared.columns)
+    if (
+        width > _MOST_MIXED
+        or any(prepared.may_miss)
+        or any(column["type"] == "category" for column in prepared.columns)
+    ):
+        return None
+    low, high = prepared.limits.T
+    corners = np.tile(low, (width + 1, 1))
+    np.fill_diagonal(corners[1:], high)
+    given = steps(corners)
+    factors = ((given[1:] - given[0]) / (high - low)[:, None]).T
+    constants = given[0] - factors @ low
+    rows = np.concatenate([prepared.rows, np.random.default_rng(0).uniform(low, high, (_SCATTERED, width))])
+    got = steps(rows)
+    scale = max(float(np.abs(got).max()), float(np.abs(constants).max()), 1e-300)
+    if not (np.abs(rows @ factors.T + constants - got) <= _CLOSE * scale).all():
+        return None
+    return [Feature(column=position, kind="number", position=0) for position in range(width)], factors, constants
+
+
+def _folded(outputs: Sequence[Output], prepared: Prepared) -> tuple[list[Feature], Floats, Floats]:
+    """See `read_affine`."""
     features: list[Feature] = []
     places: dict[tuple[int, int], int] = {}
     for position, column in enumerate(prepared.columns):

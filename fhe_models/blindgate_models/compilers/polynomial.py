@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Label, Report, steepness
 from blindgate_models.compilers.fine_tuning import Plain, Tuned, fine_tune, read_mlp
 from blindgate_models.compilers.network_parameters import Chosen, choose_parameters, first_reads, packed_first
-from blindgate_models.compilers.pipelines import folded, read_steps, split
+from blindgate_models.compilers.pipelines import read_affine, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.squares import SquareNetwork, decided
@@ -118,7 +118,7 @@ def polynomial_network(estimator: Any, calibration: pd.DataFrame | NDArray[Any] 
     """
     prepared = Prepared.given(estimator, calibration, None)
     steps, model = split(estimator, prepared)
-    features, factors, constants = folded(read_steps(steps), prepared)
+    features, factors, constants = read_affine(steps)
     inputs = expand(features, prepared.require_complete()) @ factors.T + constants
     tuned = fine_tune(_mlp(model, inputs), inputs)
     return replace(tuned, network=tuned.network.after(factors, constants))
@@ -187,7 +187,7 @@ def _stated(chosen: Chosen) -> list[float]:
 def _read(estimator: Any, prepared: Prepared, labels: Sequence[Label] | None, image: Image | None) -> _Read:
     """Step 1."""
     steps, model = split(estimator, prepared)
-    features, factors, constants = folded(read_steps(steps), prepared)
+    features, factors, constants = read_affine(steps)
     inputs = expand(features, prepared.rows) @ factors.T + constants
     if is_sequential(model):
         network = read_sequential(model, inputs.shape[1], image, labels)

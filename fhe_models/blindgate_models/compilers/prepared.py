@@ -46,6 +46,7 @@ class Prepared:
         Raises `ValueError` naming the column: a rule for a column that is not there, a range, list or filling that does not fit, a
         cell that is empty without a rule.
         """
+        estimator = found_by_search(estimator)
         table = _named(estimator, calibration)
         for name in rules:
             if name not in table.columns:
@@ -156,6 +157,11 @@ class Prepared:
         row = self.rows[:1].copy()
         row[0, position] = len(self.columns[position]["categories"])
         return _takes(self.estimator, self.ask(row))
+
+
+def found_by_search(estimator: Any) -> Any:
+    """The estimator that a search for settings (`GridSearchCV`) found, which is how most are fitted; any other as it is."""
+    return getattr(estimator, "best_estimator_", estimator)
 
 
 def _named(estimator: Any, calibration: pd.DataFrame | NDArray[Any]) -> pd.DataFrame:
