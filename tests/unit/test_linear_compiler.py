@@ -21,6 +21,8 @@ from sklearn.linear_model import (
     SGDClassifier,
     TweedieRegressor,
 )
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, Normalizer, RobustScaler, StandardScaler
 from sklearn.svm import LinearSVC
@@ -227,6 +229,26 @@ def fitted(estimator: Any) -> Any:
     return estimator.fit(*load_iris(return_X_y=True))
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        OneVsRestClassifier(LogisticRegression()),
+        OneVsRestClassifier(LinearSVC()),
+        MultiOutputRegressor(Ridge()),
+    ],
+)
+def test_one_linear_model_for_each_class_or_target_is_one_linear_model(model: Any) -> None:
+    """Their weights stand side by side."""
+    rows, classes = load_iris(return_X_y=True)
+    targets = rows[:, :2] * 3 + 1
+    whole = make_pipeline(StandardScaler(), model).fit(
+        rows, targets if isinstance(model, MultiOutputRegressor) else classes
+    )
+    compiled = compile_linear(whole, rows)
+    assert compiled.report["agreement_plain"] == 1
+    assert LinearClient.from_part(compiled.client).outputs == (3 if compiled.labels else 2)
+
+
 IRIS = load_iris().data
 
 
@@ -235,6 +257,13 @@ IRIS = load_iris().data
     [
         pytest.param(fitted(DecisionTreeClassifier()), {}, TypeError, "coef_", id="not linear"),
         pytest.param(LogisticRegression(), {}, TypeError, "fitted", id="not fitted"),
+        pytest.param(
+            OneVsRestClassifier(LogisticRegression()).fit(IRIS, IRIS[:, :2] > [5.8, 3.0]),
+            {},
+            ValueError,
+            "more than one label a row",
+            id="several labels",
+        ),
         pytest.param(
             fitted(make_pipeline(Normalizer(), logistic())), {}, TypeError, "Normalizer", id="a step that mixes"
         ),

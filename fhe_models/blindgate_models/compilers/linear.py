@@ -53,6 +53,8 @@ _MODULI: Final = (40, 48, 56)
 _BINARY: Final = 2
 _MOST_SCALE_BITS: Final = 500
 _MOST_EXPONENT: Final = 700.0
+_ONE_FOR_EACH: Final = ("OneVsRestClassifier", "MultiOutputRegressor")
+"""A model of one output for each class or target."""
 
 
 class _Affine(NamedTuple):
@@ -149,6 +151,9 @@ def _folded(estimator: Any, prepared: Prepared) -> tuple[list[Feature], _Affine]
 
 def _read(model: Any) -> _Affine:
     """A fitted model's weights and intercept. Raises `TypeError` on another, `ValueError` on numbers that are not finite."""
+    if type(model).__name__ in _ONE_FOR_EACH and hasattr(model, "estimators_"):
+        each = [_read(one) for one in model.estimators_]
+        return _Affine(np.concatenate([one.weights for one in each]), np.concatenate([one.intercept for one in each]))
     if not (hasattr(model, "coef_") and hasattr(model, "intercept_")):
         msg = f"{type(model).__name__}: expected a fitted model with coef_ and intercept_"
         raise TypeError(msg)
@@ -171,6 +176,9 @@ def _tested(estimator: Any, scores: Floats, calibration: Any) -> tuple[list[Labe
         if float(scores.max()) < _MOST_EXPONENT and close(numbers, np.exp(scores)):
             return None, "exp"
         msg = f"{type(estimator).__name__}: predict is neither its linear score nor the exponential of it"
+        raise ValueError(msg)
+    if predicted.ndim > 1:
+        msg = f"{type(estimator).__name__}: gives more than one label a row; compile a model for each"
         raise ValueError(msg)
     labels: list[Label] = np.asarray(estimator.classes_).tolist()
     decided = np.asarray(estimator.decision_function(calibration)).reshape(len(scores), -1)
