@@ -73,6 +73,15 @@ def test_what_is_said_of_a_column_is_what_the_client_does() -> None:
             predict(compiled, ROWS.assign(**{column: value}))
 
 
+def test_a_column_may_be_clipped_without_a_range() -> None:
+    """Then at the end of the one that the calibration rows give it."""
+    model = Ridge().fit(ROWS, ANSWERS)
+    compiled = compile_model(model, Prepared.of(model, ROWS, {"bmi": Rule(out_of_range="clip")}))
+    (most,) = [column["maximum"] for column in compiled.columns if column["name"] == "bmi"]
+    far = ROWS.assign(bmi=100.0)
+    np.testing.assert_allclose(predict(compiled, far), model.predict(ROWS.assign(bmi=most)), rtol=1e-3)
+
+
 def test_columns_may_come_in_another_order_than_they_were_fitted_in() -> None:
     """Rules and ranges go with the name."""
     model = Ridge().fit(ROWS, ANSWERS)

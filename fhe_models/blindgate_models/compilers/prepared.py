@@ -243,7 +243,8 @@ def _number(name: str, rule: Rule, given: "pd.Series[Any]", takes_missing: bool)
         raise ValueError(msg)
     clips = rule.out_of_range == "clip"
     if clips:
-        values = np.clip(values, rule.minimum, rule.maximum)
+        low, high = rule.minimum, rule.maximum
+        values = np.clip(values, -np.inf if low is None else low, np.inf if high is None else high)
     column: Column = {"name": name, "type": rule.type if rule.type == "integer" else "number"}
     column["out_of_range"] = "clip" if clips else "refuse"
     if rule.fill is not None:
