@@ -107,6 +107,23 @@ def test_a_compiled_classifier_decides_as_the_estimator_does(load: Any, estimato
 
 
 @pytest.mark.parametrize(
+    ("estimator", "link"),
+    [
+        pytest.param(SGDClassifier(loss="modified_huber", random_state=0), "identity", id="another link"),
+        pytest.param(SGDClassifier(loss="log_loss", random_state=0), "sigmoid", id="its own"),
+    ],
+)
+def test_rows_whose_probabilities_are_all_0_or_1_do_not_tell_a_link(estimator: Any, link: str) -> None:
+    """Far from where classes meet, every link says the same: so rows in between are asked about, too."""
+    table, target = load_breast_cancer(return_X_y=True)
+    model = estimator.fit(table, target)
+    far = table[np.abs(model.decision_function(table)) > 100]
+    assert len(set(model.predict(far))) == 2
+    assert compile_linear(model, far).link == link
+    assert compile_linear(model, far[model.predict(far) == 0]).link == "identity"  # nothing lies in between
+
+
+@pytest.mark.parametrize(
     "estimator",
     [
         pytest.param(LinearRegression(), id="least squares"),

@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Label, Link, Report, steepness
-from blindgate_models.compilers.links import close, probability_link
+from blindgate_models.compilers.links import between_classes, close, probability_link
 from blindgate_models.compilers.pipelines import read_affine, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
@@ -95,7 +95,7 @@ def compile_linear(
     rows = prepared.require_complete()
     features, affine = _folded(estimator, prepared)
     scores = affine.scores(expand(features, rows))
-    labels, link = _tested(estimator, scores, prepared.table)
+    labels, link = _tested(estimator, prepared, features, affine)
     precision = tolerance * (1.0 if link == "exp" else float(np.abs(scores).max()))
     client, server = linear_parts(
         affine.weights, affine.intercept, reach(features, prepared.limits), precision=precision, features=features
@@ -128,9 +128,9 @@ class Logistic(NamedTuple):
 
 def read_logistic(estimator: Any, prepared: Prepared) -> Logistic:
     """Read one as `compile_linear` does, tested alike. Raises `TypeError` or `ValueError` on another model."""
-    rows = prepared.require_complete()
+    prepared.require_complete()
     features, affine = _folded(estimator, prepared)
-    labels, link = _tested(estimator, affine.scores(expand(features, rows)), prepared.table)
+    labels, link = _tested(estimator, prepared, features, affine)
     if labels is None or len(labels) != _BINARY or link != "sigmoid":
         kind = type(estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator).__name__
         msg = f"{kind}: expected a logistic model of two classes, whose probability is the sigmoid of its score"
@@ -166,8 +166,15 @@ def _read(model: Any) -> _Affine:
     return _Affine(weights, intercept)
 
 
-def _tested(estimator: Any, scores: Floats, calibration: Any) -> tuple[list[Label] | None, Link]:
+def _tested(
+    estimator: Any, prepared: Prepared, features: Sequence[Feature], affine: _Affine
+) -> tuple[list[Label] | None, Link]:
     """Labels and link, once the estimator was seen to predict by its linear scores of the calibration rows."""
+
+    def score(rows: Floats) -> Floats:
+        return affine.scores(expand(features, rows))
+
+    scores, calibration = score(prepared.rows), prepared.table
     predicted = np.asarray(estimator.predict(calibration))
     if not hasattr(estimator, "classes_"):
         numbers = predicted.reshape(len(scores), -1)
@@ -189,7 +196,9 @@ def _tested(estimator: Any, scores: Floats, calibration: Any) -> tuple[list[Labe
     if not (np.asarray(labels)[_decided(scores)] == predicted).all():
         msg = f"{type(estimator).__name__}: predict is not the class of the largest score"
         raise ValueError(msg)
-    return labels, probability_link(estimator, calibration, scores)
+    numbers = np.array([column["type"] != "category" for column in prepared.columns])
+    asked = np.concatenate([prepared.rows, between_classes(prepared.rows, score, numbers)])
+    return labels, probability_link(estimator, prepared.ask(asked), score(asked))
 
 
 def _decided(scores: Floats) -> NDArray[np.intp]:
