@@ -159,6 +159,27 @@ def test_a_regression_with_a_log_link_keeps_its_relative_error(estimator: Any) -
     assert np.abs(got - expected).max() <= compiled.client["error_bound"][0] * compiled.steepness
 
 
+@pytest.mark.parametrize(
+    "shift",
+    [pytest.param(lambda y: y + 1e7, id="far from 0"), pytest.param(lambda y: np.stack([1e3 * y, y], 1), id="unlike")],
+)
+def test_numbers_are_as_exact_as_they_spread(shift: Any) -> None:
+    """Years from 1900 to 2000 tell a hundred things apart, not 2000; and no target drowns in a larger one."""
+    table, target = load_diabetes(return_X_y=True)
+    model = LinearRegression().fit(table, shift(target))
+    wanted = model.predict(table).reshape(len(table), -1)
+    error = np.abs(scores(compile_linear(model, table), table) - wanted)
+    assert (error.max(axis=0) <= 1e-4 * np.ptp(wanted, axis=0)).all()
+
+
+def test_ranges_so_wide_that_scores_drown_are_refused() -> None:
+    """Naming the column that is at fault: a model that agrees with the estimator by chance is no model."""
+    table, target = load_iris(return_X_y=True, as_frame=True)
+    ranges = [(0.0, 10.0), (0.0, 10.0), (-1e12, 1e12), (0.0, 10.0)]
+    with pytest.raises(ValueError, match=r"petal length \(cm\)': declare narrower ranges"):
+        compile_linear(logistic().fit(table, target), table, ranges=ranges)
+
+
 def test_several_targets_are_several_outputs() -> None:
     """A regression of two targets keeps them apart and in order."""
     table, target = load_diabetes(return_X_y=True)

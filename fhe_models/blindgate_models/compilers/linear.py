@@ -6,7 +6,7 @@
    themselves: an estimator whose prediction is something else than its linear score or its exponential (a classifier of
    one class against each other) is refused here and not guessed at.
 3. **Fold** the columns' declared ranges in, and choose the scales: the smallest modulus whose error bound is within
-   `tolerance` of the largest calibration score, and the split between input and weight that makes that bound least.
+   `tolerance` of the calibration scores, and the split between input and weight that makes that bound least.
 4. **Run** the two parts, under encryption, on the calibration rows, and report.
 
 scikit-learn is needed to have a fitted model, and is not imported here: its objects are read by their public
@@ -27,6 +27,7 @@ from blindgate_models.compilers.links import between_classes, close, probability
 from blindgate_models.compilers.pipelines import read_affine, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
+from blindgate_models.compilers.reading import spread
 from blindgate_models.features import Feature, expand, reach
 from blindgate_models.linear.client import LinearClient
 from blindgate_models.linear.packing import Packing
@@ -53,6 +54,8 @@ _MODULI: Final = (40, 48, 56)
 _BINARY: Final = 2
 _MOST_SCALE_BITS: Final = 500
 _MOST_EXPONENT: Final = 700.0
+_MOST_ERROR: Final = 0.01
+"""Of the span of the scores: beyond, answers would be those of the noise."""
 _ONE_FOR_EACH: Final = ("OneVsRestClassifier", "MultiOutputRegressor")
 """A model of one output for each class or target."""
 
@@ -84,22 +87,25 @@ def compile_linear(
             sides, but not below 0 where no value is. Ranges are public, and a value outside is refused, so choose them
             generously.
         tolerance: the largest error bound that is accepted for a smaller modulus, as a share of the largest calibration
-            score; with a log link, as a share of the number.
+            score; of a regression's numbers, of how far they spread; with a log link, of the number.
 
     Raises:
         TypeError: not a linear model, or a step that is not affine.
-        ValueError: calibration rows or ranges that do not fit, or an estimator that does not predict by its linear
-        score.
+        ValueError: calibration rows or ranges that do not fit, ranges so wide that no score would be exact, or an estimator
+            that does not predict by its linear score.
     """
     prepared = Prepared.given(estimator, calibration, ranges)
     rows = prepared.require_complete()
     features, affine = _folded(estimator, prepared)
     scores = affine.scores(expand(features, rows))
     labels, link = _tested(estimator, prepared, features, affine)
-    precision = tolerance * (1.0 if link == "exp" else float(np.abs(scores).max()))
+    span = _span(scores, link, classifies=labels is not None)
+    limits = reach(features, prepared.limits)
     client, server = linear_parts(
-        affine.weights, affine.intercept, reach(features, prepared.limits), precision=precision, features=features
+        affine.weights, affine.intercept, limits, precision=tolerance * span, features=features
     )
+    if (np.array(client.error_bound) > _MOST_ERROR * span).any() and span.all():
+        raise ValueError(_too_wide(prepared, client, affine.weights * middle_and_half(limits)[1], span))
     return CompiledModel(
         family=FAMILY,
         client=client.model_dump(),
@@ -114,6 +120,29 @@ def compile_linear(
         determinism=DETERMINISM,
         discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT), to_node=list(DISCLOSES_TO_NODE)),
         report=_measured(client, server, scores, rows, classifies=labels is not None),
+    )
+
+
+def _span(scores: Floats, link: Link, *, classifies: bool) -> Floats:
+    """What an error of each score has to be small against: the largest of a classification; of numbers, how far they spread.
+
+    The logarithm of a number is as far off as the number is, as a share of it.
+    """
+    if link == "exp":
+        return np.ones(scores.shape[1])
+    return np.array([np.abs(scores).max() if classifies else spread(each) for each in scores.T])
+
+
+def _too_wide(prepared: Prepared, client: ClientPart, reached: Floats, span: Floats) -> str:
+    """Why a model is refused whose scores are `reached`, feature by feature, so far that one is not exact."""
+    output = int((np.array(client.error_bound) / span).argmax())
+    widest = int(np.abs(reached[output]).argmax())
+    column = prepared.columns[client.features[widest].column]
+    everything, of_column = float(np.abs(reached).sum(axis=1).max()), abs(float(reached[output, widest]))
+    return (
+        f"a score can be {client.error_bound[output]:.2g} off where {span[output]:.3g} is much: within the declared ranges scores "
+        f"can be up to ±{everything:.3g}, and of this one ±{of_column:.3g} is column {column['name']!r:.60}: declare narrower "
+        "ranges, or fit on scaled columns and targets"
     )
 
 
@@ -213,7 +242,7 @@ def linear_parts(
     intercept: Floats,
     ranges: Floats,
     *,
-    precision: float = 0.0,
+    precision: float | Floats = 0.0,
     features: Sequence[Feature] | None = None,
 ) -> tuple[ClientPart, ServerPart]:
     """The two parts of a model that is given by its numbers: a score is weights · x + intercept.
@@ -222,7 +251,7 @@ def linear_parts(
         weights: `(outputs, features)`.
         intercept: `(outputs,)`.
         ranges: lo and hi of each feature, `(features, 2)`.
-        precision: the smallest modulus is taken whose error bound is at most this, or else the largest.
+        precision: the smallest modulus is taken whose error bounds are at most this, all or each, or else the largest.
         features: what they are; by default the columns, in order.
 
     Raises:
@@ -236,7 +265,7 @@ def linear_parts(
     for modulus_bits in _MODULI:
         circuit = _best_circuit(modulus_bits, scaled, constant)
         bound = circuit.error_bound + rounding
-        if bound.max() <= precision:
+        if (bound <= precision).all():
             break
     client = ClientPart(
         family=FAMILY,
