@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
 
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
@@ -80,6 +81,22 @@ def test_a_column_may_be_clipped_without_a_range() -> None:
     (most,) = [column["maximum"] for column in compiled.columns if column["name"] == "bmi"]
     far = ROWS.assign(bmi=100.0)
     np.testing.assert_allclose(predict(compiled, far), model.predict(ROWS.assign(bmi=most)), rtol=1e-3)
+
+
+def test_of_a_column_that_is_dropped_nothing_is_published_and_anything_is_taken() -> None:
+    """A patient's name, a date, a running number: the model does not read it, so a manifest lists no values of it."""
+    table = ROWS.assign(patient=[f"patient {n}" for n in range(len(ROWS))], number=np.arange(len(ROWS)) * 1.0)
+    table["seen"] = pd.date_range("2026-01-01", periods=len(ROWS))
+    steps = ColumnTransformer([("scaled", StandardScaler(), slice("age", "bp"))])
+    model = make_pipeline(steps, Ridge()).fit(table, ANSWERS)
+    compiled = compile_model(model, table)
+    assert "patient 7" not in str(compiled.columns)
+    others = table.assign(patient="somebody else", number=1e9, seen=pd.Timestamp("2027-01-01"))
+    for asked in (others, others.assign(patient=None, number=np.nan, seen=pd.NaT)):
+        np.testing.assert_allclose(predict(compiled, asked), model.predict(table), rtol=1e-3)
+    told = compile_model(model, Prepared.of(model, table, {"number": Rule(minimum=0, maximum=1000)}))
+    with pytest.raises(InputError, match="column 'number'"):
+        predict(told, others)
 
 
 def test_columns_may_come_in_another_order_than_they_were_fitted_in() -> None:
