@@ -1,5 +1,6 @@
 """Rules for columns: what an owner says about gaps and outliers is what the client does, and what the model is compared on."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,16 @@ def test_a_column_may_be_clipped_without_a_range() -> None:
     (most,) = [column["maximum"] for column in compiled.columns if column["name"] == "bmi"]
     far = ROWS.assign(bmi=100.0)
     np.testing.assert_allclose(predict(compiled, far), model.predict(ROWS.assign(bmi=most)), rtol=1e-3)
+
+
+def test_numbers_in_columns_of_objects_are_numbers() -> None:
+    """A table that was put together cell by cell has such columns; scikit-learn reads them as it reads others."""
+    model = Ridge().fit(ROWS, ANSWERS)
+    whole = (ROWS * 1000).round().astype(int).astype(object)
+    for table in (ROWS.astype(object), whole, ROWS.map(Decimal)):
+        compiled = compile_model(model, table)
+        assert {column["type"] for column in compiled.columns} == {"number"}
+        np.testing.assert_allclose(predict(compiled, table), model.predict(table), rtol=1e-3, atol=0.1)
 
 
 def test_of_a_column_that_is_dropped_nothing_is_published_and_anything_is_taken() -> None:

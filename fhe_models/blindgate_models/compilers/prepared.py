@@ -23,6 +23,8 @@ Floats = NDArray[np.float64]
 
 _PLAIN_WHOLE: Final = 1e21
 """From here on canonical JSON (RFC 8785) writes doubles with an exponent; below, as whole numbers, of which 2^53 is the end."""
+_OF_NUMBERS: Final = ("decimal", "floating", "integer", "mixed-integer-float")
+"""What pandas finds in a column of objects that are all numbers."""
 _NOT_READ: Final = "not read by the model"
 _NO_CATEGORY: Final = "blindgate: none of the categories"
 
@@ -221,7 +223,7 @@ def _is_category(rule: Rule, values: "pd.Series[Any]", encoded: Sequence[Label] 
         return rule.type == "category"
     if rule.categories is not None or encoded is not None:
         return True
-    return not pd.api.types.is_numeric_dtype(values)
+    return not (pd.api.types.is_numeric_dtype(values) or pd.api.types.infer_dtype(values, skipna=True) in _OF_NUMBERS)
 
 
 def _anything(given: "pd.Series[Any]") -> tuple[Rule, "pd.Series[Any]"]:
