@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 from sklearn.linear_model import (
     ElasticNet,
@@ -16,13 +18,15 @@ from sklearn.linear_model import (
     LinearRegression,
     LogisticRegression,
     PoissonRegressor,
+    RANSACRegressor,
     Ridge,
     RidgeClassifier,
     SGDClassifier,
     TweedieRegressor,
 )
+from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
-from sklearn.multioutput import MultiOutputRegressor
+from sklearn.multioutput import MultiOutputRegressor, RegressorChain
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, Normalizer, RobustScaler, StandardScaler
 from sklearn.svm import LinearSVC
@@ -285,6 +289,31 @@ def test_one_linear_model_for_each_class_or_target_is_one_linear_model(model: An
     compiled = compile_linear(whole, rows)
     assert compiled.report["agreement_plain"] == 1
     assert LinearClient.from_part(compiled.client).outputs == (3 if compiled.labels else 2)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(OneVsRestClassifier(make_pipeline(StandardScaler(), logistic())), id="a pipeline for each class"),
+        pytest.param(
+            make_pipeline(MinMaxScaler(), make_pipeline(StandardScaler(), logistic())), id="a pipeline in one"
+        ),
+        pytest.param(make_pipeline(StandardScaler(), GridSearchCV(logistic(), {"C": [0.1, 1]})), id="a search in one"),
+        pytest.param(TransformedTargetRegressor(Ridge(), transformer=StandardScaler()), id="a scaled target"),
+        pytest.param(PLSRegression(2), id="partial least squares"),
+        pytest.param(RANSACRegressor(random_state=0), id="a model without outliers"),
+        pytest.param(MultiOutputRegressor(make_pipeline(StandardScaler(), Ridge())), id="a pipeline for each target"),
+        pytest.param(RegressorChain(Ridge()), id="a chain of targets"),
+    ],
+)
+def test_linear_models_inside_of_others_are_found_by_asking(model: Any) -> None:
+    """What they say is a weighted sum all over the ranges; how it is kept inside does not matter."""
+    rows, classes = load_iris(return_X_y=True)
+    model.fit(rows, rows[:, :2] * 3 + 1 if "Output" in repr(model) or "Chain" in repr(model) else classes)
+    compiled = compile_linear(model, rows)
+    wanted = model.predict(rows) if compiled.labels is None else model.decision_function(rows)
+    assert (np.abs(scores(compiled, rows) - wanted.reshape(150, -1)) <= compiled.client["error_bound"]).all()
+    assert compiled.report["agreement_plain"] == 1
 
 
 IRIS = load_iris().data

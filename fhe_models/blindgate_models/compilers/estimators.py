@@ -163,7 +163,7 @@ def compile_model(
 
 
 def _last_step(estimator: Any) -> Any:
-    return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    return found_by_search(estimator.steps[-1][1]) if hasattr(estimator, "steps") else estimator
 
 
 def _load_xgboost(path: Path) -> Any:

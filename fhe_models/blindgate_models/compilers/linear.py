@@ -1,7 +1,7 @@
 """From a fitted scikit-learn model to a linear model package's parts.
 
 1. **Read**: `coef_` and `intercept_` of the last step; steps before it that scale columns or encode categories are folded in
-   (`pipelines`).
+   (`pipelines`). An estimator that has its linear models inside, one for each target say, is asked instead, as such steps are.
 2. **Test what was read** on the calibration rows, against `predict`, `decision_function` and `predict_proba`
    themselves: an estimator whose prediction is something else than its linear score or its exponential (a classifier of
    one class against each other) is refused here and not guessed at.
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Label, Link, Report, steepness
 from blindgate_models.compilers.links import between_classes, close, probability_link
-from blindgate_models.compilers.pipelines import read_affine, split
+from blindgate_models.compilers.pipelines import Steps, read_affine, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.reading import spread
@@ -170,7 +170,13 @@ def read_logistic(estimator: Any, prepared: Prepared) -> Logistic:
 def _folded(estimator: Any, prepared: Prepared) -> tuple[list[Feature], _Affine]:
     """The model over features, with the steps before it folded in."""
     steps, model = split(estimator, prepared)
-    affine = _read(model)
+    try:
+        affine = _read(model)
+    except TypeError:
+        whole = _asked(estimator, prepared)
+        if whole is None:
+            raise
+        return whole
     features, factors, constants = read_affine(steps)
     if affine.weights.shape[1] != len(factors):
         msg = f"calibration: got {len(factors)} columns, expected {affine.weights.shape[1]}"
@@ -178,12 +184,33 @@ def _folded(estimator: Any, prepared: Prepared) -> tuple[list[Feature], _Affine]
     return features, _Affine(affine.weights @ factors, affine.intercept + affine.weights @ constants)
 
 
+class _Scores:
+    """A whole estimator as a step that gives its scores."""
+
+    def __init__(self, estimator: Any) -> None:
+        self._ask: Any = estimator.decision_function if hasattr(estimator, "classes_") else estimator.predict
+
+    def transform(self, rows: Any) -> Floats:
+        """`(n, outputs)`."""
+        return np.reshape(self._ask(rows), (len(rows), -1))
+
+
+def _asked(estimator: Any, prepared: Prepared) -> tuple[list[Feature], _Affine] | None:
+    """An estimator with linear models somewhere inside, by what it says of rows all over the ranges; `None` if it is not linear."""
+    try:
+        features, factors, constants = read_affine(Steps([_Scores(estimator)], prepared))
+    except (AttributeError, TypeError, ValueError):  # no scores; no weighted sums; none of such rows
+        return None
+    return features, _Affine(factors, constants)
+
+
 def _read(model: Any) -> _Affine:
     """A fitted model's weights and intercept. Raises `TypeError` on another, `ValueError` on numbers that are not finite."""
     if type(model).__name__ in _ONE_FOR_EACH and hasattr(model, "estimators_"):
         each = [_read(one) for one in model.estimators_]
         return _Affine(np.concatenate([one.weights for one in each]), np.concatenate([one.intercept for one in each]))
-    if not (hasattr(model, "coef_") and hasattr(model, "intercept_")):
+    centres = hasattr(model, "x_rotations_")  # PLSRegression's coef_ is of what it subtracted a mean of
+    if centres or not (hasattr(model, "coef_") and hasattr(model, "intercept_")):
         msg = f"{type(model).__name__}: expected a fitted model with coef_ and intercept_"
         raise TypeError(msg)
     coefficients = model.coef_.toarray() if hasattr(model.coef_, "toarray") else np.asarray(model.coef_)
