@@ -1,5 +1,6 @@
 """Rules for columns: what an owner says about gaps and outliers is what the client does, and what the model is compared on."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
 
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
@@ -71,6 +73,41 @@ def test_what_is_said_of_a_column_is_what_the_client_does() -> None:
     for column, value in (("s1", np.nan), ("bp", 1.5)):
         with pytest.raises(InputError, match=f"column '{column}'"):
             predict(compiled, ROWS.assign(**{column: value}))
+
+
+def test_a_column_may_be_clipped_without_a_range() -> None:
+    """Then at the end of the one that the calibration rows give it."""
+    model = Ridge().fit(ROWS, ANSWERS)
+    compiled = compile_model(model, Prepared.of(model, ROWS, {"bmi": Rule(out_of_range="clip")}))
+    (most,) = [column["maximum"] for column in compiled.columns if column["name"] == "bmi"]
+    far = ROWS.assign(bmi=100.0)
+    np.testing.assert_allclose(predict(compiled, far), model.predict(ROWS.assign(bmi=most)), rtol=1e-3)
+
+
+def test_numbers_in_columns_of_objects_are_numbers() -> None:
+    """A table that was put together cell by cell has such columns; scikit-learn reads them as it reads others."""
+    model = Ridge().fit(ROWS, ANSWERS)
+    whole = (ROWS * 1000).round().astype(int).astype(object)
+    for table in (ROWS.astype(object), whole, ROWS.map(Decimal)):
+        compiled = compile_model(model, table)
+        assert {column["type"] for column in compiled.columns} == {"number"}
+        np.testing.assert_allclose(predict(compiled, table), model.predict(table), rtol=1e-3, atol=0.1)
+
+
+def test_of_a_column_that_is_dropped_nothing_is_published_and_anything_is_taken() -> None:
+    """A patient's name, a date, a running number: the model does not read it, so a manifest lists no values of it."""
+    table = ROWS.assign(patient=[f"patient {n}" for n in range(len(ROWS))], number=np.arange(len(ROWS)) * 1.0)
+    table["seen"] = pd.date_range("2026-01-01", periods=len(ROWS))
+    steps = ColumnTransformer([("scaled", StandardScaler(), slice("age", "bp"))])
+    model = make_pipeline(steps, Ridge()).fit(table, ANSWERS)
+    compiled = compile_model(model, table)
+    assert "patient 7" not in str(compiled.columns)
+    others = table.assign(patient="somebody else", number=1e9, seen=pd.Timestamp("2027-01-01"))
+    for asked in (others, others.assign(patient=None, number=np.nan, seen=pd.NaT)):
+        np.testing.assert_allclose(predict(compiled, asked), model.predict(table), rtol=1e-3)
+    told = compile_model(model, Prepared.of(model, table, {"number": Rule(minimum=0, maximum=1000)}))
+    with pytest.raises(InputError, match="column 'number'"):
+        predict(told, others)
 
 
 def test_columns_may_come_in_another_order_than_they_were_fitted_in() -> None:

@@ -12,14 +12,15 @@ pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
 from xgboost import XGBClassifier, XGBRegressor
 
 from blindgate_models.compilers.accuracy import plain_accuracy
 from blindgate_models.compilers.estimators import choose_family, load_estimator, read_rows
+from blindgate_models.public_bins import PublicBins
 
 
 class Boom:
@@ -108,6 +109,9 @@ def test_the_answers_are_taken_apart_from_the_rows(tmp_path: Path) -> None:
     [
         pytest.param(LogisticRegression(), "linear", id="linear"),
         pytest.param(make_pipeline(StandardScaler(), LogisticRegression()), "linear", id="behind a scaler"),
+        pytest.param(make_pipeline(PublicBins(4), LogisticRegression()), "additive", id="behind bins"),
+        pytest.param(make_pipeline(KBinsDiscretizer(), Ridge()), "additive", id="behind scikit-learn's bins"),
+        pytest.param(make_pipeline(PublicBins(4), XGBClassifier()), "trees", id="XGBoost behind bins"),
         pytest.param(XGBClassifier(), "trees", id="XGBoost"),
         pytest.param(RandomForestClassifier(), "trees", id="forest"),
         pytest.param(MLPClassifier(), "concrete", id="network"),

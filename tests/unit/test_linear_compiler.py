@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 from sklearn.linear_model import (
     ElasticNet,
@@ -16,13 +18,15 @@ from sklearn.linear_model import (
     LinearRegression,
     LogisticRegression,
     PoissonRegressor,
+    RANSACRegressor,
     Ridge,
     RidgeClassifier,
     SGDClassifier,
     TweedieRegressor,
 )
+from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
-from sklearn.multioutput import MultiOutputRegressor
+from sklearn.multioutput import MultiOutputRegressor, RegressorChain
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, Normalizer, RobustScaler, StandardScaler
 from sklearn.svm import LinearSVC
@@ -107,6 +111,23 @@ def test_a_compiled_classifier_decides_as_the_estimator_does(load: Any, estimato
 
 
 @pytest.mark.parametrize(
+    ("estimator", "link"),
+    [
+        pytest.param(SGDClassifier(loss="modified_huber", random_state=0), "identity", id="another link"),
+        pytest.param(SGDClassifier(loss="log_loss", random_state=0), "sigmoid", id="its own"),
+    ],
+)
+def test_rows_whose_probabilities_are_all_0_or_1_do_not_tell_a_link(estimator: Any, link: str) -> None:
+    """Far from where classes meet, every link says the same: so rows in between are asked about, too."""
+    table, target = load_breast_cancer(return_X_y=True)
+    model = estimator.fit(table, target)
+    far = table[np.abs(model.decision_function(table)) > 100]
+    assert len(set(model.predict(far))) == 2
+    assert compile_linear(model, far).link == link
+    assert compile_linear(model, far[model.predict(far) == 0]).link == "identity"  # nothing lies in between
+
+
+@pytest.mark.parametrize(
     "estimator",
     [
         pytest.param(LinearRegression(), id="least squares"),
@@ -140,6 +161,27 @@ def test_a_regression_with_a_log_link_keeps_its_relative_error(estimator: Any) -
     got, expected = np.exp(scores(compiled, table)[:, 0]), estimator.predict(table)
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     assert np.abs(got - expected).max() <= compiled.client["error_bound"][0] * compiled.steepness
+
+
+@pytest.mark.parametrize(
+    "shift",
+    [pytest.param(lambda y: y + 1e7, id="far from 0"), pytest.param(lambda y: np.stack([1e3 * y, y], 1), id="unlike")],
+)
+def test_numbers_are_as_exact_as_they_spread(shift: Any) -> None:
+    """Years from 1900 to 2000 tell a hundred things apart, not 2000; and no target drowns in a larger one."""
+    table, target = load_diabetes(return_X_y=True)
+    model = LinearRegression().fit(table, shift(target))
+    wanted = model.predict(table).reshape(len(table), -1)
+    error = np.abs(scores(compile_linear(model, table), table) - wanted)
+    assert (error.max(axis=0) <= 1e-4 * np.ptp(wanted, axis=0)).all()
+
+
+def test_ranges_so_wide_that_scores_drown_are_refused() -> None:
+    """Naming the column that is at fault: a model that agrees with the estimator by chance is no model."""
+    table, target = load_iris(return_X_y=True, as_frame=True)
+    ranges = [(0.0, 10.0), (0.0, 10.0), (-1e12, 1e12), (0.0, 10.0)]
+    with pytest.raises(ValueError, match=r"petal length \(cm\)': declare narrower ranges"):
+        compile_linear(logistic().fit(table, target), table, ranges=ranges)
 
 
 def test_several_targets_are_several_outputs() -> None:
@@ -247,6 +289,31 @@ def test_one_linear_model_for_each_class_or_target_is_one_linear_model(model: An
     compiled = compile_linear(whole, rows)
     assert compiled.report["agreement_plain"] == 1
     assert LinearClient.from_part(compiled.client).outputs == (3 if compiled.labels else 2)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(OneVsRestClassifier(make_pipeline(StandardScaler(), logistic())), id="a pipeline for each class"),
+        pytest.param(
+            make_pipeline(MinMaxScaler(), make_pipeline(StandardScaler(), logistic())), id="a pipeline in one"
+        ),
+        pytest.param(make_pipeline(StandardScaler(), GridSearchCV(logistic(), {"C": [0.1, 1]})), id="a search in one"),
+        pytest.param(TransformedTargetRegressor(Ridge(), transformer=StandardScaler()), id="a scaled target"),
+        pytest.param(PLSRegression(2), id="partial least squares"),
+        pytest.param(RANSACRegressor(random_state=0), id="a model without outliers"),
+        pytest.param(MultiOutputRegressor(make_pipeline(StandardScaler(), Ridge())), id="a pipeline for each target"),
+        pytest.param(RegressorChain(Ridge()), id="a chain of targets"),
+    ],
+)
+def test_linear_models_inside_of_others_are_found_by_asking(model: Any) -> None:
+    """What they say is a weighted sum all over the ranges; how it is kept inside does not matter."""
+    rows, classes = load_iris(return_X_y=True)
+    model.fit(rows, rows[:, :2] * 3 + 1 if "Output" in repr(model) or "Chain" in repr(model) else classes)
+    compiled = compile_linear(model, rows)
+    wanted = model.predict(rows) if compiled.labels is None else model.decision_function(rows)
+    assert (np.abs(scores(compiled, rows) - wanted.reshape(150, -1)) <= compiled.client["error_bound"]).all()
+    assert compiled.report["agreement_plain"] == 1
 
 
 IRIS = load_iris().data

@@ -126,6 +126,14 @@ def test_weighted_sums_of_columns_are_read_for_models_that_take_them(step: Any) 
     np.testing.assert_allclose(asked @ factors.T + constants, steps(asked), atol=1e-8)
 
 
+def test_principal_components_of_thousands_of_columns_are_read() -> None:
+    """As of gene expressions, say."""
+    steps = steps_of(PCA(2), numbers(3000, rows=10))
+    _, factors, constants = read_affine(steps)
+    asked = np.random.default_rng(3).normal(size=(5, 3000))
+    np.testing.assert_allclose(asked @ factors.T + constants, steps(asked), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "step",
     [

@@ -32,6 +32,7 @@ from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.compilers.networks import is_concrete_ml, load_network
 from blindgate_models.compilers.polynomial import compile_network
 from blindgate_models.compilers.prepared import Prepared, found_by_search
+from blindgate_models.compilers.questions import has_bins
 from blindgate_models.compilers.tree_batches import compile_trees_batch
 from blindgate_models.compilers.trees import compile_trees
 
@@ -69,6 +70,7 @@ _HARMLESS: Final = (
 """Types of fitted models that skops has on neither of its lists. They hold numbers, names and settings, and run nothing when they
 are built. Trees are followed by native code without a look at where they lead: `_check_trees` looks first."""
 _OF_SQUARES: Final = ("Sequential", "SquareNetwork")
+_BINS: Final = ("PublicBins", "KBinsDiscretizer")
 _NETWORKS: Final = ("MLP", "FittedNetwork")
 
 
@@ -118,8 +120,9 @@ def read_rows(path: Path, target: str | None = None) -> tuple[pd.DataFrame, pd.S
 def choose_family(estimator: Any) -> Family:
     """The fastest that runs such models.
 
-    `trees` for ensembles, `additive` for explainable boosting machines, `concrete` for networks, `linear` for everything else;
-    `network` for what is a network of squares already; others are trained further for it, so it is asked for by name.
+    `trees` for ensembles, `additive` for explainable boosting machines and for what takes bins, `concrete` for networks, `linear`
+    for everything else; `network` for what is a network of squares already; others are trained further for it, so it is asked
+    for by name.
     """
     model = _last_step(estimator)
     if is_ensemble(model):
@@ -128,7 +131,9 @@ def choose_family(estimator: Any) -> Family:
         return "additive"
     if type(model).__name__ in _OF_SQUARES:
         return "network"
-    return "concrete" if type(model).__name__.startswith(_NETWORKS) else "linear"
+    if type(model).__name__.startswith(_NETWORKS):
+        return "concrete"
+    return "additive" if has_bins([estimator], _BINS) else "linear"
 
 
 def compile_model(
@@ -158,7 +163,7 @@ def compile_model(
 
 
 def _last_step(estimator: Any) -> Any:
-    return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    return found_by_search(estimator.steps[-1][1]) if hasattr(estimator, "steps") else estimator
 
 
 def _load_xgboost(path: Path) -> Any:

@@ -1,12 +1,12 @@
 """From a fitted scikit-learn model to a linear model package's parts.
 
 1. **Read**: `coef_` and `intercept_` of the last step; steps before it that scale columns or encode categories are folded in
-   (`pipelines`).
+   (`pipelines`). An estimator that has its linear models inside, one for each target say, is asked instead, as such steps are.
 2. **Test what was read** on the calibration rows, against `predict`, `decision_function` and `predict_proba`
    themselves: an estimator whose prediction is something else than its linear score or its exponential (a classifier of
    one class against each other) is refused here and not guessed at.
 3. **Fold** the columns' declared ranges in, and choose the scales: the smallest modulus whose error bound is within
-   `tolerance` of the largest calibration score, and the split between input and weight that makes that bound least.
+   `tolerance` of the calibration scores, and the split between input and weight that makes that bound least.
 4. **Run** the two parts, under encryption, on the calibration rows, and report.
 
 scikit-learn is needed to have a fitted model, and is not imported here: its objects are read by their public
@@ -23,10 +23,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Label, Link, Report, steepness
-from blindgate_models.compilers.links import close, probability_link
-from blindgate_models.compilers.pipelines import read_affine, split
+from blindgate_models.compilers.links import between_classes, close, probability_link
+from blindgate_models.compilers.pipelines import Steps, read_affine, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
+from blindgate_models.compilers.reading import spread
 from blindgate_models.features import Feature, expand, reach
 from blindgate_models.linear.client import LinearClient
 from blindgate_models.linear.packing import Packing
@@ -53,6 +54,8 @@ _MODULI: Final = (40, 48, 56)
 _BINARY: Final = 2
 _MOST_SCALE_BITS: Final = 500
 _MOST_EXPONENT: Final = 700.0
+_MOST_ERROR: Final = 0.01
+"""Of the span of the scores: beyond, answers would be those of the noise."""
 _ONE_FOR_EACH: Final = ("OneVsRestClassifier", "MultiOutputRegressor")
 """A model of one output for each class or target."""
 
@@ -84,22 +87,25 @@ def compile_linear(
             sides, but not below 0 where no value is. Ranges are public, and a value outside is refused, so choose them
             generously.
         tolerance: the largest error bound that is accepted for a smaller modulus, as a share of the largest calibration
-            score; with a log link, as a share of the number.
+            score; of a regression's numbers, of how far they spread; with a log link, of the number.
 
     Raises:
         TypeError: not a linear model, or a step that is not affine.
-        ValueError: calibration rows or ranges that do not fit, or an estimator that does not predict by its linear
-        score.
+        ValueError: calibration rows or ranges that do not fit, ranges so wide that no score would be exact, or an estimator
+            that does not predict by its linear score.
     """
     prepared = Prepared.given(estimator, calibration, ranges)
     rows = prepared.require_complete()
     features, affine = _folded(estimator, prepared)
     scores = affine.scores(expand(features, rows))
-    labels, link = _tested(estimator, scores, prepared.table)
-    precision = tolerance * (1.0 if link == "exp" else float(np.abs(scores).max()))
+    labels, link = _tested(estimator, prepared, features, affine)
+    span = _span(scores, link, classifies=labels is not None)
+    limits = reach(features, prepared.limits)
     client, server = linear_parts(
-        affine.weights, affine.intercept, reach(features, prepared.limits), precision=precision, features=features
+        affine.weights, affine.intercept, limits, precision=tolerance * span, features=features
     )
+    if (np.array(client.error_bound) > _MOST_ERROR * span).any() and span.all():
+        raise ValueError(_too_wide(prepared, client, affine.weights * middle_and_half(limits)[1], span))
     return CompiledModel(
         family=FAMILY,
         client=client.model_dump(),
@@ -117,6 +123,29 @@ def compile_linear(
     )
 
 
+def _span(scores: Floats, link: Link, *, classifies: bool) -> Floats:
+    """What an error of each score has to be small against: the largest of a classification; of numbers, how far they spread.
+
+    The logarithm of a number is as far off as the number is, as a share of it.
+    """
+    if link == "exp":
+        return np.ones(scores.shape[1])
+    return np.array([np.abs(scores).max() if classifies else spread(each) for each in scores.T])
+
+
+def _too_wide(prepared: Prepared, client: ClientPart, reached: Floats, span: Floats) -> str:
+    """Why a model is refused whose scores are `reached`, feature by feature, so far that one is not exact."""
+    output = int((np.array(client.error_bound) / span).argmax())
+    widest = int(np.abs(reached[output]).argmax())
+    column = prepared.columns[client.features[widest].column]
+    everything, of_column = float(np.abs(reached).sum(axis=1).max()), abs(float(reached[output, widest]))
+    return (
+        f"a score can be {client.error_bound[output]:.2g} off where {span[output]:.3g} is much: within the declared ranges scores "
+        f"can be up to ±{everything:.3g}, and of this one ±{of_column:.3g} is column {column['name']!r:.60}: declare narrower "
+        "ranges, or fit on scaled columns and targets"
+    )
+
+
 class Logistic(NamedTuple):
     """A logistic model of two classes: the sigmoid of x · weights + intercept, x being `features`, is `labels[1]`'s probability."""
 
@@ -128,9 +157,9 @@ class Logistic(NamedTuple):
 
 def read_logistic(estimator: Any, prepared: Prepared) -> Logistic:
     """Read one as `compile_linear` does, tested alike. Raises `TypeError` or `ValueError` on another model."""
-    rows = prepared.require_complete()
+    prepared.require_complete()
     features, affine = _folded(estimator, prepared)
-    labels, link = _tested(estimator, affine.scores(expand(features, rows)), prepared.table)
+    labels, link = _tested(estimator, prepared, features, affine)
     if labels is None or len(labels) != _BINARY or link != "sigmoid":
         kind = type(estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator).__name__
         msg = f"{kind}: expected a logistic model of two classes, whose probability is the sigmoid of its score"
@@ -141,7 +170,13 @@ def read_logistic(estimator: Any, prepared: Prepared) -> Logistic:
 def _folded(estimator: Any, prepared: Prepared) -> tuple[list[Feature], _Affine]:
     """The model over features, with the steps before it folded in."""
     steps, model = split(estimator, prepared)
-    affine = _read(model)
+    try:
+        affine = _read(model)
+    except TypeError:
+        whole = _asked(estimator, prepared)
+        if whole is None:
+            raise
+        return whole
     features, factors, constants = read_affine(steps)
     if affine.weights.shape[1] != len(factors):
         msg = f"calibration: got {len(factors)} columns, expected {affine.weights.shape[1]}"
@@ -149,12 +184,33 @@ def _folded(estimator: Any, prepared: Prepared) -> tuple[list[Feature], _Affine]
     return features, _Affine(affine.weights @ factors, affine.intercept + affine.weights @ constants)
 
 
+class _Scores:
+    """A whole estimator as a step that gives its scores."""
+
+    def __init__(self, estimator: Any) -> None:
+        self._ask: Any = estimator.decision_function if hasattr(estimator, "classes_") else estimator.predict
+
+    def transform(self, rows: Any) -> Floats:
+        """`(n, outputs)`."""
+        return np.reshape(self._ask(rows), (len(rows), -1))
+
+
+def _asked(estimator: Any, prepared: Prepared) -> tuple[list[Feature], _Affine] | None:
+    """An estimator with linear models somewhere inside, by what it says of rows all over the ranges; `None` if it is not linear."""
+    try:
+        features, factors, constants = read_affine(Steps([_Scores(estimator)], prepared))
+    except (AttributeError, TypeError, ValueError):  # no scores; no weighted sums; none of such rows
+        return None
+    return features, _Affine(factors, constants)
+
+
 def _read(model: Any) -> _Affine:
     """A fitted model's weights and intercept. Raises `TypeError` on another, `ValueError` on numbers that are not finite."""
     if type(model).__name__ in _ONE_FOR_EACH and hasattr(model, "estimators_"):
         each = [_read(one) for one in model.estimators_]
         return _Affine(np.concatenate([one.weights for one in each]), np.concatenate([one.intercept for one in each]))
-    if not (hasattr(model, "coef_") and hasattr(model, "intercept_")):
+    centres = hasattr(model, "x_rotations_")  # PLSRegression's coef_ is of what it subtracted a mean of
+    if centres or not (hasattr(model, "coef_") and hasattr(model, "intercept_")):
         msg = f"{type(model).__name__}: expected a fitted model with coef_ and intercept_"
         raise TypeError(msg)
     coefficients = model.coef_.toarray() if hasattr(model.coef_, "toarray") else np.asarray(model.coef_)
@@ -166,8 +222,15 @@ def _read(model: Any) -> _Affine:
     return _Affine(weights, intercept)
 
 
-def _tested(estimator: Any, scores: Floats, calibration: Any) -> tuple[list[Label] | None, Link]:
+def _tested(
+    estimator: Any, prepared: Prepared, features: Sequence[Feature], affine: _Affine
+) -> tuple[list[Label] | None, Link]:
     """Labels and link, once the estimator was seen to predict by its linear scores of the calibration rows."""
+
+    def score(rows: Floats) -> Floats:
+        return affine.scores(expand(features, rows))
+
+    scores, calibration = score(prepared.rows), prepared.table
     predicted = np.asarray(estimator.predict(calibration))
     if not hasattr(estimator, "classes_"):
         numbers = predicted.reshape(len(scores), -1)
@@ -189,7 +252,9 @@ def _tested(estimator: Any, scores: Floats, calibration: Any) -> tuple[list[Labe
     if not (np.asarray(labels)[_decided(scores)] == predicted).all():
         msg = f"{type(estimator).__name__}: predict is not the class of the largest score"
         raise ValueError(msg)
-    return labels, probability_link(estimator, calibration, scores)
+    numbers = np.array([column["type"] != "category" for column in prepared.columns])
+    asked = np.concatenate([prepared.rows, between_classes(prepared.rows, score, numbers)])
+    return labels, probability_link(estimator, prepared.ask(asked), score(asked))
 
 
 def _decided(scores: Floats) -> NDArray[np.intp]:
@@ -204,7 +269,7 @@ def linear_parts(
     intercept: Floats,
     ranges: Floats,
     *,
-    precision: float = 0.0,
+    precision: float | Floats = 0.0,
     features: Sequence[Feature] | None = None,
 ) -> tuple[ClientPart, ServerPart]:
     """The two parts of a model that is given by its numbers: a score is weights · x + intercept.
@@ -213,7 +278,7 @@ def linear_parts(
         weights: `(outputs, features)`.
         intercept: `(outputs,)`.
         ranges: lo and hi of each feature, `(features, 2)`.
-        precision: the smallest modulus is taken whose error bound is at most this, or else the largest.
+        precision: the smallest modulus is taken whose error bounds are at most this, all or each, or else the largest.
         features: what they are; by default the columns, in order.
 
     Raises:
@@ -227,7 +292,7 @@ def linear_parts(
     for modulus_bits in _MODULI:
         circuit = _best_circuit(modulus_bits, scaled, constant)
         bound = circuit.error_bound + rounding
-        if bound.max() <= precision:
+        if (bound <= precision).all():
             break
     client = ClientPart(
         family=FAMILY,

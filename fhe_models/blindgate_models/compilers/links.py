@@ -1,10 +1,13 @@
 """What makes probabilities of a classifier's scores, as seen on the calibration rows and not guessed from its name.
 
 A LinearSVC has scores and no probabilities; one class against each other gives others than a softmax of the same scores. A
-link that was taken for granted would give numbers that the estimator never gave.
+link that was taken for granted would give numbers that the estimator never gave. Nor do rows tell whose probabilities are all 0
+or 1: there every link says the same. So a linear model is asked about rows in between as well (`between_classes`).
 """
 
-from typing import Any, Final
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -12,21 +15,50 @@ from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import Link
 
+Floats: TypeAlias = NDArray[np.float64]
+
 _CLOSE: Final = 1e-6
+_AHEAD: Final = 1.0
 
 
-def probability_link(estimator: Any, calibration: pd.DataFrame | NDArray[Any], scores: NDArray[np.float64]) -> Link:
-    """From scores to `predict_proba`; `identity` where it is neither link, or there is none."""
+def probability_link(estimator: Any, calibration: pd.DataFrame | NDArray[Any], scores: Floats) -> Link:
+    """From scores to `predict_proba`; `identity` where it is neither link, or there is none, or these rows do not tell."""
     if not hasattr(estimator, "predict_proba"):
         return "identity"
     proba = np.asarray(estimator.predict_proba(calibration))
+    if not ((proba > _CLOSE) & (proba < 1 - _CLOSE)).any():
+        return "identity"
     if scores.shape[1] == 1:
         return "sigmoid" if close(proba[:, 1], np.exp(-np.logaddexp(0, -scores[:, 0]))) else "identity"
     shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
     return "softmax" if close(proba, shifted / shifted.sum(axis=1, keepdims=True)) else "identity"
 
 
-def close(got: NDArray[np.float64], expected: NDArray[np.float64]) -> bool:
+def between_classes(rows: Floats, scores: Callable[[Floats], Floats], numbers: NDArray[np.bool_]) -> Floats:
+    """Rows between a row of one class and one of another, where the first is ahead by 1: there links differ.
+
+    Args:
+        rows: `(n, columns)`.
+        scores: linear ones of such rows, `(n, outputs)`.
+        numbers: which columns hold some, `(columns,)`; in the others, the first row's value is kept.
+    """
+    found = [rows[:0]]
+    given = _each_class(scores(rows))
+    for low, high in pairwise(rows[np.unique(given.argmax(axis=1), return_index=True)[1]]):
+        moved = np.where(numbers, high, low)
+        one, other = _each_class(scores(np.stack([low, moved])))
+        ahead, behind = one.argmax(), other.argmax()
+        before, after = one[ahead] - one[behind], other[ahead] - other[behind]
+        if before > _AHEAD > after:
+            found.append((low + (before - _AHEAD) / (before - after) * (moved - low))[None])
+    return np.concatenate(found)
+
+
+def _each_class(scores: Floats) -> Floats:
+    return np.column_stack([np.zeros(len(scores)), scores]) if scores.shape[1] == 1 else scores
+
+
+def close(got: Floats, expected: Floats) -> bool:
     """Whether they are the same numbers, as far as these are large."""
     scale = float(np.abs(expected).max(initial=0.0)) or 1.0
     return got.shape == expected.shape and bool((np.abs(got - expected) <= _CLOSE * scale).all())

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.prepared import Prepared, found_by_search
 from blindgate_models.features import Feature
 
 Floats = NDArray[np.float64]
@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 _PROBES: Final = 33
 _NUMBERS_AT_ONCE: Final = 1 << 24
 _CLOSE: Final = 1e-9
-_MOST_MIXED: Final = 2048
+_MIXED_AT_ONCE: Final = 1 << 22
 _SCATTERED: Final = 256
 
 
@@ -84,7 +84,7 @@ def split(estimator: Any, prepared: Prepared) -> tuple[Steps, Any]:
     """The steps in front of a model, and the model."""
     if not hasattr(estimator, "steps"):
         return Steps((), prepared), estimator
-    *steps, model = [step for _, step in estimator.steps]
+    *steps, model = [found_by_search(step) for _, step in estimator.steps]
     return Steps([step for step in steps if step is not None and step != "passthrough"], prepared), model
 
 
@@ -178,18 +178,17 @@ def _mixed(steps: Steps) -> tuple[list[Feature], Floats, Floats] | None:
     `None` where that is not all: on the calibration rows, or on others from all over the ranges.
     """
     prepared, width = steps.prepared, len(steps.prepared.columns)
-    if (
-        width > _MOST_MIXED
-        or any(prepared.may_miss)
-        or any(column["type"] == "category" for column in prepared.columns)
-    ):
+    if any(prepared.may_miss) or any(column["type"] == "category" for column in prepared.columns):
         return None
     low, high = prepared.limits.T
-    corners = np.tile(low, (width + 1, 1))
-    np.fill_diagonal(corners[1:], high)
-    given = steps(corners)
-    factors = ((given[1:] - given[0]) / (high - low)[:, None]).T
-    constants = given[0] - factors @ low
+    origin = steps(low[None])[0]
+    at_once = max(1, _MIXED_AT_ONCE // width)
+    corners = [
+        steps(np.where(np.arange(width) == np.arange(start, min(start + at_once, width))[:, None], high, low))
+        for start in range(0, width, at_once)
+    ]
+    factors = ((np.concatenate(corners) - origin) / (high - low)[:, None]).T
+    constants = origin - factors @ low
     rows = np.concatenate([prepared.rows, np.random.default_rng(0).uniform(low, high, (_SCATTERED, width))])
     got = steps(rows)
     scale = max(float(np.abs(got).max()), float(np.abs(constants).max()), 1e-300)

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import Column, Label
+from blindgate_models.compilers.first_steps import encoded, imputed, unread
 from blindgate_models.compilers.ranges import Ranges, declared_ranges
 from blindgate_models.compilers.rules import Rule, Rules
 
@@ -22,6 +23,9 @@ Floats = NDArray[np.float64]
 
 _PLAIN_WHOLE: Final = 1e21
 """From here on canonical JSON (RFC 8785) writes doubles with an exponent; below, as whole numbers, of which 2^53 is the end."""
+_OF_NUMBERS: Final = ("decimal", "floating", "integer", "mixed-integer-float")
+"""What pandas finds in a column of objects that are all numbers."""
+_NOT_READ: Final = "not read by the model"
 _NO_CATEGORY: Final = "blindgate: none of the categories"
 
 
@@ -52,17 +56,20 @@ class Prepared:
             if name not in table.columns:
                 msg = f"rules: there is no column {name!r:.60} in the calibration rows"
                 raise ValueError(msg)
-        encoded, fills = _encoded(estimator, list(table.columns)), _imputed(estimator, list(table.columns))
+        names = list(table.columns)
+        categories, fills, ignored = encoded(estimator, names), imputed(estimator, names), unread(estimator, names)
         takes_missing = bool(table.isna().any(axis=None)) and _takes(estimator, table)
         columns, rows = [], []
         for name in table.columns:
-            rule = rules.get(name, Rule())
+            rule, given = rules.get(name, Rule()), table[name]
             if rule.fill is None and name in fills:
                 rule = rule.model_copy(update={"fill": fills[name]})
-            if _is_category(rule, table[name], encoded.get(name)):
-                column, values = _category(name, rule, table[name], encoded.get(name), takes_missing)
+            if name in ignored and name not in rules:
+                rule, given = _anything(given)
+            if _is_category(rule, given, categories.get(name)):
+                column, values = _category(name, rule, given, categories.get(name), takes_missing)
             else:
-                column, values = _number(name, rule, table[name], takes_missing)
+                column, values = _number(name, rule, given, takes_missing)
             columns.append(column)
             rows.append(values)
         stacked = np.column_stack(rows)
@@ -216,7 +223,15 @@ def _is_category(rule: Rule, values: "pd.Series[Any]", encoded: Sequence[Label] 
         return rule.type == "category"
     if rule.categories is not None or encoded is not None:
         return True
-    return not pd.api.types.is_numeric_dtype(values)
+    return not (pd.api.types.is_numeric_dtype(values) or pd.api.types.infer_dtype(values, skipna=True) in _OF_NUMBERS)
+
+
+def _anything(given: "pd.Series[Any]") -> tuple[Rule, "pd.Series[Any]"]:
+    """A rule for a column that no step reads, and its values: users may give what they like, and no text is published."""
+    if pd.api.types.is_numeric_dtype(given):
+        return Rule(out_of_range="clip", fill=0.0 if given.isna().all() else float(given.median())), given
+    rule = Rule(type="category", categories=(_NOT_READ,), fill=_NOT_READ)
+    return rule, pd.Series([_NOT_READ] * len(given), dtype=object)
 
 
 def _number(name: str, rule: Rule, given: "pd.Series[Any]", takes_missing: bool) -> tuple[Column, Floats]:  # noqa: FBT001
@@ -243,7 +258,8 @@ def _number(name: str, rule: Rule, given: "pd.Series[Any]", takes_missing: bool)
         raise ValueError(msg)
     clips = rule.out_of_range == "clip"
     if clips:
-        values = np.clip(values, rule.minimum, rule.maximum)
+        low, high = rule.minimum, rule.maximum
+        values = np.clip(values, -np.inf if low is None else low, np.inf if high is None else high)
     column: Column = {"name": name, "type": rule.type if rule.type == "integer" else "number"}
     column["out_of_range"] = "clip" if clips else "refuse"
     if rule.fill is not None:
@@ -341,54 +357,3 @@ def _takes(estimator: Any, table: Any) -> bool:
         except Exception:  # noqa: BLE001  (whatever it is, it does not)
             return False
     return True
-
-
-def _encoded(estimator: Any, names: list[str]) -> dict[str, tuple[Label, ...]]:
-    """The categories of the columns that an encoder takes, at the beginning of a pipeline or in a ColumnTransformer there."""
-    first = estimator.steps[0][1] if hasattr(estimator, "steps") else None
-    found: dict[str, tuple[Label, ...]] = {}
-    for step, columns in _transformers(first, names):
-        parts = [each for _, each in step.steps] if hasattr(step, "steps") else [step]
-        encoder: Any = next((part for part in parts if type(part).__name__ != "SimpleImputer"), None)
-        if hasattr(encoder, "categories_"):
-            for column, categories in zip(columns, encoder.categories_, strict=True):
-                present = [value for value in np.asarray(categories).tolist() if not pd.isna(value)]
-                found[column] = tuple(present)
-    return found
-
-
-def _transformers(first: Any, names: list[str]) -> list[tuple[Any, list[str]]]:
-    """What the first step does to which columns."""
-    if first is None or not hasattr(first, "transformers_"):
-        return [] if first is None else [(first, names)]
-    found = []
-    for _, step, columns in first.transformers_:
-        if hasattr(step, "transform"):
-            chosen = np.array(names, dtype=object)[columns] if not _are_names(columns) else columns
-            found.append((step, [chosen] if isinstance(chosen, str) else list(chosen)))
-    return found
-
-
-def _are_names(columns: Any) -> bool:
-    return isinstance(columns, str) or (
-        not isinstance(columns, slice) and len(columns) > 0 and all(isinstance(name, str) for name in columns)
-    )
-
-
-def _imputed(estimator: Any, names: list[str]) -> dict[str, float | str]:
-    """What the SimpleImputer at the beginning of a pipeline fills in, by column."""
-    steps = getattr(estimator, "steps", None)
-    found: dict[str, float | str] = {}
-    for step, columns in _transformers(steps[0][1] if steps else None, names):
-        imputer = step.steps[0][1] if hasattr(step, "steps") else step
-        if type(imputer).__name__ != "SimpleImputer":
-            continue
-        fills = np.asarray(imputer.statistics_).tolist()
-        if imputer.add_indicator or not pd.isna(imputer.missing_values) or len(fills) != len(columns):
-            msg = "SimpleImputer: expected one that fills NaN in and adds no column"
-            raise ValueError(msg)
-        if any(pd.isna(fill) for fill in fills):
-            msg = "SimpleImputer: a column had no value to learn from"
-            raise ValueError(msg)
-        found |= dict(zip(columns, fills, strict=True))
-    return found

@@ -63,7 +63,7 @@ def ask(forest: Forest, steps: Steps, outputs: Sequence[Output], source: Source)
     prepared = steps.prepared
     wanted = wanted_thresholds(forest)
     numbers = {output: asked for output, asked in wanted.items() if _is_number(outputs[output])}
-    codes = _codes(steps, outputs) if _has_bins(steps.steps) else {}
+    codes = _codes(steps, outputs) if has_bins(steps.steps) else {}
     thresholds = raw_thresholds(steps, outputs, numbers, forest)
     edges: list[set[float]] = [set() for _ in prepared.columns]
     for (output, _), edge in raw_thresholds(steps, outputs, codes, _PLAIN_COMPARISON).items():
@@ -111,13 +111,13 @@ def _is_number(output: Output) -> bool:
     return output.column >= 0 and output.table is None
 
 
-def _has_bins(steps: Sequence[Any]) -> bool:
-    """Whether a `PublicBins` is among the steps, or among those of a ColumnTransformer or a pipeline in them."""
+def has_bins(steps: Sequence[Any], kinds: Sequence[str] = ("PublicBins",)) -> bool:
+    """Whether one of these kinds is among the steps, or among those of a ColumnTransformer or a pipeline in them."""
     for step in steps:
         inner = [each for _, each, _ in getattr(step, "transformers_", [])] or [
             each for _, each in getattr(step, "steps", [])
         ]
-        if type(step).__name__ == "PublicBins" or _has_bins(inner):
+        if type(step).__name__ in kinds or has_bins(inner, kinds):
             return True
     return False
 
