@@ -1,8 +1,8 @@
 """A compiled model on rows that it has not seen: what users will get for them, beside what the plaintext model says.
 
 It is what a user's job does, by the same code and in one process: the columns' own rules (`blindgate.frames`), encryption, the
-node's half on the ciphertexts, decryption, labels and rounding. So the figures that a manifest states of such rows (`Accuracy`) are
-those of the product, and not of a model in the clear beside it.
+node's half on the ciphertexts, decryption, labels, and numbers to as many decimals as may be published. So the figures that a
+manifest states of such rows (`Accuracy`) are those of the product, and not of a model in the clear beside it.
 
 A row that users would be refused for is counted and left out: it gets no answer, so there is none to compare.
 """
@@ -22,6 +22,7 @@ from blindgate_models.compilers.accuracy import share_right
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.raw_scores import raw_scores
+from blindgate_models.compilers.reading import spread
 from blindgate_models.halves import ClientHalf
 from blindgate_models.publishing import columns_of, finest_decimals, output_of
 from blindgate_models.servers import server_half
@@ -79,7 +80,7 @@ def try_out(
     got = frames.predictions(scores, output)
     plain = np.asarray(prepared.estimator.predict(prepared.ask(rows))).reshape(got.shape)
     classifies = compiled.task == "classification"
-    same = got == plain if classifies else np.abs(got - plain) <= _NEAR * np.ptp(plain, axis=0)
+    same = got == plain if classifies else np.abs(got - plain) <= _NEAR * spread(plain)
     right: list[float | None] = [None, None]
     if answers is not None:
         wanted = answers.to_numpy()[places]

@@ -88,6 +88,8 @@ def test_numbers_are_compared_to_a_hundredth_of_their_spread(model: Ridge | XGBR
     assert trial.encrypted == pytest.approx(trial.plain, abs=1e-3)
     assert trial.accuracy.max_error < 1e-2 * np.ptp(wanted)
     assert seen[-1] == (trial.rows, trial.rows)
+    one = try_out(compile_model(model, prepared), prepared, test[:1])  # which has no spread
+    assert one.accuracy.agreement == 1
 
 
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")

@@ -102,6 +102,8 @@ def test_of_a_column_that_is_dropped_nothing_is_published_and_anything_is_taken(
     model = make_pipeline(steps, Ridge()).fit(table, ANSWERS)
     compiled = compile_model(model, table)
     assert "patient 7" not in str(compiled.columns)
+    (number,) = [column for column in compiled.columns if column["name"] == "number"]
+    assert (number["minimum"], number["maximum"], number["fill"]) == (0, 1, 0)
     others = table.assign(patient="somebody else", number=1e9, seen=pd.Timestamp("2027-01-01"))
     for asked in (others, others.assign(patient=None, number=np.nan, seen=pd.NaT)):
         np.testing.assert_allclose(predict(compiled, asked), model.predict(table), rtol=1e-3)

@@ -57,19 +57,20 @@ class Prepared:
                 msg = f"rules: there is no column {name!r:.60} in the calibration rows"
                 raise ValueError(msg)
         names = list(table.columns)
-        categories, fills, ignored = encoded(estimator, names), imputed(estimator, names), unread(estimator, names)
+        for name in unread(estimator, names) - set(rules):
+            rule, blank = _anything(table[name])
+            table, rules = table.assign(**{name: blank}), {**rules, name: rule}
+        categories, fills = encoded(estimator, names), imputed(estimator, names)
         takes_missing = bool(table.isna().any(axis=None)) and _takes(estimator, table)
         columns, rows = [], []
         for name in table.columns:
-            rule, given = rules.get(name, Rule()), table[name]
+            rule = rules.get(name, Rule())
             if rule.fill is None and name in fills:
                 rule = rule.model_copy(update={"fill": fills[name]})
-            if name in ignored and name not in rules:
-                rule, given = _anything(given)
-            if _is_category(rule, given, categories.get(name)):
-                column, values = _category(name, rule, given, categories.get(name), takes_missing)
+            if _is_category(rule, table[name], categories.get(name)):
+                column, values = _category(name, rule, table[name], categories.get(name), takes_missing)
             else:
-                column, values = _number(name, rule, given, takes_missing)
+                column, values = _number(name, rule, table[name], takes_missing)
             columns.append(column)
             rows.append(values)
         stacked = np.column_stack(rows)
@@ -227,9 +228,12 @@ def _is_category(rule: Rule, values: "pd.Series[Any]", encoded: Sequence[Label] 
 
 
 def _anything(given: "pd.Series[Any]") -> tuple[Rule, "pd.Series[Any]"]:
-    """A rule for a column that no step reads, and its values: users may give what they like, and no text is published."""
+    """A rule for a column that no step reads, and values in place of its own, which are no business of a public manifest.
+
+    Nor are their extremes: a range of running numbers tells how many patients there are.
+    """
     if pd.api.types.is_numeric_dtype(given):
-        return Rule(out_of_range="clip", fill=0.0 if given.isna().all() else float(given.median())), given
+        return Rule(minimum=0.0, maximum=1.0, out_of_range="clip", fill=0.0), pd.Series(np.zeros(len(given)))
     rule = Rule(type="category", categories=(_NOT_READ,), fill=_NOT_READ)
     return rule, pd.Series([_NOT_READ] * len(given), dtype=object)
 
