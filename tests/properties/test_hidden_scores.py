@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
@@ -29,6 +29,9 @@ def test_no_probability_is_further_off_than_the_part_says(
     seed: int, features: int, largest: float, intercept: float
 ) -> None:
     """Largest scores from nearly nothing to 60, intercepts up to nine tenths of them."""
+    assume(
+        abs(abs(intercept) - 0.5) > 1e-6
+    )  # a corner's score would be 0 but for its last digits, and so would its class
     rng = np.random.default_rng(seed)
     low = rng.normal(size=features) * 10.0 ** rng.integers(-3, 4, features)
     width = rng.uniform(0.1, 2, features) * 10.0 ** rng.integers(-3, 4, features)

@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Label, Link, Report, steepness
-from blindgate_models.compilers.links import between_classes, close, probability_link
+from blindgate_models.compilers.links import close, probability_link
 from blindgate_models.compilers.pipelines import Steps, read_affine, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
@@ -252,9 +252,28 @@ def _tested(
     if not (np.asarray(labels)[_decided(scores)] == predicted).all():
         msg = f"{type(estimator).__name__}: predict is not the class of the largest score"
         raise ValueError(msg)
-    numbers = np.array([column["type"] != "category" for column in prepared.columns])
-    asked = np.concatenate([prepared.rows, between_classes(prepared.rows, score, numbers)])
-    return labels, probability_link(estimator, prepared.ask(asked), score(asked))
+    link = probability_link(estimator, calibration, scores)
+    if link == "identity":  # or these rows tell of none
+        asked = np.concatenate([prepared.rows, _telling(prepared, features, affine.weights, scores[0])])
+        link = probability_link(estimator, prepared.ask(asked), score(asked))
+    return labels, link
+
+
+def _telling(prepared: Prepared, features: Sequence[Feature], weights: Floats, scores: Floats) -> Floats:
+    """The first row, whose `scores` these are, moved by its numbers to where one score is 1 and others are 0: links differ there.
+
+    It may lie outside of the declared ranges. No row where there are no numbers.
+    """
+    numbers = [place for place, feature in enumerate(features) if feature.kind == "number"]
+    columns = [features[place].column for place in numbers]
+    if not columns:
+        return prepared.rows[:0]
+    half = middle_and_half(prepared.limits)[1][columns]
+    wanted = np.eye(len(scores))[0]
+    step = np.linalg.lstsq(weights[:, numbers] * half, wanted - scores, rcond=None)[0]
+    row = prepared.rows[:1].copy()
+    row[0, columns] += step * half
+    return row
 
 
 def _decided(scores: Floats) -> NDArray[np.intp]:

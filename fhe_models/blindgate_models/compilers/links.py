@@ -2,11 +2,9 @@
 
 A LinearSVC has scores and no probabilities; one class against each other gives others than a softmax of the same scores. A
 link that was taken for granted would give numbers that the estimator never gave. Nor do rows tell whose probabilities are all 0
-or 1: there every link says the same. So a linear model is asked about rows in between as well (`between_classes`).
+or 1: there every link says the same.
 """
 
-from collections.abc import Callable
-from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -18,7 +16,6 @@ from blindgate_models.compilers.compiled import Link
 Floats: TypeAlias = NDArray[np.float64]
 
 _CLOSE: Final = 1e-6
-_AHEAD: Final = 1.0
 
 
 def probability_link(estimator: Any, calibration: pd.DataFrame | NDArray[Any], scores: Floats) -> Link:
@@ -32,30 +29,6 @@ def probability_link(estimator: Any, calibration: pd.DataFrame | NDArray[Any], s
         return "sigmoid" if close(proba[:, 1], np.exp(-np.logaddexp(0, -scores[:, 0]))) else "identity"
     shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
     return "softmax" if close(proba, shifted / shifted.sum(axis=1, keepdims=True)) else "identity"
-
-
-def between_classes(rows: Floats, scores: Callable[[Floats], Floats], numbers: NDArray[np.bool_]) -> Floats:
-    """Rows between a row of one class and one of another, where the first is ahead by 1: there links differ.
-
-    Args:
-        rows: `(n, columns)`.
-        scores: linear ones of such rows, `(n, outputs)`.
-        numbers: which columns hold some, `(columns,)`; in the others, the first row's value is kept.
-    """
-    found = [rows[:0]]
-    given = _each_class(scores(rows))
-    for low, high in pairwise(rows[np.unique(given.argmax(axis=1), return_index=True)[1]]):
-        moved = np.where(numbers, high, low)
-        one, other = _each_class(scores(np.stack([low, moved])))
-        ahead, behind = one.argmax(), other.argmax()
-        before, after = one[ahead] - one[behind], other[ahead] - other[behind]
-        if before > _AHEAD > after:
-            found.append((low + (before - _AHEAD) / (before - after) * (moved - low))[None])
-    return np.concatenate(found)
-
-
-def _each_class(scores: Floats) -> Floats:
-    return np.column_stack([np.zeros(len(scores)), scores]) if scores.shape[1] == 1 else scores
 
 
 def close(got: Floats, expected: Floats) -> bool:
