@@ -22,6 +22,7 @@ _ABOUT = {
     "policy": "What this client allows, and whom it trusts.",
     "predict": "Predict under encryption: a CSV file in, a CSV file out.",
     "publisher": "Sign models: your publisher key.",
+    "search": "Search an index under encryption: vectors in, a CSV file of the nearest entries out.",
 }
 _EXTRAS = {"gateway": "gateway", "node": "node", "operator": "node"}
 _USAGE_STATUS = 2

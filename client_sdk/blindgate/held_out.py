@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from blindgate import frames
 from blindgate_models.clients import client_half
-from blindgate_models.compilers.accuracy import share_right
+from blindgate_models.compilers.accuracy import require_known, share_right
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.raw_scores import raw_scores
@@ -71,7 +71,8 @@ def try_out(
         answers: the right ones, `(rows,)`.
         progress: called with `(done, total)` rows.
 
-    Raises `InputError` for a table with other columns, or one that users could not ask a single row of.
+    Raises `InputError` for a table with other columns, or one that users could not ask a single row of; `ValueError` for answers
+    of which none is a label.
     """
     rows, places, why = _taken(table, compiled)
     half = client_half(compiled.family).from_part(compiled.client)
@@ -83,6 +84,8 @@ def try_out(
     same = got == plain if classifies else np.abs(got - plain) <= _NEAR * spread(plain)
     right: list[float | None] = [None, None]
     if answers is not None:
+        if classifies:
+            require_known(answers, compiled.labels or ())
         wanted = answers.to_numpy()[places]
         right = [share_right(said, wanted=wanted, classifies=classifies) for said in (plain, got)]
     accuracy = Accuracy(

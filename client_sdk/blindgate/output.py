@@ -1,6 +1,6 @@
 """How commands print: a table for people, JSON for scripts.
 
-Members are named as a script wants them, `like_this`; people see a space.
+Members are named as a script wants them, `like_this`, and numbers have all their digits; people see a space, and four digits.
 """
 
 import json
@@ -16,6 +16,9 @@ from rich.text import Text
 
 from blindgate_protocol.errors import InputError
 
+_WHOLE = 1000
+"""From here on nobody reads what comes after the point."""
+
 
 def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str = "Nothing.") -> None:
     """Print rows with the same members as a table, or as a JSON array."""
@@ -30,7 +33,7 @@ def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str = "Nothing
     for name in rows[0]:
         table.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(_text("" if value is None else value) for value in row.values()))
+        table.add_row(*(_text("" if value is None else readable(value)) for value in row.values()))
     console.print(table)
 
 
@@ -42,7 +45,20 @@ def show_one(row: dict[str, Any], *, as_json: bool) -> None:
     console = Console(soft_wrap=True)
     width = max(len(name) for name in row)
     for name, value in row.items():
-        console.print(Text(f"{name.replace('_', ' '):<{width}}  ", "bold"), _text(value), sep="")
+        console.print(Text(f"{name.replace('_', ' '):<{width}}  ", "bold"), _text(readable(value)), sep="")
+
+
+def readable(value: object) -> str:
+    """A value as people read it: a fraction by its first four digits, what is not known as a dash."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:,.0f}" if abs(value) >= _WHOLE else f"{value:.4g}"
+        case _:
+            return str(value)
 
 
 def when(millis: int) -> str:

@@ -1,9 +1,11 @@
 """What the SDK's commands read and print, without a gateway."""
 
 import io
+import json
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,23 @@ def test_what_others_wrote_is_shown_as_it_is(capsys: pytest.CaptureFixture[str])
     shown = capsys.readouterr()
     for line in (shown.out.splitlines()[1], shown.out.splitlines()[2], shown.err):
         assert "dose [mg] [/red] :smile: �]0;gone�" in line
+
+
+def test_people_read_four_digits_and_scripts_all(capsys: pytest.CaptureFixture[str]) -> None:
+    """A share is no sixteen digits, and what is not known is no `None`."""
+    row = {"accuracy": 2 / 3, "upload": 266604.25, "held_out": True, "answers": None}
+    show_one(row, as_json=False)
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["0.6667", "266,604", "yes", "-"]
+    show_one(row, as_json=True)
+    assert json.loads(capsys.readouterr().out) == row
+
+
+def test_every_command_says_what_it_is_for() -> None:
+    """Help lists all that there are, and what each does."""
+    done = subprocess.run([BLINDGATE, "--help"], capture_output=True, text=True, check=True)
+    listed = done.stdout.split("Commands:\n")[1].split("\n\n")[0].splitlines()
+    assert len(listed) == len(entry_points(group="blindgate.commands"))
+    assert all(len(line.split()) > 2 for line in listed)
 
 
 @pytest.mark.parametrize(

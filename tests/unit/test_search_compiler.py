@@ -58,6 +58,7 @@ def test_the_manifest_says_how_and_who_learns_what(privacy: Privacy) -> None:
         pytest.param(np.zeros(5), "shape", id="one dimension"),
         pytest.param(np.zeros((0, 5)), "shape", id="no entries"),
         pytest.param(np.zeros((5, 0)), "shape", id="no columns"),
+        pytest.param(np.zeros((4, 5)), "every number is 0", id="zeros"),
         pytest.param(np.array([["a"]]), "numbers", id="texts"),
         pytest.param(np.array([[True]]), "numbers", id="truth values"),
         pytest.param(

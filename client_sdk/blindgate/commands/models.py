@@ -309,7 +309,7 @@ def _show_compiled(shown: dict[str, Any], compared: "Mapping[str, CompiledModel 
     if fitting:
         members = [member for member in fitting[0] if member not in {"family", "fits"}]
         table = [
-            {"": member.replace("_", " "), **{line["family"]: _short(line[member]) for line in fitting}}
+            {"": member.replace("_", " "), **{line["family"]: line[member] for line in fitting}}
             for member in members
         ]
         note("")
@@ -317,10 +317,6 @@ def _show_compiled(shown: dict[str, Any], compared: "Mapping[str, CompiledModel 
     for line in lines:
         if line["fits"] != "yes":
             note(f"{line['family']} does not take this model: {line['fits']}")
-
-
-def _short(value: object) -> str:
-    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:

@@ -67,6 +67,15 @@ def is_ensemble(estimator: Any) -> bool:
     return any(type(estimator).__name__ in names for names, _ in _READERS)
 
 
+def asks_once(estimator: Any) -> bool:
+    """Whether no tree of an ensemble asks more than one question. `False` of what is not supported: reading it says why."""
+    try:
+        forest = read_forest(estimator)
+    except (TypeError, ValueError):
+        return False
+    return all((tree.left != LEAF).sum() <= 1 for tree in forest.trees)
+
+
 def _read_xgboost(estimator: Any, name: str) -> Forest:
     labels = _labels(estimator)
     if estimator.missing is not None and not np.isnan(estimator.missing):

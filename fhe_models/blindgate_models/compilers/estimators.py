@@ -15,7 +15,7 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from blindgate_models.compilers.additive import compile_additive
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.concrete import compile_concrete
-from blindgate_models.compilers.ensembles import is_ensemble
+from blindgate_models.compilers.ensembles import asks_once, is_ensemble
 from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.compilers.networks import is_concrete_ml, load_network
 from blindgate_models.compilers.polynomial import compile_network
-from blindgate_models.compilers.prepared import Prepared, found_by_search
+from blindgate_models.compilers.prepared import Prepared, unwrapped
 from blindgate_models.compilers.questions import has_bins
 from blindgate_models.compilers.tree_batches import compile_trees_batch
 from blindgate_models.compilers.trees import compile_trees
@@ -48,27 +48,41 @@ _COMPILERS: Final[dict[str, Callable[..., CompiledModel]]] = {
 }
 FAMILIES: Final = tuple(_COMPILERS)
 """What there is a compiler for."""
-_HARMLESS: Final = (
-    "blindgate_models.public_bins.PublicBins",
-    "collections.OrderedDict",
-    "interpret.glassbox._ebm._ebm.ExplainableBoostingClassifier",
-    "interpret.glassbox._ebm._ebm.ExplainableBoostingRegressor",
-    "lightgbm.basic.Booster",
-    "lightgbm.sklearn.LGBMClassifier",
-    "lightgbm.sklearn.LGBMRegressor",
-    "numpy.dtype",
-    "numpy.number",
-    "sklearn.compose._column_transformer.make_column_selector",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-    "sklearn.tree._tree.Tree",
-    "xgboost.core.Booster",
-    "xgboost.sklearn.XGBClassifier",
-    "xgboost.sklearn.XGBRegressor",
-)
-"""Types of fitted models that skops has on neither of its lists. They hold numbers, names and settings, and run nothing when they
-are built. Trees are followed by native code without a look at where they lead: `_check_trees` looks first."""
+_HARMLESS: Final = {
+    "blindgate_models.public_bins": ("PublicBins",),
+    "builtins": ("object",),
+    "collections": ("OrderedDict",),
+    "interpret.glassbox._ebm._ebm": ("ExplainableBoostingClassifier", "ExplainableBoostingRegressor"),
+    "lightgbm.basic": ("Booster",),
+    "lightgbm.sklearn": ("LGBMClassifier", "LGBMRegressor"),
+    "numpy": ("dtype", "number"),
+    "sklearn.compose._column_transformer": ("make_column_selector",),
+    "sklearn.ensemble._hist_gradient_boosting.predictor": ("TreePredictor",),
+    "sklearn.feature_selection._mutual_info": ("mutual_info_classif", "mutual_info_regression"),
+    "sklearn.feature_selection._univariate_selection": ("chi2", "f_classif", "f_regression", "r_regression"),
+    "sklearn.metrics._classification": ("accuracy_score", "balanced_accuracy_score", "f1_score", "log_loss"),
+    "sklearn.metrics._ranking": ("average_precision_score", "roc_auc_score"),
+    "sklearn.metrics._regression": ("mean_absolute_error", "mean_squared_error", "r2_score", "root_mean_squared_error"),
+    "sklearn.metrics._scorer": ("_PassthroughScorer", "_Scorer"),
+    "sklearn.model_selection._split": (
+        "GroupKFold",
+        "KFold",
+        "RepeatedKFold",
+        "RepeatedStratifiedKFold",
+        "ShuffleSplit",
+        "StratifiedGroupKFold",
+        "StratifiedKFold",
+        "StratifiedShuffleSplit",
+        "TimeSeriesSplit",
+    ),
+    "sklearn.neural_network._stochastic_optimizers": ("AdamOptimizer", "SGDOptimizer"),
+    "sklearn.tree._tree": ("Tree",),
+    "xgboost.core": ("Booster",),
+    "xgboost.sklearn": ("XGBClassifier", "XGBRegressor"),
+}
+"""What fitted models, and the searches that found them, name that skops has on neither of its lists, by module. Types hold numbers,
+names and settings, and run nothing when they are built; functions are named and not called. Trees are followed by native code
+without a look at where they lead: `_check_trees` looks first."""
 _OF_SQUARES: Final = ("Sequential", "SquareNetwork")
 _BINS: Final = ("PublicBins", "KBinsDiscretizer")
 _NETWORKS: Final = ("MLP", "FittedNetwork")
@@ -120,13 +134,15 @@ def read_rows(path: Path, target: str | None = None) -> tuple[pd.DataFrame, pd.S
 def choose_family(estimator: Any) -> Family:
     """The fastest that runs such models.
 
-    `trees` for ensembles, `additive` for explainable boosting machines and for what takes bins, `concrete` for networks, `linear`
-    for everything else; `network` for what is a network of squares already; others are trained further for it, so it is asked
-    for by name.
+    `trees` for ensembles, `additive` for those whose trees ask one question each, for explainable boosting machines and for what
+    takes bins, `concrete` for networks, `linear` for everything else; `network` for what is a network of squares already; others
+    are trained further for it, so it is asked for by name. Trees of two questions are additive too and faster so, but that tells
+    which pairs of columns act together: it is asked for by name as well. Raises `ValueError` on one that is not fitted.
     """
+    _require_fitted(estimator)
     model = _last_step(estimator)
     if is_ensemble(model):
-        return "trees"
+        return "additive" if asks_once(model) else "trees"
     if type(model).__name__.startswith("ExplainableBoosting"):
         return "additive"
     if type(model).__name__ in _OF_SQUARES:
@@ -152,9 +168,10 @@ def compile_model(
         family: one of `FAMILIES`; see `choose_family` for the default.
         **settings: all that the compiler takes.
 
-    Raises what the compilers raise, and `ValueError` on a family that there is no compiler for.
+    Raises what the compilers raise, and `ValueError` on a family that there is no compiler for, or an estimator that is not fitted.
     """
-    estimator = found_by_search(estimator)
+    estimator = unwrapped(estimator)
+    _require_fitted(estimator)
     chosen = family or choose_family(estimator)
     if chosen not in _COMPILERS:
         msg = f"family: got {chosen!r:.40}, expected one of: {', '.join(_COMPILERS)}"
@@ -162,8 +179,18 @@ def compile_model(
     return _COMPILERS[chosen](estimator, calibration, **settings)
 
 
+def _require_fitted(estimator: Any) -> None:
+    if not hasattr(estimator, "get_params"):  # no estimator of scikit-learn's kind, which compilers see for themselves
+        return
+    try:
+        import_module("sklearn.utils.validation").check_is_fitted(_last_step(estimator))
+    except ValueError as error:
+        msg = f"estimator: {type(_last_step(estimator)).__name__} is not fitted: call its fit first"
+        raise ValueError(msg) from error
+
+
 def _last_step(estimator: Any) -> Any:
-    return found_by_search(estimator.steps[-1][1]) if hasattr(estimator, "steps") else estimator
+    return unwrapped(estimator).steps[-1][1] if hasattr(estimator, "steps") else estimator
 
 
 def _load_xgboost(path: Path) -> Any:
@@ -185,8 +212,9 @@ def _load_skops(path: Path) -> Any:
     except ModuleNotFoundError as error:
         msg = "estimator: reading a .skops file needs skops: pip install skops"
         raise ModuleNotFoundError(msg) from error
+    harmless = {f"{module}.{name}" for module, names in _HARMLESS.items() for name in names}
     try:
-        unknown = set(skops.get_untrusted_types(file=path)) - set(_HARMLESS)
+        unknown = set(skops.get_untrusted_types(file=path)) - harmless
     except (zipfile.BadZipFile, LookupError) as error:
         raise _unreadable(path, "a model that skops wrote") from error
     if unknown:
@@ -194,22 +222,38 @@ def _load_skops(path: Path) -> Any:
             f"estimator: {path.name} names types that skops does not know to be harmless: {', '.join(sorted(unknown))}"
         )
         raise ValueError(msg)
-    estimator = skops.load(path, trusted=list(_HARMLESS))
-    _check_trees(_last_step(estimator))
+    estimator = skops.load(path, trusted=sorted(harmless))
+    _check_trees(estimator)
     return estimator
 
 
-def _check_trees(model: Any) -> None:
-    """Refuse trees that lead out of themselves. Raises `ValueError`."""
-    for member in np.ravel(getattr(model, "estimators_", [model])):
-        tree = getattr(member, "tree_", None)
-        if tree is not None:
-            _check_tree(tree.children_left, tree.children_right, tree.feature, int(model.n_features_in_))
-    for iteration in getattr(model, "_predictors", []):
-        for predictor in iteration:
-            nodes = predictor.nodes
-            left, right = (np.where(nodes["is_leaf"], -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
-            _check_tree(left, right, nodes["feature_idx"], int(model.n_features_in_))
+def _check_trees(found: Any) -> None:
+    """Refuse trees that lead out of themselves, wherever in an estimator they are. Raises `ValueError`."""
+    waiting: list[tuple[Any, int | None]] = [(found, None)]
+    seen: dict[int, Any] = {}  # holds on to what it names, so that no name is given twice
+    while waiting:
+        value, features = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen[id(value)] = value
+        if isinstance(value, Mapping):
+            waiting += [(each, features) for each in value.values()]
+        elif isinstance(value, list | tuple | set) or (isinstance(value, np.ndarray) and value.dtype == object):
+            waiting += [(each, features) for each in (value.ravel() if isinstance(value, np.ndarray) else value)]
+        elif hasattr(value, "__dict__") and not isinstance(value, type):
+            own = vars(value).get("n_features_in_")
+            features = min((number for number in (own, features) if number is not None), default=None)
+            _check_own_tree(value, features)
+            waiting += [(each, features) for each in vars(value).values()]
+
+
+def _check_own_tree(model: Any, features: int | None) -> None:
+    tree, nodes = vars(model).get("tree_"), vars(model).get("nodes")
+    if tree is not None:
+        _check_tree(tree.children_left, tree.children_right, tree.feature, int(features or 0))
+    elif isinstance(nodes, np.ndarray):
+        left, right = (np.where(nodes["is_leaf"], -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
+        _check_tree(left, right, nodes["feature_idx"], int(features or 0))
 
 
 def _check_tree(left: NDArray[Any], right: NDArray[Any], feature: NDArray[Any], features: int) -> None:

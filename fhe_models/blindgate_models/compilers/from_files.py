@@ -9,7 +9,7 @@ from blindgate_models.compilers.comparing import compile_with_each
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.estimators import choose_family, compile_model, load_estimator, read_rows
 from blindgate_models.compilers.hidden_scores import compile_hidden_scores
-from blindgate_models.compilers.prepared import Prepared, found_by_search
+from blindgate_models.compilers.prepared import Prepared, unwrapped
 from blindgate_models.compilers.refitting import refit
 from blindgate_models.compilers.rules import read_rules
 from blindgate_models.compilers.search import compile_search, read_embeddings, read_ids
@@ -68,7 +68,7 @@ def compile_files(estimator: Path, calibration: Path, choices: Choices) -> Compi
     if choices.hide_scores and choices.family not in {None, *_OF_HIDDEN_SCORES}:
         msg = f"hide_scores: a logistic model's sigmoid under encryption, got the family {choices.family!r:.40}"
         raise ValueError(msg)
-    fitted = found_by_search(load_estimator(estimator, trust_pickle=choices.trust_pickle))
+    fitted = unwrapped(load_estimator(estimator, trust_pickle=choices.trust_pickle))
     rows, answers = read_rows(calibration, choices.target)
     accuracies: dict[str, float] = {}
     if choices.bins is not None:

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.compilers.prepared import Prepared, found_by_search
+from blindgate_models.compilers.prepared import Prepared, unwrapped
 from blindgate_models.features import Feature
 
 Floats = NDArray[np.float64]
@@ -84,7 +84,7 @@ def split(estimator: Any, prepared: Prepared) -> tuple[Steps, Any]:
     """The steps in front of a model, and the model."""
     if not hasattr(estimator, "steps"):
         return Steps((), prepared), estimator
-    *steps, model = [found_by_search(step) for _, step in estimator.steps]
+    *steps, model = [step for _, step in unwrapped(estimator).steps]
     return Steps([step for step in steps if step is not None and step != "passthrough"], prepared), model
 
 

@@ -50,7 +50,7 @@ class Prepared:
         Raises `ValueError` naming the column: a rule for a column that is not there, a range, list or filling that does not fit, a
         cell that is empty without a rule.
         """
-        estimator = found_by_search(estimator)
+        estimator = unwrapped(estimator)
         table = _named(estimator, calibration)
         for name in rules:
             if name not in table.columns:
@@ -167,9 +167,16 @@ class Prepared:
         return _takes(self.estimator, self.ask(row))
 
 
-def found_by_search(estimator: Any) -> Any:
-    """The estimator that a search for settings (`GridSearchCV`) found, which is how most are fitted; any other as it is."""
-    return getattr(estimator, "best_estimator_", estimator)
+def unwrapped(estimator: Any) -> Any:
+    """An estimator as compilers take it; what a `GridSearchCV` found stands for the search, and pipelines in a pipeline are one."""
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    if not hasattr(estimator, "steps"):
+        return estimator
+    flat: list[tuple[str, Any]] = []
+    for name, step in estimator.steps:
+        inner = unwrapped(step)
+        flat += [(f"{name} {own}", each) for own, each in inner.steps] if hasattr(inner, "steps") else [(name, inner)]
+    return type(estimator)(flat)
 
 
 def _named(estimator: Any, calibration: pd.DataFrame | NDArray[Any]) -> pd.DataFrame:

@@ -4,11 +4,13 @@ A forest's own thresholds have to be published, among decoys, for clients to ans
 own. Whether that costs accuracy is measured where it matters, on rows that neither fit saw: by cross-validation.
 """
 
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 
@@ -32,17 +34,31 @@ class Refitted(NamedTuple):
 
 
 def refit(estimator: Any, rows: pd.DataFrame, answers: pd.Series, bins: int) -> Refitted:
-    """Fit a model of the same settings on at most `bins` public bins a column.
+    """Fit a model of the same settings on at most `bins` public bins a column of numbers; other columns stay as they are.
 
-    Raises `ValueError` on columns that hold no numbers, since those are not cut into bins, and on too few rows.
+    Raises `ValueError` where no column holds numbers, and on too few rows.
     """
-    for name in rows.columns:
-        if not pd.api.types.is_numeric_dtype(rows[name]):
-            msg = f"bins: the column {str(name)!r:.60} holds no numbers; put PublicBins into the pipeline's ColumnTransformer"
-            raise ValueError(msg)
     model = clone(estimator)
-    again = make_pipeline(PublicBins(bins), clone(estimator))
+    again = make_pipeline(_cutting(rows, bins), clone(estimator))
     before, after = (
         float(np.mean(cross_val_score(each, rows, answers, cv=_FOLDS, error_score="raise"))) for each in (model, again)
     )
     return Refitted(again.fit(rows, answers), before, after)
+
+
+def _cutting(rows: pd.DataFrame, bins: int) -> Any:
+    """Cuts the columns that hold numbers, and keeps the others, in the table's order and under its names."""
+    runs = [
+        (numeric, [str(name) for name in names])
+        for numeric, names in groupby(rows.columns, key=lambda name: pd.api.types.is_numeric_dtype(rows[name]))
+    ]
+    if not any(numeric for numeric, _ in runs):
+        msg = "bins: no column holds numbers, so there is nothing to cut: compile the model as it is"
+        raise ValueError(msg)
+    if len(runs) == 1:
+        return PublicBins(bins)
+    steps = [
+        (f"columns {place}", PublicBins(bins) if numeric else "passthrough", names)
+        for place, (numeric, names) in enumerate(runs)
+    ]
+    return ColumnTransformer(steps, verbose_feature_names_out=False).set_output(transform="pandas")

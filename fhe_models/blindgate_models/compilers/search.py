@@ -170,9 +170,11 @@ def _table(embeddings: NDArray[Any]) -> Floats:
 
 
 def _quantised(embeddings: NDArray[Any], numbers: Floats) -> tuple[Bytes, float]:
-    if embeddings.dtype == np.int8:
-        return np.asarray(embeddings), 1.0
-    return quantised_entries(numbers)
+    index, scale = (embeddings, 1.0) if embeddings.dtype == np.int8 else quantised_entries(numbers)
+    if not index.any():
+        msg = "embeddings: every number is 0, so no entry is nearer than another"
+        raise ValueError(msg)
+    return index, scale
 
 
 def _names(ids: Sequence[Id] | None, entries: int) -> list[str] | list[int] | None:
