@@ -12,7 +12,7 @@ pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
 pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 
 from sklearn.compose import make_column_selector, make_column_transformer
-from sklearn.datasets import load_diabetes, load_iris
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.feature_selection import SelectKBest, chi2
@@ -54,6 +54,30 @@ def test_xgboosts_own_formats_are_read(estimator: Any, load: Any, suffix: str, t
     loaded = load_estimator(path)
     assert type(loaded) is type(estimator)
     np.testing.assert_array_equal(loaded.predict(rows), estimator.predict(rows))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "load"),
+    [
+        pytest.param("LGBMClassifier", load_breast_cancer, id="two classes"),
+        pytest.param("LGBMClassifier", load_iris, id="three classes"),
+        pytest.param("LGBMRegressor", load_diabetes, id="a number"),
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_lightgbms_own_format_is_read(estimator: str, load: Any, *, named: bool, tmp_path: Path) -> None:
+    """What it predicts is what was fitted, and it compiles, with whatever names the table has."""
+    lightgbm = pytest.importorskip("lightgbm", reason="the extra `dev` is not installed")
+    rows, target = load(return_X_y=True, as_frame=named)
+    model = getattr(lightgbm, estimator)(n_estimators=3, max_depth=2, verbose=-1).fit(rows, target)
+    path = tmp_path / "model.txt"
+    model.booster_.save_model(path)
+    loaded = load_estimator(path)
+    np.testing.assert_array_equal(loaded.predict(rows), model.predict(rows))
+    assert choose_family(loaded) == "trees"
+    compiled = compile_model(loaded, rows)
+    assert compiled.report["agreement_plain"] == 1
+    assert compiled.labels == (tuple(model.classes_.tolist()) if estimator == "LGBMClassifier" else None)
 
 
 @pytest.mark.parametrize("suffix", [".joblib", ".pkl", ".pickle"])
@@ -236,7 +260,7 @@ def test_a_pipeline_in_a_pipeline_is_one_pipeline() -> None:
     assert compile_model(searched, rows).report["agreement_plain"] == 1
 
 
-@pytest.mark.parametrize("suffix", [".json", ".ubj", ".skops", ".joblib", ".pkl"])
+@pytest.mark.parametrize("suffix", [".json", ".txt", ".ubj", ".skops", ".joblib", ".pkl"])
 def test_a_file_that_is_none_of_its_kind_is_named_in_one_line(suffix: str, tmp_path: Path) -> None:
     """Not as an error of zip archives, nor with XGBoost's own trace."""
     path = tmp_path / f"model{suffix}"

@@ -76,7 +76,7 @@ def early(_: Floats) -> Any:
         pytest.param(
             lambda _: LGBMClassifier(boosting_type="rf", subsample_freq=1, subsample=0.5, **LIGHT),
             ValueError,
-            "objective",
+            "boosting_type",
             id="LightGBM's forest",
         ),
         pytest.param(

@@ -80,8 +80,8 @@ def compile_(
     estimator: Annotated[
         Path,
         typer.Argument(
-            help="A fitted model: XGBoost's .json or .ubj, or scikit-learn saved by skops; for the family search, an array of "
-            "embeddings (.npy).",
+            help="A fitted model: XGBoost's .json or .ubj, LightGBM's .txt, or scikit-learn saved by skops; for the family search, "
+            "an array of embeddings (.npy).",
             exists=True,
         ),
     ],
@@ -309,8 +309,7 @@ def _show_compiled(shown: dict[str, Any], compared: "Mapping[str, CompiledModel 
     if fitting:
         members = [member for member in fitting[0] if member not in {"family", "fits"}]
         table = [
-            {"": member.replace("_", " "), **{line["family"]: line[member] for line in fitting}}
-            for member in members
+            {"": member.replace("_", " "), **{line["family"]: line[member] for line in fitting}} for member in members
         ]
         note("")
         show(table, as_json=False)

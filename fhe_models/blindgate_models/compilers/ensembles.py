@@ -141,7 +141,10 @@ def _read_xgboost(estimator: Any, name: str) -> Forest:
 def _read_lightgbm(estimator: Any, name: str) -> Forest:
     document: Part = estimator.booster_.dump_model()
     objective, *settings = document.get("objective", "custom").split()
-    if objective not in _LIGHTGBM_LINKS or document["average_output"] or not set(settings) <= _harmless(document):
+    if document["average_output"]:
+        msg = "estimator: LightGBM's boosting_type 'rf' is not supported: fit scikit-learn's RandomForestClassifier or -Regressor"
+        raise ValueError(msg)
+    if objective not in _LIGHTGBM_LINKS or not set(settings) <= _harmless(document):
         msg = f"estimator: LightGBM's objective {' '.join((objective, *settings))!r} is not supported"
         raise ValueError(msg)
     if document["pandas_categorical"]:
@@ -340,7 +343,7 @@ def _labels(estimator: Any) -> tuple[Label, ...] | None:
 
 _READERS: Final[tuple[tuple[set[str], Callable[[Any, str], Forest]], ...]] = (
     ({"XGBClassifier", "XGBRegressor", "XGBRFClassifier", "XGBRFRegressor"}, _read_xgboost),
-    ({"LGBMClassifier", "LGBMRegressor"}, _read_lightgbm),
+    ({"LGBMClassifier", "LGBMRegressor", "LGBMBooster"}, _read_lightgbm),
     ({"HistGradientBoostingClassifier", "HistGradientBoostingRegressor"}, _read_histogram),
     ({"GradientBoostingClassifier", "GradientBoostingRegressor"}, _read_boosting),
     (_TREES | _FORESTS, _read_trees),

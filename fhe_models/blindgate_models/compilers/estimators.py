@@ -4,6 +4,7 @@ A file with a model in it is code until shown otherwise: a pickle runs whatever 
 
 - `.json` and `.ubj` are XGBoost's own formats, which hold numbers; or `.json` is what Concrete ML's `dump` wrote of a
   network, and only its numbers are read (`networks`);
+- `.txt` is LightGBM's (`lightgbm_files`);
 - `.skops` holds types by name and arrays, and is read only if it names nothing but types that `skops` knows to be
   harmless;
 - `.joblib` and `.pkl` are pickles, and are read only where the caller says `trust_pickle`: whoever wrote the file can
@@ -28,6 +29,7 @@ from blindgate_models.compilers.additive import compile_additive
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.concrete import compile_concrete
 from blindgate_models.compilers.ensembles import asks_once, is_ensemble
+from blindgate_models.compilers.lightgbm_files import load_lightgbm
 from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.compilers.networks import is_concrete_ml, load_network
 from blindgate_models.compilers.polynomial import compile_network
@@ -100,6 +102,8 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Any:
             return load_network(document) if is_concrete_ml(document) else _load_xgboost(path)
         case ".ubj":
             return _load_xgboost(path)
+        case ".txt":
+            return load_lightgbm(path)
         case ".skops":
             return _load_skops(path)
         case ".joblib" | ".pkl" | ".pickle":
@@ -114,7 +118,7 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Any:
             except (pickle.UnpicklingError, struct.error, zlib.error, EOFError, LookupError) as error:
                 raise _unreadable(path, "a pickle") from error
         case other:
-            msg = f"estimator: got a {other or 'nameless'} file, expected .json, .ubj, .skops, or a trusted .joblib or .pkl"
+            msg = f"estimator: got a {other or 'nameless'} file, expected .json, .ubj, .txt, .skops, or a trusted .joblib or .pkl"
             raise ValueError(msg)
 
 

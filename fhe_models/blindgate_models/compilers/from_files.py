@@ -14,7 +14,7 @@ from blindgate_models.compilers.refitting import refit
 from blindgate_models.compilers.rules import read_rules
 from blindgate_models.compilers.search import compile_search, read_embeddings, read_ids
 
-_WITHOUT_SETTINGS: Final = {".json", ".ubj"}
+_WITHOUT_SETTINGS: Final = {".json", ".txt", ".ubj"}
 """Files that do not hold how their model was fitted."""
 _OF_HIDDEN_SCORES: Final = ("linear", "network")
 

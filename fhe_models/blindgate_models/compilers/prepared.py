@@ -143,7 +143,10 @@ class Prepared:
         """The rows, for a family that takes numbers only, and misses none. Raises `ValueError` naming the column."""
         for column in self.columns:
             if column["type"] == "category":
-                msg = f"calibration: the column {column['name']!r:.60} holds values that are no numbers"
+                msg = (
+                    f"calibration: the column {column['name']!r:.60} holds values that are no numbers, which this family does not "
+                    "take: encode them in the table, or choose another (see --compare)"
+                )
                 raise ValueError(msg)
         return self.require_complete()
 
