@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from blindgate_models.compilers.compile_environment import CompilerError, compile_worker, find_compile_python
@@ -14,18 +15,21 @@ pytest.importorskip("mlir", reason="the extra `concrete` is not installed")
 pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
 pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, SGDClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.svm import LinearSVC
-from xgboost import XGBRegressor
+from xgboost import XGBClassifier, XGBRegressor
 
+from blindgate.held_out import try_out
 from blindgate_models.compilers.concrete import compile_concrete
 from blindgate_models.compilers.ensembles import read_forest
 from blindgate_models.compilers.forests import Binning, coded
+from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.concrete.client import ConcreteClient
 from blindgate_models.concrete.server import ConcreteServer
 from models import breast_cancer
@@ -124,6 +128,50 @@ def test_each_kind_of_model_compiles_and_agrees(estimator: Any, outputs: int, *,
     assert compiled.determinism == ("bit-exact" if keyless else "varies")
     assert [column["name"] for column in compiled.columns] == list(rows.columns)
     json.dumps([compiled.client, compiled.server])
+
+
+@pytest.fixture(scope="module")
+def patients() -> tuple[pd.DataFrame, pd.Series]:
+    """Numbers between texts, in another order than the model gets them."""
+    rng = np.random.default_rng(0)
+    dose, age = rng.normal(5, 2, 200), rng.integers(20, 80, 200)
+    ward, mood = rng.choice(["a", "b", "c"], 200), rng.choice(["low", "middle", "high"], 200)
+    answer = (dose + 3 * (ward == "b") + 2 * (mood == "high") + age / 40 > 8).astype(int)
+    return pd.DataFrame({"ward": ward, "dose": dose, "mood": mood, "age": age}), pd.Series(answer)
+
+
+def encoding(model: Any) -> Any:
+    """A pipeline that encodes two kinds of categories and turns the columns around."""
+    order = OrdinalEncoder(categories=[["low", "middle", "high"]])
+    first = make_column_transformer(
+        (StandardScaler(), ["age", "dose"]), (order, ["mood"]), (OneHotEncoder(handle_unknown="ignore"), ["ward"])
+    )
+    return make_pipeline(first, model)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(RandomForestClassifier(4, max_depth=3, random_state=0), id="forest"),
+        pytest.param(XGBClassifier(n_estimators=4, max_depth=2, n_jobs=1), id="XGBoost"),
+        pytest.param(LogisticRegression(), id="linear"),
+        pytest.param(MLPClassifier((3,), random_state=0, max_iter=2000), id="network"),
+    ],
+)
+def test_users_give_categories_as_they_are(model: Any, patients: tuple[pd.DataFrame, pd.Series]) -> None:
+    """Encoders and scalers become data in the client part: two raw rows are encrypted, and one of a ward that nobody knows."""
+    rows, target = patients
+    estimator = encoding(model).fit(rows, target)
+    prepared = Prepared.of(estimator, rows, {})
+    compiled = compile_concrete(estimator, prepared)
+    assert compiled.report["agreement_plain"] >= 0.95
+    assert [column["name"] for column in compiled.columns] == ["ward", "dose", "mood", "age"]
+    assert compiled.columns[0]["out_of_range"] == "other"
+    strange = rows[:3].assign(ward="x")
+    assert try_out(compiled, prepared, pd.concat([rows[:3], strange])).accuracy.agreement == 1
 
 
 @needs_compiler

@@ -123,7 +123,7 @@ def test_bin_numbers_answer_every_question_exactly(estimator: Any, load: Any) ->
     """Also on rows that lie on a threshold, and the double or the float32 beside it: nothing is rounded but the leaves."""
     rows, target = load(return_X_y=True)
     fitted = read_forest(estimator.fit(rows, target))
-    forest = before_steps(fitted, behind([], estimator, rows))
+    forest, _ = before_steps(fitted, behind([], estimator, rows))
     binning = Binning.of(forest)
     both = np.concatenate([rows, near(rows, Binning.of(fitted)), near(rows, binning)])
     codes = bins(forest, binning).apply(both)
@@ -171,7 +171,7 @@ def test_a_forest_behind_steps_is_the_same_forest_before_them(model: Any, load: 
     pipeline = make_pipeline(*steps(), clone(model)).fit(rows, target)
     fitted = read_forest(pipeline[-1])
     reach = limits(rows)
-    forest = before_steps(fitted, behind([step for _, step in pipeline.steps[:-1]], pipeline, rows))
+    forest, _ = before_steps(fitted, behind([step for _, step in pipeline.steps[:-1]], pipeline, rows))
     others = reach[:, 0] + np.random.default_rng(0).random((500, len(reach))) * (reach[:, 1] - reach[:, 0])
     for table in (rows, others, near(rows, Binning.of(forest))):
         np.testing.assert_array_equal(forest.scores(table), fitted.scores(pipeline[:-1].transform(table)))
@@ -181,7 +181,7 @@ def test_a_tree_that_asks_nothing_stays_one() -> None:
     """Fitted on one answer, it is a leaf."""
     rows, _ = load_iris(return_X_y=True)
     pipeline = make_pipeline(StandardScaler(), DecisionTreeRegressor()).fit(rows, np.full(len(rows), 7.0))
-    forest = before_steps(read_forest(pipeline[-1]), behind([pipeline[0]], pipeline, rows))
+    forest, _ = before_steps(read_forest(pipeline[-1]), behind([pipeline[0]], pipeline, rows))
     assert set(forest.scores(rows).ravel()) == {7.0}
 
 

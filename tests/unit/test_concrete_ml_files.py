@@ -11,6 +11,7 @@ pytest.importorskip("pandas", reason="the extra `compile` is not installed")
 
 from blindgate_models.compilers.estimators import choose_family, load_estimator
 from blindgate_models.compilers.networks import read_network
+from blindgate_models.compilers.prepared import Prepared
 
 
 def dumped(kind: str = "NeuralNetClassifier", **members: Any) -> str:
@@ -68,5 +69,6 @@ def test_a_file_that_would_run_code_or_answer_otherwise_is_refused(text: str, ma
 def test_calibration_rows_of_another_width_are_refused(tmp_path: Path) -> None:
     """The error says how many columns the network takes."""
     (tmp_path / "network.json").write_text(dumped())
+    network = load_estimator(tmp_path / "network.json")
     with pytest.raises(ValueError, match="got 3 columns, the network takes 2"):
-        read_network(load_estimator(tmp_path / "network.json"), np.zeros((4, 3)))
+        read_network(network, Prepared.of(network, np.zeros((4, 3)), {}))

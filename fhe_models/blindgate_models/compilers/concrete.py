@@ -32,6 +32,7 @@ from blindgate_models.compilers.reading import Plain, check_reading
 from blindgate_models.compilers.steps import before_steps
 from blindgate_models.concrete.client import Bins, Scores, Uniform
 from blindgate_models.concrete.spec import FAMILY
+from blindgate_models.features import Feature, columns_as_they_are, expand
 from blindgate_models.halves import Part
 from blindgate_protocol.manifest import Encryption
 
@@ -57,9 +58,10 @@ _TO_NODE = "the model's weights, quantised, and its structure"
 
 
 class _Reading(NamedTuple):
-    """An estimator taken apart, and seen to predict alike."""
+    """An estimator taken apart, over features, and seen to predict alike."""
 
     model: Forest | Dense
+    features: list[Feature]
     plain: Plain
 
 
@@ -91,9 +93,9 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
 
     Args:
         estimator: an XGBoost or scikit-learn tree ensemble, also behind steps that keep columns apart and in their order;
-            or a scikit-learn linear model or network of ReLUs, or a network that Concrete ML fitted (`networks`), also
-            behind scalers in a pipeline.
-        calibration: `(n, features)` rows like those to come, n ≥ 2. A DataFrame gives the columns their names.
+            or a scikit-learn linear model or network of ReLUs, also behind steps that scale numbers and encode categories; or
+            a network that Concrete ML fitted (`networks`), also behind scalers.
+        calibration: `(n, columns)` rows like those to come, n ≥ 2. A DataFrame gives the columns their names.
         bits: of a feature. For trees, "exact" keeps every threshold, "smallest" takes the fewest bits whose labels
             agree on all calibration rows, and a number merges thresholds where there are too many. For others, a
             number, 8 for linear models and 5 for networks by default; Concrete ML's networks have theirs.
@@ -110,24 +112,33 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
         CompilerError: no compile environment, or what Concrete ML says.
     """
     prepared = Prepared.given(estimator, calibration, ranges)
-    rows = prepared.require_numbers()
+    rows = prepared.require_complete()
     if len(rows) < FEWEST_ROWS:
         msg = f"calibration: got {len(rows)} rows, expected {FEWEST_ROWS} or more"
         raise ValueError(msg)
-    reading = read_network(estimator, rows) or _read(estimator, prepared)
+    reading = read_network(estimator, prepared) or _read(estimator, prepared)
+    features = columns_as_they_are(rows.shape[1]) if isinstance(reading, Network) else reading.features
+    seen = expand(features, rows)
     with compile_worker(python) as worker:
         match reading:
             case Network():
                 plain, quantised, circuit = _compile_network(worker, reading, rows, p_error)
                 to_client = [_TO_CLIENT_SCALING]
-            case _Reading(Forest() as forest, plain):
-                quantised, circuit = _compile_forest(worker, forest, plain, rows, bits, leaf_bits, p_error)
+            case _Reading(Forest() as forest, _, plain):
+                quantised, circuit = _compile_forest(worker, forest, plain, seen, bits, leaf_bits, p_error)
                 to_client = [_TO_CLIENT_BINS, _TO_CLIENT_TREES]
-            case _Reading(Dense() as dense, plain):
-                quantised, circuit = _compile_dense(worker, dense, rows, bits, p_error)
+            case _Reading(Dense() as dense, _, plain):
+                quantised, circuit = _compile_dense(worker, dense, seen, bits, p_error)
                 to_client = [_TO_CLIENT_UNIFORM]
     sample = rows[: max(FEWEST_ROWS, encrypted_rows)]
-    parts = make_parts(circuit["circuit"], p_error, sample, quantiser=quantised.quantiser, scores=quantised.scores)
+    parts = make_parts(
+        circuit["circuit"],
+        p_error,
+        sample,
+        features=features,
+        quantiser=quantised.quantiser,
+        scores=quantised.scores,
+    )
     if parts.client["specs"] != circuit["specs"]:
         msg = "Concrete: the compile environment arrives at other parameters than this one"
         raise CompilerError(msg)
@@ -148,18 +159,13 @@ def compile_concrete(  # noqa: PLR0913 - a compiler's settings are its arguments
     )
 
 
-def _forest_of(estimator: Any, prepared: Prepared) -> Forest | None:
-    steps, model = split(estimator, prepared)
-    if type(model).__name__ not in _FORESTS:
-        return None
-    return before_steps(read_forest(model), steps)
-
-
 def _read(estimator: Any, prepared: Prepared) -> _Reading:
     """Step 1."""
-    model = _forest_of(estimator, prepared) or read_dense(estimator, prepared.rows)
-    plain = check_reading(estimator, prepared.table, model.scores(prepared.rows), model.labels, model.link)
-    return _Reading(model, plain)
+    steps, last = split(estimator, prepared)
+    reading = before_steps(read_forest(last), steps) if type(last).__name__ in _FORESTS else read_dense(last, steps)
+    model, features = reading
+    scores = model.scores(expand(features, prepared.rows))
+    return _Reading(model, features, check_reading(estimator, prepared.table, scores, model.labels, model.link))
 
 
 def _compile_forest(  # noqa: PLR0913, PLR0917

@@ -18,6 +18,7 @@ from blindgate_models.concrete.client import ConcreteClient
 from blindgate_models.concrete.runtime import SUPPORTED_VERSION
 from blindgate_models.concrete.server import ConcreteServer, compile_circuit
 from blindgate_models.concrete.spec import HEADER_BYTES, Frame, read_specs
+from blindgate_models.features import Feature, columns_as_they_are
 from blindgate_models.halves import Part
 
 FEWEST_ROWS: Final = 2
@@ -51,24 +52,37 @@ class Parts(NamedTuple):
     seconds: float
 
 
-def make_parts(circuit: str, p_error: float, rows: NDArray[np.float64], *, quantiser: Part, scores: Part) -> Parts:
+def make_parts(  # noqa: PLR0913  (what the parts hold)
+    circuit: str,
+    p_error: float,
+    rows: NDArray[np.float64],
+    *,
+    quantiser: Part,
+    scores: Part,
+    features: Sequence[Feature] | None = None,
+) -> Parts:
     """Make both parts of `circuit` and run `rows`, two or more, through them under encryption, one row a job.
 
-    `quantiser` and `scores` stand in the client part as they are. Raises `PackageError` where the parts do not fit together.
+    `quantiser` and `scores` stand in the client part as they are, and so do `features` that are not the columns, the default.
+    Raises `PackageError` where the parts do not fit together.
     """
+    columns = columns_as_they_are(rows.shape[1])
+    read = columns if features is None else list(features)
     with tempfile.TemporaryDirectory(prefix="blindgate-") as folder:
         library = compile_circuit(circuit, p_error, folder)
         specs: Part = json.loads(library.get_program_info().serialize())
     client: Part = {
         "concrete_python": SUPPORTED_VERSION,
         "specs": specs,
-        "features": rows.shape[1],
+        "features": len(read),
         "quantiser": quantiser,
         "scores": scores,
         "ciphertext_bytes": _NOT_YET.size,
         "result": _NOT_YET.model_dump(),
         "rows_per_job": ROWS_PER_JOB,
     }
+    if read != columns:
+        client["reads"] = {"columns": len(columns), "features": [feature.model_dump() for feature in read]}
     draft = ConcreteClient.from_part(client)
     keys, others = draft.make_keys(), draft.make_keys()
     samples = [draft.encrypt(keys.secret, rows[[i]]) for i in range(len(rows))]

@@ -2,7 +2,7 @@
 
 One quantiser serves all features of such a model, so columns of different units are first brought to one range: x
 becomes (x - centre) / spread with each column's middle and half range in the calibration rows, and the first layer
-takes the inverse. Scalers in front of the estimator are affine, column by column, and are folded in the same way.
+takes the inverse. Steps in front of the estimator that are weighted sums of features are folded in the same way.
 """
 
 import warnings
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import Label, Link
+from blindgate_models.compilers.pipelines import Steps, read_affine
+from blindgate_models.features import Feature
 
 _CLOSE: Final = 1e-9
 _BINARY: Final = 2
@@ -64,14 +66,16 @@ class Scaling:
     offset: NDArray[np.float64]
 
 
-def read_dense(estimator: Any, rows: NDArray[np.float64]) -> Dense:
-    """Take a fitted estimator apart: a linear model, a network of ReLUs, or a pipeline of scalers and one of them.
+def read_dense(model: Any, steps: Steps) -> tuple[Dense, list[Feature]]:
+    """Take a fitted linear model or network of ReLUs apart, and the steps before it: a model over features.
 
-    `rows` tests that the steps before the model are affine. Raises `TypeError` on another estimator.
+    Raises `TypeError` on another estimator, or steps that are no weighted sums.
     """
-    *steps, model = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
-    dense, scaling = _read_model(model), read_steps(steps, rows)
-    return dense.after(scaling.slope, scaling.offset)
+    dense = _read_model(model)
+    features, factors, constants = read_affine(steps)
+    first, *others = dense.layers
+    layer = Layer(factors.T @ first.weights, first.bias + constants @ first.weights)
+    return replace(dense, layers=(layer, *others)), features
 
 
 def read_steps(steps: Sequence[Any], rows: NDArray[np.float64]) -> Scaling:

@@ -153,10 +153,13 @@ def coded(forest: Forest, binning: Binning) -> Part:
             float(leaf) if left == LEAF else rank
             for left, rank, leaf in zip(tree.left, _ranks(tree, binning, step, 0.0), leaves, strict=True)
         ]
+        document["split_indices"] = np.where(tree.left == LEAF, 0, tree.feature).tolist()
+        document["left_children"], document["right_children"] = tree.left.tolist(), tree.right.tolist()
     # Concrete ML drops the base score, or takes it to be 0.5: it is added after decryption.
     booster["learner"]["learner_model_param"]["base_score"] = "5E-1"
     if forest.labels is None:  # how it was fitted makes no difference any more
         booster["learner"]["objective"] = {"name": "reg:squarederror", "reg_loss_param": {"scale_pos_weight": "1"}}
+    booster["learner"]["learner_model_param"]["num_feature"] = str(forest.features)
     # Hummingbird takes a feature's name for its number.
     booster["learner"].update(feature_names=[], feature_types=[])
     return {"booster": booster}

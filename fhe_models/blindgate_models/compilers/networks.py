@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from blindgate_models.compilers.compile_environment import Conversation, compile_worker
 from blindgate_models.compilers.compiled import Label
 from blindgate_models.compilers.dense import Scaling, read_steps
+from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.halves import Part
 
 _NETWORKS: Final = ("NeuralNetClassifier", "NeuralNetRegressor")
@@ -115,14 +116,15 @@ def load_network(document: Part) -> FittedNetwork:
     return FittedNetwork(module, features, classes)
 
 
-def read_network(estimator: Any, rows: NDArray[np.float64]) -> Network | None:
+def read_network(estimator: Any, prepared: Prepared) -> Network | None:
     """The network in `estimator`, which may be a pipeline of scalers that ends in one; or `None`.
 
-    Raises `ValueError` on `rows` of another width, `TypeError` on steps that are no scalers.
+    Raises `ValueError` on rows of another width, or with categories in them; `TypeError` on steps that are no scalers.
     """
     *steps, fitted = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
     if not isinstance(fitted, FittedNetwork):
         return None
+    rows = prepared.require_numbers()
     if rows.shape[1] != fitted.n_features_in_:
         msg = f"calibration: got {rows.shape[1]} columns, the network takes {fitted.n_features_in_}"
         raise ValueError(msg)

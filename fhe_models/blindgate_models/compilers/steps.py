@@ -8,41 +8,81 @@ themselves, so it is right to the last bit, whatever they compute: a StandardSca
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.forests import LEAF, Forest, Tree
 from blindgate_models.compilers.pipelines import Output, Steps, read_steps
+from blindgate_models.features import Feature, columns_as_they_are
 
 Floats: TypeAlias = NDArray[np.float64]
 
+_CHANGED: Final = ("left", "right", "feature", "threshold")
 _LEAST: Final = np.int64(np.iinfo(np.int64).min)
 _STEPS_OF_BISECTION: Final = 64
 
 
-def before_steps(forest: Forest, steps: Steps) -> Forest:
-    """`forest` for rows as they are before `steps`: strict, and not rounding.
+class _Split(NamedTuple):
+    """What a node asks of a feature: whether it reaches a threshold, or does not."""
 
-    Raises `TypeError` on steps that mix columns, encode categories, or turn the order of a column around.
+    feature: int
+    threshold: float
+    reaches: bool
+
+
+def before_steps(forest: Forest, steps: Steps) -> tuple[Forest, list[Feature]]:
+    """`forest` for rows as they are before `steps`, strict and not rounding; and what it reads of them.
+
+    Those are the columns, a category by its position in the list, and whether a row holds each category that is asked for.
+    Raises `TypeError` on steps that mix columns, or turn the order of a column around; on a category that is asked for a group
+    of its values.
     """
     outputs = read_steps(steps)
     wanted = wanted_thresholds(forest)
-    if any(outputs[output].column < 0 or outputs[output].table is not None for output in wanted):
-        msg = "estimator: the trees ask for something that is no column of numbers"
-        raise TypeError(msg)
-    moved = raw_thresholds(steps, outputs, wanted, forest)
+    numbers = {output: asked for output, asked in wanted.items() if _is_number(outputs[output])}
+    moved = raw_thresholds(steps, outputs, numbers, forest)
+    features = columns_as_they_are(len(steps.prepared.columns))
+    splits = {key: _Split(outputs[key[0]].column, threshold, reaches=True) for key, threshold in moved.items()}
+    for output, asked in wanted.items():
+        for threshold in () if output in numbers else asked:
+            splits[output, threshold] = _of_category(outputs[output], threshold, forest, steps, features)
 
-    def of_columns(tree: Tree) -> Tree:
-        feature, threshold = tree.feature.copy(), tree.threshold.copy()
+    def of_features(tree: Tree) -> Tree:
+        changed = replace(tree, **{name: getattr(tree, name).copy() for name in _CHANGED})
         for node in np.flatnonzero(tree.left != LEAF):
-            feature[node] = outputs[tree.feature[node]].column
-            threshold[node] = moved[int(tree.feature[node]), float(tree.threshold[node])]
-        return replace(tree, feature=feature, threshold=threshold)
+            split = splits[int(tree.feature[node]), float(tree.threshold[node])]
+            changed.feature[node], changed.threshold[node] = split.feature, split.threshold
+            if not split.reaches:
+                changed.left[node], changed.right[node] = tree.right[node], tree.left[node]
+        return changed
 
-    trees = tuple(map(of_columns, forest.trees))
-    return replace(forest, trees=trees, strict=True, single=False, features=len(steps.prepared.columns))
+    trees = tuple(map(of_features, forest.trees))
+    return replace(forest, trees=trees, strict=True, single=False, features=len(features)), features
+
+
+def _is_number(output: Output) -> bool:
+    return output.column >= 0 and output.table is None
+
+
+def _of_category(output: Output, threshold: float, forest: Forest, steps: Steps, features: list[Feature]) -> _Split:
+    """What a node asks of a category, with a feature added to `features` for it where there was none."""
+    values = np.atleast_1d(output.offset if output.table is None else output.table)
+    seen = values.astype(np.float32).astype(np.float64) if forest.single else values
+    right = seen >= threshold if forest.strict else seen > threshold
+    for way in (True, False):
+        ones = np.flatnonzero(right == way)
+        if len(ones) == 1 and len(right) > 1:
+            asked = Feature(column=output.column, kind="is", position=int(ones[0]))
+            if asked not in features:
+                features.append(asked)
+            return _Split(features.index(asked), 1.0, reaches=way)
+        if 0 < len(ones) < len(right) and ones[0] + len(ones) == len(right):
+            return _Split(output.column, float(ones[0]), reaches=way)
+    name = "" if output.column < 0 else steps.prepared.names[output.column]
+    msg = f"estimator: the trees ask the category {name!r:.60} for a group of its values; encode it with OneHotEncoder"
+    raise TypeError(msg)
 
 
 def wanted_thresholds(forest: Forest) -> dict[int, list[float]]:

@@ -2,6 +2,7 @@
 
 The part holds the circuit's parameters, how a row becomes integers, and how the circuit's integers become scores:
 
+0. **read** features: the columns, and where some hold categories, whether a row holds each (`blindgate_models.features`);
 1. **quantise**: `bins` for trees, where feature j becomes the number of its sorted edges below it, so that a comparison
    with a split's threshold is a comparison of small integers and nothing is rounded; `uniform` for linear models and
    networks, where q = clip(rint(x / scale + zero_point)), Jacob et al. 2018, §2.1, as Concrete ML computes it;
@@ -42,6 +43,7 @@ from blindgate_models.concrete.spec import (
     split_rows,
     unpack_header,
 )
+from blindgate_models.features import MAX_COLUMNS, Feature, expand
 from blindgate_models.halves import KeySet, Part, Progress
 from blindgate_protocol.errors import InputError, KeyStoreError, PackageError, ResultError
 
@@ -116,12 +118,20 @@ class Scores(StrictModel):
         return summed.reshape(-1) + np.asarray(self.bias, dtype=np.float64)
 
 
+class Reads(StrictModel):
+    """The features of a row of so many columns."""
+
+    columns: int = Field(ge=1, le=MAX_COLUMNS)
+    features: list[Feature] = Field(min_length=1, max_length=1 << 14)
+
+
 class ClientPart(StrictModel):
-    """The client part, `client.json`."""
+    """The client part, `client.json`. Without `reads`, the features are the columns."""
 
     concrete_python: str = Field(max_length=40)
     specs: Part
     features: int = Field(ge=1, le=1 << 14)
+    reads: Reads | None = None
     quantiser: Annotated[Bins | Uniform, Field(discriminator="kind")]
     scores: Scores
     ciphertext_bytes: int = Field(ge=1, le=1 << 31)
@@ -145,6 +155,11 @@ class ConcreteClient:
         specs = read_specs(parsed.specs)
         if specs.takes.elements != parsed.features:
             _refuse(f"features: got {parsed.features}, the circuit takes {specs.takes.elements}")
+        reads = parsed.reads
+        if reads is not None and len(reads.features) != parsed.features:
+            _refuse(f"reads: got {len(reads.features)} features, expected {parsed.features}")
+        if reads is not None and max(feature.column for feature in reads.features) >= reads.columns:
+            _refuse(f"reads: a feature of a column past the {reads.columns} that there are")
         quantiser = parsed.quantiser
         if quantiser.features != parsed.features:
             _refuse(f"quantiser: got {quantiser.features} features, expected {parsed.features}")
@@ -211,26 +226,28 @@ class ConcreteClient:
         return KeySet(secret, evaluation)
 
     def quantise(self, rows: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The integers that are encrypted for `rows`, `(n, features)`.
+        """The integers that are encrypted for `rows`, `(n, columns)`: `(n, features)`.
 
         Raises `InputError` on another width, or on no finite number.
         """
-        if rows.ndim != 2 or rows.shape[1] != self._part.features:  # noqa: PLR2004
-            msg = f"rows: got the shape {rows.shape}, expected (n, {self._part.features})"
+        reads = self._part.reads
+        columns = self._part.features if reads is None else reads.columns
+        if rows.ndim != 2 or rows.shape[1] != columns:  # noqa: PLR2004
+            msg = f"rows: got the shape {rows.shape}, expected (n, {columns})"
             raise InputError(msg)
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
             row = int(np.flatnonzero(~finite)[0])
             msg = f"row {row}: a number that is not finite"
             raise InputError(msg, row=row)
-        return self._part.quantiser.apply(rows)
+        return self._part.quantiser.apply(rows if reads is None else expand(reads.features, rows))
 
     def scores(self, values: NDArray[np.int64]) -> NDArray[np.float64]:
         """The raw scores, `(outputs,)`, of what the circuit gave for one row."""
         return self._part.scores.apply(values)
 
     def encrypt(self, secret: bytes, rows: NDArray[np.float64], progress: Progress | None = None) -> bytes:
-        """Encrypt `rows`, `(n, features)` float64 with n at most `rows_per_job`, into one blob.
+        """Encrypt `rows`, `(n, columns)` float64 with n at most `rows_per_job`, into one blob.
 
         Raises `InputError` on rows that the model does not take, `KeyStoreError` on a secret key of other parameters.
         """
