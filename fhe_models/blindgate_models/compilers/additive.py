@@ -34,6 +34,7 @@ from blindgate_models.compilers.bit_forests import BitForest, Leaf
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, steepness
 from blindgate_models.compilers.edges import Layout, layout_of
 from blindgate_models.compilers.measuring import measure
+from blindgate_models.compilers.padding import padded, tables_bytes
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.raw_scores import RawScores, raw_scores
@@ -209,7 +210,7 @@ def additive_parts(
         weights=weights.tolist(),
         constants=scaled.base.astype(np.int64).tolist(),
     )
-    return client, server
+    return client, server if privacy == "model_public" else padded(server, tables_bytes(server))
 
 
 def _questioned(layout: Layout, prepared: Prepared) -> tuple[list[Asked], list[tuple[Asked, Asked]]]:

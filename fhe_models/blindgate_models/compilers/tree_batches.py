@@ -20,9 +20,10 @@ from blindgate_models.bits import Questions, answers, count
 from blindgate_models.compilers.additive import additive_forest
 from blindgate_models.compilers.asked_forests import ask_forest
 from blindgate_models.compilers.bit_forests import BitForest
-from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Report, steepness
+from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Report, coarse, steepness
 from blindgate_models.compilers.ensembles import is_ensemble
 from blindgate_models.compilers.factoring import Relations, factored, multiplied_out, nested
+from blindgate_models.compilers.padding import padded, rounded_bytes
 from blindgate_models.compilers.pipelines import split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
@@ -175,7 +176,7 @@ def compile_tree_batch(
         questions=list(questions),
         outputs=len(forest.bias),
         scale_bits=rounded.scale_bits,
-        error_bound=rounded.error.tolist(),
+        error_bound=[coarse(error) for error in rounded.error.tolist()],
     )
     server = ServerPart(
         family=FAMILY,
@@ -189,16 +190,16 @@ def compile_tree_batch(
     )
     return TreeBatch(
         client=client,
-        server=server,
+        server=padded(server, rounded_bytes(server)),
         encryption=Encryption(
             scheme="bgv",
             security=128,
             degree=parameters.degree,
             modulus_bits=sum(parameters.data_bits),
             levels=parameters.components - 2,
-            error_bound=float(rounded.error.max()),
+            error_bound=max(client.error_bound),
         ),
-        privacy=Privacy(mode="model_private", bits=math.floor(min(bits, _MOST_BITS) * 10) / 10),
+        privacy=Privacy(mode="model_private", bits=math.floor(min(bits, _MOST_BITS))),
         determinism=DETERMINISM,
         report=_measured(client, server, forest, rows, classifies=classifies),
     )

@@ -21,6 +21,7 @@ from blindgate_models.compilers.asked_forests import ask_forest
 from blindgate_models.compilers.bit_forests import BitForest
 from blindgate_models.compilers.compiled import CompiledModel, Disclosures, steepness
 from blindgate_models.compilers.measuring import measure
+from blindgate_models.compilers.padding import forest_bytes, padded
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.primes import is_prime
@@ -173,9 +174,10 @@ def tree_parts(
         scale_bits=scale_bits,
         error_bound=error_bound,
     )
-    return client, ServerPart(
+    server = ServerPart(
         family=FAMILY, version=VERSION, parameters=parameters, bits=bits, flag_moduli=moduli, sums=secret
     )
+    return client, padded(server, forest_bytes(server))
 
 
 def flag_moduli(plain_bits: int, depth: int) -> list[int]:

@@ -234,7 +234,7 @@ class ProductServer:
     def _total(
         self, polynomials: Sequence[Ciphertext], factors: Sequence[Plaintext | None], idle: Ciphertext
     ) -> Ciphertext | None:
-        """Σ polynomial · factor, in NTT form; `None` without factors. A polynomial without one is multiplied and added to `idle`."""
+        """Σ polynomial · factor, in NTT form; `None` without factors. One without is multiplied and added to `idle`."""
         total = spare = None
         for polynomial, factor in zip(polynomials, factors, strict=True):
             product = self._ring.times(polynomial, self._stand_in if factor is None else factor, spare)

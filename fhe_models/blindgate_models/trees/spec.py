@@ -39,7 +39,7 @@ from pydantic import Field, model_validator
 
 from blindgate_models.bits import MAX_BITS, Questions, count
 from blindgate_models.halves import Part
-from blindgate_models.parts import Strict, parse
+from blindgate_models.parts import Padded, Strict, parse
 from blindgate_models.primes import is_prime
 from blindgate_models.product.spec import Parameters, Shape
 from blindgate_protocol.errors import PackageError
@@ -173,7 +173,7 @@ class SecretSum(Strict):
         return self
 
 
-class ServerPart(Strict):
+class ServerPart(Padded):
     """What the node's half is built from.
 
     Attributes:

@@ -35,7 +35,7 @@ from blindgate_models.bitpacking import packed_bytes
 from blindgate_models.bits import MAX_BITS, Questions, count
 from blindgate_models.flooding import TERMS, distinguishing_bits
 from blindgate_models.halves import Part
-from blindgate_models.parts import Strict, parse
+from blindgate_models.parts import Padded, Strict, parse
 from blindgate_models.primes import slot_primes
 from blindgate_models.security import NOISE_BOUND, SEED_BYTES, require_128_bits
 from blindgate_models.trees_batch.circuit import MAX_COMPONENTS, Circuit, Product, Sum
@@ -200,7 +200,7 @@ class ProductPart(SumPart):
     bit: _Bit
 
 
-class ServerPart(Strict):
+class ServerPart(Padded):
     """What the node's half is built from.
 
     Attributes:
