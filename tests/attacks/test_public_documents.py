@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lightgbm import LGBMClassifier
 from numpy.typing import NDArray
+from scipy import stats
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from xgboost import XGBClassifier
 
 from batch_forests import QUESTIONS, random_forest, random_rows
 from blindgate_models.additive.spec import ServerPart
@@ -16,10 +23,14 @@ from blindgate_models.bits import Questions
 from blindgate_models.compilers.additive import additive_parts
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
 from blindgate_models.compilers.compiled import coarse
+from blindgate_models.compilers.ensembles import read_forest
+from blindgate_models.compilers.pipelines import read_steps, split
+from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.search import compile_search, search_parts
 from blindgate_models.compilers.shapes import Asked, Shapes, States
+from blindgate_models.compilers.steps import raw_thresholds, wanted_thresholds
 from blindgate_models.compilers.tree_batches import compile_tree_batch
-from blindgate_models.compilers.trees import tree_parts
+from blindgate_models.compilers.trees import compile_trees, tree_parts
 from blindgate_models.package import parse_part, serialise_part
 from blindgate_models.publishing import open_package, publish
 from blindgate_models.search.spec import Weights
@@ -128,6 +139,51 @@ def test_an_index_tells_no_exact_norm() -> None:
         assert modulus % (1 << (modulus.bit_length() - 4)) == 0
         moduli.add(modulus)
     assert len(moduli) <= 3
+
+
+ENSEMBLES = [
+    pytest.param(XGBClassifier(n_estimators=40, max_depth=4), id="XGBoost"),
+    pytest.param(XGBClassifier(n_estimators=40, max_depth=4, tree_method="exact"), id="XGBoost, exact"),
+    pytest.param(LGBMClassifier(n_estimators=40, max_depth=4, verbose=-1), id="LightGBM"),
+    pytest.param(HistGradientBoostingClassifier(max_iter=40, max_depth=4), id="histograms"),
+    pytest.param(RandomForestClassifier(40, max_depth=5, random_state=0), id="forest"),
+    pytest.param(ExtraTreesClassifier(40, max_depth=5, random_state=0), id="random cuts"),
+    pytest.param(
+        make_pipeline(StandardScaler(), RandomForestClassifier(40, max_depth=4, random_state=0)), id="behind a scaler"
+    ),
+]
+
+
+@pytest.mark.parametrize("model", ENSEMBLES)
+def test_nothing_sets_decoys_apart_from_thresholds(model: Any) -> None:
+    """By how many digits they have, whether somebody would have written them down, or how they lie among the rows.
+
+    Decoys were values of calibration rows, and thresholds never: one look at a client part gave every threshold.
+    """
+    rows, target = load_breast_cancer(return_X_y=True)
+    model.fit(rows, target)
+    client = compile_trees(model, rows).client
+    prepared = Prepared.given(model, rows, None)
+    steps, inner = split(model, prepared)
+    forest, outputs = read_forest(inner), read_steps(steps)
+    own: dict[int, set[float]] = {}
+    for (output, _), edge in raw_thresholds(steps, outputs, wanted_thresholds(forest), forest).items():
+        own.setdefault(outputs[output].column, set()).add(edge)
+    seen: dict[bool, list[tuple[bool, float]]] = {True: [], False: []}
+    for asked in client["questions"]:
+        values = np.unique(rows[:, asked["column"]])
+        for edge in asked["values"]:
+            place = int(np.searchsorted(values, edge, side="right"))
+            low, high = values[max(0, place - 1)], values[min(place, len(values) - 1)]
+            lies = 0.0 if low == high else float((edge - low) / (high - low))
+            seen[edge in own.get(asked["column"], ())].append((len(repr(edge)) > 10, round(lies, 6)))
+    thresholds, decoys = (np.array(seen[which], dtype=np.float64) for which in (True, False))
+    assert min(len(thresholds), len(decoys)) > 90
+    assert abs(thresholds[:, 0].mean() - decoys[:, 0].mean()) < 0.3
+    assert stats.ks_2samp(thresholds[:, 1], decoys[:, 1]).statistic < 0.25
+    assert compile_trees(model, rows).client["questions"] == client["questions"], (
+        "two draws would share thresholds only"
+    )
 
 
 @pytest.mark.parametrize("number", [0.0, 1.0, 0.1, 0.0123456, 1.01e-9, 9.95e7, 123456.0, 5e-324, 2.0**-11])

@@ -42,7 +42,6 @@ from blindgate_models.compilers.reading import Plain, check_reading
 from blindgate_models.compilers.shapes import Asked, Shapes, ask_column, read_shapes, summed, weights_of
 from blindgate_models.product.spec import Need, choose, prime_below
 from blindgate_models.product.spec import Privacy as Mode
-from blindgate_models.randomness import SYSTEM, Source
 from blindgate_protocol.manifest import Encryption, Privacy
 
 Floats = NDArray[np.float64]
@@ -79,14 +78,13 @@ class AdditiveForest(NamedTuple):
     told: str
 
 
-def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments)
+def compile_additive(
     estimator: Any,
     calibration: pd.DataFrame | NDArray[Any] | Prepared,
     *,
     ranges: Ranges | None = None,
     privacy: Mode = "model_private",
     tolerance: float = DEFAULT_TOLERANCE,
-    source: Source = SYSTEM,
 ) -> CompiledModel:
     """Compile an additive model: an explainable boosting machine, bins and a linear model, boosted trees of one column or two.
 
@@ -96,7 +94,6 @@ def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments
         ranges: `(lo, hi)` for each column; see `declared_ranges` for the default.
         privacy: `model_public` is faster, and lets those who ask learn the tables from one reply.
         tolerance: how far rounding may move a score, as a share of the largest calibration score; of a regression, of their spread.
-        source: where decoys come from.
 
     Raises:
         TypeError: an estimator that has no edges, or is not additive over them.
@@ -104,7 +101,7 @@ def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments
         PackageError: no parameters hold and hide it.
     """
     prepared = Prepared.given(estimator, calibration, ranges)
-    layout = layout_of(estimator, prepared, source)
+    layout = layout_of(estimator, prepared)
     singles, pairs = _questioned(layout, prepared)
     asked, shapes = _shapes(estimator, prepared, singles, pairs)
     reference = asked.score(prepared.rows)
@@ -140,9 +137,9 @@ def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments
     )
 
 
-def additive_forest(estimator: Any, prepared: Prepared, source: Source = SYSTEM) -> AdditiveForest:
+def additive_forest(estimator: Any, prepared: Prepared) -> AdditiveForest:
     """The same model as trees over bits, which many rows can be put to at once. Raises as `compile_additive` does."""
-    layout = layout_of(estimator, prepared, source)
+    layout = layout_of(estimator, prepared)
     singles, pairs = _questioned(layout, prepared)
     _require_batchable(singles, pairs)
     asked, shapes = _shapes(estimator, prepared, singles, pairs)

@@ -29,7 +29,6 @@ from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.rounded_forests import Rounded, decided, rounded_enough
 from blindgate_models.primes import slot_primes, smallest_prime
-from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.trees_batch.circuit import MAX_COMPONENTS, Circuit, Sum, deviation
 from blindgate_models.trees_batch.client import TreesBatchClient
 from blindgate_models.trees_batch.server import TreesBatchServer
@@ -102,7 +101,6 @@ def compile_trees_batch(
     *,
     ranges: Ranges | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
-    source: Source = SYSTEM,
 ) -> CompiledModel:
     """Compile a fitted ensemble of trees, or an additive model, for tables of many rows.
 
@@ -115,10 +113,10 @@ def compile_trees_batch(
     """
     prepared = Prepared.given(estimator, calibration, ranges)
     if is_ensemble(split(estimator, prepared)[1]):
-        forest, asking, plain = ask_forest(estimator, prepared, source)
+        forest, asking, plain = ask_forest(estimator, prepared)
         questions, told = asking.questions, _TO_CLIENT_THRESHOLDS if asking.disclosed else _TO_CLIENT_BINS
     else:
-        forest, questions, plain, told = additive_forest(estimator, prepared, source)
+        forest, questions, plain, told = additive_forest(estimator, prepared)
     classifies = plain.labels is not None
     batch = compile_tree_batch(forest, questions, prepared.rows, tolerance=tolerance, classifies=classifies)
     return CompiledModel(

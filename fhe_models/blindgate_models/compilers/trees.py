@@ -26,7 +26,6 @@ from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.primes import is_prime
 from blindgate_models.product.spec import Need, choose, prime_below
-from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.trees.client import TreesClient
 from blindgate_models.trees.server import TreesServer
 from blindgate_models.trees.spec import (
@@ -69,7 +68,6 @@ def compile_trees(
     *,
     ranges: Ranges | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
-    source: Source = SYSTEM,
 ) -> CompiledModel:
     """Compile a fitted ensemble of trees of depth up to 10, also behind steps that keep columns apart and in their order.
 
@@ -78,7 +76,6 @@ def compile_trees(
         calibration: `(n, columns)` rows like those to come, n ≥ 1; empty cells where the estimator takes them.
         ranges: `(lo, hi)` for each column; see `declared_ranges` for the default.
         tolerance: how far rounding may move a score, as a share of the largest calibration score; of a regression, of their spread.
-        source: where decoys come from.
 
     Raises:
         TypeError: an estimator that is none of these.
@@ -86,7 +83,7 @@ def compile_trees(
         PackageError: no parameters hide so many leaves.
     """
     prepared = Prepared.given(estimator, calibration, ranges)
-    forest, asking, plain = ask_forest(estimator, prepared, source)
+    forest, asking, plain = ask_forest(estimator, prepared)
     precision = tolerance * plain.span
     client, server = tree_parts(
         split_outputs(forest), asking.questions, columns=len(prepared.columns), precision=precision
