@@ -7,14 +7,17 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from lightgbm import LGBMClassifier
 from numpy.typing import NDArray
 from scipy import stats
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier
 
 from batch_forests import QUESTIONS, random_forest, random_rows
@@ -139,6 +142,20 @@ def test_an_index_tells_no_exact_norm() -> None:
         assert modulus % (1 << (modulus.bit_length() - 4)) == 0
         moduli.add(modulus)
     assert len(moduli) <= 3
+
+
+@pytest.mark.parametrize("encoder", [OrdinalEncoder(), OneHotEncoder()])
+def test_what_is_asked_of_a_category_does_not_tell_what_a_forest_asks(encoder: Any) -> None:
+    """Neither whether it asks for it at all, nor whether it cuts it in the middle."""
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"ward": rng.choice(list("abcdef"), 400), "age": rng.normal(size=400)})
+    columns = ColumnTransformer([("ward", encoder, ["ward"])], remainder="passthrough")
+    questions = []
+    for target in (rows["age"] > 0, rows["ward"] > "c", rows["ward"] == "a"):
+        model = make_pipeline(columns, DecisionTreeClassifier(max_depth=2, random_state=0)).fit(rows, target)
+        asked = [each for each in compile_trees(model, rows).client["questions"] if each["column"] == 0]
+        questions.append(asked)
+    assert questions[0] == questions[1] == questions[2]
 
 
 ENSEMBLES = [

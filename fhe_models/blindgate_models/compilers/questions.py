@@ -80,11 +80,10 @@ def ask(forest: Forest, steps: Steps, outputs: Sequence[Output]) -> Asking:
             if misses:
                 msg = f"calibration: the column {column['name']!r:.60} has empty cells; give it a category to fill in"
                 raise ValueError(msg)
-            kinds = sorted(
-                {each.kind for each in conditions.values() if isinstance(each, Condition) and each.column == position}
-            )
+            tables = [_table(output, forest) for output in outputs if output.column == position]
+            kinds = sorted(set().union(*map(_kinds, tables))) or ["is"]
             values = [float(place) for place in range(len(column["categories"]))]
-            questions += [Questions(column=position, kind=kind, values=values) for kind in kinds or ["is"]]  # type: ignore[arg-type]
+            questions += [Questions(column=position, kind=kind, values=values) for kind in kinds]  # type: ignore[arg-type]
         elif edges[position]:
             for kind in ("at_least", "at_least_or_missing")[: 1 + misses]:
                 questions.append(Questions(column=position, kind=kind, values=sorted(edges[position])))  # type: ignore[arg-type]
@@ -161,21 +160,44 @@ def _conditions(
                     condition if asks else bool(edge <= low)
                 )  # else all of its range goes one way
                 continue
-            values = np.atleast_1d(output.offset if output.table is None else output.table)
-            values = values.astype(np.float32).astype(np.float64) if forest.single else values
+            values = _table(output, forest)
             right = values >= threshold if forest.strict else values > threshold
             name = "" if output.column < 0 else columns[output.column]["name"]
-            found[number, threshold] = _category_condition(output.column, name, right)
+            found[number, threshold] = _category_condition(output.column, name, right, in_order=_in_order(values))
     return found
 
 
-def _category_condition(column: int, name: str, right: NDArray[np.bool_]) -> Condition | bool:
-    """What sends a category right, given which positions go there."""
+def _table(output: Output, forest: Forest) -> Floats:
+    """What the forest sees of each position of a category, or of a number that is always the same."""
+    values = np.atleast_1d(output.offset if output.table is None else output.table)
+    return values.astype(np.float32).astype(np.float64) if forest.single else values
+
+
+def _in_order(values: Floats) -> bool:
+    """Whether positions were numbered, and not picked out one by one."""
+    steps = np.diff(values)
+    return len(np.unique(values)) > 2 and bool((steps >= 0).all() or (steps <= 0).all())  # noqa: PLR2004  (two: picked out)
+
+
+def _kinds(values: Floats) -> set[str]:
+    """What any forest could ask of a category with these numbers: questions are public, and say nothing of this one."""
+    found = set()
+    for number in np.unique(values)[:-1]:
+        try:
+            condition = _category_condition(0, "", values > number, in_order=_in_order(values))
+        except TypeError:
+            continue
+        found |= {condition.kind} if isinstance(condition, Condition) else set()
+    return found
+
+
+def _category_condition(column: int, name: str, right: NDArray[np.bool_], *, in_order: bool) -> Condition | bool:
+    """What sends a category right, given which positions go there. `in_order`: all that may be asked of it is how far they go."""
     if right.all() or not right.any():
         return bool(right[0])
     for way in (True, False):
         one = np.flatnonzero(right == way)
-        if len(one) == 1:
+        if len(one) == 1 and not in_order:
             return Condition(column, "is", float(one[0]), right=way)
         if (np.diff(one) == 1).all() and one[-1] == len(right) - 1:
             return Condition(column, "at_least", float(one[0]), right=way)
