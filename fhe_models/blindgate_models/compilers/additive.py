@@ -57,7 +57,10 @@ _FEWER: Final = (
 )
 
 _TO_CLIENT_PAIRS = "which pairs of columns act together"
-_TO_CLIENT_SCORES = "the raw scores, which give the tables after as many rows as the tables have cells"
+_TO_CLIENT_SCORES = (
+    "the raw scores, which give the tables after as many rows as the tables have cells; how large they can get, within a factor "
+    "of two"
+)
 _TO_CLIENT_TABLES = "the tables, to anyone who examines a reply"
 _TO_NODE = "the tables; the number of rows"
 

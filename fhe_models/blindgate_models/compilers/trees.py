@@ -58,7 +58,10 @@ _TO_CLIENT_BINS = "the public bins of every column, the number of trees and thei
 _TO_CLIENT_EDGES = (
     "the thresholds that the trees ask each column for, among decoys; the number of trees and their depth"
 )
-_TO_CLIENT_SCORES = "the raw scores; who runs other software than Blindgate may learn which questions the trees ask"
+_TO_CLIENT_SCORES = (
+    "the raw scores, and how large they can get, within a factor of two; who runs other software than Blindgate may learn "
+    "which questions the trees ask"
+)
 _TO_NODE = "the trees; the number of rows"
 
 

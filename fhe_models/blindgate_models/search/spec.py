@@ -51,7 +51,7 @@ DETERMINISM: Final[dict[Privacy, Literal["bit-exact", "varies"]]] = {
     "model_public": "bit-exact",
 }
 _SCORES: Final = (
-    "the ids and the number of the entries",
+    "the ids and the number of the entries, the largest of their numbers, and about how large all of one entry's are together",
     (
         "the exact inner product of a query with every entry: as many queries as columns read the whole index, about a third of "
         "that from a modified client"
