@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models import randomness
+from blindgate_models.bits import MAX_BITS
 from blindgate_models.compilers.forests import Forest
 from blindgate_models.compilers.pipelines import Output, Steps
 from blindgate_models.compilers.steps import raw_thresholds, wanted_thresholds
@@ -60,7 +61,7 @@ def with_decoys(
     source = _source(forest, rows)
     seen = _seen(steps, forest)
     values = {shown[column]: seen[~np.isnan(rows[:, column]), shown[column]] for column in disclosed & shown.keys()}
-    cut = _way(forest, values)
+    cut = _way(forest, values, quick=most * len(values) > MAX_BITS)
     # As many again, since some may be edges already.
     drawn = {output: cut(given, 2 * most, source).tolist() for output, given in values.items()}
     found = [set(own) for own in edges]
@@ -84,8 +85,8 @@ def _seen(steps: Steps, forest: Forest) -> Floats:
     return seen.astype(np.float32).astype(np.float64) if forest.single else seen
 
 
-def _way(forest: Forest, values: dict[int, Floats]) -> _Draw:
-    """How thresholds are drawn that lie among the values of an output as the forest's do."""
+def _way(forest: Forest, values: dict[int, Floats], *, quick: bool) -> _Draw:
+    """How thresholds are drawn that lie among the values of an output as the forest's do. `quick`: so many will be refused."""
     if forest.estimator.startswith("ExtraTree"):
         return _anywhere
     wanted = {output: asked for output, asked in wanted_thresholds(forest).items() if output in values}
@@ -98,7 +99,7 @@ def _way(forest: Forest, values: dict[int, Floats]) -> _Draw:
     best = max(shares, key=lambda name: (shares[name], name == forest.framework))
     cuts = _WAYS[best if shares[best] > _FEW else forest.framework]
     levels = max(len(tree.left).bit_length() - 1 for tree in forest.trees)
-    if shares[best] > _MANY or cuts is _WAYS["xgboost"]:
+    if quick or shares[best] > _MANY or cuts is _WAYS["xgboost"]:
         levels = 1
     return lambda given, count, source: _among_rows(given, count, source, cuts, levels)
 
