@@ -104,7 +104,8 @@ def _rows(size: int, privacy: Privacy, mm: list[float], runs: int) -> list[Row]:
     whole = _times(lambda: server.evaluate(None, blob), runs)
     _, (vector,) = server._product.open_input(blob, 1)
     blocks = server._multipliers.blocks
-    sums = _times(lambda: [server._product._total(vector, block) for block in blocks], runs)
+    idle = server._product._ring.times(vector[0], server._product._stand_in)
+    sums = _times(lambda: [server._product._total(vector, block, idle) for block in blocks], runs)
     name, kernel = _kernel()
     plain = _times(_plain(server, kernel), runs)
     what = f"search {size // 1000}k x {WIDTH}, {privacy}"

@@ -4,9 +4,10 @@ An asker knows the noise e of its own ciphertexts. A reply's noise holds e·w fo
 gives them away: a simulation found all weights of a model in one. Flooding adds, to every word that is sent, a sum of four
 uniform numbers of half-width h = 2^b.
 
-- **How well**: a reply with noise x + F is told from one with another x by at most the total variation of F and F + x. By
-  Pinsker's inequality, and since the divergence of a shift is x²·I/2 to second order with the Fisher information I of F, n
-  replies are told apart by at most x_rms · √(n·I) / 2. For four uniforms 1/√I = 1.13 h (`FISHER_WIDTH`; a test computes it).
+- **How well**: a reply with noise x + F is told from one that holds F alone by at most the total variation of F and F + x. That is
+  at most √2 times their Hellinger distance, whose square is x²·I/8 to second order with the Fisher information I of F, and adds up
+  over replies: n of them are told apart by at most x_rms · √(n·I) / 2. For four uniforms 1/√I = 1.13 h (`FISHER_WIDTH`; a test
+  computes it, and another tries the best test there is). Two models are told apart by twice that at most.
 - **At what price**: four uniforms have a hard maximum, 4h, so h is chosen to leave a known share of the room for decryption.
 
 A single uniform would be told apart at its edges; a Gaussian has no hard maximum.

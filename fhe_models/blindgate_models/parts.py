@@ -5,9 +5,9 @@ A part is data from somebody else. Every value in it is a `Strict` model, so not
 family can forget: it holds them against 128-bit security before anything is built from them.
 """
 
-from typing import Any, Protocol, Self, TypeVar
+from typing import Annotated, Any, Protocol, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blindgate_models.halves import Part
 from blindgate_protocol.errors import PackageError
@@ -17,6 +17,17 @@ class Strict(BaseModel):
     """A value in a part: exact types, no unknown member, never changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Padded(Strict):
+    """A node's part of a model that may be private. Manifests, which are public, name its digest and its size.
+
+    Attributes:
+        padding: random, so that no digest confirms a guess, and so long that parts of one shape have one size
+            (`compilers.padding`). Nothing reads it.
+    """
+
+    padding: Annotated[str, Field(max_length=64 << 20)] = ""
 
 
 class _Checked(Protocol):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blindgate_models.clients import client_half
-from blindgate_models.compilers.compiled import CompiledModel
+from blindgate_models.compilers.compiled import CompiledModel, coarse
 from blindgate_models.package import PackageFiles, read_package, serialise_part, write_package
 from blindgate_protocol.canonical import canonical, digest
 from blindgate_protocol.errors import PackageDigestError
@@ -78,6 +78,9 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
         raise ValueError(message)
     client, server = serialise_part(compiled.client), serialise_part(compiled.server)
     report = compiled.report
+    stated = on_calibration(compiled) if accuracy is None else accuracy
+    if compiled.privacy.mode == "model_private":
+        stated = stated.model_copy(update={"max_error": coarse(stated.max_error)})
     manifest = Manifest(
         name=name,
         version=version,
@@ -106,7 +109,7 @@ def publish(  # noqa: PLR0913  (what a publisher decides)
         discloses=Disclosure(
             to_client=tuple(compiled.discloses["to_client"]), to_node=tuple(compiled.discloses["to_node"])
         ),
-        accuracy=on_calibration(compiled) if accuracy is None else accuracy,
+        accuracy=stated,
     )
     envelope = publisher.sign(manifest).envelope.to_bytes()
     return write_package(PackageFiles(envelope, client, server))

@@ -161,8 +161,8 @@ class Privacy(Value):
     Attributes:
         mode: `model_public` when one reply may give the model away; `model_private` when replies say nothing of it beyond their
             scores, to clients that run Blindgate unmodified.
-        bits: in that case, -log2 of the advantage of telling two models apart over a million rows, by what replies say beyond
-            their scores.
+        bits: in that case, -log2 of the advantage, over a million rows, of telling replies from ones that were made of the
+            scores alone; of telling two models apart, at most twice that advantage.
         rows_per_tenant: how many rows a tenant may ask for in all, since scores alone give a model away in the end; none for as
             many as it likes.
     """

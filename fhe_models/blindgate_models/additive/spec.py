@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 
 from blindgate_models.bits import MAX_BITS, Questions, answers, count
 from blindgate_models.halves import Part
-from blindgate_models.parts import Strict, parse
+from blindgate_models.parts import Padded, Strict, parse
 from blindgate_models.product.spec import MAX_BLOB_BYTES, Parameters, Shape
 
 FAMILY: Final = "additive"
@@ -106,7 +106,7 @@ def inputs_of(questions: Sequence[Questions], pairs: Sequence[Pair], rows: NDArr
     return np.concatenate(parts, axis=1)
 
 
-class ServerPart(Strict):
+class ServerPart(Padded):
     """What the node's half is built from.
 
     Attributes:

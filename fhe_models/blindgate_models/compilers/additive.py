@@ -34,6 +34,7 @@ from blindgate_models.compilers.bit_forests import BitForest, Leaf
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, steepness
 from blindgate_models.compilers.edges import Layout, layout_of
 from blindgate_models.compilers.measuring import measure
+from blindgate_models.compilers.padding import padded, tables_bytes
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.raw_scores import RawScores, raw_scores
@@ -41,7 +42,6 @@ from blindgate_models.compilers.reading import Plain, check_reading
 from blindgate_models.compilers.shapes import Asked, Shapes, ask_column, read_shapes, summed, weights_of
 from blindgate_models.product.spec import Need, choose, prime_below
 from blindgate_models.product.spec import Privacy as Mode
-from blindgate_models.randomness import SYSTEM, Source
 from blindgate_protocol.manifest import Encryption, Privacy
 
 Floats = NDArray[np.float64]
@@ -57,7 +57,10 @@ _FEWER: Final = (
 )
 
 _TO_CLIENT_PAIRS = "which pairs of columns act together"
-_TO_CLIENT_SCORES = "the raw scores, which give the tables after as many rows as the tables have cells"
+_TO_CLIENT_SCORES = (
+    "the raw scores, which give the tables after as many rows as the tables have cells; how large they can get, within a factor "
+    "of two"
+)
 _TO_CLIENT_TABLES = "the tables, to anyone who examines a reply"
 _TO_NODE = "the tables; the number of rows"
 
@@ -78,14 +81,13 @@ class AdditiveForest(NamedTuple):
     told: str
 
 
-def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments)
+def compile_additive(
     estimator: Any,
     calibration: pd.DataFrame | NDArray[Any] | Prepared,
     *,
     ranges: Ranges | None = None,
     privacy: Mode = "model_private",
     tolerance: float = DEFAULT_TOLERANCE,
-    source: Source = SYSTEM,
 ) -> CompiledModel:
     """Compile an additive model: an explainable boosting machine, bins and a linear model, boosted trees of one column or two.
 
@@ -95,7 +97,6 @@ def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments
         ranges: `(lo, hi)` for each column; see `declared_ranges` for the default.
         privacy: `model_public` is faster, and lets those who ask learn the tables from one reply.
         tolerance: how far rounding may move a score, as a share of the largest calibration score; of a regression, of their spread.
-        source: where decoys come from.
 
     Raises:
         TypeError: an estimator that has no edges, or is not additive over them.
@@ -103,7 +104,7 @@ def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments
         PackageError: no parameters hold and hide it.
     """
     prepared = Prepared.given(estimator, calibration, ranges)
-    layout = layout_of(estimator, prepared, source)
+    layout = layout_of(estimator, prepared)
     singles, pairs = _questioned(layout, prepared)
     asked, shapes = _shapes(estimator, prepared, singles, pairs)
     reference = asked.score(prepared.rows)
@@ -139,9 +140,9 @@ def compile_additive(  # noqa: PLR0913  (a compiler's settings are its arguments
     )
 
 
-def additive_forest(estimator: Any, prepared: Prepared, source: Source = SYSTEM) -> AdditiveForest:
+def additive_forest(estimator: Any, prepared: Prepared) -> AdditiveForest:
     """The same model as trees over bits, which many rows can be put to at once. Raises as `compile_additive` does."""
-    layout = layout_of(estimator, prepared, source)
+    layout = layout_of(estimator, prepared)
     singles, pairs = _questioned(layout, prepared)
     _require_batchable(singles, pairs)
     asked, shapes = _shapes(estimator, prepared, singles, pairs)
@@ -209,7 +210,7 @@ def additive_parts(
         weights=weights.tolist(),
         constants=scaled.base.astype(np.int64).tolist(),
     )
-    return client, server
+    return client, server if privacy == "model_public" else padded(server, tables_bytes(server))
 
 
 def _questioned(layout: Layout, prepared: Prepared) -> tuple[list[Asked], list[tuple[Asked, Asked]]]:

@@ -23,7 +23,6 @@ from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.questions import Asking, ask, over_bits
 from blindgate_models.compilers.raw_scores import raw_scores
 from blindgate_models.compilers.reading import Plain, check_reading
-from blindgate_models.randomness import Source
 
 Floats = NDArray[np.float64]
 
@@ -46,15 +45,15 @@ class AskedForest(NamedTuple):
     plain: Plain
 
 
-def ask_forest(estimator: Any, prepared: Prepared, source: Source) -> AskedForest:
-    """Steps 1 to 3. `source`: where decoys come from.
+def ask_forest(estimator: Any, prepared: Prepared) -> AskedForest:
+    """Steps 1 to 3.
 
     Raises `TypeError` on an estimator that is no ensemble, or steps that mix columns; `ValueError` on one that the reading does not
     reproduce.
     """
     steps, model = split(estimator, prepared)
     read = read_forest(model)
-    asking = ask(read, steps, read_steps(steps), source)
+    asking = ask(read, steps, read_steps(steps))
     forest = over_bits(read, asking, prepared.may_miss)
     scores = forest.scores(answers(asking.questions, prepared.rows))
     _require_steps_read(read, steps, asking.questions, forest)

@@ -7,6 +7,7 @@ writing the package, signing its manifest and choosing its name are the work of 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_UP, Context
 from typing import Final, Literal, NotRequired, TypeAlias, TypedDict
 
 import numpy as np
@@ -105,6 +106,14 @@ class CompiledModel:
     determinism: Literal["bit-exact", "varies"]
     discloses: Disclosures
     report: Report
+
+
+def coarse(number: float) -> float:
+    """`number`, not negative, rounded up to two significant digits.
+
+    What is computed from a hidden model and stands in its manifest: all digits of one number check a guess of everything else.
+    """
+    return float(Context(prec=2, rounding=ROUND_UP).create_decimal(repr(number)))
 
 
 def steepness(link: Link, scores: NDArray[np.float64]) -> float:

@@ -16,7 +16,6 @@ from blindgate_models.compilers.forests import LEAF, Forest, Tree
 from blindgate_models.compilers.pipelines import Output, read_steps, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.questions import ask
-from blindgate_models.randomness import Source
 
 _EDGES: Final = "the edges at which columns are cut"
 _EDGES_OF_TRAINING: Final = (
@@ -41,8 +40,8 @@ class Layout(NamedTuple):
     told: str
 
 
-def layout_of(estimator: Any, prepared: Prepared, source: Source) -> Layout:
-    """Where `estimator` cuts columns. `source`: where decoys come from. Raises `TypeError` on what cuts three together."""
+def layout_of(estimator: Any, prepared: Prepared) -> Layout:
+    """Where `estimator` cuts columns. Raises `TypeError` on what cuts three together."""
     steps, model = split(estimator, prepared)
     if type(model).__name__.startswith("ExplainableBoosting"):
         levels = [
@@ -58,7 +57,7 @@ def layout_of(estimator: Any, prepared: Prepared, source: Source) -> Layout:
         return Layout(alone, pairs, together, _EDGES_OF_TRAINING)
     if is_ensemble(model):
         forest, outputs = read_forest(model), read_steps(steps)
-        asking = ask(forest, steps, outputs, source)
+        asking = ask(forest, steps, outputs)
         edges: list[list[float]] = [[] for _ in prepared.columns]
         for asked in asking.questions:
             if asked.kind == "at_least" and prepared.columns[asked.column]["type"] != "category":

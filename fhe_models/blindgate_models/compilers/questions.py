@@ -4,7 +4,7 @@ What is asked is public, so it must not tell what the forest asks. Of a column o
 
 - **public bins**: a `PublicBins` step cuts it. Every edge is asked, whether the forest uses it or not.
 - **own thresholds**: exact for any forest, but its thresholds stand in the client part, among decoys: every such column gets as
-  many edges as the one with the most, values from the calibration rows where it has them.
+  many edges as the one with the most (`decoys`).
 
 Where calibration rows miss values, both answers for a missing value are asked of that column's edges, so that the forest may send
 it either way. A category is asked whether it is each of its values; where an encoder numbered its values and the forest cuts
@@ -17,18 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models import randomness
 from blindgate_models.bits import Questions, count
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
+from blindgate_models.compilers.decoys import with_decoys
 from blindgate_models.compilers.forests import LEAF, Forest, Tree
 from blindgate_models.compilers.pipelines import Output, Steps
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.steps import raw_thresholds, wanted_thresholds
-from blindgate_models.randomness import Source
 
 Floats = NDArray[np.float64]
-
-_FEWEST_EDGES = 4
 
 
 class Condition(NamedTuple):
@@ -54,7 +51,7 @@ class Asking(NamedTuple):
     disclosed: bool
 
 
-def ask(forest: Forest, steps: Steps, outputs: Sequence[Output], source: Source) -> Asking:
+def ask(forest: Forest, steps: Steps, outputs: Sequence[Output]) -> Asking:
     """Choose public questions for a forest behind `steps`.
 
     Raises `ValueError` on a category that may be missing, or where there is nothing to ask; `TypeError` on a category whose
@@ -69,25 +66,24 @@ def ask(forest: Forest, steps: Steps, outputs: Sequence[Output], source: Source)
     for (output, _), edge in raw_thresholds(steps, outputs, codes, _PLAIN_COMPARISON).items():
         edges[outputs[output].column].add(edge)
     own = {output for output in numbers if output not in codes}
-    for (output, _), edge in thresholds.items():
-        if output in own:
-            edges[outputs[output].column].add(edge)
     cut = {outputs[output].column for output in codes}
     disclosed = {position for position, column in enumerate(prepared.columns) if column["type"] != "category"} - cut
-    _add_decoys(edges, disclosed, prepared.rows, source)
-    _add_ends(edges, cut, prepared)
     conditions = _conditions(forest, prepared, outputs, wanted, thresholds)
+    for (output, _), condition in conditions.items():
+        if output in own and isinstance(condition, Condition):
+            edges[condition.column].add(condition.value)
+    _add_ends(edges, cut | disclosed, prepared)
+    edges = with_decoys(edges, disclosed, forest, steps, outputs)
     questions: list[Questions] = []
     for position, (column, misses) in enumerate(zip(prepared.columns, prepared.may_miss, strict=True)):
         if column["type"] == "category":
             if misses:
                 msg = f"calibration: the column {column['name']!r:.60} has empty cells; give it a category to fill in"
                 raise ValueError(msg)
-            kinds = sorted(
-                {each.kind for each in conditions.values() if isinstance(each, Condition) and each.column == position}
-            )
+            tables = [_table(output, forest) for output in outputs if output.column == position]
+            kinds = sorted(set().union(*map(_kinds, tables))) or ["is"]
             values = [float(place) for place in range(len(column["categories"]))]
-            questions += [Questions(column=position, kind=kind, values=values) for kind in kinds or ["is"]]  # type: ignore[arg-type]
+            questions += [Questions(column=position, kind=kind, values=values) for kind in kinds]  # type: ignore[arg-type]
         elif edges[position]:
             for kind in ("at_least", "at_least_or_missing")[: 1 + misses]:
                 questions.append(Questions(column=position, kind=kind, values=sorted(edges[position])))  # type: ignore[arg-type]
@@ -136,22 +132,11 @@ def _codes(steps: Steps, outputs: Sequence[Output]) -> dict[int, list[float]]:
 
 
 def _add_ends(edges: list[set[float]], cut: set[int], prepared: Prepared) -> None:
-    """Edges at both ends of binned columns that may be missing: a tree may part missing values from all others."""
+    """Edges at both ends of columns that may be missing: a tree may part missing values from all others."""
     for column in cut:
         if prepared.may_miss[column]:
             low, high = prepared.limits[column].tolist()
             edges[column] |= {low, float(np.nextafter(high, np.inf))}
-
-
-def _add_decoys(edges: list[set[float]], disclosed: set[int], rows: Floats, source: Source) -> None:
-    """Fill the edges of columns whose thresholds are told up to as many as the one with the most has."""
-    most = max([_FEWEST_EDGES, *(len(edges[column]) for column in disclosed)])
-    for column in disclosed:
-        given = rows[:, column]
-        candidates = np.unique(given[~np.isnan(given)])[1:]
-        candidates = candidates[~np.isin(candidates, list(edges[column]))]
-        chosen = candidates[randomness.permutation(len(candidates), source)[: most - len(edges[column])]]
-        edges[column] |= set(map(float, chosen))
 
 
 def _conditions(
@@ -175,21 +160,44 @@ def _conditions(
                     condition if asks else bool(edge <= low)
                 )  # else all of its range goes one way
                 continue
-            values = np.atleast_1d(output.offset if output.table is None else output.table)
-            values = values.astype(np.float32).astype(np.float64) if forest.single else values
+            values = _table(output, forest)
             right = values >= threshold if forest.strict else values > threshold
             name = "" if output.column < 0 else columns[output.column]["name"]
-            found[number, threshold] = _category_condition(output.column, name, right)
+            found[number, threshold] = _category_condition(output.column, name, right, in_order=_in_order(values))
     return found
 
 
-def _category_condition(column: int, name: str, right: NDArray[np.bool_]) -> Condition | bool:
-    """What sends a category right, given which positions go there."""
+def _table(output: Output, forest: Forest) -> Floats:
+    """What the forest sees of each position of a category, or of a number that is always the same."""
+    values = np.atleast_1d(output.offset if output.table is None else output.table)
+    return values.astype(np.float32).astype(np.float64) if forest.single else values
+
+
+def _in_order(values: Floats) -> bool:
+    """Whether positions were numbered, and not picked out one by one."""
+    steps = np.diff(values)
+    return len(np.unique(values)) > 2 and bool((steps >= 0).all() or (steps <= 0).all())  # noqa: PLR2004  (two: picked out)
+
+
+def _kinds(values: Floats) -> set[str]:
+    """What any forest could ask of a category with these numbers: questions are public, and say nothing of this one."""
+    found = set()
+    for number in np.unique(values)[:-1]:
+        try:
+            condition = _category_condition(0, "", values > number, in_order=_in_order(values))
+        except TypeError:
+            continue
+        found |= {condition.kind} if isinstance(condition, Condition) else set()
+    return found
+
+
+def _category_condition(column: int, name: str, right: NDArray[np.bool_], *, in_order: bool) -> Condition | bool:
+    """What sends a category right, given which positions go there. `in_order`: all that may be asked of it is how far they go."""
     if right.all() or not right.any():
         return bool(right[0])
     for way in (True, False):
         one = np.flatnonzero(right == way)
-        if len(one) == 1:
+        if len(one) == 1 and not in_order:
             return Condition(column, "is", float(one[0]), right=way)
         if (np.diff(one) == 1).all() and one[-1] == len(right) - 1:
             return Condition(column, "at_least", float(one[0]), right=way)

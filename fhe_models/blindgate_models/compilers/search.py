@@ -9,6 +9,7 @@ A query's columns are e0 to e(d-1). Any number that a float32 holds is within th
 itself, so no calibration rows are needed and no range tells anything.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Report
+from blindgate_models.compilers.padding import padded
 from blindgate_models.compilers.ranges import declared_columns
 from blindgate_models.product.spec import Need, Parameters, Privacy, choose
 from blindgate_models.search.client import SearchClient
@@ -98,7 +100,9 @@ def compile_search(
         ),
         privacy=PUBLIC
         if privacy == "model_public"
-        else manifest.Privacy(mode=privacy, bits=parameters.distinguishing_bits(weights.row_square, len(index))),
+        else manifest.Privacy(
+            mode=privacy, bits=math.floor(parameters.distinguishing_bits(weights.row_square, len(index)))
+        ),
         determinism=DETERMINISM[privacy],
         discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT[privacy]), to_node=list(DISCLOSES_TO_NODE)),
         report=_measured(client, server, numbers),
@@ -126,7 +130,7 @@ def search_parts(
         server = ServerPart(**common, matrix=packed_index(index))
     except ValueError as error:
         raise PackageError(str(error)) from error
-    return client, server
+    return client, server if privacy == "model_public" else padded(server)
 
 
 def read_embeddings(path: Path) -> NDArray[Any]:

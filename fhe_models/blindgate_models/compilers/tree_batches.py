@@ -20,15 +20,15 @@ from blindgate_models.bits import Questions, answers, count
 from blindgate_models.compilers.additive import additive_forest
 from blindgate_models.compilers.asked_forests import ask_forest
 from blindgate_models.compilers.bit_forests import BitForest
-from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Report, steepness
+from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Report, coarse, steepness
 from blindgate_models.compilers.ensembles import is_ensemble
 from blindgate_models.compilers.factoring import Relations, factored, multiplied_out, nested
+from blindgate_models.compilers.padding import padded, rounded_bytes
 from blindgate_models.compilers.pipelines import split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.rounded_forests import Rounded, decided, rounded_enough
 from blindgate_models.primes import slot_primes, smallest_prime
-from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.trees_batch.circuit import MAX_COMPONENTS, Circuit, Sum, deviation
 from blindgate_models.trees_batch.client import TreesBatchClient
 from blindgate_models.trees_batch.server import TreesBatchServer
@@ -101,7 +101,6 @@ def compile_trees_batch(
     *,
     ranges: Ranges | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
-    source: Source = SYSTEM,
 ) -> CompiledModel:
     """Compile a fitted ensemble of trees, or an additive model, for tables of many rows.
 
@@ -114,10 +113,10 @@ def compile_trees_batch(
     """
     prepared = Prepared.given(estimator, calibration, ranges)
     if is_ensemble(split(estimator, prepared)[1]):
-        forest, asking, plain = ask_forest(estimator, prepared, source)
+        forest, asking, plain = ask_forest(estimator, prepared)
         questions, told = asking.questions, _TO_CLIENT_THRESHOLDS if asking.disclosed else _TO_CLIENT_BINS
     else:
-        forest, questions, plain, told = additive_forest(estimator, prepared, source)
+        forest, questions, plain, told = additive_forest(estimator, prepared)
     classifies = plain.labels is not None
     batch = compile_tree_batch(forest, questions, prepared.rows, tolerance=tolerance, classifies=classifies)
     return CompiledModel(
@@ -175,7 +174,7 @@ def compile_tree_batch(
         questions=list(questions),
         outputs=len(forest.bias),
         scale_bits=rounded.scale_bits,
-        error_bound=rounded.error.tolist(),
+        error_bound=[coarse(error) for error in rounded.error.tolist()],
     )
     server = ServerPart(
         family=FAMILY,
@@ -189,16 +188,16 @@ def compile_tree_batch(
     )
     return TreeBatch(
         client=client,
-        server=server,
+        server=padded(server, rounded_bytes(server)),
         encryption=Encryption(
             scheme="bgv",
             security=128,
             degree=parameters.degree,
             modulus_bits=sum(parameters.data_bits),
             levels=parameters.components - 2,
-            error_bound=float(rounded.error.max()),
+            error_bound=max(client.error_bound),
         ),
-        privacy=Privacy(mode="model_private", bits=math.floor(min(bits, _MOST_BITS) * 10) / 10),
+        privacy=Privacy(mode="model_private", bits=math.floor(min(bits, _MOST_BITS))),
         determinism=DETERMINISM,
         report=_measured(client, server, forest, rows, classifies=classifies),
     )

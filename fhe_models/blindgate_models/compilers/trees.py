@@ -21,11 +21,11 @@ from blindgate_models.compilers.asked_forests import ask_forest
 from blindgate_models.compilers.bit_forests import BitForest
 from blindgate_models.compilers.compiled import CompiledModel, Disclosures, steepness
 from blindgate_models.compilers.measuring import measure
+from blindgate_models.compilers.padding import forest_bytes, padded
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.primes import is_prime
 from blindgate_models.product.spec import Need, choose, prime_below
-from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.trees.client import TreesClient
 from blindgate_models.trees.server import TreesServer
 from blindgate_models.trees.spec import (
@@ -58,7 +58,10 @@ _TO_CLIENT_BINS = "the public bins of every column, the number of trees and thei
 _TO_CLIENT_EDGES = (
     "the thresholds that the trees ask each column for, among decoys; the number of trees and their depth"
 )
-_TO_CLIENT_SCORES = "the raw scores; who runs other software than Blindgate may learn which questions the trees ask"
+_TO_CLIENT_SCORES = (
+    "the raw scores, and how large they can get, within a factor of two; who runs other software than Blindgate may learn "
+    "which questions the trees ask"
+)
 _TO_NODE = "the trees; the number of rows"
 
 
@@ -68,7 +71,6 @@ def compile_trees(
     *,
     ranges: Ranges | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
-    source: Source = SYSTEM,
 ) -> CompiledModel:
     """Compile a fitted ensemble of trees of depth up to 10, also behind steps that keep columns apart and in their order.
 
@@ -77,7 +79,6 @@ def compile_trees(
         calibration: `(n, columns)` rows like those to come, n ≥ 1; empty cells where the estimator takes them.
         ranges: `(lo, hi)` for each column; see `declared_ranges` for the default.
         tolerance: how far rounding may move a score, as a share of the largest calibration score; of a regression, of their spread.
-        source: where decoys come from.
 
     Raises:
         TypeError: an estimator that is none of these.
@@ -85,7 +86,7 @@ def compile_trees(
         PackageError: no parameters hide so many leaves.
     """
     prepared = Prepared.given(estimator, calibration, ranges)
-    forest, asking, plain = ask_forest(estimator, prepared, source)
+    forest, asking, plain = ask_forest(estimator, prepared)
     precision = tolerance * plain.span
     client, server = tree_parts(
         split_outputs(forest), asking.questions, columns=len(prepared.columns), precision=precision
@@ -173,9 +174,10 @@ def tree_parts(
         scale_bits=scale_bits,
         error_bound=error_bound,
     )
-    return client, ServerPart(
+    server = ServerPart(
         family=FAMILY, version=VERSION, parameters=parameters, bits=bits, flag_moduli=moduli, sums=secret
     )
+    return client, padded(server, forest_bytes(server))
 
 
 def flag_moduli(plain_bits: int, depth: int) -> list[int]:

@@ -6,7 +6,9 @@ It takes bytes from strangers, in this order: header and exact length, then each
 What one reply needs and no other may have is a `Cover`: the ternary polynomials that c1 is drawn anew with, its noise, the
 flood. It can be made ahead of time, belongs to no query until then, and `reply` takes it apart: a second use has nothing to use.
 
-Every block is multiplied by every group, also where W has nothing but zeros, so that time says nothing of W.
+Every block is multiplied by every group and every product is added up, also where W has nothing but zeros, so that time says
+nothing of W. Sums begin with the encryption of zero times its ternary polynomial, which is random: so none is transparent on the
+way, whatever the asker sent, and no error says that two columns of W cancel each other.
 
 Additive models and search have one W for all rows, which is encoded when the half is built: `MatrixHalf`. A cover serves one row.
 A worker that waits for its job has one ready (`prepare`), and the worker's process ends with its job. None is drawn when the half
@@ -106,7 +108,10 @@ class ProductServer:
     def sparse_multipliers(
         self, outputs: NDArray[np.intp], inputs: NDArray[np.intp], numbers: NDArray[np.int64]
     ) -> Multipliers:
-        """Encode the W that has `numbers`, |number| < t, at (`outputs`, `inputs`) and 0 elsewhere; numbers at one place add up."""
+        """Encode the W that has `numbers`, |number| < t, at (`outputs`, `inputs`) and 0 elsewhere; numbers at one place add up.
+
+        For a W that is drawn while an asker waits: polynomials of zeros are encoded as well, though `None` stands for them.
+        """
         degree, group, block = self._parameters.degree, self._parameters.group, self._parameters.block
         groups, blocks = self._shape.groups, self._shape.blocks
         block_of, output = np.divmod(outputs, block)
@@ -115,7 +120,11 @@ class ProductServer:
         polynomials = np.zeros(blocks * groups * degree, dtype=np.int64)
         np.add.at(polynomials, where, numbers)
         polynomials[where] %= self._parameters.plain_modulus
-        return Multipliers([self._encoded(rows) for rows in polynomials.reshape(blocks, groups, degree)])
+        made: list[list[Plaintext | None]] = []
+        for rows in polynomials.reshape(blocks, groups, degree):
+            encoded, filled = self._ring.multipliers(rows), rows.any(axis=1)
+            made.append([each if any_number else None for each, any_number in zip(encoded, filled, strict=True)])
+        return Multipliers(made)
 
     def constants(self, numbers: NDArray[np.int64]) -> list[Plaintext]:
         """Encode k, `(outputs,)` numbers modulo t: a plaintext for each block."""
@@ -182,10 +191,11 @@ class ProductServer:
         """
         ternary, noise = added.spend() if isinstance(added, Cover) else ([], [])
         evaluator = self._ring.evaluator
+        idle = self._ring.times(vector[0], self._stand_in)
         sums = []
         try:
             for index, row in enumerate(multipliers.blocks):
-                total = self._total([*vector, *zeros], [*row, *ternary[index : index + 1]])
+                total = self._total([*zeros, *vector], [*ternary[index : index + 1], *row], idle)
                 if total is not None:
                     evaluator.transform_from_ntt_inplace(total)
                 if isinstance(added, Cover):
@@ -221,8 +231,10 @@ class ProductServer:
         made = iter(self._ring.multipliers(polynomials[filled]))
         return [next(made) if any_number else None for any_number in filled]
 
-    def _total(self, polynomials: Sequence[Ciphertext], factors: Sequence[Plaintext | None]) -> Ciphertext | None:
-        """Σ polynomial · factor, in NTT form; `None` without factors. What has none is multiplied all the same, and left out."""
+    def _total(
+        self, polynomials: Sequence[Ciphertext], factors: Sequence[Plaintext | None], idle: Ciphertext
+    ) -> Ciphertext | None:
+        """Σ polynomial · factor, in NTT form; `None` without factors. One without is multiplied and added to `idle`."""
         total = spare = None
         for polynomial, factor in zip(polynomials, factors, strict=True):
             product = self._ring.times(polynomial, self._stand_in if factor is None else factor, spare)
@@ -230,8 +242,7 @@ class ProductServer:
                 total, spare = product, None
                 continue
             spare = product
-            if factor is not None:
-                self._ring.evaluator.add_inplace(total, product)
+            self._ring.evaluator.add_inplace(idle if factor is None else total, product)
         return total
 
     def _sent(self, sums: NDArray[np.uint64]) -> bytes:

@@ -46,7 +46,7 @@ Privacy: TypeAlias = Literal["model_private", "model_public"]
 
 QUERIES: Final = 1_000_000
 PRIVATE_BITS: Final = 40
-"""Over `QUERIES` queries, nobody tells two models apart with an advantage over 2^-40."""
+"""Over `QUERIES` queries, nobody tells replies from ones made of the scores alone with an advantage over 2^-40."""
 MARGIN: Final = 8.0
 """Standard deviations of noise between a right result and a wrong one."""
 

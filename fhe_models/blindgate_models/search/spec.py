@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from blindgate_models.halves import Part
-from blindgate_models.parts import Strict, parse
+from blindgate_models.parts import Padded, Strict, parse
 from blindgate_models.product.spec import MAX_BLOB_BYTES, Parameters, Privacy, Shape
 from blindgate_protocol.errors import PackageError
 
@@ -51,7 +51,7 @@ DETERMINISM: Final[dict[Privacy, Literal["bit-exact", "varies"]]] = {
     "model_public": "bit-exact",
 }
 _SCORES: Final = (
-    "the ids and the number of the entries",
+    "the ids and the number of the entries, the largest of their numbers, and about how large all of one entry's are together",
     (
         "the exact inner product of a query with every entry: as many queries as columns read the whole index, about a third of "
         "that from a modified client"
@@ -64,6 +64,7 @@ DISCLOSES_TO_CLIENT: Final[dict[Privacy, tuple[str, ...]]] = {
 DISCLOSES_TO_NODE: Final = ("all entries, in clear", "the number of queries")
 
 _LEAST: Final = 1e-300
+_MODULUS_BITS: Final = 4
 _ROWS_AT_ONCE: Final = 4096
 
 Bytes: TypeAlias = NDArray[np.int8]
@@ -125,7 +126,7 @@ class ClientPart(_Common):
         return self
 
 
-class ServerPart(_Common):
+class ServerPart(_Common, Padded):
     """What the node's half is built from.
 
     Attributes:
@@ -200,8 +201,10 @@ class Weights(NamedTuple):
 
     @property
     def plain_modulus(self) -> int:
-        """The least t in which scores of both signs are told apart."""
-        return 2 * self.largest_score + 2
+        """A t in which scores of both signs are told apart: the least of four significant bits, since t is public."""
+        least = 2 * self.largest_score + 2
+        step = 1 << max(0, least.bit_length() - _MODULUS_BITS)
+        return -(-least // step) * step
 
 
 def require_fitting(parameters: Parameters, index: Bytes) -> None:

@@ -3,6 +3,9 @@
 Everything that hides the forest in one reply is a `Draw`. It is made without a query, so a worker that waits for its job has one
 ready (`prepare`); it serves one row, and the worker's process ends with its job. A job that is given out again meets another worker
 and another draw: no mask is used twice.
+
+The rows of a job after its first are drawn for while the client waits. So drawing, too, takes as long for any forest of one shape:
+a dummy leaf has a path like any other, of conditions that contradict each other, and a path that is short repeats its own.
 """
 
 from typing import Final, NamedTuple, Self, TypeAlias
@@ -21,7 +24,6 @@ Numbers = NDArray[np.int64]
 
 _Entries: TypeAlias = tuple[Numbers, Numbers, Numbers]
 
-_NO_BIT: Final = -1
 _SUMS_AT_ONCE: Final = 1 << 20
 
 
@@ -33,54 +35,58 @@ class Draw(NamedTuple):
 
 
 class _Paths(NamedTuple):
-    """The leaves of a sum as arrays over leaves and conditions.
+    """The leaves of a sum, then dummy leaves, as arrays over leaves and conditions.
 
     Attributes:
-        bits: `(leaves, depth)`, -1 past the end of a path.
-        wanted: `(leaves, depth)`.
-        values: `(leaves, outputs)`.
-        tree: `(leaves,)`, which tree a leaf is of.
+        bits: `(slots, depth)`.
+        wanted: `(slots, depth)`.
+        asked: `(slots, 1)`, 0 for a leaf without conditions: a tree that is one leaf, or a dummy where paths are too short for two.
+        values: `(slots, outputs)`.
+        tree: `(slots,)`, which tree a leaf is of.
+        real: `(slots,)`, false for dummy leaves.
         trees: how many there are.
         bias: `(outputs,)`.
-        slots: how many leaves answer, dummy leaves included.
     """
 
     bits: Numbers
     wanted: Numbers
+    asked: Numbers
     values: Numbers
     tree: Numbers
+    real: NDArray[np.bool_]
     trees: int
     bias: Numbers
-    slots: int
+
+    @property
+    def slots(self) -> int:
+        """How many leaves answer, dummy leaves included."""
+        return len(self.bits)
 
     @classmethod
-    def of(cls, given: SecretSum) -> Self:
-        """Read a sum into arrays."""
-        leaves = [(number, leaf) for number, tree in enumerate(given.trees) for leaf in tree]
-        bits = np.full((len(leaves), max(1, given.depth)), _NO_BIT, dtype=np.int64)
-        wanted = np.zeros_like(bits)
-        for row, (_, leaf) in enumerate(leaves):
-            bits[row, : len(leaf.bits)] = leaf.bits
-            wanted[row, : len(leaf.bits)] = leaf.wanted
-        return cls(
-            bits,
-            wanted,
-            np.array([leaf.value for _, leaf in leaves], dtype=np.int64),
-            np.array([number for number, _ in leaves], dtype=np.int64),
-            len(given.trees),
-            np.array(given.bias, dtype=np.int64),
-            given.leaves,
-        )
+    def of(cls, given: SecretSum, bits: int, source: Source) -> Self:
+        """Read a sum into arrays. `source`: where the bits that dummy leaves ask come from."""
+        slots, depth = given.leaves, max(1, given.depth)
+        asks = randomness.below(bits, (slots, depth), source)
+        asks[:, 1:2] = asks[:, :1]  # the same bit is to be 0 and 1
+        wanted = np.tile(np.arange(depth) % 2, (slots, 1))
+        asked = np.full((slots, 1), int(depth > 1))
+        values, tree = np.zeros((slots, len(given.bias)), dtype=np.int64), np.zeros(slots, dtype=np.int64)
+        leaves = [(number, leaf) for number, each in enumerate(given.trees) for leaf in each]
+        for row, (number, leaf) in enumerate(leaves):
+            values[row], tree[row], asked[row] = leaf.value, number, bool(leaf.bits)
+            if leaf.bits:
+                asks[row], wanted[row] = np.resize(leaf.bits, depth), np.resize(leaf.wanted, depth)
+        real = np.arange(slots) < len(leaves)
+        return cls(asks, wanted, asked, values, tree, real, len(given.trees), np.array(given.bias, dtype=np.int64))
 
     def inverted(self, masks: Numbers) -> Numbers:
         """What the conditions that want a 1 add to the constant: 1 - b fails where b is 0."""
-        return np.asarray(np.where(self.wanted == 1, masks, 0).sum(axis=1))
+        return np.asarray((self.wanted * masks).sum(axis=1))
 
     def entries(self, rows: Numbers, masks: Numbers) -> _Entries:
         """The rows, bits and numbers of a matrix whose row `rows[leaf]` has the leaf's masks."""
-        leaf, condition = np.nonzero(self.bits != _NO_BIT)
-        signed = np.where(self.wanted == 1, -masks, masks)
-        return rows[leaf], self.bits[leaf, condition], signed[leaf, condition]
+        signed = (1 - 2 * self.wanted) * masks
+        return np.repeat(rows, self.bits.shape[1]), self.bits.ravel(), signed.ravel()
 
 
 class TreesServer:
@@ -92,7 +98,7 @@ class TreesServer:
         self._moduli = part.flag_moduli
         self._lifts = [self._modulus // prime * pow(self._modulus // prime, -1, prime) for prime in part.flag_moduli]
         self._source = source
-        self._sums = [_Paths.of(each) for each in part.sums]
+        self._sums = [_Paths.of(each, part.bits, source) for each in part.sums]
         self._product = ProductServer.of(part.shape, source)
         self._words = part.shape.outputs
         self._most_rows = max(1, MAX_BLOB_BYTES // part.shape.reply_bytes)
@@ -133,19 +139,16 @@ class TreesServer:
         constants = np.zeros(self._words, dtype=np.int64)
         start = 0
         for paths in self._sums:
-            order = randomness.permutation(paths.slots, self._source)
-            places = order[: len(paths.bits)]
+            places = randomness.permutation(paths.slots, self._source)
             flags = -(-paths.slots // len(self._moduli))
             entries.append(self._draw_flags(paths, places, start, constants))
             start += flags
             shares = self._shares(paths)
             for output in range(paths.values.shape[1]):
-                block = constants[start : start + paths.slots]
-                block[:] = randomness.below(self._modulus, paths.slots, self._source)
-                masks = np.where(
-                    paths.bits == _NO_BIT, 0, randomness.below(self._modulus, paths.bits.shape, self._source)
-                )
-                block[places] = paths.values[:, output] + shares[paths.tree, output] + paths.inverted(masks)
+                masks = randomness.below(self._modulus, paths.bits.shape, self._source) * paths.asked
+                own = paths.values[:, output] + shares[paths.tree, output] + paths.inverted(masks)
+                dummy = randomness.below(self._modulus, paths.slots, self._source)
+                constants[start + places] = np.where(paths.real, own, dummy)
                 entries.append(paths.entries(start + places, masks))
                 start += paths.slots
         where, bits, numbers = (np.concatenate(parts) for parts in zip(*entries, strict=True))
@@ -158,15 +161,12 @@ class TreesServer:
         which = places % count
         masks = np.zeros(paths.bits.shape, dtype=np.int64)
         for number, (prime, lift) in enumerate(zip(self._moduli, self._lifts, strict=True)):
-            slots = np.arange(number, paths.slots, count)
-            # Dummy leaves keep these flags, which are never 0; a leaf's own takes their place.
-            remainders = np.zeros(-(-paths.slots // count) * count, dtype=np.int64)
-            remainders[slots] = 1 + randomness.below(prime - 1, len(slots), self._source)
-            own = which == number
-            masks[own] = self._flag_masks(paths.bits[own], prime)
-            remainders[places[own]] = paths.inverted(masks)[own] % prime
-            flags = remainders[number::count]
-            constants[start : start + len(flags)] += flags * lift % self._modulus
+            own = np.flatnonzero(which == number)
+            masks[own] = self._flag_masks((len(own), masks.shape[1]), prime)
+            masks *= paths.asked
+            never = 1 + randomness.below(prime - 1, len(own), self._source)
+            flags = np.where(paths.asked[own, 0] | paths.real[own], paths.inverted(masks)[own] % prime, never)
+            constants[start + places[own] // count] += flags * lift % self._modulus
             masks[own] = masks[own] * lift % self._modulus
         return paths.entries(start + places // count, masks)
 
@@ -176,19 +176,18 @@ class TreesServer:
         shares[-1] = (paths.bias - shares[:-1].sum(axis=0)) % self._modulus
         return shares
 
-    def _flag_masks(self, bits: Numbers, prime: int) -> Numbers:
-        """Masks of which no subset, within a leaf, adds up to 0 modulo `prime`."""
-        masks = np.empty(bits.shape, dtype=np.int64)
+    def _flag_masks(self, shape: tuple[int, int], prime: int) -> Numbers:
+        """Masks, `(leaves, depth)`, of which no subset, within a leaf, adds up to 0 modulo `prime`."""
+        masks = np.empty(shape, dtype=np.int64)
         again = np.arange(len(masks))
         while len(again):
-            drawn = 1 + randomness.below(prime - 1, (len(again), masks.shape[1]), self._source)
-            masks[again] = np.where(bits[again] == _NO_BIT, 0, drawn)
+            masks[again] = 1 + randomness.below(prime - 1, (len(again), shape[1]), self._source)
             again = again[_has_zero_subset(masks[again], prime)]
         return masks
 
 
 def _has_zero_subset(masks: Numbers, prime: int) -> NDArray[np.bool_]:
-    """Whether some of a row's numbers, which are 0 only past the end of a path, add up to 0 modulo `prime`."""
+    """Whether some of a row's numbers add up to 0 modulo `prime`."""
     found = np.zeros(len(masks), dtype=bool)
     at_once = max(1, _SUMS_AT_ONCE >> masks.shape[1])  # a row has a sum for each subset
     for start in range(0, len(masks), at_once):
@@ -196,6 +195,6 @@ def _has_zero_subset(masks: Numbers, prime: int) -> NDArray[np.bool_]:
         sums = np.zeros((len(masks[some]), 1), dtype=np.int64)
         for column in masks[some].T:
             with_it = (sums + column[:, None]) % prime
-            found[some] |= ((with_it == 0) & (column != 0)[:, None]).any(axis=1)
+            found[some] |= (with_it == 0).any(axis=1)
             sums = np.concatenate([sums, with_it], axis=1)
     return found

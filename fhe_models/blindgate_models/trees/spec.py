@@ -19,7 +19,8 @@ What is drawn afresh for each reply, and used for no other (`server.Draw`):
 2. r, from 1 to p - 1, drawn again until no subset of a leaf's r adds up to 0 modulo p: no false zero, whatever does not hold. A
    flag that is not 0 is uniform on 1 to p - 1, since multiplying a leaf's r by any of these gives a set that is as likely;
 3. r', uniform on 0 to t - 1, independent for each leaf, condition and output;
-4. dummy leaves up to trees · 2^depth, whose flags are never 0 and whose values are uniform: the number of leaves does not show;
+4. dummy leaves up to trees · 2^depth, whose conditions contradict each other and whose values are uniform: the number of leaves
+   shows neither in lengths nor in the time that drawing takes;
 5. the order of the leaves;
 6. the cover of the reply (`product.server.Cover`).
 
@@ -38,7 +39,7 @@ from pydantic import Field, model_validator
 
 from blindgate_models.bits import MAX_BITS, Questions, count
 from blindgate_models.halves import Part
-from blindgate_models.parts import Strict, parse
+from blindgate_models.parts import Padded, Strict, parse
 from blindgate_models.primes import is_prime
 from blindgate_models.product.spec import Parameters, Shape
 from blindgate_protocol.errors import PackageError
@@ -172,7 +173,7 @@ class SecretSum(Strict):
         return self
 
 
-class ServerPart(Strict):
+class ServerPart(Padded):
     """What the node's half is built from.
 
     Attributes:

@@ -35,7 +35,7 @@ from blindgate_models.bitpacking import packed_bytes
 from blindgate_models.bits import MAX_BITS, Questions, count
 from blindgate_models.flooding import TERMS, distinguishing_bits
 from blindgate_models.halves import Part
-from blindgate_models.parts import Strict, parse
+from blindgate_models.parts import Padded, Strict, parse
 from blindgate_models.primes import slot_primes
 from blindgate_models.security import NOISE_BOUND, SEED_BYTES, require_128_bits
 from blindgate_models.trees_batch.circuit import MAX_COMPONENTS, Circuit, Product, Sum
@@ -50,14 +50,15 @@ MAX_PLAIN_MODULUS: Final = 1 << 30
 
 REPLIES: Final = 1_000_000
 PRIVATE_BITS: Final = 40
-"""Over `REPLIES` replies, nobody tells two forests apart with an advantage over 2^-40."""
+"""Over `REPLIES` replies, nobody tells them from ones made of the scores alone with an advantage over 2^-40."""
 MARGIN: Final = 8.0
 """Standard deviations of noise between a right result and a wrong one."""
 
 DETERMINISM: Final = "varies"
 DISCLOSES_TO_CLIENT: Final = (
     "the raw scores",
-    "how many bits the longest path of the forest multiplies",
+    "how many bits the longest path of the forest multiplies, and about how much work its polynomial is",
+    "how large scores can get, within a factor of two",
     "the forest as a polynomial, to a client that encrypts other numbers than bits, or with other noise",
 )
 DISCLOSES_TO_NODE: Final = ("the forest", "the number of rows")
@@ -200,7 +201,7 @@ class ProductPart(SumPart):
     bit: _Bit
 
 
-class ServerPart(Strict):
+class ServerPart(Padded):
     """What the node's half is built from.
 
     Attributes:
