@@ -46,6 +46,8 @@ Floats: TypeAlias = NDArray[np.float64]
 
 DEFAULT_TOLERANCE: Final = 1e-4
 _BLOCKS_COMPARED: Final = 16
+_SCATTERED: Final = 128
+"""Calibration rows, and as many from all over the ranges, that torch's model is asked about."""
 
 
 class _Read(NamedTuple):
@@ -69,18 +71,21 @@ def compile_network(  # noqa: PLR0913  (what a model's owner decides)
     """Compile a trained network, or a pipeline of scalers that ends in one.
 
     Args:
-        estimator: torch's `nn.Sequential` of Linear, Conv2d, AvgPool2d, batch norms, Flatten and activations of degree 2;
-            a `SquareNetwork`; or scikit-learn's MLPClassifier or MLPRegressor, whose activations are replaced.
+        estimator: torch's `nn.Sequential` of Linear, convolutions, average pools, batch norms, Flatten and activations of degree
+            2, at the end of a classifier also Sigmoid or Softmax; a `SquareNetwork`; or scikit-learn's MLPClassifier or
+            MLPRegressor, whose activations are replaced.
         calibration: `(n, features)` rows like those to come, n ≥ 1, numbers only; for an MLP also what it is trained on
             further. A DataFrame gives the columns their names.
         ranges: `(lo, hi)` for each column; by default those of `calibration`, widened. Public, and a value outside is
             refused. Wider ranges cost exactness.
         labels: for an `nn.Sequential` that classifies, the classes in the order of its outputs.
-        image: channels, height and width of a row, for an `nn.Sequential` that begins with a convolution.
+        image: channels, height and width of a row, or channels and length, for an `nn.Sequential` that begins with a
+            convolution.
         tolerance: the largest error bound that is accepted, as a share of the largest calibration score.
 
     Raises:
-        TypeError: a module that is neither affine nor of degree 2, a step that is not affine, another estimator.
+        TypeError: a module that is neither affine nor of degree 2, an `nn.Sequential` that answers otherwise than its modules
+            say, a step that is not affine, another estimator.
         ValueError: calibration rows, ranges or labels that do not fit, or a network that no parameters compute safely.
     """
     prepared = Prepared.given(estimator, calibration, ranges)
@@ -190,7 +195,11 @@ def _read(estimator: Any, prepared: Prepared, labels: Sequence[Label] | None, im
     features, factors, constants = read_affine(steps)
     inputs = expand(features, prepared.rows) @ factors.T + constants
     if is_sequential(model):
-        network = read_sequential(model, inputs.shape[1], image, labels)
+        low, high = reach(features, prepared.limits).T
+        scattered = np.random.default_rng(0).uniform(low, high, (_SCATTERED, len(features))) @ factors.T + constants
+        network = read_sequential(
+            model, inputs.shape[1], image, labels, np.concatenate([inputs[:_SCATTERED], scattered])
+        )
     elif isinstance(model, SquareNetwork):
         network = model
     else:
