@@ -80,7 +80,7 @@ def try_out(
     got = frames.predictions(scores, output)
     plain = np.asarray(prepared.estimator.predict(prepared.ask(rows))).reshape(got.shape)
     classifies = compiled.task == "classification"
-    same = got == plain if classifies else np.abs(got - plain) <= _NEAR * spread(plain)
+    same = got == plain if classifies else np.abs(got - plain) <= _NEAR * _spreads(plain)
     right: list[float | None] = [None, None]
     if answers is not None:
         wanted = answers.to_numpy()[places]
@@ -93,6 +93,11 @@ def try_out(
         max_error=_max_error(compiled, prepared, rows, scores),
     )
     return Trial(len(rows), len(table) - len(rows), why, accuracy, *right)
+
+
+def _spreads(numbers: Floats) -> Floats:
+    """How far each output of a regression spreads, `(outputs,)`."""
+    return np.array([spread(each) for each in numbers.reshape(len(numbers), -1).T])
 
 
 def _taken(table: pd.DataFrame, compiled: CompiledModel) -> tuple[Floats, list[int], str | None]:

@@ -92,6 +92,18 @@ def test_numbers_are_compared_to_a_hundredth_of_their_spread(model: Ridge | XGBR
     assert one.accuracy.agreement == 1
 
 
+def test_each_output_is_compared_by_its_own_spread() -> None:
+    """One that is wrong does not agree because another's numbers are larger."""
+    rows, answers = load_diabetes(return_X_y=True, as_frame=True)
+    train, test, known, _ = train_test_split(rows, answers, random_state=0)
+    both = np.column_stack([known, known / 100])
+    prepared = Prepared.of(Ridge().fit(train, both), train, {})
+    compiled = compile_model(prepared.estimator, prepared)
+    assert try_out(compiled, prepared, test).accuracy.agreement == 1
+    other = Ridge().fit(train, np.column_stack([known, known[::-1] / 100]))
+    assert try_out(compiled, Prepared.of(other, train, {}), test).accuracy.agreement < 0.5
+
+
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 def test_a_model_with_evaluation_keys_is_tried_under_encryption_as_well() -> None:
     """One whose scores stay hidden, and a network, which has no scores that an MLP's could be compared with."""

@@ -120,6 +120,47 @@ def test_a_regression_gives_numbers() -> None:
     assert np.corrcoef(got, expected)[0, 1] > 0.99
 
 
+def regressor(factors: list[float], shift: float = 0.0) -> tuple[Any, Floats]:
+    """An MLP of one output for each of `factors`, whose numbers are those of one MLP, times them, and shifted; and its rows."""
+    rows, target = load_diabetes(return_X_y=True)
+    answers = np.stack([(target - 152) / 77, rows[:, 2] * 20, rows[:, 8] * 20], axis=1)[:, : len(factors)]
+    model = MLPRegressor(hidden_layer_sizes=(8,), max_iter=300, random_state=0)
+    pipeline = fitted(make_pipeline(StandardScaler(), model), rows, answers[:, 0] if len(factors) == 1 else answers)
+    model.coefs_[1] = model.coefs_[1] * factors
+    model.intercepts_[1] = model.intercepts_[1] * factors + shift
+    return pipeline, rows
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(77.0, 1e6), (1e-4, 0.0), (0.1, 2000.0)])
+def test_a_regression_is_as_exact_as_its_numbers_spread(factor: float, shift: float) -> None:
+    """Wherever they lie: trained alike, bounds as small beside the spread, and the report says the same."""
+    plain, rows = regressor([1.0])
+    expected = compile_network(plain, rows).report
+    moved, rows = regressor([factor], shift)
+    compiled = compile_network(moved, rows)
+    numbers = moved.predict(rows)
+    assert max(compiled.client["error_bound"]) <= 1e-4 * np.ptp(numbers)
+    assert compiled.report["max_error"] == pytest.approx(factor * expected["max_error"], rel=0.01)
+    assert compiled.report["agreement_plain"] == pytest.approx(expected["agreement_plain"], abs=0.05)
+    off = np.abs(scores(compiled, rows)[:, 0] - numbers)
+    assert compiled.report["agreement_plain"] == pytest.approx((off <= 0.01 * np.ptp(numbers)).mean(), abs=0.15)
+
+
+def test_outputs_of_different_size_are_trained_alike_and_refused_where_one_would_be_rounded_away() -> None:
+    """All numbers of a row are rounded to what the noisiest leaves."""
+    alike = polynomial_network(*regressor([1.0, 1.0, 1.0]))
+    apart, rows = regressor([1.0, 1e-5, 1e4])
+    assert polynomial_network(apart, rows).agreement == pytest.approx(alike.agreement, rel=1e-6)
+    compiled = compile_network(*regressor([1.0, 0.1, 10.0]))
+    assert (
+        np.array(compiled.client["error_bound"]) <= 1e-4 * np.ptp(regressor([1.0, 0.1, 10.0])[0].predict(rows), axis=0)
+    ).all()
+    with pytest.raises(ValueError, match=r"output 2 can be .* off, and output 1 spreads to .* rounded alike"):
+        compile_network(*regressor([1.0, 3e-4, 10.0]))
+    with pytest.raises(ValueError, match="no parameters"):
+        compile_network(apart, rows)
+
+
 def test_the_family_is_asked_for_by_name() -> None:
     """An MLP goes to Concrete unless the owner says otherwise; squares have no other family."""
     rows, target = load_breast_cancer(return_X_y=True, as_frame=True)

@@ -31,6 +31,7 @@ _RATE: Final = 2e-3
 _DECAY: Final = 1e-5
 _LONGEST: Final = 1.0
 _LEAST_BEND: Final = 0.15
+_SAME: Final = 1e-12
 _MOMENTS: Final = (0.9, 0.999)
 _ACTIVATIONS: Final[dict[str, Callable[[Floats], Floats]]] = {
     "identity": lambda y: y,
@@ -69,7 +70,7 @@ class Tuned:
         network: it.
         kept: which rows were kept back to compare on.
         agreement: the share of them on which both decide alike; for a regression, 1 minus the mean square of the difference as
-            a share of the variance.
+            a share of the variance, of the output that comes out worst.
     """
 
     network: SquareNetwork
@@ -110,8 +111,8 @@ def fine_tune(plain: Plain, rows: Floats, *, steps: int = _STEPS, seed: int = 0)
     network = train(_replaced(plain, seen), seen, _targets(plain, seen), steps=steps, seed=seed)
     got, wanted = network.scores(rows[kept]), plain.scores(rows[kept])
     if plain.labels is None:
-        spread = float(((wanted - wanted.mean(axis=0)) ** 2).sum()) or 1.0
-        agreement = 1 - float(((got - wanted) ** 2).sum()) / spread
+        spread = ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0)
+        agreement = 1 - float((((got - wanted) ** 2).sum(axis=0) / np.where(spread > 0, spread, 1.0)).max())
     else:
         agreement = float((decided(got) == decided(wanted)).mean())
     return Tuned(network, kept, agreement)
@@ -152,6 +153,9 @@ def train(
 ) -> SquareNetwork:
     """Train a network of squares: Adam, its rate falling to 0, on gradients that are cut to a length of 1.
 
+    The numbers of a regression are brought to a mean of 0 and a deviation of 1 meanwhile, each output by itself: Adam's steps are
+    as long for a weight of a million as for one of a millionth.
+
     Args:
         network: where to begin.
         rows: `(n, features)`.
@@ -160,12 +164,16 @@ def train(
         seed: of the choice of rows.
     """
     rng = np.random.default_rng(seed)
-    numbers = [part.copy() for layer in network.layers for part in layer]
+    classifies = network.labels is not None
+    middle, unit = (np.zeros(1), np.ones(1)) if classifies else _units(targets)
+    *hidden, last = network.layers
+    scaled = Affine(last.weights / unit[:, None], (last.bias - middle) / unit)
+    targets = (targets - middle) / unit
+    numbers = [part.copy() for layer in (*hidden, scaled) for part in layer]
     first, second = [np.zeros_like(part) for part in numbers], [np.zeros_like(part) for part in numbers]
-    unit = 1.0 if network.labels is not None else float(targets.std()) or 1.0
     for step in range(1, steps + 1):
         batch = rng.integers(len(rows), size=min(_BATCH, len(rows)))
-        gradients = _gradients(numbers, rows[batch], targets[batch], unit, classifies=network.labels is not None)
+        gradients = _gradients(numbers, rows[batch], targets[batch], classifies=classifies)
         length = np.sqrt(sum(float((gradient**2).sum()) for gradient in gradients))
         rate = _RATE * (1 - (step - 1) / steps)
         for place, gradient in enumerate(gradients):
@@ -174,18 +182,24 @@ def train(
             second[place] += (1 - _MOMENTS[1]) * (cut**2 - second[place])
             mean, square = first[place] / (1 - _MOMENTS[0] ** step), second[place] / (1 - _MOMENTS[1] ** step)
             numbers[place] -= rate * mean / (np.sqrt(square) + 1e-8)
-    layers = tuple(Affine(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True))
-    return SquareNetwork(layers, network.labels)
+    *layers, last = (Affine(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True))
+    return SquareNetwork((*layers, Affine(last.weights * unit[:, None], last.bias * unit + middle)), network.labels)
 
 
-def _gradients(numbers: list[Floats], rows: Floats, targets: Floats, unit: float, *, classifies: bool) -> list[Floats]:
-    """Of the cross entropy, or of half the square of the error in `unit`s, by weights and biases in turn."""
+def _units(targets: Floats) -> tuple[Floats, Floats]:
+    """The mean and deviation of each output, `(outputs,)`; of numbers that are all the same but for the last digits, 1."""
+    middle, unit = targets.mean(axis=0), targets.std(axis=0)
+    return middle, np.where(unit > _SAME * np.abs(middle), unit, 1.0)
+
+
+def _gradients(numbers: list[Floats], rows: Floats, targets: Floats, *, classifies: bool) -> list[Floats]:
+    """Of the cross entropy, or of half the square of the error, by weights and biases in turn."""
     inputs, sums = [rows], []
     for weights, bias in zip(numbers[:-2:2], numbers[1:-2:2], strict=True):
         sums.append(inputs[-1] @ weights.T + bias)
         inputs.append(sums[-1] ** 2)
     scores = inputs[-1] @ numbers[-2].T + numbers[-1]
-    error = (_probabilities(scores) - targets if classifies else (scores - targets) / unit**2) / len(rows)
+    error = (_probabilities(scores) - targets if classifies else scores - targets) / len(rows)
     gradients: list[Floats] = []
     for layer in range(len(inputs) - 1, -1, -1):
         gradients[:0] = [error.T @ inputs[layer], error.sum(axis=0)]

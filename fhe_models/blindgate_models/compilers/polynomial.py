@@ -3,8 +3,8 @@
 1. **Read**: an `nn.Sequential` of torch with polynomial activations (`torch_modules`); a `SquareNetwork`; or an MLP of
    scikit-learn, whose activations are replaced and trained in first (`fine_tuning`). Scalers before it are folded in.
 2. **Fold** the columns' declared ranges in, and balance the layers, so that within those ranges no hidden number leaves [-1, 1].
-3. **Choose** parameters: the cheapest whose error bound is within `tolerance` of the largest calibration score
-   (`network_parameters`). A network that none can compute safely is refused.
+3. **Choose** parameters: the cheapest whose error bound is within `tolerance` of the largest calibration score, or of how far a
+   regression's numbers spread (`network_parameters`). A network that none can compute safely is refused.
 4. **Run** the two parts, under encryption, on calibration rows, and report against the network that was handed in.
 """
 
@@ -23,6 +23,7 @@ from blindgate_models.compilers.network_parameters import Chosen, choose_paramet
 from blindgate_models.compilers.pipelines import read_affine, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
+from blindgate_models.compilers.reading import spread
 from blindgate_models.compilers.squares import SquareNetwork, decided
 from blindgate_models.compilers.torch_modules import Image, is_sequential, read_sequential
 from blindgate_models.features import Feature, columns_as_they_are, expand, reach
@@ -45,6 +46,8 @@ from blindgate_protocol.manifest import Encryption
 Floats: TypeAlias = NDArray[np.float64]
 
 DEFAULT_TOLERANCE: Final = 1e-4
+_MOST_ERROR: Final = 0.01
+_NEAR: Final = 0.01
 _BLOCKS_COMPARED: Final = 16
 _SCATTERED: Final = 128
 """Calibration rows, and as many from all over the ranges, that torch's model is asked about."""
@@ -81,7 +84,8 @@ def compile_network(  # noqa: PLR0913  (what a model's owner decides)
         labels: for an `nn.Sequential` that classifies, the classes in the order of its outputs.
         image: channels, height and width of a row, or channels and length, for an `nn.Sequential` that begins with a
             convolution.
-        tolerance: the largest error bound that is accepted, as a share of the largest calibration score.
+        tolerance: the largest error bound that is accepted, as a share of the largest calibration score; of a regression's
+            numbers, of how far they spread, each output by itself.
 
     Raises:
         TypeError: a module that is neither affine nor of degree 2, an `nn.Sequential` that answers otherwise than its modules
@@ -92,12 +96,11 @@ def compile_network(  # noqa: PLR0913  (what a model's owner decides)
     prepared.require_complete()
     read = _read(estimator, prepared, labels, image)
     scores = read.network.scores(expand(read.features, prepared.rows))
+    span = _span(scores, classifies=read.network.labels is not None)
     client, server = network_parts(
-        read.network,
-        reach(read.features, prepared.limits),
-        precision=tolerance * float(np.abs(scores).max()),
-        features=read.features,
+        read.network, reach(read.features, prepared.limits), precision=tolerance * span, features=read.features
     )
+    _require_digits(client, span)
     return CompiledModel(
         family=FAMILY,
         client=client.model_dump(),
@@ -115,6 +118,30 @@ def compile_network(  # noqa: PLR0913  (what a model's owner decides)
     )
 
 
+def _span(scores: Floats, *, classifies: bool) -> Floats:
+    """What an error of each score has to be small against: the largest of a classification; of numbers, how far they spread.
+
+    Raises `ValueError` where all are 0.
+    """
+    span = np.array([np.abs(scores).max() if classifies else spread(each) for each in scores.T])
+    if not span.all():
+        msg = f"estimator: output {int(span.argmin())} is 0 for every calibration row: there is nothing to be exact to"
+        raise ValueError(msg)
+    return span
+
+
+def _require_digits(client: ClientPart, span: Floats) -> None:
+    """All numbers of a row are rounded alike, to what the noisiest leaves. Raises `ValueError` where little is left of another."""
+    bounds = np.array(client.error_bound)
+    if bounds.max() > _MOST_ERROR * span.min():
+        noisy, fine = int(bounds.argmax()), int(span.argmin())
+        msg = (
+            f"output {noisy} can be {bounds[noisy]:.2g} off, and output {fine} spreads to {span[fine]:.2g} only: all are rounded "
+            "alike, so nothing would be left of it; fit on scaled targets, or compile a model for each"
+        )
+        raise ValueError(msg)
+
+
 def polynomial_network(estimator: Any, calibration: pd.DataFrame | NDArray[Any] | Prepared) -> Tuned:
     """A network of squares that answers as scikit-learn's MLP does, or a pipeline of steps that ends in one.
 
@@ -130,14 +157,14 @@ def polynomial_network(estimator: Any, calibration: pd.DataFrame | NDArray[Any] 
 
 
 def network_parts(
-    network: SquareNetwork, ranges: Floats, *, precision: float, features: Sequence[Feature] | None = None
+    network: SquareNetwork, ranges: Floats, *, precision: float | Floats, features: Sequence[Feature] | None = None
 ) -> tuple[ClientPart, ServerPart]:
     """The two parts of a network of squares.
 
     Args:
         network: it, over features.
         ranges: lo and hi of each feature, `(features, 2)`.
-        precision: the largest error bound that is accepted.
+        precision: the largest error bound that is accepted, of all scores or of each.
         features: what they are; by default the columns, in order.
 
     Raises `ValueError` when no parameters compute it within that bound.
@@ -250,7 +277,7 @@ def measured(
     got, expected = asker.decrypt(keys.secret, result, len(rows)), scores(rows)
     error = np.abs(got - expected)
     if decided is None:
-        agrees = (error <= 0.01 * np.abs(expected) + np.array(client.error_bound)).all(axis=1)
+        agrees = (error <= _NEAR * np.array([spread(each) for each in expected.T])).all(axis=1)
     else:
         agrees = decided(got) == decided(expected)
     return Report(
