@@ -210,6 +210,13 @@ ROWS = np.random.default_rng(0).uniform(-1, 1, (40, 4))
 CLASSES = np.arange(40) % 2
 
 
+def changed(model: Any, **attributes: Any) -> Any:
+    """The model, fitted, with attributes that were changed afterwards."""
+    for name, value in attributes.items():
+        setattr(fitted(model, ROWS, CLASSES), name, value)
+    return model
+
+
 @pytest.mark.parametrize(
     ("estimator", "error", "says"),
     [
@@ -225,6 +232,60 @@ CLASSES = np.arange(40) % 2
             TypeError,
             "more than one label",
             id="several labels a row",
+        ),
+        pytest.param(
+            fitted(MLPClassifier((), max_iter=5), ROWS, CLASSES),
+            TypeError,
+            "MLPClassifier without hidden layers is a linear model: fit LogisticRegression",
+            id="a linear model",
+        ),
+        pytest.param(
+            changed(MLPRegressor(hidden_layer_sizes=(3,), max_iter=5), out_activation_="exp"),
+            TypeError,
+            "MLPRegressor with the loss 'poisson'",
+            id="numbers behind an exponential",
+        ),
+        pytest.param(
+            changed(MLPClassifier((3,), max_iter=5), intercepts_=[np.zeros(3), np.array([np.nan])]),
+            ValueError,
+            "layer 1 of the MLPClassifier: a weight is not finite",
+            id="no number",
+        ),
+        pytest.param(
+            fitted(MLPClassifier((2100,), max_iter=1), ROWS, CLASSES),
+            ValueError,
+            "^estimator: layer 0 has 2100 units, expected at most 2048$",
+            id="a wide layer",
+        ),
+        pytest.param(
+            fitted(MLPClassifier((2,) * 8, max_iter=1), ROWS, CLASSES),
+            ValueError,
+            "^estimator: got 9 layers, expected at most 8$",
+            id="many layers",
+        ),
+        pytest.param(
+            fitted(MLPClassifier((1100, 1100), max_iter=1), ROWS, CLASSES),
+            ValueError,
+            "^estimator: layer 1 has 1210000 weights, expected at most 1048576$",
+            id="many weights",
+        ),
+        pytest.param(
+            dataclasses.replace(drawn([4, 3, 2]), labels=("a", "b", "c")),
+            ValueError,
+            "labels: got 3, expected one for each of the 2 outputs",
+            id="labels one too many",
+        ),
+        pytest.param(
+            dataclasses.replace(drawn([4, 3, 2]), labels=("a", "a")),
+            ValueError,
+            "labels: expected a name of its own for each class",
+            id="labels alike",
+        ),
+        pytest.param(
+            SquareNetwork((drawn([4, 3, 2]).layers[0], Affine(np.zeros((2, 3)), np.zeros(2))), ("a", "b")),
+            ValueError,
+            "output 0 is 0 for every calibration row",
+            id="nothing but 0",
         ),
         pytest.param(drawn([5, 3, 2]), ValueError, "columns", id="a network of other rows"),
         pytest.param(
@@ -250,6 +311,37 @@ def test_an_activation_without_a_square_is_refused() -> None:
         SquareNetwork.of(layers, [flat], None)
     with pytest.raises(ValueError, match="linear"):
         SquareNetwork.of(layers, [None], None)
+
+
+def test_more_columns_than_there_is_room_for_are_refused_before_training() -> None:
+    """Columns and categories, in Blindgate's own words."""
+    rows = np.random.default_rng(0).normal(size=(20, 4097))
+    model = fitted(MLPClassifier((2,), max_iter=1), rows, np.arange(20) % 2)
+    with pytest.raises(ValueError, match=r"^estimator: reads 4097 columns and categories, expected at most 4096$"):
+        compile_network(model, rows)
+
+
+def test_an_outlier_past_all_sense_is_named() -> None:
+    """Not by the words of a singular value decomposition."""
+    rows = ROWS.copy()
+    rows[3, 2] = 1e300
+    with pytest.raises(ValueError, match=r"column 'x2' reaches 1.5e\+300, expected at most 1e\+30: clip it by a rule"):
+        compile_network(fitted(MLPClassifier((3,), max_iter=5), ROWS, CLASSES), rows)
+
+
+def test_relus_that_are_never_above_0_are_a_constant() -> None:
+    """A layer that died in training gives the same for all rows: so does the encrypted network, nearly."""
+    dead = [np.full(3, -100.0), np.array([3.0])]
+    compiled = compile_network(changed(MLPClassifier((3,), max_iter=5, random_state=0), intercepts_=dead), ROWS)
+    np.testing.assert_allclose(scores(compiled, ROWS), 3, atol=0.2)
+    assert compiled.report["agreement_plain"] == 1
+
+
+def test_a_regression_of_several_numbers_gives_them_all() -> None:
+    """One row, as many numbers as outputs; one output gives `(n,)`."""
+    network = dataclasses.replace(drawn([4, 3, 2]), labels=None)
+    np.testing.assert_array_equal(network.predict(ROWS), network.scores(ROWS))
+    assert dataclasses.replace(drawn([4, 3, 1]), labels=None).predict(ROWS).shape == (40,)
 
 
 def test_too_few_rows_to_train_on_are_refused() -> None:

@@ -79,9 +79,18 @@ class Tuned:
 
 
 def read_mlp(model: Any) -> Plain:
-    """Take scikit-learn's `MLPClassifier` or `MLPRegressor` apart. Raises `TypeError` on another estimator."""
+    """Take scikit-learn's `MLPClassifier` or `MLPRegressor` apart.
+
+    Raises `TypeError` on another estimator, or one that is none of a network; `ValueError` on weights that are not finite.
+    """
     if not (hasattr(model, "coefs_") and hasattr(model, "intercepts_") and model.activation in _ACTIVATIONS):
-        msg = f"estimator: got {type(model).__name__}, expected a fitted MLPClassifier or MLPRegressor"
+        msg = (
+            f"estimator: got {type(model).__name__}, expected a fitted MLPClassifier or MLPRegressor, a SquareNetwork, or torch's "
+            "nn.Sequential"
+        )
+        raise TypeError(msg)
+    if model.out_activation_ == "exp":
+        msg = f"estimator: got {type(model).__name__} with the loss 'poisson', expected 'squared_error'"
         raise TypeError(msg)
     if model.out_activation_ not in {"identity", "logistic", "softmax"} or (
         model.out_activation_ == "logistic" and model.n_outputs_ > 1
@@ -92,6 +101,16 @@ def read_mlp(model: Any) -> Plain:
         Affine(np.asarray(weights, dtype=np.float64).T, np.asarray(bias, dtype=np.float64))
         for weights, bias in zip(model.coefs_, model.intercepts_, strict=True)
     )
+    for place, layer in enumerate(layers):
+        if not (np.isfinite(layer.weights).all() and np.isfinite(layer.bias).all()):
+            msg = f"estimator: layer {place} of the {type(model).__name__}: a weight is not finite"
+            raise ValueError(msg)
+    if len(layers) == 1:
+        msg = (
+            f"estimator: {type(model).__name__} without hidden layers is a linear model: fit LogisticRegression or Ridge, for the "
+            "family linear"
+        )
+        raise TypeError(msg)
     labels = tuple(np.asarray(model.classes_).tolist()) if hasattr(model, "classes_") else None
     return Plain(layers, model.activation, labels)
 
@@ -119,19 +138,23 @@ def fine_tune(plain: Plain, rows: Floats, *, steps: int = _STEPS, seed: int = 0)
 
 
 def _replaced(plain: Plain, rows: Floats) -> SquareNetwork:
-    """Step 1. An odd function bends nowhere, so its square is made large enough to be folded in."""
+    """Step 1. An odd function bends nowhere, so its square is made large enough to be folded in.
+
+    A layer that gives the same for all rows, as one of ReLUs that are never above 0, is that number.
+    """
     *hidden, _ = plain.layers
     function = _ACTIVATIONS[plain.activation]
     quadratics: list[Quadratic | None] = []
     for layer in hidden:
         values = rows @ layer.weights.T + layer.bias
-        spread = float(values.std()) or 1.0
-        square, linear, constant = np.polyfit(values.ravel(), function(values).ravel(), 2)
-        bend = _LEAST_BEND * abs(linear) / spread
-        square = square if abs(square) >= bend else bend
+        rows = function(values)
+        square, linear, constant = 0.0, 0.0, float(rows.flat[0])
+        if np.ptp(rows) > 0:
+            square, linear, constant = np.polyfit(values.ravel(), rows.ravel(), 2)
+            bend = _LEAST_BEND * abs(linear) / float(values.std())
+            square = square if abs(square) >= bend else bend
         units = len(layer.bias)
         quadratics.append(Quadratic(*(np.full(units, number) for number in (square, linear, constant))))
-        rows = function(values)
     return SquareNetwork.of(plain.layers, quadratics, plain.labels)
 
 

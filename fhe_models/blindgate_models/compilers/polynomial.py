@@ -24,7 +24,7 @@ from blindgate_models.compilers.pipelines import read_affine, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
 from blindgate_models.compilers.reading import spread
-from blindgate_models.compilers.squares import SquareNetwork, decided
+from blindgate_models.compilers.squares import SquareNetwork, decided, require_sizes
 from blindgate_models.compilers.torch_modules import Image, is_sequential, read_sequential
 from blindgate_models.features import Feature, columns_as_they_are, expand, reach
 from blindgate_models.network.client import NetworkClient
@@ -48,6 +48,9 @@ Floats: TypeAlias = NDArray[np.float64]
 DEFAULT_TOLERANCE: Final = 1e-4
 _MOST_ERROR: Final = 0.01
 _NEAR: Final = 0.01
+_BINARY: Final = 2
+_FARTHEST: Final = 1e30
+"""Its squares and those of a few layers more are still doubles."""
 _BLOCKS_COMPARED: Final = 16
 _SCATTERED: Final = 128
 """Calibration rows, and as many from all over the ranges, that torch's model is asked about."""
@@ -94,6 +97,7 @@ def compile_network(  # noqa: PLR0913  (what a model's owner decides)
     """
     prepared = Prepared.given(estimator, calibration, ranges)
     prepared.require_complete()
+    _require_sense(prepared)
     read = _read(estimator, prepared, labels, image)
     scores = read.network.scores(expand(read.features, prepared.rows))
     span = _span(scores, classifies=read.network.labels is not None)
@@ -149,6 +153,7 @@ def polynomial_network(estimator: Any, calibration: pd.DataFrame | NDArray[Any] 
     and a 0 or 1 for each category. It is trained on the calibration rows, but for those that are kept back.
     """
     prepared = Prepared.given(estimator, calibration, None)
+    _require_sense(prepared)
     steps, model = split(estimator, prepared)
     features, factors, constants = read_affine(steps)
     inputs = expand(features, prepared.require_complete()) @ factors.T + constants
@@ -238,17 +243,31 @@ def _read(estimator: Any, prepared: Prepared, labels: Sequence[Label] | None, im
             prepared.rows[tuned.kept],
         )
     _require_columns(network.layers[0], inputs)
-    outputs = len(network.layers[-1].bias)
-    if network.labels is not None and outputs not in {len(network.labels), len(network.labels) - 1}:
-        msg = f"labels: got {len(network.labels)}, expected one for each of the {outputs} outputs, or 2 for one output"
+    outputs, classes = len(network.layers[-1].bias), network.labels
+    if classes is not None and len(classes) != (outputs if outputs > 1 else _BINARY):
+        msg = f"labels: got {len(classes)}, expected one for each of the {outputs} outputs, or 2 for one output"
+        raise ValueError(msg)
+    if classes is not None and len(set(classes)) < len(classes):
+        msg = "labels: expected a name of its own for each class"
         raise ValueError(msg)
     network = network.after(factors, constants)
+    require_sizes(network.layers)
     return _Read(network, features, lambda rows: network.scores(expand(features, rows)), prepared.rows)
+
+
+def _require_sense(prepared: Prepared) -> None:
+    """Refuse a column of numbers whose squares would be no doubles. Raises `ValueError`."""
+    reached = np.abs(prepared.limits).max(axis=1)
+    if reached.max() > _FARTHEST:
+        name = prepared.names[int(reached.argmax())]
+        msg = f"calibration: the column {name!r:.60} reaches {reached.max():.3g}, expected at most {_FARTHEST:g}: clip it by a rule"
+        raise ValueError(msg)
 
 
 def _mlp(model: Any, rows: Floats) -> Plain:
     plain = read_mlp(model)
     _require_columns(plain.layers[0], rows)
+    require_sizes(plain.layers)
     return plain
 
 
