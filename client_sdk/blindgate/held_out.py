@@ -71,8 +71,15 @@ def try_out(
         answers: the right ones, `(rows,)`.
         progress: called with `(done, total)` rows.
 
-    Raises `InputError` for a table with other columns, or one that users could not ask a single row of.
+    Raises `InputError` for a table with other columns, or one that users could not ask a single row of, and for an estimator that
+    does not predict, as torch's.
     """
+    if not hasattr(prepared.estimator, "predict"):
+        message = (
+            f"held-out rows: a {type(prepared.estimator).__name__} has no predict to compare with; compile the SquareNetwork that "
+            "read_sequential makes of it"
+        )
+        raise InputError(message)
     rows, places, why = _taken(table, compiled)
     half = client_half(compiled.family).from_part(compiled.client)
     scores = np.concatenate(list(_asked(compiled, half, rows, progress)))

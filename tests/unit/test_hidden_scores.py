@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.hidden_scores import compile_hidden_scores, sigmoid_polynomial
@@ -183,6 +184,16 @@ def test_what_is_no_logistic_model_of_two_classes_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=f"{type(model).__name__}: expected a logistic model of two classes"):
             compile_hidden_scores(make_pipeline(StandardScaler(), model).fit(train, answers), train)
+
+
+def test_a_model_without_weights_is_told_what_scores_are_hidden_of() -> None:
+    """It is no linear model, and need not be one for anything else."""
+    train = rows(30)
+    tree = DecisionTreeClassifier().fit(train, np.arange(30) % 2)
+    with pytest.raises(
+        TypeError, match=r"scores are hidden of logistic models of two classes.*: DecisionTreeClassifier"
+    ):
+        compile_hidden_scores(tree, train)
 
 
 def test_ranges_that_no_polynomial_covers_are_refused_with_what_to_do() -> None:

@@ -113,7 +113,11 @@ def compile_hidden_scores(
         msg = f"tolerance: got {tolerance:g}, expected a share of a probability above 0"
         raise ValueError(msg)
     prepared = Prepared.given(estimator, calibration, ranges)
-    read = read_logistic(estimator, prepared)
+    try:
+        read = read_logistic(estimator, prepared)
+    except TypeError as error:
+        msg = f"scores are hidden of logistic models of two classes, and of none else: {error}"
+        raise TypeError(msg) from error
     if not read.weights.any():
         msg = (
             "estimator: every weight is 0, so the model says the same of every row: there is nothing to encrypt for it"

@@ -85,6 +85,11 @@ class SquareNetwork:
             rows = (rows @ layer.weights.T + layer.bias) ** 2
         return np.asarray(rows @ last.weights.T + last.bias)
 
+    def decision_function(self, rows: Floats) -> Floats:
+        """The raw scores, by scikit-learn's name: `(n, outputs)`, of two classes that share one `(n,)`."""
+        scores = self.scores(np.asarray(rows, dtype=np.float64))
+        return scores[:, 0] if scores.shape[1] == 1 else scores
+
     @property
     def classes_(self) -> NDArray[np.generic]:
         """The labels. Raises `AttributeError` for a regression."""
