@@ -287,6 +287,12 @@ def changed(model: Any, **attributes: Any) -> Any:
             "output 0 is 0 for every calibration row",
             id="nothing but 0",
         ),
+        pytest.param(
+            SquareNetwork(tuple(Affine(1e-40 * weights, bias + 1) for weights, bias in drawn([4, 3, 2]).layers), None),
+            ValueError,
+            "says the same of every row: its hidden units died",
+            id="nothing that depends on the row",
+        ),
         pytest.param(drawn([5, 3, 2]), ValueError, "columns", id="a network of other rows"),
         pytest.param(
             dataclasses.replace(drawn([4, 3, 2]), labels=("a", "b", "c", "d")),

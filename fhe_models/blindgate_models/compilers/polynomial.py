@@ -49,6 +49,7 @@ DEFAULT_TOLERANCE: Final = 1e-4
 _MOST_ERROR: Final = 0.01
 _NEAR: Final = 0.01
 _BINARY: Final = 2
+_SAME: Final = 1e-12
 _FARTHEST: Final = 1e30
 """Its squares and those of a few layers more are still doubles."""
 _BLOCKS_COMPARED: Final = 16
@@ -101,9 +102,9 @@ def compile_network(  # noqa: PLR0913  (what a model's owner decides)
     read = _read(estimator, prepared, labels, image)
     scores = read.network.scores(expand(read.features, prepared.rows))
     span = _span(scores, classifies=read.network.labels is not None)
-    client, server = network_parts(
-        read.network, reach(read.features, prepared.limits), precision=tolerance * span, features=read.features
-    )
+    limits = reach(read.features, prepared.limits)
+    _require_dependence(read.network, limits)
+    client, server = network_parts(read.network, limits, precision=tolerance * span, features=read.features)
     _require_digits(client, span)
     return CompiledModel(
         family=FAMILY,
@@ -132,6 +133,15 @@ def _span(scores: Floats, *, classifies: bool) -> Floats:
         msg = f"estimator: output {int(span.argmin())} is 0 for every calibration row: there is nothing to be exact to"
         raise ValueError(msg)
     return span
+
+
+def _require_dependence(network: SquareNetwork, limits: Floats) -> None:
+    """Refuse a network that says the same of every row within `limits`, `(features, 2)`. Raises `ValueError`."""
+    low, high = limits.T
+    scores = network.scores(np.random.default_rng(0).uniform(low, high, (_SCATTERED, len(limits))))
+    if (np.ptp(scores, axis=0) <= _SAME * np.abs(scores).max(axis=0)).all():
+        msg = "estimator: the network says the same of every row: its hidden units died in training"
+        raise ValueError(msg)
 
 
 def _require_digits(client: ClientPart, span: Floats) -> None:
