@@ -71,9 +71,15 @@ def try_out(
         answers: the right ones, `(rows,)`.
         progress: called with `(done, total)` rows.
 
-    Raises `InputError` for a table with other columns, or one that users could not ask a single row of; `ValueError` for answers
-    of which none is a label.
+    Raises `InputError` for a table with other columns, or one that users could not ask a single row of, and for an estimator that
+    does not predict, as torch's; `ValueError` for answers of which none is a label.
     """
+    if not hasattr(prepared.estimator, "predict"):
+        message = (
+            f"held-out rows: a {type(prepared.estimator).__name__} has no predict to compare with; compile the SquareNetwork that "
+            "read_sequential makes of it"
+        )
+        raise InputError(message)
     rows, places, why = _taken(table, compiled)
     half = client_half(compiled.family).from_part(compiled.client)
     scores = np.concatenate(list(_asked(compiled, half, rows, progress)))
@@ -81,7 +87,7 @@ def try_out(
     got = frames.predictions(scores, output)
     plain = np.asarray(prepared.estimator.predict(prepared.ask(rows))).reshape(got.shape)
     classifies = compiled.task == "classification"
-    same = got == plain if classifies else np.abs(got - plain) <= _NEAR * spread(plain)
+    same = got == plain if classifies else np.abs(got - plain) <= _NEAR * _spreads(plain)
     right: list[float | None] = [None, None]
     if answers is not None:
         if classifies:
@@ -96,6 +102,11 @@ def try_out(
         max_error=_max_error(compiled, prepared, rows, scores),
     )
     return Trial(len(rows), len(table) - len(rows), why, accuracy, *right)
+
+
+def _spreads(numbers: Floats) -> Floats:
+    """How far each output of a regression spreads, `(outputs,)`."""
+    return np.array([spread(each) for each in numbers.reshape(len(numbers), -1).T])
 
 
 def _taken(table: pd.DataFrame, compiled: CompiledModel) -> tuple[Floats, list[int], str | None]:

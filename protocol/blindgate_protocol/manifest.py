@@ -110,11 +110,8 @@ class Output(Value):
         if self.link not in {"identity", *_LINKS[self.task]}:
             message = "the link exp goes with a regression, every other but identity with a classification"
             raise ValueError(message)
-        if self.task == "classification" and self.scores not in {len(self.labels), len(self.labels) - 1}:
+        if self.task == "classification" and len(self.labels) != (self.scores if self.scores > 1 else 2):
             message = "one score a label, or one for two labels"
-            raise ValueError(message)
-        if self.task == "classification" and self.scores == 1 and len(self.labels) != 2:  # noqa: PLR2004
-            message = "a single score tells two labels apart"
             raise ValueError(message)
         return self
 

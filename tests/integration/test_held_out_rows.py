@@ -1,5 +1,7 @@
 """What a manifest states of rows that the model has not seen is what users of it get."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +22,9 @@ from blindgate.held_out import try_out
 from blindgate_models.compilers.estimators import compile_model
 from blindgate_models.compilers.hidden_scores import compile_hidden_scores
 from blindgate_models.compilers.prepared import Prepared
+from blindgate_models.compilers.squares import SquareNetwork
 from blindgate_protocol.errors import InputError
+from square_networks import drawn
 
 TABLE = load_breast_cancer(as_frame=True)
 TRAIN, TEST, KNOWN, WANTED = train_test_split(TABLE.data, TABLE.target_names[TABLE.target], random_state=2)
@@ -90,6 +94,36 @@ def test_numbers_are_compared_to_a_hundredth_of_their_spread(model: Ridge | XGBR
     assert seen[-1] == (trial.rows, trial.rows)
     one = try_out(compile_model(model, prepared), prepared, test[:1])  # which has no spread
     assert one.accuracy.agreement == 1
+
+
+def test_each_output_is_compared_by_its_own_spread() -> None:
+    """One that is wrong does not agree because another's numbers are larger."""
+    rows, answers = load_diabetes(return_X_y=True, as_frame=True)
+    train, test, known, _ = train_test_split(rows, answers, random_state=0)
+    both = np.column_stack([known, known / 100])
+    prepared = Prepared.of(Ridge().fit(train, both), train, {})
+    compiled = compile_model(prepared.estimator, prepared)
+    assert try_out(compiled, prepared, test).accuracy.agreement == 1
+    other = Ridge().fit(train, np.column_stack([known, known[::-1] / 100]))
+    assert try_out(compiled, Prepared.of(other, train, {}), test).accuracy.agreement < 0.5
+
+
+@pytest.mark.parametrize("labels", [None, (0, 1)])
+def test_a_network_of_squares_is_compared_by_its_scores(labels: tuple[int, ...] | None) -> None:
+    """It has scores and no probabilities."""
+    rows = pd.DataFrame(np.random.default_rng(0).uniform(-1, 1, (40, 4)), columns=list("abcd"))
+    network = SquareNetwork(drawn([4, 3, 1]).layers, labels)
+    prepared = Prepared.of(network, rows, {})
+    trial = try_out(compile_model(network, prepared), prepared, rows)
+    assert trial.accuracy.agreement == 1
+    assert 0 < trial.accuracy.max_error < 1e-4
+
+
+def test_what_does_not_predict_is_not_compared() -> None:
+    """Torch's models are compiled, and have no predict."""
+    prepared = Prepared.of(SimpleNamespace(), TEST, {})
+    with pytest.raises(InputError, match="a SimpleNamespace has no predict to compare with"):
+        try_out(compile_model(MODEL, Prepared.of(MODEL, TRAIN, {})), prepared, TEST)
 
 
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")

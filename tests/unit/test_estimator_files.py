@@ -28,6 +28,7 @@ from xgboost import XGBClassifier, XGBRegressor
 
 from blindgate_models.compilers.accuracy import plain_accuracy
 from blindgate_models.compilers.estimators import choose_family, compile_model, load_estimator, read_rows
+from blindgate_models.compilers.from_files import Choices, compile_files
 from blindgate_models.public_bins import PublicBins
 
 
@@ -278,3 +279,13 @@ def test_an_accuracy_that_has_no_number_is_not_stated() -> None:
     model = LinearRegression().fit(rows, target)
     assert plain_accuracy(model, rows[:1], target[:1]) is None
     assert plain_accuracy(model, rows, target) == pytest.approx(model.score(rows, target))
+
+
+@pytest.mark.parametrize("family", ["linear", "network"])
+def test_bins_for_a_family_that_takes_none_are_refused_before_anything_is_fitted(family: str, tmp_path: Path) -> None:
+    """Two fits for each fold would come first, and their warnings."""
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(LogisticRegression()))  # one that was never fitted
+    (tmp_path / "rows.csv").write_text("a,answer\n1,0\n2,1\n")
+    choices = Choices(target="answer", family=family, bins=4, trust_pickle=True)
+    with pytest.raises(ValueError, match=f"bins: the family {family} takes none; see additive"):
+        compile_files(tmp_path / "model.pkl", tmp_path / "rows.csv", choices)

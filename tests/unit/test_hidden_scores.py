@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.hidden_scores import compile_hidden_scores, sigmoid_polynomial
@@ -127,6 +128,52 @@ def test_a_scale_that_is_cut_breaks_the_bound(compiled: CompiledModel) -> None:
     assert np.abs(found[:, 0] - fitted().predict_proba(asked)[:, 1]).max() > client.error_bound
 
 
+def weighted(weights: list[float], intercept: float = 0.0) -> tuple[LogisticRegression, Floats]:
+    """A logistic model of these weights, and rows that reach from -1 to 1 in every column."""
+    asked = np.random.default_rng(5).uniform(-1, 1, (200, len(weights)))
+    model = LogisticRegression().fit(asked, np.arange(200) % 2)
+    model.coef_[0], model.intercept_[0] = weights, intercept
+    return model, asked
+
+
+@pytest.mark.parametrize("largest", [3e-4, 90.0])
+def test_every_label_is_the_models_however_near_to_even_it_stays_or_steep_it_is(largest: float) -> None:
+    """Where probabilities all lie near ½ they are exact to fit; where a degree leaves the noise too little, the next is taken."""
+    model, asked = weighted([largest / 6] * 6)
+    found = compile_hidden_scores(model, asked, ranges=[(-1, 1)] * 6)
+    assert found.report["agreement_plain"] == 1
+    assert max(found.client["error_bound"]) <= min(0.005, 0.02 * np.abs(model.predict_proba(asked) - 0.5).max())
+    client, server = NetworkClient.from_part(found.client), NetworkServer.from_part(found.server)
+    keys = client.make_keys()
+    got = client.decrypt(keys.secret, server.evaluate(keys.evaluation, client.encrypt(keys.secret, asked)), 200)
+    assert ((got[:, 0] > 0.5) == model.predict(asked)).all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "intercept", "tolerance", "says"),
+    [
+        pytest.param([0.0] * 6, 0.0, 0.005, "every weight is 0, so the model says the same of every row", id="nothing"),
+        pytest.param([0.0] * 6, -2.0, 0.005, "every weight is 0", id="an intercept alone"),
+        pytest.param(
+            [1e-9] * 6, 0.0, 0.005, "exact enough: .* since probabilities lie within .* of a half", id="noise"
+        ),
+        pytest.param([1.0] * 6, 1e4, 0.005, r"in the middle of the ranges it is 1e\+04, so", id="no doubt at all"),
+        pytest.param([1.0] * 6, 0.0, 1e-9, "exact enough: .* off, expected at most 1e-09$", id="more than there is"),
+        pytest.param([1.0] * 6, 0.0, 0.0, "tolerance: got 0, expected", id="no tolerance"),
+        pytest.param(
+            [1.0] * 4097, 0.0, 0.005, "reads 4097 columns and categories, expected at most 4096", id="columns"
+        ),
+    ],
+)
+def test_a_logistic_model_that_cannot_be_is_refused_in_so_many_words(
+    weights: list[float], intercept: float, tolerance: float, says: str
+) -> None:
+    """And not in a solver's, or a parser's."""
+    model, asked = weighted(weights, intercept)
+    with pytest.raises(ValueError, match=says):
+        compile_hidden_scores(model, asked, ranges=[(-1, 1)] * len(weights), tolerance=tolerance)
+
+
 def test_what_is_no_logistic_model_of_two_classes_is_refused() -> None:
     """By the name of what was handed in."""
     train = rows(100)
@@ -137,6 +184,16 @@ def test_what_is_no_logistic_model_of_two_classes_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=f"{type(model).__name__}: expected a logistic model of two classes"):
             compile_hidden_scores(make_pipeline(StandardScaler(), model).fit(train, answers), train)
+
+
+def test_a_model_without_weights_is_told_what_scores_are_hidden_of() -> None:
+    """It is no linear model, and need not be one for anything else."""
+    train = rows(30)
+    tree = DecisionTreeClassifier().fit(train, np.arange(30) % 2)
+    with pytest.raises(
+        TypeError, match=r"scores are hidden of logistic models of two classes.*: DecisionTreeClassifier"
+    ):
+        compile_hidden_scores(tree, train)
 
 
 def test_ranges_that_no_polynomial_covers_are_refused_with_what_to_do() -> None:

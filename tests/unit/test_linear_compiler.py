@@ -250,6 +250,17 @@ def test_a_pixel_that_stayed_dark_may_be_as_bright_as_the_others() -> None:
     assert (ranges[1:, 1] < 2 * mixed.max(axis=0)[1:]).all()
 
 
+@pytest.mark.parametrize("columns", [2, 3])
+def test_columns_are_not_of_one_unit_because_they_are_few(columns: int) -> None:
+    """Years beside the numbers of accounts are years still."""
+    table = np.random.default_rng(5).integers(
+        [1950] + [10**9] * (columns - 1), [2020] + [10**10] * (columns - 1), (50, columns)
+    )
+    ranges = np.array(compile_linear(LinearRegression().fit(table, table[:, 0]), table).client["ranges"])
+    assert ranges[0].min() > 1900
+    assert ranges[0].max() < 2060
+
+
 def test_declared_ranges_are_taken_as_they_are() -> None:
     """The owner's ranges are public and replace those of the calibration rows."""
     table, target = load_iris(return_X_y=True)

@@ -120,6 +120,47 @@ def test_a_regression_gives_numbers() -> None:
     assert np.corrcoef(got, expected)[0, 1] > 0.99
 
 
+def regressor(factors: list[float], shift: float = 0.0) -> tuple[Any, Floats]:
+    """An MLP of one output for each of `factors`, whose numbers are those of one MLP, times them, and shifted; and its rows."""
+    rows, target = load_diabetes(return_X_y=True)
+    answers = np.stack([(target - 152) / 77, rows[:, 2] * 20, rows[:, 8] * 20], axis=1)[:, : len(factors)]
+    model = MLPRegressor(hidden_layer_sizes=(8,), max_iter=300, random_state=0)
+    pipeline = fitted(make_pipeline(StandardScaler(), model), rows, answers[:, 0] if len(factors) == 1 else answers)
+    model.coefs_[1] = model.coefs_[1] * factors
+    model.intercepts_[1] = model.intercepts_[1] * factors + shift
+    return pipeline, rows
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(77.0, 1e6), (1e-4, 0.0), (0.1, 2000.0)])
+def test_a_regression_is_as_exact_as_its_numbers_spread(factor: float, shift: float) -> None:
+    """Wherever they lie: trained alike, bounds as small beside the spread, and the report says the same."""
+    plain, rows = regressor([1.0])
+    expected = compile_network(plain, rows).report
+    moved, rows = regressor([factor], shift)
+    compiled = compile_network(moved, rows)
+    numbers = moved.predict(rows)
+    assert max(compiled.client["error_bound"]) <= 1e-4 * np.ptp(numbers)
+    assert compiled.report["max_error"] == pytest.approx(factor * expected["max_error"], rel=0.01)
+    assert compiled.report["agreement_plain"] == pytest.approx(expected["agreement_plain"], abs=0.05)
+    off = np.abs(scores(compiled, rows)[:, 0] - numbers)
+    assert compiled.report["agreement_plain"] == pytest.approx((off <= 0.01 * np.ptp(numbers)).mean(), abs=0.15)
+
+
+def test_outputs_of_different_size_are_trained_alike_and_refused_where_one_would_be_rounded_away() -> None:
+    """All numbers of a row are rounded to what the noisiest leaves."""
+    alike = polynomial_network(*regressor([1.0, 1.0, 1.0]))
+    apart, rows = regressor([1.0, 1e-5, 1e4])
+    assert polynomial_network(apart, rows).agreement == pytest.approx(alike.agreement, rel=1e-6)
+    compiled = compile_network(*regressor([1.0, 0.1, 10.0]))
+    assert (
+        np.array(compiled.client["error_bound"]) <= 1e-4 * np.ptp(regressor([1.0, 0.1, 10.0])[0].predict(rows), axis=0)
+    ).all()
+    with pytest.raises(ValueError, match=r"output 2 can be .* off, and output 1 spreads to .* rounded alike"):
+        compile_network(*regressor([1.0, 3e-4, 10.0]))
+    with pytest.raises(ValueError, match="no parameters"):
+        compile_network(apart, rows)
+
+
 def test_the_family_is_asked_for_by_name() -> None:
     """An MLP goes to Concrete unless the owner says otherwise; squares have no other family."""
     rows, target = load_breast_cancer(return_X_y=True, as_frame=True)
@@ -169,6 +210,13 @@ ROWS = np.random.default_rng(0).uniform(-1, 1, (40, 4))
 CLASSES = np.arange(40) % 2
 
 
+def changed(model: Any, **attributes: Any) -> Any:
+    """The model, fitted, with attributes that were changed afterwards."""
+    for name, value in attributes.items():
+        setattr(fitted(model, ROWS, CLASSES), name, value)
+    return model
+
+
 @pytest.mark.parametrize(
     ("estimator", "error", "says"),
     [
@@ -184,6 +232,66 @@ CLASSES = np.arange(40) % 2
             TypeError,
             "more than one label",
             id="several labels a row",
+        ),
+        pytest.param(
+            fitted(MLPClassifier((), max_iter=5), ROWS, CLASSES),
+            TypeError,
+            "MLPClassifier without hidden layers is a linear model: fit LogisticRegression",
+            id="a linear model",
+        ),
+        pytest.param(
+            changed(MLPRegressor(hidden_layer_sizes=(3,), max_iter=5), out_activation_="exp"),
+            TypeError,
+            "MLPRegressor with the loss 'poisson'",
+            id="numbers behind an exponential",
+        ),
+        pytest.param(
+            changed(MLPClassifier((3,), max_iter=5), intercepts_=[np.zeros(3), np.array([np.nan])]),
+            ValueError,
+            "layer 1 of the MLPClassifier: a weight is not finite",
+            id="no number",
+        ),
+        pytest.param(
+            fitted(MLPClassifier((2100,), max_iter=1), ROWS, CLASSES),
+            ValueError,
+            "^estimator: layer 0 has 2100 units, expected at most 2048$",
+            id="a wide layer",
+        ),
+        pytest.param(
+            fitted(MLPClassifier((2,) * 8, max_iter=1), ROWS, CLASSES),
+            ValueError,
+            "^estimator: got 9 layers, expected at most 8$",
+            id="many layers",
+        ),
+        pytest.param(
+            fitted(MLPClassifier((1100, 1100), max_iter=1), ROWS, CLASSES),
+            ValueError,
+            "^estimator: layer 1 has 1210000 weights, expected at most 1048576$",
+            id="many weights",
+        ),
+        pytest.param(
+            dataclasses.replace(drawn([4, 3, 2]), labels=("a", "b", "c")),
+            ValueError,
+            "labels: got 3, expected one for each of the 2 outputs",
+            id="labels one too many",
+        ),
+        pytest.param(
+            dataclasses.replace(drawn([4, 3, 2]), labels=("a", "a")),
+            ValueError,
+            "labels: expected a name of its own for each class",
+            id="labels alike",
+        ),
+        pytest.param(
+            SquareNetwork((drawn([4, 3, 2]).layers[0], Affine(np.zeros((2, 3)), np.zeros(2))), ("a", "b")),
+            ValueError,
+            "output 0 is 0 for every calibration row",
+            id="nothing but 0",
+        ),
+        pytest.param(
+            SquareNetwork(tuple(Affine(1e-40 * weights, bias + 1) for weights, bias in drawn([4, 3, 2]).layers), None),
+            ValueError,
+            "says the same of every row: its hidden units died",
+            id="nothing that depends on the row",
         ),
         pytest.param(drawn([5, 3, 2]), ValueError, "columns", id="a network of other rows"),
         pytest.param(
@@ -209,6 +317,37 @@ def test_an_activation_without_a_square_is_refused() -> None:
         SquareNetwork.of(layers, [flat], None)
     with pytest.raises(ValueError, match="linear"):
         SquareNetwork.of(layers, [None], None)
+
+
+def test_more_columns_than_there_is_room_for_are_refused_before_training() -> None:
+    """Columns and categories, in Blindgate's own words."""
+    rows = np.random.default_rng(0).normal(size=(20, 4097))
+    model = fitted(MLPClassifier((2,), max_iter=1), rows, np.arange(20) % 2)
+    with pytest.raises(ValueError, match=r"^estimator: reads 4097 columns and categories, expected at most 4096$"):
+        compile_network(model, rows)
+
+
+def test_an_outlier_past_all_sense_is_named() -> None:
+    """Not by the words of a singular value decomposition."""
+    rows = ROWS.copy()
+    rows[3, 2] = 1e300
+    with pytest.raises(ValueError, match=r"column 'x2' reaches 1.5e\+300, expected at most 1e\+30: clip it by a rule"):
+        compile_network(fitted(MLPClassifier((3,), max_iter=5), ROWS, CLASSES), rows)
+
+
+def test_relus_that_are_never_above_0_are_a_constant() -> None:
+    """A layer that died in training gives the same for all rows: so does the encrypted network, nearly."""
+    dead = [np.full(3, -100.0), np.array([3.0])]
+    compiled = compile_network(changed(MLPClassifier((3,), max_iter=5, random_state=0), intercepts_=dead), ROWS)
+    np.testing.assert_allclose(scores(compiled, ROWS), 3, atol=0.2)
+    assert compiled.report["agreement_plain"] == 1
+
+
+def test_a_regression_of_several_numbers_gives_them_all() -> None:
+    """One row, as many numbers as outputs; one output gives `(n,)`."""
+    network = dataclasses.replace(drawn([4, 3, 2]), labels=None)
+    np.testing.assert_array_equal(network.predict(ROWS), network.scores(ROWS))
+    assert dataclasses.replace(drawn([4, 3, 1]), labels=None).predict(ROWS).shape == (40,)
 
 
 def test_too_few_rows_to_train_on_are_refused() -> None:

@@ -216,6 +216,13 @@ def test_a_link_goes_with_its_task(task: str, link: str) -> None:
         Output(task=task, labels=labels, scores=1, link=link, decimals=2)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("labels", "scores"), [(("a", "b", "c"), 2), (("a",), 1), (("a", "b", "c"), 1), ((), 1)])
+def test_a_score_is_a_labels_or_tells_two_apart(labels: tuple[str, ...], scores: int) -> None:
+    """Two scores of three labels would never give the third."""
+    with pytest.raises(ValueError, match="one score a label, or one for two labels"):
+        Output(task="classification", labels=labels, scores=scores, link="softmax", decimals=2)
+
+
 def test_a_model_without_probabilities_says_so() -> None:
     """A regression has no classes to spread over."""
     regression = Output(task="regression", scores=1, link="identity", decimals=2)

@@ -16,6 +16,7 @@ from blindgate_models.compilers.search import compile_search, read_embeddings, r
 
 _WITHOUT_SETTINGS: Final = {".json", ".txt", ".ubj"}
 """Files that do not hold how their model was fitted."""
+_WITHOUT_BINS: Final = ("linear", "network")
 _OF_HIDDEN_SCORES: Final = ("linear", "network")
 
 
@@ -77,6 +78,9 @@ def compile_files(estimator: Path, calibration: Path, choices: Choices) -> Compi
             raise ValueError(msg)
         if estimator.suffix.lower() in _WITHOUT_SETTINGS:
             msg = "bins: the model is fitted again, and this file does not hold how it was fitted: save it with skops"
+            raise ValueError(msg)
+        if choices.family in _WITHOUT_BINS:
+            msg = f"bins: the family {choices.family} takes none; see additive, trees and trees-batch"
             raise ValueError(msg)
         again = refit(fitted, rows, answers, choices.bins)
         fitted = again.estimator

@@ -5,7 +5,8 @@
 3. **Approximate** sigmoid(Z t) - ½ by an odd polynomial, as evenly as its degree allows (Lawson 1961), of the least degree within
    `tolerance`. Odd, so that it is exactly ½ at z = 0; checked to be above ½ for every z > 0, so that labels are the
    estimator's.
-4. **Choose** a ring whose noise leaves the rest of `tolerance`, and run the parts on calibration rows, as for any network.
+4. **Choose** a ring whose noise leaves the rest of `tolerance`, or go on to the next degree, whose polynomial leaves more to it;
+   and run the parts on calibration rows, as for any network.
 
 A wide range costs a high degree: 63 is good for |z| up to about 45, 127 up to 90. The network is public to who examines
 replies, as all of its family are: what is hidden from users of the SDK is the score, by rounding and by the flat ends of the
@@ -22,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, steepness
-from blindgate_models.compilers.linear import read_logistic
+from blindgate_models.compilers.linear import Logistic, read_logistic
 from blindgate_models.compilers.polynomial import encryption, measured
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.ranges import Ranges
@@ -36,6 +37,7 @@ from blindgate_models.network.spec import (
     DISCLOSES_TO_NODE,
     FAMILY,
     LEAST_PRIME_BITS,
+    MAX_FEATURES,
     MAX_PRIME_BITS,
     VERSION,
     Activation,
@@ -62,6 +64,10 @@ DISCLOSES_TO_CLIENT: Final = (
 _EVEN: Final = 0.5
 _APPROXIMATION: Final = 0.9
 """The share of the tolerance that the polynomial may take; the rest is the noise's."""
+_OF_SIGNAL: Final = 0.02
+"""How far off a probability may be, as a share of the most that one of the calibration rows lies from ½."""
+_REACHED: Final = 0.05
+"""Some row comes as near as this to the largest score that the ranges allow, whatever the calibration rows are."""
 _INPUTS: Final = 4
 _END_SCALES: Final = range(10, 25)
 _ROOM: Final = 2
@@ -96,32 +102,58 @@ def compile_hidden_scores(
         calibration: rows like those to come.
         ranges: `(lo, hi)` for each column; by default those of `calibration`, widened. The wider, the larger the score can be, and
             the higher the polynomial's degree.
-        tolerance: how far a probability may be off, all told.
+        tolerance: how far a probability may be off, all told; but no more than 1 in 50 of how far those of the calibration rows lie
+            from ½, or labels would be those of the noise.
 
     Raises:
         TypeError: not a linear model, or a step that is not affine.
-        ValueError: not a logistic model of two classes, or ranges too wide for the tolerance.
+        ValueError: not a logistic model of two classes, one whose weights are all 0, or ranges too wide for the tolerance.
     """
+    if not tolerance > 0:
+        msg = f"tolerance: got {tolerance:g}, expected a share of a probability above 0"
+        raise ValueError(msg)
     prepared = Prepared.given(estimator, calibration, ranges)
-    read = read_logistic(estimator, prepared)
+    try:
+        read = read_logistic(estimator, prepared)
+    except TypeError as error:
+        msg = f"scores are hidden of logistic models of two classes, and of none else: {error}"
+        raise TypeError(msg) from error
+    if not read.weights.any():
+        msg = (
+            "estimator: every weight is 0, so the model says the same of every row: there is nothing to encrypt for it"
+        )
+        raise ValueError(msg)
+    if len(read.features) > MAX_FEATURES:
+        msg = f"estimator: reads {len(read.features)} columns and categories, expected at most {MAX_FEATURES}"
+        raise ValueError(msg)
     limits = reach(read.features, prepared.limits)
     middle, half = middle_and_half(limits)
     weights, constant = read.weights * half, read.intercept + float(read.weights @ middle)
     largest = (float(np.abs(weights).sum()) + abs(constant)) / _GUARD
-    odd, off = _least_degree(largest, tolerance)
-    if off > _APPROXIMATION * tolerance:
-        widest = int(np.abs(weights).argmax())
-        column = prepared.columns[read.features[widest].column]["name"]
-        msg = (
-            f"within the declared ranges the score can be anything up to ±{largest:.3g}, and there a polynomial of degree "
-            f"{2 * len(odd) - 1} is {off:.2g} off, expected at most {_APPROXIMATION * tolerance:.2g}: declare narrower "
-            f"ranges; most of it, ±{abs(float(weights[widest])):.3g}, is column {column!r}, from {limits[widest][0]:g} to "
-            f"{limits[widest][1]:g}"
-        )
-        raise ValueError(msg)
     first = Affine(weights[None] / largest, np.array([constant / largest]))
     last = Affine(np.ones((1, 1)), np.array([_EVEN]))
-    chosen = _choose(first, last, odd, tolerance - off)
+
+    def probabilities(rows: Floats) -> Floats:
+        return _sigmoid(expand(read.features, rows) @ read.weights + read.intercept)[:, None]
+
+    signal = max(
+        float(np.abs(probabilities(prepared.rows) - _EVEN).max()),
+        _REACHED * float(_sigmoid(np.array(largest))) - _REACHED / 2,
+    )
+    wanted = min(tolerance, _OF_SIGNAL * signal)
+    nearest = math.inf
+    for odd, off in _polynomials(largest, wanted):
+        chosen, noise = _choose(first, last, odd, wanted - off)
+        nearest = min(nearest, off + noise)
+        if chosen is not None:
+            break
+    else:
+        if math.isinf(nearest):
+            raise ValueError(_too_wide(prepared, read, weights, constant, limits))
+        msg = f"no parameters at 128-bit security are exact enough: {nearest:.2g} off, expected at most {wanted:.2g}"
+        if wanted < tolerance:
+            msg += f", since probabilities lie within {signal:.2g} of a half"
+        raise ValueError(msg)
     reads = [list(range(len(limits)))]
     client = ClientPart(
         family=FAMILY,
@@ -142,10 +174,6 @@ def compile_hidden_scores(
         layers=[Layer(weights=layer.weights.tolist(), bias=layer.bias.tolist()) for layer in (first, last)],
         activation=odd.tolist(),
     )
-
-    def probabilities(rows: Floats) -> Floats:
-        return _sigmoid(expand(read.features, rows) @ read.weights + read.intercept)[:, None]
-
     return CompiledModel(
         family=FAMILY,
         client=client.model_dump(),
@@ -187,17 +215,33 @@ def sigmoid_polynomial(largest: float, doublings: int, tolerance: float = 0.0) -
     return (odd, off) if (terms @ odd > 0).all() else (odd, math.inf)
 
 
-def _least_degree(largest: float, tolerance: float) -> tuple[Floats, float]:
-    """The polynomial of the least degree that is near enough, or the last that was tried."""
+def _polynomials(largest: float, tolerance: float) -> Iterator[tuple[Floats, float]]:
+    """Those that are near enough, of rising degree, and how far off they are."""
     for doublings in range(LEAST_DOUBLINGS, MOST_DOUBLINGS + 1):
         odd, off = sigmoid_polynomial(largest, doublings, _APPROXIMATION * tolerance)
         if off <= _APPROXIMATION * tolerance:
-            break
-    return odd, off
+            yield odd, off
 
 
-def _choose(first: Affine, last: Affine, odd: Floats, precision: float) -> _Chosen:
-    """The smallest ring that is exact enough, and in it the split of bits that is most exact."""
+def _too_wide(prepared: Prepared, read: Logistic, weights: Floats, constant: float, limits: Floats) -> str:
+    """Why no polynomial covers a model whose score is `weights` · u + `constant`, |u| ≤ 1."""
+    widest = int(np.abs(weights).argmax())
+    column = prepared.columns[read.features[widest].column]
+    reached = float(np.abs(weights).sum())
+    told = (
+        f"within the declared ranges the score can be anything up to ±{reached + abs(constant):.3g}, and there no polynomial of "
+        f"degree {(1 << MOST_DOUBLINGS) - 1} is near enough: "
+    )
+    if abs(constant) > reached:
+        return f"{told}in the middle of the ranges it is {constant:.3g}, so that all probabilities are nearly 0 or nearly 1"
+    return (
+        f"{told}declare narrower ranges; most of it, ±{abs(float(weights[widest])):.3g}, is column {column['name']!r}, from "
+        f"{limits[widest][0]:g} to {limits[widest][1]:g}"
+    )
+
+
+def _choose(first: Affine, last: Affine, odd: Floats, precision: float) -> tuple[_Chosen | None, float]:
+    """The smallest ring that is exact enough, and in it the split of bits that is most exact; and the least bound found."""
     doublings = len(odd).bit_length()
     bound, steps = math.inf, plan(odd)
     for degree in DEGREES:
@@ -208,11 +252,10 @@ def _choose(first: Affine, last: Affine, odd: Floats, precision: float) -> _Chos
         sound = [each for each in found if each.budget.headroom < 1]
         best = min(sound, key=lambda each: float(each.budget.error_bound.max()), default=None)
         if best is not None:
-            bound = float(best.budget.error_bound.max())
+            bound = min(bound, float(best.budget.error_bound.max()))
             if bound <= precision:
-                return best
-    msg = f"no parameters at 128-bit security are exact enough: {bound:.2g} off, expected at most {precision:.2g}"
-    raise ValueError(msg)
+                return best, bound
+    return None, bound
 
 
 def _candidates(degree: int, doublings: int, features: int) -> Iterator[tuple[Parameters, Shape]]:

@@ -17,9 +17,10 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, cast
+from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blindgate_models.compilers.squares import SquareNetwork
 from blindgate_models.network.noise import Affine, Budget, budget
@@ -39,6 +40,8 @@ from blindgate_models.network.spec import (
     power_of_two,
 )
 from blindgate_models.security import MODULUS_BITS_AT_128
+
+Floats: TypeAlias = NDArray[np.float64]
 
 _INPUT_SCALES: Final = (22, 45)
 _WEIGHT_SCALES: Final = (16, 37)
@@ -64,33 +67,36 @@ def first_reads(network: SquareNetwork) -> list[list[int]]:
     return [[*unit, *[-1] * (most - len(unit))] for unit in read]
 
 
-def choose_parameters(network: SquareNetwork, tolerance: float) -> Chosen:
-    """The parameters that compute a balanced network at least cost, with no score further off than `tolerance`.
+def choose_parameters(network: SquareNetwork, tolerance: float | Floats) -> Chosen:
+    """The parameters that compute a balanced network at least cost, with no score further off than `tolerance`, all or each.
 
     Raises `ValueError` when none do, telling the best bound that was found.
     """
-    best = math.inf
+    best, nearest = math.inf, np.full(1, math.inf)
     fan_in = len(first_reads(network)[0])
     for degree in DEGREES:
         shape = _shape(network, fan_in, degree // 2)
         if shape is None:
             continue
-        search = _Search(network, degree, shape)
+        search = _Search(network, degree, shape, tolerance)
         by_cost: dict[float, list[_Scales]] = {}
         for scales, cost in search.candidates():
             by_cost.setdefault(cost, []).append(scales)
         for cost, group in sorted(by_cost.items(), key=lambda pair: pair[0]):
             found = search.best(group)
-            if found is not None and tolerance < found.bound <= _WORTH_CLIMBING * tolerance:
-                found = search.climbed(found, cost, tolerance)
+            if found is not None and 1 < found.off <= _WORTH_CLIMBING:
+                found = search.climbed(found, cost)
             if found is None:
                 continue
-            best = min(best, found.bound)
-            if found.bound <= tolerance:
+            if found.off < best:
+                best, nearest = found.off, found.budget.error_bound
+            if found.off <= 1:
                 return Chosen(found.packing, found.budget)
+    wanted = np.broadcast_to(tolerance, len(nearest))
+    worst = int((nearest / wanted).argmax())
     msg = (
-        f"no parameters at 128-bit security compute this network: the scores would be up to {best:.3g} off, expected at most "
-        f"{tolerance:.3g}; allow a larger tolerance, fewer layers, or narrower ranges"
+        f"no parameters at 128-bit security compute this network: the scores would be up to {nearest[worst]:.3g} off, expected "
+        f"at most {wanted[worst]:.3g}; allow a larger tolerance, fewer layers, or narrower ranges"
     )
     raise ValueError(msg)
 
@@ -140,22 +146,18 @@ class _Scales(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """Scales that leave room for every value, and what follows."""
+    """Scales that leave room for every value, and what follows: how far off scores may be, as shares of what is accepted."""
 
     scales: _Scales
     packing: Packing
     budget: Budget
-
-    @property
-    def bound(self) -> float:
-        """The largest of the scores' bounds."""
-        return float(self.budget.error_bound.max())
+    off: float
 
 
 class _Search:
     """Scales for one network at one degree."""
 
-    def __init__(self, network: SquareNetwork, degree: int, shape: Shape) -> None:
+    def __init__(self, network: SquareNetwork, degree: int, shape: Shape, tolerance: float | Floats) -> None:
         last = network.layers[-1]
         products = float(np.abs(last.weights).max() + np.abs(last.bias).max())
         self._room = math.ceil(math.log2(max(products, 1.0)) + 1.05)
@@ -163,6 +165,7 @@ class _Search:
         self._degree = degree
         self._shape = shape
         self._layers = _as_read(network, shape)
+        self._tolerance = tolerance
 
     def candidates(self) -> Iterator[tuple[_Scales, float]]:
         """A grid of scales that fit into the bits that the degree allows, and what a row costs with each."""
@@ -178,15 +181,15 @@ class _Search:
     def best(self, group: Sequence[_Scales]) -> _Found | None:
         """Those with the least bound, of those that leave room for every value."""
         found = [each for each in map(self._found, group) if each is not None]
-        return min(found, key=lambda each: each.bound, default=None)
+        return min(found, key=lambda each: each.off, default=None)
 
-    def climbed(self, found: _Found, cost: float, tolerance: float) -> _Found:
+    def climbed(self, found: _Found, cost: float) -> _Found:
         """Move bits from one scale to another, at the same cost, until that helps no more or is no longer needed."""
-        while found.bound > tolerance:
+        while found.off > 1:
             neighbours = [_Scales(*np.add(found.scales, move).tolist()) for move in _moves()]
             packed = [(scales, self._packing(scales)) for scales in neighbours]
             nearer = self.best([scales for scales, packing in packed if packing is not None and _cost(packing) == cost])
-            if nearer is None or nearer.bound >= found.bound:
+            if nearer is None or nearer.off >= found.off:
                 break
             found = nearer
         return found
@@ -196,7 +199,8 @@ class _Search:
         if packing is None:
             return None
         followed = budget(packing, self._layers)
-        return _Found(scales, packing, followed) if followed.headroom < 1 else None
+        off = float((followed.error_bound / self._tolerance).max())
+        return _Found(scales, packing, followed, off) if followed.headroom < 1 else None
 
     def _packing(self, scales: _Scales) -> Packing | None:
         parameters = _filled(self._degree, self._hidden, self._room, scales)

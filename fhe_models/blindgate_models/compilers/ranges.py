@@ -47,7 +47,7 @@ def _widths(low: Floats, high: Floats) -> Floats:
     """
     spread = high - low
     widths = np.where(spread > 0, spread, np.maximum(np.abs(high), 1.0))
-    of_one_unit = np.quantile(spread, _FEW) * _ALIKE >= spread.max()
+    of_one_unit = np.sort(spread)[int(len(spread) * _FEW)] * _ALIKE >= spread.max()
     return np.maximum(widths, spread.max()) if of_one_unit else widths
 
 

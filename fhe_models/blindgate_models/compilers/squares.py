@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import Label, Link
 from blindgate_models.network.noise import Affine, interval
+from blindgate_models.network.spec import MAX_FEATURES, MAX_LAYERS, MAX_WEIGHTS, MAX_WIDTH
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +49,7 @@ class SquareNetwork:
     ) -> Self:
         """Fold activations in; where there is none between two layers, the two are one.
 
-        Raises `ValueError` on a unit without a square, or a network with no square at all.
+        Raises `ValueError` on a unit that is linear, without a square, or a network with no square at all.
         """
         folded = [layers[0]]
         for layer, activation in zip(layers[1:], activations, strict=True):
@@ -57,10 +58,11 @@ class SquareNetwork:
                 folded[-1] = Affine(layer.weights @ before.weights, layer.weights @ before.bias + layer.bias)
                 continue
             square, linear = activation.square, activation.linear
-            if (np.abs(square) <= _LEAST_SQUARE * np.abs(linear)).any() or not square.all():
+            still = (square == 0) & (linear == 0)  # the same number, whatever comes
+            if ((np.abs(square) <= _LEAST_SQUARE * np.abs(linear)) & ~still).any():
                 msg = f"layer {len(folded)}: a unit's activation has no square; expected degree 2, or none at all"
                 raise ValueError(msg)
-            shift = linear / (2 * square)
+            shift = linear / np.where(still, 1.0, 2 * square)
             folded[-1] = Affine(before.weights, before.bias + shift)
             constant = activation.constant - square * shift**2
             folded.append(Affine(layer.weights * square, layer.bias + layer.weights @ constant))
@@ -83,6 +85,11 @@ class SquareNetwork:
             rows = (rows @ layer.weights.T + layer.bias) ** 2
         return np.asarray(rows @ last.weights.T + last.bias)
 
+    def decision_function(self, rows: Floats) -> Floats:
+        """The raw scores, by scikit-learn's name: `(n, outputs)`, of two classes that share one `(n,)`."""
+        scores = self.scores(np.asarray(rows, dtype=np.float64))
+        return scores[:, 0] if scores.shape[1] == 1 else scores
+
     @property
     def classes_(self) -> NDArray[np.generic]:
         """The labels. Raises `AttributeError` for a regression."""
@@ -92,9 +99,11 @@ class SquareNetwork:
         return np.asarray(self.labels)
 
     def predict(self, rows: Floats) -> NDArray[np.generic]:
-        """Labels, or numbers."""
+        """Labels, or numbers: `(n,)`, of several outputs `(n, outputs)`."""
         scores = self.scores(np.asarray(rows, dtype=np.float64))
-        return np.asarray(scores[:, 0] if self.labels is None else self.classes_[decided(scores)])
+        if self.labels is None:
+            return scores[:, 0] if scores.shape[1] == 1 else scores
+        return np.asarray(self.classes_[decided(scores)])
 
     def after(self, factors: Floats, constants: Floats) -> "SquareNetwork":
         """The network that takes x where this one takes factors · x + constants: `(inputs, features)` and `(inputs,)`."""
@@ -116,6 +125,26 @@ class SquareNetwork:
             layers[place + 1] = Affine(following.weights * reach**2, following.bias)
             low, high = np.zeros(len(reach)), np.ones(len(reach))
         return replace(self, layers=tuple(layers))
+
+
+def require_sizes(layers: Sequence[Affine]) -> None:
+    """Refuse layers that the family has no room for, by their place. Raises `ValueError`."""
+    if len(layers) > MAX_LAYERS:
+        msg = f"estimator: got {len(layers)} layers, expected at most {MAX_LAYERS}"
+        raise ValueError(msg)
+    columns = layers[0].weights.shape[1]
+    if columns > MAX_FEATURES:
+        msg = f"estimator: reads {columns} columns and categories, expected at most {MAX_FEATURES}"
+        raise ValueError(msg)
+    for place, layer in enumerate(layers):
+        units, reads = len(layer.bias), int(np.count_nonzero(layer.weights, axis=1).max()) if place == 0 else 0
+        numbers = units * (reads or layer.weights.shape[1])
+        if units > MAX_WIDTH:
+            msg = f"estimator: layer {place} has {units} units, expected at most {MAX_WIDTH}"
+            raise ValueError(msg)
+        if numbers > MAX_WEIGHTS:
+            msg = f"estimator: layer {place} has {numbers} weights, expected at most {MAX_WEIGHTS}"
+            raise ValueError(msg)
 
 
 def decided(scores: Floats) -> NDArray[np.intp]:
