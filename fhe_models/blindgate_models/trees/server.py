@@ -3,8 +3,13 @@
 Everything that hides the forest in one reply is a `Draw`. It is made without a query, so a worker that waits for its job has one
 ready (`prepare`); it serves one row, and the worker's process ends with its job. A job that is given out again meets another worker
 and another draw: no mask is used twice.
+
+A draw's work follows from the forest alone: how many bits its conditions have, those of groups counted one by one. The first row of
+a job finds a draw that is ready; for further rows the time of a reply tells that number, which is one a model, and nothing of a
+row.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Self, TypeAlias
 
 import numpy as np
@@ -36,13 +41,14 @@ class _Paths(NamedTuple):
     """The leaves of a sum as arrays over leaves and conditions.
 
     Attributes:
-        bits: `(leaves, depth)`, -1 past the end of a path.
+        bits: `(leaves, depth)`, numbers of bits or groups, -1 past the end of a path.
         wanted: `(leaves, depth)`.
         values: `(leaves, outputs)`.
         tree: `(leaves,)`, which tree a leaf is of.
         trees: how many there are.
         bias: `(outputs,)`.
         slots: how many leaves answer, dummy leaves included.
+        asked: `(3, entries)`: leaf, condition and bit, for each bit of each condition.
     """
 
     bits: Numbers
@@ -52,10 +58,11 @@ class _Paths(NamedTuple):
     trees: int
     bias: Numbers
     slots: int
+    asked: Numbers
 
     @classmethod
-    def of(cls, given: SecretSum) -> Self:
-        """Read a sum into arrays."""
+    def of(cls, given: SecretSum, conditions: Sequence[Sequence[int]]) -> Self:
+        """Read a sum into arrays. `conditions`: the bits that each number stands for."""
         leaves = [(number, leaf) for number, tree in enumerate(given.trees) for leaf in tree]
         bits = np.full((len(leaves), max(1, given.depth)), _NO_BIT, dtype=np.int64)
         wanted = np.zeros_like(bits)
@@ -70,6 +77,7 @@ class _Paths(NamedTuple):
             len(given.trees),
             np.array(given.bias, dtype=np.int64),
             given.leaves,
+            _bit_by_bit(bits, conditions),
         )
 
     def inverted(self, masks: Numbers) -> Numbers:
@@ -78,9 +86,9 @@ class _Paths(NamedTuple):
 
     def entries(self, rows: Numbers, masks: Numbers) -> _Entries:
         """The rows, bits and numbers of a matrix whose row `rows[leaf]` has the leaf's masks."""
-        leaf, condition = np.nonzero(self.bits != _NO_BIT)
+        leaf, condition, bit = self.asked
         signed = np.where(self.wanted == 1, -masks, masks)
-        return rows[leaf], self.bits[leaf, condition], signed[leaf, condition]
+        return rows[leaf], bit, signed[leaf, condition]
 
 
 class TreesServer:
@@ -92,7 +100,8 @@ class TreesServer:
         self._moduli = part.flag_moduli
         self._lifts = [self._modulus // prime * pow(self._modulus // prime, -1, prime) for prime in part.flag_moduli]
         self._source = source
-        self._sums = [_Paths.of(each) for each in part.sums]
+        conditions = [*([bit] for bit in range(part.bits)), *part.groups]
+        self._sums = [_Paths.of(each, conditions) for each in part.sums]
         self._product = ProductServer.of(part.shape, source)
         self._words = part.shape.outputs
         self._most_rows = max(1, MAX_BLOB_BYTES // part.shape.reply_bytes)
@@ -185,6 +194,18 @@ class TreesServer:
             masks[again] = np.where(bits[again] == _NO_BIT, 0, drawn)
             again = again[_has_zero_subset(masks[again], prime)]
         return masks
+
+
+def _bit_by_bit(numbers: Numbers, conditions: Sequence[Sequence[int]]) -> Numbers:
+    """Leaf, condition and bit, `(3, entries)`, for each bit of each condition of paths `(leaves, depth)`."""
+    leaf, condition = np.nonzero(numbers != _NO_BIT)
+    asked = numbers[leaf, condition]
+    lengths = np.array([len(bits) for bits in conditions])
+    members = np.concatenate([np.asarray(bits, dtype=np.int64) for bits in conditions])
+    times = lengths[asked]
+    within = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
+    first = (np.cumsum(lengths) - lengths)[asked]
+    return np.stack([np.repeat(leaf, times), np.repeat(condition, times), members[np.repeat(first, times) + within]])
 
 
 def _has_zero_subset(masks: Numbers, prime: int) -> NDArray[np.bool_]:
