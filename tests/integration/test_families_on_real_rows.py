@@ -14,12 +14,13 @@ pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 from numpy.typing import NDArray
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_digits, make_classification
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from xgboost import XGBClassifier
 
 from blindgate import Client
@@ -194,6 +195,28 @@ def test_every_held_out_row_gets_the_plaintext_models_class(
     np.testing.assert_array_equal(got, expected)
     assert set(np.unique(labels[got] if family == "trees" else got)) <= set(labels)
     few = asked[:8]
+    np.testing.assert_allclose(found.predict_proba(few, timeout=120), model.predict_proba(few), atol=2e-3)
+
+
+@pytest.mark.parametrize("family", ["trees", "trees-batch"])
+def test_every_held_out_row_gets_the_class_where_trees_ask_for_groups_of_categories(
+    family: str, own_world: World, client: Client
+) -> None:
+    """Categories by number, unknown ones below all: the groups are the node's secret, the labels and shares are the model's own."""
+    table = german()
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    steps = make_column_transformer((encoder, TEXTS), ("passthrough", NUMBERS))
+    model = make_pipeline(steps, HistGradientBoostingClassifier(max_iter=20, max_depth=3, random_state=0))
+    model.fit(table.train, table.answers)
+    compiled = compile_model(model, Prepared.of(model, table.train, rules(table)), family=family)
+    assert len(compiled.server["groups"]) > 10
+    own_world.publish(package(compiled, name=f"german-groups-{family}"))
+    found = client.model(f"german-groups-{family}")
+    strange = table.test.copy()
+    strange.loc[strange.index[::3], "a3"] = "A499"
+    for asked in (table.test, strange):
+        np.testing.assert_array_equal(found.predict(asked, timeout=120), model.predict(asked))
+    few = table.test[:8]
     np.testing.assert_allclose(found.predict_proba(few, timeout=120), model.predict_proba(few), atol=2e-3)
 
 

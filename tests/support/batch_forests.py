@@ -28,6 +28,20 @@ QUESTIONS = [
 """Ten bits of every kind, over three columns."""
 
 
+CATEGORIES = [
+    Questions(column=0, kind="at_least", values=[-1.0, 0.0, 0.5]),
+    Questions(column=1, kind="is", values=[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]),
+    Questions(column=2, kind="is", values=[0.0, 1.0, 2.0, 3.0]),
+]
+GROUPS = ((3, 4), (4, 5, 6), (4, 5), (6, 7, 8), (9, 10), (10, 12))
+"""Some of the bits 3 to 8, and of 9 to 12: of these groups some share bits, one holds another, and some exclude each other."""
+
+
+def category_rows(rng: np.random.Generator, count: int) -> Floats:
+    """Rows for `CATEGORIES`, some of no category."""
+    return np.stack([rng.normal(size=count), rng.integers(0, 7, count), rng.integers(0, 5, count)], axis=1)
+
+
 def random_rows(rng: np.random.Generator, count: int) -> Floats:
     """Rows for `QUESTIONS`, some values missing, some categories unknown."""
     rows = rng.normal(size=(count, 3)) * 1.5
@@ -43,19 +57,20 @@ def random_forest(  # noqa: PLR0917  (a forest's shape)
     outputs: int = 1,
     questions: Sequence[Questions] = QUESTIONS,
     scale: float = 1.0,
+    groups: tuple[tuple[int, ...], ...] = (),
 ) -> BitForest:
-    """Trees that ask any bit anywhere, in vain too; a quarter of the sides end early."""
+    """Trees that ask any bit or group anywhere, in vain too; a quarter of the sides end early."""
     bits = count(questions)
 
     def grow(path: tuple[tuple[int, bool], ...]) -> list[Leaf]:
         if len(path) == depth or (path and rng.uniform() < 0.25):
             value = tuple(float(each) for each in rng.normal(size=outputs) * scale)
             return [Leaf(tuple(bit for bit, _ in path), tuple(wanted for _, wanted in path), value)]
-        bit = int(rng.integers(bits))
+        bit = int(rng.integers(bits + len(groups)))
         return [leaf for side in (False, True) for leaf in grow((*path, (bit, side)))]
 
     bias = tuple(float(each) for each in rng.normal(size=outputs) * scale)
-    return BitForest(tuple(tuple(grow(())) for _ in range(trees)), bits, bias)
+    return BitForest(tuple(tuple(grow(())) for _ in range(trees)), bits, bias, groups)
 
 
 class Trained(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.bits import Questions
+from blindgate_models.bits import Questions, with_groups
 from blindgate_models.product.spec import Need, choose, prime_below
 from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.trees.client import TreesClient
@@ -31,8 +31,8 @@ class Summed(NamedTuple):
         return max(len(leaf["bits"]) for tree in self.trees for leaf in tree)
 
 
-def random_tree(rng: np.random.Generator, bits: int, depth: int, outputs: int, largest: int = 100) -> list[Leaf]:
-    """A tree whose nodes ask any bit, also one that was asked above; a branch may end early."""
+def random_tree(rng: np.random.Generator, conditions: int, depth: int, outputs: int, largest: int = 100) -> list[Leaf]:
+    """A tree whose nodes ask any bit or group, also one that was asked above; a branch may end early."""
     leaves: list[Leaf] = []
     waiting: list[tuple[list[int], list[int]]] = [([], [])]
     while waiting:
@@ -41,7 +41,7 @@ def random_tree(rng: np.random.Generator, bits: int, depth: int, outputs: int, l
             value = rng.integers(-largest, largest + 1, outputs).tolist()
             leaves.append({"bits": path, "wanted": wanted, "value": value})
             continue
-        bit = int(rng.integers(bits))
+        bit = int(rng.integers(conditions))
         waiting += [([*path, bit], [*wanted, answer]) for answer in (0, 1)]
     return leaves
 
@@ -95,7 +95,7 @@ class PrivateForest(NamedTuple):
         for each in self.sums:
             total[:, each.outputs] += each.bias
             for tree in each.trees:
-                for row, given in enumerate(bits):
+                for row, given in enumerate(with_groups(bits.astype(bool), self.parts[1]["groups"])):
                     total[row, each.outputs] += sum(np.array(leaf["value"]) for leaf in tree if fits(leaf, given))
         return total
 
@@ -113,14 +113,19 @@ def private_forest(
     flag_moduli: list[int] | None = None,
     source: Source = SYSTEM,
     depth: int | None = None,
+    groups: tuple[tuple[int, ...], ...] = (),
 ) -> PrivateForest:
-    """Both halves of a forest, with parameters of the chooser's: one flag a number, or as many as there are moduli."""
+    """Both halves of a forest, with parameters of the chooser's: one flag a number, or as many as there are moduli.
+
+    `groups`: of bits; conditions past the last bit are these.
+    """
     moduli = flag_moduli or [prime_below(plain_bits)]
     modulus = math.prod(moduli)
     depths = [depth or each.depth for each in sums]
     leaves = [len(each.trees) << deep for each, deep in zip(sums, depths, strict=True)]
     words = sum(words_of(count, len(each.outputs), len(moduli)) for count, each in zip(leaves, sums, strict=True))
-    square = row_square(max(depths), len(moduli), modulus)
+    members = max(map(len, groups), default=1)
+    square = row_square(max(depths), len(moduli), modulus, members)
     parameters = choose(Need(bits, words, modulus, square, "model_private")).model_dump()
     common = {"version": 1, "family": "trees", "parameters": parameters, "flag_moduli": moduli}
     client = common | {
@@ -132,6 +137,8 @@ def private_forest(
     }
     server = common | {
         "bits": bits,
+        "members": members,
+        "groups": [list(group) for group in groups],
         "sums": [
             {"depth": deep, "bias": each.bias, "trees": each.trees} for deep, each in zip(depths, sums, strict=True)
         ],
@@ -145,5 +152,6 @@ def private_forest(
 def one_sum(trees: int, depth: int, bits: int, *, outputs: int = 1, seed: int = 0, **given: Any) -> PrivateForest:
     """A random forest with one sum."""
     rng = np.random.default_rng(seed)
-    made = [random_tree(rng, bits, depth, outputs, given.pop("largest", 5)) for _ in range(trees)]
+    conditions = bits + len(given.get("groups", ()))
+    made = [random_tree(rng, conditions, depth, outputs, given.pop("largest", 5)) for _ in range(trees)]
     return private_forest([Summed(made, list(range(outputs)), [3] * outputs)], bits, **given)

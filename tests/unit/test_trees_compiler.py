@@ -26,19 +26,20 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.impute import SimpleImputer
+from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     OneHotEncoder,
     OrdinalEncoder,
     StandardScaler,
+    TargetEncoder,
 )
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier
 from xgboost import XGBClassifier, XGBRegressor, XGBRFClassifier
 
-from blindgate_models.bits import answers
+from blindgate_models.bits import answers, with_groups
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.prepared import Prepared
-from blindgate_models.compilers.rules import Rule
 from blindgate_models.compilers.tree_batches import compile_trees_batch
 from blindgate_models.compilers.trees import compile_trees
 from blindgate_models.public_bins import PublicBins
@@ -86,7 +87,7 @@ ESTIMATORS = [
 def scores(compiled: CompiledModel, rows: Floats) -> Floats:
     """What both parts compute of client rows, in the clear: `(n, outputs)`."""
     client, server = client_part(compiled.client), server_part(compiled.server)
-    bits = answers(client.questions, rows)
+    bits = with_groups(answers(client.questions, rows), server.groups)
     total = np.zeros((len(rows), client.outputs))
     for public, secret in zip(client.sums, server.sums, strict=True):
         total[:, public.outputs] += secret.bias
@@ -270,6 +271,9 @@ ENCODERS = [
     pytest.param(OneHotEncoder(drop="first"), id="one-hot without the first"),
     pytest.param(OrdinalEncoder(), id="ordinal"),
     pytest.param(OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=9), id="ordinal, others at the end"),
+    pytest.param(OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), id="ordinal, others first"),
+    pytest.param(OrdinalEncoder(categories=[["travel", "car", "school", "house"], [1, 2, 3, 5]]), id="another order"),
+    pytest.param(TargetEncoder(cv=StratifiedKFold(3)), id="by the target"),
 ]
 
 
@@ -295,19 +299,6 @@ def test_categories_are_asked_for_by_name(model: Any, encoder: Any) -> None:
         assert np.abs(scores(compiled, rows) - expected).max() <= compiled.client["error_bound"] + 1e-6
     asked = {question["kind"] for question in compiled.client["questions"]}
     assert asked <= {"at_least", "is"}
-
-
-def test_a_rule_may_refuse_others_so_that_codes_below_all_compile() -> None:
-    """Unknown values coded -1 stand with the first category, which no single question tells: the message says what does."""
-    table, target = applicants()
-    coded = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    steps = make_column_transformer((coded, ["purpose", "grade"]), (PublicBins(6), ["amount"]))
-    pipeline = make_pipeline(steps, RandomForestClassifier(**SMALL)).fit(table, target)
-    with pytest.raises(TypeError, match="OneHotEncoder"):
-        compile_trees(pipeline, table)
-    rules = {name: Rule(type="category", out_of_range="refuse") for name in ("purpose", "grade")}
-    compiled = compile_trees(pipeline, Prepared.of(pipeline, table, rules))
-    assert compiled.report["agreement_plain"] == 1.0
 
 
 SELECTIONS = [

@@ -56,6 +56,14 @@ def trees_server() -> Part:
     return common | {"bits": 4, "sums": sums}
 
 
+def grouped_server() -> Part:
+    """A good server part that asks for a group of two bits."""
+    part = trees_server() | {"members": 2, "groups": [[1, 3]]}
+    part["parameters"] = choose(Need(4, 8, prime_below(16), 8 * 2.0**32 / 12, "model_private")).model_dump()
+    leaf(part)["bits"] = part["sums"][0]["trees"][0][2]["bits"] = [0, 4]
+    return part
+
+
 def additive_client() -> Part:
     """A good client part with a pair."""
     pairs = [{"first": copy.deepcopy(QUESTIONS), "second": copy.deepcopy(QUESTIONS)}]
@@ -135,6 +143,45 @@ CASES: list[tuple[Any, Callable[[], Part], str, Spoil, str]] = [
     (TreesServer, trees_server, "a fraction", lambda p: leaf(p).update(value=[0.5]), "value"),
     (TreesServer, trees_server, "tree without leaves", lambda p: p["sums"][0].update(trees=[[]]), "trees"),
     (TreesServer, trees_server, "no trees", lambda p: p["sums"][0].update(trees=[]), "trees"),
+    (TreesServer, grouped_server, "condition past the groups", lambda p: leaf(p).update(bits=[0, 5]), "bit 5"),
+    (
+        TreesServer,
+        grouped_server,
+        "group of bits not there",
+        lambda p: p.update(groups=[[1, 4]]),
+        r"groups\.0: .* below 4",
+    ),
+    (TreesServer, grouped_server, "group of a negative bit", lambda p: p.update(groups=[[-1, 1]]), r"groups\.0\.0"),
+    (
+        TreesServer,
+        grouped_server,
+        "group of one bit twice",
+        lambda p: p.update(groups=[[1, 1]]),
+        r"groups\.0: .*ascending",
+    ),
+    (TreesServer, grouped_server, "descending group", lambda p: p.update(groups=[[3, 1]]), r"groups\.0: .*ascending"),
+    (TreesServer, grouped_server, "group of one bit", lambda p: p.update(groups=[[1]]), r"groups\.0"),
+    (TreesServer, grouped_server, "group past the bound", lambda p: p.update(groups=[[1, 2, 3]]), r"groups\.0: got 3"),
+    (TreesServer, grouped_server, "no members", lambda p: p.update(members=0), "members"),
+    (TreesServer, grouped_server, "too many groups", lambda p: p.update(groups=[[1, 3]] * 8193), "groups"),
+    (
+        TreesServer,
+        grouped_server,
+        "groups too long in all",
+        lambda p: p.update(members=4096, bits=4096, groups=[list(range(4096))] * 257),
+        "1052672 bits in all",
+    ),
+    (
+        TreesServer,
+        grouped_server,
+        "leaves that ask too many bits",
+        lambda p: (
+            p.update(members=4096, bits=4096, groups=[list(range(4092)), [1, 3]])
+            or leaf(p).update(bits=[4096, 4096])
+            or p["sums"][0].update(trees=p["sums"][0]["trees"] * 513)
+        ),
+        "bits in all, expected at most 4194304",
+    ),
     (TreesServer, trees_server, "no sums", lambda p: p.update(sums=[]), "sums"),
     (TreesServer, trees_server, "no bits", lambda p: p.update(bits=0), "bits"),
     (TreesServer, trees_server, "too many bits", lambda p: p.update(bits=5000), "bits"),

@@ -1,7 +1,7 @@
 """A forest over bits: what private evaluation knows of trees.
 
-A leaf is a value and the conditions on the way to it, each a bit and what it must be. Nothing of thresholds is left; those are in
-the public questions (`blindgate_models.bits`) that the bits answer.
+A leaf is a value and the conditions on the way to it, each a bit, or a group of a category's bits, and what it must be. Nothing of
+thresholds is left; those are in the public questions (`blindgate_models.bits`) that the bits answer.
 
 **Every** condition stays on its path, one that follows from another too: a compressed path lets bits that contradict each
 other match two leaves of a tree at once, and three such queries gave the difference of two leaves away.
@@ -13,12 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blindgate_models.bits import with_groups
+
 
 class Leaf(NamedTuple):
     """One leaf.
 
     Attributes:
-        bits: of the conditions on its path, root first.
+        bits: of the conditions on its path, root first; a number past the last bit is a group's.
         wanted: what each must be.
         value: what the leaf adds, `(outputs,)`.
     """
@@ -36,11 +38,13 @@ class BitForest:
         trees: each a list of leaves, of which exactly one fits any row.
         bits: how many bits a row has.
         bias: `(outputs,)`.
+        groups: what the conditions past the last bit are, each some bits of one category.
     """
 
     trees: tuple[tuple[Leaf, ...], ...]
     bits: int
     bias: tuple[float, ...]
+    groups: tuple[tuple[int, ...], ...] = ()
 
     @property
     def depth(self) -> int:
@@ -50,9 +54,10 @@ class BitForest:
     def scores(self, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
         """The raw scores of `rows`, `(n, bits)`: `(n, outputs)`."""
         total = np.tile(np.asarray(self.bias, dtype=np.float64), (len(rows), 1))
+        conditions = with_groups(rows, self.groups)
         for tree in self.trees:
             for leaf in tree:
-                fits = (rows[:, list(leaf.bits)] == np.array(leaf.wanted, dtype=bool)).all(axis=1)
+                fits = (conditions[:, list(leaf.bits)] == np.array(leaf.wanted, dtype=bool)).all(axis=1)
                 total[fits] += leaf.value
         return total
 

@@ -10,8 +10,8 @@ choose:
   again (Horner's rule). Fewer and shorter monomials where few columns matter; many more of them where paths are long and differ.
 
 Both use what is known of questions about one column (`Relations`): of two bits of a thermometer the product is the later one, so
-that an interval is the difference of two bits and costs no product; of two bits that say *is* the product is 0. Conditions that
-follow from the ones above them are left out.
+that an interval is the difference of two bits and costs no product; of two bits that say *is* the product is 0, and of two groups
+of a category's bits it is the group of those that both have. Conditions that follow from the ones above them are left out.
 """
 
 from collections import Counter
@@ -36,11 +36,14 @@ Tree: TypeAlias = Question | int
 
 
 class Relations:
-    """What bits about one column say of one another."""
+    """What bits about one column, and groups of them, say of one another. A product may be a group that was none before."""
 
-    def __init__(self, questions: Sequence[Questions]) -> None:
+    def __init__(self, questions: Sequence[Questions], groups: Sequence[Sequence[int]] = ()) -> None:
+        """`groups`: each some bits of one category; they have the numbers past the last bit."""
         self._group: dict[int, int] = {}
         self._thermometer: set[int] = set()
+        self._members: dict[int, frozenset[int]] = {}
+        self._numbers: dict[frozenset[int], int] = {}
         bit = 0
         for number, asked in enumerate(questions):
             ascending = all(low < high for low, high in pairwise(asked.values))
@@ -48,7 +51,27 @@ class Relations:
                 self._thermometer.add(number)
             if number in self._thermometer or asked.kind == "is":
                 self._group |= dict.fromkeys(range(bit, bit + asked.bits), number)
+            if asked.kind == "is":
+                self._members |= {each: frozenset({each}) for each in range(bit, bit + asked.bits)}
             bit += asked.bits
+        self._bits = self._next = bit
+        self._numbers = {members: each for each, members in self._members.items()}
+        for group in groups:
+            self._number(frozenset(group))
+
+    @property
+    def groups(self) -> dict[int, frozenset[int]]:
+        """The bits of each group, by its number."""
+        return {each: members for each, members in self._members.items() if each >= self._bits}
+
+    def _number(self, members: frozenset[int]) -> int:
+        """The number of a group, or of its only bit."""
+        if members not in self._numbers:
+            self._numbers[members] = self._next
+            self._members[self._next] = members
+            self._group[self._next] = self._group[min(members)]
+            self._next += 1
+        return self._numbers[members]
 
     def related(self, one: int, other: int) -> bool:
         """Whether the product of two different bits is known."""
@@ -56,21 +79,28 @@ class Relations:
 
     def product(self, one: int, other: int) -> int | None:
         """The bit that the product of two related bits is; `None` where it is 0."""
-        return max(one, other) if self._group[one] in self._thermometer else None
+        if self._group[one] in self._thermometer:
+            return max(one, other)
+        both = self._members[one] & self._members[other]
+        return self._number(both) if both else None
 
     def implied(self, bit: int, known: Mapping[int, bool]) -> bool | None:
         """What `bit` is where the `known` ones are so; `None` where it may be either."""
         if bit in known:
             return known[bit]
-        for other, value in known.items():
-            if not self.related(bit, other):
-                continue
-            if self._group[bit] not in self._thermometer:
-                if value:
-                    return False
-            elif value == (other > bit):
-                return value
-        return None
+        related = {other: value for other, value in known.items() if self.related(bit, other)}
+        if bit in self._members:
+            return self._one_of(self._members[bit], related)
+        return next((value for other, value in related.items() if value == (other > bit)), None)
+
+    def _one_of(self, own: frozenset[int], known: Mapping[int, bool]) -> bool | None:
+        """Whether one of a category's bits `own` is 1."""
+        zero = frozenset[int]().union(*(self._members[other] for other, value in known.items() if not value))
+        ones = [self._members[other] for other, value in known.items() if value]
+        may_be = frozenset.intersection(*ones) - zero if ones else None  # one of these is, or else one of any
+        if not (own - zero if may_be is None else own & may_be):
+            return False
+        return True if may_be is not None and may_be <= own else None
 
 
 def tree_of(leaves: Sequence[Leaf], values: Sequence[int], relations: Relations) -> Tree:
@@ -160,7 +190,12 @@ def nested(outputs: Sequence[tuple[int, Sequence[Tree]]], relations: Relations, 
         total = _nested(trees, relations, builder)
         total.constant += constant
         sums.append(builder.output(total))
-    return Circuit(builder.products, sums)
+    return _circuit(builder, sums, relations.groups)
+
+
+def _circuit(builder: _Builder, outputs: Sequence[Sum], groups: Mapping[int, frozenset[int]]) -> Circuit:
+    named = Circuit(builder.products, outputs).named
+    return Circuit(builder.products, outputs, {each: members for each, members in groups.items() if each in named})
 
 
 def _nested(trees: Sequence[Tree], relations: Relations, builder: _Builder) -> _Open:
@@ -247,10 +282,13 @@ def _times(monomial: frozenset[int], bit: int, relations: Relations) -> frozense
     return monomial | {bit}
 
 
-def factored(polynomials: Sequence[Polynomial], plain_modulus: int) -> Circuit:
-    """The circuit of polynomials, the bit that most monomials hold factored out first."""
+def factored(
+    polynomials: Sequence[Polynomial], plain_modulus: int, groups: Mapping[int, frozenset[int]] | None = None
+) -> Circuit:
+    """The circuit of polynomials, the bit that most monomials hold factored out first. `groups`: of the relations."""
     builder = _Builder(plain_modulus)
-    return Circuit(builder.products, [builder.output(_factored(polynomial, builder)) for polynomial in polynomials])
+    sums = [builder.output(_factored(polynomial, builder)) for polynomial in polynomials]
+    return _circuit(builder, sums, groups or {})
 
 
 def _factored(polynomial: Polynomial, builder: _Builder) -> _Open:

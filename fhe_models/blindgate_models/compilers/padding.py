@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import rfc8785
 
 from blindgate_models.additive import spec as additive
+from blindgate_models.bits import MAX_GROUPS
 from blindgate_models.halves import Part
 from blindgate_models.package import MAX_PART_BYTES
 from blindgate_models.parts import Padded
@@ -30,15 +31,20 @@ def padded(part: _Part, size: int = 0) -> _Part:
 
 
 def forest_bytes(part: trees.ServerPart) -> int:
-    """The size of the longest part of a forest of this shape: every leaf there, every path as deep as it may be."""
-    number, bit = -4 * part.parameters.plain_modulus, part.bits - 1
-    sums, leaves = [], 0
+    """The size of the longest part of a forest of this shape: every leaf there, every path as deep as it may be.
+
+    Where conditions may be groups, every node asks one of its own, of as many bits as there may be.
+    """
+    nodes = sum(each.leaves - len(each.trees) for each in part.sums)
+    groups = min(MAX_GROUPS, nodes) if part.members > 1 else 0
+    number, condition = -4 * part.parameters.plain_modulus, part.bits + groups - 1
+    sums, longest = [], groups * (_bytes([part.bits - 1] * part.members) + 1)
     for each in part.sums:
         outputs = len(each.bias)
         sums.append({"depth": each.depth, "bias": [number] * outputs, "trees": []})
-        leaf = _bytes({"bits": [bit] * each.depth, "wanted": [1] * each.depth, "value": [number] * outputs})
-        leaves += each.leaves * (leaf + 1) + 3 * len(each.trees)
-    return _bytes(part.model_dump() | {"sums": sums, "padding": "0" * 2 * _RANDOM_BYTES}) + leaves
+        leaf = _bytes({"bits": [condition] * each.depth, "wanted": [1] * each.depth, "value": [number] * outputs})
+        longest += each.leaves * (leaf + 1) + 3 * len(each.trees)
+    return _bytes(part.model_dump() | {"groups": [], "sums": sums, "padding": "0" * 2 * _RANDOM_BYTES}) + longest
 
 
 def tables_bytes(part: additive.ServerPart) -> int:
@@ -59,5 +65,5 @@ def rounded_bytes(part: Padded) -> int:
     return -(-size // step) * step
 
 
-def _bytes(value: Part | int) -> int:
+def _bytes(value: Part | list[int] | int) -> int:
     return len(rfc8785.dumps(value))

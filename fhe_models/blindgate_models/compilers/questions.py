@@ -7,18 +7,18 @@ What is asked is public, so it must not tell what the forest asks. Of a column o
   many edges as the one with the most (`decoys`).
 
 Where calibration rows miss values, both answers for a missing value are asked of that column's edges, so that the forest may send
-it either way. A category is asked whether it is each of its values; where an encoder numbered its values and the forest cuts
-between them, whether it is at or past each.
+it either way. What is asked of a category follows from the steps in front of the forest: `category_questions`.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.bits import Questions, count
+from blindgate_models.bits import MAX_GROUPS, Questions, count
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
+from blindgate_models.compilers.category_questions import AskedCategory, Condition, ask_category
 from blindgate_models.compilers.decoys import with_decoys
 from blindgate_models.compilers.forests import LEAF, Forest, Tree
 from blindgate_models.compilers.pipelines import Output, Steps
@@ -27,14 +27,7 @@ from blindgate_models.compilers.steps import raw_thresholds, wanted_thresholds
 
 Floats = NDArray[np.float64]
 
-
-class Condition(NamedTuple):
-    """A bit by what it answers, and what sends a row right: the bit, or its complement."""
-
-    column: int
-    kind: str
-    value: float
-    right: bool
+_Kind: TypeAlias = Literal["at_least", "at_least_or_missing"]
 
 
 class Asking(NamedTuple):
@@ -44,18 +37,19 @@ class Asking(NamedTuple):
         questions: in the order of bits.
         conditions: by output and threshold of the forest; a truth where every row goes one way.
         disclosed: whether edges tell thresholds of the model, among decoys.
+        members: how many bits a condition may have at most, whatever the forest asks.
     """
 
     questions: tuple[Questions, ...]
     conditions: dict[tuple[int, float], Condition | bool]
     disclosed: bool
+    members: int
 
 
 def ask(forest: Forest, steps: Steps, outputs: Sequence[Output]) -> Asking:
     """Choose public questions for a forest behind `steps`.
 
-    Raises `ValueError` on a category that may be missing, or where there is nothing to ask; `TypeError` on a category whose
-    values are grouped.
+    Raises `ValueError` on a category that may be missing, or where there is nothing to ask.
     """
     prepared = steps.prepared
     wanted = wanted_thresholds(forest)
@@ -68,10 +62,11 @@ def ask(forest: Forest, steps: Steps, outputs: Sequence[Output]) -> Asking:
     own = {output for output in numbers if output not in codes}
     cut = {outputs[output].column for output in codes}
     disclosed = {position for position, column in enumerate(prepared.columns) if column["type"] != "category"} - cut
-    conditions = _conditions(forest, prepared, outputs, wanted, thresholds)
+    categories = _categories(forest, prepared, outputs)
+    conditions = _conditions(forest, steps, outputs, thresholds, categories)
     for (output, _), condition in conditions.items():
         if output in own and isinstance(condition, Condition):
-            edges[condition.column].add(condition.value)
+            edges[condition.column] |= set(condition.values)
     _add_ends(edges, cut | disclosed, prepared)
     edges = with_decoys(edges, disclosed, forest, steps, outputs)
     questions: list[Questions] = []
@@ -80,27 +75,36 @@ def ask(forest: Forest, steps: Steps, outputs: Sequence[Output]) -> Asking:
             if misses:
                 msg = f"calibration: the column {column['name']!r:.60} has empty cells; give it a category to fill in"
                 raise ValueError(msg)
-            tables = [_table(output, forest) for output in outputs if output.column == position]
-            kinds = sorted(set().union(*map(_kinds, tables))) or ["is"]
-            values = [float(place) for place in range(len(column["categories"]))]
-            questions += [Questions(column=position, kind=kind, values=values) for kind in kinds]  # type: ignore[arg-type]
+            asked = categories[position]
+            questions.append(Questions(column=position, kind=asked.kind, values=asked.values))
         elif edges[position]:
-            for kind in ("at_least", "at_least_or_missing")[: 1 + misses]:
-                questions.append(Questions(column=position, kind=kind, values=sorted(edges[position])))  # type: ignore[arg-type]
+            kinds: tuple[_Kind, ...] = ("at_least", "at_least_or_missing")
+            values = sorted(edges[position])
+            questions += [Questions(column=position, kind=kind, values=values) for kind in kinds[: 1 + misses]]
     if not questions:
         msg = "estimator: its trees ask nothing, and every column of the calibration rows holds one number: there is nothing to ask"
         raise ValueError(msg)
-    return Asking(tuple(questions), conditions, disclosed=bool(own))
+    members = max((asked.members for asked in categories.values()), default=1)
+    return Asking(tuple(questions), conditions, bool(own), members)
 
 
 def over_bits(forest: Forest, asking: Asking, may_miss: Sequence[bool]) -> BitForest:
-    """`forest` over the answers to the questions."""
+    """`forest` over the answers to the questions. Raises `ValueError` where it asks for too many groups of categories."""
     places: dict[tuple[int, str, float], int] = {}
     for asked in asking.questions:
         for value in asked.values or [0.0]:
             places[asked.column, asked.kind, value] = len(places)
-    trees = tuple(tuple(_leaves(tree, asking, places, may_miss)) for tree in forest.trees)
-    return BitForest(trees, count(asking.questions), forest.bias)
+    numbers: dict[tuple[int, ...], int] = {}
+
+    def number(column: int, kind: str, values: tuple[float, ...]) -> int:
+        bits = tuple(places[column, kind, value] for value in values)
+        return bits[0] if len(bits) == 1 else numbers.setdefault(bits, len(places) + len(numbers))
+
+    trees = tuple(tuple(_leaves(tree, asking, number, may_miss)) for tree in forest.trees)
+    if len(numbers) > MAX_GROUPS:
+        msg = f"estimator: its trees ask for {len(numbers)} groups of categories, expected at most {MAX_GROUPS}"
+        raise ValueError(msg)
+    return BitForest(trees, count(asking.questions), forest.bias, tuple(numbers))
 
 
 def _is_number(output: Output) -> bool:
@@ -139,74 +143,60 @@ def _add_ends(edges: list[set[float]], cut: set[int], prepared: Prepared) -> Non
             edges[column] |= {low, float(np.nextafter(high, np.inf))}
 
 
+def _categories(forest: Forest, prepared: Prepared, outputs: Sequence[Output]) -> dict[int, AskedCategory]:
+    """What is asked of each column of categories."""
+    tables: dict[int, list[Floats]] = {}
+    for output in outputs:
+        if output.column >= 0 and output.table is not None:
+            tables.setdefault(output.column, []).append(_seen(forest, output.table))
+    return {
+        position: ask_category(
+            len(column["categories"]), tables.get(position, []), others=column["out_of_range"] == "other"
+        )
+        for position, column in enumerate(prepared.columns)
+        if column["type"] == "category"
+    }
+
+
+def _seen(forest: Forest, values: Floats) -> Floats:
+    """Numbers as the forest compares them."""
+    return values.astype(np.float32).astype(np.float64) if forest.single else values
+
+
 def _conditions(
     forest: Forest,
-    prepared: Prepared,
+    steps: Steps,
     outputs: Sequence[Output],
-    wanted: dict[int, list[float]],
     thresholds: dict[tuple[int, float], float],
+    categories: dict[int, AskedCategory],
 ) -> dict[tuple[int, float], Condition | bool]:
+    prepared = steps.prepared
     found: dict[tuple[int, float], Condition | bool] = {}
-    columns, limits = prepared.columns, prepared.limits
-    for number, asked in wanted.items():
+    for number, asked in wanted_thresholds(forest).items():
         output = outputs[number]
         for threshold in asked:
             if _is_number(output):
                 edge = thresholds[number, threshold]
-                low, high = limits[output.column]
+                low, high = prepared.limits[output.column]
                 asks = prepared.may_miss[output.column] or low < edge <= high
-                condition = Condition(output.column, "at_least", edge, right=True)
+                condition = Condition(output.column, "at_least", (edge,), right=True)
                 found[number, threshold] = (
                     condition if asks else bool(edge <= low)
                 )  # else all of its range goes one way
                 continue
-            values = _table(output, forest)
+            values = _seen(forest, np.atleast_1d(output.offset if output.table is None else output.table))
             right = values >= threshold if forest.strict else values > threshold
-            name = "" if output.column < 0 else columns[output.column]["name"]
-            found[number, threshold] = _category_condition(output.column, name, right, in_order=_in_order(values))
+            found[number, threshold] = (
+                bool(right[0]) if output.column < 0 else categories[output.column].condition(output.column, right)
+            )
     return found
-
-
-def _table(output: Output, forest: Forest) -> Floats:
-    """What the forest sees of each position of a category, or of a number that is always the same."""
-    values = np.atleast_1d(output.offset if output.table is None else output.table)
-    return values.astype(np.float32).astype(np.float64) if forest.single else values
-
-
-def _in_order(values: Floats) -> bool:
-    """Whether positions were numbered, and not picked out one by one."""
-    steps = np.diff(values)
-    return len(np.unique(values)) > 2 and bool((steps >= 0).all() or (steps <= 0).all())  # noqa: PLR2004  (two: picked out)
-
-
-def _kinds(values: Floats) -> set[str]:
-    """What any forest could ask of a category with these numbers: questions are public, and say nothing of this one."""
-    found = set()
-    for number in np.unique(values)[:-1]:
-        try:
-            condition = _category_condition(0, "", values > number, in_order=_in_order(values))
-        except TypeError:
-            continue
-        found |= {condition.kind} if isinstance(condition, Condition) else set()
-    return found
-
-
-def _category_condition(column: int, name: str, right: NDArray[np.bool_], *, in_order: bool) -> Condition | bool:
-    """What sends a category right, given which positions go there. `in_order`: all that may be asked of it is how far they go."""
-    if right.all() or not right.any():
-        return bool(right[0])
-    for way in (True, False):
-        one = np.flatnonzero(right == way)
-        if len(one) == 1 and not in_order:
-            return Condition(column, "is", float(one[0]), right=way)
-        if (np.diff(one) == 1).all() and one[-1] == len(right) - 1:
-            return Condition(column, "at_least", float(one[0]), right=way)
-    msg = f"estimator: the trees ask the category {name!r:.60} for a group of its values; encode it with OneHotEncoder"
-    raise TypeError(msg)
 
 
 def _leaves(
-    tree: Tree, asking: Asking, places: dict[tuple[int, str, float], int], may_miss: Sequence[bool]
+    tree: Tree,
+    asking: Asking,
+    number: Callable[[int, str, tuple[float, ...]], int],
+    may_miss: Sequence[bool],
 ) -> list[Leaf]:
     found = []
     waiting: list[tuple[int, tuple[int, ...], tuple[bool, ...]]] = [(0, (), ())]
@@ -223,7 +213,7 @@ def _leaves(
         kind = condition.kind
         if kind == "at_least" and may_miss[condition.column] and not tree.missing_left[node]:
             kind = "at_least_or_missing"
-        bit = places[condition.column, kind, condition.value]
+        bit = number(condition.column, kind, condition.values)
         waiting.append((right, (*bits, bit), (*wanted, condition.right)))
         waiting.append((left, (*bits, bit), (*wanted, not condition.right)))
     return found

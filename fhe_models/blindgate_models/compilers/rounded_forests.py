@@ -30,12 +30,14 @@ class Rounded(NamedTuple):
         outputs: a constant and trees for each.
         error: how far each output's score can be from the forest's, `(outputs,)`.
         largest: the largest absolute score, in units.
+        groups: as the forest has them.
     """
 
     scale_bits: int
     outputs: Sequence[tuple[int, Sequence[Tree]]]
     error: NDArray[np.float64]
     largest: int
+    groups: Sequence[Sequence[int]] = ()
 
 
 def rounded_enough(
@@ -68,7 +70,7 @@ def rounded_enough(
 
 def rounded_to(forest: BitForest, questions: Sequence[Questions], scale_bits: int) -> Rounded:
     """The forest with leaves rounded to multiples of 2^-scale_bits. Raises `ValueError` on leaves that are no tree's."""
-    relations = Relations(questions)
+    relations = Relations(questions, forest.groups)
     whole = _whole(forest, scale_bits)
     outputs = []
     largest = 0
@@ -81,7 +83,7 @@ def rounded_to(forest: BitForest, questions: Sequence[Questions], scale_bits: in
             trees.append(tree_of(leaves, integers, relations))
         outputs.append((int(constant), trees))
         largest = max(largest, -low, high)
-    return Rounded(scale_bits, outputs, _error(forest, whole, scale_bits), largest)
+    return Rounded(scale_bits, outputs, _error(forest, whole, scale_bits), largest, forest.groups)
 
 
 def decided(scores: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -98,7 +100,7 @@ def _whole(forest: BitForest, scale_bits: int) -> BitForest:
         return tuple(float(value) for value in np.rint(np.ldexp(values, scale_bits)))
 
     trees = tuple(tuple(leaf._replace(value=integers(leaf.value)) for leaf in tree) for tree in forest.trees)
-    return BitForest(trees, forest.bits, integers(forest.bias))
+    return BitForest(trees, forest.bits, integers(forest.bias), forest.groups)
 
 
 def _error(forest: BitForest, whole: BitForest, scale_bits: int) -> NDArray[np.float64]:

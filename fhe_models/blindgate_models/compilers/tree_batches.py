@@ -9,14 +9,14 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from blindgate_models.bits import Questions, answers, count
+from blindgate_models.bits import MAX_GROUPS, Questions, answers, count
 from blindgate_models.compilers.additive import additive_forest
 from blindgate_models.compilers.asked_forests import ask_forest
 from blindgate_models.compilers.bit_forests import BitForest
@@ -166,6 +166,7 @@ def compile_tree_batch(
         raise ValueError(msg)
     rounded = rounded_enough(forest, questions, rows, tolerance, classifies=classifies)
     parameters, circuit, bits = choose(rounded, questions)
+    numbers = {group: forest.bits + place for place, group in enumerate(circuit.groups)}
     client = ClientPart(
         family=FAMILY,
         version=VERSION,
@@ -181,10 +182,12 @@ def compile_tree_batch(
         version=VERSION,
         parameters=parameters,
         bits=forest.bits,
+        groups=[sorted(group) for group in circuit.groups.values()],
         products=[
-            ProductPart.model_validate({"bit": product.bit, **_members(product.of)}) for product in circuit.products
+            ProductPart.model_validate({"bit": numbers.get(product.bit, product.bit), **_members(product.of, numbers)})
+            for product in circuit.products
         ],
-        outputs=[SumPart.model_validate(_members(output)) for output in circuit.outputs],
+        outputs=[SumPart.model_validate(_members(output, numbers)) for output in circuit.outputs],
     )
     return TreeBatch(
         client=client,
@@ -205,7 +208,7 @@ def compile_tree_batch(
 
 def choose(rounded: Rounded, questions: Sequence[Questions]) -> tuple[Parameters, Circuit, float]:
     """Parameters and a circuit that keep the bounds, and -log2 of the advantage. Raises `PackageError` when there are none."""
-    relations = Relations(questions)
+    relations = Relations(questions, rounded.groups)
     found: dict[int, list[tuple[Circuit, float]]] = {}
     short = f"more than {MAX_COMPONENTS} components or {MAX_PRODUCTS} products"
     for degree, data_bits in _RINGS:
@@ -228,15 +231,20 @@ def _circuits(rounded: Rounded, relations: Relations, degree: int, plain_modulus
     """The circuits that a part can hold, the cheaper first, and the noise of each."""
     ways: tuple[Callable[[], Circuit], ...] = (
         lambda: nested(rounded.outputs, relations, plain_modulus),
-        lambda: factored(multiplied_out(rounded.outputs, relations), plain_modulus),
+        lambda: factored(multiplied_out(rounded.outputs, relations), plain_modulus, relations.groups),
     )
     found = []
     for way in ways:
         try:
             circuit = way()
-            if circuit.components <= MAX_COMPONENTS and len(circuit.products) <= MAX_PRODUCTS:
-                found.append((circuit, deviation(circuit.polynomials(), degree, plain_modulus)))
-        except ValueError:  # too many monomials
+            if (
+                circuit.components <= MAX_COMPONENTS
+                and len(circuit.products) <= MAX_PRODUCTS
+                and len(circuit.groups) <= MAX_GROUPS
+            ):
+                noise = deviation(circuit.polynomials(), degree, plain_modulus, circuit.groups)
+                found.append((circuit, noise))
+        except ValueError:  # too many monomials, or, of trees as they stand, products of kin
             continue
     return sorted(found, key=lambda pair: pair[0].dyadic_products)
 
@@ -263,10 +271,11 @@ def _kept(degree: int, data_bits: Sequence[int], plain_modulus: int, components:
         )
 
 
-def _members(of: Sum) -> dict[str, object]:
+def _members(of: Sum, numbers: Mapping[int, int]) -> dict[str, object]:
+    """What a part says of a sum. `numbers`: of the groups, in the part."""
     return {
         "constant": of.constant,
-        "bits": list(of.weights),
+        "bits": [numbers.get(bit, bit) for bit in of.weights],
         "weights": list(of.weights.values()),
         "added": list(of.added),
         "subtracted": list(of.subtracted),

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from blindgate_models.bits import Questions, answers
+from blindgate_models.bits import Questions, answers, with_groups
 from blindgate_models.compilers.asked_forests import ask_forest
 from blindgate_models.compilers.bit_forests import BitForest
 from blindgate_models.compilers.compiled import CompiledModel, Disclosures, steepness
@@ -89,7 +89,11 @@ def compile_trees(
     forest, asking, plain = ask_forest(estimator, prepared)
     precision = tolerance * plain.span
     client, server = tree_parts(
-        split_outputs(forest), asking.questions, columns=len(prepared.columns), precision=precision
+        split_outputs(forest),
+        asking.questions,
+        columns=len(prepared.columns),
+        precision=precision,
+        members=asking.members,
     )
     asker, node = TreesClient.from_part(client.model_dump()), TreesServer.from_part(server.model_dump())
     return CompiledModel(
@@ -126,12 +130,18 @@ def split_outputs(forest: BitForest) -> list[tuple[list[int], BitForest]]:
             tuple(leaf._replace(value=tuple(leaf.value[output] for output in outputs)) for leaf in tree)
             for tree in trees
         )
-        sums.append((list(outputs), BitForest(own, forest.bits, tuple(forest.bias[output] for output in outputs))))
+        bias = tuple(forest.bias[output] for output in outputs)
+        sums.append((list(outputs), BitForest(own, forest.bits, bias, forest.groups)))
     return sums
 
 
 def tree_parts(
-    sums: Sequence[tuple[list[int], BitForest]], questions: Sequence[Questions], *, columns: int, precision: float
+    sums: Sequence[tuple[list[int], BitForest]],
+    questions: Sequence[Questions],
+    *,
+    columns: int,
+    precision: float,
+    members: int = 1,
 ) -> tuple[ClientPart, ServerPart]:
     """The two parts of a forest.
 
@@ -140,6 +150,7 @@ def tree_parts(
         questions: the public ones.
         columns: how many columns a row has.
         precision: the smallest plain modulus is taken that rounds scores by at most this much, or else the largest.
+        members: how many bits any group of a category could have, which is public.
 
     Raises `ValueError` on trees that are too deep or classes that are too many, `PackageError` when nothing hides so many.
     """
@@ -161,7 +172,7 @@ def tree_parts(
     secret = [_rounded(forest, scale_bits) for _, forest in sums]
     words = sum(words_of(each.leaves, len(each.bias), len(moduli)) for each in secret)
     bits = sums[0][1].bits
-    need = Need(bits, words, modulus, row_square(depth, len(moduli), modulus), "model_private")
+    need = Need(bits, words, modulus, row_square(depth, len(moduli), modulus, members), "model_private")
     parameters = choose(need, product_weight=_PRODUCT_BYTES)
     client = ClientPart(
         family=FAMILY,
@@ -175,7 +186,14 @@ def tree_parts(
         error_bound=error_bound,
     )
     server = ServerPart(
-        family=FAMILY, version=VERSION, parameters=parameters, bits=bits, flag_moduli=moduli, sums=secret
+        family=FAMILY,
+        version=VERSION,
+        parameters=parameters,
+        bits=bits,
+        flag_moduli=moduli,
+        members=members,
+        groups=[list(group) for group in sums[0][1].groups],
+        sums=secret,
     )
     return client, padded(server, forest_bytes(server))
 
@@ -239,7 +257,7 @@ def _encryption(client: ClientPart) -> Encryption:
 
 def _privacy(server: ServerPart) -> Privacy:
     depth = max(each.depth for each in server.sums)
-    square = row_square(depth, len(server.flag_moduli), server.parameters.plain_modulus)
+    square = row_square(depth, len(server.flag_moduli), server.parameters.plain_modulus, server.members)
     return Privacy(
         mode="model_private", bits=math.floor(server.parameters.distinguishing_bits(square, server.shape.outputs))
     )
@@ -247,7 +265,7 @@ def _privacy(server: ServerPart) -> Privacy:
 
 def _integer_scores(client: ClientPart, server: ServerPart, rows: Floats) -> Floats:
     """What the parts compute, in the clear: `(n, outputs)`."""
-    bits = answers(client.questions, rows)
+    bits = with_groups(answers(client.questions, rows), server.groups)
     total = np.zeros((len(rows), client.outputs))
     for public, secret in zip(client.sums, server.sums, strict=True):
         total[:, public.outputs] += secret.bias

@@ -5,7 +5,8 @@ ready (`prepare`); it serves one row, and the worker's process ends with its job
 and another draw: no mask is used twice.
 
 The rows of a job after its first are drawn for while the client waits. So drawing, too, takes as long for any forest of one shape:
-a dummy leaf has a path like any other, of conditions that contradict each other, and a path that is short repeats its own.
+a dummy leaf has a path like any other, of conditions that contradict each other; a path that is short repeats its own; and every
+condition has as many bits as a group may have, those past its own times 0.
 """
 
 from typing import Final, NamedTuple, Self, TypeAlias
@@ -34,11 +35,31 @@ class Draw(NamedTuple):
     cover: Cover
 
 
+class _Members(NamedTuple):
+    """The bits of every condition, which is a bit or a group of them, as many of each as a group may have.
+
+    Attributes:
+        bits: `(conditions, members)`, filled up with a bit of the condition's own.
+        own: likewise, 0 where it was filled up.
+    """
+
+    bits: Numbers
+    own: Numbers
+
+    @classmethod
+    def of(cls, part: ServerPart) -> Self:
+        """Those of a part: bits by their numbers, then groups."""
+        conditions = [*([bit] for bit in range(part.bits)), *part.groups]
+        bits = np.array([np.resize(members, part.members) for members in conditions], dtype=np.int64)
+        own = np.arange(part.members) < np.array([len(members) for members in conditions])[:, None]
+        return cls(bits, own.astype(np.int64))
+
+
 class _Paths(NamedTuple):
     """The leaves of a sum, then dummy leaves, as arrays over leaves and conditions.
 
     Attributes:
-        bits: `(slots, depth)`.
+        conditions: `(slots, depth)`, numbers of bits or groups.
         wanted: `(slots, depth)`.
         asked: `(slots, 1)`, 0 for a leaf without conditions: a tree that is one leaf, or a dummy where paths are too short for two.
         values: `(slots, outputs)`.
@@ -46,9 +67,11 @@ class _Paths(NamedTuple):
         real: `(slots,)`, false for dummy leaves.
         trees: how many there are.
         bias: `(outputs,)`.
+        bits: `(slots, depth, members)`, those of each condition.
+        own: likewise, 0 for what only fills a condition up.
     """
 
-    bits: Numbers
+    conditions: Numbers
     wanted: Numbers
     asked: Numbers
     values: Numbers
@@ -56,14 +79,16 @@ class _Paths(NamedTuple):
     real: NDArray[np.bool_]
     trees: int
     bias: Numbers
+    bits: Numbers
+    own: Numbers
 
     @property
     def slots(self) -> int:
         """How many leaves answer, dummy leaves included."""
-        return len(self.bits)
+        return len(self.conditions)
 
     @classmethod
-    def of(cls, given: SecretSum, bits: int, source: Source) -> Self:
+    def of(cls, given: SecretSum, bits: int, members: _Members, source: Source) -> Self:
         """Read a sum into arrays. `source`: where the bits that dummy leaves ask come from."""
         slots, depth = given.leaves, max(1, given.depth)
         asks = randomness.below(bits, (slots, depth), source)
@@ -77,7 +102,10 @@ class _Paths(NamedTuple):
             if leaf.bits:
                 asks[row], wanted[row] = np.resize(leaf.bits, depth), np.resize(leaf.wanted, depth)
         real = np.arange(slots) < len(leaves)
-        return cls(asks, wanted, asked, values, tree, real, len(given.trees), np.array(given.bias, dtype=np.int64))
+        bias = np.array(given.bias, dtype=np.int64)
+        return cls(
+            asks, wanted, asked, values, tree, real, len(given.trees), bias, members.bits[asks], members.own[asks]
+        )
 
     def inverted(self, masks: Numbers) -> Numbers:
         """What the conditions that want a 1 add to the constant: 1 - b fails where b is 0."""
@@ -86,7 +114,8 @@ class _Paths(NamedTuple):
     def entries(self, rows: Numbers, masks: Numbers) -> _Entries:
         """The rows, bits and numbers of a matrix whose row `rows[leaf]` has the leaf's masks."""
         signed = (1 - 2 * self.wanted) * masks
-        return np.repeat(rows, self.bits.shape[1]), self.bits.ravel(), signed.ravel()
+        numbers = signed[:, :, None] * self.own
+        return np.repeat(rows, self.bits[0].size), self.bits.ravel(), numbers.ravel()
 
 
 class TreesServer:
@@ -98,7 +127,8 @@ class TreesServer:
         self._moduli = part.flag_moduli
         self._lifts = [self._modulus // prime * pow(self._modulus // prime, -1, prime) for prime in part.flag_moduli]
         self._source = source
-        self._sums = [_Paths.of(each, part.bits, source) for each in part.sums]
+        members = _Members.of(part)
+        self._sums = [_Paths.of(each, part.bits, members, source) for each in part.sums]
         self._product = ProductServer.of(part.shape, source)
         self._words = part.shape.outputs
         self._most_rows = max(1, MAX_BLOB_BYTES // part.shape.reply_bytes)
@@ -145,7 +175,7 @@ class TreesServer:
             start += flags
             shares = self._shares(paths)
             for output in range(paths.values.shape[1]):
-                masks = randomness.below(self._modulus, paths.bits.shape, self._source) * paths.asked
+                masks = randomness.below(self._modulus, paths.conditions.shape, self._source) * paths.asked
                 own = paths.values[:, output] + shares[paths.tree, output] + paths.inverted(masks)
                 dummy = randomness.below(self._modulus, paths.slots, self._source)
                 constants[start + places] = np.where(paths.real, own, dummy)
@@ -159,7 +189,7 @@ class TreesServer:
         """Masks of flags: the leaf at place i has its flag in number i // k, modulo prime i % k."""
         count = len(self._moduli)
         which = places % count
-        masks = np.zeros(paths.bits.shape, dtype=np.int64)
+        masks = np.zeros(paths.conditions.shape, dtype=np.int64)
         for number, (prime, lift) in enumerate(zip(self._moduli, self._lifts, strict=True)):
             own = np.flatnonzero(which == number)
             masks[own] = self._flag_masks((len(own), masks.shape[1]), prime)

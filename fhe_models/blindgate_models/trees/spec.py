@@ -6,9 +6,11 @@ secret forest the node computes, under encryption, linear functions of the bits 
     flag    Σ_i r_i · mis_i
     value   v · 2^S + share + Σ_i r'_i · mis_i      one for each output
 
-mis_i is 1 where condition i of the leaf's path does not hold: the bit or its complement. A row fits exactly one leaf a tree.
-There the flag is 0 and the value its own plus a share; everywhere else both are masked by random numbers. Shares of all trees add
-up to the bias, so the sum of the values at zero flags is the score, and one value by itself is noise.
+mis_i is 1 where condition i of the leaf's path does not hold: the bit or its complement. Where a condition asks whether a category
+is one of a *group* of its values, the bit is the sum of theirs: one condition, one r, which stands at each of them. The client
+sends all of a category's bits, whichever groups are asked for. A row fits exactly one leaf a tree. There the flag is 0 and the
+value its own plus a share; everywhere else both are masked by random numbers. Shares of all trees add up to the bias, so the sum of
+the values at zero flags is the score, and one value by itself is noise.
 
 **Several flags in one number.** A flag only has to be 0 or not, and needs few bits for that. So t is a product of a few primes p,
 and a number modulo t carries a flag modulo each of them (Chinese remainders): a forest of depth 4 sends 1.25 numbers a leaf, not 2.
@@ -18,7 +20,7 @@ What is drawn afresh for each reply, and used for no other (`server.Draw`):
 1. shares, uniform but for their sum;
 2. r, from 1 to p - 1, drawn again until no subset of a leaf's r adds up to 0 modulo p: no false zero, whatever does not hold. A
    flag that is not 0 is uniform on 1 to p - 1, since multiplying a leaf's r by any of these gives a set that is as likely;
-3. r', uniform on 0 to t - 1, independent for each leaf, condition and output;
+3. r', uniform on 0 to t - 1, independent for each leaf, condition and output, and like r the same for all bits of a group;
 4. dummy leaves up to trees · 2^depth, whose conditions contradict each other and whose values are uniform: the number of leaves
    shows neither in lengths nor in the time that drawing takes;
 5. the order of the leaves;
@@ -27,17 +29,21 @@ What is drawn afresh for each reply, and used for no other (`server.Draw`):
 A *sum* is an ensemble of trees that add to the same outputs. Boosted trees for several classes are one sum a class; forests whose
 leaves hold a share for each class are one sum with several outputs.
 
+Parameters are public, so they must not follow from the groups that there are: noise and flood are reckoned with `members`, which is
+as many bits as any group of the widest category may need (see `compilers.questions`), and not what the forest's own groups have.
+
 The client adds up whatever stands at zero flags. It asks nothing again and tells nobody what it found: a node that plants an output
 whose flag depends on one bit learns nothing unless it is told.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from blindgate_models.bits import MAX_BITS, Questions, count
+from blindgate_models.bits import MAX_BITS, MAX_GROUPS, Groups, Questions, check_groups, count
 from blindgate_models.halves import Part
 from blindgate_models.parts import Padded, Strict, parse
 from blindgate_models.primes import is_prime
@@ -49,6 +55,8 @@ VERSION: Final = 1
 MAX_DEPTH: Final = 10
 MAX_LEAVES: Final = 1 << 16
 MAX_OUTPUTS: Final = 256
+MAX_ASKED: Final = 1 << 22
+"""Bits that the conditions of all leaves ask, each bit of a group counted: what a draw takes memory for."""
 
 DETERMINISM: Final = "varies"
 """Every reply is masked anew."""
@@ -124,12 +132,12 @@ class SecretLeaf(Strict):
     """One leaf: the conditions on its path, and its values times 2^S.
 
     Attributes:
-        bits: numbers of bits, root first.
+        bits: numbers of bits, or past the last bit of groups, root first.
         wanted: 0 or 1 for each.
         value: an integer for each output of the sum.
     """
 
-    bits: Annotated[list[Annotated[int, Field(ge=0, lt=MAX_BITS)]], Field(max_length=MAX_DEPTH)]
+    bits: Annotated[list[Annotated[int, Field(ge=0, lt=MAX_BITS + MAX_GROUPS)]], Field(max_length=MAX_DEPTH)]
     wanted: Annotated[list[Annotated[int, Field(ge=0, le=1)]], Field(max_length=MAX_DEPTH)]
     value: Annotated[
         list[Annotated[int, Field(gt=-(1 << 40), lt=1 << 40)]], Field(min_length=1, max_length=MAX_OUTPUTS)
@@ -179,6 +187,8 @@ class ServerPart(Padded):
     Attributes:
         bits: how many bits a row has.
         flag_moduli: as in the client part.
+        members: how many bits a group may have, whatever the forest asks: the bounds are reckoned with it.
+        groups: bits whose sum is a condition; conditions past the last bit are these.
         sums: the ensembles, in the client part's order.
     """
 
@@ -187,15 +197,23 @@ class ServerPart(Padded):
     parameters: Parameters
     bits: Annotated[int, Field(ge=1, le=MAX_BITS)]
     flag_moduli: FlagModuli
+    members: Annotated[int, Field(ge=1, le=MAX_BITS)] = 1
+    groups: Groups = Field(default_factory=list)
     sums: Annotated[list[SecretSum], Field(min_length=1, max_length=MAX_OUTPUTS)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        largest = max(
-            (bit for each in self.sums for tree in each.trees for leaf in tree for bit in leaf.bits), default=0
+        check_groups(self.groups, self.bits, self.members)
+        conditions = self.bits + len(self.groups)
+        asked = Counter(bit for each in self.sums for tree in each.trees for leaf in tree for bit in leaf.bits)
+        if max(asked, default=0) >= conditions:
+            msg = f"sums: bit {max(asked)}, expected one below {self.bits}, or a group's below {conditions}"
+            raise ValueError(msg)
+        total = sum(
+            times * (1 if bit < self.bits else len(self.groups[bit - self.bits])) for bit, times in asked.items()
         )
-        if largest >= self.bits:
-            msg = f"sums: bit {largest}, expected one below {self.bits}"
+        if total > MAX_ASKED:
+            msg = f"sums: leaves that ask {total} bits in all, expected at most {MAX_ASKED}"
             raise ValueError(msg)
         check_flag_moduli(self.flag_moduli, self.parameters)
         least = least_flag_modulus(max(each.depth for each in self.sums))
@@ -232,9 +250,9 @@ def least_flag_modulus(depth: int) -> int:
     return (1 << depth) - 1
 
 
-def row_square(depth: int, flags: int, plain_modulus: int) -> float:
-    """The mean of Σ W² over rows, at most: a row of flags has a uniform number, centred, for each condition of each."""
-    return max(1, depth) * flags * plain_modulus**2 / 12
+def row_square(depth: int, flags: int, plain_modulus: int, members: int = 1) -> float:
+    """The mean of Σ W² over rows, at most: a row of flags has a uniform number, centred, for each bit of each condition of each."""
+    return max(1, depth) * members * flags * plain_modulus**2 / 12
 
 
 def client_part(part: Part) -> ClientPart:
@@ -250,7 +268,7 @@ def server_part(part: Part) -> ServerPart:
     _require_private(parsed.parameters)
     depth = max(each.depth for each in parsed.sums)
     shape = parsed.shape
-    square = row_square(depth, len(parsed.flag_moduli), parsed.parameters.plain_modulus)
+    square = row_square(depth, len(parsed.flag_moduli), parsed.parameters.plain_modulus, parsed.members)
     parsed.parameters.require_bounds(square, shape.outputs)
     return parsed
 

@@ -2,9 +2,10 @@
 
 A product of k polynomials takes k times the words of a ring element, a megabyte or two, and a forest has thousands of them. So no
 product waits for the sums that name it: it is added to what there is of each of them, and only sums that have begun are held.
+Groups of bits are added up first, and held as bits are: there are as many at most as `bits.MAX_GROUPS`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tenseal import sealapi
 
@@ -34,6 +35,8 @@ class Evaluation:
                     self._goes[number].append((place, sign))
         for places in self._goes:
             places.sort(key=lambda pair: pair[1])  # added last, so that the last sum to begin with it need not copy it
+        named = circuit.named
+        self._groups = [(group, sorted(members)) for group, members in circuit.groups.items() if group in named]
         self.used = circuit.used
 
     def run(self, bits: Mapping[int, Ciphertext]) -> list[Ciphertext | None]:
@@ -41,6 +44,7 @@ class Evaluation:
 
         Raises `RuntimeError` when a sum or a product is transparent.
         """
+        bits = {**bits, **{group: self._added_up([bits[bit] for bit in members]) for group, members in self._groups}}
         begun: dict[int, Ciphertext] = {}
         for number, product in enumerate(self._circuit.products):
             inner = self._with_bits(product.of, begun.pop(number, None), bits)
@@ -53,6 +57,11 @@ class Evaluation:
             self._with_bits(output, begun.pop(first + place, None), bits)
             for place, output in enumerate(self._circuit.outputs)
         ]
+
+    def _added_up(self, bits: Sequence[Ciphertext]) -> Ciphertext:
+        total = sealapi.Ciphertext()
+        self._ring.evaluator.add_many(list(bits), total)
+        return total
 
     def _with_bits(self, of: Sum, total: Ciphertext | None, bits: Mapping[int, Ciphertext]) -> Ciphertext | None:
         """`total` + Σ weight·bit."""

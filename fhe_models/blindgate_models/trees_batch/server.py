@@ -90,7 +90,7 @@ class TreesBatchServer:
         except ValueError as error:
             raise PackageError(str(error)) from None
         parameters.require_bounds(
-            deviation(polynomials, parameters.degree, parameters.plain_modulus), len(circuit.outputs)
+            deviation(polynomials, parameters.degree, parameters.plain_modulus, circuit.groups), len(circuit.outputs)
         )
         self._parameters = parameters
         self._constants = [output.constant for output in circuit.outputs]

@@ -32,7 +32,7 @@ import rfc8785
 from pydantic import Field, model_validator
 
 from blindgate_models.bitpacking import packed_bytes
-from blindgate_models.bits import MAX_BITS, Questions, count
+from blindgate_models.bits import MAX_BITS, MAX_GROUPS, Groups, Questions, check_groups, count
 from blindgate_models.flooding import TERMS, distinguishing_bits
 from blindgate_models.halves import Part
 from blindgate_models.parts import Padded, Strict, parse
@@ -182,11 +182,11 @@ class ClientPart(Strict):
 
 
 _Number = Annotated[int, Field(ge=0, lt=MAX_PRODUCTS)]
-_Bit = Annotated[int, Field(ge=0, lt=MAX_BITS)]
+_Bit = Annotated[int, Field(ge=0, lt=MAX_BITS + MAX_GROUPS)]
 
 
 class SumPart(Strict):
-    """A `circuit.Sum`; weight i goes with bit i."""
+    """A `circuit.Sum`; weight i goes with bit i. A bit past the last one is a group."""
 
     constant: int = 0
     bits: Annotated[list[_Bit], Field(max_length=MAX_BITS)]
@@ -206,6 +206,7 @@ class ServerPart(Padded):
 
     Attributes:
         bits: how many bits a row has.
+        groups: bits that are added up, and then stand for one bit, which has the number after the last, and so on.
         products: in an order in which they can be computed.
         outputs: a sum for each score.
     """
@@ -214,30 +215,34 @@ class ServerPart(Padded):
     version: Literal[1]
     parameters: Parameters
     bits: Annotated[int, Field(ge=1, le=MAX_BITS)]
+    groups: Groups = Field(default_factory=list)
     products: Annotated[list[ProductPart], Field(max_length=MAX_PRODUCTS)]
     outputs: Annotated[list[SumPart], Field(min_length=1, max_length=MAX_OUTPUTS)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         half = self.parameters.plain_modulus / 2
+        check_groups(self.groups, self.bits, self.bits)
+        bits = self.bits + len(self.groups)
         for number, product in enumerate(self.products):
             where = f"products.{number}"
-            _check_sum(product, where, self.bits, number, half)
+            _check_sum(product, where, bits, number, half)
             if product.constant or not (product.bits or product.added or product.subtracted):
                 msg = f"{where}: expected no constant, and something to multiply"
                 raise ValueError(msg)
-            if product.bit >= self.bits:
-                msg = f"{where}.bit: got {product.bit}, expected below {self.bits}"
+            if product.bit >= bits:
+                msg = f"{where}.bit: got {product.bit}, expected below {bits}"
                 raise ValueError(msg)
         for number, output in enumerate(self.outputs):
-            _check_sum(output, f"outputs.{number}", self.bits, len(self.products), half)
+            _check_sum(output, f"outputs.{number}", bits, len(self.products), half)
         return self
 
     @property
     def circuit(self) -> Circuit:
         """The circuit that it holds."""
         products = [Product(product.bit, _sum_of(product)) for product in self.products]
-        return Circuit(products, [_sum_of(output) for output in self.outputs])
+        groups = {self.bits + place: frozenset(group) for place, group in enumerate(self.groups)}
+        return Circuit(products, [_sum_of(output) for output in self.outputs], groups)
 
 
 class Shape(NamedTuple):
