@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from blindgate_models.compilers.category_questions import Condition, ask_category
 from blindgate_models.compilers.forests import LEAF, Forest, Tree
 from blindgate_models.compilers.pipelines import Output, Steps, read_steps
 from blindgate_models.features import Feature, columns_as_they_are
@@ -71,16 +72,18 @@ def _of_category(output: Output, threshold: float, forest: Forest, steps: Steps,
     values = np.atleast_1d(output.offset if output.table is None else output.table)
     seen = values.astype(np.float32).astype(np.float64) if forest.single else values
     right = seen >= threshold if forest.strict else seen > threshold
-    for way in (True, False):
-        ones = np.flatnonzero(right == way)
-        if len(ones) == 1 and len(right) > 1:
-            asked = Feature(column=output.column, kind="is", position=int(ones[0]))
-            if asked not in features:
-                features.append(asked)
-            return _Split(features.index(asked), 1.0, reaches=way)
-        if 0 < len(ones) < len(right) and ones[0] + len(ones) == len(right):
-            return _Split(output.column, float(ones[0]), reaches=way)
-    name = "" if output.column < 0 else steps.prepared.names[output.column]
+    column = None if output.column < 0 else steps.prepared.columns[output.column]
+    if column is not None:
+        categories = len(column["categories"])
+        asked = ask_category(categories, [seen], others=len(seen) > categories).condition(output.column, right)
+        if isinstance(asked, Condition) and asked.kind == "at_least":
+            return _Split(output.column, asked.values[0], reaches=asked.right)
+        if isinstance(asked, Condition) and len(asked.values) == 1:
+            feature = Feature(column=output.column, kind="is", position=int(asked.values[0]))
+            if feature not in features:
+                features.append(feature)
+            return _Split(features.index(feature), 1.0, reaches=asked.right)
+    name = "" if column is None else column["name"]
     msg = f"estimator: the trees ask the category {name!r:.60} for a group of its values; encode it with OneHotEncoder"
     raise TypeError(msg)
 
