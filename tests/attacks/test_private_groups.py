@@ -17,6 +17,7 @@ from sklearn.preprocessing import OrdinalEncoder
 from sklearn.tree import DecisionTreeClassifier
 
 from blindgate_models.compilers.trees import compile_trees
+from blindgate_models.package import serialise_part
 from blindgate_models.trees.server import TreesServer
 from blindgate_protocol.errors import PackageError
 from private_forests import PrivateForest, Summed, one_sum, private_forest
@@ -100,8 +101,8 @@ def test_bits_of_two_categories_at_once_make_no_two_leaves_of_a_tree_answer(grou
     assert (flags[contradict] == 0).sum(axis=1).min() < 6
 
 
-def test_the_length_and_the_parameters_tell_no_group() -> None:
-    """Two forests, one of which asks for groups of two and the other for the largest there may be: the same parameters."""
+def test_lengths_parameters_and_draws_tell_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two forests, one of which asks for a small group and the other for the largest there may be: all the same."""
     table = pd.DataFrame({"town": [f"t{number:02}" for number in range(12)] * 20})
     codes = np.arange(240) % 12
     coded = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
@@ -113,6 +114,15 @@ def test_the_length_and_the_parameters_tell_no_group() -> None:
     assert first.client["questions"] == second.client["questions"]
     assert first.privacy == second.privacy
     assert [part["members"] for part in (first.server, second.server)] == [6, 6]
+    assert len(serialise_part(first.server)) == len(serialise_part(second.server))
+    drawn = []
+    for compiled in (first, second):
+        node = TreesServer.from_part(compiled.server)
+        monkeypatch.setattr(
+            node._product, "sparse_multipliers", lambda *given: drawn.append([len(each) for each in given])
+        )
+        node.draw()
+    assert drawn[0] == drawn[1]
 
 
 def test_a_node_reckons_with_as_many_bits_as_a_group_may_have() -> None:
