@@ -89,3 +89,13 @@ def test_answers_in_other_words_than_the_models_are_refused(credit: pd.DataFrame
     numbers.to_csv(tmp_path / "rows.csv", index=False)
     with pytest.raises(ValueError, match=r"target: none of the answers \('good', 'bad'\) .* the model's \(0, 1\)"):
         compile_files(tmp_path / "model.json", tmp_path / "rows.csv", Choices(target="risk"))
+
+
+def test_a_tolerance_reaches_the_compiler(credit: pd.DataFrame, tmp_path: Path) -> None:
+    """A coarser forest has a larger bound; what is no share, and TFHE, are refused in words."""
+    numbers, model = credit[["a1", "a4", "risk"]], RandomForestClassifier(8, max_depth=3, random_state=0)
+    fine, rough = (compiled(model, numbers, tmp_path, tolerance=share) for share in (1e-6, 0.1))
+    assert 100 * fine.compiled.encryption.error_bound < rough.compiled.encryption.error_bound
+    for share, family, says in ((2.0, None, "got 2, expected a share"), (0.01, "concrete", "takes none")):
+        with pytest.raises(ValueError, match=f"tolerance: .*{says}"):
+            compiled(model, numbers, tmp_path, tolerance=share, family=family)

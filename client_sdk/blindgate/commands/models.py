@@ -138,6 +138,14 @@ def compile_(
             "says what that does to its accuracy. Needs --target.",
         ),
     ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="How far an encrypted score may be from the model's, as a share of the largest score of the CALIBRATION rows "
+            "(of a regression, of their spread; with --hide-scores, of a probability): 0.001 for a thousandth. Each family "
+            "has its own by default, a thousandth or finer.",
+        ),
+    ] = None,
     hide_scores: Annotated[
         bool,
         typer.Option(
@@ -195,7 +203,7 @@ def compile_(
     require_folder(output)
     if family == "search" or (family is None and estimator.suffix == ".npy"):
         others: dict[str, object] = {"CALIBRATION": calibration, "--target": target, "--columns": columns}
-        others |= {"--held-out": held_out, "--bins": bins}
+        others |= {"--held-out": held_out, "--bins": bins, "--tolerance": tolerance}
         others |= {"--compare": compare or None, "--hide-scores": hide_scores or None}
         _take_none("the family search takes none", others)
         compiling = partial(compile_index, estimator, ids, privacy)
@@ -204,7 +212,7 @@ def compile_(
         if calibration is None:
             message = "CALIBRATION: expected a CSV file of rows like those to come"
             raise InputError(message)
-        choices = Choices(target, columns, family, compare, bins, trust_pickle, hide_scores)
+        choices = Choices(target, columns, family, compare, bins, tolerance, trust_pickle, hide_scores)
         compiling = partial(compile_files, estimator, calibration, choices)
     try:
         unseen = None if held_out is None else read_rows(held_out, target)

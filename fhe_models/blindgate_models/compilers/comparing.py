@@ -7,19 +7,24 @@ from numpy.typing import NDArray
 
 from blindgate_models.compilers.compile_environment import CompilerError
 from blindgate_models.compilers.compiled import CompiledModel
-from blindgate_models.compilers.estimators import FAMILIES, compile_model
+from blindgate_models.compilers.estimators import EXACT, FAMILIES, compile_model
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_protocol.errors import PackageError
 
 
 def compile_with_each(
-    estimator: Any, calibration: pd.DataFrame | NDArray[Any] | Prepared
+    estimator: Any, calibration: pd.DataFrame | NDArray[Any] | Prepared, **settings: Any
 ) -> dict[str, CompiledModel | str]:
-    """The estimator compiled by every family, or why a family does not take it. Takes as long as all of them together."""
+    """The estimator compiled by every family, or why a family does not take it. Takes as long as all of them together.
+
+    `settings` go to every compiler but Concrete ML's, which computes on whole numbers and has no tolerance.
+    """
     found: dict[str, CompiledModel | str] = {}
     for family in FAMILIES:
         try:
-            found[family] = compile_model(estimator, calibration, family=family)
+            found[family] = compile_model(
+                estimator, calibration, family=family, **({} if family == EXACT else settings)
+            )
         except (TypeError, ValueError, PackageError, CompilerError) as error:
             found[family] = str(error)
     return found

@@ -50,6 +50,8 @@ _COMPILERS: Final[dict[str, Callable[..., CompiledModel]]] = {
 }
 FAMILIES: Final = tuple(_COMPILERS)
 """What there is a compiler for."""
+EXACT: Final = "concrete"
+"""The one that computes on whole numbers: it rounds before, and takes no tolerance."""
 _HARMLESS: Final = {
     "blindgate_models.public_bins": ("PublicBins",),
     "builtins": ("object",),

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from blindgate_models.compilers.accuracy import plain_accuracy
 from blindgate_models.compilers.comparing import compile_with_each
 from blindgate_models.compilers.compiled import CompiledModel
-from blindgate_models.compilers.estimators import choose_family, compile_model, load_estimator, read_rows
+from blindgate_models.compilers.estimators import EXACT, choose_family, compile_model, load_estimator, read_rows
 from blindgate_models.compilers.hidden_scores import compile_hidden_scores
 from blindgate_models.compilers.prepared import Prepared, unwrapped
 from blindgate_models.compilers.refitting import refit
@@ -30,6 +30,7 @@ class Choices(NamedTuple):
         compare: whether to compile with every family that takes it.
         bins: fit again on so many public bins a column.
         trust_pickle: read a pickle, which runs what its author put into it.
+        tolerance: how far an encrypted score may be from the model's; by the family where none is given.
         hide_scores: have the node apply a logistic model's sigmoid, so that its scores stay hidden.
     """
 
@@ -38,6 +39,7 @@ class Choices(NamedTuple):
     family: str | None = None
     compare: bool = False
     bins: int | None = None
+    tolerance: float | None = None
     trust_pickle: bool = False
     hide_scores: bool = False
 
@@ -69,6 +71,10 @@ def compile_files(estimator: Path, calibration: Path, choices: Choices) -> Compi
     if choices.hide_scores and choices.family not in {None, *_OF_HIDDEN_SCORES}:
         msg = f"hide_scores: a logistic model's sigmoid under encryption, got the family {choices.family!r:.40}"
         raise ValueError(msg)
+    settings: dict[str, Any] = {} if choices.tolerance is None else {"tolerance": choices.tolerance}
+    if choices.tolerance is not None and not 0 < choices.tolerance < 1:
+        msg = f"tolerance: got {choices.tolerance:g}, expected a share between 0 and 1"
+        raise ValueError(msg)
     fitted = unwrapped(load_estimator(estimator, trust_pickle=choices.trust_pickle))
     rows, answers = read_rows(calibration, choices.target)
     accuracies: dict[str, float] = {}
@@ -87,13 +93,19 @@ def compile_files(estimator: Path, calibration: Path, choices: Choices) -> Compi
         accuracies = {"accuracy_over_folds": again.before, "accuracy_over_folds_on_bins": again.after}
     prepared = Prepared.of(fitted, rows, {} if choices.columns is None else read_rules(choices.columns))
     accuracy = None if answers is None else plain_accuracy(fitted, prepared.table, answers)
-    compared = compile_with_each(fitted, prepared) if choices.compare else {}
-    found: Any = None if choices.hide_scores else compared.get(choices.family or choose_family(fitted))
+    family = choices.family or choose_family(fitted)
+    if settings and family == EXACT and not choices.hide_scores:
+        msg = f"tolerance: the family {family} takes none, it computes on whole numbers"
+        raise ValueError(msg)
+    compared = compile_with_each(fitted, prepared, **settings) if choices.compare else {}
+    found: Any = None if choices.hide_scores else compared.get(family)
     if choices.hide_scores:
-        compiled = compile_hidden_scores(fitted, prepared)
+        compiled = compile_hidden_scores(fitted, prepared, **settings)
         compared = compared and {**compared, "scores hidden": compiled}
     else:
-        compiled = found if isinstance(found, CompiledModel) else compile_model(fitted, prepared, family=choices.family)
+        compiled = (
+            found if isinstance(found, CompiledModel) else compile_model(fitted, prepared, family=family, **settings)
+        )
     return Compilation(
         compiled, prepared, accuracies.get("accuracy_over_folds_on_bins", accuracy), accuracies, compared
     )
