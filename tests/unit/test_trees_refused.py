@@ -114,6 +114,33 @@ def test_an_ensemble_that_is_something_else_is_refused_by_name(
         compile_trees(make(rows).fit(rows, target), rows)
 
 
+@pytest.mark.parametrize("family", [compile_trees, compile_trees_batch])
+def test_more_questions_or_leaves_than_fit_are_refused_in_words(family: Callable[..., CompiledModel]) -> None:
+    """And say what to do: not as a part that its own reader refuses."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(2000, 60))
+    target = rows[:, 0] + rows[:, 1] * rows[:, 2] > 0
+    with pytest.raises(
+        ValueError, match=r"ask \d+ questions of a row, expected at most 4096: fit it behind PublicBins"
+    ):
+        family(RandomForestClassifier(60, max_depth=9, random_state=0).fit(rows, target), rows)
+    if family is compile_trees:
+        with pytest.raises(ValueError, match=r"102400 leaves, .* expected at most 65536: fit fewer trees"):
+            family(RandomForestClassifier(100, max_depth=10, random_state=0).fit(rows[:, :1], target), rows[:, :1])
+
+
+def test_decoys_give_way_where_a_row_can_be_asked_no_more() -> None:
+    """Rather than a refusal: one column is asked more often than 200 could be, and has all its thresholds."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(1000, 200))
+    forest = XGBClassifier(n_estimators=20, max_depth=4, n_jobs=1).fit(rows, np.sin(20 * rows[:, 0]) > 0)
+    compiled = compile_trees(forest, rows)
+    assert compiled.report["agreement_plain"] == 1
+    asked = [len(each["values"]) for each in compiled.client["questions"]]
+    assert max(asked) > 4096 // 200
+    assert 4096 - 200 < sum(asked) <= 4096
+
+
 @pytest.mark.parametrize("answers", [[0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0]])
 @pytest.mark.parametrize("family", [compile_trees, compile_trees_batch])
 def test_a_tie_is_no_reason_to_refuse(family: Callable[..., CompiledModel], answers: list[int]) -> None:

@@ -9,8 +9,8 @@ Whoever reads the part looks for what sets the two apart, so decoys are made as 
 - drawn by the model and the rows alone, which nobody else knows: who compiles a model twice publishes the same edges twice. Two
   draws would have nothing but the thresholds in common.
 
-What they cannot do: of the column that is asked most there are none; and two versions of a model, trained alike, share more
-thresholds than decoys. `PublicBins` has neither weakness.
+What they cannot do: of the column that is asked most there are none; there are no more in all than a row's questions have room for;
+and two versions of a model, trained alike, share more thresholds than decoys. `PublicBins` has none of these weaknesses.
 """
 
 import hashlib
@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models import randomness
-from blindgate_models.bits import MAX_BITS
 from blindgate_models.compilers.forests import Forest
 from blindgate_models.compilers.pipelines import Output, Steps
 from blindgate_models.compilers.steps import raw_thresholds, wanted_thresholds
@@ -51,17 +50,29 @@ _WAYS: Final[dict[str, _Cuts]] = {
 """By framework; and what XGBoost does when it is exact."""
 
 
-def with_decoys(
-    edges: Sequence[set[float]], disclosed: Collection[int], forest: Forest, steps: Steps, outputs: Sequence[Output]
+def with_decoys(  # noqa: PLR0913  (a forest, what is before it, and what is known of both)
+    edges: Sequence[set[float]],
+    disclosed: Collection[int],
+    forest: Forest,
+    steps: Steps,
+    outputs: Sequence[Output],
+    *,
+    room: int,
 ) -> list[set[float]]:
-    """The edges of each column, and decoys for `disclosed` ones, up to as many as the one with the most edges has."""
+    """The edges of each column, and decoys for `disclosed` ones, up to as many as the one with the most edges has.
+
+    Or up to fewer, where there is `room` for that many further questions of a row and no more.
+    """
     most = max([_FEWEST_EDGES, *(len(edges[column]) for column in disclosed)])
+    times = [1 + misses for misses in steps.prepared.may_miss]
+    while sum(max(0, most - len(edges[column])) * times[column] for column in disclosed) > room:
+        most -= 1
     shown = {outputs[output].column: output for output in reversed(range(len(outputs))) if _is_number(outputs[output])}
     rows = steps.prepared.rows
     source = _source(forest, rows)
     seen = _seen(steps, forest)
     values = {shown[column]: seen[~np.isnan(rows[:, column]), shown[column]] for column in disclosed & shown.keys()}
-    cut = _way(forest, values, quick=most * len(values) > MAX_BITS)
+    cut = _way(forest, values)
     # As many again, since some may be edges already.
     drawn = {output: cut(given, 2 * most, source).tolist() for output, given in values.items()}
     found = [set(own) for own in edges]
@@ -85,8 +96,8 @@ def _seen(steps: Steps, forest: Forest) -> Floats:
     return seen.astype(np.float32).astype(np.float64) if forest.single else seen
 
 
-def _way(forest: Forest, values: dict[int, Floats], *, quick: bool) -> _Draw:
-    """How thresholds are drawn that lie among the values of an output as the forest's do. `quick`: so many will be refused."""
+def _way(forest: Forest, values: dict[int, Floats]) -> _Draw:
+    """How thresholds are drawn that lie among the values of an output as the forest's do."""
     if forest.estimator.startswith("ExtraTree"):
         return _anywhere
     wanted = {output: asked for output, asked in wanted_thresholds(forest).items() if output in values}
@@ -99,7 +110,7 @@ def _way(forest: Forest, values: dict[int, Floats], *, quick: bool) -> _Draw:
     best = max(shares, key=lambda name: (shares[name], name == forest.framework))
     cuts = _WAYS[best if shares[best] > _FEW else forest.framework]
     levels = max(len(tree.left).bit_length() - 1 for tree in forest.trees)
-    if quick or shares[best] > _MANY or cuts is _WAYS["xgboost"]:
+    if shares[best] > _MANY or cuts is _WAYS["xgboost"]:
         levels = 1
     return lambda given, count, source: _among_rows(given, count, source, cuts, levels)
 

@@ -11,12 +11,13 @@ it either way. What is asked of a category follows from the steps in front of th
 """
 
 from collections.abc import Callable, Sequence
+from operator import mul
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.bits import MAX_GROUPS, Questions, count
+from blindgate_models.bits import MAX_BITS, MAX_GROUPS, Questions, count
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
 from blindgate_models.compilers.category_questions import AskedCategory, Condition, ask_category
 from blindgate_models.compilers.decoys import with_decoys
@@ -49,7 +50,7 @@ class Asking(NamedTuple):
 def ask(forest: Forest, steps: Steps, outputs: Sequence[Output]) -> Asking:
     """Choose public questions for a forest behind `steps`.
 
-    Raises `ValueError` on a category that may be missing, or where there is nothing to ask.
+    Raises `ValueError` on a category that may be missing, or where there is nothing to ask, or too much.
     """
     prepared = steps.prepared
     wanted = wanted_thresholds(forest)
@@ -68,7 +69,15 @@ def ask(forest: Forest, steps: Steps, outputs: Sequence[Output]) -> Asking:
         if output in own and isinstance(condition, Condition):
             edges[condition.column] |= set(condition.values)
     _add_ends(edges, cut | disclosed, prepared)
-    edges = with_decoys(edges, disclosed, forest, steps, outputs)
+    times = [1 + misses for misses in prepared.may_miss]
+    asks = sum(map(mul, map(len, edges), times)) + sum(len(asked.values) for asked in categories.values())
+    if asks > MAX_BITS:
+        msg = (
+            f"estimator: its trees ask {asks} questions of a row, expected at most {MAX_BITS}: fit it behind PublicBins (--bins "
+            "does), or fewer trees on fewer columns"
+        )
+        raise ValueError(msg)
+    edges = with_decoys(edges, disclosed, forest, steps, outputs, room=MAX_BITS - asks)
     questions: list[Questions] = []
     for position, (column, misses) in enumerate(zip(prepared.columns, prepared.may_miss, strict=True)):
         if column["type"] == "category":

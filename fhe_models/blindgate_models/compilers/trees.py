@@ -32,6 +32,7 @@ from blindgate_models.trees.spec import (
     DETERMINISM,
     FAMILY,
     MAX_DEPTH,
+    MAX_LEAVES,
     MAX_OUTPUTS,
     VERSION,
     ClientPart,
@@ -157,6 +158,13 @@ def tree_parts(
     depth = max(forest.depth for _, forest in sums)
     if depth > MAX_DEPTH:
         msg = f"estimator: a tree of depth {depth}, expected at most {MAX_DEPTH}: limit the depth when fitting"
+        raise ValueError(msg)
+    leaves = max(len(forest.trees) << forest.depth for _, forest in sums)
+    if leaves > MAX_LEAVES:
+        msg = (
+            f"estimator: {leaves} leaves, with those that hide how many each tree has; expected at most {MAX_LEAVES}: fit fewer "
+            "trees, or trees of less depth"
+        )
         raise ValueError(msg)
     outputs = len({output for outputs, _ in sums for output in outputs})
     if outputs > MAX_OUTPUTS:
