@@ -1,25 +1,28 @@
 """A fitted estimator arrives from a file without running it."""
 
 import pickle
+import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
 pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
-from xgboost import XGBClassifier, XGBRegressor
+from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, StandardScaler
+from xgboost import Booster, XGBClassifier, XGBRegressor
 
 from blindgate_models.compilers.accuracy import plain_accuracy
-from blindgate_models.compilers.estimators import choose_family, load_estimator, read_rows
+from blindgate_models.compilers.estimators import choose_family, compile_model, load_estimator, read_rows
 from blindgate_models.public_bins import PublicBins
 
 
@@ -77,6 +80,59 @@ def test_a_skops_file_is_read_and_one_with_other_types_is_not(tmp_path: Path) ->
     skops.dump(Boom, tmp_path / "boom.skops")
     with pytest.raises(ValueError, match="Boom"):
         load_estimator(tmp_path / "boom.skops")
+
+
+def by_category() -> tuple[HistGradientBoostingClassifier, pd.DataFrame]:
+    """A model that takes a column for categories, and its rows."""
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"x": rng.normal(size=300), "ward": pd.Categorical(rng.choice(list("abcdef"), 300))})
+    target = rows["ward"].isin(["a", "c", "f"]) ^ (rows["x"] > 0.3)
+    return HistGradientBoostingClassifier(max_iter=3, max_depth=3).fit(rows, target), rows
+
+
+def test_a_model_of_categories_comes_as_a_skops_file(tmp_path: Path) -> None:
+    """It names `functools.partial`, which calls nothing but scikit-learn's check of an array."""
+    skops = pytest.importorskip("skops.io", reason="skops is not installed")
+    model, rows = by_category()
+    skops.dump(model, tmp_path / "model.skops")
+    loaded = load_estimator(tmp_path / "model.skops")
+    np.testing.assert_array_equal(loaded.predict(rows), model.predict(rows))
+    assert compile_model(loaded, rows).report["agreement_plain"] == 1.0
+
+
+def test_another_partial_is_refused(tmp_path: Path) -> None:
+    """It would be called with the rows; also beside one that is harmless, and under another name."""
+    skops = pytest.importorskip("skops.io", reason="skops is not installed")
+    model, _ = by_category()
+    for number, called in enumerate((np.add, Booster, load_iris)):
+        model.extra = FunctionTransformer(partial(called, 1))
+        skops.dump(model, tmp_path / f"{number}.skops")
+        with pytest.raises(ValueError, match=r"functools\.partial"):
+            load_estimator(tmp_path / f"{number}.skops")
+    del model.extra
+    skops.dump(model, tmp_path / "good.skops")
+    for old, new in (('"__class__": "partial"', '"__class__": "ufunc"'), ('"PartialNode"', '"TypeNode"')):
+        with zipfile.ZipFile(tmp_path / "good.skops") as good, zipfile.ZipFile(tmp_path / "bad.skops", "w") as bad:
+            for name in good.namelist():
+                text = good.read(name)
+                bad.writestr(name, text.replace(old.encode(), new.encode()) if name == "schema.json" else text)
+        with pytest.raises(ValueError, match=r"check_array|functools\.partial"):
+            load_estimator(tmp_path / "bad.skops")
+
+
+def test_a_tree_that_leads_to_sets_that_are_not_there_is_refused(tmp_path: Path) -> None:
+    """Native code would read past the end."""
+    skops = pytest.importorskip("skops.io", reason="skops is not installed")
+    for spoil in ("the number", "the sets"):
+        model, _ = by_category()
+        predictor = model._predictors[0][0]
+        if spoil == "the number":
+            predictor.nodes["bitset_idx"][predictor.nodes["is_categorical"] == 1] = 1000
+        else:
+            predictor.raw_left_cat_bitsets = predictor.raw_left_cat_bitsets[:, :1].copy()
+        skops.dump(model, tmp_path / "model.skops")
+        with pytest.raises(ValueError, match="set of categories that is not there"):
+            load_estimator(tmp_path / "model.skops")
 
 
 def test_another_format_is_refused_by_name(tmp_path: Path) -> None:

@@ -69,6 +69,9 @@ _HARMLESS: Final = (
 )
 """Types of fitted models that skops has on neither of its lists. They hold numbers, names and settings, and run nothing when they
 are built. Trees are followed by native code without a look at where they lead: `_check_trees` looks first."""
+_IN_HISTOGRAMS: Final = ("functools.partial", "sklearn.utils.validation.check_array")
+"""In HistGradientBoosting of categories. A `partial` may call anything: each must be of `check_array`, which checks an array."""
+_BITSET: Final = (8,)  # words of 32 bits, for 256 codes
 _OF_SQUARES: Final = ("Sequential", "SquareNetwork")
 _BINS: Final = ("PublicBins", "KBinsDiscretizer")
 _NETWORKS: Final = ("MLP", "FittedNetwork")
@@ -186,7 +189,8 @@ def _load_skops(path: Path) -> Any:
         msg = "estimator: reading a .skops file needs skops: pip install skops"
         raise ModuleNotFoundError(msg) from error
     try:
-        unknown = set(skops.get_untrusted_types(file=path)) - set(_HARMLESS)
+        trusted = [*_HARMLESS, *(_IN_HISTOGRAMS if _partials_check_arrays(path) else ())]
+        unknown = set(skops.get_untrusted_types(file=path)) - set(trusted)
     except (zipfile.BadZipFile, LookupError) as error:
         raise _unreadable(path, "a model that skops wrote") from error
     if unknown:
@@ -194,9 +198,30 @@ def _load_skops(path: Path) -> Any:
             f"estimator: {path.name} names types that skops does not know to be harmless: {', '.join(sorted(unknown))}"
         )
         raise ValueError(msg)
-    estimator = skops.load(path, trusted=list(_HARMLESS))
+    estimator = skops.load(path, trusted=trusted)
     _check_trees(_last_step(estimator))
     return estimator
+
+
+def _partials_check_arrays(path: Path) -> bool:
+    """Whether each `functools.partial` of a skops file, by its name or by what would build it, is one of `check_array`."""
+    with zipfile.ZipFile(path) as archive:
+        waiting: list[Any] = [json.loads(archive.read("schema.json"))]
+    for node in waiting:  # grows as it goes
+        waiting += node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+        if not isinstance(node, dict):
+            continue
+        built = (node.get("__module__"), node.get("__class__")), node.get("__loader__")
+        if built[0] != ("functools", "partial") and built[1] != "PartialNode":
+            continue
+        called = node["content"]["func"]
+        if built != (("functools", "partial"), "PartialNode") or (
+            called["__module__"],
+            called["__class__"],
+            called["__loader__"],
+        ) != ("sklearn.utils.validation", "check_array", "FunctionNode"):
+            return False
+    return True
 
 
 def _check_trees(model: Any) -> None:
@@ -210,6 +235,11 @@ def _check_trees(model: Any) -> None:
             nodes = predictor.nodes
             left, right = (np.where(nodes["is_leaf"], -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
             _check_tree(left, right, nodes["feature_idx"], int(model.n_features_in_))
+            sets = nodes["bitset_idx"][nodes["is_categorical"].astype(bool)]
+            bitsets = predictor.raw_left_cat_bitsets
+            if len(sets) and (bitsets.shape[1:] != _BITSET or sets.max() >= len(bitsets)):
+                msg = "estimator: a tree that asks for a set of categories that is not there"
+                raise ValueError(msg)
 
 
 def _check_tree(left: NDArray[Any], right: NDArray[Any], feature: NDArray[Any], features: int) -> None:
