@@ -1,7 +1,6 @@
 """A fitted estimator arrives from a file without running it."""
 
 import pickle
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,13 @@ import pytest
 pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
 pytest.importorskip("xgboost", reason="the extra `demo` is not installed")
 
-from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
-from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
-from sklearn.feature_selection import SelectKBest, chi2
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
-from sklearn.tree import DecisionTreeClassifier
-from sklearn.tree._tree import Tree
 from xgboost import XGBClassifier, XGBRegressor
 
 from blindgate_models.compilers.accuracy import plain_accuracy
@@ -110,81 +103,6 @@ def test_a_skops_file_is_read_and_one_with_other_types_is_not(tmp_path: Path) ->
     skops.dump(Boom, tmp_path / "boom.skops")
     with pytest.raises(ValueError, match="Boom"):
         load_estimator(tmp_path / "boom.skops")
-
-
-TREES: dict[str, Callable[[], Any]] = {
-    "a tree": lambda: DecisionTreeClassifier(max_depth=2),
-    "a forest": lambda: RandomForestClassifier(2, max_depth=2),
-    "boosting": lambda: GradientBoostingClassifier(n_estimators=2, max_depth=2),
-    "histograms": lambda: HistGradientBoostingClassifier(max_iter=2, max_depth=2),
-    "in a pipeline": lambda: make_pipeline(StandardScaler(), RandomForestClassifier(2, max_depth=2)),
-    "in a search": lambda: GridSearchCV(RandomForestClassifier(2), {"max_depth": [2]}, cv=2, scoring="accuracy"),
-    "one for each class": lambda: OneVsRestClassifier(RandomForestClassifier(2, max_depth=2)),
-}
-
-
-def parts(value: Any, kind: type) -> Iterator[Any]:
-    """What there is of a kind in an estimator."""
-    if isinstance(value, kind):
-        yield value
-    inner = value.values() if isinstance(value, dict) else vars(value).values() if hasattr(value, "__dict__") else ()
-    lists = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype == object)
-    for each in np.ravel(np.array(value, dtype=object)) if lists else inner:
-        yield from parts(each, kind)
-
-
-def spoil(model: Any, what: str) -> None:
-    """Let the first tree of a model lead out of itself, or ask for a column that is not there."""
-    if what == "branch":
-        for tree in parts(model, Tree):
-            tree.children_right[0] = 1 << 20
-        for predictor in parts(model, TreePredictor):
-            predictor.nodes["right"][0] = 1 << 20
-    else:
-        for tree in parts(model, Tree):
-            tree.feature[0] = 1 << 20
-        for predictor in parts(model, TreePredictor):
-            predictor.nodes["feature_idx"][0] = 1 << 20
-
-
-@pytest.mark.parametrize("name", TREES)
-def test_trees_that_lead_out_of_themselves_are_refused_wherever_they_are(name: str, tmp_path: Path) -> None:
-    """Native code would follow them. Sound ones are read from the same places."""
-    skops = pytest.importorskip("skops.io", reason="the extra `compile` is not installed")
-    rows, target = load_iris(return_X_y=True)
-    path = tmp_path / "model.skops"
-    model = TREES[name]().fit(rows, target)
-    skops.dump(model, path)
-    np.testing.assert_array_equal(load_estimator(path).predict(rows), model.predict(rows))
-    for what, says in (("branch", "branches lead out of it"), ("feature", "a feature past the 4")):
-        model = TREES[name]().fit(rows, target)
-        spoil(model, what)
-        skops.dump(model, path)
-        with pytest.raises(ValueError, match=says):
-            load_estimator(path)
-
-
-@pytest.mark.parametrize(
-    "step",
-    [
-        pytest.param(SelectKBest(chi2, k=2), id="chosen columns"),
-        pytest.param(
-            make_column_transformer(
-                (StandardScaler(), make_column_selector(dtype_include=object)), remainder="passthrough"
-            ),
-            id="columns by type",
-        ),
-        pytest.param("search", id="a search"),
-    ],
-)
-def test_what_pipelines_commonly_name_is_known(step: Any, tmp_path: Path) -> None:
-    """Scorers, splitters, tests of columns: named in the file, and never called."""
-    skops = pytest.importorskip("skops.io", reason="the extra `compile` is not installed")
-    rows, target = load_iris(return_X_y=True, as_frame=True)
-    model = LogisticRegression(max_iter=200)
-    model = GridSearchCV(model, {"C": [1, 2]}, cv=2) if step == "search" else make_pipeline(step, model)
-    skops.dump(model.fit(rows, target), tmp_path / "model.skops")
-    np.testing.assert_array_equal(load_estimator(tmp_path / "model.skops").predict(rows), model.predict(rows))
 
 
 def test_another_format_is_refused_by_name(tmp_path: Path) -> None:

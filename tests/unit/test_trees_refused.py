@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
@@ -18,7 +17,6 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import (
     AdaBoostClassifier,
     GradientBoostingClassifier,
-    HistGradientBoostingClassifier,
     RandomForestClassifier,
 )
 from sklearn.linear_model import LogisticRegression
@@ -161,22 +159,6 @@ def test_labels_that_agree_by_luck_are_no_proof(family: Callable[..., CompiledMo
     model = begins_elsewhere.fit(rows[:, :5], target)
     with pytest.raises(ValueError, match="scores"):
         family(model, rows[-1:, :5])
-
-
-@pytest.mark.parametrize(
-    "estimator",
-    [
-        pytest.param(XGBClassifier(enable_categorical=True, **SMALL), id="XGBoost"),
-        pytest.param(LGBMClassifier(**LIGHT), id="LightGBM"),
-        pytest.param(HistGradientBoostingClassifier(max_iter=5, max_depth=3), id="histograms"),
-    ],
-)
-def test_columns_of_categories_want_an_encoder_though_no_tree_asks_for_one(estimator: Any) -> None:
-    """A pandas category that tells nothing: the message says what to do, and is not the framework's about dtypes."""
-    rows, target = load_breast_cancer(return_X_y=True)
-    table = pd.DataFrame({"size": rows[:, 0], "ward": pd.Categorical(["a", "b"] * 284 + ["a"])})
-    with pytest.raises(ValueError, match="encode them in the pipeline"):
-        compile_trees(estimator.fit(table, target), table)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ The families `trees` and `trees-batch` begin alike:
 1. **Read** the ensemble (`ensembles`).
 2. **Ask**: public bins where the pipeline has them, own thresholds among decoys elsewhere (`questions`).
 3. **Compare** the forest over bits with the one behind its steps, on rows with gaps wherever there may be some; and its answers and
-   scores with the estimator's own. Labels alone may agree by luck where scores do not.
+   scores with the estimator's own, of values that are none of a column's categories too. Labels alone may agree by luck where
+   scores do not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from blindgate_models.compilers.reading import Plain, check_reading
 
 Floats = NDArray[np.float64]
 
-_ROWS_WITH_GAPS: Final = 100
+_ROWS_WITH_GAPS: Final = 100  # or with other categories
 _CLOSE: Final = 1e-9
 _CLOSE_IN_SINGLE: Final = 1e-4  # XGBoost adds up thousands of trees in float32
 
@@ -59,7 +60,8 @@ def ask_forest(estimator: Any, prepared: Prepared) -> AskedForest:
     _require_steps_read(read, steps, asking.questions, forest)
     plain = check_reading(estimator, prepared.table, scores, read.labels, read.link)
     if read.labels is not None:
-        _require_scores(estimator, prepared, scores)
+        rows = np.concatenate([prepared.rows, *_with_others(prepared)])
+        _require_scores(estimator, prepared, rows, forest.scores(answers(asking.questions, rows)))
     return AskedForest(forest, asking, plain)
 
 
@@ -80,9 +82,18 @@ def _require_steps_read(forest: Forest, steps: Steps, questions: Sequence[Questi
         raise TypeError(msg)
 
 
-def _require_scores(estimator: Any, prepared: Prepared, scores: Floats) -> None:
+def _with_others(prepared: Prepared) -> Iterator[Floats]:
+    """Some rows for each column that may have a value that is none of its categories, with such a one there."""
+    for position, column in enumerate(prepared.columns):
+        if column["out_of_range"] == "other":
+            rows = prepared.rows[:_ROWS_WITH_GAPS].copy()
+            rows[:, position] = len(column["categories"])
+            yield rows
+
+
+def _require_scores(estimator: Any, prepared: Prepared, rows: Floats, scores: Floats) -> None:
     """Raises `ValueError` where a classifier's own scores are others, though its labels may be the same."""
-    own = raw_scores(estimator, prepared).score(prepared.rows)
+    own = raw_scores(estimator, prepared).score(rows)
     if own.shape != scores.shape or not (np.abs(own - scores) <= _CLOSE_IN_SINGLE * np.abs(own).max()).all():
-        msg = "estimator: its scores of the calibration rows are not the sum of its trees"
+        msg = "estimator: its scores of the calibration rows, or of other categories, are not the sum of its trees"
         raise ValueError(msg)

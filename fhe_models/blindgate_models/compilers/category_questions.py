@@ -5,9 +5,9 @@ number for each value, and whatever a tree compares it with, it cuts the values 
 
 - one value against all others, as of OneHotEncoder's numbers: whether it `is` each value;
 - at a place in the list, as of an OrdinalEncoder's: whether it is `at_least` at each;
-- anything else parts a *group* of values from the rest: whether it `is` each value, and where the column takes others, none of
-  them. One bit of these is 1, so the sum of a group's bits is a bit. Of group and rest the smaller one is asked for, which has at
-  most half of the positions, and parameters are chosen for so many.
+- anything else, a split by category among them, parts a *group* of values from the rest: whether it `is` each value, and where the
+  column takes others, none of them. One bit of these is 1, so the sum of a group's bits is a bit. Of group and rest the smaller one
+  is asked for, which has at most half of the positions, and parameters are chosen for so many.
 """
 
 from collections.abc import Iterator, Sequence
@@ -61,19 +61,20 @@ class AskedCategory(NamedTuple):
         return Condition(column, self.kind, tuple(map(float, places)), right=way)
 
 
-def ask_category(categories: int, tables: Sequence[Floats], *, others: bool) -> AskedCategory:
+def ask_category(categories: int, tables: Sequence[Floats], *, others: bool, native: bool = False) -> AskedCategory:
     """What to ask of a column.
 
     Args:
         categories: how many there are.
         tables: for each number that depends on the column, what it is at each position; `others` have one past the last.
         others: whether a value may be none of them.
+        native: whether the forest parts values as it likes, and not by what they are compared with.
     """
     positions = categories + others
     cuts = [cut for table in tables for cut in _cuts(table)]
-    if all(_parts_one(cut, categories) for cut in cuts):
+    if all(_parts_one(cut, categories) for cut in cuts) and not native:
         return AskedCategory("is", _places(categories), 1)
-    if all(np.diff(cut).sum() == 1 for cut in cuts):
+    if all(np.diff(cut).sum() == 1 for cut in cuts) and not native:
         return AskedCategory("at_least", _places(positions)[1:], 1)
     return AskedCategory("is", _places(positions), max(1, positions // 2))
 

@@ -1,7 +1,7 @@
 """Fitted tree ensembles, taken apart: XGBoost, LightGBM, and scikit-learn's trees, forests and boosting.
 
 None of the three frameworks is imported here; a fitted estimator brings its own. What is read is what `predict` does, and
-nothing is guessed at: an ensemble that uses something else (splits by category, other boosters, links that Blindgate has no name
+nothing is guessed at: an ensemble that uses something else (other boosters, links that Blindgate has no name
 for) is refused, and compilers compare the reading with the estimator's own answers before they go on.
 """
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import Label, Link
 from blindgate_models.compilers.forests import LEAF, Forest, Tree, booster_trees
+from blindgate_models.compilers.native_categories import Sets, native_categories
 from blindgate_models.halves import Part
 
 _XGBOOST_LINKS: Final[dict[str, Link]] = {
@@ -95,27 +96,33 @@ def _read_xgboost(estimator: Any, name: str) -> Forest:
         raise ValueError(msg)
     if int(learner["learner_model_param"]["num_target"]) != 1:
         _refuse_targets()
-    if "c" in learner["feature_types"]:
-        _refuse_categories()
+    native = native_categories(estimator)
+    sets = Sets()
     outputs = max(1, int(learner["learner_model_param"]["num_class"]))
     groups = learner["gradient_booster"]["model"]["tree_info"]
     trees = []
     for group, document in zip(groups, booster_trees(booster), strict=True):
-        if any(document["split_type"]) or document["categories"]:
-            _refuse_categories()
         left = np.asarray(document["left_children"], dtype=np.int64)
+        right = np.asarray(document["right_children"], dtype=np.int64)
+        to_left = np.asarray(document["default_left"], dtype=bool)
         # JSON carries float32 in few digits: back to the float32 that XGBoost compares with.
         conditions = np.asarray(document["split_conditions"], dtype=np.float32).astype(np.float64)
         value = np.zeros((len(left), outputs))
         value[:, group] = np.where(left == LEAF, conditions, 0.0)
+        for node, start, size in zip(
+            document["categories_nodes"], document["categories_segments"], document["categories_sizes"], strict=True
+        ):  # these codes go right, and all others left: the other way around here
+            codes = document["categories"][start : start + size]
+            conditions[node] = sets.place(codes, missing=not to_left[node])
+            left[node], right[node] = right[node], left[node]
         trees.append(
             Tree(
                 left=left,
-                right=np.asarray(document["right_children"], dtype=np.int64),
+                right=right,
                 feature=np.asarray(document["split_indices"], dtype=np.int64),
                 threshold=conditions,
                 value=value,
-                missing_left=np.asarray(document["default_left"], dtype=bool),
+                missing_left=to_left,
             )
         )
     base = np.atleast_1d(np.asarray(json.loads(learner["learner_model_param"]["base_score"]), dtype=np.float64))
@@ -135,6 +142,8 @@ def _read_xgboost(estimator: Any, name: str) -> Forest:
         labels=labels,
         link=link,
         booster=booster,
+        categorical=frozenset() if native is None else frozenset(native.labels),
+        sets=sets.found,
     )
 
 
@@ -147,12 +156,12 @@ def _read_lightgbm(estimator: Any, name: str) -> Forest:
     if objective not in _LIGHTGBM_LINKS or not set(settings) <= _harmless(document):
         msg = f"estimator: LightGBM's objective {' '.join((objective, *settings))!r} is not supported"
         raise ValueError(msg)
-    if document["pandas_categorical"]:
-        _refuse_categories()
+    native = native_categories(estimator)
+    sets = Sets()
     outputs = int(document["num_tree_per_iteration"])
     trees = []
     for number, tree in enumerate(document["tree_info"]):
-        nodes = list(_lightgbm_nodes(tree["tree_structure"]))
+        nodes = list(_lightgbm_nodes(tree["tree_structure"], sets))
         value = np.zeros((len(nodes), outputs))
         value[:, number % outputs] = [node.value for node in nodes]
         trees.append(_tree(nodes, value))
@@ -166,6 +175,8 @@ def _read_lightgbm(estimator: Any, name: str) -> Forest:
         labels=_labels(estimator),
         link=_LIGHTGBM_LINKS[objective],
         single=False,
+        categorical=frozenset() if native is None else frozenset(native.labels),
+        sets=sets.found,
     )
 
 
@@ -185,7 +196,7 @@ def _harmless(document: Part) -> set[str]:
     return {"sigmoid:1", f"num_class:{document['num_class']}"}
 
 
-def _lightgbm_nodes(root: Part) -> Iterator[_Node]:
+def _lightgbm_nodes(root: Part, sets: Sets) -> Iterator[_Node]:
     waiting, given = [root], 1
     for node in waiting:  # grows as it goes
         if node.get("leaf_coeff"):
@@ -194,9 +205,15 @@ def _lightgbm_nodes(root: Part) -> Iterator[_Node]:
         if "leaf_value" in node:
             yield _Node(LEAF, LEAF, 0, 0.0, float(node["leaf_value"]), missing_left=True)
             continue
-        if node["decision_type"] != "<=" or node["missing_type"] == "Zero":
-            msg = "estimator: LightGBM's splits by category, and zeros that stand for missing, are not supported"
+        if node["missing_type"] == "Zero":
+            msg = "estimator: LightGBM's zeros that stand for missing are not supported"
             raise ValueError(msg)
+        if node["decision_type"] == "==":  # a category that has no code goes right, whatever default_left says
+            threshold = float(sets.place(map(int, node["threshold"].split("||")), missing=False))
+            yield _Node(given, given + 1, int(node["split_feature"]), threshold, 0.0, missing_left=False)
+            waiting += [node["left_child"], node["right_child"]]
+            given += 2
+            continue
         threshold = float(node["threshold"])
         if -_LIGHTGBM_ZERO <= threshold < _LIGHTGBM_ZERO:  # numbers so close to 0 count as 0, these two ends among them
             threshold = _LIGHTGBM_ZERO if threshold >= 0 else float(np.nextafter(-_LIGHTGBM_ZERO, -np.inf))
@@ -208,8 +225,11 @@ def _lightgbm_nodes(root: Part) -> Iterator[_Node]:
 
 
 def _read_histogram(estimator: Any, name: str) -> Forest:
-    if estimator.is_categorical_ is not None:  # such columns come first in its trees, whatever their place in the table
-        _refuse_categories()
+    mask = estimator.is_categorical_
+    categories = (
+        0 if mask is None else int(mask.sum())
+    )  # these come first in its trees, whatever their place in the table
+    sets = Sets()
     baseline = np.ravel(estimator._baseline_prediction)  # noqa: SLF001  (there is no public way to the trees)
     outputs = len(baseline)
     trees = []
@@ -219,12 +239,17 @@ def _read_histogram(estimator: Any, name: str) -> Forest:
             leaf = nodes["is_leaf"].astype(bool)
             value = np.zeros((len(nodes), outputs))
             value[:, output] = np.where(leaf, nodes["value"], 0.0)
+            threshold = nodes["num_threshold"].astype(np.float64)
+            for number in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~leaf):
+                words = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][number]]
+                codes = np.flatnonzero(np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little"))
+                threshold[number] = sets.place(codes.tolist(), missing=bool(nodes["missing_go_to_left"][number]))
             trees.append(
                 Tree(
                     left=np.where(leaf, LEAF, nodes["left"]).astype(np.int64),
                     right=np.where(leaf, LEAF, nodes["right"]).astype(np.int64),
                     feature=nodes["feature_idx"].astype(np.int64),
-                    threshold=nodes["num_threshold"].astype(np.float64),
+                    threshold=threshold,
                     value=value,
                     missing_left=nodes["missing_go_to_left"].astype(bool),
                 )
@@ -242,6 +267,8 @@ def _read_histogram(estimator: Any, name: str) -> Forest:
         labels=labels,
         link=("exp" if exponential else "identity") if labels is None else ("sigmoid" if outputs == 1 else "softmax"),
         single=False,
+        categorical=frozenset(range(categories)),
+        sets=sets.found,
     )
 
 
@@ -320,13 +347,6 @@ def _tree(nodes: list[_Node], value: NDArray[np.float64]) -> Tree:
 
 def _refuse_targets() -> Never:
     msg = "estimator: more than one target is not supported"
-    raise ValueError(msg)
-
-
-def _refuse_categories() -> Never:
-    msg = (
-        "estimator: columns that it takes for categories are not supported; encode them in the pipeline (OneHotEncoder)"
-    )
     raise ValueError(msg)
 
 

@@ -5,8 +5,7 @@ A file with a model in it is code until shown otherwise: a pickle runs whatever 
 - `.json` and `.ubj` are XGBoost's own formats, which hold numbers; or `.json` is what Concrete ML's `dump` wrote of a
   network, and only its numbers are read (`networks`);
 - `.txt` is LightGBM's (`lightgbm_files`);
-- `.skops` holds types by name and arrays, and is read only if it names nothing but types that `skops` knows to be
-  harmless;
+- `.skops` holds types by name and arrays, and is read only if it names nothing but what is known to be harmless (`skops_files`);
 - `.joblib` and `.pkl` are pickles, and are read only where the caller says `trust_pickle`: whoever wrote the file can
   do on this machine whatever its user can.
 """
@@ -14,14 +13,12 @@ A file with a model in it is code until shown otherwise: a pickle runs whatever 
 import json
 import pickle
 import struct
-import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -35,6 +32,7 @@ from blindgate_models.compilers.networks import is_concrete_ml, load_network
 from blindgate_models.compilers.polynomial import compile_network
 from blindgate_models.compilers.prepared import Prepared, unwrapped
 from blindgate_models.compilers.questions import has_bins
+from blindgate_models.compilers.skops_files import load_skops
 from blindgate_models.compilers.tree_batches import compile_trees_batch
 from blindgate_models.compilers.trees import compile_trees
 
@@ -52,41 +50,6 @@ FAMILIES: Final = tuple(_COMPILERS)
 """What there is a compiler for."""
 EXACT: Final = "concrete"
 """The one that computes on whole numbers: it rounds before, and takes no tolerance."""
-_HARMLESS: Final = {
-    "blindgate_models.public_bins": ("PublicBins",),
-    "builtins": ("object",),
-    "collections": ("OrderedDict",),
-    "interpret.glassbox._ebm._ebm": ("ExplainableBoostingClassifier", "ExplainableBoostingRegressor"),
-    "lightgbm.basic": ("Booster",),
-    "lightgbm.sklearn": ("LGBMClassifier", "LGBMRegressor"),
-    "numpy": ("dtype", "number"),
-    "sklearn.compose._column_transformer": ("make_column_selector",),
-    "sklearn.ensemble._hist_gradient_boosting.predictor": ("TreePredictor",),
-    "sklearn.feature_selection._mutual_info": ("mutual_info_classif", "mutual_info_regression"),
-    "sklearn.feature_selection._univariate_selection": ("chi2", "f_classif", "f_regression", "r_regression"),
-    "sklearn.metrics._classification": ("accuracy_score", "balanced_accuracy_score", "f1_score", "log_loss"),
-    "sklearn.metrics._ranking": ("average_precision_score", "roc_auc_score"),
-    "sklearn.metrics._regression": ("mean_absolute_error", "mean_squared_error", "r2_score", "root_mean_squared_error"),
-    "sklearn.metrics._scorer": ("_PassthroughScorer", "_Scorer"),
-    "sklearn.model_selection._split": (
-        "GroupKFold",
-        "KFold",
-        "RepeatedKFold",
-        "RepeatedStratifiedKFold",
-        "ShuffleSplit",
-        "StratifiedGroupKFold",
-        "StratifiedKFold",
-        "StratifiedShuffleSplit",
-        "TimeSeriesSplit",
-    ),
-    "sklearn.neural_network._stochastic_optimizers": ("AdamOptimizer", "SGDOptimizer"),
-    "sklearn.tree._tree": ("Tree",),
-    "xgboost.core": ("Booster",),
-    "xgboost.sklearn": ("XGBClassifier", "XGBRegressor"),
-}
-"""What fitted models, and the searches that found them, name that skops has on neither of its lists, by module. Types hold numbers,
-names and settings, and run nothing when they are built; functions are named and not called. Trees are followed by native code
-without a look at where they lead: `_check_trees` looks first."""
 _OF_SQUARES: Final = ("Sequential", "SquareNetwork")
 _BINS: Final = ("PublicBins", "KBinsDiscretizer")
 _NETWORKS: Final = ("MLP", "FittedNetwork")
@@ -107,7 +70,7 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Any:
         case ".txt":
             return load_lightgbm(path)
         case ".skops":
-            return _load_skops(path)
+            return load_skops(path)
         case ".joblib" | ".pkl" | ".pickle":
             if not trust_pickle:
                 msg = (
@@ -210,69 +173,6 @@ def _load_xgboost(path: Path) -> Any:
     estimator = (xgboost.XGBClassifier if classifies else xgboost.XGBRegressor)(n_jobs=1)
     estimator.load_model(path)
     return estimator
-
-
-def _load_skops(path: Path) -> Any:
-    try:
-        skops = import_module("skops.io")
-    except ModuleNotFoundError as error:
-        msg = "estimator: reading a .skops file needs skops: pip install skops"
-        raise ModuleNotFoundError(msg) from error
-    harmless = {f"{module}.{name}" for module, names in _HARMLESS.items() for name in names}
-    try:
-        unknown = set(skops.get_untrusted_types(file=path)) - harmless
-    except (zipfile.BadZipFile, LookupError) as error:
-        raise _unreadable(path, "a model that skops wrote") from error
-    if unknown:
-        msg = (
-            f"estimator: {path.name} names types that skops does not know to be harmless: {', '.join(sorted(unknown))}"
-        )
-        raise ValueError(msg)
-    estimator = skops.load(path, trusted=sorted(harmless))
-    _check_trees(estimator)
-    return estimator
-
-
-def _check_trees(found: Any) -> None:
-    """Refuse trees that lead out of themselves, wherever in an estimator they are. Raises `ValueError`."""
-    waiting: list[tuple[Any, int | None]] = [(found, None)]
-    seen: dict[int, Any] = {}  # holds on to what it names, so that no name is given twice
-    while waiting:
-        value, features = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen[id(value)] = value
-        if isinstance(value, Mapping):
-            waiting += [(each, features) for each in value.values()]
-        elif isinstance(value, list | tuple | set) or (isinstance(value, np.ndarray) and value.dtype == object):
-            waiting += [(each, features) for each in (value.ravel() if isinstance(value, np.ndarray) else value)]
-        elif hasattr(value, "__dict__") and not isinstance(value, type):
-            own = vars(value).get("n_features_in_")
-            features = min((number for number in (own, features) if number is not None), default=None)
-            _check_own_tree(value, features)
-            waiting += [(each, features) for each in vars(value).values()]
-
-
-def _check_own_tree(model: Any, features: int | None) -> None:
-    tree, nodes = vars(model).get("tree_"), vars(model).get("nodes")
-    if tree is not None:
-        _check_tree(tree.children_left, tree.children_right, tree.feature, int(features or 0))
-    elif isinstance(nodes, np.ndarray):
-        left, right = (np.where(nodes["is_leaf"], -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
-        _check_tree(left, right, nodes["feature_idx"], int(features or 0))
-
-
-def _check_tree(left: NDArray[Any], right: NDArray[Any], feature: NDArray[Any], features: int) -> None:
-    """Children come after their parent and are there, and features are among those that a row has."""
-    own = np.arange(len(left))
-    inner = left != -1
-    for children in (left[inner], right[inner]):
-        if (children <= own[inner]).any() or (children >= len(left)).any():
-            msg = "estimator: a tree whose branches lead out of it"
-            raise ValueError(msg)
-    if (feature[inner] < 0).any() or (feature[inner] >= features).any():
-        msg = f"estimator: a tree that asks for a feature past the {features} that there are"
-        raise ValueError(msg)
 
 
 def _unreadable(path: Path, expected: str) -> ValueError:

@@ -24,11 +24,16 @@ from blindgate_models.compilers.compiled import Label, Link
 from blindgate_models.halves import Part
 
 LEAF: Final = -1
+NO_CODE: Final = -1
+"""What stands for a category that the forest has no code for, and for a missing one."""
 
 
 @dataclass(frozen=True)
 class Tree:
     """One tree, in arrays over its nodes; a row goes left at a node where its feature is below the threshold.
+
+    Of a feature that is a category, the threshold is the place of a set in the forest's `sets`: a row goes left where its code is
+    there.
 
     Attributes:
         left: the child's index, or -1 at a leaf.
@@ -62,6 +67,8 @@ class Forest:
         labels: the classes, or `None` for a regression.
         link: from scores to probabilities or numbers.
         booster: XGBoost's own document, or `None`.
+        categorical: the features that are codes of categories.
+        sets: of codes, `NO_CODE` among them where it goes with these.
     """
 
     framework: Literal["lightgbm", "sklearn", "xgboost"]
@@ -74,6 +81,8 @@ class Forest:
     link: Link
     booster: Part | None = None
     single: bool = True
+    categorical: frozenset[int] = frozenset()
+    sets: tuple[frozenset[int], ...] = ()
 
     def scores(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """The raw scores of `rows`, `(n, features)`: `(n, outputs)` float64, computed tree by tree."""
@@ -86,8 +95,13 @@ class Forest:
                 inner = tree.left[node] != LEAF
                 if not inner.any():
                     break
-                asked = seen[np.arange(len(rows)), tree.feature[node]]
-                goes_left = np.where(np.isnan(asked), tree.missing_left[node], below(asked, tree.threshold[node]))
+                feature, threshold = tree.feature[node], tree.threshold[node]
+                asked = seen[np.arange(len(rows)), feature]
+                goes_left = np.where(np.isnan(asked), tree.missing_left[node], below(asked, threshold))
+                by_set = inner & np.isin(feature, list(self.categorical))
+                for place in np.unique(threshold[by_set]):
+                    rows_there = by_set & (threshold == place)
+                    goes_left[rows_there] = np.isin(asked[rows_there], list(self.sets[int(place)]))
                 node = np.where(inner, np.where(goes_left, tree.left[node], tree.right[node]), node)
             total += tree.value[node]
         return total

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blindgate_models.compilers.native_categories import Codes, native_categories
 from blindgate_models.compilers.prepared import Prepared, unwrapped
 from blindgate_models.features import Feature
 
@@ -81,11 +82,11 @@ class Output(NamedTuple):
 
 
 def split(estimator: Any, prepared: Prepared) -> tuple[Steps, Any]:
-    """The steps in front of a model, and the model."""
-    if not hasattr(estimator, "steps"):
-        return Steps((), prepared), estimator
-    *steps, model = [step for _, step in unwrapped(estimator).steps]
-    return Steps([step for step in steps if step is not None and step != "passthrough"], prepared), model
+    """The steps in front of a model, and the model. One that takes columns for categories begins with a step that numbers them."""
+    *steps, model = [step for _, step in getattr(unwrapped(estimator), "steps", [("", estimator)])]
+    steps = [step for step in steps if step is not None and step != "passthrough"]
+    native = native_categories(model)
+    return Steps(steps if native is None else [*steps, Codes(model, native)], prepared), model
 
 
 def read_steps(steps: Steps) -> list[Output]:

@@ -8,6 +8,7 @@ making, which they write as the client would.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from blindgate_models.compilers.compiled import Column, Label
 from blindgate_models.compilers.first_steps import encoded, imputed, unread
+from blindgate_models.compilers.native_categories import Native, native_categories
 from blindgate_models.compilers.ranges import Ranges, declared_ranges
 from blindgate_models.compilers.rules import Rule, Rules
 
@@ -61,6 +63,8 @@ class Prepared:
             rule, blank = _anything(table[name])
             table, rules = table.assign(**{name: blank}), {**rules, name: rule}
         categories, fills = encoded(estimator, names), imputed(estimator, names)
+        native = native_categories(estimator)
+        categories |= {} if native is None else {names[place]: labels for place, labels in native.labels.items()}
         takes_missing = bool(table.isna().any(axis=None)) and _takes(estimator, table)
         columns, rows = [], []
         for name in table.columns:
@@ -79,6 +83,9 @@ class Prepared:
         for position, column in enumerate(columns):
             if column["type"] == "category" and rules.get(column["name"], Rule()).out_of_range is None:
                 column["out_of_range"] = "other" if prepared._takes_others(position) else "refuse"
+            elif column["out_of_range"] == "other" and not prepared._may_take_others(position):
+                msg = f"rules: column {column['name']!r:.60}: out_of_range: the model takes no other categories than its own"
+                raise ValueError(msg)
         return prepared
 
     @classmethod
@@ -130,14 +137,19 @@ class Prepared:
 
         The position past the last of a category's stands for a value that is none of them.
         """
-        given = {}
-        for column, values in zip(self.columns, rows.T, strict=True):
-            given[column["name"]] = (
-                values if column["type"] != "category" else _named_categories(column["categories"], values)
-            )
+        given: dict[str, Any] = {}
+        native = self._native
+        for place, (column, values) in enumerate(zip(self.columns, rows.T, strict=True)):
+            if column["type"] != "category":
+                given[column["name"]] = values
+            elif native is not None and place in native.labels:
+                given[column["name"]] = native.written(place, column["categories"], values, _NO_CATEGORY)
+            else:
+                given[column["name"]] = _named_categories(column["categories"], values)
         frame = pd.DataFrame(given)
         named = any(hasattr(step, "feature_names_in_") for step in _all_steps(self.estimator))
-        return frame if named or not self._all_numbers else frame.to_numpy()
+        numbers = all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes)
+        return frame if named or not numbers else frame.to_numpy()
 
     def require_numbers(self) -> Floats:
         """The rows, for a family that takes numbers only, and misses none. Raises `ValueError` naming the column."""
@@ -160,11 +172,18 @@ class Prepared:
                 raise ValueError(msg)
         return self.rows
 
-    @property
-    def _all_numbers(self) -> bool:
-        return all(column["type"] != "category" for column in self.columns)
+    @cached_property
+    def _native(self) -> Native | None:
+        """What the model itself takes for categories, where it gets the columns as they are."""
+        return native_categories(self.estimator)
+
+    def _may_take_others(self, position: int) -> bool:
+        native = self._native
+        return native is None or position not in native.labels or native.others
 
     def _takes_others(self, position: int) -> bool:
+        if not self._may_take_others(position):
+            return False
         row = self.rows[:1].copy()
         row[0, position] = len(self.columns[position]["categories"])
         return _takes(self.estimator, self.ask(row))

@@ -54,6 +54,7 @@ def ask(forest: Forest, steps: Steps, outputs: Sequence[Output]) -> Asking:
     """
     prepared = steps.prepared
     wanted = wanted_thresholds(forest)
+    _require_categories(forest, prepared, outputs)
     numbers = {output: asked for output, asked in wanted.items() if _is_number(outputs[output])}
     codes = _codes(steps, outputs) if has_bins(steps.steps) else {}
     thresholds = raw_thresholds(steps, outputs, numbers, forest)
@@ -155,16 +156,29 @@ def _add_ends(edges: list[set[float]], cut: set[int], prepared: Prepared) -> Non
 def _categories(forest: Forest, prepared: Prepared, outputs: Sequence[Output]) -> dict[int, AskedCategory]:
     """What is asked of each column of categories."""
     tables: dict[int, list[Floats]] = {}
+    native = {outputs[number].column for number in forest.categorical}
     for output in outputs:
         if output.column >= 0 and output.table is not None:
             tables.setdefault(output.column, []).append(_seen(forest, output.table))
     return {
         position: ask_category(
-            len(column["categories"]), tables.get(position, []), others=column["out_of_range"] == "other"
+            len(column["categories"]),
+            tables.get(position, []),
+            others=column["out_of_range"] == "other",
+            native=position in native,
         )
         for position, column in enumerate(prepared.columns)
         if column["type"] == "category"
     }
+
+
+def _require_categories(forest: Forest, prepared: Prepared, outputs: Sequence[Output]) -> None:
+    """Raises `TypeError` on a column that the model takes for categories, and the client for numbers."""
+    for number in forest.categorical:
+        if _is_number(outputs[number]):
+            name = prepared.names[outputs[number].column]
+            msg = f'estimator: takes the column {name!r:.60} for categories: say so with a rule, type = "category"'
+            raise TypeError(msg)
 
 
 def _seen(forest: Forest, values: Floats) -> Floats:
@@ -194,7 +208,10 @@ def _conditions(
                 )  # else all of its range goes one way
                 continue
             values = _seen(forest, np.atleast_1d(output.offset if output.table is None else output.table))
-            right = values >= threshold if forest.strict else values > threshold
+            if number in forest.categorical:
+                right = ~np.isin(values, list(forest.sets[int(threshold)]))
+            else:
+                right = values >= threshold if forest.strict else values > threshold
             found[number, threshold] = (
                 bool(right[0]) if output.column < 0 else categories[output.column].condition(output.column, right)
             )
