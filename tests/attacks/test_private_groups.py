@@ -17,6 +17,7 @@ from sklearn.preprocessing import OrdinalEncoder
 from sklearn.tree import DecisionTreeClassifier
 
 from blindgate_models.compilers.trees import compile_trees
+from blindgate_models.product.spec import Need, Parameters, choose
 from blindgate_models.trees.server import TreesServer
 from blindgate_protocol.errors import PackageError
 from private_forests import PrivateForest, Summed, one_sum, private_forest
@@ -100,13 +101,21 @@ def test_bits_of_two_categories_at_once_make_no_two_leaves_of_a_tree_answer(grou
     assert (flags[contradict] == 0).sum(axis=1).min() < 6
 
 
-def test_the_length_and_the_parameters_tell_no_group() -> None:
+def test_the_length_and_the_parameters_tell_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two forests, one of which asks for groups of two and the other for the largest there may be: the same parameters."""
     table = pd.DataFrame({"town": [f"t{number:02}" for number in range(12)] * 20})
     codes = np.arange(240) % 12
     coded = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
     few, many = (make_pipeline(coded, DecisionTreeClassifier(max_depth=1)).fit(table, codes >= cut) for cut in (2, 6))
+    needs: list[Need] = []
+
+    def watched(need: Need, **given: Any) -> Parameters:
+        needs.append(need)
+        return choose(need, **given)
+
+    monkeypatch.setattr("blindgate_models.compilers.trees.choose", watched)
     first, second = compile_trees(few, table), compile_trees(many, table)
+    assert needs[0] == needs[1]
     assert [len(group) for group in first.server["groups"]] == [3]
     assert [len(group) for group in second.server["groups"]] == [6]
     assert first.client["parameters"] == second.client["parameters"]
