@@ -13,9 +13,9 @@ Questions stand in the client part in this order, column by column; a bit's numb
 
 A column of numbers whose bits are all asked is a thermometer: its bits fall from 1 to 0 at one place.
 
-**Groups.** At most one bit that says *is* about a column is 1, so the sum of some of them is a bit as well: the value is one of
-these. Which groups a forest asks for is the node's secret. The client sends the bits of all positions, and the node adds up. A
-condition's number is a bit's, or past the last bit a group's.
+**Groups.** At most one bit that says *is* or *is_missing* about a column is 1, so the sum of some of them is a bit as well: the
+value is one of these. Which groups a forest asks for is the node's secret. The client sends the bits of all positions, and the node
+adds up. A condition's number is a bit's, or past the last bit a group's.
 """
 
 from collections.abc import Sequence

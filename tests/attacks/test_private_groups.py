@@ -18,6 +18,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from blindgate_models.compilers.trees import compile_trees
 from blindgate_models.package import serialise_part
+from blindgate_models.product.spec import Need, Parameters, choose
 from blindgate_models.trees.server import TreesServer
 from blindgate_protocol.errors import PackageError
 from private_forests import PrivateForest, Summed, one_sum, private_forest
@@ -107,7 +108,15 @@ def test_lengths_parameters_and_draws_tell_no_group(monkeypatch: pytest.MonkeyPa
     codes = np.arange(240) % 12
     coded = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
     few, many = (make_pipeline(coded, DecisionTreeClassifier(max_depth=1)).fit(table, codes >= cut) for cut in (2, 6))
+    needs: list[Need] = []
+
+    def watched(need: Need, **given: Any) -> Parameters:
+        needs.append(need)
+        return choose(need, **given)
+
+    monkeypatch.setattr("blindgate_models.compilers.trees.choose", watched)
     first, second = compile_trees(few, table), compile_trees(many, table)
+    assert needs[0] == needs[1]
     assert [len(group) for group in first.server["groups"]] == [3]
     assert [len(group) for group in second.server["groups"]] == [6]
     assert first.client["parameters"] == second.client["parameters"]

@@ -34,6 +34,7 @@ from blindgate_models.trees.server import TreesServer
 from blindgate_models.trees.spec import client_part, server_part
 from blindgate_models.trees_batch.client import TreesBatchClient
 from blindgate_models.trees_batch.server import TreesBatchServer
+from blindgate_protocol.manifest import Column
 
 Floats = NDArray[np.float64]
 
@@ -133,8 +134,17 @@ def positions(prepared: Prepared, table: Any) -> Floats:
     for column in prepared.columns:
         values = frame[column["name"]].tolist()
         places = {value: place for place, value in enumerate(column.get("categories", ()))}
-        columns.append([places.get(each, len(places)) if places else each for each in values])
+        found = [places.get(each, len(places)) if places else each for each in values]
+        columns.append([np.nan if pd.isna(each) else place for each, place in zip(values, found, strict=True)])
     return np.array(columns, dtype=np.float64).T
+
+
+def widest(prepared: Prepared) -> int:
+    """The most positions of a column: its categories, others and none."""
+    return max(
+        len(column["categories"]) + (column["out_of_range"] == "other") + (column.get("missing") == "model")
+        for column in prepared.columns[1:]
+    )
 
 
 def scores(compiled: CompiledModel, rows: Floats) -> Floats:
@@ -195,7 +205,7 @@ def test_every_row_gets_the_models_own_score(
         assert error <= compiled.client["error_bound"] + 1e-6 * np.abs(expected).max()
     asked = {(question["column"], question["kind"]) for question in compiled.client["questions"]}
     assert asked == {(0, "at_least"), (1, "is"), (2, "is")}
-    assert compiled.server["members"] == 4
+    assert compiled.server["members"] == widest(prepared) // 2
     assert bool(compiled.server["groups"]) == (
         model.get_params().get("max_cat_to_onehot") != 20
     )  # one against all others
@@ -243,6 +253,34 @@ def test_what_was_read_is_the_forest(fit: Callable[[Any, Any], Any], written: An
         rows[::5, 1] = len(prepared.columns[1]["categories"])
     expected = own_scores(model, prepared.ask(rows) if others else own)
     np.testing.assert_allclose(forest.scores(steps(rows)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("trained", [True, False], ids=["trained on gaps", "trained without"])
+@pytest.mark.parametrize(("fit", "written", "others"), MODELS)
+def test_an_empty_cell_goes_the_models_own_way(
+    fit: Callable[[Any, Any], Any], written: Callable[[pd.DataFrame], Any], others: bool, trained: bool
+) -> None:
+    """Beside any group, in one column or both; the client has the column's empty cells as the model's to treat."""
+    table, target = applicants()
+    rng = np.random.default_rng(1)
+    whole, holed = written(table), written(table)
+    gaps = rng.random((2, len(table))) < [[0.15], [0.1]]
+    for place, missing in enumerate(gaps, 1):
+        if isinstance(holed, pd.DataFrame):
+            holed.iloc[missing, place] = np.nan
+        else:
+            holed[missing, place] = np.nan
+    model = fit(holed if trained else whole, target ^ gaps[0])
+    prepared = Prepared.of(model, holed, {})
+    for column in prepared.columns[1:]:
+        assert Column(**column).missing == "model"
+    compiled, expected = compile_trees(model, holed), own_scores(model, holed)
+    error = np.abs(scores(compiled, positions(prepared, holed)) - expected).max()
+    assert error <= compiled.client["error_bound"] + 1e-6 * np.abs(expected).max()
+    kinds = {(question["column"], question["kind"]) for question in compiled.client["questions"]}
+    assert kinds == {(0, "at_least"), *((place, kind) for place in (1, 2) for kind in ("is", "is_missing"))}
+    assert compiled.server["members"] == widest(prepared) // 2
+    assert compile_trees_batch(model, holed).report["agreement_plain"] == 1.0
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -299,8 +337,9 @@ def test_what_is_not_supported_says_what_to_do() -> None:
         compile_trees(light, Prepared.of(light, coded(table), {"x1": Rule(type="number")}))
     gaps = typed(table)
     gaps.loc[::9, "purpose"] = np.nan
-    gappy = histograms(gaps, target)
+    steps = make_column_transformer((OrdinalEncoder(), ["purpose", "grade"]), remainder="passthrough")
+    gappy = make_pipeline(steps, HistGradientBoostingClassifier(**BOOSTED)).fit(gaps, target)
     with pytest.raises(ValueError, match="give it a category to fill in"):
         compile_trees(gappy, gaps)
-    with pytest.raises(ValueError, match="no numbers"):
+    with pytest.raises(TypeError, match="by category, into groups: encode it with OneHotEncoder"):
         compile_concrete(boosted, typed(table))

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from batch_forests import CATEGORIES, GROUPS, category_rows, random_forest
-from blindgate_models.bits import answers, with_groups
+from blindgate_models.bits import Questions, answers, with_groups
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
 from blindgate_models.compilers.factoring import Question, Relations, factored, multiplied_out, nested, tree_of
 from blindgate_models.compilers.rounded_forests import Rounded, rounded_to
@@ -137,6 +137,17 @@ def test_of_two_groups_together_a_single_value_is_left() -> None:
     assert relations.product(GROUP[3, 4], 8) is None
     assert relations.implied(7, {GROUP[6, 7, 8]: True, 6: False, 8: False}) is True
     assert not relations.related(GROUP[9, 10], 3)
+
+
+def test_what_is_missing_is_none_of_the_categories() -> None:
+    """It may be one of a group; in a column of numbers it is a question by itself."""
+    missing = Questions(column=1, kind="is_missing", values=[])
+    relations = Relations([*CATEGORIES, missing, missing.model_copy(update={"column": 0})], ((3, 13), (4, 5)))
+    assert relations.product(13, 3) is None
+    assert relations.product(15, 13) == 13
+    assert relations.implied(13, {15: True, 3: False}) is True
+    assert relations.implied(16, {13: True}) is False
+    assert not relations.related(14, 0)
 
 
 def test_kin_are_never_multiplied() -> None:

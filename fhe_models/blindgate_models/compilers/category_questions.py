@@ -41,27 +41,35 @@ class AskedCategory(NamedTuple):
     Attributes:
         kind: one of the two.
         values: positions.
+        missing: whether it `is_missing` is asked as well.
         members: how many bits a condition may have at most, whatever is asked.
     """
 
     kind: Literal["is", "at_least"]
     values: list[float]
     members: int
+    missing: bool = False
 
     def condition(self, column: int, right: NDArray[np.bool_]) -> Condition | bool:
-        """What sends a value right, given for each position whether it goes there; a truth where all go one way."""
+        """What sends a value right, given for each position whether it goes there; a truth where all go one way.
+
+        A missing value comes last. Among the condition's values NaN stands for a missing one.
+        """
         if right.all() or not right.any():
             return bool(right[0])
         if self.kind == "at_least":
             first = float(np.flatnonzero(np.diff(right))[0] + 1)
             return Condition(column, self.kind, (first,), right=bool(right[-1]))
         sides = [(np.flatnonzero(right == way), way) for way in (True, False)]
-        asked = [side for side in sides if side[0][-1] < len(self.values)]
+        values = [*self.values, *([np.nan] if self.missing else [])]
+        asked = [side for side in sides if side[0][-1] < len(values)]
         places, way = min(asked, key=lambda side: len(side[0]))
-        return Condition(column, self.kind, tuple(map(float, places)), right=way)
+        return Condition(column, self.kind, tuple(values[place] for place in places), right=way)
 
 
-def ask_category(categories: int, tables: Sequence[Floats], *, others: bool, native: bool = False) -> AskedCategory:
+def ask_category(
+    categories: int, tables: Sequence[Floats], *, others: bool, native: bool = False, missing: bool = False
+) -> AskedCategory:
     """What to ask of a column.
 
     Args:
@@ -69,6 +77,7 @@ def ask_category(categories: int, tables: Sequence[Floats], *, others: bool, nat
         tables: for each number that depends on the column, what it is at each position; `others` have one past the last.
         others: whether a value may be none of them.
         native: whether the forest parts values as it likes, and not by what they are compared with.
+        missing: whether there may be none, of a native column.
     """
     positions = categories + others
     cuts = [cut for table in tables for cut in _cuts(table)]
@@ -76,7 +85,7 @@ def ask_category(categories: int, tables: Sequence[Floats], *, others: bool, nat
         return AskedCategory("is", _places(categories), 1)
     if all(np.diff(cut).sum() == 1 for cut in cuts) and not native:
         return AskedCategory("at_least", _places(positions)[1:], 1)
-    return AskedCategory("is", _places(positions), max(1, positions // 2))
+    return AskedCategory("is", _places(positions), max(1, (positions + missing) // 2), missing)
 
 
 def _cuts(table: Floats) -> Iterator[NDArray[np.bool_]]:

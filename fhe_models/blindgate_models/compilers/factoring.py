@@ -43,16 +43,20 @@ class Relations:
         self._group: dict[int, int] = {}
         self._thermometer: set[int] = set()
         self._members: dict[int, frozenset[int]] = {}
-        self._numbers: dict[frozenset[int], int] = {}
+        categories: dict[int, int] = {}
         bit = 0
         for number, asked in enumerate(questions):
             ascending = all(low < high for low, high in pairwise(asked.values))
             if asked.kind.startswith("at_least") and ascending:
                 self._thermometer.add(number)
-            if number in self._thermometer or asked.kind == "is":
-                self._group |= dict.fromkeys(range(bit, bit + asked.bits), number)
+            bits = range(bit, bit + asked.bits)
             if asked.kind == "is":
-                self._members |= {each: frozenset({each}) for each in range(bit, bit + asked.bits)}
+                categories[asked.column] = number
+            if asked.kind == "is" or (asked.kind == "is_missing" and asked.column in categories):
+                self._group |= dict.fromkeys(bits, categories[asked.column])
+                self._members |= {each: frozenset({each}) for each in bits}
+            elif number in self._thermometer:
+                self._group |= dict.fromkeys(bits, number)
             bit += asked.bits
         self._bits = self._next = bit
         self._numbers = {members: each for each, members in self._members.items()}

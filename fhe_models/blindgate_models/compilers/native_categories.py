@@ -126,20 +126,20 @@ def _of_xgboost(model: Any) -> Native | None:
     lists = [_listed(each) for each in learner["gradient_booster"]["model"].get("cats", {}).get("enc", [])]
     typed = any(lists)
     return Native(
-        {place: lists[place] if typed else _parted(learner, place) for place in places}, typed=typed, others=not typed
+        {place: lists[place] if typed else _codes(learner, place) for place in places}, typed=typed, others=not typed
     )
 
 
-def _parted(learner: Part, place: int) -> tuple[Label, ...]:
-    """The codes that a tree parts from others in the column at `place`: without pandas' categories, all others are alike."""
-    found: set[int] = set()
+def _codes(learner: Part, place: int) -> tuple[Label, ...]:
+    """All codes up to the largest that a tree asks the column at `place` for: those that none asks for are like any other."""
+    largest = -1
     for tree in booster_trees({"learner": learner}):
         for node, start, size in zip(
             tree["categories_nodes"], tree["categories_segments"], tree["categories_sizes"], strict=True
         ):
             if tree["split_indices"][node] == place:
-                found |= set(tree["categories"][start : start + size])
-    return tuple(sorted(found))
+                largest = max([largest, *tree["categories"][start : start + size]])
+    return tuple(range(largest + 1))
 
 
 def _listed(encoded: Part) -> tuple[Label, ...]:

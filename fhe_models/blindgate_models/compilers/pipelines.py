@@ -70,7 +70,8 @@ class Output(NamedTuple):
         column: the column that it depends on, or -1 where it is always the same.
         slope: of an affine output of numbers.
         offset: likewise, or the value of one that is always the same.
-        table: of a category, the output for each position, and last for a value that is none of them; `None` for numbers.
+        table: of a category, the output for each position, then for a value that is none of them, and, where the model itself takes
+            the column for a category, for a missing one; the last two where there may be such. `None` for numbers.
         affine: whether slope and offset say all; else an output of numbers only rises with its column.
     """
 
@@ -108,10 +109,13 @@ def read_steps(steps: Steps) -> list[Output]:
 
 
 def _values(prepared: Prepared) -> list[Floats]:
-    """What each column is asked about: every category, and the place past the last if others may come; or a spread of numbers."""
+    """What each column is asked about: every category, others and none if they may come; or a spread of numbers."""
     limits = prepared.limits
     return [
-        np.arange(len(column["categories"]) + (column["out_of_range"] == "other"), dtype=np.float64)
+        np.append(
+            np.arange(len(column["categories"]) + (column["out_of_range"] == "other"), dtype=np.float64),
+            [np.nan] if position in prepared.natively_missing else [],
+        )
         if column["type"] == "category"
         else _spread(prepared.rows[:, position], *limits[position])
         for position, column in enumerate(prepared.columns)

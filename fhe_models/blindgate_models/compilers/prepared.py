@@ -172,6 +172,12 @@ class Prepared:
                 raise ValueError(msg)
         return self.rows
 
+    @property
+    def natively_missing(self) -> set[int]:
+        """The columns that the model itself takes for categories, and that may miss a value."""
+        native = self._native
+        return set() if native is None else {place for place in native.labels if self.may_miss[place]}
+
     @cached_property
     def _native(self) -> Native | None:
         """What the model itself takes for categories, where it gets the columns as they are."""

@@ -82,11 +82,12 @@ def ask(forest: Forest, steps: Steps, outputs: Sequence[Output]) -> Asking:
     questions: list[Questions] = []
     for position, (column, misses) in enumerate(zip(prepared.columns, prepared.may_miss, strict=True)):
         if column["type"] == "category":
-            if misses:
+            asked = categories[position]
+            if misses and not asked.missing:
                 msg = f"calibration: the column {column['name']!r:.60} has empty cells; give it a category to fill in"
                 raise ValueError(msg)
-            asked = categories[position]
             questions.append(Questions(column=position, kind=asked.kind, values=asked.values))
+            questions += [Questions(column=position, kind="is_missing", values=[])] if misses else []
         elif edges[position]:
             kinds: tuple[_Kind, ...] = ("at_least", "at_least_or_missing")
             values = sorted(edges[position])
@@ -107,7 +108,9 @@ def over_bits(forest: Forest, asking: Asking, may_miss: Sequence[bool]) -> BitFo
     numbers: dict[tuple[int, ...], int] = {}
 
     def number(column: int, kind: str, values: tuple[float, ...]) -> int:
-        bits = tuple(places[column, kind, value] for value in values)
+        bits = tuple(
+            places[column, "is_missing", 0.0] if np.isnan(value) else places[column, kind, value] for value in values
+        )
         return bits[0] if len(bits) == 1 else numbers.setdefault(bits, len(places) + len(numbers))
 
     trees = tuple(tuple(_leaves(tree, asking, number, may_miss)) for tree in forest.trees)
@@ -166,8 +169,9 @@ def _categories(forest: Forest, prepared: Prepared, outputs: Sequence[Output]) -
             tables.get(position, []),
             others=column["out_of_range"] == "other",
             native=position in native,
+            missing=position in native and misses,
         )
-        for position, column in enumerate(prepared.columns)
+        for position, (column, misses) in enumerate(zip(prepared.columns, prepared.may_miss, strict=True))
         if column["type"] == "category"
     }
 

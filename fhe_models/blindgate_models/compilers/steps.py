@@ -40,6 +40,9 @@ def before_steps(forest: Forest, steps: Steps) -> tuple[Forest, list[Feature]]:
     Raises `TypeError` on steps that mix columns, or turn the order of a column around; on a category that is asked for a group
     of its values.
     """
+    if forest.sets:
+        msg = "estimator: trees part a column by category, into groups: encode it with OneHotEncoder, or see the family trees"
+        raise TypeError(msg)
     outputs = read_steps(steps)
     wanted = wanted_thresholds(forest)
     numbers = {output: asked for output, asked in wanted.items() if _is_number(outputs[output])}
