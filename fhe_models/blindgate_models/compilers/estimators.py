@@ -149,7 +149,7 @@ def compile_model(
 
 
 def _require_fitted(estimator: Any) -> None:
-    if not hasattr(estimator, "get_params"):  # no estimator of scikit-learn's kind, which compilers see for themselves
+    if not hasattr(_last_step(estimator), "get_params"):  # not of scikit-learn's kind: compilers see for themselves
         return
     try:
         import_module("sklearn.utils.validation").check_is_fitted(_last_step(estimator))
