@@ -142,8 +142,8 @@ def compile_(
         float | None,
         typer.Option(
             help="How far an encrypted score may be from the model's, as a share of the largest score of the CALIBRATION rows "
-            "(of a regression, of their spread; with --hide-scores, of a probability): 0.001 for a thousandth. Each family "
-            "has its own by default, a thousandth or finer.",
+            "(of a regression, of their spread): 0.001 for a thousandth. Each family has its own by default, a thousandth or "
+            "finer; with --hide-scores it is 0.005 of a probability.",
         ),
     ] = None,
     hide_scores: Annotated[

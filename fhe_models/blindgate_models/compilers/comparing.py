@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from blindgate_models.compilers.compile_environment import CompilerError
 from blindgate_models.compilers.compiled import CompiledModel
-from blindgate_models.compilers.estimators import EXACT, FAMILIES, compile_model
+from blindgate_models.compilers.estimators import FAMILIES, WITHOUT_TOLERANCE, compile_model
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_protocol.errors import PackageError
 
@@ -23,7 +23,7 @@ def compile_with_each(
     for family in FAMILIES:
         try:
             found[family] = compile_model(
-                estimator, calibration, family=family, **({} if family == EXACT else settings)
+                estimator, calibration, family=family, **({} if family == WITHOUT_TOLERANCE else settings)
             )
         except (TypeError, ValueError, PackageError, CompilerError) as error:
             found[family] = str(error)

@@ -67,7 +67,7 @@ def with_decoys(  # noqa: PLR0913  (a forest, what is before it, and what is kno
     times = [1 + misses for misses in steps.prepared.may_miss]
     while sum(max(0, most - len(edges[column])) * times[column] for column in disclosed) > room:
         most -= 1
-    shown = {outputs[output].column: output for output in reversed(range(len(outputs))) if _is_number(outputs[output])}
+    shown = {outputs[output].column: output for output in reversed(range(len(outputs))) if outputs[output].is_number}
     rows = steps.prepared.rows
     source = _source(forest, rows)
     seen = _seen(steps, forest)
@@ -84,16 +84,12 @@ def with_decoys(  # noqa: PLR0913  (a forest, what is before it, and what is kno
     return found
 
 
-def _is_number(output: Output) -> bool:
-    return output.column >= 0 and output.table is None
-
-
 def _seen(steps: Steps, forest: Forest) -> Floats:
     """The calibration rows as the forest sees them; where a value is missing, the least of its column stands."""
     rows = steps.prepared.rows
     least = np.where(np.isnan(rows), np.inf, rows).min(axis=0)
     seen = steps(np.where(np.isnan(rows), least, rows))
-    return seen.astype(np.float32).astype(np.float64) if forest.single else seen
+    return forest.seen(seen)
 
 
 def _way(forest: Forest, values: dict[int, Floats]) -> _Draw:

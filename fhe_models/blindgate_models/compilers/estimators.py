@@ -48,8 +48,8 @@ _COMPILERS: Final[dict[str, Callable[..., CompiledModel]]] = {
 }
 FAMILIES: Final = tuple(_COMPILERS)
 """What there is a compiler for."""
-EXACT: Final = "concrete"
-"""The one that computes on whole numbers: it rounds before, and takes no tolerance."""
+WITHOUT_TOLERANCE: Final = "concrete"
+"""The one that computes on whole numbers, and rounds before."""
 _OF_SQUARES: Final = ("Sequential", "SquareNetwork")
 _BINS: Final = ("PublicBins", "KBinsDiscretizer")
 _NETWORKS: Final = ("MLP", "FittedNetwork")

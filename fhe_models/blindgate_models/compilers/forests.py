@@ -84,10 +84,14 @@ class Forest:
     categorical: frozenset[int] = frozenset()
     sets: tuple[frozenset[int], ...] = ()
 
+    def seen(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Numbers as they are compared with thresholds."""
+        return numbers.astype(np.float32).astype(np.float64) if self.single else numbers
+
     def scores(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """The raw scores of `rows`, `(n, features)`: `(n, outputs)` float64, computed tree by tree."""
         total = np.tile(np.asarray(self.bias), (len(rows), 1))
-        seen = rows.astype(np.float32).astype(np.float64) if self.single else rows
+        seen = self.seen(rows)
         below: Callable[..., NDArray[np.bool_]] = np.less if self.strict else np.less_equal
         for tree in self.trees:
             node = np.zeros(len(rows), dtype=np.int64)

@@ -7,7 +7,13 @@ from typing import Any, Final, NamedTuple
 from blindgate_models.compilers.accuracy import plain_accuracy
 from blindgate_models.compilers.comparing import compile_with_each
 from blindgate_models.compilers.compiled import CompiledModel
-from blindgate_models.compilers.estimators import EXACT, choose_family, compile_model, load_estimator, read_rows
+from blindgate_models.compilers.estimators import (
+    WITHOUT_TOLERANCE,
+    choose_family,
+    compile_model,
+    load_estimator,
+    read_rows,
+)
 from blindgate_models.compilers.hidden_scores import compile_hidden_scores
 from blindgate_models.compilers.prepared import Prepared, unwrapped
 from blindgate_models.compilers.refitting import refit
@@ -94,7 +100,7 @@ def compile_files(estimator: Path, calibration: Path, choices: Choices) -> Compi
     prepared = Prepared.of(fitted, rows, {} if choices.columns is None else read_rules(choices.columns))
     accuracy = None if answers is None else plain_accuracy(fitted, prepared.table, answers)
     family = choices.family or choose_family(fitted)
-    if settings and family == EXACT and not choices.hide_scores:
+    if settings and family == WITHOUT_TOLERANCE and not choices.hide_scores:
         msg = f"tolerance: the family {family} takes none, it computes on whole numbers"
         raise ValueError(msg)
     compared = compile_with_each(fitted, prepared, **settings) if choices.compare else {}

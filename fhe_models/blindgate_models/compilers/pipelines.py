@@ -81,6 +81,11 @@ class Output(NamedTuple):
     table: Floats | None
     affine: bool
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it is made of a column of numbers."""
+        return self.column >= 0 and self.table is None
+
 
 def split(estimator: Any, prepared: Prepared) -> tuple[Steps, Any]:
     """The steps in front of a model, and the model. One that takes columns for categories begins with a step that numbers them."""

@@ -55,7 +55,7 @@ def ask(forest: Forest, steps: Steps, outputs: Sequence[Output]) -> Asking:
     prepared = steps.prepared
     wanted = wanted_thresholds(forest)
     _require_categories(forest, prepared, outputs)
-    numbers = {output: asked for output, asked in wanted.items() if _is_number(outputs[output])}
+    numbers = {output: asked for output, asked in wanted.items() if outputs[output].is_number}
     codes = _codes(steps, outputs) if has_bins(steps.steps) else {}
     thresholds = raw_thresholds(steps, outputs, numbers, forest)
     edges: list[set[float]] = [set() for _ in prepared.columns]
@@ -71,7 +71,9 @@ def ask(forest: Forest, steps: Steps, outputs: Sequence[Output]) -> Asking:
             edges[condition.column] |= set(condition.values)
     _add_ends(edges, cut | disclosed, prepared)
     times = [1 + misses for misses in prepared.may_miss]
-    asks = sum(map(mul, map(len, edges), times)) + sum(len(asked.values) for asked in categories.values())
+    asks = sum(map(mul, map(len, edges), times)) + sum(
+        len(asked.values) + asked.missing for asked in categories.values()
+    )
     if asks > MAX_BITS:
         msg = (
             f"estimator: its trees ask {asks} questions of a row, expected at most {MAX_BITS}: fit it behind PublicBins (--bins "
@@ -120,10 +122,6 @@ def over_bits(forest: Forest, asking: Asking, may_miss: Sequence[bool]) -> BitFo
     return BitForest(trees, count(asking.questions), forest.bias, tuple(numbers))
 
 
-def _is_number(output: Output) -> bool:
-    return output.column >= 0 and output.table is None
-
-
 def has_bins(steps: Sequence[Any], kinds: Sequence[str] = ("PublicBins",)) -> bool:
     """Whether one of these kinds is among the steps, or among those of a ColumnTransformer or a pipeline in them."""
     for step in steps:
@@ -143,7 +141,7 @@ def _codes(steps: Steps, outputs: Sequence[Output]) -> dict[int, list[float]]:
     found = {}
     for number, output in enumerate(outputs):
         whole = (given[:, number] == np.rint(given[:, number])).all() and low[number] >= 0
-        if _is_number(output) and not output.affine and whole:
+        if output.is_number and not output.affine and whole:
             found[number] = [float(code) for code in range(1, int(high[number]) + 1)]
     return found
 
@@ -162,7 +160,7 @@ def _categories(forest: Forest, prepared: Prepared, outputs: Sequence[Output]) -
     native = {outputs[number].column for number in forest.categorical}
     for output in outputs:
         if output.column >= 0 and output.table is not None:
-            tables.setdefault(output.column, []).append(_seen(forest, output.table))
+            tables.setdefault(output.column, []).append(forest.seen(output.table))
     return {
         position: ask_category(
             len(column["categories"]),
@@ -179,15 +177,10 @@ def _categories(forest: Forest, prepared: Prepared, outputs: Sequence[Output]) -
 def _require_categories(forest: Forest, prepared: Prepared, outputs: Sequence[Output]) -> None:
     """Raises `TypeError` on a column that the model takes for categories, and the client for numbers."""
     for number in forest.categorical:
-        if _is_number(outputs[number]):
+        if outputs[number].is_number:
             name = prepared.names[outputs[number].column]
             msg = f'estimator: takes the column {name!r:.60} for categories: say so with a rule, type = "category"'
             raise TypeError(msg)
-
-
-def _seen(forest: Forest, values: Floats) -> Floats:
-    """Numbers as the forest compares them."""
-    return values.astype(np.float32).astype(np.float64) if forest.single else values
 
 
 def _conditions(
@@ -202,7 +195,7 @@ def _conditions(
     for number, asked in wanted_thresholds(forest).items():
         output = outputs[number]
         for threshold in asked:
-            if _is_number(output):
+            if output.is_number:
                 edge = thresholds[number, threshold]
                 low, high = prepared.limits[output.column]
                 asks = prepared.may_miss[output.column] or low < edge <= high
@@ -211,7 +204,7 @@ def _conditions(
                     condition if asks else bool(edge <= low)
                 )  # else all of its range goes one way
                 continue
-            values = _seen(forest, np.atleast_1d(output.offset if output.table is None else output.table))
+            values = forest.seen(np.atleast_1d(output.offset if output.table is None else output.table))
             if number in forest.categorical:
                 right = ~np.isin(values, list(forest.sets[int(threshold)]))
             else:

@@ -45,7 +45,7 @@ def before_steps(forest: Forest, steps: Steps) -> tuple[Forest, list[Feature]]:
         raise TypeError(msg)
     outputs = read_steps(steps)
     wanted = wanted_thresholds(forest)
-    numbers = {output: asked for output, asked in wanted.items() if _is_number(outputs[output])}
+    numbers = {output: asked for output, asked in wanted.items() if outputs[output].is_number}
     moved = raw_thresholds(steps, outputs, numbers, forest)
     features = columns_as_they_are(len(steps.prepared.columns))
     splits = {key: _Split(outputs[key[0]].column, threshold, reaches=True) for key, threshold in moved.items()}
@@ -66,14 +66,10 @@ def before_steps(forest: Forest, steps: Steps) -> tuple[Forest, list[Feature]]:
     return replace(forest, trees=trees, strict=True, single=False, features=len(features)), features
 
 
-def _is_number(output: Output) -> bool:
-    return output.column >= 0 and output.table is None
-
-
 def _of_category(output: Output, threshold: float, forest: Forest, steps: Steps, features: list[Feature]) -> _Split:
     """What a node asks of a category, with a feature added to `features` for it where there was none."""
     values = np.atleast_1d(output.offset if output.table is None else output.table)
-    seen = values.astype(np.float32).astype(np.float64) if forest.single else values
+    seen = forest.seen(values)
     right = seen >= threshold if forest.strict else seen > threshold
     column = None if output.column < 0 else steps.prepared.columns[output.column]
     if column is not None:
@@ -135,8 +131,7 @@ def raw_thresholds(
         ) -> NDArray[np.bool_]:
             rows = np.tile(base, (len(values), 1))
             rows[:, columns] = values
-            seen = steps(rows)[:, asked]
-            seen = seen.astype(np.float32).astype(np.float64) if forest.single else seen
+            seen = forest.seen(steps(rows)[:, asked])
             right: NDArray[np.bool_] = seen >= edges if forest.strict else seen > edges
             return right
 
