@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
@@ -24,11 +25,12 @@ from skops.io import dump
 from blindgate_models.compilers.fine_tuning import train
 from blindgate_models.compilers.polynomial import compile_network
 from blindgate_models.compilers.squares import SquareNetwork
-from signed_packages import package
+from signed_packages import PUBLISHER, package
 from square_networks import drawn
 from world import World
 
 BLINDGATE = Path(sys.executable).with_name("blindgate")
+MEBI = 1 << 20
 
 
 def test_every_held_out_digit_comes_back_with_the_plaintext_networks_class(world: World) -> None:
@@ -46,6 +48,37 @@ def test_every_held_out_digit_comes_back_with_the_plaintext_networks_class(world
         assert job.result(timeout=60).tolist() == network.predict(held_out[:1]).tolist()
         assert job.receipt is not None
         assert job.receipt.document.job == job.id
+
+
+def test_many_tenants_keys_take_no_more_memory_than_the_node_has_room_for(tmp_path: Path) -> None:
+    """Seven tenants, room for the keys of two in use: what the node holds does not grow, and every tenant is answered."""
+    room, rows = 330 * MEBI, np.zeros((1, 64))
+    network = drawn([64, 64, 10])
+    tmp_path.chmod(0o755)  # the node's workers have other user ids
+    with World(tmp_path / "world") as world:
+        world.trust("tests", PUBLISHER.id)
+        world.start_gateway()
+        world.start_node("node-1", KEY_BYTES=room)
+        world.publish(package(compile_network(network, rows, ranges=[(0.0, 1.0)] * 64), name="digits"))
+        node = psutil.Process(world.processes["node-1"].pid)
+        taken = [_memory(node)]
+        for number in range(7):
+            with world.client(f"tenant-{number}", home=tmp_path / f"tenant-{number}") as client:
+                np.testing.assert_allclose(client.model("digits").predict(rows), network.scores(rows), atol=1e-3)
+            taken.append(_memory(node))
+    assert max(taken) < taken[2] + 5 * MEBI
+
+
+def _memory(node: psutil.Process) -> int:
+    """Bytes of a node and its workers, those in memory files with them: keys lie there, and count for no process."""
+    running = [node, *node.children(recursive=True)]
+    files = {
+        (found.st_dev, found.st_ino): found.st_blocks * 512
+        for process in running
+        for descriptor in Path(f"/proc/{process.pid}/fd").iterdir()
+        if str(descriptor.readlink()).startswith("/memfd:") and (found := descriptor.stat())
+    }
+    return sum(process.memory_full_info().uss for process in running) + sum(files.values())
 
 
 def test_an_mlp_in_a_file_is_compiled_by_the_command(tmp_path: Path) -> None:
