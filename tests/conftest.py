@@ -1,5 +1,6 @@
 """What tests share: a real gateway with real nodes, and models small enough to compile on the spot."""
 
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.linear import compile_linear
+from postgresql import PostgresqlServer, find_programs
 from signed_packages import PUBLISHER, package
 from world import World
 
@@ -19,6 +21,32 @@ def broken_pipes_are_errors() -> Iterator[None]:
     """Take SIGPIPE back after each test: evaluating with Concrete installs LLVM's handler, which ends the process."""
     yield
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+    """A PostgreSQL server for all tests; each makes databases of its own."""
+    programs = find_programs()
+    if programs is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            "PostgreSQL's server is not installed (Debian: postgresql)"
+        )
+    folder = tmp_path_factory.mktemp("postgresql", numbered=True)
+    for parent in folder.parents[:2]:
+        parent.chmod(0o711)  # the server runs under another user id where the tests are root
+    server = PostgresqlServer(folder, programs)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """A fresh database: `None` stands for the embedded one, else a PostgreSQL URI."""
+    if request.param == "sqlite":
+        return None
+    server: PostgresqlServer = request.getfixturevalue("postgresql_server")
+    return server.new_database()
 
 
 @pytest.fixture(scope="session")

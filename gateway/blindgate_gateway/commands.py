@@ -6,7 +6,6 @@ else. Errors go to standard error, and the exit code is 1.
 """
 
 import json
-import sqlite3
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,10 +18,9 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import DBAPIError
 
 from blindgate_gateway import identity, jobs, nodes, opening
-from blindgate_gateway.database import Database
+from blindgate_gateway.database import Database, database_fault
 from blindgate_gateway.settings import DAY, Settings, load_settings
 from blindgate_protocol.errors import BlindgateError, MalformedError
 from blindgate_protocol.jobs import JobState
@@ -265,8 +263,11 @@ def _refusals() -> Iterator[None]:
         yield
     except (BlindgateError, OSError) as error:
         _fail(str(error), error)
-    except (sqlite3.Error, DBAPIError) as error:
-        _fail(f"the database cannot be used: {error.orig if isinstance(error, DBAPIError) else error}", error)
+    except Exception as error:
+        fault = database_fault(error)
+        if fault is None:
+            raise
+        _fail(f"the database cannot be used: {fault}", error)
 
 
 def _fail(message: str, error: Exception) -> NoReturn:

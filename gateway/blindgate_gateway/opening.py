@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 
 from blindgate_gateway.blobs import Blobs
 from blindgate_gateway.database import Database
-from blindgate_gateway.parts import build_parts
+from blindgate_gateway.parts import build_parts, connect
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.sweep import sweep_partial
 from blindgate_protocol.errors import BlindgateError
@@ -52,28 +52,21 @@ def migrate(settings: Settings) -> tuple[str | None, str]:
     """Bring the database to this version's tables; gives the revisions before and after."""
     _make_folder(settings.data)
     config, head = _history()
-    engine = Database(settings.database).engine()
-    try:
-        with engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            before = MigrationContext.configure(connection).get_current_revision()
-            if before != head:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-            connection.commit()
-    finally:
-        engine.dispose()
-    settings.database.chmod(0o600)
+    with connect(settings).migrating() as connection:
+        before = MigrationContext.configure(connection).get_current_revision()
+        if before != head:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
     return before, head
 
 
 def open_database(settings: Settings) -> Database:
     """The database, for a command beside a gateway that may be running. Raises `BlindgateError`."""
-    if not settings.database.is_file():
+    if settings.database is None and not settings.sqlite_file.is_file():
         message = f"there is no gateway in {settings.data}: run `blindgate gateway init` or `serve` first"
         raise BlindgateError(message)
     migrate(settings)
-    return Database(settings.database)
+    return connect(settings)
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from blindgate_gateway.blobs import Blobs
-from blindgate_gateway.database import Database
+from blindgate_gateway.database import Database, open_postgresql, open_sqlite
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.wakeups import Wakeups
 
@@ -18,11 +18,18 @@ class Parts:
     wakeups: Wakeups
 
 
+def connect(settings: Settings) -> Database:
+    """The database that `settings` name. Nothing is opened yet. Raises `BlindgateError` when its driver is not installed."""
+    if settings.database is None:
+        return open_sqlite(settings.sqlite_file)
+    return open_postgresql(settings.database.get_secret_value(), most=settings.connections)
+
+
 def build_parts(settings: Settings) -> Parts:
     """Build the parts as `settings` say. The data folder exists already (`opening.prepare`)."""
     return Parts(
         settings=settings,
-        database=Database(settings.database),
+        database=connect(settings),
         blobs=Blobs(settings.data),
         wakeups=Wakeups(settings.data / "wakeups", most_waiting=settings.threads * 3 // 4),
     )

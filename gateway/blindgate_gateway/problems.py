@@ -14,6 +14,7 @@ from http import HTTPStatus
 from flask import Response
 from werkzeug.exceptions import HTTPException
 
+from blindgate_gateway import database
 from blindgate_protocol import errors
 from blindgate_protocol.errors import BlindgateError, GatewayError, NotAuthorisedError, NotFoundError
 from blindgate_protocol.messages import Problem
@@ -89,10 +90,9 @@ def problem_of(error: Exception, request: str) -> Problem:
 
 def is_busy(error: Exception) -> bool:
     """Whether `error` is the disk's, the database's or the system's way to say: not now."""
-    original = getattr(error, "orig", error)
-    if isinstance(original, OSError):
-        return original.errno in _BUSY_ERRNO
-    return getattr(original, "sqlite_errorname", "") in {"SQLITE_BUSY", "SQLITE_FULL", "SQLITE_CANTOPEN"}
+    if isinstance(error, OSError):
+        return error.errno in _BUSY_ERRNO
+    return database.is_busy(error)
 
 
 def is_stalled(error: Exception) -> bool:

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import TomlConfigSettingsSource
 
@@ -36,6 +36,9 @@ class Settings(BaseSettings):
 
     Attributes:
         data: the folder of the database and the blobs. Nobody but the gateway's user needs to read it.
+        database: a PostgreSQL server in place of the file in `data`: `postgresql://user:password@host/name`. Several gateways
+            may work on one.
+        connections: how many connections to that server a process opens at most.
         host: where to listen.
         addresses: the URLs under which nodes and clients know this gateway; when empty, `http://host:port` (and, on a
             loopback address, the other names of it). A node's enrolment is accepted only if it was told one of these.
@@ -58,6 +61,8 @@ class Settings(BaseSettings):
     )
 
     data: Path = Path("blindgate-gateway")
+    database: SecretStr | None = None
+    connections: Annotated[int, Field(ge=2, le=1024)] = 16
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
     addresses: Addresses = ()
@@ -87,9 +92,17 @@ class Settings(BaseSettings):
         """Put the TOML file behind the environment."""
         return init_settings, env_settings, file_secret_settings, TomlConfigSettingsSource(settings_cls)
 
+    @field_validator("database")
+    @classmethod
+    def _server(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            message = "must start with postgresql://"
+            raise ValueError(message)
+        return value
+
     @property
-    def database(self) -> Path:
-        """The SQLite file."""
+    def sqlite_file(self) -> Path:
+        """Where SQLite's file lies, when no server is set."""
         return self.data / "gateway.sqlite"
 
     def known_as(self, address: str) -> bool:

@@ -21,7 +21,7 @@ import httpx2
 import pytest
 from sqlalchemy import func, select
 
-from blindgate_gateway.database import Database
+from blindgate_gateway.database import open_sqlite
 from blindgate_gateway.tables import attempts, blobs, jobs
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.manifest import Manifest
@@ -236,7 +236,7 @@ def test_a_gateway_that_is_killed_200_times_keeps_its_word(tmp_path: Path) -> No
                 kill(ledger, gateway)
                 ledger.stop_submitting.set()
                 until = time.monotonic() + PATIENCE_SECONDS
-                while unfinished(settings.database) and time.monotonic() < until and not ledger.errors:
+                while unfinished(settings.sqlite_file) and time.monotonic() < until and not ledger.errors:
                     time.sleep(0.1)
             finally:
                 ledger.stop_submitting.set()
@@ -248,7 +248,7 @@ def test_a_gateway_that_is_killed_200_times_keeps_its_word(tmp_path: Path) -> No
                 ledger,
                 Tenant(http, brokerage.api_key("bank"), name="bank", keys=keys),
                 settings.data,
-                settings.database,
+                settings.sqlite_file,
             )
     finally:
         if gateway.running:
@@ -258,7 +258,7 @@ def test_a_gateway_that_is_killed_200_times_keeps_its_word(tmp_path: Path) -> No
 
 def unfinished(path: Path) -> int:
     """How many jobs have not ended."""
-    database = Database(path)
+    database = open_sqlite(path)
     try:
         with database.read() as connection:
             return int(connection.execute(select(func.count().label("open")).where(jobs.c.ended.is_(None))).scalar())
@@ -268,7 +268,7 @@ def unfinished(path: Path) -> int:
 
 def check(ledger: Ledger, bank: Tenant, data: Path, path: Path) -> None:
     """Hold everything that was answered against everything that is stored."""
-    database = Database(path)
+    database = open_sqlite(path)
     with database.read() as connection:
         stored = {row.job: row for row in connection.execute(select(jobs)).all()}
         kept = {(row.tenant, row.digest): row for row in connection.execute(select(blobs)).all()}

@@ -24,8 +24,10 @@ def _json(*arguments: str) -> Any:
 
 
 @pytest.fixture
-def data(desk: Desk) -> str:
-    """The running gateway's data folder."""
+def data(desk: Desk, database_url: str | None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The running gateway's data folder; its database, if that is elsewhere, stands in the environment."""
+    if database_url is not None:
+        monkeypatch.setenv("BLINDGATE_GATEWAY_DATABASE", database_url)
     return str(desk.brokerage.settings.data)
 
 
@@ -102,9 +104,14 @@ def test_an_enrolment_token_is_made_for_a_time(data: str) -> None:
         pytest.param(["serve", "--port", "0"], "port", id="no port"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_1(tmp_path: Path, data: str, arguments: list[str], says: str) -> None:
+def test_a_mistake_is_one_line_and_exit_code_1(
+    tmp_path: Path, data: str, arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On standard error, without a traceback."""
-    folder = str(tmp_path / "nothing") if says == "no gateway" else data
+    folder = data
+    if says == "no gateway":
+        monkeypatch.delenv("BLINDGATE_GATEWAY_DATABASE", raising=False)
+        folder = str(tmp_path / "nothing")
     result = _run(*arguments, "--data", folder)
     assert result.exit_code == 1
     assert says in result.stderr

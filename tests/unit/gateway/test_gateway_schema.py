@@ -10,8 +10,8 @@ from alembic.runtime.migration import MigrationContext
 from openapi_spec_validator import validate
 
 from blindgate_gateway.app import ROUTES
-from blindgate_gateway.database import Database
 from blindgate_gateway.opening import migrate
+from blindgate_gateway.parts import connect
 from blindgate_gateway.settings import Settings, load_settings
 from blindgate_gateway.tables import metadata
 from blindgate_protocol.errors import MalformedError
@@ -20,12 +20,12 @@ from brokerage import Keys, make_settings
 from desk import Desk
 
 
-def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
+def test_the_migrations_make_the_tables(tmp_path: Path, database_url: str | None) -> None:
     """A table that changed without a migration fails here; migrating twice does nothing."""
-    settings = make_settings(tmp_path / "gateway", Keys())
+    settings = make_settings(tmp_path / "gateway", Keys(), database=database_url)
     assert migrate(settings) == (None, "0003")
     assert migrate(settings) == ("0003", "0003")
-    with Database(settings.database).engine().connect() as connection:
+    with connect(settings).migrating() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 

@@ -1,0 +1,123 @@
+"""A real PostgreSQL server of the tests' own: Debian's package, started on a free port in a temporary folder."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from secrets import token_hex
+
+import psycopg
+
+from brokerage import free_port
+
+START_SECONDS = 30.0
+_PACKAGED = Path("/usr/lib/postgresql")
+
+
+def find_programs() -> Path | None:
+    """The folder of PostgreSQL's programs, the newest version first; `None` where it is not installed."""
+    found = sorted(_PACKAGED.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]), reverse=True)
+    on_path = shutil.which("initdb")
+    if found:
+        return found[0].parent
+    return Path(on_path).resolve().parent if on_path else None
+
+
+class PostgresqlServer:
+    """A server with a data folder, which outlives `kill`."""
+
+    def __init__(self, folder: Path, programs: Path, **settings: object) -> None:
+        """Make the cluster. `settings` are the server's own, beyond its defaults."""
+        self.port = free_port()
+        self.log = folder / "postgresql.log"
+        self._data = folder / "data"
+        self._programs = programs
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.chmod(0o711)
+        self._data.mkdir(mode=0o700)
+        # PostgreSQL refuses to run as root.
+        self._user = "postgres" if os.geteuid() == 0 else None
+        if self._user is not None:
+            owner = pwd.getpwnam(self._user)
+            os.chown(self._data, owner.pw_uid, owner.pw_gid)
+        initdb = [
+            str(programs / "initdb"),
+            "-D",
+            str(self._data),
+            "-U",
+            "gateway",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        ]
+        made = subprocess.run(initdb, user=self._user, cwd="/", capture_output=True, text=True, check=False)
+        if made.returncode != 0:
+            raise RuntimeError(made.stderr)
+
+    def start(self) -> None:
+        """Start it and wait until it takes connections."""
+        given = {"unix_socket_directories": "", "listen_addresses": "127.0.0.1", "port": self.port} | self._settings
+        options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self._data, *options],
+                user=self._user,
+                cwd="/",
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        until = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > until:
+                    message = f"PostgreSQL did not start:\n{self.log.read_text()[-4000:]}"
+                    raise RuntimeError(message) from None
+                time.sleep(0.02)
+            else:
+                return
+
+    def url(self, database: str) -> str:
+        """The URI of one of its databases."""
+        return f"postgresql://gateway@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self) -> str:
+        """Make an empty database; gives its URI."""
+        name = f"test_{token_hex(6)}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self.url(name)
+
+    def kill(self) -> None:
+        """End every one of its processes at once, as a power cut would."""
+        assert self._process is not None
+        for child in children_of(self._process.pid):
+            os.kill(child, signal.SIGKILL)
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """Shut it down."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+def children_of(process: int) -> list[int]:
+    """The server's own processes."""
+    try:
+        children = Path(f"/proc/{process}/task/{process}/children").read_text()
+    except FileNotFoundError:
+        return []
+    return [int(child) for child in children.split()]
