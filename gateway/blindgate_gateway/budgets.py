@@ -6,10 +6,10 @@ of a model by the same publisher together, whatever becomes of the job. A node r
 says.
 """
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select, update
 
 from blindgate_gateway.catalogue import find_latest
-from blindgate_gateway.database import Transaction, prepared
+from blindgate_gateway.database import Transaction, prepared, upsert
 from blindgate_gateway.identity import Account, Role
 from blindgate_gateway.routing import Answer, Call, Routes
 from blindgate_gateway.tables import rows_asked
@@ -26,8 +26,15 @@ _OF_MODEL = (
     & (rows_asked.c.model == bindparam("of_model"))
 )
 _ASKED = prepared(select(rows_asked.c.rows).where(_OF_MODEL))
-_ADD = prepared(insert(rows_asked), "tenant", "publisher", "model", "rows")
-_MORE = prepared(update(rows_asked).where(_OF_MODEL).values(rows=rows_asked.c.rows + bindparam("more")))
+_BEGIN = prepared(
+    upsert(rows_asked, lambda statement: statement.values(rows=0).on_conflict_do_nothing()),
+    "tenant",
+    "publisher",
+    "model",
+)
+_WITH_MORE = rows_asked.c.rows + bindparam("more")
+_MORE = prepared(update(rows_asked).where(_OF_MODEL).values(rows=_WITH_MORE))
+_MORE_WITHIN = prepared(update(rows_asked).where(_OF_MODEL, bindparam("most") >= _WITH_MORE).values(rows=_WITH_MORE))
 
 
 @routes.get("/v1/models/<name>/budget", roles={Role.TENANT}, answers={200: BudgetView})
@@ -41,19 +48,15 @@ def show_budget(call: Call[Account, None], name: str) -> Answer:
 
 def spend(connection: Transaction, tenant: str, manifest: Signed[Manifest], rows: int) -> None:
     """Count `rows` that `tenant` asks for. Raises `BudgetSpentError` where that would be more than it may."""
-    asked = _asked(connection, tenant, manifest)
+    key, name = _key(tenant, manifest), manifest.document.name
+    connection.execute(_BEGIN, {"tenant": tenant, "publisher": manifest.signer, "model": name})
     most = manifest.document.privacy.rows_per_tenant
-    if most is not None and (asked or 0) + rows > most:
-        message = (
-            f"model {manifest.document.name!r} gives a tenant {most} rows in all; {asked or 0} were asked for, "
-            f"and this order asks for {rows}"
-        )
+    if most is None:
+        connection.execute(_MORE, {**key, "more": rows})
+    elif connection.execute(_MORE_WITHIN, {**key, "more": rows, "most": most}).rowcount == 0:
+        asked = _asked(connection, tenant, manifest)
+        message = f"model {name!r} gives a tenant {most} rows in all; {asked or 0} were asked for, and this order asks for {rows}"
         raise BudgetSpentError(message)
-    if asked is None:
-        name = manifest.document.name
-        connection.execute(_ADD, {"tenant": tenant, "publisher": manifest.signer, "model": name, "rows": rows})
-    else:
-        connection.execute(_MORE, {**_key(tenant, manifest), "more": rows})
 
 
 def _asked(connection: Transaction, tenant: str, manifest: Signed[Manifest]) -> int | None:

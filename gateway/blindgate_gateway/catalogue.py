@@ -87,6 +87,7 @@ def offer_model(call: Call[Account, ModelOffer]) -> Answer:
     manifest = open_signed(call.body.manifest, Manifest)
     document, publishers = manifest.document, call.parts.settings.publishers
     with call.parts.database.write() as connection:
+        connection.alone("model", document.name)
         now = connection.execute(select(clock().label("now"))).scalar()
         latest = connection.execute(_BY_NAME, {"name": document.name}).first()
         seen = 0 if latest is None else latest.version

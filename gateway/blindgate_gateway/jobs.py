@@ -23,12 +23,14 @@ from blindgate_gateway.budgets import spend
 from blindgate_gateway.catalogue import find_manifest
 from blindgate_gateway.database import Database, Row, Transaction, clock, prepared
 from blindgate_gateway.identity import Account, Role, require_tenant
-from blindgate_gateway.keys import find_key
+from blindgate_gateway.keys import relied_on_key
 from blindgate_gateway.problems import not_found, refusal
+from blindgate_gateway.queues import find_queue
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
 from blindgate_gateway.stored import check_data, find_data, keep_data, send_blob
-from blindgate_gateway.tables import attempts, blobs, job_documents, job_operators, jobs
+from blindgate_gateway.tables import all_jobs, attempts, blobs, job_documents, jobs
 from blindgate_gateway.transitions import cancel_job
+from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.errors import (
     ExpiredManifestError,
     GatewayError,
@@ -51,56 +53,57 @@ routes = Routes("jobs")
 
 LONGEST_WAIT: Millis = 30_000
 MOST_LISTED = 1000
-QUEUE = "queue"
-"""The topic of whoever waits for work (`wakeups`); a job's own id is the topic of whoever waits for it."""
 
-_NOW_AND_INPUT = prepared(
-    select(
-        clock().label("now"),
-        select(blobs.c.size)
-        .where(blobs.c.tenant == bindparam("tenant"), blobs.c.digest == bindparam("digest"))
-        .scalar_subquery()
-        .label("size"),
-    )
+_NOW = prepared(select(clock().label("now")))
+_INPUT = prepared(
+    # Counts as stored now: so nobody sweeps it away before the job that needs it is there.
+    update(blobs)
+    .where(blobs.c.tenant == bindparam("of_tenant"), blobs.c.digest == bindparam("of_digest"))
+    .values(stored=clock())
+    .returning(blobs.c.size)
 )
+_DOCUMENTS = job_documents.c.job == all_jobs.c.job
 _ORDER_OF = prepared(
-    select(jobs.c.tenant, job_documents.c.order_digest).join(job_documents).where(jobs.c.job == bindparam("job"))
+    select(all_jobs.c.tenant, job_documents.c.order_digest)
+    .join(job_documents, _DOCUMENTS)
+    .where(all_jobs.c.job == bindparam("job"))
 )
 _ADD_JOB = prepared(
     insert(jobs).values(state=JobState.QUEUED.value, submitted=clock()),
     "job",
     "tenant",
+    "queue",
+    "rank",
     "manifest",
-    "family",
     "input_digest",
     "evaluation_key",
     "deadline",
 )
-_ADD_OPERATORS = prepared(insert(job_operators), "job", "operator")
 _ADD_DOCUMENTS = prepared(insert(job_documents), "job", "order_digest", "order")
 _VIEW = select(
-    jobs.c.job,
-    jobs.c.tenant,
-    jobs.c.state,
-    jobs.c.submitted,
-    jobs.c.ended,
-    jobs.c.generation,
-    jobs.c.input_digest,
-    jobs.c.evaluation_key,
-    jobs.c.result_digest,
-    jobs.c.result_size,
+    all_jobs.c.job,
+    all_jobs.c.tenant,
+    all_jobs.c.state,
+    all_jobs.c.submitted,
+    all_jobs.c.ended,
+    all_jobs.c.generation,
+    all_jobs.c.input_digest,
+    all_jobs.c.evaluation_key,
+    all_jobs.c.result_digest,
+    all_jobs.c.result_size,
     job_documents.c.code,
     job_documents.c.reason,
     job_documents.c.receipt,
     job_documents.c.order,
-).join(job_documents)
-_OF_JOB = prepared(_VIEW.where(jobs.c.job == bindparam("job"), jobs.c.tenant == bindparam("tenant")))
+).join(job_documents, _DOCUMENTS)
+_THIS = (all_jobs.c.job == bindparam("job")) & (all_jobs.c.tenant == bindparam("tenant"))
+_OF_JOB = prepared(_VIEW.where(_THIS))
 _OF_TENANT = prepared(
-    _VIEW.where(jobs.c.tenant == bindparam("tenant"))
-    .order_by(jobs.c.submitted.desc(), jobs.c.job)
+    _VIEW.where(all_jobs.c.tenant == bindparam("tenant"))
+    .order_by(all_jobs.c.submitted.desc(), all_jobs.c.job)
     .limit(bindparam("most"))
 )
-_STATE = prepared(select(jobs.c.state).where(jobs.c.job == bindparam("job"), jobs.c.tenant == bindparam("tenant")))
+_STATE = prepared(select(all_jobs.c.state).where(_THIS))
 _ATTEMPTS = prepared(
     select(attempts.c.job, attempts.c.generation, attempts.c.node, attempts.c.outcome, attempts.c.reason)
     .where(attempts.c.job.in_(bindparam("jobs", expanding=True)))
@@ -131,6 +134,7 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
     if data is not None:
         check_data(document.input, data)
     with call.parts.database.write() as connection:
+        connection.alone("job", document.job)
         before = connection.execute(_ORDER_OF, {"job": document.job}).first()
         if before is not None:
             if (before.tenant, before.order_digest) != (tenant, order.digest):
@@ -141,7 +145,9 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
         accept_order(connection, order)
         manifest = find_manifest(connection, document.model.manifest)
         spend(connection, tenant, manifest, document.rows)
-        _add(connection, order, envelope, manifest.document.family)
+        operators = call.parts.settings.operators
+        queue = find_queue(connection, tenant, manifest.document.family, document.operators, known=operators)
+        _add(connection, order, envelope, queue=queue, priority=call.body.priority)
         view = view_job(connection, document.job, tenant=tenant)
     call.parts.wakeups.wake(QUEUE)
     return view
@@ -200,13 +206,11 @@ def download_result(call: Call[Account, None], job: str) -> Answer:
 def cancel(call: Call[Account, None], job: str) -> Answer:
     """Cancel a job that has not ended. Its node is told at its next command."""
     with call.parts.database.write() as connection:
-        state = cancel_job(connection, job, tenant=call.caller.tenant)
-        if state is None:
-            raise not_found("job")
-        if state.ended and state is not JobState.CANCELLED:
-            message = f"a job that is {state.value} cannot be cancelled"
-            raise TransitionError(message)
+        cancel_job(connection, job, tenant=call.caller.tenant)
         view = view_job(connection, job, tenant=call.caller.tenant)
+        if view.state is not JobState.CANCELLED:
+            message = f"a job that is {view.state.value} cannot be cancelled"
+            raise TransitionError(message)
     call.parts.wakeups.wake(job)
     return view
 
@@ -255,7 +259,8 @@ def accept_order(connection: Transaction, order: Signed[Order]) -> None:
     """Decide whether a verified order can become a job (steps 1 and 3 to 5 above). Raises what the step says."""
     document = order.document
     manifest = find_manifest(connection, document.model.manifest)
-    now, size = connection.execute(_NOW_AND_INPUT, {"tenant": document.tenant, "digest": document.input.digest}).one()
+    now = connection.execute(_NOW).scalar()
+    size = connection.execute(_INPUT, {"of_tenant": document.tenant, "of_digest": document.input.digest}).scalar()
     # 1. and 3.
     check_order(order, model=model_ref(manifest), now=now)
     if now >= manifest.document.expires:
@@ -280,7 +285,7 @@ def _check_key(connection: Transaction, order: Order, manifest: Manifest) -> Non
         raise PolicyError(message)
     if order.evaluation_key is None:
         return
-    statement = find_key(connection, order.tenant, order.evaluation_key).document
+    statement = relied_on_key(connection, order.tenant, order.evaluation_key).document
     if statement.state is not KeyState.ACTIVE:
         raise refusal("conflict", f"the evaluation key is {statement.state.value}, not active")
     if statement.parameters != manifest.key_parameters:
@@ -301,21 +306,19 @@ def opened_order(envelope: str) -> Signed[Order]:
     return open_signed(envelope.encode(), Order)
 
 
-def _add(connection: Transaction, order: Signed[Order], envelope: str, family: str) -> None:
+def _add(connection: Transaction, order: Signed[Order], envelope: str, *, queue: str, priority: int) -> None:
     document = order.document
     job = {
         "job": document.job,
         "tenant": document.tenant,
+        "queue": queue,
+        "rank": -priority,
         "manifest": document.model.manifest,
-        "family": family,
         "input_digest": document.input.digest,
         "evaluation_key": document.evaluation_key,
         "deadline": document.deadline,
     }
     connection.execute(_ADD_JOB, job)
-    connection.execute_many(
-        _ADD_OPERATORS, [{"job": document.job, "operator": operator} for operator in dict.fromkeys(document.operators)]
-    )
     connection.execute(_ADD_DOCUMENTS, {"job": document.job, "order_digest": order.digest, "order": envelope})
 
 
@@ -361,9 +364,9 @@ def _view(row: Row, tried: tuple[Attempt, ...]) -> JobView:
 
 def list_all_jobs(database: Database, *, state: JobState | None, most: int) -> tuple[tuple[str, JobView], ...]:
     """Every tenant's jobs, latest first, for the gateway's operator: tenant and job."""
-    query = _VIEW.order_by(jobs.c.submitted.desc(), jobs.c.job).limit(most)
+    query = _VIEW.order_by(all_jobs.c.submitted.desc(), all_jobs.c.job).limit(most)
     if state is not None:
-        query = query.where(jobs.c.state == state.value)
+        query = query.where(all_jobs.c.state == state.value)
     with database.read() as connection:
         rows = connection.execute(query).all()
         return tuple(zip((row.tenant for row in rows), _views(connection, rows), strict=True))
@@ -372,7 +375,7 @@ def list_all_jobs(database: Database, *, state: JobState | None, most: int) -> t
 def find_any_job(database: Database, job: str) -> tuple[str, JobView]:
     """One job of any tenant, for the gateway's operator. Raises `NotFoundError`."""
     with database.read() as connection:
-        row = connection.execute(_VIEW.where(jobs.c.job == job)).first()
+        row = connection.execute(_VIEW.where(all_jobs.c.job == job)).first()
         if row is None:
             raise not_found("job")
         return row.tenant, _views(connection, [row])[0]

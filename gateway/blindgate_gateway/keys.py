@@ -21,7 +21,8 @@ from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Routes
 from blindgate_gateway.stored import find_size, remove_blob
 from blindgate_gateway.tables import key_statements, keys
-from blindgate_gateway.transitions import cancel_jobs_under
+from blindgate_gateway.transitions import cancel_jobs_under, hold_jobs_under
+from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.keys import KeyState, KeyStatement, check_statement
 from blindgate_protocol.messages import KeyList, KeyRequest, KeyView
@@ -40,7 +41,9 @@ _LATEST = (
     .order_by(key_statements.c.received, key_statements.c.key)
 )
 _OF_TENANT = prepared(_LATEST.where(keys.c.tenant == bindparam("tenant")))
-_OF_KEY = prepared(_LATEST.where(keys.c.tenant == bindparam("tenant"), keys.c.digest == bindparam("digest")))
+_THIS = _LATEST.where(keys.c.tenant == bindparam("tenant"), keys.c.digest == bindparam("digest"))
+_OF_KEY = prepared(_THIS)
+_RELIED_ON = prepared(_THIS.with_for_update(read=True, of=keys))
 
 
 @routes.post("/v1/keys", roles={Role.TENANT}, body=KeyRequest, answers={201: KeyView, 200: KeyView})
@@ -51,6 +54,7 @@ def state_key(call: Call[Account, KeyRequest]) -> Answer:
     require_tenant(call.caller, document.tenant)
     cancelled: list[str] = []
     with call.parts.database.write() as connection:
+        connection.alone("key", tenant, document.key.digest)
         row = connection.execute(_OF_KEY, {"tenant": tenant, "digest": document.key.digest}).first()
         if row is not None and row.digest == statement.digest:
             return _view(_opened(row)), 200
@@ -62,10 +66,13 @@ def state_key(call: Call[Account, KeyRequest]) -> Answer:
         if document.state is not KeyState.DESTROYED:
             _check_blob(connection, statement)
         _store(connection, statement, first=previous is None)
+        suspended = document.state is KeyState.SUSPENDED
+        if suspended or (previous is not None and previous.document.state is KeyState.SUSPENDED):
+            hold_jobs_under(connection, tenant, document.key.digest, held=suspended)
         if document.state is KeyState.DESTROYED:
             cancelled = cancel_jobs_under(connection, tenant, document.key.digest)
             remove_blob(connection, call.parts.blobs, tenant, document.key.digest)
-    call.parts.wakeups.wake(*cancelled)
+    call.parts.wakeups.wake(QUEUE, *cancelled)
     return _view(statement), 201 if previous is None else 200
 
 
@@ -87,9 +94,9 @@ def show_key(call: Call[Account, None], digest: str) -> Answer:
     return _view(_opened(row))
 
 
-def find_key(connection: Transaction, tenant: str, digest: str) -> Signed[KeyStatement]:
-    """The last statement about a tenant's key. Raises `NotFoundError`."""
-    row = connection.execute(_OF_KEY, {"tenant": tenant, "digest": digest}).first()
+def relied_on_key(connection: Transaction, tenant: str, digest: str) -> Signed[KeyStatement]:
+    """The last statement about a tenant's key, which stays the last until this transaction ends. Raises `NotFoundError`."""
+    row = connection.execute(_RELIED_ON, {"tenant": tenant, "digest": digest}).first()
     if row is None:
         raise not_found("key")
     return _opened(row)

@@ -25,14 +25,16 @@ from blindgate_gateway import transitions
 from blindgate_gateway.catalogue import opened_manifest
 from blindgate_gateway.database import Row, Transaction, prepared
 from blindgate_gateway.identity import Node, Role
-from blindgate_gateway.jobs import QUEUE, check_within, opened_order, view_job
+from blindgate_gateway.jobs import check_within, opened_order, view_job
 from blindgate_gateway.logs import log
 from blindgate_gateway.problems import not_found, refusal
+from blindgate_gateway.queues import choose, note_served
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
 from blindgate_gateway.stored import check_data, keep_data, keep_file, send_blob
 from blindgate_gateway.sweep import sweep_leases
-from blindgate_gateway.tables import blobs, job_documents, jobs, manifests
+from blindgate_gateway.tables import all_jobs, blobs, job_documents, jobs, manifests
 from blindgate_gateway.transitions import HELD, Held
+from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.errors import LeaseLostError, MalformedError, ReceiptNodeError, ReceiptOrderError
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import (
@@ -78,18 +80,18 @@ _LIMIT = prepared(
 )
 _COMMITTED = prepared(
     select(
-        jobs.c.tenant,
-        jobs.c.state,
-        jobs.c.generation,
-        jobs.c.token,
-        jobs.c.node,
+        all_jobs.c.tenant,
+        all_jobs.c.state,
+        all_jobs.c.generation,
+        all_jobs.c.token,
+        all_jobs.c.node,
         job_documents.c.order,
         job_documents.c.receipt_digest,
         manifests.c.envelope.label("manifest"),
     )
-    .join(job_documents, job_documents.c.job == jobs.c.job)
-    .join(manifests, manifests.c.digest == jobs.c.manifest)
-    .where(jobs.c.job == bindparam("job"))
+    .join(job_documents, job_documents.c.job == all_jobs.c.job)
+    .join(manifests, manifests.c.digest == all_jobs.c.manifest)
+    .where(all_jobs.c.job == bindparam("job"))
 )
 
 
@@ -97,7 +99,7 @@ _COMMITTED = prepared(
 def poll(call: Call[Node, LeaseRequest]) -> Answer:
     """Ask for work; with `wait`, hold the request open until there is some. 204 when there is none.
 
-    Gives a job whose order allows the node's operator, preferably under a key that the node has in memory, else the oldest.
+    Gives a job whose order allows the node's operator, of the tenant whose turn it is (`queues`).
     """
     until = time.monotonic() + call.body.wait / 1000
     with call.parts.wakeups.watch(QUEUE) as watch:
@@ -204,25 +206,23 @@ def release(call: Call[Node, Release], job: str) -> Answer:
 
 
 def _take(call: Call[Node, LeaseRequest]) -> Lease | None:
-    parts, node, wanted = call.parts, call.caller, call.body
-    with parts.database.read() as connection:
-        job = transitions.next_job(connection, operator=node.operator, families=wanted.families, under=wanted.keys)
-    if job is None:
-        return None
-    with parts.database.write() as connection:
-        leased = transitions.lease(connection, job, node=node.key, duration=parts.settings.lease)
-        if leased is None:
-            # Somebody was faster. Look again under the lock, where nobody can be.
-            job = transitions.next_job(connection, operator=node.operator, families=wanted.families, under=wanted.keys)
-            leased = job and transitions.lease(connection, job, node=node.key, duration=parts.settings.lease)
-        if not leased:
+    parts, node, wanted, settings = call.parts, call.caller, call.body, call.parts.settings
+    while True:
+        turn = choose(parts.database, operator=node.operator, families=wanted.families, in_flight=settings.in_flight)
+        if turn is None:
             return None
-        work = connection.execute(_WORK, {"job": leased.job}).one()
+        with parts.database.write() as connection:
+            leased = transitions.claim(connection, turn, node=node.key, under=wanted.keys, duration=settings.lease)
+            if leased is not None:
+                work = connection.execute(_WORK, {"job": leased.job}).one()
+                break
+        # Others were faster: look again.
+    note_served(parts.database, leased.tenant)
     return Lease(
         job=leased.job,
         generation=leased.generation,
         token=leased.token,
-        duration=parts.settings.lease,
+        duration=settings.lease,
         order=Envelope.from_bytes(work.order.encode()),
         manifest=Envelope.from_bytes(work.envelope.encode()),
         input_data=work.input_data,
@@ -279,5 +279,5 @@ def _explain(connection: Transaction, held: Held, receipt: Signed[Receipt]) -> N
 
 
 def _view(connection: Transaction, job: str) -> JobView:
-    tenant = connection.execute(select(jobs.c.tenant).where(jobs.c.job == job)).scalar()
+    tenant = connection.execute(select(all_jobs.c.tenant).where(all_jobs.c.job == job)).scalar()
     return view_job(connection, job, tenant=tenant)

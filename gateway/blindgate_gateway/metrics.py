@@ -17,17 +17,22 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
-from sqlalchemy import func, select
+from sqlalchemy import func, select, union_all
 
 from blindgate_gateway.database import Database, prepared
-from blindgate_gateway.tables import blobs, jobs, nodes
+from blindgate_gateway.tables import blobs, ended_jobs, jobs, nodes
 from blindgate_protocol.jobs import JobState
 
 RESERVED_BYTES = 1 << 18
 """The room of one of a process's two files: more than twice what all routes and statuses take up."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _OWN = CollectorRegistry()
-_JOBS = prepared(select(jobs.c.state, func.count().label("jobs")).group_by(jobs.c.state))
+_JOBS = prepared(
+    union_all(
+        select(jobs.c.state, func.count().label("jobs")).group_by(jobs.c.state),
+        select(ended_jobs.c.state, func.count().label("jobs")).group_by(ended_jobs.c.state),
+    )
+)
 _BLOBS = prepared(select(func.count().label("blobs"), func.coalesce(func.sum(blobs.c.size), 0).label("bytes")))
 _NODES = prepared(select(func.count().label("nodes")).select_from(nodes))
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})

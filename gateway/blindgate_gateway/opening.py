@@ -48,16 +48,17 @@ def prepare(settings: Settings) -> TextIO:
     return lock
 
 
-def migrate(settings: Settings) -> tuple[str | None, str]:
-    """Bring the database to this version's tables; gives the revisions before and after."""
+def migrate(settings: Settings, *, to: str = "head") -> tuple[str | None, str]:
+    """Bring the database to this version's tables, or an older one's; gives the revisions before and after."""
     _make_folder(settings.data)
     config, head = _history()
+    after = head if to == "head" else to
     with connect(settings).migrating() as connection:
         before = MigrationContext.configure(connection).get_current_revision()
-        if before != head:
+        if before != after:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    return before, head
+            command.upgrade(config, after)
+    return before, after
 
 
 def open_database(settings: Settings) -> Database:

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
         stall: how long a caller may send nothing of a request that it began, or take nothing of its answer, in milliseconds.
         lease: how long a lease lasts without a heartbeat, in milliseconds.
         attempts: how many leases a job gets before it is dead.
+        in_flight: how many jobs of a tenant nodes may have at once, where nothing else was set for the tenant.
         part: how large the parts of an upload are.
         max_blob: the largest blob that anybody may upload.
         retention: how long after its end a job's blobs are kept, and how long blobs that nothing refers to.
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     stall: Annotated[int, Field(ge=100, le=3_600_000)] = 30_000
     lease: Annotated[Millis, Field(ge=100)] = 30_000
     attempts: Annotated[int, Field(ge=1, le=10_000)] = 3
+    in_flight: Annotated[int, Field(ge=1)] = 64
     part: Annotated[Size, Field(ge=64 * 1024, le=64 * MEBI)] = 16 * MEBI
     max_blob: Annotated[Size, Field(ge=1)] = 4096 * MEBI
     retention: Annotated[Millis, Field(ge=1000)] = 7 * DAY

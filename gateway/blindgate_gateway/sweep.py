@@ -5,8 +5,8 @@ gateway tells a waiting client in time, too. The look is a read; only if somethi
 two processes find at once is written once (`transitions`).
 
 A blob is deleted when it was stored longer ago than the retention and nothing refers to it any more: no manifest, no key that
-is not destroyed, no job that still runs, and no job that ended within the retention. The row goes first and the file inside
-the same transaction, so an upload of the same bytes comes wholly before or wholly after.
+is not destroyed, no job that has not ended. A job's end counts as storing its blobs anew (`transitions`). The row goes first and
+the file inside the same transaction, so an upload of the same bytes comes wholly before or wholly after.
 """
 
 import threading
@@ -18,33 +18,32 @@ from blindgate_gateway import partial
 from blindgate_gateway.database import clock, prepared
 from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
+from blindgate_gateway.queues import LEASED
 from blindgate_gateway.stored import remove_blob
 from blindgate_gateway.tables import blobs, jobs, keys, manifests, uploads
-from blindgate_gateway.transitions import LEASED, expire_jobs, lose_leases
+from blindgate_gateway.transitions import expire_jobs, lose_leases
+from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.keys import KeyState
 
 LEASE_SECONDS = 1.0
 RETENTION_SECONDS = 600.0
 MOST_AT_ONCE = 200
-_QUEUE = "queue"
 
 _OVER = prepared(
     select(
         or_(
             exists().where(LEASED, jobs.c.leased_until <= clock()),
-            exists().where(jobs.c.ended.is_(None), jobs.c.deadline <= clock()),
+            exists().where(jobs.c.deadline <= clock()),
         ).label("over")
     )
 )
 _KEPT_SINCE = clock() - bindparam("retention")
-_JOB_NEEDS = (jobs.c.tenant == blobs.c.tenant) & or_(
-    jobs.c.input_digest == blobs.c.digest, jobs.c.result_digest == blobs.c.digest
-)
 _UNNEEDED = prepared(
     select(blobs.c.tenant, blobs.c.digest)
     .where(
         blobs.c.stored <= _KEPT_SINCE,
-        ~exists().where(_JOB_NEEDS, or_(jobs.c.ended.is_(None), jobs.c.ended > _KEPT_SINCE)),
+        ~exists().where(jobs.c.tenant == blobs.c.tenant, jobs.c.input_digest == blobs.c.digest),
+        ~exists().where(jobs.c.tenant == blobs.c.tenant, LEASED, jobs.c.result_digest == blobs.c.digest),
         ~exists().where(
             keys.c.tenant == blobs.c.tenant, keys.c.digest == blobs.c.digest, keys.c.state != KeyState.DESTROYED.value
         ),
@@ -67,7 +66,7 @@ def sweep_leases(parts: Parts) -> None:
         expired = expire_jobs(connection)
         lost = lose_leases(connection, most=parts.settings.attempts)
     log.info("sweep.leases", expired=len(expired), lost=len(lost))
-    parts.wakeups.wake(_QUEUE, *expired, *lost)
+    parts.wakeups.wake(QUEUE, *expired, *lost)
 
 
 def sweep_bytes(parts: Parts) -> int:

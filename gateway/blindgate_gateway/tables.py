@@ -1,7 +1,8 @@
 """What the gateway remembers: its tables, and nothing about how they are used.
 
 Times are milliseconds since 1970, as everywhere. Envelopes are kept as the text that came in, so that what is served again is
-what was signed. `jobs` holds what leasing reads and writes, in short columns; the long texts of a job lie in `job_documents`.
+what was signed. `jobs` holds what leasing reads and writes, in short columns, of jobs that have not ended: those that have
+move to `ended_jobs`. The long texts of both lie in `job_documents`. `queues` says what a queue is.
 A table changes only together with a new file in `migrations/versions`; a test holds the two against each other.
 """
 
@@ -17,7 +18,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    cast,
+    null,
+    select,
     text,
+    union_all,
 )
 
 metadata = MetaData(
@@ -36,6 +41,9 @@ tenants = Table(
     metadata,
     Column("name", String, primary_key=True),
     Column("created", BigInteger, nullable=False),
+    # When it was last given a node, and how many it may have at once, if that is not the setting.
+    Column("served", BigInteger, nullable=False, server_default="0"),
+    Column("in_flight", Integer),
 )
 
 api_keys = Table(
@@ -153,56 +161,124 @@ key_statements = Table(
 
 # Jobs
 
+queues = Table(
+    "queues",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tenant", String, ForeignKey("tenants.name"), nullable=False),
+    Column("family", String, nullable=False),
+)
+
+queue_operators = Table(
+    "queue_operators",
+    metadata,
+    Column("queue", String, ForeignKey("queues.id", ondelete="CASCADE"), primary_key=True),
+    Column("operator", String, primary_key=True),
+)
+
+_QUEUED = text("state = 'queued' AND held = 0")
+_LEASED = text("state = 'leased'")
+_KEYED = text("evaluation_key IS NOT NULL")
+
 jobs = Table(
     "jobs",
     metadata,
     Column("job", String, primary_key=True),
     Column("tenant", String, ForeignKey("tenants.name"), nullable=False),
+    Column("queue", String, ForeignKey("queues.id"), nullable=False),
     Column("state", String, nullable=False),
+    # 1 while its key is suspended.
+    Column("held", Integer, nullable=False, server_default="0"),
+    # Which goes first: the lowest. It is the order's priority, the other way round.
+    Column("rank", Integer, nullable=False, server_default="0"),
     Column("manifest", String, ForeignKey("manifests.digest"), nullable=False),
-    Column("family", String, nullable=False),
     Column("input_digest", String, nullable=False),
     Column("evaluation_key", String),
     Column("submitted", BigInteger, nullable=False),
     Column("deadline", BigInteger, nullable=False),
-    Column("ended", BigInteger),
-    # The lease. The token stays after the end, so that a commit can be repeated.
+    # The lease. `spent` is the generation that attempts are counted from.
     Column("generation", Integer, nullable=False, server_default="0"),
+    Column("spent", Integer, nullable=False, server_default="0"),
     Column("token", String),
     Column("node", String, ForeignKey("nodes.key")),
     Column("leased_until", BigInteger),
-    # What the current lease stored, or the winning one.
+    # What the current lease stored.
     Column("result_digest", String),
     Column("result_size", BigInteger),
     Index(
         "ix_jobs_queue",
+        "queue",
+        "rank",
         "submitted",
         "job",
-        sqlite_where=text("state = 'queued'"),
-        postgresql_where=text("state = 'queued'"),
+        sqlite_where=_QUEUED,
+        postgresql_where=_QUEUED,
     ),
     Index(
-        "ix_jobs_leased",
-        "leased_until",
-        sqlite_where=text("state = 'leased'"),
-        postgresql_where=text("state = 'leased'"),
+        "ix_jobs_evaluation_key",
+        "evaluation_key",
+        "queue",
+        "rank",
+        "submitted",
+        sqlite_where=_KEYED,
+        postgresql_where=_KEYED,
     ),
-    Index("ix_jobs_open", "deadline", sqlite_where=text("ended IS NULL"), postgresql_where=text("ended IS NULL")),
+    Index("ix_jobs_leased", "tenant", "leased_until", sqlite_where=_LEASED, postgresql_where=_LEASED),
+    Index(None, "deadline"),
     Index(None, "tenant", "submitted"),
+    Index(None, "input_digest"),
+)
+
+ended_jobs = Table(
+    "ended_jobs",
+    metadata,
+    Column("job", String, primary_key=True),
+    Column("tenant", String, ForeignKey("tenants.name"), nullable=False),
+    Column("state", String, nullable=False),
+    # Which goes first: the lowest. It is the order's priority, the other way round.
+    Column("rank", Integer, nullable=False, server_default="0"),
+    Column("manifest", String, ForeignKey("manifests.digest"), nullable=False),
+    Column("input_digest", String, nullable=False),
+    Column("evaluation_key", String),
+    Column("submitted", BigInteger, nullable=False),
+    Column("deadline", BigInteger, nullable=False),
+    Column("ended", BigInteger, nullable=False),
+    # The last lease, so that a commit can be repeated.
+    Column("generation", Integer, nullable=False),
+    Column("token", String),
+    Column("node", String, ForeignKey("nodes.key")),
+    Column("result_digest", String),
+    Column("result_size", BigInteger),
+    Index(None, "tenant", "submitted"),
+    Index(None, "state", "submitted"),
     Index(None, "ended"),
 )
 
-job_operators = Table(
-    "job_operators",
-    metadata,
-    Column("job", String, ForeignKey("jobs.job", ondelete="CASCADE"), primary_key=True),
-    Column("operator", String, primary_key=True),
+_OF_BOTH = (
+    "job",
+    "tenant",
+    "state",
+    "manifest",
+    "input_digest",
+    "evaluation_key",
+    "submitted",
+    "deadline",
+    "generation",
+    "token",
+    "node",
+    "result_digest",
+    "result_size",
 )
+all_jobs = union_all(
+    select(*(jobs.c[name] for name in _OF_BOTH), cast(null(), BigInteger).label("ended")),
+    select(*(ended_jobs.c[name] for name in _OF_BOTH), ended_jobs.c.ended),
+).subquery("all_jobs")
+"""Jobs wherever they are."""
 
 job_documents = Table(
     "job_documents",
     metadata,
-    Column("job", String, ForeignKey("jobs.job", ondelete="CASCADE"), primary_key=True),
+    Column("job", String, primary_key=True),
     Column("order_digest", String, nullable=False),
     Column("order", Text, nullable=False),
     Column("receipt_digest", String),
@@ -215,7 +291,7 @@ job_documents = Table(
 attempts = Table(
     "attempts",
     metadata,
-    Column("job", String, ForeignKey("jobs.job", ondelete="CASCADE"), primary_key=True),
+    Column("job", String, primary_key=True),
     Column("generation", Integer, primary_key=True),
     Column("node", String, nullable=False),
     Column("outcome", String, nullable=False),

@@ -1,34 +1,34 @@
 """Every statement that changes a job's state, and no other code does.
 
-Each transition is one UPDATE whose WHERE names everything that makes it right, so that whoever comes second changes no row:
+Each transition is one statement whose WHERE names everything that makes it right, so that whoever comes second changes no row:
 
 - a node's command names the job, its generation, the token and the node, and requires the state `leased` and a lease that the
   database's clock has not ended (`HELD`);
 - the tenant's and the clock's events require one of the states that `blindgate_protocol.jobs` allows them in.
 
-Zero rows mean that the caller is too late, and nothing has happened. The functions work inside the caller's transaction
-(`Database.write`), together with the attempt's row and the reason, and wake nobody: that is for after the commit.
+Zero rows mean that the caller is too late, and nothing has happened. An end is a DELETE from `jobs`; the row goes to `ended_jobs`.
+The functions work inside the caller's transaction (`Database.write`), together with the attempt's row and the reason, and wake
+nobody: that is for after the commit.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, bindparam, exists, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, literal_column, select, update
 
 from blindgate_gateway.database import Row, Transaction, clock, prepared
-from blindgate_gateway.tables import attempts, job_documents, job_operators, jobs, keys, nodes
+from blindgate_gateway.queues import LEASED
+from blindgate_gateway.tables import attempts, blobs, ended_jobs, job_documents, jobs, nodes
 from blindgate_protocol.errors import JobCancelledError, JobDeadError, JobTimeoutError, LeaseLostError
-from blindgate_protocol.jobs import JobEvent, JobState, next_state, sources
-from blindgate_protocol.keys import KeyState
+from blindgate_protocol.jobs import JobEvent, JobState, next_state
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import BlobRef, Millis
 
 MOST_AT_ONCE = 200
 """How many jobs one sweep moves in one transaction."""
-
 
 Attempted: TypeAlias = tuple[str, int, str]
 """A job, a generation, and the node's name."""
@@ -59,10 +59,6 @@ class Held:
         }
 
 
-# Literals, not parameters: SQLite uses a partial index only for a condition that it can read.
-QUEUED = jobs.c.state == literal_column("'queued'")
-LEASED = jobs.c.state == literal_column("'leased'")
-
 HELD = (
     (jobs.c.job == bindparam("held_job"))
     & (jobs.c.generation == bindparam("held_generation"))
@@ -71,60 +67,93 @@ HELD = (
     & LEASED
     & (jobs.c.leased_until > clock())
 )
+_THIS_LEASE = (jobs.c.job == bindparam("of_job")) & (jobs.c.generation == bindparam("of_generation")) & LEASED
 
-_SUSPENDED = exists().where(
-    keys.c.tenant == jobs.c.tenant, keys.c.digest == jobs.c.evaluation_key, keys.c.state == KeyState.SUSPENDED.value
-)
-_WAITING = (
-    select(jobs.c.job)
+# Literals, not parameters: a partial index is used only for a condition that the planner can read.
+_waiting = jobs.alias("waiting")
+_FIRST = (
+    select(_waiting.c.job)
     .where(
-        QUEUED,
-        jobs.c.deadline > clock(),
-        jobs.c.family.in_(bindparam("families", expanding=True)),
-        exists().where(job_operators.c.job == jobs.c.job, job_operators.c.operator == bindparam("operator")),
-        ~_SUSPENDED,
+        _waiting.c.queue == bindparam("from_queue"),
+        _waiting.c.state == literal_column("'queued'"),
+        _waiting.c.held == literal_column("0"),
+        _waiting.c.deadline > clock(),
     )
-    .order_by(jobs.c.submitted, jobs.c.job)
+    .order_by(_waiting.c.rank, _waiting.c.submitted, _waiting.c.job)
     .limit(1)
+    .with_for_update(skip_locked=True)
 )
-_NEXT = prepared(_WAITING)
-_NEXT_UNDER_KEYS = prepared(_WAITING.where(jobs.c.evaluation_key.in_(bindparam("keys", expanding=True))))
-_LEASE = prepared(
-    update(jobs)
-    .where(jobs.c.job == bindparam("next_job"), QUEUED)
-    .values(
-        state=next_state(JobState.QUEUED, JobEvent.LEASE).value,
-        generation=jobs.c.generation + 1,
-        token=bindparam("new_token"),
-        node=bindparam("new_node"),
-        leased_until=clock() + bindparam("duration"),
-        result_digest=None,
-        result_size=None,
+_others = jobs.alias("others")
+_ROOM = (
+    select(func.count())
+    .select_from(_others)
+    .where(_others.c.tenant == bindparam("tenant"), _others.c.state == literal_column("'leased'"))
+    .scalar_subquery()
+) < bindparam("most")
+
+
+def _claiming(first: Any) -> Any:
+    return prepared(
+        update(jobs)
+        .where(jobs.c.job == first.scalar_subquery(), _ROOM)
+        .values(
+            state=next_state(JobState.QUEUED, JobEvent.LEASE).value,
+            generation=jobs.c.generation + 1,
+            token=bindparam("new_token"),
+            node=bindparam("new_node"),
+            leased_until=clock() + bindparam("duration"),
+            result_digest=None,
+            result_size=None,
+        )
+        .returning(jobs.c.job, jobs.c.tenant, jobs.c.generation, jobs.c.token, jobs.c.manifest)
     )
-    .returning(jobs.c.job, jobs.c.generation, jobs.c.token, jobs.c.manifest)
+
+
+_CLAIM = _claiming(_FIRST)
+_CLAIM_UNDER_KEYS = _claiming(
+    _FIRST.where(_waiting.c.evaluation_key.in_(bindparam("keys", expanding=True)), _waiting.c.rank == bindparam("rank"))
 )
 _HEARTBEAT = prepared(update(jobs).where(HELD).values(leased_until=clock() + bindparam("duration")))
 _RESULT = prepared(update(jobs).where(HELD).values(result_digest=bindparam("digest"), result_size=bindparam("size")))
-_COMMIT = prepared(
-    update(jobs)
-    .where(HELD, jobs.c.result_digest == bindparam("digest"), jobs.c.result_size == bindparam("size"))
-    .values(state=next_state(JobState.LEASED, JobEvent.COMMIT).value, ended=clock())
+_BACK = {"state": next_state(JobState.LEASED, JobEvent.RELEASE).value}
+_RELEASE = prepared(update(jobs).where(HELD).values(**_BACK))
+_LOSE = prepared(update(jobs).where(_THIS_LEASE, jobs.c.leased_until <= clock()).values(**_BACK))
+
+_KEPT = (
+    "job",
+    "tenant",
+    "rank",
+    "manifest",
+    "input_digest",
+    "evaluation_key",
+    "submitted",
+    "deadline",
+    "generation",
+    "token",
+    "node",
+    "result_digest",
+    "result_size",
 )
-_COMMIT_WITH_RESULT = prepared(
-    update(jobs)
-    .where(HELD)
-    .values(
-        state=next_state(JobState.LEASED, JobEvent.COMMIT).value,
-        ended=clock(),
-        result_digest=bindparam("digest"),
-        result_size=bindparam("size"),
-    )
+
+
+def _ending(*conditions: ColumnElement[bool]) -> Any:
+    return prepared(delete(jobs).where(*conditions).returning(*(jobs.c[name] for name in _KEPT)))
+
+
+_END_HELD = _ending(HELD)
+_END_WITH_RESULT = _ending(HELD, jobs.c.result_digest == bindparam("digest"), jobs.c.result_size == bindparam("size"))
+_END_LOST = _ending(_THIS_LEASE, jobs.c.leased_until <= clock())
+_END_OPEN = _ending(
+    jobs.c.job == bindparam("of_job"),
+    jobs.c.generation == bindparam("of_generation"),
+    jobs.c.state == bindparam("of_state"),
 )
-_REFUSE = prepared(
-    update(jobs).where(HELD).values(state=next_state(JobState.LEASED, JobEvent.REFUSE).value, ended=clock())
+_ENDED = prepared(insert(ended_jobs).values(ended=clock()), "state", *_KEPT)
+_USED = prepared(
+    update(blobs)
+    .where(blobs.c.tenant == bindparam("of_tenant"), blobs.c.digest.in_(bindparam("digests", expanding=True)))
+    .values(stored=clock())
 )
-_RELEASE = prepared(update(jobs).where(HELD).values(state=next_state(JobState.LEASED, JobEvent.RELEASE).value))
-_BURY = prepared(update(jobs).where(HELD).values(state=next_state(JobState.LEASED, JobEvent.BURY).value, ended=clock()))
 _RECEIPT = prepared(
     update(job_documents)
     .where(job_documents.c.job == bindparam("of_job"))
@@ -136,48 +165,51 @@ _WHY = prepared(
     .values(code=bindparam("because_code"), reason=bindparam("because_reason"))
 )
 _ATTEMPT = prepared(insert(attempts).values(ended=clock()), "job", "generation", "node", "outcome", "reason")
+_OPEN = select(jobs.c.job, jobs.c.generation, jobs.c.spent, jobs.c.state, nodes.c.name).outerjoin(
+    nodes, nodes.c.key == jobs.c.node
+)
 _LOST = prepared(
-    select(jobs.c.job, jobs.c.generation, nodes.c.name)
-    .join(nodes, nodes.c.key == jobs.c.node)
-    .where(LEASED, jobs.c.leased_until <= clock())
-    .limit(MOST_AT_ONCE)
+    _OPEN.where(LEASED, jobs.c.leased_until <= clock()).limit(MOST_AT_ONCE).with_for_update(skip_locked=True, of=jobs)
 )
 _OVERDUE = prepared(
-    select(jobs.c.job, jobs.c.generation, jobs.c.state, nodes.c.name)
-    .outerjoin(nodes, nodes.c.key == jobs.c.node)
-    .where(jobs.c.ended.is_(None), jobs.c.deadline <= clock())
-    .limit(MOST_AT_ONCE)
+    _OPEN.where(jobs.c.deadline <= clock()).limit(MOST_AT_ONCE).with_for_update(skip_locked=True, of=jobs)
 )
 _ONE = prepared(
-    select(jobs.c.job, jobs.c.generation, jobs.c.state, nodes.c.name)
-    .outerjoin(nodes, nodes.c.key == jobs.c.node)
-    .where(jobs.c.job == bindparam("of_job"), jobs.c.tenant == bindparam("tenant"))
+    _OPEN.where(jobs.c.job == bindparam("of_job"), jobs.c.tenant == bindparam("tenant")).with_for_update(of=jobs)
 )
-_UNDER_KEY = prepared(
-    select(jobs.c.job, jobs.c.generation, jobs.c.state, nodes.c.name)
-    .outerjoin(nodes, nodes.c.key == jobs.c.node)
-    .where(jobs.c.tenant == bindparam("tenant"), jobs.c.evaluation_key == bindparam("digest"), jobs.c.ended.is_(None))
-)
+_UNDER = (jobs.c.tenant == bindparam("of_tenant")) & (jobs.c.evaluation_key == bindparam("of_key"))
+_UNDER_KEY = prepared(_OPEN.where(_UNDER).order_by(jobs.c.job).with_for_update(of=jobs))
+_HOLD = prepared(update(jobs).where(_UNDER).values(held=bindparam("held_now")))
 
 
 # A node's commands
 
 
-def next_job(connection: Transaction, *, operator: str, families: Sequence[str], under: Sequence[str]) -> str | None:
-    """The job that a node of `operator` should get: the oldest under one of the keys `under`, else the oldest."""
-    wanted = {"operator": operator, "families": list(families)}
+def claim(connection: Transaction, turn: Row, *, node: str, under: Sequence[str], duration: Millis) -> Row:
+    """Lease the next job of the queue whose `turn` it is to `node`; `None` when others were faster.
+
+    A job under one of the keys `under` goes before others that are as urgent.
+    """
+    if turn.leased + _NEAR >= turn.most / 2:
+        # The count of leases is right only if nobody leases another of the tenant's jobs meanwhile.
+        connection.alone("in flight", turn.tenant)
+    parameters = {
+        "from_queue": turn.id,
+        "tenant": turn.tenant,
+        "most": turn.most,
+        "new_token": secrets.token_hex(16),
+        "new_node": node,
+        "duration": duration,
+    }
     if under:
-        found = connection.execute(_NEXT_UNDER_KEYS, wanted | {"keys": list(under)}).scalar()
+        preferred = {**parameters, "keys": list(under), "rank": turn.rank}
+        found = connection.execute(_CLAIM_UNDER_KEYS, preferred).first()
         if found is not None:
-            return str(found)
-    found = connection.execute(_NEXT, wanted).scalar()
-    return None if found is None else str(found)
+            return found
+    return connection.execute(_CLAIM, parameters).first()
 
 
-def lease(connection: Transaction, job: str, *, node: str, duration: Millis) -> Row | None:
-    """Lease a queued job to `node`; `None` when somebody else was faster."""
-    parameters = {"next_job": job, "new_token": secrets.token_hex(16), "new_node": node, "duration": duration}
-    return connection.execute(_LEASE, parameters).first()
+_NEAR = 8
 
 
 def prolong(connection: Transaction, held: Held, *, duration: Millis) -> None:
@@ -196,9 +228,11 @@ def commit(connection: Transaction, held: Held, receipt: Signed[Receipt], *, bro
     False when the lease is lost, or stored another blob.
     """
     output = receipt.document.output
-    statement = _COMMIT_WITH_RESULT if brought else _COMMIT
-    if connection.execute(statement, held.key() | {"digest": output.digest, "size": output.size}).rowcount == 0:
+    result = {"digest": output.digest, "size": output.size}
+    row = connection.execute(_END_HELD if brought else _END_WITH_RESULT, held.key() | result).first()
+    if row is None:
         return False
+    _keep(connection, row, JobEvent.COMMIT, result_digest=output.digest, result_size=output.size)
     envelope = receipt.envelope.model_dump_json()
     connection.execute(_RECEIPT, {"of_job": held.job, "receipt_envelope": envelope, "receipt_name": receipt.digest})
     _end_attempt(connection, held.attempt, "succeeded", "")
@@ -207,18 +241,24 @@ def commit(connection: Transaction, held: Held, receipt: Signed[Receipt], *, bro
 
 def refuse(connection: Transaction, held: Held, *, code: str, reason: str) -> None:
     """The job failed for good. Raises `LeaseLostError`."""
-    _one_row(connection.execute(_REFUSE, held.key()).rowcount)
+    _keep(connection, _gone(connection, held), JobEvent.REFUSE)
     _explain(connection, held.job, code, reason)
     _end_attempt(connection, held.attempt, "refused", f"{code}: {reason}")
 
 
 def release(connection: Transaction, held: Held, *, code: str, reason: str, most: int) -> None:
     """The node gives the job back: queued again, or dead after `most` attempts. Raises `LeaseLostError`."""
-    last = held.generation >= most
-    _one_row(connection.execute(_BURY if last else _RELEASE, held.key()).rowcount)
-    if last:
-        _explain(connection, held.job, JobDeadError.code, f"attempt {held.generation} of {most}: {code}: {reason}")
+    row = connection.execute(_SPENT, held.key()).first()
+    attempt = held.generation - (0 if row is None else row.spent)
+    if attempt >= most:
+        _keep(connection, _gone(connection, held), JobEvent.BURY)
+        _explain(connection, held.job, JobDeadError.code, f"attempt {attempt} of {most}: {code}: {reason}")
+    else:
+        _one_row(connection.execute(_RELEASE, held.key()).rowcount)
     _end_attempt(connection, held.attempt, "released", f"{code}: {reason}")
+
+
+_SPENT = prepared(select(jobs.c.spent).where(HELD))
 
 
 # The clock's and the tenant's events
@@ -228,12 +268,17 @@ def lose_leases(connection: Transaction, *, most: int) -> list[str]:
     """End every lease whose time is over; its job is queued again, or dead after `most` attempts. Gives the jobs."""
     rows = connection.execute(_LOST).all()
     for row in rows:
-        last = row.generation >= most
-        event = JobEvent.BURY if last else JobEvent.LOSE
-        if _move(connection, row.job, row.generation, event, jobs.c.leased_until <= clock()):
-            reason = "no heartbeat: the lease ran out"
-            if last:
-                _explain(connection, row.job, JobDeadError.code, f"attempt {row.generation} of {most}: {reason}")
+        attempt, reason = row.generation - row.spent, "no heartbeat: the lease ran out"
+        this = {"of_job": row.job, "of_generation": row.generation}
+        if attempt < most:
+            moved = connection.execute(_LOSE, this).rowcount == 1
+        else:
+            gone = connection.execute(_END_LOST, this).first()
+            moved = gone is not None
+            if moved:
+                _keep(connection, gone, JobEvent.BURY)
+                _explain(connection, row.job, JobDeadError.code, f"attempt {attempt} of {most}: {reason}")
+        if moved:
             _end_attempt(connection, (row.job, row.generation, row.name), "lost", reason)
     return [row.job for row in rows]
 
@@ -246,58 +291,66 @@ def expire_jobs(connection: Transaction) -> list[str]:
     return [row.job for row in rows]
 
 
-def cancel_job(connection: Transaction, job: str, *, tenant: str) -> JobState | None:
-    """Cancel a tenant's job, if it can still be; gives the state that it was in, `None` when there is no such job."""
+def cancel_job(connection: Transaction, job: str, *, tenant: str) -> bool:
+    """Cancel a tenant's job. False when it has ended, or there is none."""
     row = connection.execute(_ONE, {"of_job": job, "tenant": tenant}).first()
     if row is None:
-        return None
-    if row.state in {state.value for state in sources(JobEvent.CANCEL)}:
-        _end(connection, row, JobEvent.CANCEL, JobCancelledError.code, "the tenant cancelled it")
-    return JobState(row.state)
+        return False
+    _end(connection, row, JobEvent.CANCEL, JobCancelledError.code, "the tenant cancelled it")
+    return True
 
 
 def cancel_jobs_under(connection: Transaction, tenant: str, key: str) -> list[str]:
     """Cancel what still needs a key that is no more. Gives the jobs."""
-    rows = connection.execute(_UNDER_KEY, {"tenant": tenant, "digest": key}).all()
+    rows = connection.execute(_UNDER_KEY, {"of_tenant": tenant, "of_key": key}).all()
     for row in rows:
         _end(connection, row, JobEvent.CANCEL, JobCancelledError.code, "its evaluation key was destroyed")
     return [row.job for row in rows]
 
 
+def hold_jobs_under(connection: Transaction, tenant: str, key: str, *, held: bool) -> None:
+    """Let nobody lease what needs a suspended key, or let them again."""
+    connection.execute(_HOLD, {"of_tenant": tenant, "of_key": key, "held_now": int(held)})
+
+
 def _end(connection: Transaction, row: Row, event: JobEvent, code: str, reason: str) -> None:
-    if _move(connection, row.job, row.generation, event):
-        _explain(connection, row.job, code, reason)
-        if row.state == JobState.LEASED.value:
-            outcome = next_state(JobState.LEASED, event).value
-            _end_attempt(connection, (row.job, row.generation, row.name), outcome, reason)
+    this = {"of_job": row.job, "of_generation": row.generation, "of_state": row.state}
+    gone = connection.execute(_END_OPEN, this).first()
+    if gone is None:
+        return
+    _keep(connection, gone, event)
+    _explain(connection, row.job, code, reason)
+    if row.state == JobState.LEASED.value:
+        outcome = next_state(JobState.LEASED, event).value
+        _end_attempt(connection, (row.job, row.generation, row.name), outcome, reason)
 
 
-def _move(
-    connection: Transaction, job: str, generation: int, event: JobEvent, *conditions: ColumnElement[bool]
-) -> bool:
-    came_from = sources(event)
-    to = next_state(next(iter(came_from)), event)
-    moved = (
-        update(jobs)
-        .where(
-            jobs.c.job == job,
-            jobs.c.generation == generation,
-            jobs.c.state.in_(sorted(state.value for state in came_from)),
-            *conditions,
-        )
-        .values(state=to.value, ended=clock() if to.ended else None)
-    )
-    return connection.execute(moved).rowcount == 1
+def _gone(connection: Transaction, held: Held) -> Row:
+    row = connection.execute(_END_HELD, held.key()).first()
+    _one_row(int(row is not None))
+    return row
+
+
+def _keep(connection: Transaction, row: Row, event: JobEvent, **changes: Any) -> None:
+    """Write down a job that was taken out of `jobs`. Its blobs count as stored now: they are kept from its end on."""
+    kept: Mapping[str, Any] = {**row._asdict(), **changes, "state": next_state(JobState.LEASED, event).value}
+    connection.execute(_ENDED, kept)
+    used = [digest for digest in (kept["input_digest"], kept["result_digest"]) if digest is not None]
+    connection.execute(_USED, {"of_tenant": kept["tenant"], "digests": used})
 
 
 def _explain(connection: Transaction, job: str, code: str, reason: str) -> None:
-    connection.execute(_WHY, {"of_job": job, "because_code": code, "because_reason": reason[:2000]})
+    connection.execute(_WHY, {"of_job": job, "because_code": code, "because_reason": _told(reason)})
 
 
 def _end_attempt(connection: Transaction, attempt: Attempted, outcome: str, reason: str) -> None:
     job, generation, node = attempt
-    attempted = {"job": job, "generation": generation, "node": node, "outcome": outcome, "reason": reason[:2000]}
+    attempted = {"job": job, "generation": generation, "node": node, "outcome": outcome, "reason": _told(reason)}
     connection.execute(_ATTEMPT, attempted)
+
+
+def _told(reason: str) -> str:
+    return reason.replace("\0", "")[:2000]  # PostgreSQL's texts hold no zero
 
 
 def _one_row(rows: int) -> None:

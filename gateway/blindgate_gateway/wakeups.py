@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+QUEUE = "queue"
+"""The topic of whoever waits for work; a job's own id is the topic of whoever waits for it."""
 FALLBACK_SECONDS = 0.25
 _IN_ATTRIB = 0x4
 _IN_CREATE = 0x100

@@ -116,10 +116,12 @@ class JobRequest(Value):
 
     Attributes:
         input_data: the input's bytes, where they are few; otherwise they were uploaded before.
+        priority: which of the tenant's jobs go first, the highest before others. It says nothing to other tenants' jobs.
     """
 
     order: Envelope
     input_data: SmallBlob | None = None
+    priority: Annotated[int, Field(ge=-9, le=9)] = 0
 
 
 class Attempt(Value):

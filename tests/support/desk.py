@@ -17,8 +17,11 @@ from blindgate_gateway.tables import jobs
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.messages import JobView, Lease
-from blindgate_protocol.signing import Signed
+from blindgate_protocol.signing import Signed, SigningKey
 from brokerage import Brokerage, Keys, Publisher, Tenant, Worker, make_settings, random_bytes
+
+OTHER_OPERATOR = SigningKey.generate()
+"""Somebody whom the gateway would take nodes of, and who has none."""
 
 
 @dataclass
@@ -67,7 +70,8 @@ class Desk:
 def open_desk(folder: Path, **changes: Any) -> Iterator[Desk]:
     """A desk in `folder`; `changes` are settings."""
     keys = Keys()
-    settings = make_settings(folder / "gateway", keys, **changes)
+    operators = (keys.operator.id, OTHER_OPERATOR.id)
+    settings = make_settings(folder / "gateway", keys, **{"operators": operators} | changes)
     lock = prepare(settings)
     brokerage = Brokerage(settings, keys)
     app = create_app(settings)

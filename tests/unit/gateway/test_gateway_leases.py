@@ -8,11 +8,11 @@ import pytest
 from blindgate_gateway.sweep import sweep_leases
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.keys import KeyState
-from blindgate_protocol.messages import Commit, JobView, Lease, Refusal, Release
+from blindgate_protocol.messages import Commit, JobRequest, JobView, Lease, Refusal, Release
 from blindgate_protocol.order import Order
 from blindgate_protocol.signing import SigningKey, open_signed
 from brokerage import Worker, blob_ref, now_ms, random_bytes
-from desk import Desk
+from desk import OTHER_OPERATOR, Desk
 
 
 def _lose(desk: Desk, lease: Lease) -> None:
@@ -246,9 +246,13 @@ def test_a_job_whose_deadline_passed_expires(desk: Desk, leased: bool) -> None:
 
 
 def test_only_the_orders_operators_nodes_get_the_job(desk: Desk) -> None:
-    """An order for somebody else's nodes is invisible to these."""
-    desk.submit(operators=(SigningKey.generate().id,))
+    """An order for another operator's nodes is invisible to these; one for nobody's is refused, since it would wait for ever."""
+    desk.submit(operators=(OTHER_OPERATOR.id,))
     assert desk.worker.lease() is None
+    ref = desk.tenant.upload(b"nobody computes this")
+    order = desk.tenant.order(desk.manifest, ref, operators=(SigningKey.generate().id,))
+    refused = desk.tenant.send("POST", "/v1/jobs", JobRequest(order=order.envelope))
+    assert (refused.status_code, refused.json()["code"]) == (422, "policy")
     mine = desk.submit(operators=(SigningKey.generate().id, desk.brokerage.keys.operator.id)).job
     lease = desk.worker.lease()
     assert lease is not None

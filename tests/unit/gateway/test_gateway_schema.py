@@ -23,8 +23,8 @@ from desk import Desk
 def test_the_migrations_make_the_tables(tmp_path: Path, database_url: str | None) -> None:
     """A table that changed without a migration fails here; migrating twice does nothing."""
     settings = make_settings(tmp_path / "gateway", Keys(), database=database_url)
-    assert migrate(settings) == (None, "0003")
-    assert migrate(settings) == ("0003", "0003")
+    assert migrate(settings) == (None, _LATEST)
+    assert migrate(settings) == (_LATEST, _LATEST)
     with connect(settings).migrating() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
@@ -125,3 +125,63 @@ def test_a_gateway_that_can_write_is_ready_and_one_that_cannot_is_not(desk: Desk
     incoming.rmdir()
     answer = desk.http.get("/readyz")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+
+
+def test_jobs_of_an_older_gateway_move_to_their_queues(tmp_path: Path, database_url: str | None) -> None:
+    """Waiting ones can be leased as before, ended ones keep their documents and attempts."""
+    settings = make_settings(tmp_path / "gateway", Keys(), database=database_url)
+    migrate(settings, to="0003")
+    with connect(settings).migrating() as connection:
+        for statement in _OLD_ROWS:
+            connection.exec_driver_sql(statement)
+    assert migrate(settings) == ("0003", _LATEST)
+    with connect(settings).migrating() as connection:
+        waiting = connection.exec_driver_sql("SELECT job, queue, state, generation, held FROM jobs ORDER BY job").all()
+        assert [(row.job, row.state, row.generation, row.held) for row in waiting] == [
+            ("held", "queued", 0, 1),
+            ("taken", "leased", 2, 0),
+            ("waiting", "queued", 0, 0),
+        ]
+        assert len({row.queue for row in waiting}) == 1
+        operators = connection.exec_driver_sql("SELECT operator FROM queue_operators ORDER BY operator").scalars().all()
+        assert operators == ["north", "south"]
+        assert connection.exec_driver_sql("SELECT job, state, ended FROM ended_jobs").all() == [
+            ("done", "succeeded", 9)
+        ]
+        assert connection.exec_driver_sql("SELECT count(*) FROM job_documents").scalar() == 4
+        assert connection.exec_driver_sql("SELECT job, node FROM attempts").all() == [("done", "node-1")]
+
+
+_LATEST = "0004"
+_OLD_JOBS = [
+    ("waiting", "queued", "NULL", 0, "NULL"),
+    ("held", "queued", "'suspended-key'", 0, "NULL"),
+    ("taken", "leased", "NULL", 2, "NULL"),
+    ("done", "succeeded", "NULL", 1, "9"),
+]
+_OLD_ROWS = [
+    "INSERT INTO tenants (name, created) VALUES ('bank', 1)",
+    (
+        "INSERT INTO manifests (digest, name, version, tenant, client_digest, server_digest, envelope, published) "
+        "VALUES ('m', 'model', 1, 'bank', 'c', 's', '{}', 1)"
+    ),
+    "INSERT INTO keys (tenant, digest, state, sequence) VALUES ('bank', 'suspended-key', 'suspended', 1)",
+    *(
+        "INSERT INTO jobs (job, tenant, state, manifest, family, input_digest, evaluation_key, submitted, deadline, "
+        f"generation, ended) VALUES ('{job}', 'bank', '{state}', 'm', 'echo', 'i', {key}, 1, 2, {generation}, {ended})"
+        for job, state, key, generation, ended in _OLD_JOBS
+    ),
+    *(
+        f"INSERT INTO job_operators (job, operator) VALUES ('{job}', '{operator}')"
+        for job, *_ in _OLD_JOBS
+        for operator in ("north", "south")
+    ),
+    *(
+        f"""INSERT INTO job_documents (job, order_digest, "order") VALUES ('{job}', 'd', '{{}}')"""
+        for job, *_ in _OLD_JOBS
+    ),
+    (
+        "INSERT INTO attempts (job, generation, node, outcome, reason, ended) "
+        "VALUES ('done', 1, 'node-1', 'succeeded', '', 9)"
+    ),
+]

@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 
 from blindgate_gateway import partial
 from blindgate_gateway.sweep import sweep_bytes, sweep_partial
-from blindgate_gateway.tables import blobs, jobs, uploads
+from blindgate_gateway.tables import blobs, uploads
 from blindgate_protocol.messages import Upload, UploadRequest
 from blindgate_protocol.values import BlobRef
 from brokerage import blob_ref, random_bytes
@@ -185,22 +185,27 @@ def test_a_digest_that_is_known_with_another_size_is_refused(desk: Desk) -> None
 def test_what_nobody_needs_is_swept_and_what_a_job_needs_stays(desk: Desk) -> None:
     """Old blobs go, unless a model, a key or a job still refers to them."""
     loose = desk.tenant.upload(b"nobody's")
-    open_job = desk.submit(b"a waiting job's input").job
+    ended = desk.submit(b"an ended job's input").job
     lease = desk.worker.lease()
     assert lease is not None
+    waiting = desk.submit(b"a waiting job's input").job
+    _make_old(desk)
     desk.worker.finish(lease, b"an ended job's result")
-    waiting = desk.submit(b"another waiting job's input").job
-    with desk.parts.database.write() as connection:
-        connection.execute(update(blobs).values(stored=1))
-        connection.execute(update(uploads).values(created=1))
     assert sweep_bytes(desk.parts) == 1
     assert not desk.parts.blobs.holds("bank", loose.digest, loose.size)
-    with desk.parts.database.write() as connection:
-        connection.execute(update(jobs).where(jobs.c.job == open_job).values(ended=1))
+    assert desk.tenant.send("GET", f"/v1/jobs/{ended}/result").content == b"an ended job's result"
+    _make_old(desk)
     assert sweep_bytes(desk.parts) == 2
     with desk.parts.database.read() as connection:
         left = set(connection.execute(select(blobs.c.digest)).scalars())
-    kept = (b"client part", b"server part", b"another waiting job's input")
+    kept = (b"client part", b"server part", b"a waiting job's input")
     assert left == {blob_ref(data).digest for data in kept}
     assert desk.state(waiting).value == "queued"
-    assert desk.tenant.send("GET", f"/v1/jobs/{open_job}/result").status_code == 404
+    assert desk.tenant.send("GET", f"/v1/jobs/{ended}/result").status_code == 404
+
+
+def _make_old(desk: Desk) -> None:
+    """Let the retention of all that is stored be over."""
+    with desk.parts.database.write() as connection:
+        connection.execute(update(blobs).values(stored=1))
+        connection.execute(update(uploads).values(created=1))
