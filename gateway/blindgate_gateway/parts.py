@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from blindgate_gateway.bells import Bell, FolderBell, PostgresqlBell
 from blindgate_gateway.blobs import Blobs
 from blindgate_gateway.database import Database, open_postgresql, open_sqlite
 from blindgate_gateway.settings import Settings
@@ -20,16 +21,22 @@ class Parts:
 
 def connect(settings: Settings) -> Database:
     """The database that `settings` name. Nothing is opened yet. Raises `BlindgateError` when its driver is not installed."""
-    if settings.database is None:
-        return open_sqlite(settings.sqlite_file)
-    return open_postgresql(settings.database.get_secret_value(), most=settings.connections)
+    return _connect(settings)[0]
 
 
 def build_parts(settings: Settings) -> Parts:
     """Build the parts as `settings` say. The data folder exists already (`opening.prepare`)."""
+    database, bell = _connect(settings)
     return Parts(
         settings=settings,
-        database=connect(settings),
+        database=database,
         blobs=Blobs(settings.data),
-        wakeups=Wakeups(settings.data / "wakeups", most_waiting=settings.threads * 3 // 4),
+        wakeups=Wakeups(bell, most_waiting=settings.threads * 3 // 4),
     )
+
+
+def _connect(settings: Settings) -> tuple[Database, Bell]:
+    if settings.database is None:
+        return open_sqlite(settings.sqlite_file), FolderBell(settings.data / "wakeups")
+    server = open_postgresql(settings.database.get_secret_value(), most=settings.connections)
+    return server, PostgresqlBell(server.listener)

@@ -7,30 +7,23 @@ is lost:
         while (found := look()) is None and watch.wait(until):
             pass
 
-Inside one process `wake` sets the watchers' events. Other processes hear of it through the file system: each process owns one
-file in a folder, touches it after a commit, and has one thread that reads inotify for the others' files. What inotify carries
-has no topic, so it wakes everybody in the process to look again. Where there is no inotify, and in any case, a wait ends by
-itself every quarter of a second and looks again: a lost wake-up costs time, never an answer.
+Inside one process `wake` sets the watchers' events; other processes hear a bell (`bells`), and so does this one theirs. In any
+case, a wait ends by itself every quarter of a second and looks again: a lost wake-up costs time, never an answer.
 
 At most `most_waiting` requests wait at once, so that threads are left for those who work; beyond that a wait is over at once.
 """
 
-import ctypes
 import os
-import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
+
+from blindgate_gateway.bells import Bell
 
 QUEUE = "queue"
 """The topic of whoever waits for work; a job's own id is the topic of whoever waits for it."""
 FALLBACK_SECONDS = 0.25
-_IN_ATTRIB = 0x4
-_IN_CREATE = 0x100
-_IN_CLOEXEC = 0o2000000
-_EVENT = struct.Struct("iIII")
 
 
 class Watch:
@@ -58,15 +51,14 @@ class Wakeups:
         stopping: set when the process is about to end: whoever waits gets their answer now.
     """
 
-    def __init__(self, folder: Path, *, most_waiting: int) -> None:
+    def __init__(self, bell: Bell, *, most_waiting: int) -> None:
         self.stopping = False
-        self._folder = folder
+        self._bell = bell
         self._most_waiting = most_waiting
         self._waiting = 0
         self._watches: dict[str, set[Watch]] = {}
         self._lock = threading.Lock()
         self._process = 0
-        self._closed = False
 
     @contextmanager
     def watch(self, *topics: str) -> Iterator[Watch]:
@@ -91,21 +83,16 @@ class Wakeups:
 
     def wake(self, *topics: str) -> None:
         """Tell everybody who watches one of `topics`. Call it after the commit."""
+        self._listen()
         with self._lock:
             for topic in topics:
                 for watch in self._watches.get(topic, ()):
                     watch.happened.set()
-        own = self._folder / str(os.getpid())
-        try:
-            os.utime(own)
-        except FileNotFoundError:
-            with suppress(OSError):
-                own.touch()
+        self._bell.ring(topics)
 
     def close(self) -> None:
         """End the thread that hears other processes. Nobody may be waiting."""
-        self._closed = True
-        self.wake()  # its own file tells it, too
+        self._bell.close()
 
     def _listen(self) -> None:
         # A forked child starts a thread of its own on its first wait.
@@ -113,31 +100,10 @@ class Wakeups:
             with self._lock:
                 if self._process != os.getpid():
                     self._process = os.getpid()
-                    threading.Thread(target=self._hear, name="wakeups", daemon=True).start()
+                    threading.Thread(target=self._bell.hear, args=(self._heard,), name="wakeups", daemon=True).start()
 
-    def _hear(self) -> None:
-        library = ctypes.CDLL(None, use_errno=True)
-        descriptor = library.inotify_init1(_IN_CLOEXEC)
-        if descriptor < 0:
-            return  # no inotify here: waits end by themselves
-        try:
-            if library.inotify_add_watch(descriptor, os.fsencode(self._folder), _IN_ATTRIB | _IN_CREATE) < 0:
-                return
-            own = str(os.getpid()).encode()
-            while not self._closed:
-                if any(name != own for name in _names(os.read(descriptor, 1 << 16))):
-                    with self._lock:
-                        for watching in self._watches.values():
-                            for watch in watching:
-                                watch.happened.set()
-        finally:
-            os.close(descriptor)
-
-
-def _names(events: bytes) -> Iterator[bytes]:
-    position = 0
-    while position < len(events):
-        _, _, _, length = _EVENT.unpack_from(events, position)
-        position += _EVENT.size
-        yield events[position : position + length].rstrip(b"\0")
-        position += length
+    def _heard(self, topics: tuple[str, ...] | None) -> None:
+        with self._lock:
+            for topic in list(self._watches) if topics is None else topics:
+                for watch in self._watches.get(topic, ()):
+                    watch.happened.set()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from pydantic import SecretStr
 
 from blindgate_gateway.identity import add_enrolment_token, add_tenant
 from blindgate_gateway.opening import migrate, open_database
@@ -174,6 +175,7 @@ class GatewayProcess:
 
 def _environment(settings: Settings) -> Mapping[str, str]:
     values = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    values |= {name: value.get_secret_value() for name, value in settings if isinstance(value, SecretStr)}
     return {
         f"BLINDGATE_GATEWAY_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
         for name, value in values.items()

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -21,6 +21,9 @@ from blindgate_gateway.database import sqlite
 from blindgate_gateway.database.sqlite import SqliteDatabase
 from blindgate_gateway.database.statements import Prepared, Result, Row, Transaction, clock, prepared, upsert
 from blindgate_protocol.errors import BlindgateError
+
+if TYPE_CHECKING:
+    from blindgate_gateway.database.postgresql import PostgresqlDatabase
 
 __all__ = [
     "Database",
@@ -67,7 +70,7 @@ def open_sqlite(path: Path) -> Database:
     return SqliteDatabase(path)
 
 
-def open_postgresql(url: str, *, most: int) -> Database:
+def open_postgresql(url: str, *, most: int) -> "PostgresqlDatabase":
     """The database at a libpq connection URI, with at most `most` connections. Raises `BlindgateError` without psycopg."""
     try:
         from blindgate_gateway.database.postgresql import PostgresqlDatabase  # noqa: PLC0415  (an extra)

@@ -9,10 +9,11 @@ from brokerage import Brokerage, GatewayProcess, Keys, Publisher, Running, Tenan
 
 
 @pytest.fixture(params=[1, 3], ids=["one worker", "three workers"])
-def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
-    """A gateway with a model, a tenant and a node, over HTTP."""
+def running(request: pytest.FixtureRequest, tmp_path: Path, database_url: str | None) -> Iterator[Running]:
+    """A gateway with a model, a tenant and a node, over HTTP, on each database."""
     keys = Keys()
-    settings = make_settings(tmp_path / "gateway", keys, workers=request.param, threads=16, part=256 * 1024)
+    given = {"workers": request.param, "threads": 16, "part": 256 * 1024, "database": database_url}
+    settings = make_settings(tmp_path / "gateway", keys, **given)
     brokerage = Brokerage(settings, keys)
     gateway = GatewayProcess(settings)
     gateway.start()

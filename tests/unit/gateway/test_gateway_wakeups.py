@@ -1,5 +1,6 @@
 """Whoever waits is woken: in this process, from another one, and never beyond the cap."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -11,16 +12,29 @@ from pathlib import Path
 import pytest
 
 from blindgate_gateway import wakeups
+from blindgate_gateway.bells import FolderBell
+from blindgate_gateway.parts import build_parts
+from blindgate_gateway.settings import Settings
 from blindgate_gateway.wakeups import Wakeups
+from brokerage import Keys, make_settings
 
 FOREVER = 60.0
 
 
 @pytest.fixture
-def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wakeups]:
+def settings(tmp_path: Path, database_url: str | None) -> Settings:
+    """Of a gateway on each database: the bell goes through the folder, or through the server."""
+    made = make_settings(tmp_path, Keys(), database=database_url)
+    (made.data / "wakeups").mkdir()
+    return made
+
+
+@pytest.fixture
+def waiting(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wakeups]:
     """Wakeups that end no wait by themselves, so that only a wake-up does."""
     monkeypatch.setattr(wakeups, "FALLBACK_SECONDS", FOREVER)
-    waiting = Wakeups(tmp_path, most_waiting=1)
+    bell = build_parts(settings).wakeups._bell
+    waiting = Wakeups(bell, most_waiting=1)
     yield waiting
     waiting.close()
 
@@ -39,18 +53,23 @@ def test_another_topic_wakes_nobody(waiting: Wakeups) -> None:
         assert not watch.happened.is_set()
 
 
-def test_another_process_wakes_whoever_waits(waiting: Wakeups, tmp_path: Path) -> None:
-    """Through the file system, without anybody asking again and again."""
+def test_another_process_wakes_whoever_waits(waiting: Wakeups, settings: Settings) -> None:
+    """Without anybody asking again and again."""
     code = (
-        "import sys; from pathlib import Path; from blindgate_gateway.wakeups import Wakeups\n"
-        "Wakeups(Path(sys.argv[1]), most_waiting=1).wake('job')"
+        "import time; from blindgate_gateway.settings import load_settings; from blindgate_gateway.parts import build_parts\n"
+        "build_parts(load_settings()).wakeups.wake('job'); time.sleep(2)"
     )
     with waiting.watch("job") as watch:
+        time.sleep(0.5)
+        watch.happened.clear()  # whoever begins to listen looks once: something may have happened before
         waiting.wake("nothing")
         time.sleep(0.2)
-        assert not watch.happened.is_set(), "its own file woke the process"
-        subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
-        assert watch.happened.wait(10)
+        assert not watch.happened.is_set(), "its own bell woke the process"
+        environment = os.environ | {"BLINDGATE_GATEWAY_DATA": str(settings.data)}
+        if settings.database is not None:
+            environment["BLINDGATE_GATEWAY_DATABASE"] = settings.database.get_secret_value()
+        with subprocess.Popen([sys.executable, "-c", code], env=environment):
+            assert watch.happened.wait(10)
 
 
 def test_whoever_comes_beyond_the_cap_does_not_wait(waiting: Wakeups) -> None:
@@ -83,7 +102,7 @@ def test_what_listens_for_others_ends_when_it_is_closed(tmp_path: Path) -> None:
     for number in range(5):
         folder = tmp_path / str(number)
         folder.mkdir()
-        owner = Wakeups(folder, most_waiting=1)
+        owner = Wakeups(FolderBell(folder), most_waiting=1)
         with owner.watch("job") as watch:
             watch.wait(time.monotonic() + 0.05)
         owner.close()
@@ -95,7 +114,7 @@ def test_what_listens_for_others_ends_when_it_is_closed(tmp_path: Path) -> None:
 
 def test_a_wait_is_over_when_its_time_is(tmp_path: Path) -> None:
     """Without any wake-up, too."""
-    owner = Wakeups(tmp_path, most_waiting=1)
+    owner = Wakeups(FolderBell(tmp_path), most_waiting=1)
     done = threading.Event()
 
     def wait() -> None:
