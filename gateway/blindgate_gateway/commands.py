@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from blindgate_gateway import identity, jobs, nodes, opening
+from blindgate_gateway import dead_letters, identity, jobs, nodes, opening, queues
 from blindgate_gateway.database import Database, database_fault
 from blindgate_gateway.settings import DAY, Settings, load_settings
 from blindgate_protocol.errors import BlindgateError, MalformedError
@@ -255,6 +255,53 @@ def show_job(
     _print_table(("field", "value"), ((name, json.dumps(value)) for name, value in facts.items()))
     if view.attempts:
         _print_rows([attempt.model_dump(mode="json") for attempt in view.attempts], as_json=False, times=())
+
+
+@jobs_app.command("resend")
+def resend_jobs(
+    ids: Annotated[list[str], typer.Argument(help="Ids of dead jobs.", metavar="JOB...")],
+    *,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send dead jobs to nodes again, with fresh attempts. Each stands for itself: one that cannot be sent stops no other."""
+    found = load_settings(config, data=data)
+    refused = {}
+    with _refusals(), _opened(found) as database:
+        for job in ids:
+            try:
+                dead_letters.resend(database, job, operators=found.operators)
+            except BlindgateError as error:
+                refused[job] = str(error)
+    sent = [job for job in ids if job not in refused]
+    if as_json:
+        _print_json({"sent": sent, "refused": refused})
+    else:
+        for job in sent:
+            typer.echo(f"{job}: waits for a node again")
+        for reason in refused.values():
+            typer.echo(f"error: {reason}", err=True)
+    if refused:
+        raise typer.Exit(1)
+
+
+@tenants_app.command("limit")
+def limit_tenant(
+    name: Annotated[str, typer.Argument(help="The tenant.")],
+    *,
+    in_flight: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="How many jobs nodes may have of it at once. Without: as the settings say.", show_default=False
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Say how much of the nodes a tenant may take up at once."""
+    with _refusals(), _database(config, data) as database:
+        queues.limit_tenant(database, name, in_flight=in_flight)
 
 
 @contextmanager

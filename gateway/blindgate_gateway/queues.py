@@ -21,6 +21,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import bindparam, exists, func, insert, literal_column, select, update
 
 from blindgate_gateway.database import Database, Row, Transaction, clock, prepared, upsert
+from blindgate_gateway.problems import not_found
 from blindgate_gateway.tables import jobs, queue_operators, queues, tenants
 from blindgate_protocol.errors import PolicyError
 
@@ -91,6 +92,14 @@ def choose(database: Database, *, operator: str, families: Sequence[str], in_fli
     was set for it.
     """
     return database.look(_NEXT, {"operator": operator, "families": list(families), "in_flight": in_flight})
+
+
+def limit_tenant(database: Database, tenant: str, *, in_flight: int | None) -> None:
+    """Let nodes have at most so many of the tenant's jobs at once; `None`: as the setting says. Raises `NotFoundError`."""
+    limited = update(tenants).where(tenants.c.name == tenant).values(in_flight=in_flight)
+    with database.write() as connection:
+        if connection.execute(limited).rowcount != 1:
+            raise not_found(f"tenant: {tenant}")
 
 
 def note_served(database: Database, tenant: str) -> None:

@@ -53,6 +53,7 @@ class Settings(BaseSettings):
         part: how large the parts of an upload are.
         max_blob: the largest blob that anybody may upload.
         retention: how long after its end a job's blobs are kept, and how long blobs that nothing refers to.
+        records: how long the record of a job is kept after its end: its order, receipt and attempts. The blobs go earlier.
         metrics_token: when set, `/metrics` asks for it as a bearer token.
         log_file: where log lines go; standard error when not set.
     """
@@ -78,6 +79,7 @@ class Settings(BaseSettings):
     part: Annotated[Size, Field(ge=64 * 1024, le=64 * MEBI)] = 16 * MEBI
     max_blob: Annotated[Size, Field(ge=1)] = 4096 * MEBI
     retention: Annotated[Millis, Field(ge=1000)] = 7 * DAY
+    records: Annotated[Millis, Field(ge=1000)] = 400 * DAY
     metrics_token: SecretStr | None = None
     log_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"

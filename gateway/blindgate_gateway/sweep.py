@@ -20,7 +20,7 @@ from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.queues import LEASED
 from blindgate_gateway.stored import remove_blob
-from blindgate_gateway.tables import blobs, jobs, keys, manifests, uploads
+from blindgate_gateway.tables import attempts, blobs, ended_jobs, job_documents, jobs, keys, manifests, uploads
 from blindgate_gateway.transitions import expire_jobs, lose_leases
 from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.keys import KeyState
@@ -54,6 +54,7 @@ _UNNEEDED = prepared(
     )
     .limit(MOST_AT_ONCE)
 )
+_OLD_JOBS = prepared(select(ended_jobs.c.job).where(ended_jobs.c.ended <= _KEPT_SINCE).limit(MOST_AT_ONCE))
 _OLD_UPLOADS = prepared(select(uploads.c.id).where(uploads.c.created <= _KEPT_SINCE).limit(MOST_AT_ONCE))
 _ALL_OPEN = prepared(select(uploads.c.id).where(uploads.c.status == "parts"))
 
@@ -84,6 +85,17 @@ def sweep_bytes(parts: Parts) -> int:
     return len(unneeded)
 
 
+def sweep_records(parts: Parts) -> int:
+    """Forget jobs that ended longer ago than records are kept. Gives how many."""
+    with parts.database.write(durable=False) as connection:
+        old = connection.execute(_OLD_JOBS, {"retention": parts.settings.records}).scalars()
+        for table in (job_documents, attempts, ended_jobs):
+            connection.execute(delete(table).where(table.c.job.in_(old)))
+    if old:
+        log.info("sweep.records", deleted=len(old))
+    return len(old)
+
+
 def sweep_partial(parts: Parts) -> None:
     """At start: drop partial files that no open upload owns."""
     with parts.database.read() as connection:
@@ -106,7 +118,9 @@ def _sweep(parts: Parts) -> None:
             sweep_leases(parts)
             if time.monotonic() >= bytes_due:
                 bytes_due = time.monotonic() + RETENTION_SECONDS
-                sweep_bytes(parts)
+                for sweep in (sweep_bytes, sweep_records):
+                    while sweep(parts) == MOST_AT_ONCE:
+                        pass
         except Exception:  # noqa: BLE001
             # Whatever it was (a full disk, a busy database), the next round finds the same work again.
             log.exception("sweep.failed")

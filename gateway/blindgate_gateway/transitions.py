@@ -149,6 +149,12 @@ _END_OPEN = _ending(
     jobs.c.state == bindparam("of_state"),
 )
 _ENDED = prepared(insert(ended_jobs).values(ended=clock()), "state", *_KEPT)
+_UNBURY = prepared(
+    delete(ended_jobs)
+    .where(ended_jobs.c.job == bindparam("of_job"), ended_jobs.c.state == JobState.DEAD.value)
+    .returning(*(ended_jobs.c[name] for name in _KEPT))
+)
+_AGAIN = prepared(insert(jobs), "state", "queue", "spent", *_KEPT)
 _USED = prepared(
     update(blobs)
     .where(blobs.c.tenant == bindparam("of_tenant"), blobs.c.digest.in_(bindparam("digests", expanding=True)))
@@ -311,6 +317,17 @@ def cancel_jobs_under(connection: Transaction, tenant: str, key: str) -> list[st
 def hold_jobs_under(connection: Transaction, tenant: str, key: str, *, held: bool) -> None:
     """Let nobody lease what needs a suspended key, or let them again."""
     connection.execute(_HOLD, {"of_tenant": tenant, "of_key": key, "held_now": int(held)})
+
+
+def resend(connection: Transaction, job: str, *, queue: str) -> bool:
+    """A dead job waits again, in `queue`, with as many attempts as a new one. False when it is not dead."""
+    row = connection.execute(_UNBURY, {"of_job": job}).first()
+    if row is None:
+        return False
+    state = next_state(JobState.DEAD, JobEvent.RESEND).value
+    connection.execute(_AGAIN, {**row._asdict(), "state": state, "queue": queue, "spent": row.generation})
+    connection.execute(_WHY, {"of_job": job, "because_code": None, "because_reason": None})
+    return True
 
 
 def _end(connection: Transaction, row: Row, event: JobEvent, code: str, reason: str) -> None:

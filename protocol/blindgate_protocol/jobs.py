@@ -5,6 +5,7 @@
       └──release, lose──┘ └──bury─────▶ dead         the last attempt was lost too: the dead letter
     queued, leased ──cancel──▶ cancelled
     queued, leased ──expire──▶ expired               the order's deadline passed
+    dead ──resend──▶ queued                          the gateway's operator sends it again, with fresh attempts
 
 A state machine of values: who may cause an event, and how it is written down atomically, is the gateway's `jobs` and `leases`.
 Section 7 of docs/protocol.md.
@@ -28,7 +29,7 @@ class JobState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing can happen to the job any more."""
+        """Whether nothing can happen to the job any more, unless somebody takes the dead letter up again."""
         return self not in {JobState.QUEUED, JobState.LEASED}
 
 
@@ -43,6 +44,7 @@ class JobEvent(StrEnum):
     REFUSE = "refuse"
     CANCEL = "cancel"
     EXPIRE = "expire"
+    RESEND = "resend"
 
 
 TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
@@ -56,6 +58,7 @@ TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (JobState.LEASED, JobEvent.CANCEL): JobState.CANCELLED,
     (JobState.QUEUED, JobEvent.EXPIRE): JobState.EXPIRED,
     (JobState.LEASED, JobEvent.EXPIRE): JobState.EXPIRED,
+    (JobState.DEAD, JobEvent.RESEND): JobState.QUEUED,
 }
 
 
