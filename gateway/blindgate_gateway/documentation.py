@@ -12,6 +12,7 @@ from apiflask import APIFlask
 from flask import render_template
 from pydantic.json_schema import models_json_schema
 
+from blindgate_gateway.idempotency import HEADER, LONGEST
 from blindgate_gateway.identity import Role
 from blindgate_gateway.problems import REFUSALS, STATUS
 from blindgate_gateway.routing import Raw, Route
@@ -80,6 +81,15 @@ def complete(spec: dict[str, Any], routes: Iterable[Route]) -> dict[str, Any]:
     return spec
 
 
+_ONCE: dict[str, Any] = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Any text of the caller's choice: the same request under it again gets the first answer again.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST},
+}
+
+
 def _path(rule: str) -> str:
     return rule.replace("<int:", "{").replace("<", "{").replace(">", "}")
 
@@ -106,7 +116,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         }
         for name, (where, meaning) in route.parameters.items()
     ]
-    return in_path + others
+    return in_path + others + ([_ONCE] if route.creates else [])
 
 
 def _content(value: type[Value] | Raw) -> dict[str, Any]:

@@ -140,6 +140,7 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
             if (before.tenant, before.order_digest) != (tenant, order.digest):
                 raise refusal("conflict", "this job id was used before, for another order")
             return view_job(connection, document.job, tenant=tenant), 200
+        call.parts.backpressure.check(connection, tenant)
         if data is not None:
             keep_data(connection, call.parts.blobs, tenant, document.input, data)
         accept_order(connection, order)

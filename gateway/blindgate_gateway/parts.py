@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from blindgate_gateway.backpressure import Backpressure
 from blindgate_gateway.bells import Bell, FolderBell, PostgresqlBell
 from blindgate_gateway.blobs import Blobs
 from blindgate_gateway.database import Database, open_postgresql, open_sqlite
@@ -17,6 +18,7 @@ class Parts:
     database: Database
     blobs: Blobs
     wakeups: Wakeups
+    backpressure: Backpressure
 
 
 def connect(settings: Settings) -> Database:
@@ -32,6 +34,7 @@ def build_parts(settings: Settings) -> Parts:
         database=database,
         blobs=Blobs(settings.data),
         wakeups=Wakeups(bell, most_waiting=settings.threads * 3 // 4),
+        backpressure=Backpressure(settings),
     )
 
 

@@ -39,6 +39,10 @@ STATUS: dict[type[BlindgateError], int] = {
 
 REFUSALS: dict[str, tuple[int, str]] = {
     "conflict": (409, "The same name was used before for something else."),
+    "still-running": (409, "The same request is still being answered; ask again in a moment."),
+    "key-reused": (422, "The Idempotency-Key was used before, for another request."),
+    "too-many-waiting": (429, "The tenant has as many waiting jobs as it may have; ask again when some are done."),
+    "queue-full": (503, "The gateway has as many waiting jobs as it takes; ask again later."),
     "not-ready": (409, "The job has no result yet."),
     "digest-mismatch": (422, "The bytes are not those that were announced."),
     "too-large": (413, "More bytes than this gateway or this model allows."),
@@ -105,7 +109,7 @@ def problem_response(problem: Problem) -> Response:
     response = Response(problem.model_dump_json(), problem.status, mimetype="application/problem+json")
     if problem.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if problem.status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
         response.headers["Retry-After"] = "1"
     return response
 

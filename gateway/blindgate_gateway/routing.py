@@ -25,6 +25,7 @@ from flask import request as flask_request
 from pydantic import ValidationError
 from werkzeug.wrappers import Request
 
+from blindgate_gateway.idempotency import HEADER, once
 from blindgate_gateway.identity import Account, Node, Role, authenticate
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.problems import refusal
@@ -98,6 +99,11 @@ class Route:
     parameters: Mapping[str, tuple[str, str]]
     group: str
 
+    @property
+    def creates(self) -> bool:
+        """Whether a good answer may mean that something is there that was not: then it takes an `Idempotency-Key`."""
+        return self.method == "POST" and 201 in self.answers  # noqa: PLR2004  (Created)
+
 
 @dataclass
 class Routes:
@@ -153,15 +159,24 @@ def view(route: Route, parts: Parts) -> Callable[..., Response]:
             caller = authenticate(parts.database, authorization, route.roles, operators=operators)
             request.environ[CALLER] = caller.tenant if isinstance(caller, Account) else caller.name
         # 2.
-        body = None if model is None else _parse(request, model)
+        data = b"" if model is None else request.stream.read(_length(request, MAX_BODY))
+        body = None if model is None else _parse(data, model)
+
         # 3.
-        given = route.handler(Call(parts, caller, body, request), **path)
-        if given is None:
-            return Response(status=204)
-        if isinstance(given, Response):
-            return given
-        value, status = given if isinstance(given, tuple) else (given, usual)
-        return Response(value.model_dump_json(), status, mimetype="application/json")
+        def ask() -> Response:
+            given = route.handler(Call(parts, caller, body, request), **path)
+            if given is None:
+                return Response(status=204)
+            if isinstance(given, Response):
+                return given
+            value, status = given if isinstance(given, tuple) else (given, usual)
+            return Response(value.model_dump_json(), status, mimetype="application/json")
+
+        key = request.headers.get(HEADER)
+        if key is None or not route.creates or caller is None:
+            return ask()
+        who = caller.tenant if isinstance(caller, Account) else caller.key
+        return once(parts.database, caller=who, key=key, route=request.path, body=data, answer=ask)
 
     answer.__doc__ = route.handler.__doc__
     answer.__name__ = route.handler.__name__
@@ -177,8 +192,7 @@ def _length(request: Request, most: int) -> int:
     return length
 
 
-def _parse(request: Request, model: type[Value]) -> Value:
-    data = request.stream.read(_length(request, MAX_BODY))
+def _parse(data: bytes, model: type[Value]) -> Value:
     try:
         return model.model_validate_json(data)
     except ValidationError as error:

@@ -16,6 +16,7 @@ from sqlalchemy import bindparam, delete, exists, or_, select
 
 from blindgate_gateway import partial
 from blindgate_gateway.database import clock, prepared
+from blindgate_gateway.idempotency import sweep_answers
 from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.queues import LEASED
@@ -118,6 +119,7 @@ def _sweep(parts: Parts) -> None:
             sweep_leases(parts)
             if time.monotonic() >= bytes_due:
                 bytes_due = time.monotonic() + RETENTION_SECONDS
+                sweep_answers(parts.database)
                 for sweep in (sweep_bytes, sweep_records):
                     while sweep(parts) == MOST_AT_ONCE:
                         pass

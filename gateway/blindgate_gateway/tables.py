@@ -113,6 +113,20 @@ upload_parts = Table(
     Column("number", Integer, primary_key=True),
 )
 
+# Requests
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("caller", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("request", String, nullable=False),
+    Column("began", BigInteger, nullable=False),
+    Column("status", Integer),
+    Column("answer", Text),
+    Index(None, "began"),
+)
+
 # Models and keys
 
 manifests = Table(

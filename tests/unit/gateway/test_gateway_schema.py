@@ -152,7 +152,7 @@ def test_jobs_of_an_older_gateway_move_to_their_queues(tmp_path: Path, database_
         assert connection.exec_driver_sql("SELECT job, node FROM attempts").all() == [("done", "node-1")]
 
 
-_LATEST = "0004"
+_LATEST = "0005"
 _OLD_JOBS = [
     ("waiting", "queued", "NULL", 0, "NULL"),
     ("held", "queued", "'suspended-key'", 0, "NULL"),
