@@ -87,7 +87,11 @@ _others = jobs.alias("others")
 _ROOM = (
     select(func.count())
     .select_from(_others)
-    .where(_others.c.tenant == bindparam("tenant"), _others.c.state == literal_column("'leased'"))
+    .where(
+        _others.c.tenant == bindparam("tenant"),
+        _others.c.state == literal_column("'leased'"),
+        _others.c.leased_until > 0,  # true of all of them: it lets SQLite see which index fits
+    )
     .scalar_subquery()
 ) < bindparam("most")
 
