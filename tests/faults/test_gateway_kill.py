@@ -1,8 +1,10 @@
-"""The gateway is killed 200 times in the middle of uploads, leases and commits, and keeps every word it gave.
+"""The gateway is killed 200 times in the middle of uploads, leases and commits, and keeps every word it gave: on each database.
 
 Two tenants upload (in one part and in several) and submit; two nodes lease, store and commit; all of them sign real documents and
 repeat what was not answered, as the SDK and the node do. Meanwhile SIGKILL goes to the worker, the process that holds whatever
 transaction there is, and every now and then to the whole group, master included. The master forks a new worker at once.
+
+In another campaign PostgreSQL is killed 50 times under a gateway that lives on.
 
 Each client writes down what was answered. At the end everything that was answered must be so, once.
 """
@@ -21,8 +23,9 @@ import httpx2
 import pytest
 from sqlalchemy import func, select
 
-from blindgate_gateway.database import open_sqlite
-from blindgate_gateway.tables import attempts, blobs, jobs
+from blindgate_gateway.parts import connect
+from blindgate_gateway.settings import Settings
+from blindgate_gateway.tables import all_jobs, attempts, blobs, jobs
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.messages import JobRequest, JobView, Lease, LeaseRequest
@@ -43,8 +46,10 @@ from brokerage import (
     make_settings,
     random_bytes,
 )
+from postgresql import PostgresqlServer
 
 KILLS = 200
+DATABASE_KILLS = 50
 WHOLE = 10
 """How many of the kills take the master, too."""
 PART = 64 * 1024
@@ -191,10 +196,10 @@ def guarded(ledger: Ledger, run: Callable[[], None]) -> Callable[[], None]:
     return guard
 
 
-def kill(ledger: Ledger, gateway: GatewayProcess) -> None:
-    """Kill the gateway 200 times, each time after it has answered something again."""
-    chance = random.Random(200)
-    for count in range(KILLS):
+def kill(ledger: Ledger, times: int, strike: Callable[[int], None]) -> None:
+    """Strike so many times, each time after the gateway has answered something again."""
+    chance = random.Random(times)
+    for count in range(times):
         before = len(ledger.uploads) + len(ledger.commits)
         until = time.monotonic() + PATIENCE_SECONDS
         while len(ledger.uploads) + len(ledger.commits) < before + 2:
@@ -203,6 +208,13 @@ def kill(ledger: Ledger, gateway: GatewayProcess) -> None:
             time.sleep(0.002)
         time.sleep(chance.uniform(0, 0.03))
         ledger.note_hit()
+        strike(count)
+
+
+def kill_gateway(gateway: GatewayProcess) -> Callable[[int], None]:
+    """The worker, or now and then the whole group, which is then started again."""
+
+    def strike(count: int) -> None:
         if count % (KILLS // WHOLE) == KILLS // WHOLE - 1:
             gateway.kill()
             gateway.start()
@@ -210,12 +222,47 @@ def kill(ledger: Ledger, gateway: GatewayProcess) -> None:
             while gateway.kill_worker() is None:
                 time.sleep(0.001)
 
+    return strike
+
 
 @pytest.mark.slow
-def test_a_gateway_that_is_killed_200_times_keeps_its_word(tmp_path: Path) -> None:
+def test_a_gateway_that_is_killed_200_times_keeps_its_word(tmp_path: Path, database_url: str | None) -> None:
     """No acknowledged upload, job or result is lost, none is doubled, and every job ends once."""
+    with campaign(tmp_path, database_url) as (ledger, gateway):
+        kill(ledger, KILLS, kill_gateway(gateway))
+    assert min(ledger.hit[what] for what in ("upload", "lease", "commit")) >= 10, ledger.hit
+
+
+@pytest.mark.slow
+def test_a_database_that_is_killed_50_times_loses_no_word_of_the_gateways(
+    tmp_path: Path, postgresql_server: PostgresqlServer
+) -> None:
+    """The gateway says that it is busy meanwhile, and goes on by itself."""
+    folder = tmp_path / "postgresql"
+    folder.mkdir()
+    for parent in folder.parents[:3]:
+        parent.chmod(0o711)
+    server = PostgresqlServer(folder, postgresql_server.programs)
+    server.start()
+    try:
+        with campaign(tmp_path, server.new_database()) as (ledger, gateway):
+
+            def strike(_: int) -> None:
+                server.kill()
+                server.start()
+                assert gateway.running
+
+            kill(ledger, DATABASE_KILLS, strike)
+    finally:
+        server.stop()
+
+
+@contextmanager
+def campaign(folder: Path, database: str | None) -> Iterator[tuple[Ledger, GatewayProcess]]:
+    """Clients that are busy while the block runs; at its end all jobs end, and everything is checked."""
     keys = Keys()
-    settings = make_settings(tmp_path / "gateway", keys, part=PART, lease=1500, attempts=10_000, threads=16)
+    given = {"part": PART, "lease": 1500, "attempts": 10_000, "threads": 16, "database": database}
+    settings = make_settings(folder / "gateway", keys, **given)
     brokerage, ledger = Brokerage(settings, keys), Ledger()
     gateway = GatewayProcess(settings)
     gateway.start()
@@ -233,10 +280,10 @@ def test_a_gateway_that_is_killed_200_times_keeps_its_word(tmp_path: Path) -> No
             for thread in threads:
                 thread.start()
             try:
-                kill(ledger, gateway)
+                yield ledger, gateway
                 ledger.stop_submitting.set()
                 until = time.monotonic() + PATIENCE_SECONDS
-                while unfinished(settings.sqlite_file) and time.monotonic() < until and not ledger.errors:
+                while unfinished(settings) and time.monotonic() < until and not ledger.errors:
                     time.sleep(0.1)
             finally:
                 ledger.stop_submitting.set()
@@ -244,33 +291,27 @@ def test_a_gateway_that_is_killed_200_times_keeps_its_word(tmp_path: Path) -> No
                 for thread in threads:
                     thread.join()
             assert not ledger.errors, ledger.errors
-            check(
-                ledger,
-                Tenant(http, brokerage.api_key("bank"), name="bank", keys=keys),
-                settings.data,
-                settings.sqlite_file,
-            )
+            check(ledger, Tenant(http, brokerage.api_key("bank"), name="bank", keys=keys), settings)
     finally:
         if gateway.running:
             gateway.kill()
-    assert min(ledger.hit[what] for what in ("upload", "lease", "commit")) >= 10, ledger.hit
 
 
-def unfinished(path: Path) -> int:
+def unfinished(settings: Settings) -> int:
     """How many jobs have not ended."""
-    database = open_sqlite(path)
+    database = connect(settings)
     try:
         with database.read() as connection:
-            return int(connection.execute(select(func.count().label("open")).where(jobs.c.ended.is_(None))).scalar())
+            return int(connection.execute(select(func.count().label("open")).select_from(jobs)).scalar())
     finally:
         database.close()
 
 
-def check(ledger: Ledger, bank: Tenant, data: Path, path: Path) -> None:
+def check(ledger: Ledger, bank: Tenant, settings: Settings) -> None:
     """Hold everything that was answered against everything that is stored."""
-    database = open_sqlite(path)
+    data, database = settings.data, connect(settings)
     with database.read() as connection:
-        stored = {row.job: row for row in connection.execute(select(jobs)).all()}
+        stored = {row.job: row for row in connection.execute(select(all_jobs)).all()}
         kept = {(row.tenant, row.digest): row for row in connection.execute(select(blobs)).all()}
         won = Counter(connection.execute(select(attempts.c.job).where(attempts.c.outcome == "succeeded")).scalars())
     database.close()

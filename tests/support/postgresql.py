@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
@@ -34,7 +35,7 @@ class PostgresqlServer:
         self.port = free_port()
         self.log = folder / "postgresql.log"
         self._data = folder / "data"
-        self._programs = programs
+        self.programs = programs
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         folder.chmod(0o711)
@@ -66,7 +67,7 @@ class PostgresqlServer:
         options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", self._data, *options],
+                [self.programs / "postgres", "-D", self._data, *options],
                 user=self._user,
                 cwd="/",
                 stdout=log,
@@ -99,9 +100,11 @@ class PostgresqlServer:
     def kill(self) -> None:
         """End every one of its processes at once, as a power cut would."""
         assert self._process is not None
-        for child in children_of(self._process.pid):
-            os.kill(child, signal.SIGKILL)
-        self._process.kill()
+        self._process.send_signal(signal.SIGSTOP)  # so that it starts none meanwhile
+        children = children_of(self._process.pid)
+        for process in (self._process.pid, *children):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self._process.wait()
 
     def stop(self) -> None:
