@@ -1,0 +1,133 @@
+"""Two gateways on one PostgreSQL, four nodes, 2,000 jobs, and one gateway killed in the middle: every job ends once.
+
+Tenants and nodes go on with the other gateway when one does not answer, as behind a load balancer. A lease is in the database,
+so it may be taken at one gateway and committed at the other.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from blindgate_gateway.parts import connect
+from blindgate_gateway.settings import Settings
+from blindgate_gateway.tables import all_jobs, attempts
+from blindgate_protocol.jobs import JobState
+from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.signing import Signed
+from brokerage import Brokerage, GatewayProcess, Keys, Publisher, Tenant, Worker, blob_ref, make_settings, random_bytes
+from failover import ADDRESS, failover_client
+from postgresql import PostgresqlServer
+
+JOBS = 2000
+NODES = 4
+PATIENCE_SECONDS = 200.0
+
+
+@pytest.mark.slow
+def test_two_gateways_on_one_database_end_every_job_once_though_one_is_killed(
+    tmp_path: Path, postgresql_server: PostgresqlServer
+) -> None:
+    """Both have work, nothing is lost, nothing is doubled."""
+    keys, url = Keys(), postgresql_server.new_database()
+    given = {"database": url, "addresses": (ADDRESS,), "lease": 3000, "attempts": 100}
+    settings = [make_settings(tmp_path / name, keys, **given) for name in ("first", "second")]
+    brokerage, gateways = Brokerage(settings[0], keys), [GatewayProcess(one) for one in settings]
+    for gateway in gateways:
+        gateway.start()
+    submitted: list[str] = []
+    try:
+        with failover_client([gateway.url for gateway in gateways]) as http:
+            manifest = brokerage.manifest()
+            # The parts of a model are files of the one gateway that took them: these nodes never ask for them.
+            with failover_client([gateways[1].url]) as second:
+                Publisher(second, brokerage.api_key("models", publish=True)).publish(manifest)
+            runs: list[Callable[[], None]] = []
+            over = threading.Event()
+            for name in ("bank", "clinic"):
+                tenant = Tenant(http, brokerage.api_key(name), name=name, keys=keys)
+                runs.append(partial(_submit, tenant, manifest, submitted))
+            for number in range(NODES):
+                runs.append(partial(_work, Worker(http, brokerage, name=f"node-{number}"), over))
+            with _running(runs, over) as errors:
+                _wait(lambda: len(submitted) >= JOBS // 3 or bool(errors))
+                gateways[0].kill()
+                _wait(lambda: _ended(settings[1]) >= JOBS or bool(errors))
+    finally:
+        for gateway in gateways:
+            if gateway.running:
+                gateway.kill()
+    assert not errors, errors
+    _check(settings[1], submitted)
+    answered = [gateway.log.read_text().count('"path": "/v1/leases"') for gateway in gateways]
+    assert min(answered) > JOBS // 20, answered
+
+
+def _submit(tenant: Tenant, manifest: Signed[Manifest], submitted: list[str]) -> None:
+    for _ in range(JOBS // 2):
+        data = random_bytes(64)
+        submitted.append(tenant.submit(tenant.order(manifest, blob_ref(data)), data).job)
+
+
+def _work(worker: Worker, over: threading.Event) -> None:
+    while not over.is_set():
+        lease = worker.lease(wait=200)
+        if lease is not None and lease.input_data is not None:
+            output = lease.input_data[::-1]
+            answer = worker.commit(lease, worker.receipt(lease, output), output)
+            assert answer.status_code in {200, 409}, answer.text
+
+
+def _check(settings: Settings, submitted: list[str]) -> None:
+    database = connect(settings)
+    with database.read() as connection:
+        stored = connection.execute(select(all_jobs.c.job, all_jobs.c.state)).all()
+        won = Counter(connection.execute(select(attempts.c.job).where(attempts.c.outcome == "succeeded")).scalars())
+    database.close()
+    assert {row.state for row in stored} == {JobState.SUCCEEDED.value}
+    assert won == dict.fromkeys(submitted, 1)
+    assert len(stored) == len(submitted) == JOBS
+
+
+def _ended(settings: Settings) -> int:
+    database = connect(settings)
+    try:
+        with database.read() as connection:
+            return len(connection.execute(select(all_jobs.c.job).where(all_jobs.c.ended.is_not(None))).all())
+    finally:
+        database.close()
+
+
+def _wait(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < until, "it takes too long"
+        time.sleep(0.2)
+
+
+@contextmanager
+def _running(runs: list[Callable[[], None]], over: threading.Event) -> Iterator[list[BaseException]]:
+    """Threads, until the block ends; gives what they raise."""
+    errors: list[BaseException] = []
+
+    def guard(run: Callable[[], None]) -> None:
+        try:
+            run()
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+
+    threads = [threading.Thread(target=guard, args=(run,)) for run in runs]
+    for thread in threads:
+        thread.start()
+    try:
+        yield errors
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
