@@ -53,8 +53,8 @@ def test_two_gateways_on_one_database_end_every_job_once_though_one_is_killed(
             for name in ("bank", "clinic"):
                 tenant = Tenant(http, brokerage.api_key(name), name=name, keys=keys)
                 runs.append(partial(_submit, tenant, manifest, submitted))
-            for number in range(NODES):
-                runs.append(partial(_work, Worker(http, brokerage, name=f"node-{number}"), over))
+            workers = [Worker(http, brokerage, name=f"node-{number}") for number in range(NODES)]
+            runs += [partial(_work, worker, over) for worker in workers]
             with _running(runs, over) as errors:
                 _wait(lambda: len(submitted) >= JOBS // 3 or bool(errors))
                 gateways[0].kill()
