@@ -26,6 +26,7 @@ from bench import (  # noqa: E402
     network,
     node,
     private,
+    queueing,
     search,
     tree_batches,
 )
@@ -40,6 +41,7 @@ MODULES: dict[str, Callable[[], list[Row]]] = {
     "private": private.rows,
     "families": families.rows,
     "broker": broker.rows,
+    "queueing": queueing.rows,
     "node": node.rows,
     "client_to_client": client_to_client.rows,
 }
