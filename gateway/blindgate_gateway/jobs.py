@@ -69,7 +69,7 @@ _ORDER_OF = prepared(
     .where(all_jobs.c.job == bindparam("job"))
 )
 _ADD_JOB = prepared(
-    insert(jobs).values(state=JobState.QUEUED.value, submitted=clock()),
+    insert(jobs).values(state=JobState.QUEUED.value, submitted=clock()).returning(jobs.c.submitted),
     "job",
     "tenant",
     "queue",
@@ -148,10 +148,9 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
         spend(connection, tenant, manifest, document.rows)
         operators = call.parts.settings.operators
         queue = find_queue(connection, tenant, manifest.document.family, document.operators, known=operators)
-        _add(connection, order, envelope, queue=queue, priority=call.body.priority)
-        view = view_job(connection, document.job, tenant=tenant)
+        submitted = _add(connection, order, envelope, queue=queue, priority=call.body.priority)
     call.parts.wakeups.wake(QUEUE)
-    return view
+    return JobView(job=document.job, state=JobState.QUEUED, submitted=submitted, ended=None, attempts=())
 
 
 @routes.get("/v1/jobs", roles={Role.TENANT}, answers={200: JobList}, parameters={"most": ("query", "how many jobs")})
@@ -179,13 +178,10 @@ def show_job(call: Call[Account, None], job: str) -> Answer:
     database, key = call.parts.database, {"job": job, "tenant": call.caller.tenant}
     with call.parts.wakeups.watch(job) as watch:
         while True:
-            with database.read() as connection:
-                state = connection.execute(_STATE, key).scalar()
-                if state is None:
-                    raise not_found("job")
-                if JobState(state).ended:
-                    return view_job(connection, job, tenant=call.caller.tenant, inline=inline)
-            if not watch.wait(until):
+            row = database.look(_STATE, key)
+            if row is None:
+                raise not_found("job")
+            if JobState(row.state).ended or not watch.wait(until):
                 break
     with database.read() as connection:
         return view_job(connection, job, tenant=call.caller.tenant, inline=inline)
@@ -307,7 +303,7 @@ def opened_order(envelope: str) -> Signed[Order]:
     return open_signed(envelope.encode(), Order)
 
 
-def _add(connection: Transaction, order: Signed[Order], envelope: str, *, queue: str, priority: int) -> None:
+def _add(connection: Transaction, order: Signed[Order], envelope: str, *, queue: str, priority: int) -> Millis:
     document = order.document
     job = {
         "job": document.job,
@@ -319,8 +315,9 @@ def _add(connection: Transaction, order: Signed[Order], envelope: str, *, queue:
         "evaluation_key": document.evaluation_key,
         "deadline": document.deadline,
     }
-    connection.execute(_ADD_JOB, job)
+    submitted: Millis = connection.execute(_ADD_JOB, job).scalar()
     connection.execute(_ADD_DOCUMENTS, {"job": document.job, "order_digest": order.digest, "order": envelope})
+    return submitted
 
 
 def view_job(connection: Transaction, job: str, *, tenant: str, inline: int = 0) -> JobView:

@@ -167,9 +167,9 @@ def commit(call: Call[Node, Commit], job: str) -> Answer:
     """
     held, data = _held(call, job), call.body.result_data
     receipt = open_signed(call.body.receipt, Receipt)
-    with call.parts.database.read() as connection:
-        row = connection.execute(_COMMITTED, {"job": job}).first()
-        if row is not None and _repeats(held, row, receipt):
+    row = call.parts.database.look(_COMMITTED, {"job": job})
+    if row is not None and _repeats(held, row, receipt):
+        with call.parts.database.read() as connection:
             return view_job(connection, job, tenant=row.tenant)
     if row is None or (row.generation, row.token, row.node) != (held.generation, held.token, held.node):
         raise _lost()
