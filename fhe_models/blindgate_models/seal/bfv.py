@@ -118,6 +118,15 @@ class Ring:
         """Make the ciphertext whose c1 the seed gives, ready for `times`. Raises `ValueError` on words past a prime."""
         return serial.expand(self._data, seeded, ntt=True)
 
+    def expanded_words(self, seeded: Seeded) -> Words:
+        """The words of that ciphertext, `(2, primes, degree)`. Raises `ValueError` on words past a prime.
+
+        SEAL draws c1 for a c0 of zeros: it compresses what it saves, and zeros cost it nothing.
+        """
+        serial.require_below(seeded.words, self.primes, self.degree)
+        drawn = serial.expand(self._data, seeded._replace(words=self._nothing), ntt=True)
+        return np.stack([seeded.words, serial.ciphertext_words(drawn, len(self.primes), self.degree)[1]])
+
     def times(self, ciphertext: Ciphertext, multiplier: Plaintext, into: Ciphertext | None = None) -> Ciphertext:
         """Multiply by a polynomial that is not zero, into a ciphertext that is no longer wanted, or a new one.
 
@@ -130,6 +139,12 @@ class Ring:
     def from_words(self, words: Words) -> Ciphertext:
         """A ciphertext over all data primes from its coefficients, `(2, primes, degree)`."""
         return serial.load_ciphertext(self._data, words, ntt=False)
+
+    def from_ntt_words(self, words: Words) -> Ciphertext:
+        """The same from words in NTT form; raises `RuntimeError` when c1 is zero."""
+        ciphertext = serial.load_ciphertext(self._data, words, ntt=True)
+        self.evaluator.transform_from_ntt_inplace(ciphertext)
+        return ciphertext
 
     def to_last_prime(self, ciphertext: Ciphertext) -> Words:
         """Switch a sum of products to the first data prime alone: its coefficients, `(2, degree)`."""

@@ -258,17 +258,21 @@ def _drawn_from(generator: int, seed: bytes) -> bytes:
     return seed
 
 
-def _array(words: Words, primes: Sequence[int], degree: int) -> bytes:
-    """Words in SEAL's form, once each row of `degree` was seen to lie below its prime."""
-    count = len(primes) * degree
-    if words.size != count:
-        msg = f"{words.size} words, expected {count}"
+def require_below(words: Words, primes: Sequence[int], degree: int) -> None:
+    """Refuse words unless each row of `degree` lies below its prime. Raises `ValueError`."""
+    if words.size != len(primes) * degree:
+        msg = f"{words.size} words, expected {len(primes) * degree}"
         raise ValueError(msg)
     largest = words.reshape(len(primes), degree).max(axis=1)
     if (largest >= np.array(primes, dtype=np.uint64)).any():
         msg = "a word is not below the prime"
         raise ValueError(msg)
-    return _ARRAY.pack(_header(_ARRAY.size + 8 * count), count) + words.astype("<u8").tobytes()
+
+
+def _array(words: Words, primes: Sequence[int], degree: int) -> bytes:
+    """Words in SEAL's form, once each row of `degree` was seen to lie below its prime."""
+    require_below(words, primes, degree)
+    return _ARRAY.pack(_header(_ARRAY.size + 8 * words.size), words.size) + words.astype("<u8").tobytes()
 
 
 def _header(size: int) -> bytes:
