@@ -6,7 +6,7 @@ It takes bytes from strangers, in this order: header and exact length, then each
 What one reply needs and no other may have is a `Cover`: the ternary polynomials that c1 is drawn anew with, its noise, the
 flood. It can be made ahead of time, belongs to no query until then, and `reply` takes it apart: a second use has nothing to use.
 
-Sums of products are `product.sums`' to compute. They begin with the encryption of zero times its ternary polynomial, which is random.
+What is computed of W is `product.arithmetic`'s to do. Sums begin with the encryption of zero times its ternary polynomial, which is random.
 A seed that comes twice in one blob is refused before anything of W is touched: two columns of W could cancel each other over it, and
 SEAL would say so.
 
@@ -26,10 +26,10 @@ from blindgate_models.bitpacking import pack, packed_bytes, unpack
 from blindgate_models.flooding import flood
 from blindgate_models.halves import require_no_key
 from blindgate_models.product.spec import INPUT, RESULT, Shape, header, open_blob
-from blindgate_models.product.sums import Multipliers, Polynomials, sums_over
+from blindgate_models.product.arithmetic import Constants, Multipliers, Noise, Polynomials, arithmetic_over
 from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.seal.bfv import Ring
-from blindgate_models.seal.serial import Ciphertext, Plaintext, Seeded
+from blindgate_models.seal.serial import Seeded
 from blindgate_models.security import SEED_BYTES
 from blindgate_protocol.errors import CiphertextError
 
@@ -38,16 +38,16 @@ class Cover:
 
     Attributes:
         ternary: a multiplier for each block, for the encryption of zero.
-        noise: a ciphertext for each block: the flood at the outputs, e1, and the reply's constants.
+        noise: for each block the flood at the outputs, e1, and the reply's constants.
     """
 
     __slots__ = ("_noise", "_ternary")
 
-    def __init__(self, ternary: Multipliers, noise: list[Ciphertext]) -> None:
+    def __init__(self, ternary: Multipliers, noise: Noise) -> None:
         self._ternary: Multipliers | None = ternary
         self._noise = noise
 
-    def spend(self) -> tuple[Multipliers, list[Ciphertext]]:
+    def spend(self) -> tuple[Multipliers, Noise]:
         """Give both out, once. Raises `RuntimeError` the second time."""
         ternary, self._ternary = self._ternary, None
         if ternary is None:
@@ -65,7 +65,7 @@ class ProductServer:
         self._parameters = shape.parameters
         self._source = source
         self._ring = Ring(self._parameters.degree, self._parameters.data_bits, self._parameters.plain_modulus)
-        self._sums = sums_over(self._ring)
+        self._arithmetic = arithmetic_over(self._ring)
         used = self._parameters.block * self._parameters.group
         self._places = slice(self._parameters.group - 1, used, self._parameters.group)
 
@@ -82,7 +82,7 @@ class ProductServer:
 
     def multipliers(self, matrix: NDArray[np.integer[Any]]) -> Multipliers:
         """Encode W, `(outputs, inputs)` integers, |number| < t. Takes memory for one block at a time besides the result."""
-        return self._sums.multipliers(self._polynomials(matrix), self._shape.blocks, self._shape.groups)
+        return self._arithmetic.multipliers(self._polynomials(matrix), self._shape.blocks, self._shape.groups)
 
     def sparse_multipliers(
         self, outputs: NDArray[np.intp], inputs: NDArray[np.intp], numbers: NDArray[np.int64]
@@ -99,35 +99,29 @@ class ProductServer:
         polynomials = np.zeros(blocks * groups * degree, dtype=np.int64)
         np.add.at(polynomials, where, numbers)
         polynomials[where] %= self._parameters.plain_modulus
-        return self._sums.multipliers(polynomials.reshape(blocks, groups, degree), blocks, groups)
+        return self._arithmetic.multipliers(polynomials.reshape(blocks, groups, degree), blocks, groups)
 
-    def constants(self, numbers: NDArray[np.int64]) -> list[Plaintext]:
-        """Encode k, `(outputs,)` numbers modulo t: a plaintext for each block."""
+    def constants(self, numbers: NDArray[np.int64]) -> Constants:
+        """Encode k, `(outputs,)` numbers modulo t."""
         degree, blocks = self._parameters.degree, self._shape.blocks
         padded = np.zeros((blocks, degree), dtype=np.int64)
         full = np.zeros(blocks * self._parameters.block, dtype=np.int64)
         full[: self._shape.outputs] = numbers % self._parameters.plain_modulus
         padded[:, self._places] = full.reshape(blocks, -1)
-        return list(self._ring.plaintexts(padded))
+        return self._arithmetic.constants(padded)
 
-    def cover(self, constants: Sequence[Plaintext]) -> Cover:
+    def cover(self, constants: Constants) -> Cover:
         """Draw what hides one reply, with `constants` in it. Takes milliseconds, and needs no query."""
         degree, blocks, block = self._parameters.degree, self._shape.blocks, self._parameters.block
         primes = self._ring.primes
-        ternary = randomness.ternary(blocks * degree, self._source).reshape(blocks, degree)
+        ternary = randomness.ternary(blocks * degree, self._source).reshape(blocks, 1, degree)
         fresh = randomness.centred_binomial(blocks * degree, self._source).reshape(blocks, degree)
-        drowned = flood(self._parameters.flood_bits, blocks * block, primes, self._source).reshape(
-            len(primes), blocks, block
-        )
-        noise = []
-        for index in range(blocks):
-            words = np.zeros((2, len(primes), degree), dtype=np.uint64)
-            words[0, :, self._places] = drowned[:, index]
-            words[1] = np.where(fresh[index] < 0, np.array(primes)[:, None] + fresh[index], fresh[index])
-            covered = self._ring.from_words(words)
-            self._ring.evaluator.add_plain_inplace(covered, constants[index])
-            noise.append(covered)
-        return Cover(self._sums.multipliers(ternary[:, None], blocks, 1), noise)
+        drowned = flood(self._parameters.flood_bits, blocks * block, primes, self._source)
+        words = np.zeros((blocks, 2, len(primes), degree), dtype=np.uint64)
+        for row, prime in enumerate(primes):
+            words[:, 0, row, self._places] = drowned[row].reshape(blocks, block)
+            words[:, 1, row] = fresh + ((fresh >> 63) & prime)
+        return Cover(self._arithmetic.multipliers(ternary, blocks, 1), self._arithmetic.noise(words, constants))
 
     def rows(self, blob: bytes, most: int) -> int:
         """How many vectors an input blob holds. Raises `CiphertextError`."""
@@ -149,7 +143,7 @@ class ProductServer:
             if len(seeds) < count:
                 msg = "seeds: one comes twice"
                 raise ValueError(msg)  # noqa: TRY301  (it is a refusal like those of what is called here)
-            loaded = self._sums.expand(self._seeded(body, vectors), count)
+            loaded = self._arithmetic.expand(self._seeded(body, vectors), count)
         except (ValueError, RuntimeError) as error:
             msg = f"input: {error}"
             raise CiphertextError(msg) from None
@@ -162,25 +156,13 @@ class ProductServer:
         zeros: Polynomials,
         vector: Polynomials,
         multipliers: Multipliers,
-        added: Cover | Sequence[Plaintext],
+        added: Cover | Constants,
     ) -> bytes:
         """One vector's reply. `added`: a cover, which has the constants in it; or constants alone, where W need not be hidden."""
-        terms, noise = [(multipliers, vector)], None
-        if isinstance(added, Cover):
-            ternary, noise = added.spend()
-            terms.insert(0, (ternary, zeros))
-        evaluator = self._ring.evaluator
-        sent = []
-        for index, total in enumerate(self._sums.sums(terms)):
-            if noise is not None:
-                evaluator.add_inplace(total, noise[index])
-            elif total is None:
-                sent.append(self._ring.in_clear(added[index]))
-                continue
-            else:
-                evaluator.add_plain_inplace(total, added[index])
-            sent.append(self._ring.to_last_prime(total))
-        return self._sent(np.stack(sent))
+        if not isinstance(added, Cover):
+            return self._sent(self._arithmetic.reply([(multipliers, vector)], added))
+        ternary, noise = added.spend()
+        return self._sent(self._arithmetic.reply([(ternary, zeros), (multipliers, vector)], noise))
 
     def result(self, replies: Sequence[bytes]) -> bytes:
         """The result blob that holds `replies`."""
@@ -252,7 +234,7 @@ class MatrixHalf:
         zeros, rows = self._product.open_input(ciphertexts, self._most_rows)
         return self._product.result([self._product.reply(zeros, row, self._multipliers, self._added()) for row in rows])
 
-    def _added(self) -> Cover | Sequence[Plaintext]:
+    def _added(self) -> Cover | Constants:
         if not self._product.private:
             return self._constants
         return self._ready.pop() if self._ready else self._product.cover(self._constants)

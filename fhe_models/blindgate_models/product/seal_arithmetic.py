@@ -1,13 +1,14 @@
-"""Sums of products by SEAL itself: where no kernel was compiled, and what the kernel is held against. See `product.sums`."""
+"""Secret products by SEAL itself: where no kernel was compiled, and what the kernel is held against. See `product.arithmetic`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from tenseal import sealapi
 
 from blindgate_models.seal.bfv import Ring
-from blindgate_models.seal.serial import Ciphertext, Plaintext, Seeded
+from blindgate_models.seal.serial import Ciphertext, Plaintext, Seeded, Words
 
 Multipliers: TypeAlias = list[list[Plaintext | None]]
 """A plaintext for each block and group, `None` for one of zeros."""
@@ -15,8 +16,8 @@ Multipliers: TypeAlias = list[list[Plaintext | None]]
 _ONE: Final = np.array([[1]], dtype=np.int64)
 
 
-class SealSums:
-    """See `product.sums.Sums`.
+class SealArithmetic:
+    """See `product.arithmetic.Arithmetic`.
 
     SEAL refuses to multiply by zero. Such a product is taken with 1 instead and added to a sum that nobody reads, so that it takes
     as long as any other.
@@ -35,19 +36,43 @@ class SealSums:
             made.append([each if any_number else None for each, any_number in zip(encoded, rows.any(axis=1), strict=True)])
         return made
 
+    def constants(self, polynomials: NDArray[np.int64]) -> list[Plaintext]:
+        """A plaintext a block."""
+        return list(self._ring.plaintexts(polynomials))
+
+    def noise(self, drawn: Words, constants: list[Plaintext]) -> list[Ciphertext]:
+        """A ciphertext a block."""
+        covered = [self._ring.from_words(words) for words in drawn]
+        for ciphertext, constant in zip(covered, constants, strict=True):
+            self._ring.evaluator.add_plain_inplace(ciphertext, constant)
+        return covered
+
     def expand(self, seeded: Iterable[Seeded], count: int) -> list[Ciphertext]:
         """SEAL's ciphertexts."""
         return [self._ring.expand(each) for each in seeded]
 
-    def sums(self, terms: Sequence[tuple[Multipliers, Sequence[Ciphertext]]]) -> Iterator[Ciphertext | None]:
-        """Term by term, group by group."""
+    def reply(
+        self, terms: Sequence[tuple[Multipliers, Sequence[Ciphertext]]], added: list[Ciphertext] | list[Plaintext]
+    ) -> Words:
+        """Block by block, term by term, group by group."""
         ciphertexts = [each for _, polynomials in terms for each in polynomials]
         idle = self._ring.times(ciphertexts[0], self._stand_in)
-        for rows in zip(*(multipliers for multipliers, _ in terms), strict=True):
-            total = self._total(ciphertexts, [factor for row in rows for factor in row], idle)
-            if total is not None:
-                self._ring.evaluator.transform_from_ntt_inplace(total)
-            yield total
+        return np.stack(
+            [
+                self._finished(self._total(ciphertexts, [factor for row in rows for factor in row], idle), more)
+                for more, *rows in zip(added, *(multipliers for multipliers, _ in terms), strict=True)
+            ]
+        )
+
+    def _finished(self, total: Ciphertext | None, more: Ciphertext | Plaintext) -> Words:
+        if total is None:  # a block of zeros, in a product that is not covered
+            return self._ring.in_clear(more)
+        self._ring.evaluator.transform_from_ntt_inplace(total)
+        if isinstance(more, sealapi.Plaintext):
+            self._ring.evaluator.add_plain_inplace(total, more)
+        else:
+            self._ring.evaluator.add_inplace(total, more)
+        return self._ring.to_last_prime(total)
 
     def _total(
         self, polynomials: Sequence[Ciphertext], factors: Sequence[Plaintext | None], idle: Ciphertext

@@ -1,0 +1,61 @@
+"""What a node computes of a secret product, from an asker's ciphertexts to words modulo the first prime: who does it.
+
+Two implementations give the same words, bit for bit: the kernel in C (`kernel_arithmetic`), where one was compiled, and SEAL
+(`seal_arithmetic`). Both multiply every block by every group and add every product up, also where the matrix has nothing but zeros, so that time
+says nothing of it.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blindgate_models.native.kernel import kernel
+from blindgate_models.product.kernel_arithmetic import KernelArithmetic
+from blindgate_models.product.seal_arithmetic import SealArithmetic
+from blindgate_models.seal.bfv import Ring
+from blindgate_models.seal.serial import Seeded, Words
+
+Multipliers: TypeAlias = Any
+"""W, ready to be multiplied with; only what made it can read it. So with the other three."""
+Polynomials: TypeAlias = Sequence[Any]
+"""An asker's ciphertexts. A slice of them is some of them."""
+Constants: TypeAlias = Any
+Noise: TypeAlias = Any
+
+
+class Arithmetic(Protocol):
+    """Over one ring."""
+
+    def multipliers(self, polynomials: Iterable[NDArray[np.int64]], blocks: int, groups: int) -> Multipliers:
+        """Encode W: for each block its groups' polynomials, `(groups, degree)` coefficients between -t and t.
+
+        Raises `ValueError` on a coefficient that is not.
+        """
+        ...
+
+    def constants(self, polynomials: NDArray[np.int64]) -> Constants:
+        """Encode what is added to each block: `(blocks, degree)` coefficients from 0 to t - 1."""
+        ...
+
+    def noise(self, drawn: Words, constants: Constants) -> Noise:
+        """Constants under noise: `drawn`, `(blocks, 2, primes, degree)` coefficients, may be written over."""
+        ...
+
+    def expand(self, seeded: Iterable[Seeded], count: int) -> Polynomials:
+        """Make the `count` ciphertexts whose c1 the seeds give. Raises `ValueError` on words past a prime."""
+        ...
+
+    def reply(self, terms: Sequence[tuple[Multipliers, Polynomials]], added: Noise | Constants) -> Words:
+        """For each block Σ polynomial · multiplier over the groups of all terms, and what is added, switched to the first prime.
+
+        Coefficients, `(blocks, 2, degree)`.
+        """
+        ...
+
+
+def arithmetic_over(ring: Ring) -> Arithmetic:
+    """The kernel's where there is one, else SEAL's."""
+    compiled = kernel()
+    return SealArithmetic(ring) if compiled is None else KernelArithmetic(ring, compiled)
