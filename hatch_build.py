@@ -22,7 +22,7 @@ FLAGS: Final = ("-std=c11", "-O3", "-fPIC", "-shared", "-s", "-fstack-protector-
 class KernelHook(BuildHookInterface[Any]):
     """See hatchling's custom build hooks."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  (hatchling's)
         """Compile, and tag the wheel for this platform where that worked."""
         source = Path(self.root) / NATIVE / "kernel.c"
         if compiled(source, source.with_name("libkernel.so")):

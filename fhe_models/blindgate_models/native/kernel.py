@@ -1,15 +1,16 @@
-"""Transforms of polynomials, sums of their products, and what follows them, by a library in C that was compiled when this package was built.
+"""Transforms of polynomials, sums of their products, and what follows them: by a library in C, compiled when this package is built.
 
 The library is optional: `kernel()` says whether there is one, and `product.arithmetic` does the same with SEAL where there is none.
 `BLINDGATE_KERNEL=sealapi` in the environment leaves it aside.
 
-1. *One source.* A library tells the digest of the source that it was compiled from. One of another source than the file beside this
-   module is not used, and a warning says so.
-2. *Checked here.* C checks nothing. Every call goes through `Kernel`, which holds types, shapes, contiguity and bounds against each other
-   before a pointer leaves Python. Memory is numpy's.
+1. *One source.* A library tells the digest of the source that it was compiled from. One of another source than the file beside
+   this module is not used, and a warning says so.
+2. *Checked here.* C checks nothing. Every call goes through `Kernel`, which holds types, shapes, contiguity and bounds against
+   each other before a pointer leaves Python. Memory is numpy's.
 3. *Words* are below their primes: those of strangers were checked when they came (`seal.serial`), all others are made here.
 
-Matrices lie in tiles of `TILE` words, `(primes, degree / TILE, polynomials, TILE)`: a sum over polynomials reads them from one end to the other.
+Matrices lie in tiles of `TILE` words, `(primes, degree / TILE, polynomials, TILE)`: sums over polynomials read them from one end to
+the other.
 """
 
 import ctypes
@@ -61,13 +62,20 @@ class Moduli(NamedTuple):
         if degree not in _DEGREES:
             msg = f"degree: got {degree}, expected a power of two from {_DEGREES[0]} to {_DEGREES[-1]}"
             raise ValueError(msg)
-        if not primes or min(primes) <= plain_modulus or max(primes) >> MOST_PRIME_BITS or any((p - 1) % (2 * degree) for p in primes):
+        if (
+            not primes
+            or min(primes) <= plain_modulus
+            or max(primes) >> MOST_PRIME_BITS
+            or any((p - 1) % (2 * degree) for p in primes)
+        ):
             msg = f"primes: got {list(primes)}, expected up to {MOST_PRIME_BITS} bits, over {plain_modulus}, 1 modulo {2 * degree}"
             raise ValueError(msg)
         constants = []
         for prime in primes:
             factors = (_factor(number, prime) for number in (1, (1 << 64) % prime, pow(degree, -1, prime)))
-            constants.append([prime, *(number for factor in factors for number in factor), plain_modulus, (plain_modulus + 1) // 2])
+            constants.append(
+                [prime, *(number for factor in factors for number in factor), plain_modulus, (plain_modulus + 1) // 2]
+            )
         roots = [least_root(prime, degree) for prime in primes]
         below = [
             [_factor(pow(last, -1, prime) if place < row else 0, prime) for place, prime in enumerate(primes)]
@@ -181,7 +189,9 @@ def _loaded(path: Path) -> Kernel | None:
     except (OSError, AttributeError):
         digest = None
     if digest != hashlib.sha256(SOURCE.read_bytes()).hexdigest().encode():
-        warnings.warn(f"{path.name} was not compiled from {SOURCE.name}: SEAL computes in its place", RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            f"{path.name} was not compiled from {SOURCE.name}: SEAL computes in its place", RuntimeWarning, stacklevel=2
+        )
         return None
     return Kernel(library)
 
@@ -212,6 +222,11 @@ def _powers(root: int, prime: int, degree: int) -> Words:
 
 
 def _require(array: NDArray[Any], kind: type[np.generic], shape: tuple[int, ...], *, written: bool = False) -> None:
-    if array.shape != shape or array.dtype != kind or not array.flags.c_contiguous or (written and not array.flags.writeable):
+    if (
+        array.shape != shape
+        or array.dtype != kind
+        or not array.flags.c_contiguous
+        or (written and not array.flags.writeable)
+    ):
         msg = f"got an array {array.shape} of {array.dtype}, expected {shape} of {np.dtype(kind)}, contiguous"
         raise ValueError(msg)

@@ -1,8 +1,8 @@
 """What a node computes of a secret product, from an asker's ciphertexts to words modulo the first prime: who does it.
 
 Two implementations give the same words, bit for bit: the kernel in C (`kernel_arithmetic`), where one was compiled, and SEAL
-(`seal_arithmetic`). Both multiply every block by every group and add every product up, also where the matrix has nothing but zeros, so that time
-says nothing of it.
+(`seal_arithmetic`). Both multiply every block by every group and add every product up, also where the matrix has nothing but
+zeros, so that time says nothing of it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ from blindgate_models.seal.serial import Seeded, Words
 
 Multipliers: TypeAlias = Any
 """W, ready to be multiplied with; only what made it can read it. So with the other three."""
-Polynomials: TypeAlias = Sequence[Any]
+Polynomials: TypeAlias = Any
 """An asker's ciphertexts. A slice of them is some of them."""
 Constants: TypeAlias = Any
 Noise: TypeAlias = Any

@@ -16,8 +16,8 @@ from blindgate_models.seal.serial import Seeded, Words
 class KernelArithmetic:
     """See `product.arithmetic.Arithmetic`.
 
-    Multipliers are words `(primes, tiles, blocks, groups, TILE)` in NTT form, and ciphertexts `(n, 2, primes, degree)` likewise; constants and
-    noise are coefficients, `(blocks, 2, primes, degree)`.
+    Multipliers are words `(primes, tiles, blocks, groups, TILE)` in NTT form, and ciphertexts `(n, 2, primes, degree)` likewise;
+    constants and noise are coefficients, `(blocks, 2, primes, degree)`.
     """
 
     def __init__(self, ring: Ring, kernel: Kernel) -> None:
@@ -43,7 +43,9 @@ class KernelArithmetic:
         """The sum of both halves c0."""
         total = drawn[:, 0]
         total += constants[:, 0]
-        np.minimum(total, total - np.array(self._ring.primes, dtype=np.uint64)[:, None], out=total)  # below 0 is above all
+        np.minimum(
+            total, total - np.array(self._ring.primes, dtype=np.uint64)[:, None], out=total
+        )  # below 0 is above all
         return drawn
 
     def expand(self, seeded: Iterable[Seeded], count: int) -> Words:

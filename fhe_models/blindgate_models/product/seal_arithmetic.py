@@ -28,12 +28,19 @@ class SealArithmetic:
         self._ring = ring
         (self._stand_in,) = ring.multipliers(_ONE)
 
-    def multipliers(self, polynomials: Iterable[NDArray[np.int64]], blocks: int, groups: int) -> Multipliers:
+    def multipliers(
+        self,
+        polynomials: Iterable[NDArray[np.int64]],
+        blocks: int,  # noqa: ARG002  (the kernel makes room for as many)
+        groups: int,  # noqa: ARG002  (likewise)
+    ) -> Multipliers:
         """A plaintext for every polynomial; those of zeros are encoded as well, and not kept."""
         made: Multipliers = []
         for rows in polynomials:
             encoded = self._ring.multipliers(rows + ((rows >> 63) & self._ring.plain_modulus))
-            made.append([each if any_number else None for each, any_number in zip(encoded, rows.any(axis=1), strict=True)])
+            made.append(
+                [each if any_number else None for each, any_number in zip(encoded, rows.any(axis=1), strict=True)]
+            )
         return made
 
     def constants(self, polynomials: NDArray[np.int64]) -> list[Plaintext]:
@@ -47,7 +54,7 @@ class SealArithmetic:
             self._ring.evaluator.add_plain_inplace(ciphertext, constant)
         return covered
 
-    def expand(self, seeded: Iterable[Seeded], count: int) -> list[Ciphertext]:
+    def expand(self, seeded: Iterable[Seeded], count: int) -> list[Ciphertext]:  # noqa: ARG002  (likewise)
         """SEAL's ciphertexts."""
         return [self._ring.expand(each) for each in seeded]
 

@@ -6,9 +6,9 @@ It takes bytes from strangers, in this order: header and exact length, then each
 What one reply needs and no other may have is a `Cover`: the ternary polynomials that c1 is drawn anew with, its noise, the
 flood. It can be made ahead of time, belongs to no query until then, and `reply` takes it apart: a second use has nothing to use.
 
-What is computed of W is `product.arithmetic`'s to do. Sums begin with the encryption of zero times its ternary polynomial, which is random.
-A seed that comes twice in one blob is refused before anything of W is touched: two columns of W could cancel each other over it, and
-SEAL would say so.
+What is computed of W is `product.arithmetic`'s to do. Sums begin with the encryption of zero times its ternary polynomial, which is
+random. A blob in which a seed comes twice is refused before anything of W is touched: two columns of W could cancel each other over
+it, and SEAL would say so.
 
 Additive models and search have one W for all rows, which is encoded when the half is built: `MatrixHalf`. A cover serves one row.
 A worker that waits for its job has one ready (`prepare`), and the worker's process ends with its job. None is drawn when the half
@@ -25,13 +25,14 @@ from blindgate_models import randomness
 from blindgate_models.bitpacking import pack, packed_bytes, unpack
 from blindgate_models.flooding import flood
 from blindgate_models.halves import require_no_key
-from blindgate_models.product.spec import INPUT, RESULT, Shape, header, open_blob
 from blindgate_models.product.arithmetic import Constants, Multipliers, Noise, Polynomials, arithmetic_over
+from blindgate_models.product.spec import INPUT, RESULT, Shape, header, open_blob
 from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.seal.bfv import Ring
 from blindgate_models.seal.serial import Seeded
 from blindgate_models.security import SEED_BYTES
 from blindgate_protocol.errors import CiphertextError
+
 
 class Cover:
     """What hides one reply. It is spent by the reply that uses it.

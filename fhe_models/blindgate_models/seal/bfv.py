@@ -107,9 +107,7 @@ class Ring:
         scaled = self._nothing
         if coefficients.any():
             padded = np.pad(coefficients, (0, self.degree - len(coefficients)))
-            message = serial.load_ciphertext(
-                self._data, np.stack([self._nothing, self.scaled(padded)]), ntt=False
-            )
+            message = serial.load_ciphertext(self._data, np.stack([self._nothing, self.scaled(padded)]), ntt=False)
             self.evaluator.transform_to_ntt_inplace(message)
             scaled = serial.ciphertext_words(message, len(self.primes), self.degree)[1]
         plaintext = serial.load_ntt_plaintext(self._encrypting, scaled)
