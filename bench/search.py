@@ -9,8 +9,8 @@ draws is counted too, though a waiting worker has one ready. Every score is decr
 - *against plain sums*: multiply, reduce, add, for the same sums over as many words, from and to arrays in memory: C, compiled
   here by `cc -O3 -march=native` where there is a compiler, else numpy. It neither reads nor checks nor transforms nor packs;
   *memory to memory* is our sums with the inverse transforms and the switch that follow, *bytes to bytes* all of a query.
-- *load*: from the bytes of the server part to a half that can answer, a second was asked for; *first load* likewise in a new process,
-  whose memory the kernel has to find and clear first.
+- *load*: from the bytes of the server part to a half that can answer; a second was asked for. *First load*: in a new process, whose
+  memory the system has yet to find and clear.
 
 Every row says who computed: Blindgate's kernel in C, which users get where their wheel was built with one, or SEAL.
 """
@@ -146,9 +146,13 @@ def _times(work: Callable[[], Any], runs: int) -> list[float]:
 def _first_loads(part: bytes) -> list[float]:
     """Milliseconds of CPU that new processes take to load a part, without their imports."""
     code = (
-        "import sys, time; from blindgate_models.package import parse_part; from blindgate_models.search.server import SearchServer\n"
-        "part = sys.stdin.buffer.read(); started = time.process_time(); SearchServer.from_part(parse_part(part))\n"
-        "print((time.process_time() - started) * 1e3)"
+        "import sys, time\n"
+        "from blindgate_models.package import parse_part\n"
+        "from blindgate_models.search.server import SearchServer\n"
+        "part = sys.stdin.buffer.read()\n"
+        "started = time.process_time()\n"
+        "SearchServer.from_part(parse_part(part))\n"
+        "print((time.process_time() - started) * 1e3)\n"
     )
     command = [sys.executable, "-c", code]
     return [float(subprocess.run(command, input=part, stdout=subprocess.PIPE, check=True).stdout) for _ in range(LOADS)]

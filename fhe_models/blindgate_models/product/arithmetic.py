@@ -56,6 +56,8 @@ class Arithmetic(Protocol):
 
 
 def arithmetic_over(ring: Ring) -> Arithmetic:
-    """The kernel's where there is one, else SEAL's."""
+    """The kernel's where there is one and t is below every prime, as in all parameters with room to decrypt; else SEAL's."""
     compiled = kernel()
-    return SealArithmetic(ring) if compiled is None else KernelArithmetic(ring, compiled)
+    if compiled is None or ring.plain_modulus >= min(ring.primes):
+        return SealArithmetic(ring)
+    return KernelArithmetic(ring, compiled)
