@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.native.kernel import SETTING, kernel
+from blindgate_models.product import arithmetic as arithmetics
 from signed_packages import PUBLISHER, package
 from world import World
 
@@ -28,6 +29,7 @@ def arithmetic(request: pytest.FixtureRequest) -> Iterator[str]:
     """What asks for it is run twice: secret products are computed by the kernel in C, and by SEAL."""
     with pytest.MonkeyPatch.context() as patched:
         patched.delenv(SETTING, raising=False)
+        patched.setattr(arithmetics, "FEWEST_BLOCKS", 1)  # the products of tests are small
         if request.param == "sealapi":
             patched.setenv(SETTING, "sealapi")
         elif kernel() is None and not os.environ.get("CI"):

@@ -23,6 +23,7 @@ from blindgate_models import randomness
 from blindgate_models.compilers.trees import compile_trees
 from blindgate_models.native.kernel import SETTING, Kernel, kernel
 from blindgate_models.package import serialise_part
+from blindgate_models.product import arithmetic
 from blindgate_models.product import server as product_server
 from blindgate_models.product.client import ProductClient
 from blindgate_models.product.server import ProductServer
@@ -552,6 +553,7 @@ def test_the_kernel_is_called_alike_for_any_forest_of_one_shape(monkeypatch: pyt
     """As often, for arrays of the same shapes; what it does with them depends on nothing else (`kernel.c` has no such branch)."""
     if kernel() is None:
         pytest.skip("no kernel was compiled here")
+    monkeypatch.setattr(arithmetic, "FEWEST_BLOCKS", 1)
     shape = one_sum(50, 3, 300, plain_bits=20)
     blob = shape.encrypt(np.zeros((2, 300), dtype=np.int64))
     seen: list[list[tuple[str, list[tuple[int, ...]]]]] = []

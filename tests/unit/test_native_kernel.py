@@ -46,17 +46,22 @@ def zeros(*shape: int) -> Words:
 def test_a_setting_leaves_the_kernel_aside(compiled: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """SEAL computes then; another setting is an error, not a guess."""
     ring = Ring(2048, [54], 257)
-    assert isinstance(arithmetic_over(ring), KernelArithmetic)
+    assert isinstance(arithmetic_over(ring, 5), KernelArithmetic)
     monkeypatch.setenv(SETTING, "sealapi")
-    assert isinstance(arithmetic_over(ring), SealArithmetic)
+    assert isinstance(arithmetic_over(ring, 5), SealArithmetic)
     monkeypatch.setenv(SETTING, "off")
     with pytest.raises(ValueError, match="got 'off'"):
         kernel()
 
 
+def test_seal_computes_for_few_outputs(compiled: Kernel) -> None:
+    """It is quicker there."""
+    assert isinstance(arithmetic_over(Ring(2048, [54], 257), 4), SealArithmetic)
+
+
 def test_seal_computes_where_a_prime_is_below_the_plain_modulus(compiled: Kernel) -> None:
     """No parameters with room to decrypt are so, and the kernel was not made for it."""
-    assert isinstance(arithmetic_over(Ring(4096, [38, 54], (1 << 40) - 87)), SealArithmetic)
+    assert isinstance(arithmetic_over(Ring(4096, [38, 54], (1 << 40) - 87), 5), SealArithmetic)
 
 
 def library(folder: Path, text: str, *given: str) -> Path:

@@ -1,12 +1,12 @@
 """What a node computes of a secret product, from an asker's ciphertexts to words modulo the first prime: who does it.
 
 Two implementations give the same words, bit for bit: the kernel in C (`kernel_arithmetic`), where one was compiled, and SEAL
-(`seal_arithmetic`). Both multiply every block by every group and add every product up, also where the matrix has nothing but
-zeros, so that time says nothing of it.
+(`seal_arithmetic`), which is also quicker for few outputs. Both multiply every block by every group and add every product up, also
+where the matrix has nothing but zeros, so that time says nothing of it.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +55,16 @@ class Arithmetic(Protocol):
         ...
 
 
-def arithmetic_over(ring: Ring) -> Arithmetic:
-    """The kernel's where there is one and t is below every prime, as in all parameters with room to decrypt; else SEAL's."""
+FEWEST_BLOCKS: Final = 5
+"""With fewer, SEAL is quicker: words of c1 have to be read out of it for the kernel, which takes as long as some four products."""
+
+
+def arithmetic_over(ring: Ring, blocks: int) -> Arithmetic:
+    """For a W of so many blocks: the kernel's where there is one, and where it is quicker; else SEAL's.
+
+    The kernel was made for t below every prime, as in all parameters with room to decrypt.
+    """
     compiled = kernel()
-    if compiled is None or ring.plain_modulus >= min(ring.primes):
+    if compiled is None or blocks < FEWEST_BLOCKS or ring.plain_modulus >= min(ring.primes):
         return SealArithmetic(ring)
     return KernelArithmetic(ring, compiled)

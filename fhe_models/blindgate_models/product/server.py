@@ -66,7 +66,7 @@ class ProductServer:
         self._parameters = shape.parameters
         self._source = source
         self._ring = Ring(self._parameters.degree, self._parameters.data_bits, self._parameters.plain_modulus)
-        self._arithmetic = arithmetic_over(self._ring)
+        self._arithmetic = arithmetic_over(self._ring, shape.blocks)
         used = self._parameters.block * self._parameters.group
         self._places = slice(self._parameters.group - 1, used, self._parameters.group)
 
