@@ -19,7 +19,7 @@ def test_a_worker_computes_with_the_kernel(privacy: Privacy, tmp_path: Path) -> 
     """The system-call filter, Landlock and an empty root do not stand in its way, and the scores are exact."""
     if kernel() is None:
         pytest.skip("no kernel was compiled here")
-    index = np.random.default_rng(0).integers(-127, 128, (3000, 9)).astype(np.int8)
+    index = np.random.default_rng(0).integers(-127, 128, (25_000, 9)).astype(np.int8)
     client_part, server_part = search_parts(index, privacy=privacy)
     client = SearchClient.from_part(client_part.model_dump())
     secret, query = client.make_keys().secret, np.eye(1, 9)

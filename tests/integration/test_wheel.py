@@ -19,7 +19,7 @@ from blindgate_models.native.kernel import SOURCE
 from blindgate_models.search.client import SearchClient
 from blindgate_models.search.server import SearchServer
 
-index = np.random.default_rng(0).integers(-127, 128, (3000, 9)).astype(np.int8)
+index = np.random.default_rng(0).integers(-127, 128, (25_000, 9)).astype(np.int8)
 parts = [part.model_dump() for part in search_parts(index, privacy="model_private")]
 client, server = SearchClient.from_part(parts[0]), SearchServer.from_part(parts[1])
 secret = client.make_keys().secret

@@ -17,7 +17,7 @@ class KernelArithmetic:
     """See `product.arithmetic.Arithmetic`.
 
     Multipliers are words `(primes, tiles, blocks, groups, TILE)` in NTT form, and ciphertexts `(n, 2, primes, degree)` likewise;
-    constants and noise are coefficients, `(blocks, 2, primes, degree)`.
+    constants are coefficients, `(blocks, primes, degree)`, and so is noise, `(blocks, 2, primes, degree)`.
     """
 
     def __init__(self, ring: Ring, kernel: Kernel) -> None:
@@ -34,15 +34,13 @@ class KernelArithmetic:
         return words.reshape(*words.shape[:2], blocks, groups, TILE)
 
     def constants(self, polynomials: NDArray[np.int64]) -> Words:
-        """Scaled as SEAL scales what it adds to a ciphertext; c1 is zero."""
-        words = self._zeros(len(polynomials))
-        words[:, 0] = self._ring.scaled(polynomials)
-        return words
+        """Scaled as SEAL scales what it adds to c0; nothing is added to c1."""
+        return self._ring.scaled(polynomials)
 
     def noise(self, drawn: Words, constants: Words) -> Words:
-        """The sum of both halves c0."""
+        """Noise with constants added to c0."""
         total = drawn[:, 0]
-        total += constants[:, 0]
+        total += constants
         np.minimum(
             total, total - np.array(self._ring.primes, dtype=np.uint64)[:, None], out=total
         )  # below 0 is above all
@@ -57,7 +55,10 @@ class KernelArithmetic:
 
     def reply(self, terms: Sequence[tuple[Words, Words]], added: Words) -> Words:
         """All blocks at once."""
-        sums = self._zeros(len(added))
+        blocks = len(added)
+        if added.ndim == 3:  # noqa: PLR2004  (constants alone)
+            added = self.noise(self._zeros(blocks), added)
+        sums = self._zeros(blocks)
         for multipliers, polynomials in terms:
             self._kernel.add_products(multipliers, polynomials, self._moduli, sums)
         return self._kernel.finish(sums, added, self._moduli)
