@@ -13,6 +13,7 @@ from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.native.kernel import SETTING, kernel
 from blindgate_models.product import arithmetic as arithmetics
+from desk import OTHER_OPERATOR
 from postgresql import PostgresqlServer, find_programs
 from signed_packages import PUBLISHER, package
 from world import World
@@ -90,6 +91,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, small_compiled: CompiledMode
     """A gateway and one node that serve the small model. Shared: a test that breaks processes makes its own."""
     with World(tmp_path_factory.mktemp("world")) as made:
         made.trust("tests", PUBLISHER.id)
+        made.operators.append(OTHER_OPERATOR.id)
         made.start_gateway()
         made.start_node("node-1")
         made.publish(package(small_compiled))
