@@ -32,6 +32,7 @@
     │   ├── GatewayUnreachableError
     │   ├── NotFoundError
     │   ├── NotAuthorisedError
+    │   │   └── ClockSkewError          a node signed with a clock that is far from the gateway's: says how far
     │   └── BudgetSpentError        this tenant has asked for as many rows of a model as its publisher allows
     └── SandboxError            a worker ended in a way that no job should make it end
 
@@ -256,6 +257,12 @@ class NotAuthorisedError(GatewayError):
     """The API key or token is missing, wrong, or not for this."""
 
     code = "not-authorised"
+
+
+class ClockSkewError(NotAuthorisedError):
+    """Signed with a clock that is too far from the gateway's; the message says how far."""
+
+    code = "clock-skew"
 
 
 class BudgetSpentError(GatewayError):
