@@ -14,7 +14,19 @@ from flask import Flask, Request, Response, request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.exceptions import HTTPException
 
-from blindgate_gateway import budgets, callers, catalogue, jobs, keys, leases, metrics, nodes, operations, uploads
+from blindgate_gateway import (
+    budgets,
+    callers,
+    catalogue,
+    jobs,
+    keys,
+    leases,
+    metrics,
+    nodes,
+    operations,
+    oversight,
+    uploads,
+)
 from blindgate_gateway.documentation import describe
 from blindgate_gateway.logs import log
 from blindgate_gateway.parts import build_parts
@@ -25,7 +37,7 @@ from blindgate_protocol.errors import BlindgateError
 
 ROUTES: tuple[Route, ...] = tuple(
     route
-    for room in (callers, catalogue, budgets, uploads, keys, jobs, nodes, leases, operations)
+    for room in (callers, catalogue, budgets, uploads, keys, jobs, nodes, leases, oversight, operations)
     for route in room.routes.declared
 )
 REQUEST_HEADER = "Blindgate-Request"

@@ -6,19 +6,24 @@ from blindgate_gateway.backpressure import Backpressure
 from blindgate_gateway.bells import Bell, FolderBell, PostgresqlBell
 from blindgate_gateway.blobs import Blobs
 from blindgate_gateway.database import Database, open_postgresql, open_sqlite
+from blindgate_gateway.identity import Doorkeeper
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.wakeups import Wakeups
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Settings, database, blobs, and who waits for what. Nothing here is open before its first use: a process may fork."""
+    """Settings, database, blobs, who waits for what, who may come in.
+
+    Nothing here is open before its first use: a process may fork.
+    """
 
     settings: Settings
     database: Database
     blobs: Blobs
     wakeups: Wakeups
     backpressure: Backpressure
+    doorkeeper: Doorkeeper
 
 
 def connect(settings: Settings) -> Database:
@@ -35,6 +40,7 @@ def build_parts(settings: Settings) -> Parts:
         blobs=Blobs(settings.data),
         wakeups=Wakeups(bell, most_waiting=settings.threads * 3 // 4),
         backpressure=Backpressure(settings),
+        doorkeeper=Doorkeeper(database, settings),
     )
 
 

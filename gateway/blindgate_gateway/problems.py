@@ -33,6 +33,7 @@ STATUS: dict[type[BlindgateError], int] = {
     errors.JobTimeoutError: 422,
     NotFoundError: 404,
     NotAuthorisedError: 401,
+    errors.ClockSkewError: 401,
     errors.BudgetSpentError: 403,
 }
 """The status of each error, inherited down the tree."""
@@ -47,6 +48,8 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "digest-mismatch": (422, "The bytes are not those that were announced."),
     "too-large": (413, "More bytes than this gateway or this model allows."),
     "length-required": (411, "A body needs a Content-Length."),
+    "key-expired": (401, "The API key was good once, and its time is over."),
+    "replayed": (401, "The same signed request came before: each is good once."),
     "stalled": (408, "The body did not come in time."),
     "busy": (503, "The database or the disk cannot take this now; try again."),
     "method-not-allowed": (405, "No such method on this route."),

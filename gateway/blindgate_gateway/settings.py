@@ -117,12 +117,17 @@ class Settings(BaseSettings):
         """Whether `address` is one of this gateway's own."""
         return address.rstrip("/") in self._own_addresses()
 
-    def _own_addresses(self) -> set[str]:
+    def addresses_at(self, authority: str) -> tuple[str, ...]:
+        """This gateway's own addresses at `authority` (host and port); all of them where none is, since a proxy renamed it."""
+        own = self._own_addresses()
+        return tuple(address for address in own if address.partition("://")[2].partition("/")[0] == authority) or own
+
+    def _own_addresses(self) -> tuple[str, ...]:
         if self.addresses:
-            return {address.rstrip("/") for address in self.addresses}
-        loopback = {"127.0.0.1", "localhost", "::1"}
-        hosts = loopback if self.host in loopback else {self.host}
-        return {f"http://{f'[{host}]' if ':' in host else host}:{self.port}" for host in hosts}
+            return tuple(address.rstrip("/") for address in self.addresses)
+        loopback = ("127.0.0.1", "localhost", "::1")
+        hosts = loopback if self.host in loopback else (self.host,)
+        return tuple(f"http://{f'[{host}]' if ':' in host else host}:{self.port}" for host in hosts)
 
     def shown(self) -> dict[str, Any]:
         """Every setting as JSON can hold it, secrets hidden."""

@@ -3,11 +3,13 @@
 - One pool of connections, kept alive: a job costs no handshake.
 - Everything that a lease holder does can be repeated without harm, so a connection that breaks, or a gateway that restarts, is
   tried again with growing pauses, for as long as the caller says that it still makes sense.
+- Every request is signed with the node's own key (RFC 9421): there is no secret that a gateway, or who reads its disk, could lose.
 - What comes back is bounded before it is read.
 - A lease that is not this node's any more is `LeaseLostError`, whatever the command was.
 """
 
 import random
+import secrets
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +21,9 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import ValidationError
 
+from blindgate_protocol.canonical import digest as digest_of
 from blindgate_protocol.errors import (
+    ClockSkewError,
     GatewayError,
     GatewayUnreachableError,
     LeaseLostError,
@@ -27,8 +31,14 @@ from blindgate_protocol.errors import (
     NotAuthorisedError,
     NotFoundError,
 )
+from blindgate_protocol.http_signatures import (
+    CONTENT_DIGEST,
+    NONCE_BYTES,
+    content_digest,
+    sign_request,
+    signed_fields,
+)
 from blindgate_protocol.messages import (
-    DIGEST_HEADER,
     LEASE_HEADER,
     Commit,
     EnrolmentAnswer,
@@ -40,7 +50,7 @@ from blindgate_protocol.messages import (
     Refusal,
     Release,
 )
-from blindgate_protocol.signing import first_error
+from blindgate_protocol.signing import SigningKey, first_error
 from blindgate_protocol.values import Value
 
 MAX_ANSWER_BYTES = 4 << 20
@@ -77,14 +87,16 @@ class LeaseName:
 class Gateway:
     """A gateway, from its node's side. Safe to use from several threads."""
 
-    def __init__(self, url: str, *, token: str | None = None, ca: Path | None = None, connections: int = 16) -> None:
-        """Connect on first use. Raises `GatewayError` on what is no address."""
+    def __init__(
+        self, url: str, *, key: SigningKey | None = None, ca: Path | None = None, connections: int = 16
+    ) -> None:
+        """Connect on first use. Requests are signed with `key`. Raises `GatewayError` on what is no address."""
         self.url = url
-        headers = {"User-Agent": "blindgate-node"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        self._key = key
         try:
             self._http = httpx2.Client(
                 base_url=url,
-                headers=headers,
+                headers={"User-Agent": "blindgate-node"},
                 timeout=httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
                 limits=httpx2.Limits(
                     max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60.0
@@ -121,8 +133,7 @@ class Gateway:
     def put_result(self, lease: LeaseName, data: bytes, digest: str, go_on: GoOn) -> None:
         """Store the job's result."""
         path = f"/v1/leases/{lease.job}/result"
-        headers = {DIGEST_HEADER: digest, "Content-Type": "application/octet-stream"}
-        _patiently(lambda: self._once("PUT", path, lease=lease, data=data, headers=headers), go_on)
+        _patiently(lambda: self._once("PUT", path, lease=lease, data=data, digest=digest), go_on)
 
     def commit(self, lease: LeaseName, commit: Commit, go_on: GoOn) -> None:
         """Finish the job. The same receipt again is the same answer, so it is repeated until one is known."""
@@ -148,12 +159,14 @@ class Gateway:
         lease: LeaseName | None = None,
         body: Value | None = None,
         data: bytes = b"",
-        headers: dict[str, str] | None = None,
+        digest: str | None = None,
         wait: float = 0.0,
     ) -> bytes:
         if body is not None:
-            data, headers = body.model_dump_json().encode(), {"Content-Type": "application/json"}
-        with self._stream(method, path, lease=lease, data=data, headers=headers, wait=wait) as response:
+            data = body.model_dump_json().encode()
+        media = {} if not data else {"Content-Type": "application/octet-stream" if body is None else "application/json"}
+        digest = digest_of(data) if data and digest is None else digest
+        with self._stream(method, path, lease=lease, data=data, digest=digest, headers=media, wait=wait) as response:
             return b"" if response.status_code == _NO_CONTENT else _read(response)
 
     @contextmanager
@@ -164,11 +177,12 @@ class Gateway:
         *,
         lease: LeaseName | None = None,
         data: bytes = b"",
+        digest: str | None = None,
         headers: dict[str, str] | None = None,
         wait: float = 0.0,
     ) -> Iterator[httpx2.Response]:
         """Open one answer. Raises the problem's error when it is one, and `GatewayUnreachableError` when there is none."""
-        sent = dict(headers or {}) | ({LEASE_HEADER: lease.header} if lease else {})
+        sent = dict(headers or {}) | self._signed(method, path, lease, digest)
         timeout = httpx2.Timeout(_READ_SECONDS + wait, connect=_CONNECT_SECONDS)
         content = None if method == "GET" else data
         try:
@@ -179,6 +193,23 @@ class Gateway:
         except httpx2.TransportError as error:
             message = f"no answer from the gateway at {self.url}: {error or type(error).__name__}"
             raise GatewayUnreachableError(message) from error
+
+    def _signed(self, method: str, path: str, lease: LeaseName | None, digest: str | None) -> dict[str, str]:
+        """What a signature covers of the header, and the signature: another one each time, since a nonce is good once."""
+        announced = None if digest is None else content_digest(digest)
+        held = None if lease is None else lease.header
+        fields = {} if announced is None else {CONTENT_DIGEST: announced}
+        fields |= {} if held is None else {LEASE_HEADER: held}
+        if self._key is None:
+            return fields
+        return fields | sign_request(
+            self._key,
+            method=method,
+            target=self.url + path,
+            fields=signed_fields(announced, held),
+            created=int(time.time()),
+            nonce=secrets.token_bytes(NONCE_BYTES),
+        )
 
 
 def pauses() -> Iterator[float]:
@@ -236,6 +267,8 @@ def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> 
         return LeaseLostError(message)
     if status == _MISSING:
         return NotFoundError(message, **details)
+    if details["problem"] == ClockSkewError.code:
+        return ClockSkewError(f"{message}: set this machine's clock right", **details)
     if status in _NOT_AUTHORISED:
         return NotAuthorisedError(message, **details)
     return GatewayError(message, **details)

@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from blindgate_gateway.nodes import dismiss_node
+from blindgate_gateway.opening import open_database
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.messages import JobView
@@ -352,8 +354,9 @@ def test_a_node_that_was_dismissed_says_how_to_enrol_again(world: World) -> None
     """It ends, since nobody will give it work, and tells what to do."""
     node = world.node()
     node.stop()
-    kept = node.data / "enrolment.json"
-    kept.write_text(kept.read_text().replace('"token":"', '"token":"x'))
+    database = open_database(world.brokerage.settings)
+    dismiss_node(database, node.key.id)
+    database.close()
     node.start()
     assert node.wait() == 1
     assert "blindgate node enrol --again" in (node.data.parent / f"{node.data.name}.out").read_text()

@@ -173,10 +173,8 @@ def test_neither_bodies_nor_secrets_are_logged_or_stored(world: World, echo: Sig
     written = world.node.log.read_bytes() + b"".join(
         file.read_bytes() for file in world.node.data.rglob("*") if file.is_file()
     )
-    token = re.search(rb'"token":"([^"]+)"', (world.node.data / "enrolment.json").read_bytes())
-    assert token is not None
     assert marked not in written
-    assert token[1] not in world.node.log.read_bytes()
+    assert b"be_" not in written
     assert written.count(world.node.key.seed()) == 1
 
 

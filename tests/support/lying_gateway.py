@@ -1,6 +1,6 @@
 """A gateway that hands out whatever a test prepared, over real HTTP: what a node meets when its gateway is not honest.
 
-It speaks the node's side of the protocol and checks nothing.
+It speaks the node's side of the protocol and checks nothing but the signature of each request, as every gateway does.
 """
 
 import http.server
@@ -16,9 +16,17 @@ from typing import Any
 
 from blindgate_gateway.settings import DAY
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import LeaseLostError
+from blindgate_protocol.errors import BlindgateError, LeaseLostError, NotAuthorisedError
+from blindgate_protocol.http_signatures import (
+    CONTENT_DIGEST,
+    SIGNATURE,
+    SIGNATURE_INPUT,
+    content_digest,
+    read_signature,
+    signed_fields,
+)
 from blindgate_protocol.manifest import Manifest, model_ref
-from blindgate_protocol.messages import Commit, EnrolmentAnswer, EnrolmentBody, Heartbeat, Lease
+from blindgate_protocol.messages import LEASE_HEADER, Commit, EnrolmentAnswer, EnrolmentBody, Heartbeat, Lease
 from blindgate_protocol.order import Order, new_job_id
 from blindgate_protocol.signing import Envelope, Signed
 from brokerage import Keys, blob_ref, make_manifest, now_ms
@@ -48,6 +56,8 @@ class LyingGateway:
         down: while set, every answer is 503.
         polls: how often a node asked for work.
         hasty: whether it is told at once that there is none.
+        nodes: the keys that asked to be taken in: nobody else is answered.
+        nonces: what a signature brought once: it is not taken again.
         results: the bytes that were stored or came along with a commit, by job.
     """
 
@@ -61,6 +71,8 @@ class LyingGateway:
     polls: int = 0
     hasty: bool = False
     heartbeats: list[str] = field(default_factory=list)
+    nodes: set[str] = field(default_factory=set)
+    nonces: set[str] = field(default_factory=set)
     leases: "queue.Queue[Lease]" = field(default_factory=queue.Queue)
 
     def __post_init__(self) -> None:
@@ -153,7 +165,10 @@ class LyingGateway:
         steps = request.path.strip("/").split("/")[1:]
         if steps == ["nodes"]:
             node = EnrolmentBody.model_validate_json(body).request.signatures[0].keyid
-            return 201, EnrolmentAnswer(node=node, token="t" * 40).model_dump_json().encode()
+            self.nodes.add(node)
+            return 201, EnrolmentAnswer(node=node, name="node").model_dump_json().encode()
+        if not self._is_signed(request, body):
+            return 401, _problem(401, NotAuthorisedError.code)
         if steps == ["leases"]:
             self.polls += 1
             try:
@@ -162,6 +177,18 @@ class LyingGateway:
             except queue.Empty:
                 return 204, b""
         return self._command(steps[1], steps[2:], request, body)
+
+    def _is_signed(self, request: http.server.BaseHTTPRequestHandler, body: bytes) -> bool:
+        announced = request.headers.get(CONTENT_DIGEST)
+        try:
+            signature = read_signature(request.headers.get(SIGNATURE_INPUT, ""), request.headers.get(SIGNATURE, ""))
+            fields = signed_fields(announced, request.headers.get(LEASE_HEADER))
+            signature.verify(request.command, [self.url + request.path], fields)
+        except BlindgateError:
+            return False
+        known = signature.key in self.nodes and signature.nonce not in self.nonces
+        self.nonces.add(signature.nonce)
+        return known and (announced == content_digest(digest(body)) if body else announced is None)
 
     def _command(
         self, job: str, what: list[str], request: http.server.BaseHTTPRequestHandler, body: bytes
