@@ -33,7 +33,7 @@ from blindgate_gateway.parts import build_parts
 from blindgate_gateway.problems import is_busy, is_stalled, problem_of, problem_response
 from blindgate_gateway.routing import CALLER, Route, view
 from blindgate_gateway.settings import Settings
-from blindgate_protocol.errors import BlindgateError
+from blindgate_protocol.errors import BlindgateError, GatewayError
 
 ROUTES: tuple[Route, ...] = tuple(
     route
@@ -119,7 +119,8 @@ def _refuse(error: Exception) -> Response:
         log.warning("busy", request=request.environ[_ID], error=type(error).__name__)
     elif not isinstance(error, HTTPException) and not is_stalled(error):
         log.error("failed", request=request.environ[_ID], exc_info=error)
-    return problem_response(problem)
+    retry_after = error.retry_after if isinstance(error, GatewayError) else None
+    return problem_response(problem, retry_after=retry_after)
 
 
 def _version() -> str:

@@ -32,6 +32,11 @@ routes = Routes("nodes")
 @routes.post("/v1/nodes", body=EnrolmentBody, answers={201: EnrolmentAnswer})
 def enrol(call: Call[None, EnrolmentBody]) -> Answer:
     """Take a node in. Needs no credential but the enrolment token in the body."""
+    with call.parts.rates.watch(call.request):
+        return _enrol(call)
+
+
+def _enrol(call: Call[None, EnrolmentBody]) -> EnrolmentAnswer:
     settings = call.parts.settings
     certificate = open_signed(call.body.certificate, NodeCertificate)
     request = open_signed(call.body.request, EnrolmentRequest)

@@ -7,6 +7,7 @@ from blindgate_gateway.bells import Bell, FolderBell, PostgresqlBell
 from blindgate_gateway.blobs import Blobs
 from blindgate_gateway.database import Database, open_postgresql, open_sqlite
 from blindgate_gateway.identity import Doorkeeper
+from blindgate_gateway.rates import Rates
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.wakeups import Wakeups
 
@@ -24,6 +25,7 @@ class Parts:
     wakeups: Wakeups
     backpressure: Backpressure
     doorkeeper: Doorkeeper
+    rates: Rates
 
 
 def connect(settings: Settings) -> Database:
@@ -34,13 +36,15 @@ def connect(settings: Settings) -> Database:
 def build_parts(settings: Settings) -> Parts:
     """Build the parts as `settings` say. The data folder exists already (`opening.prepare`)."""
     database, bell = _connect(settings)
+    rates = Rates(settings)
     return Parts(
         settings=settings,
         database=database,
         blobs=Blobs(settings.data),
         wakeups=Wakeups(bell, most_waiting=settings.threads * 3 // 4),
         backpressure=Backpressure(settings),
-        doorkeeper=Doorkeeper(database, settings),
+        doorkeeper=Doorkeeper(database, settings, rates),
+        rates=rates,
     )
 
 

@@ -6,6 +6,7 @@ with secrets hidden.
 """
 
 import re
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -27,6 +28,7 @@ def _listed(value: object) -> object:
     return tuple(part for part in re.split(r"[,\s]+", value) if part) if isinstance(value, str) else value
 
 
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_listed)]
 KeyIds = Annotated[tuple[KeyId, ...], NoDecode, BeforeValidator(_listed)]
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
@@ -52,6 +54,9 @@ class Settings(BaseSettings):
         lease: how long a lease lasts without a heartbeat, in milliseconds.
         attempts: how many leases a job gets before it is dead.
         in_flight: how many jobs of a tenant nodes may have at once, where nothing else was set for the tenant.
+        rate: how many requests a second one credential may make, in each process, and ten times as many at once; 0 for no limit.
+        failures: how many wrong credentials a minute one address may bring, in each process; 0 for no limit.
+        proxies: the networks of the gateway's own proxies: what they say in X-Forwarded-For is believed.
         part: how large the parts of an upload are.
         max_blob: the largest blob that anybody may upload.
         retention: how long after its end a job's blobs are kept, and how long blobs that nothing refers to.
@@ -80,6 +85,9 @@ class Settings(BaseSettings):
     lease: Annotated[Millis, Field(ge=100)] = 30_000
     attempts: Annotated[int, Field(ge=1, le=10_000)] = 3
     in_flight: Annotated[int, Field(ge=1)] = 64
+    rate: Annotated[float, Field(ge=0)] = 1000.0
+    failures: Annotated[float, Field(ge=0)] = 60.0
+    proxies: Networks = ()
     part: Annotated[Size, Field(ge=64 * 1024, le=64 * MEBI)] = 16 * MEBI
     max_blob: Annotated[Size, Field(ge=1)] = 4096 * MEBI
     retention: Annotated[Millis, Field(ge=1000)] = 7 * DAY

@@ -32,7 +32,7 @@ from blindgate_node.receipts import Journal
 from blindgate_node.sandbox import kernel
 from blindgate_node.settings import Settings
 from blindgate_node.signer import load_or_create_key
-from blindgate_node.transport import Gateway, LeaseName, pauses
+from blindgate_node.transport import Gateway, LeaseName, pauses, wait_after
 from blindgate_node.trial import check_layers, compiled_programs
 from blindgate_protocol.errors import BlindgateError, ClockSkewError, KeyStoreError, NotAuthorisedError, PolicyError
 from blindgate_protocol.messages import Lease, LeaseRequest, Release
@@ -165,7 +165,7 @@ class Node:
             except BlindgateError as error:
                 self._slots.release()
                 self._log("gateway.unreachable", code=error.code, reason=str(error))
-                self._stopping.wait(next(waits))
+                self._stopping.wait(wait_after(error, next(waits)))
                 continue
             if lease is None:
                 self._slots.release()

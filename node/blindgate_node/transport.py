@@ -2,13 +2,15 @@
 
 - One pool of connections, kept alive: a job costs no handshake.
 - Everything that a lease holder does can be repeated without harm, so a connection that breaks, or a gateway that restarts, is
-  tried again with growing pauses, for as long as the caller says that it still makes sense.
+  tried again with growing pauses, for as long as the caller says that it still makes sense, and not before the gateway said
+  (`Retry-After`).
 - Every request is signed with the node's own key (RFC 9421): there is no secret that a gateway, or who reads its disk, could lose.
 - What comes back is bounded before it is read.
 - A lease that is not this node's any more is `LeaseLostError`, whatever the command was.
 """
 
 import random
+import re
 import secrets
 import ssl
 import time
@@ -23,6 +25,7 @@ from pydantic import ValidationError
 
 from blindgate_protocol.canonical import digest as digest_of
 from blindgate_protocol.errors import (
+    BlindgateError,
     ClockSkewError,
     GatewayError,
     GatewayUnreachableError,
@@ -60,6 +63,8 @@ _CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 _CHUNK_BYTES = 1 << 18
 _NO_CONTENT, _CONFLICT, _MISSING, _NOT_AUTHORISED = 204, 409, 404, frozenset({401, 403})
+_LIMITED, _ENROLMENTS = 429, 4
+_LONGEST_WAIT = 30.0
 _BUSY = frozenset({429, 502, 503, 504})
 
 AnswerT = TypeVar("AnswerT", bound=Value)
@@ -108,7 +113,14 @@ class Gateway:
             raise GatewayError(message) from error
 
     def enrol(self, body: EnrolmentBody) -> EnrolmentAnswer:
-        """Ask to be taken in. Tried once: the token is good for one answer."""
+        """Ask to be taken in. The token is good for one answer, so it is sent again only when nobody looked at it (429)."""
+        for _ in range(_ENROLMENTS - 1):
+            try:
+                return _parsed(self._once("POST", "/v1/nodes", body=body), EnrolmentAnswer)
+            except GatewayError as error:
+                if error.status != _LIMITED:
+                    raise
+                time.sleep((error.retry_after or 1.0) * _jitter())
         return _parsed(self._once("POST", "/v1/nodes", body=body), EnrolmentAnswer)
 
     def lease(self, request: LeaseRequest) -> Lease | None:
@@ -220,6 +232,16 @@ def pauses() -> Iterator[float]:
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
+def wait_after(error: BlindgateError, pause: float) -> float:
+    """How long to wait after `error`: `pause`, or, where the gateway asked for more, that much, and half a minute at most."""
+    asked = error.retry_after if isinstance(error, GatewayError) else None
+    return pause if asked is None else max(pause, asked * _jitter())
+
+
+def _jitter() -> float:
+    return 1.0 + random.random() / 4  # noqa: S311  (a pause is no secret)
+
+
 def _patiently(attempt: Callable[[], AnyT], go_on: GoOn) -> AnyT:
     for pause in pauses():
         try:
@@ -228,9 +250,10 @@ def _patiently(attempt: Callable[[], AnyT], go_on: GoOn) -> AnyT:
             unanswered = isinstance(error, GatewayUnreachableError) or error.status in _BUSY
             if not unanswered or not go_on():
                 raise
-        end = time.monotonic() + pause
+            wait = wait_after(error, pause)
+        end = time.monotonic() + wait
         while time.monotonic() < end and go_on():
-            time.sleep(min(pause, 0.1))
+            time.sleep(min(wait, 0.1))
     raise AssertionError  # pauses() does not end
 
 
@@ -253,15 +276,20 @@ def _parsed(body: bytes, answer: type[AnswerT]) -> AnswerT:
         raise MalformedError(message) from error
 
 
+def _retry_after(response: httpx2.Response) -> float | None:
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), _LONGEST_WAIT) if re.fullmatch(r"[0-9]{1,9}", text) else None
+
+
 def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> GatewayError | LeaseLostError:
     status = response.status_code
     details: dict[str, Any]
     try:
         problem = Problem.model_validate_json(body)
-        details = {"status": status, "problem": problem.code}
+        details = {"status": status, "problem": problem.code, "retry_after": _retry_after(response)}
         message = f"{method} {path}: the gateway answered {status}: {problem.detail}"
     except ValidationError:
-        details = {"status": status, "problem": None}
+        details = {"status": status, "problem": None, "retry_after": _retry_after(response)}
         message = f"{method} {path}: the gateway answered {status} without saying why; is it a Blindgate gateway?"
     if status == _CONFLICT and details["problem"] == LeaseLostError.code:
         return LeaseLostError(message)

@@ -231,14 +231,23 @@ class GatewayError(BlindgateError):
     Attributes:
         status: the HTTP status, or `None` when there was no answer.
         problem: the problem's `code` member, or `None`.
+        retry_after: in how many seconds the gateway said that it may be tried again, or `None`.
     """
 
     code = "gateway"
 
-    def __init__(self, message: str, *, status: int | None = None, problem: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        problem: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.problem = problem
+        self.retry_after = retry_after
 
 
 class GatewayUnreachableError(GatewayError):

@@ -115,7 +115,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One gateway for the whole table: what is refused changes nothing."""
-    with open_desk(tmp_path_factory.mktemp("access")) as desk:
+    with open_desk(tmp_path_factory.mktemp("access"), failures=0) as desk:
         key = desk.tenant.upload(b"evaluation key")
         statement = desk.tenant.statement(key, KeyState.ACTIVE)
         desk.tenant.state(statement)

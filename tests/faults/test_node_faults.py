@@ -339,6 +339,17 @@ def test_the_same_lease_again_gets_the_same_receipt(lying: tuple[LyingGateway, N
     assert gateway.outcome().body["receipt"] != first
 
 
+def test_a_node_whose_clock_is_wrong_goes_on_when_it_is_right(lying: tuple[LyingGateway, NodeProcess]) -> None:
+    """It says so in its log, and heals alone: a clock that is off is set right by others."""
+    gateway, node = lying
+    gateway.skewed.set()
+    node.until(lambda: "clock.wrong" in node.events())
+    assert node.running
+    gateway.skewed.clear()
+    offer(gateway, b'{"do": "echo"}')
+    assert gateway.outcome().what in {"commit", "refuse"}
+
+
 def test_as_many_jobs_at_once_as_slots(lying: tuple[LyingGateway, NodeProcess]) -> None:
     """Two slots: the third job is not even leased until one is free."""
     gateway, node = lying

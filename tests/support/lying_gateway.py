@@ -16,7 +16,7 @@ from typing import Any
 
 from blindgate_gateway.settings import DAY
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import BlindgateError, LeaseLostError, NotAuthorisedError
+from blindgate_protocol.errors import BlindgateError, ClockSkewError, LeaseLostError, NotAuthorisedError
 from blindgate_protocol.http_signatures import (
     CONTENT_DIGEST,
     SIGNATURE,
@@ -54,6 +54,8 @@ class LyingGateway:
         ended: `refuse`, `release` and `commit` commands, as they come.
         lost: jobs whose leases are answered with 409.
         down: while set, every answer is 503.
+        limited: so many requests are told to come again in a second.
+        skewed: while set, it says that the node's clock is wrong.
         polls: how often a node asked for work.
         hasty: whether it is told at once that there is none.
         nodes: the keys that asked to be taken in: nobody else is answered.
@@ -67,6 +69,8 @@ class LyingGateway:
     ended: "queue.Queue[Said]" = field(default_factory=queue.Queue)
     lost: set[str] = field(default_factory=set)
     down: threading.Event = field(default_factory=threading.Event)
+    limited: int = 0
+    skewed: threading.Event = field(default_factory=threading.Event)
     results: dict[str, bytes] = field(default_factory=dict)
     polls: int = 0
     hasty: bool = False
@@ -156,12 +160,15 @@ class LyingGateway:
         status, content = self._route(request, body)
         request.send_response(status)
         request.send_header("Content-Length", str(len(content)))
+        if status == 429:
+            request.send_header("Retry-After", "1")
         request.end_headers()
         request.wfile.write(content)
 
     def _route(self, request: http.server.BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
-        if self.down.is_set():
-            return 503, _problem(503, "busy")
+        hindrance = self._hindrance()
+        if hindrance is not None:
+            return hindrance
         steps = request.path.strip("/").split("/")[1:]
         if steps == ["nodes"]:
             node = EnrolmentBody.model_validate_json(body).request.signatures[0].keyid
@@ -177,6 +184,14 @@ class LyingGateway:
             except queue.Empty:
                 return 204, b""
         return self._command(steps[1], steps[2:], request, body)
+
+    def _hindrance(self) -> tuple[int, bytes] | None:
+        if self.down.is_set():
+            return 503, _problem(503, "busy")
+        if self.limited:
+            self.limited -= 1
+            return 429, _problem(429, "rate-limited")
+        return (401, _problem(401, ClockSkewError.code)) if self.skewed.is_set() else None
 
     def _is_signed(self, request: http.server.BaseHTTPRequestHandler, body: bytes) -> bool:
         announced = request.headers.get(CONTENT_DIGEST)

@@ -2,6 +2,7 @@
 
 import json
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,19 @@ def test_the_token_is_spent_once_and_not_kept(tmp_path: Path, gateway: LyingGate
         enrol(settings(tmp_path, "http://127.0.0.1:1"), key, vouched, now_ms())
     with pytest.raises(NotAuthorisedError, match="BLINDGATE_NODE_ENROLMENT_TOKEN"):
         enrol(again, SigningKey.generate(), vouched, now_ms())
+
+
+def test_an_enrolment_that_nobody_looked_at_is_sent_again_when_the_gateway_says(
+    tmp_path: Path, gateway: LyingGateway
+) -> None:
+    """A hundred nodes may start at once behind one address."""
+    key = SigningKey.generate()
+    gateway.limited = 1
+    given = settings(tmp_path, gateway.url, enrolment_token=SecretStr(TOKEN))
+    began = time.monotonic()
+    enrol(given, key, certificate(SigningKey.generate(), key), now_ms())
+    assert 1.0 <= time.monotonic() - began < 5
+    assert gateway.nodes == {key.id}
 
 
 def test_secrets_are_not_shown() -> None:

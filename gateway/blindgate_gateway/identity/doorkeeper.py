@@ -16,6 +16,7 @@ from blindgate_gateway.database import Database
 from blindgate_gateway.identity.api_keys import authenticate_key
 from blindgate_gateway.identity.roles import Caller, Role
 from blindgate_gateway.identity.signatures import authenticate_node
+from blindgate_gateway.rates import Rates
 from blindgate_gateway.settings import Settings
 from blindgate_protocol.errors import MalformedError, NotAuthorisedError
 from blindgate_protocol.http_signatures import SIGNATURE, SIGNATURE_INPUT
@@ -29,10 +30,16 @@ class Doorkeeper:
 
     database: Database
     settings: Settings
+    rates: Rates
 
     def admit(self, request: Request, roles: AbstractSet[Role]) -> Caller:
-        """Decide who calls and whether `roles` has a place for them. Raises `NotAuthorisedError`, or `GatewayError` (401)."""
-        caller = self._identify(request)
+        """Decide who calls and whether `roles` has a place for them.
+
+        Raises `NotAuthorisedError`, or `GatewayError` with 401 or 429.
+        """
+        with self.rates.watch(request):
+            caller = self._identify(request)
+        self.rates.charge(request, caller.key)
         if not caller.roles & roles:
             own = " and ".join(sorted(role.value for role in caller.roles))
             message = f"this credential is a {own}'s and does not open this route"
