@@ -1,6 +1,7 @@
 """The parts that every room of one process works with, put together once."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from blindgate_gateway.backpressure import Backpressure
 from blindgate_gateway.bells import Bell, FolderBell, PostgresqlBell
@@ -10,6 +11,10 @@ from blindgate_gateway.identity import Doorkeeper
 from blindgate_gateway.rates import Rates
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.wakeups import Wakeups
+from blindgate_protocol.errors import BlindgateError
+
+if TYPE_CHECKING:
+    from blindgate_gateway.identity.people import People
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,20 @@ def build_parts(settings: Settings) -> Parts:
         blobs=Blobs(settings.data),
         wakeups=Wakeups(bell, most_waiting=settings.threads * 3 // 4),
         backpressure=Backpressure(settings),
-        doorkeeper=Doorkeeper(database, settings, rates),
+        doorkeeper=Doorkeeper(database, settings, rates, _people(settings, database)),
         rates=rates,
     )
+
+
+def _people(settings: Settings, database: Database) -> "People | None":
+    if settings.oidc_issuer is None:
+        return None
+    try:
+        from blindgate_gateway.identity.people import People  # noqa: PLC0415  (an extra)
+    except ImportError as error:
+        message = "people's tokens (the setting `oidc_issuer`) need PyJWT: pip install 'blindgate[oidc]'"
+        raise BlindgateError(message) from error
+    return People(settings, database)
 
 
 def _connect(settings: Settings) -> tuple[Database, Bell]:

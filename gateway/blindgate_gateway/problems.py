@@ -50,6 +50,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "too-large": (413, "More bytes than this gateway or this model allows."),
     "length-required": (411, "A body needs a Content-Length."),
     "key-expired": (401, "The API key was good once, and its time is over."),
+    "issuer-unreachable": (503, "The keys of the people's identity provider cannot be fetched now; try again."),
     "rate-limited": (
         429,
         "More requests, or more wrong credentials, than one caller may send; ask again after `Retry-After`.",

@@ -21,6 +21,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
@@ -28,7 +29,7 @@ from werkzeug.wrappers import Request
 
 from blindgate_gateway.problems import refusal
 from blindgate_gateway.settings import Settings
-from blindgate_protocol.errors import BlindgateError
+from blindgate_protocol.errors import BlindgateError, GatewayError
 from blindgate_protocol.http_signatures import SIGNATURE_INPUT
 
 BURST_SECONDS: Final = 10.0
@@ -88,8 +89,9 @@ class Rates:
             raise _limited("this address brought too many credentials that are none", wait)
         try:
             yield
-        except BlindgateError:
-            self._failures.take(address)
+        except BlindgateError as error:
+            if not (isinstance(error, GatewayError) and error.status == HTTPStatus.SERVICE_UNAVAILABLE):
+                self._failures.take(address)
             raise
 
     def charge(self, request: Request, credential: str) -> None:

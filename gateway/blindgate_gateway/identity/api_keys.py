@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, case, insert, or_, select
 
 from blindgate_gateway.database import Database, clock, is_busy, prepared, upsert
 from blindgate_gateway.identity.credentials import Credential
-from blindgate_gateway.identity.roles import Account, Scope, Staff, StaffRole
+from blindgate_gateway.identity.roles import Account, Role, Scope, Staff, StaffRole
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.settings import DAY
 from blindgate_gateway.tables import api_keys, tenants
@@ -56,7 +56,7 @@ def authenticate_key(database: Database, token: str) -> Account | Staff | None:
         raise refusal("key-expired", f"the API key {credential.kind}_{credential.id} expired on {day}: ask for another")
     _note_use(database, credential.id, row.used, row.now)
     if row.staff is not None:
-        return Staff(row.staff, StaffRole(row.scopes), credential.id)
+        return Staff(row.staff, frozenset({Role(row.scopes)}), credential.id)
     return Account(row.tenant, frozenset(map(Scope, row.scopes.split())), credential.id)
 
 

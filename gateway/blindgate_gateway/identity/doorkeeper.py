@@ -3,12 +3,14 @@
 What a caller may not do is told apart only as far as it concerns their own credential: none or a wrong one is 401, a right one
 of another role is 403, and an object of somebody else is 404 (`problems.not_found`), on every route.
 
-A request brings one credential: a node's signature, or a bearer token. One that brings both is refused, since whoever reads the log
+A request brings one credential: a node's signature, or a bearer token, which is an API key or, where the settings name an issuer,
+a person's token from there. One that brings both is refused, since whoever reads the log
 could not tell which of them counted.
 """
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request
 
@@ -21,6 +23,10 @@ from blindgate_gateway.settings import Settings
 from blindgate_protocol.errors import MalformedError, NotAuthorisedError
 from blindgate_protocol.http_signatures import SIGNATURE, SIGNATURE_INPUT
 
+if TYPE_CHECKING:
+    from blindgate_gateway.identity.people import People
+
+_DOTS_OF_A_JWT = 2  # no other credential has two
 _UNKNOWN = "an API key as a bearer token, or a node's signature, is needed, and this is not a valid one"
 
 
@@ -31,6 +37,7 @@ class Doorkeeper:
     database: Database
     settings: Settings
     rates: Rates
+    people: "People | None" = None
 
     def admit(self, request: Request, roles: AbstractSet[Role]) -> Caller:
         """Decide who calls and whether `roles` has a place for them.
@@ -57,8 +64,11 @@ class Doorkeeper:
                 return authenticate_node(self.database, request, self.settings)
             except MalformedError as error:
                 raise NotAuthorisedError(str(error), status=401) from error
-        scheme, _, token = (authorization or "").partition(" ")
-        caller = authenticate_key(self.database, token.strip()) if scheme.lower() == "bearer" else None
+        scheme, _, given = (authorization or "").partition(" ")
+        token = given.strip() if scheme.lower() == "bearer" else ""
+        if self.people is not None and token.count(".") == _DOTS_OF_A_JWT:
+            return self.people.identify(token)
+        caller = authenticate_key(self.database, token)
         if caller is None:
             raise NotAuthorisedError(_UNKNOWN, status=401)
         return caller

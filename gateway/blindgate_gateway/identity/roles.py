@@ -71,13 +71,8 @@ class Staff:
     """Somebody who runs the gateway, or audits it: belongs to no tenant."""
 
     name: str
-    role: StaffRole
+    roles: frozenset[Role]
     key: str
-
-    @property
-    def roles(self) -> frozenset[Role]:
-        """The one role."""
-        return frozenset({Role(self.role.value)})
 
 
 @dataclass(frozen=True, slots=True)
