@@ -4,7 +4,9 @@ Both only read. An operator is shown no order, no receipt and no body: what is w
 auditor is shown the signed documents, which name bodies by digest, and no body either.
 
 A page goes on behind the entry that `after` names (`blindgate_protocol.oversight`). Entries have a place that does not
-change, so nothing is left out or shown twice that was there when the first page was asked for.
+change, so nothing is left out or shown twice that was there when the first page was asked for. Whoever takes a list of jobs up
+later may miss one that was being submitted, by another process, in the moment of the last one listed: asking again from a
+little before finds it.
 """
 
 from typing import Any, Final

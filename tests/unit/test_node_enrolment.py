@@ -128,6 +128,14 @@ def test_the_token_is_spent_once_and_not_kept(tmp_path: Path, gateway: LyingGate
         enrol(again, SigningKey.generate(), vouched, now_ms())
 
 
+def test_a_node_that_was_enrolled_by_an_older_version_stays_enrolled(tmp_path: Path) -> None:
+    """Its token is ignored: the gateway knows its key."""
+    key = SigningKey.generate()
+    old = {"gateway": "http://127.0.0.1:1", "node": key.id, "token": "bn_0.x"}
+    (tmp_path / "enrolment.json").write_text(json.dumps(old))
+    enrol(settings(tmp_path, "http://127.0.0.1:1"), key, certificate(SigningKey.generate(), key), now_ms())
+
+
 def test_an_enrolment_that_nobody_looked_at_is_sent_again_when_the_gateway_says(
     tmp_path: Path, gateway: LyingGateway
 ) -> None:
