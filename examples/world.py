@@ -102,7 +102,7 @@ class World:
         """The API key of a tenant, which is made on first use."""
         known = f"{tenant}:{publish}"
         if known not in self._api_keys:
-            scope = ["--publish"] if publish else []
+            scope = ["--scope", "publish"] if publish else []
             made = self._command(
                 "gateway", "tenants", "add", tenant, *scope, "--data", str(self.gateway_folder), "--json"
             )

@@ -37,7 +37,7 @@ _WITH_MORE = rows_asked.c.rows + bindparam("more")
 _MORE = prepared(update(rows_asked).where(_OF_MODEL, bindparam("most") >= _WITH_MORE).values(rows=_WITH_MORE))
 
 
-@routes.get("/v1/models/<name>/budget", roles={Role.TENANT}, answers={200: BudgetView})
+@routes.get("/v1/models/<name>/budget", roles={Role.TENANT, Role.READER}, answers={200: BudgetView})
 def show_budget(call: Call[Account, None], name: str) -> Answer:
     """Show how many rows of a model this tenant has asked for, and how many it may."""
     with call.parts.database.read() as connection:

@@ -36,9 +36,9 @@ from blindgate_gateway.tables import all_jobs, blobs, job_documents, jobs, manif
 from blindgate_gateway.transitions import HELD, Held
 from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.errors import LeaseLostError, MalformedError, ReceiptNodeError, ReceiptOrderError
+from blindgate_protocol.http_signatures import CONTENT_DIGEST
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import (
-    DIGEST_HEADER,
     LEASE_HEADER,
     Commit,
     Heartbeat,
@@ -138,11 +138,11 @@ def download(call: Call[Node, None], job: str, digest: str) -> Answer:
     roles=_NODE,
     body=Raw(),
     answers={204: None},
-    parameters=_HEADER | {DIGEST_HEADER: ("header", "the digest of the body")},
+    parameters=_HEADER | {CONTENT_DIGEST: ("header", "the digest of the body, as in every signed request with a body")},
 )
 def put_result(call: Call[Node, None], job: str) -> Answer:
     """Store the result's bytes under this lease. The last ones stored are those that can be committed."""
-    held, announced = _held(call, job), call.request.headers.get(DIGEST_HEADER, "")
+    held, announced = _held(call, job), call.announced()
     row = call.parts.database.look(_LIMIT, held.key())
     if row is None:
         raise _lost()
@@ -150,7 +150,7 @@ def put_result(call: Call[Node, None], job: str) -> Answer:
     with call.parts.blobs.incoming() as incoming:
         incoming.fill(call.request.stream, length)
         if incoming.digest != announced:
-            raise refusal("digest-mismatch", f"the body is not what the header {DIGEST_HEADER} names")
+            raise refusal("digest-mismatch", f"the body is not what the signed {CONTENT_DIGEST} names")
         incoming.settle()
         blob = BlobRef(digest=announced, size=length)
         with call.parts.database.write() as connection:

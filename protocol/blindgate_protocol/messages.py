@@ -17,7 +17,7 @@ LEASE_HEADER = "Blindgate-Lease"
 """Carries `<generation>.<token>` on every command of a node that holds a lease."""
 
 DIGEST_HEADER = "Blindgate-Digest"
-"""Carries the digest of a raw body."""
+"""Carries the digest of a blob that is sent out."""
 
 
 # Tenants
@@ -200,10 +200,10 @@ class EnrolmentBody(Value):
 
 
 class EnrolmentAnswer(Value):
-    """What an enrolled node authenticates with."""
+    """The gateway has taken this node in, under this name: from now on it hears what the node signs."""
 
     node: KeyId
-    token: str
+    name: Name
 
 
 class LeaseRequest(Value):
