@@ -94,7 +94,7 @@ class PostgresqlServer:
         """Make an empty database; gives its URI."""
         name = f"test_{token_hex(6)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())  # nobody can be connected to it
         return self.url(name)
 
     def kill(self) -> None:
