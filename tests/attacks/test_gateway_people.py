@@ -288,7 +288,8 @@ def _secrets_only(issuer: Issuer) -> None:
 
 
 def _elsewhere(issuer: Issuer) -> None:
-    issuer.redirect = f"{issuer.url}/keys"
+    issuer.documents["/elsewhere"] = issuer.documents["/keys"]
+    issuer.moved["/keys"] = f"{issuer.url}/elsewhere"
 
 
 @pytest.mark.parametrize(

@@ -19,23 +19,23 @@ class Issuer:
     Attributes:
         asked: the paths that were asked for.
         documents: what is answered, by path.
-        redirect: where every question is sent instead, if anywhere.
+        moved: where a question is sent instead, by path.
     """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.redirect: str | None = None
+        self.moved: dict[str, str] = {}
         issuer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.asked.append(self.path)
-                body = issuer.documents.get(self.path)
-                self.send_response(302 if issuer.redirect else 404 if body is None else 200)
-                if issuer.redirect:
-                    self.send_header("Location", issuer.redirect)
+                body, elsewhere = issuer.documents.get(self.path), issuer.moved.get(self.path)
+                self.send_response(302 if elsewhere else 404 if body is None else 200)
+                if elsewhere:
+                    self.send_header("Location", elsewhere)
                 self.end_headers()
-                if body is not None and not issuer.redirect:
+                if body is not None and not elsewhere:
                     self.wfile.write(body)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (its parent's name)

@@ -27,6 +27,7 @@ def _pages(caller: Caller, path: str, kind: Any, most: int) -> Iterator[Any]:
             assert page.after == after
             return
         assert len(entries) <= most
+        assert page.after != after
         yield page
         after = page.after
 
