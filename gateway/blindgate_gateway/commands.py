@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from blindgate_gateway import dead_letters, identity, jobs, nodes, opening, queues
+from blindgate_gateway import dead_letters, identity, jobs, nodes, opening, queues, quotas
 from blindgate_gateway.database import Database, database_fault
 from blindgate_gateway.settings import DAY, Settings, load_settings
 from blindgate_protocol.errors import BlindgateError, MalformedError
@@ -187,6 +187,27 @@ def revoke_key(
     """Make an API key useless from now on."""
     with _refusals(), _database(config, data) as database:
         identity.revoke_api_key(database, key)
+
+
+@tenants_app.command("quota")
+def set_quota(
+    name: Annotated[str, typer.Argument(help="The tenant.")],
+    most: Annotated[int, typer.Argument(metavar="BYTES", min=0, max=2**53 - 1, help="How many it may store.")],
+    *,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Let a tenant have so many bytes stored, and no more. What it has already stays."""
+    with _refusals(), _database(config, data) as database:
+        quotas.set_quota(database, _name(name), most)
+
+
+@tenants_app.command("storage")
+def show_storage(*, config: ConfigOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """List how many bytes each tenant has stored, and its quota where it has one of its own."""
+    with _refusals(), _database(config, data) as database:
+        found = [asdict(storage) for storage in quotas.list_storage(database)]
+    _print_rows(found, as_json=as_json, times=())
 
 
 @nodes_app.command("list")

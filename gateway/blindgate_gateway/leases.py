@@ -16,12 +16,13 @@ The same receipt again is the same answer. Another receipt for a job that succee
 signs two.
 """
 
+import re
 import time
 from typing import Any
 
 from sqlalchemy import bindparam, select
 
-from blindgate_gateway import transitions
+from blindgate_gateway import quotas, transitions
 from blindgate_gateway.catalogue import opened_manifest
 from blindgate_gateway.database import Row, Transaction, prepared
 from blindgate_gateway.identity import Node, Role
@@ -30,12 +31,12 @@ from blindgate_gateway.logs import log
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.queues import choose, note_served
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
-from blindgate_gateway.stored import check_data, keep_data, keep_file, send_blob
+from blindgate_gateway.stored import check_data, keep_data, keep_object, send_blob
 from blindgate_gateway.sweep import sweep_leases
 from blindgate_gateway.tables import all_jobs, blobs, job_documents, jobs, manifests
 from blindgate_gateway.transitions import HELD, Held
 from blindgate_gateway.wakeups import QUEUE
-from blindgate_protocol.errors import LeaseLostError, MalformedError, ReceiptNodeError, ReceiptOrderError
+from blindgate_protocol.errors import GatewayError, LeaseLostError, MalformedError, ReceiptNodeError, ReceiptOrderError
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import (
     DIGEST_HEADER,
@@ -147,15 +148,16 @@ def put_result(call: Call[Node, None], job: str) -> Answer:
     if row is None:
         raise _lost()
     length = call.length(opened_manifest(row.envelope).document.limits.result_bytes)
-    with call.parts.blobs.incoming() as incoming:
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", announced):
+        raise _other_bytes()
+    with call.parts.blobs.incoming(row.tenant, announced) as incoming:
         incoming.fill(call.request.stream, length)
         if incoming.digest != announced:
-            raise refusal("digest-mismatch", f"the body is not what the header {DIGEST_HEADER} names")
-        incoming.settle()
-        blob = BlobRef(digest=announced, size=length)
+            raise _other_bytes()
+        name, blob = incoming.settle(), BlobRef(digest=announced, size=length)
         with call.parts.database.write() as connection:
             transitions.note_result(connection, held, blob)
-            keep_file(connection, call.parts.blobs, row.tenant, blob, incoming.path)
+            keep_object(connection, row.tenant, blob, name)
     return None
 
 
@@ -177,8 +179,8 @@ def commit(call: Call[Node, Commit], job: str) -> Answer:
     with call.parts.database.write() as connection:
         if not transitions.commit(connection, held, receipt, brought=data is not None):
             _explain(connection, held, receipt)
-        elif data is not None:
-            keep_data(connection, call.parts.blobs, row.tenant, receipt.document.output, data)
+        elif data is not None and keep_data(connection, row.tenant, receipt.document.output, data):
+            quotas.count(connection, row.tenant, len(data))
         view = view_job(connection, job, tenant=row.tenant)
     call.parts.wakeups.wake(job)
     return view
@@ -235,6 +237,10 @@ def _held(call: Call[Node, Any], job: str) -> Held:
         message = f"the header {LEASE_HEADER} must be <generation>.<token>"
         raise MalformedError(message)
     return Held(job, int(generation), token, call.caller.key, call.caller.name)
+
+
+def _other_bytes() -> GatewayError:
+    return refusal("digest-mismatch", f"the body is not what the header {DIGEST_HEADER} names")
 
 
 def _lost() -> LeaseLostError:

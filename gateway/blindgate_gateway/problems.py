@@ -48,12 +48,16 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "too-large": (413, "More bytes than this gateway or this model allows."),
     "length-required": (411, "A body needs a Content-Length."),
     "stalled": (408, "The body did not come in time."),
+    "quota": (429, "The tenant has as many bytes stored as it may; try again when some are deleted."),
     "busy": (503, "The database or the disk cannot take this now; try again."),
     "method-not-allowed": (405, "No such method on this route."),
     "bad-request": (400, "Not a request that this server understands."),
     "internal": (500, "A fault of the gateway. Its log knows more under the request's id."),
 }
 """What the gateway refuses beside the error tree: code, status, meaning."""
+
+_LATER = {"quota": "10"}
+"""After how many seconds it is worth trying again, where that is not one."""
 
 _BUSY_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
 
@@ -110,7 +114,7 @@ def problem_response(problem: Problem) -> Response:
     if problem.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     if problem.status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
-        response.headers["Retry-After"] = "1"
+        response.headers["Retry-After"] = _LATER.get(problem.code, "1")
     return response
 
 
