@@ -21,7 +21,7 @@ from blindgate_gateway.blobs import Opened, Parted, Source, Stray, chunks, name_
 from blindgate_gateway.problems import not_found
 from blindgate_gateway.s3 import Body, Bucket, GoneError, NoVersionsError, reach, time_of, told
 from blindgate_protocol.canonical import DIGEST_PREFIX
-from blindgate_protocol.errors import BlindgateError
+from blindgate_protocol.errors import BlindgateError, GatewayError
 
 
 class _Answer:
@@ -147,17 +147,17 @@ class BucketBlobs:
         parts = [{"PartNumber": number, "ETag": tag} for number, tag in self._parts(upload) if tag]
         if not parts:
             return  # it is an object already
+        this = {"Key": self._key_of(upload), "UploadId": upload.multipart, "MultipartUpload": {"Parts": parts}}
         try:
-            self._ask(
-                "complete_multipart_upload",
-                Key=self._key_of(upload),
-                UploadId=upload.multipart,
-                MultipartUpload={"Parts": parts},
-            )
-        except GoneError:
-            if not self.holds(upload.tenant, upload.object, upload.size):
-                what = "upload"
-                raise not_found(what) from None
+            self._ask("complete_multipart_upload", **this)
+        except (GoneError, GatewayError) as error:
+            # Another may have been quicker, or the answer to an attempt of ours was lost.
+            if self.holds(upload.tenant, upload.object, upload.size):
+                return
+            if isinstance(error, GatewayError):
+                raise
+            what = "upload"
+            raise not_found(what) from None
 
     def end(self, upload: Parted) -> None:
         """Abort the multipart upload, and delete the object if it was made."""
