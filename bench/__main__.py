@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "examples"), str(HERE.parent / "tests" / "support")]
 
 from bench import (  # noqa: E402
+    blobs,
     broker,
     client_to_client,
     concrete,
@@ -40,6 +41,7 @@ MODULES: dict[str, Callable[[], list[Row]]] = {
     "private": private.rows,
     "families": families.rows,
     "broker": broker.rows,
+    "blobs": blobs.rows,
     "node": node.rows,
     "client_to_client": client_to_client.rows,
 }

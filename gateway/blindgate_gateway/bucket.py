@@ -147,9 +147,9 @@ class BucketBlobs:
         parts = [{"PartNumber": number, "ETag": tag} for number, tag in self._parts(upload) if tag]
         if not parts:
             return  # it is an object already
-        this = {"Key": self._key_of(upload), "UploadId": upload.multipart, "MultipartUpload": {"Parts": parts}}
+        this: dict[str, Any] = {"Key": self._key_of(upload), "UploadId": upload.multipart}
         try:
-            self._ask("complete_multipart_upload", **this)
+            self._ask("complete_multipart_upload", MultipartUpload={"Parts": parts}, **this)
         except (GoneError, GatewayError) as error:
             # Another may have been quicker, or the answer to an attempt of ours was lost.
             if self.holds(upload.tenant, upload.object, upload.size):

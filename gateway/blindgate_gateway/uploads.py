@@ -20,6 +20,9 @@ between forgets nothing: whoever asks next goes on from what the store says.
 """
 
 import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import bindparam, delete, select, update
 
@@ -63,6 +66,32 @@ _END_ALL = prepared(
     .where(uploads.c.tenant == bindparam("of_tenant"), uploads.c.digest == bindparam("of_digest"))
     .returning(uploads.c.size, uploads.c.status)
 )
+
+
+class _Turns:
+    """One at a time by name, in this process: two last parts at once need not both read the whole."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._waiting: dict[str, int] = {}
+        self._locks: dict[str, threading.Lock] = {}
+
+    @contextmanager
+    def turn(self, name: str) -> Iterator[None]:
+        with self._guard:
+            self._waiting[name] = self._waiting.get(name, 0) + 1
+            lock = self._locks.setdefault(name, threading.Lock())
+        try:
+            with lock:
+                yield
+        finally:
+            with self._guard:
+                self._waiting[name] -= 1
+                if not self._waiting[name]:
+                    del self._waiting[name], self._locks[name]
+
+
+_turns = _Turns()
 
 
 @routes.post("/v1/uploads", roles=_CALLERS, body=UploadRequest, answers={201: Upload, 200: Upload})
@@ -180,9 +209,17 @@ def _take_whole(call: Call[Account, None], row: Row) -> Upload:
 
 
 def _completed(parts: Parts, row: Row) -> Upload:
-    upload = _parted(row)
-    if parts.blobs.arrived(upload) != upload.whole():
+    if parts.blobs.arrived(_parted(row)) != _parted(row).whole():
         return _stand(parts, row)
+    with _turns.turn(row.id):
+        now = parts.database.look(_UPLOAD, {"tenant": row.tenant, "id": row.id})
+        if now is None:
+            raise _gone()
+        return _stand(parts, now) if now.status == "complete" else _complete(parts, row)
+
+
+def _complete(parts: Parts, row: Row) -> Upload:
+    upload = _parted(row)
     parts.blobs.finish(upload)
     opened, _ = parts.blobs.open(row.tenant, row.object)
     if digest_of(opened) != row.digest:
