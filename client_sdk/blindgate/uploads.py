@@ -90,7 +90,9 @@ class _Sending:
             data = self._blob[start : start + state.part_size]
             if url is not None and self._transport.put_elsewhere(url, data):
                 return None
-            return self._transport.put(f"{path}/parts/{number}", data, Upload, wait=self._wait)
+            # The last that arrives is answered when the whole was read.
+            wait = self._wait if number in numbers[-AT_ONCE:] else 0.0
+            return self._transport.put(f"{path}/parts/{number}", data, Upload, wait=wait)
 
         sent = [self._pool.submit(send, number, url) for number, url in zip(numbers, urls, strict=False)]
         try:

@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def test_an_upload_that_is_cut_again_and_again_arrives_whole(tmp_path: Path, sto
     gateway.start()
     try:
         sent = 0
-        with Cutter(settings.port, _places(chance)) as wire:
+        with Cutter(settings.port, lambda: chance.randrange(1, PART + PART // 5), CUTS) as wire:
             key = brokerage.api_key("bank")
             restarts = threading.Thread(target=_restart, args=(gateway, wire))
             restarts.start()
@@ -79,12 +79,6 @@ def test_an_upload_that_is_cut_again_and_again_arrives_whole(tmp_path: Path, sto
             assert digest(worker.command(lease, "GET", f"blobs/{ref.digest}").content) == digest(blob) == ref.digest
     finally:
         gateway.kill()
-
-
-def _places(chance: random.Random) -> Iterator[int]:
-    """After how many bytes each connection is cut: anywhere in its first part, or soon afterwards."""
-    for _ in range(CUTS):
-        yield chance.randrange(1, PART + PART // 5)
 
 
 def _restart(gateway: GatewayProcess, wire: Cutter) -> None:

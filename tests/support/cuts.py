@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -15,10 +15,10 @@ class Cutter:
         cuts: how many connections it has cut.
     """
 
-    def __init__(self, port: int, after: Iterator[int]) -> None:
-        """Relay to `port`; `after` says of one connection after another how many bytes get through, and then it keeps whole."""
+    def __init__(self, port: int, after: Callable[[], int], most: int) -> None:
+        """Relay to `port`; `after` says of each connection how many bytes get through, until there were `most` cuts."""
         self._target = port
-        self._after = after
+        self._after, self._most = after, most
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._ends: list[socket.socket] = []
@@ -56,22 +56,35 @@ class Cutter:
             try:
                 server = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
-                _end(client)
+                client.close()
                 continue
             self._ends.append(server)
-            self._start(self._relay, client, server, next(self._after, None))
-            self._start(self._relay, server, client, None)
+            self._start(self._carry, client, server, self._after())
+
+    def _carry(self, client: socket.socket, server: socket.socket, most: int | None) -> None:
+        back = threading.Thread(target=self._relay, args=(server, client, None))
+        back.start()
+        self._relay(client, server, most)
+        back.join()
+        # Closed with bytes unread, a connection is reset: whoever still sends learns it at once.
+        client.close()
+        server.close()
+
+    def _may_cut(self) -> bool:
+        with self._lock:
+            if self.cuts == self._most:
+                return False
+            self.cuts += 1
+            return True
 
     def _relay(self, source: socket.socket, target: socket.socket, most: int | None) -> None:
         try:
             while data := source.recv(1 << 16):
-                if most is not None and len(data) >= most:
+                if most is not None and len(data) >= most and self._may_cut():
                     target.sendall(data[:most])
-                    with self._lock:
-                        self.cuts += 1
                     break
                 target.sendall(data)
-                most = None if most is None else most - len(data)
+                most = None if most is None else max(0, most - len(data))
         except OSError:
             pass
         _end(source)
