@@ -27,6 +27,7 @@ from bench import (  # noqa: E402
     network,
     node,
     private,
+    queueing,
     search,
     tree_batches,
 )
@@ -42,6 +43,7 @@ MODULES: dict[str, Callable[[], list[Row]]] = {
     "families": families.rows,
     "broker": broker.rows,
     "blobs": blobs.rows,
+    "queueing": queueing.rows,
     "node": node.rows,
     "client_to_client": client_to_client.rows,
 }

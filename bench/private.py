@@ -3,6 +3,9 @@
 Peer of the forest: Concrete ML's own XGBoost of the same size at 3 bits, as its users run it, its key in memory; where there is no
 compile environment, that row is left out. The additive model has no peer and is held against what was asked for. Process CPU time,
 one thread. *Precomputation* is what a node does before there is a query: masks, covers, noise.
+
+Rows of the forest say who computed: Blindgate's kernel in C, which users get where their wheel was built with one, or SEAL. SEAL
+computes the additive model: it has few outputs.
 """
 
 import json
@@ -13,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from bench.rows import Row, row
+from bench.rows import Row, arithmetics, row
 
 from blindgate.encryptors import Encryptors, cores
 from blindgate_models.additive.client import AdditiveClient
@@ -32,6 +35,7 @@ RUNS: Final = 9
 PEER_RUNS: Final = 5
 TARGET: Final = 300.0
 MOST_PRECOMPUTATION_MS: Final = 50.0
+MOST_FOREST_MS: Final = 10.0
 MOST_ADDITIVE_MS: Final = 5.0
 MOST_UP_KB, MOST_DOWN_KB = 100.0, 20.0
 MOST_ENCRYPTION_MS: Final = 40.0
@@ -40,33 +44,50 @@ _CHUNKS: Final = 200
 
 def rows(runs: int = RUNS) -> list[Row]:
     """Measure both families, and a client's encryption. Raises `RuntimeError` when a score is not the forest's."""
-    return [*_forest(runs), *_additive(runs), *_encryption(runs)]
+    python = find_compile_python()
+    peer = None if python is None else _concrete_ml(python)
+    found: list[Row] = []
+    for who in arithmetics():
+        found += _forest(runs, peer, who)
+    return [*found, *_additive(runs), *_client(runs), *_encryption(runs)]
 
 
-def _forest(runs: int) -> Iterator[Row]:
+def _forest(runs: int, peer: list[float] | None, who: str) -> Iterator[Row]:
     compiled = build(FOREST)
     client, server = TreesClient.from_part(compiled.client), TreesServer.from_part(compiled.server)
+    blob = client.encrypt(client.make_keys().secret, patients()[1].to_numpy()[:1])
+    drawing, answering = _prepared(server, blob, runs)
+    if peer is not None:
+        name = f"private forest 50 x depth 4, one row, {who}, against Concrete ML at 3 bits"
+        yield row(name, answering, peer, target=TARGET, unit="ms CPU")
+    yield row(f"private forest, one row, {who}", answering, MOST_FOREST_MS, target=1.0, unit="ms CPU")
+    name = f"private forest, precomputation for a query, {who}"
+    yield row(name, drawing, MOST_PRECOMPUTATION_MS, target=1.0, unit="ms CPU")
+
+
+def _additive(runs: int) -> Iterator[Row]:
+    compiled = build(ADDITIVE)
+    client, server = AdditiveClient.from_part(compiled.client), AdditiveServer.from_part(compiled.server)
+    blob = client.encrypt(client.make_keys().secret, patients()[1].to_numpy()[:1])
+    _, answering = _prepared(server, blob, runs)
+    yield row("additive, one row, model private", answering, MOST_ADDITIVE_MS, target=1.0, unit="ms CPU")
+
+
+def _prepared(server: TreesServer | AdditiveServer, blob: bytes, runs: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of what comes before a query, and of a query, each of its runs; the first does not count."""
+    taken = [
+        (_milliseconds(server.prepare), _milliseconds(lambda: server.evaluate(None, blob))) for _ in range(runs + 1)
+    ]
+    return [drawing for drawing, _ in taken[1:]], [answering for _, answering in taken[1:]]
+
+
+def _client(runs: int) -> Iterator[Row]:
     patient = patients()[1].to_numpy()[:1]
+    forest, additive = build(FOREST), build(ADDITIVE)
+    client = TreesClient.from_part(forest.client)
     secret = client.make_keys().secret
     blob = client.encrypt(secret, patient)
-    drawing, answering = [], []
-    for attempt in range(runs + 1):
-        drawn = _milliseconds(server.prepare)
-        answered = _milliseconds(lambda: server.evaluate(None, blob))
-        if attempt:  # the first does not count
-            drawing.append(drawn)
-            answering.append(answered)
-    result = server.evaluate(None, blob)
-    python = find_compile_python()
-    if python is not None:
-        yield row(
-            "private forest 50 x depth 4, one row, against Concrete ML at 3 bits",
-            answering,
-            _concrete_ml(python),
-            target=TARGET,
-            unit="ms CPU",
-        )
-    yield row("private forest, precomputation for a query", drawing, MOST_PRECOMPUTATION_MS, target=1.0, unit="ms CPU")
+    result = TreesServer.from_part(forest.server).evaluate(None, blob)
     yield row(
         "private forest, client: encrypt",
         _times(lambda: client.encrypt(secret, patient), runs),
@@ -75,6 +96,11 @@ def _forest(runs: int) -> Iterator[Row]:
         unit="ms CPU (peer: decrypt)",
     )
     yield row("private forest, up", len(blob) / 1e3, len(result) / 1e3, target=None, unit="KB (peer: down)", runs=runs)
+    asker = AdditiveClient.from_part(additive.client)
+    blob = asker.encrypt(asker.make_keys().secret, patient)
+    result = AdditiveServer.from_part(additive.server).evaluate(None, blob)
+    yield row("additive, one row, up", len(blob) / 1e3, MOST_UP_KB, target=1.0, unit="KB", runs=runs)
+    yield row("additive, one row, down", len(result) / 1e3, MOST_DOWN_KB, target=1.0, unit="KB", runs=runs)
 
 
 def _concrete_ml(python: Path) -> list[float]:
@@ -90,24 +116,6 @@ def _concrete_ml(python: Path) -> list[float]:
     )
     seconds: list[float] = json.loads(done.stdout.splitlines()[-1])
     return [each * 1e3 for each in seconds]
-
-
-def _additive(runs: int) -> Iterator[Row]:
-    compiled = build(ADDITIVE)
-    client, server = AdditiveClient.from_part(compiled.client), AdditiveServer.from_part(compiled.server)
-    patient = patients()[1].to_numpy()[:1]
-    secret = client.make_keys().secret
-    blob = client.encrypt(secret, patient)
-    answering = []
-    for attempt in range(runs + 1):
-        server.prepare()
-        answered = _milliseconds(lambda: server.evaluate(None, blob))
-        if attempt:
-            answering.append(answered)
-    result = server.evaluate(None, blob)
-    yield row("additive, one row, model private", answering, MOST_ADDITIVE_MS, target=1.0, unit="ms CPU")
-    yield row("additive, one row, up", len(blob) / 1e3, MOST_UP_KB, target=1.0, unit="KB", runs=runs)
-    yield row("additive, one row, down", len(result) / 1e3, MOST_DOWN_KB, target=1.0, unit="KB", runs=runs)
 
 
 def _encryption(runs: int) -> Iterator[Row]:

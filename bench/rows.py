@@ -4,11 +4,14 @@
 for. Where there is no library to compare with, the peer is the figure that was asked for, and the target is 1.
 """
 
+import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict
+
+from blindgate_models.native.kernel import SETTING, kernel
 
 
 class Row(TypedDict):
@@ -65,3 +68,17 @@ def machine() -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     processor = f"{names[0]} x {len(names)}" if names else platform.machine()
     return f"{processor}, Python {platform.python_version()}"
+
+
+def arithmetics() -> Iterator[str]:
+    """Who computes secret products while a caller goes on: Blindgate's kernel in C, where there is one, then SEAL."""
+    given = os.environ.pop(SETTING, None)
+    try:
+        if kernel() is not None:
+            yield "kernel"
+        os.environ[SETTING] = "sealapi"
+        yield "SEAL"
+    finally:
+        os.environ.pop(SETTING)
+        if given is not None:
+            os.environ[SETTING] = given

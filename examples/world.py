@@ -42,6 +42,7 @@ class World:
         """Lay out the folders. `gateway` has further settings of the gateway, by name."""
         self.folder = folder.resolve()
         self.operator = SigningKey.generate()
+        self.operators = [self.operator.id]
         self.publishers: dict[str, str] = {}
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -70,7 +71,7 @@ class World:
             "DATA": self.gateway_folder,
             "PORT": self.port,
             "PUBLISHERS": ",".join(self.publishers.values()),
-            "OPERATORS": self.operator.id,
+            "OPERATORS": ",".join(self.operators),
             **self._gateway_settings,
         }
         self._start("gateway", "gateway", "serve", prefix="BLINDGATE_GATEWAY_", settings=settings)
@@ -101,7 +102,7 @@ class World:
         """The API key of a tenant, which is made on first use."""
         known = f"{tenant}:{publish}"
         if known not in self._api_keys:
-            scope = ["--publish"] if publish else []
+            scope = ["--scope", "publish"] if publish else []
             made = self._command(
                 "gateway", "tenants", "add", tenant, *scope, "--data", str(self.gateway_folder), "--json"
             )

@@ -12,6 +12,9 @@ from sklearn.linear_model import LogisticRegression
 
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.linear import compile_linear
+from blindgate_models.native.kernel import SETTING, kernel
+from blindgate_models.product import arithmetic as arithmetics
+from desk import OTHER_OPERATOR
 from postgresql import PostgresqlServer, find_programs
 from s3 import S3Server
 from signed_packages import PUBLISHER, package
@@ -23,6 +26,19 @@ def broken_pipes_are_errors() -> Iterator[None]:
     """Take SIGPIPE back after each test: evaluating with Concrete installs LLVM's handler, which ends the process."""
     yield
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+@pytest.fixture(scope="module", params=["kernel", "sealapi"])
+def arithmetic(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What asks for it is run twice: secret products are computed by the kernel in C, and by SEAL."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv(SETTING, raising=False)
+        patched.setattr(arithmetics, "FEWEST_BLOCKS", 1)  # the products of tests are small
+        if request.param == "sealapi":
+            patched.setenv(SETTING, "sealapi")
+        elif kernel() is None and not os.environ.get("CI"):
+            pytest.skip("no kernel was compiled here")
+        yield request.param
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +115,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, small_compiled: CompiledMode
     """A gateway and one node that serve the small model. Shared: a test that breaks processes makes its own."""
     with World(tmp_path_factory.mktemp("world")) as made:
         made.trust("tests", PUBLISHER.id)
+        made.operators.append(OTHER_OPERATOR.id)
         made.start_gateway()
         made.start_node("node-1")
         made.publish(package(small_compiled))

@@ -3,7 +3,8 @@
 - Proxies come from the usual environment variables, certificates from the system, `SSL_CERT_FILE` or a bundle that the caller
   names: as users of HTTP libraries expect.
 - Every request can be repeated without harm (blobs are named by digest, jobs by an id that the client chose), so a connection
-  that breaks, or a gateway that says it is restarting, is tried again a few times, with growing pauses.
+  that breaks, or a gateway that says it is restarting or asked for too much, is tried again a few times, with growing pauses, and
+  not before the gateway said (`Retry-After`).
 - What comes back is bounded before it is read: a gateway cannot fill this machine's memory.
 - A problem (RFC 9457) becomes the error of the same `code`.
 - Parts of blobs may go to a store that the gateway names (`put_elsewhere`), on connections of their own: without the API key, never
@@ -39,6 +40,7 @@ MAX_ANSWER_BYTES = 16 << 20
 
 _ATTEMPTS = 5
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
+_LONGEST_WAIT = 30.0
 _STATUS_MISSING, _STATUS_BUSY, _STATUS_FAULT = 404, frozenset({429, 502, 503, 504}), 500
 _STATUS_NOT_AUTHORISED = frozenset({401, 403})
 
@@ -127,7 +129,7 @@ class Transport:
                 continue
             if pause is None or response.status_code not in _STATUS_BUSY | {_STATUS_FAULT}:
                 return response.is_success
-            time.sleep(max(pause, _retry_after(response)))
+            time.sleep(max(pause, (_retry_after(response) or 0.0) * _jitter()))
         raise AssertionError  # the last pause is None
 
     def download(self, path: str, size: int) -> bytes:
@@ -174,7 +176,7 @@ class Transport:
                 return body
             if pause is None or response.status_code not in _STATUS_BUSY:
                 raise _problem(method, path, response, body)
-            time.sleep(max(pause, _retry_after(response)))
+            time.sleep(max(pause, (_retry_after(response) or 0.0) * _jitter()))
         raise AssertionError  # the last pause is None
 
     def _read(self, path: str, response: httpx2.Response, most: int) -> bytes:
@@ -202,11 +204,14 @@ def _pauses() -> Iterator[float | None]:
     yield None
 
 
-def _retry_after(response: httpx2.Response) -> float:
-    try:
-        return min(float(response.headers.get("Retry-After", "0")), 30.0)
-    except ValueError:
-        return 0.0
+def _jitter() -> float:
+    return 1.0 + random.random() / 4  # noqa: S311  (a pause is no secret)
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    """The seconds that the gateway asks to wait; no gateway makes this process wait for longer than half a minute."""
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), _LONGEST_WAIT) if re.fullmatch(r"[0-9]{1,9}", text) else None
 
 
 def _parsed(body: bytes, answer: type[AnswerT]) -> AnswerT:
@@ -231,4 +236,4 @@ def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> 
         return BudgetSpentError(message, status=status, problem=code)
     if status in _STATUS_NOT_AUTHORISED:
         return NotAuthorisedError(message, status=status, problem=code)
-    return GatewayError(message, status=status, problem=code)
+    return GatewayError(message, status=status, problem=code, retry_after=_retry_after(response))

@@ -1,4 +1,4 @@
-"""Writes examples of every signed document, good and bad, to `protocol.json` beside this file.
+"""Writes examples of every signed document and of signed requests, good and bad, to `protocol.json` beside this file.
 
 Keys come from fixed seeds and times are fixed, so making them again changes nothing; `--check` compares instead of writing.
 Another implementation reads the file and must come to each `verdict`: `ok`, or the code of the error.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blindgate_protocol.canonical import canonical, digest
+from blindgate_protocol.http_signatures import SIGNATURE_INPUT, content_digest, sign_request, signed_fields
 from blindgate_protocol.keys import KeyState, KeyStatement
 from blindgate_protocol.manifest import (
     Accuracy,
@@ -185,6 +186,38 @@ def case(kind: str, what: str, envelope: Envelope, verdict: str, **more: str) ->
     return {"document": kind, "case": what, "verdict": verdict, **more, "envelope": envelope.model_dump(mode="json")}
 
 
+TARGET = "https://gateway.example/v1/leases/00112233445566778899aabbccddeeff/result"
+LEASE = f"1.{'ab' * 16}"
+BODY = b"a result"
+
+
+def requests() -> Iterator[dict[str, Any]]:
+    """Every signed request: what it is, what a gateway gets, and the verdict."""
+    fields = signed_fields(content_digest(digest(BODY)), LEASE)
+
+    def signed(**changes: Any) -> dict[str, str]:
+        given: dict[str, Any] = {"method": "PUT", "target": TARGET, "fields": fields}
+        return sign_request(NODE, created=T // 1000, nonce=bytes(range(16)), **(given | changes))
+
+    def request(what: str, verdict: str, header: dict[str, str], **changes: Any) -> dict[str, Any]:
+        given = {"method": "PUT", "target": TARGET, "fields": fields, "header": header}
+        return {"case": what, "verdict": verdict} | given | changes
+
+    good = signed()
+    spaced = good[SIGNATURE_INPUT].replace(";created", "; created")
+    yield request("as it should be", "ok", good)
+    yield request("another method", "bad-signature", good, method="POST")
+    yield request("another gateway", "bad-signature", good, target=TARGET.replace("gateway", "other"))
+    yield request("another query", "bad-signature", good, target=f"{TARGET}?x=1")
+    yield request("another body", "bad-signature", good, fields=signed_fields(content_digest(digest(b"")), LEASE))
+    yield request("another lease", "bad-signature", good, fields=fields | {"blindgate-lease": f"2.{'ab' * 16}"})
+    yield request("without a body's digest", "malformed", signed(fields=signed_fields(None, LEASE)))
+    yield request("without the lease", "malformed", signed(fields=signed_fields(fields["content-digest"], None)))
+    yield request(
+        "in a form that the RFC allows and this protocol does not", "malformed", good | {SIGNATURE_INPUT: spaced}
+    )
+
+
 def vectors() -> dict[str, Any]:
     """The whole file."""
     return {
@@ -198,6 +231,7 @@ def vectors() -> dict[str, Any]:
             for value in ({"b": 1, "a": [1.0, 1e21, 0.1]}, "\u20ac\n", {}, [True, None], 2**53 - 1, -0.0)
         ],
         "cases": list(cases()),
+        "requests": list(requests()),
     }
 
 

@@ -1,8 +1,9 @@
 """Numbers of a few bits each, side by side without a gap: how the words of a polynomial travel.
 
 The words of a modulus of 54 bits, or what is left of one when low bits are dropped, fit no whole number of bytes. 64 numbers
-of k bits are exactly k words of 64 bits, so `pack` runs over the 64 places and does all groups at once. Where k is a whole
-number of bytes, the same layout is those bytes side by side.
+of k bits are exactly k words of 64 bits. Every eighth number begins at a whole byte, so both ways run over eight places and do
+all numbers of a place at once, as words at a stride of k bytes. Where k is a whole number of bytes, the same layout is those bytes
+side by side.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _GROUP: Final = 64
-_BEYOND: Final = 16  # bytes that the last words read past the end
+_BEYOND: Final = 16  # bytes that the last words reach past the end
 
 
 def packed_bytes(count: int, bits: int) -> int:
@@ -23,24 +24,27 @@ def packed_bytes(count: int, bits: int) -> int:
 def pack(numbers: NDArray[np.uint64], bits: int) -> bytes:
     """Pack `numbers`, each below 2^bits, little-endian; the last group is filled up with zeros."""
     flat = numbers.ravel()
+    padded = np.pad(flat, (0, -len(flat) % _GROUP))
     if bits % 8 == 0:
-        padded = np.pad(flat, (0, -len(flat) % _GROUP)).astype("<u8")
-        return np.ascontiguousarray(padded.view(np.uint8).reshape(-1, 8)[:, : bits // 8]).tobytes()
-    groups = np.pad(flat, (0, -len(flat) % _GROUP)).reshape(-1, _GROUP).T.copy()
-    out = np.zeros((bits, groups.shape[1]), dtype=np.uint64)
-    for place in range(_GROUP):
-        word, shift = divmod(place * bits, _GROUP)
-        out[word] |= groups[place] << np.uint64(shift)
+        return np.ascontiguousarray(padded.astype("<u8").view(np.uint8).reshape(-1, 8)[:, : bits // 8]).tobytes()
+    places = 8
+    while places * bits < _GROUP:  # the words of one place, at this stride, must not overlap
+        places *= 2
+    stride = places * bits // 8
+    count = len(padded) // places
+    out = np.zeros(count * stride + _BEYOND, dtype=np.uint8)
+    for place, column in enumerate(padded.reshape(count, places).T):
+        byte, shift = divmod(place * bits, 8)
+        words: NDArray[np.uint64] = np.ndarray(count, "<u8", out, byte, (stride,))
+        words |= column << np.uint64(shift)
         if shift + bits > _GROUP:
-            out[word + 1] |= groups[place] >> np.uint64(_GROUP - shift)
-    return out.T.astype("<u8").tobytes()
+            rest: NDArray[np.uint8] = np.ndarray(count, np.uint8, out, byte + 8, (stride,))
+            rest |= (column >> np.uint64(_GROUP - shift)).astype(np.uint8)
+    return out[: count * stride].tobytes()
 
 
 def unpack(data: bytes | memoryview, count: int, bits: int) -> NDArray[np.uint64]:
-    """`count` numbers from `packed_bytes(count, bits)` bytes. Raises `ValueError` on another length.
-
-    Every eighth number begins at a whole byte, so the numbers at each of 8 places are read as words at a stride of `bits` bytes.
-    """
+    """`count` numbers from `packed_bytes(count, bits)` bytes. Raises `ValueError` on another length."""
     if len(data) != packed_bytes(count, bits):
         msg = f"length: got {len(data)} bytes, expected {packed_bytes(count, bits)}"
         raise ValueError(msg)

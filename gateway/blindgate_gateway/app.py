@@ -14,18 +14,30 @@ from flask import Flask, Request, Response, request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.exceptions import HTTPException
 
-from blindgate_gateway import budgets, callers, catalogue, jobs, keys, leases, metrics, nodes, operations, uploads
+from blindgate_gateway import (
+    budgets,
+    callers,
+    catalogue,
+    jobs,
+    keys,
+    leases,
+    metrics,
+    nodes,
+    operations,
+    oversight,
+    uploads,
+)
 from blindgate_gateway.documentation import describe
 from blindgate_gateway.logs import log
 from blindgate_gateway.parts import build_parts
 from blindgate_gateway.problems import is_busy, is_stalled, problem_of, problem_response
 from blindgate_gateway.routing import CALLER, Route, view
 from blindgate_gateway.settings import Settings
-from blindgate_protocol.errors import BlindgateError
+from blindgate_protocol.errors import BlindgateError, GatewayError
 
 ROUTES: tuple[Route, ...] = tuple(
     route
-    for room in (callers, catalogue, budgets, uploads, keys, jobs, nodes, leases, operations)
+    for room in (callers, catalogue, budgets, uploads, keys, jobs, nodes, leases, oversight, operations)
     for route in room.routes.declared
 )
 REQUEST_HEADER = "Blindgate-Request"
@@ -107,7 +119,8 @@ def _refuse(error: Exception) -> Response:
         log.warning("busy", request=request.environ[_ID], error=type(error).__name__)
     elif not isinstance(error, HTTPException) and not is_stalled(error):
         log.error("failed", request=request.environ[_ID], exc_info=error)
-    return problem_response(problem)
+    retry_after = error.retry_after if isinstance(error, GatewayError) else None
+    return problem_response(problem, retry_after=retry_after)
 
 
 def _version() -> str:

@@ -32,12 +32,12 @@ _BEGIN = prepared(
     "publisher",
     "model",
 )
+ANY_NUMBER = (1 << 63) - 1
 _WITH_MORE = rows_asked.c.rows + bindparam("more")
-_MORE = prepared(update(rows_asked).where(_OF_MODEL).values(rows=_WITH_MORE))
-_MORE_WITHIN = prepared(update(rows_asked).where(_OF_MODEL, bindparam("most") >= _WITH_MORE).values(rows=_WITH_MORE))
+_MORE = prepared(update(rows_asked).where(_OF_MODEL, bindparam("most") >= _WITH_MORE).values(rows=_WITH_MORE))
 
 
-@routes.get("/v1/models/<name>/budget", roles={Role.TENANT}, answers={200: BudgetView})
+@routes.get("/v1/models/<name>/budget", roles={Role.TENANT, Role.READER}, answers={200: BudgetView})
 def show_budget(call: Call[Account, None], name: str) -> Answer:
     """Show how many rows of a model this tenant has asked for, and how many it may."""
     with call.parts.database.read() as connection:
@@ -49,11 +49,12 @@ def show_budget(call: Call[Account, None], name: str) -> Answer:
 def spend(connection: Transaction, tenant: str, manifest: Signed[Manifest], rows: int) -> None:
     """Count `rows` that `tenant` asks for. Raises `BudgetSpentError` where that would be more than it may."""
     key, name = _key(tenant, manifest), manifest.document.name
-    connection.execute(_BEGIN, {"tenant": tenant, "publisher": manifest.signer, "model": name})
     most = manifest.document.privacy.rows_per_tenant
-    if most is None:
-        connection.execute(_MORE, {**key, "more": rows})
-    elif connection.execute(_MORE_WITHIN, {**key, "more": rows, "most": most}).rowcount == 0:
+    more = {**key, "more": rows, "most": ANY_NUMBER if most is None else most}
+    if connection.execute(_MORE, more).rowcount == 1:
+        return
+    connection.execute(_BEGIN, {"tenant": tenant, "publisher": manifest.signer, "model": name})
+    if connection.execute(_MORE, more).rowcount == 0:
         asked = _asked(connection, tenant, manifest)
         message = f"model {name!r} gives a tenant {most} rows in all; {asked or 0} were asked for, and this order asks for {rows}"
         raise BudgetSpentError(message)

@@ -7,9 +7,7 @@ from blindgate_protocol.messages import TenantView
 routes = Routes("callers")
 
 
-@routes.get("/v1/tenant", roles={Role.TENANT, Role.PUBLISHER}, answers={200: TenantView})
+@routes.get("/v1/tenant", roles={Role.TENANT, Role.READER, Role.PUBLISHER}, answers={200: TenantView})
 def show_tenant(call: Call[Account, None]) -> Answer:
-    """Show the tenant and the scope of the API key that is asked with."""
-    return TenantView(
-        tenant=call.caller.tenant, scopes=("publish" if call.caller.role is Role.PUBLISHER else "tenant",)
-    )
+    """Show the tenant and the scopes of the API key that is asked with."""
+    return TenantView(tenant=call.caller.tenant, scopes=tuple(sorted(call.caller.scopes)))

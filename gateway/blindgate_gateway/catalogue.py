@@ -53,7 +53,7 @@ _CLIENT_PART = prepared(
 _ENVELOPE = prepared(select(manifests.c.envelope).where(manifests.c.digest == bindparam("digest")))
 
 
-@routes.get("/v1/models", roles={Role.TENANT, Role.PUBLISHER}, answers={200: ModelList})
+@routes.get("/v1/models", roles={Role.TENANT, Role.READER, Role.PUBLISHER}, answers={200: ModelList})
 def list_models(call: Call[Account, None]) -> Answer:
     """List every model in its latest version."""
     with call.parts.database.read() as connection:
@@ -61,7 +61,7 @@ def list_models(call: Call[Account, None]) -> Answer:
     return ModelList(models=tuple(_offer(envelope) for envelope in envelopes))
 
 
-@routes.get("/v1/models/<name>", roles={Role.TENANT, Role.PUBLISHER}, answers={200: ModelOffer})
+@routes.get("/v1/models/<name>", roles={Role.TENANT, Role.READER, Role.PUBLISHER}, answers={200: ModelOffer})
 def show_model(call: Call[Account, None], name: str) -> Answer:
     """Give a model's manifest in its latest version, expired or not."""
     with call.parts.database.read() as connection:
@@ -71,7 +71,7 @@ def show_model(call: Call[Account, None], name: str) -> Answer:
     return _offer(row.envelope)
 
 
-@routes.get("/v1/models/<manifest>/client", roles={Role.TENANT}, answers={200: Raw()})
+@routes.get("/v1/models/<manifest>/client", roles={Role.TENANT, Role.READER}, answers={200: Raw()})
 def download_client_part(call: Call[Account, None], manifest: str) -> Answer:
     """Give the client part of the model whose manifest has this digest."""
     with call.parts.database.read() as connection:
@@ -119,10 +119,20 @@ def offer_model(call: Call[Account, ModelOffer]) -> Answer:
 
 def find_manifest(connection: Transaction, digest: str) -> Signed[Manifest]:
     """The manifest of this digest. Raises `NotFoundError`."""
-    envelope = connection.execute(_ENVELOPE, {"digest": digest}).scalar()
-    if envelope is None:
-        raise not_found("model")
-    return opened_manifest(envelope)
+    known = _known.get(digest)
+    if known is None:
+        envelope = connection.execute(_ENVELOPE, {"digest": digest}).scalar()
+        if envelope is None:
+            raise not_found("model")
+        known = _known[digest] = opened_manifest(envelope)
+        if len(_known) > _MOST_KNOWN:
+            _known.pop(next(iter(_known)), None)
+    return known
+
+
+_known: dict[str, Signed[Manifest]] = {}
+"""Manifests by digest: what a digest names never changes, and the catalogue forgets none."""
+_MOST_KNOWN = 256
 
 
 def find_latest(connection: Transaction, name: str) -> Signed[Manifest]:

@@ -16,17 +16,46 @@ from blindgate_gateway.idempotency import HEADER, LONGEST
 from blindgate_gateway.identity import Role
 from blindgate_gateway.problems import REFUSALS, STATUS
 from blindgate_gateway.routing import Raw, Route
+from blindgate_protocol.http_signatures import SIGNATURE
 from blindgate_protocol.messages import Problem
 from blindgate_protocol.values import Value
 
 _REF = "#/components/schemas/{model}"
-_SCHEMES = {Role.TENANT: "apiKey", Role.PUBLISHER: "publisherKey", Role.NODE: "nodeToken"}
-_SECURITY = {
-    "apiKey": {"type": "http", "scheme": "bearer", "description": "A tenant's API key, `bg_<id>.<secret>`."},
-    "publisherKey": {"type": "http", "scheme": "bearer", "description": "An API key with the scope `publish`."},
-    "nodeToken": {"type": "http", "scheme": "bearer", "description": "A node's token, from its enrolment."},
+_SCHEMES = {
+    Role.TENANT: "apiKey",
+    Role.READER: "readKey",
+    Role.PUBLISHER: "publisherKey",
+    Role.NODE: "nodeSignature",
+    Role.OPERATOR: "operatorKey",
+    Role.AUDITOR: "auditorKey",
 }
-_CALLERS = {"apiKey": "a tenant", "publisherKey": "a publisher", "nodeToken": "a node"}
+
+
+def _bearer(description: str) -> dict[str, str]:
+    return {"type": "http", "scheme": "bearer", "description": description}
+
+
+_SECURITY = {
+    "apiKey": _bearer("A tenant's API key, `bg_<id>.<secret>`, with the scope `jobs`."),
+    "readKey": _bearer("A tenant's API key with the scope `read`: it changes nothing."),
+    "publisherKey": _bearer("A tenant's API key with the scope `publish`."),
+    "operatorKey": _bearer("An API key, `bs_<id>.<secret>`, of one of the gateway's own operators."),
+    "auditorKey": _bearer("An API key, `bs_<id>.<secret>`, of an auditor."),
+    "nodeSignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": SIGNATURE,
+        "description": "An enrolled node's signature over the request (RFC 9421): see section 11 of the protocol.",
+    },
+}
+_CALLERS = {
+    "apiKey": "a tenant",
+    "readKey": "a tenant's reader",
+    "publisherKey": "a publisher",
+    "nodeSignature": "a node",
+    "operatorKey": "an operator",
+    "auditorKey": "an auditor",
+}
 _PATH_PARAMETERS = {
     "job": ("a job's id", {"type": "string", "pattern": "^[0-9a-f]{32}$"}),
     "digest": ("a blob's digest", {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}),
@@ -109,10 +138,10 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     others = [
         {
             "name": name,
-            "in": where,
+            "in": where.split()[0],
             "required": where == "header",
             "description": meaning,
-            "schema": {"type": "string" if where == "header" else "integer"},
+            "schema": {"type": "integer" if where == "query" else "string"},
         }
         for name, (where, meaning) in route.parameters.items()
     ]

@@ -132,7 +132,7 @@ class FolderBlobs:
             folder.mkdir(parents=True, exist_ok=True)
             _fsync_folder(folder.parent)
         for left in self._partial.iterdir():
-            if left.is_file():  # before 0006 an upload was one file
+            if left.is_file():  # before 0008 an upload was one file
                 left.unlink()
 
     def drop_incoming_of(self, process: int) -> None:

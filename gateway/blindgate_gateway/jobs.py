@@ -22,7 +22,7 @@ from sqlalchemy import bindparam, insert, select, update
 from blindgate_gateway import quotas
 from blindgate_gateway.budgets import spend
 from blindgate_gateway.catalogue import find_manifest
-from blindgate_gateway.database import Database, Row, Transaction, clock, prepared
+from blindgate_gateway.database import Row, Transaction, clock, prepared
 from blindgate_gateway.identity import Account, Role, require_tenant
 from blindgate_gateway.keys import relied_on_key
 from blindgate_gateway.problems import not_found, refusal
@@ -70,7 +70,7 @@ _ORDER_OF = prepared(
     .where(all_jobs.c.job == bindparam("job"))
 )
 _ADD_JOB = prepared(
-    insert(jobs).values(state=JobState.QUEUED.value, submitted=clock()),
+    insert(jobs).values(state=JobState.QUEUED.value, submitted=clock()).returning(jobs.c.submitted),
     "job",
     "tenant",
     "queue",
@@ -81,7 +81,7 @@ _ADD_JOB = prepared(
     "deadline",
 )
 _ADD_DOCUMENTS = prepared(insert(job_documents), "job", "order_digest", "order")
-_VIEW = select(
+VIEW = select(
     all_jobs.c.job,
     all_jobs.c.tenant,
     all_jobs.c.state,
@@ -98,9 +98,9 @@ _VIEW = select(
     job_documents.c.order,
 ).join(job_documents, _DOCUMENTS)
 _THIS = (all_jobs.c.job == bindparam("job")) & (all_jobs.c.tenant == bindparam("tenant"))
-_OF_JOB = prepared(_VIEW.where(_THIS))
+_OF_JOB = prepared(VIEW.where(_THIS))
 _OF_TENANT = prepared(
-    _VIEW.where(all_jobs.c.tenant == bindparam("tenant"))
+    VIEW.where(all_jobs.c.tenant == bindparam("tenant"))
     .order_by(all_jobs.c.submitted.desc(), all_jobs.c.job)
     .limit(bindparam("most"))
 )
@@ -148,26 +148,30 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
         spend(connection, tenant, manifest, document.rows)
         operators = call.parts.settings.operators
         queue = find_queue(connection, tenant, manifest.document.family, document.operators, known=operators)
-        _add(connection, order, envelope, queue=queue, priority=call.body.priority)
+        submitted = _add(connection, order, envelope, queue=queue, priority=call.body.priority)
         if is_new:  # last, so that nothing is waited for while the tenant's others wait for this
             quotas.reserve(connection, tenant, document.input.size, default=call.parts.settings.quota)
-        view = view_job(connection, document.job, tenant=tenant)
     call.parts.wakeups.wake(QUEUE)
-    return view
+    return JobView(job=document.job, state=JobState.QUEUED, submitted=submitted, ended=None, attempts=())
 
 
-@routes.get("/v1/jobs", roles={Role.TENANT}, answers={200: JobList}, parameters={"most": ("query", "how many jobs")})
+@routes.get(
+    "/v1/jobs",
+    roles={Role.TENANT, Role.READER},
+    answers={200: JobList},
+    parameters={"most": ("query", "how many jobs")},
+)
 def list_jobs(call: Call[Account, None]) -> Answer:
     """List the tenant's jobs, latest first."""
     most = call.query("most", default=100, most=MOST_LISTED)
     with call.parts.database.read() as connection:
         rows = connection.execute(_OF_TENANT, {"tenant": call.caller.tenant, "most": most}).all()
-        return JobList(jobs=_views(connection, rows))
+        return JobList(jobs=views(connection, rows))
 
 
 @routes.get(
     "/v1/jobs/<job>",
-    roles={Role.TENANT},
+    roles={Role.TENANT, Role.READER},
     answers={200: JobView},
     parameters={
         "wait": ("query", "how long to wait for the job's end, in milliseconds, at most 30000"),
@@ -181,19 +185,16 @@ def show_job(call: Call[Account, None], job: str) -> Answer:
     database, key = call.parts.database, {"job": job, "tenant": call.caller.tenant}
     with call.parts.wakeups.watch(job) as watch:
         while True:
-            with database.read() as connection:
-                state = connection.execute(_STATE, key).scalar()
-                if state is None:
-                    raise not_found("job")
-                if JobState(state).ended:
-                    return view_job(connection, job, tenant=call.caller.tenant, inline=inline)
-            if not watch.wait(until):
+            row = database.look(_STATE, key)
+            if row is None:
+                raise not_found("job")
+            if JobState(row.state).ended or not watch.wait(until):
                 break
     with database.read() as connection:
         return view_job(connection, job, tenant=call.caller.tenant, inline=inline)
 
 
-@routes.get("/v1/jobs/<job>/result", roles={Role.TENANT}, answers={200: Raw()})
+@routes.get("/v1/jobs/<job>/result", roles={Role.TENANT, Role.READER}, answers={200: Raw()})
 def download_result(call: Call[Account, None], job: str) -> Answer:
     """Give the result's bytes: ciphertexts, for the client that holds the key."""
     with call.parts.database.read() as connection:
@@ -230,19 +231,23 @@ def acknowledge(call: Call[Account, None], job: str) -> Answer:
     return None
 
 
-@routes.get("/v1/jobs/<job>/record", roles={Role.TENANT}, answers={200: JobRecord})
+@routes.get("/v1/jobs/<job>/record", roles={Role.TENANT, Role.READER}, answers={200: JobRecord})
 def show_record(call: Call[Account, None], job: str) -> Answer:
     """Show everything that the gateway stored about a job."""
     with call.parts.database.read() as connection:
-        row = _find(connection, job, call.caller.tenant)
-        view = _views(connection, [row])[0]
-        roles = {row.evaluation_key: "evaluation key", row.input_digest: "input"}
-        if view.result is not None:
-            roles[row.result_digest] = "result"
-        stored = connection.execute(_STORED, {"tenant": row.tenant, "digests": list(filter(None, roles))}).all()
+        return record(connection, _find(connection, job, call.caller.tenant))
+
+
+def record(connection: Transaction, row: Row) -> JobRecord:
+    """All that is stored about the job in a row of `VIEW`."""
+    view = views(connection, [row])[0]
+    roles = {row.evaluation_key: "evaluation key", row.input_digest: "input"}
+    if view.result is not None:
+        roles[row.result_digest] = "result"
+    stored = connection.execute(_STORED, {"tenant": row.tenant, "digests": list(filter(None, roles))}).all()
     found = {blob.digest: blob for blob in stored}
     return JobRecord(
-        job=job,
+        job=row.job,
         tenant=row.tenant,
         state=view.state,
         order=Envelope.from_bytes(row.order.encode()),
@@ -309,7 +314,7 @@ def opened_order(envelope: str) -> Signed[Order]:
     return open_signed(envelope.encode(), Order)
 
 
-def _add(connection: Transaction, order: Signed[Order], envelope: str, *, queue: str, priority: int) -> None:
+def _add(connection: Transaction, order: Signed[Order], envelope: str, *, queue: str, priority: int) -> Millis:
     document = order.document
     job = {
         "job": document.job,
@@ -321,13 +326,14 @@ def _add(connection: Transaction, order: Signed[Order], envelope: str, *, queue:
         "evaluation_key": document.evaluation_key,
         "deadline": document.deadline,
     }
-    connection.execute(_ADD_JOB, job)
+    submitted: Millis = connection.execute(_ADD_JOB, job).scalar()
     connection.execute(_ADD_DOCUMENTS, {"job": document.job, "order_digest": order.digest, "order": envelope})
+    return submitted
 
 
 def view_job(connection: Transaction, job: str, *, tenant: str, inline: int = 0) -> JobView:
     """A tenant's job as it stands, with a result of up to `inline` bytes. Raises `NotFoundError`."""
-    view = _views(connection, [_find(connection, job, tenant)])[0]
+    view = views(connection, [_find(connection, job, tenant)])[0]
     if view.result is None or view.result.size > inline:
         return view
     return view.model_copy(update={"result_data": find_data(connection, tenant, view.result.digest)})
@@ -340,7 +346,8 @@ def _find(connection: Transaction, job: str, tenant: str) -> Row:
     return row
 
 
-def _views(connection: Transaction, rows: Sequence[Row]) -> tuple[JobView, ...]:
+def views(connection: Transaction, rows: Sequence[Row]) -> tuple[JobView, ...]:
+    """Rows of `VIEW` as their tenants see them, with every attempt."""
     leased = [row.job for row in rows if row.generation]
     tried: dict[str, list[Attempt]] = {}
     for row in connection.execute(_ATTEMPTS, {"jobs": leased}).all() if leased else ():
@@ -363,22 +370,3 @@ def _view(row: Row, tried: tuple[Attempt, ...]) -> JobView:
         receipt=Envelope.from_bytes(row.receipt.encode()) if succeeded else None,
         result=BlobRef(digest=row.result_digest, size=row.result_size) if succeeded else None,
     )
-
-
-def list_all_jobs(database: Database, *, state: JobState | None, most: int) -> tuple[tuple[str, JobView], ...]:
-    """Every tenant's jobs, latest first, for the gateway's operator: tenant and job."""
-    query = _VIEW.order_by(all_jobs.c.submitted.desc(), all_jobs.c.job).limit(most)
-    if state is not None:
-        query = query.where(all_jobs.c.state == state.value)
-    with database.read() as connection:
-        rows = connection.execute(query).all()
-        return tuple(zip((row.tenant for row in rows), _views(connection, rows), strict=True))
-
-
-def find_any_job(database: Database, job: str) -> tuple[str, JobView]:
-    """One job of any tenant, for the gateway's operator. Raises `NotFoundError`."""
-    with database.read() as connection:
-        row = connection.execute(_VIEW.where(all_jobs.c.job == job)).first()
-        if row is None:
-            raise not_found("job")
-        return row.tenant, _views(connection, [row])[0]

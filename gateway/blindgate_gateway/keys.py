@@ -81,7 +81,7 @@ def state_key(call: Call[Account, KeyRequest]) -> Answer:
     return _view(statement), 201 if previous is None else 200
 
 
-@routes.get("/v1/keys", roles={Role.TENANT}, answers={200: KeyList})
+@routes.get("/v1/keys", roles={Role.TENANT, Role.READER}, answers={200: KeyList})
 def list_keys(call: Call[Account, None]) -> Answer:
     """List the tenant's keys, destroyed ones too."""
     with call.parts.database.read() as connection:
@@ -89,7 +89,7 @@ def list_keys(call: Call[Account, None]) -> Answer:
     return KeyList(keys=tuple(_view(_opened(row)) for row in rows))
 
 
-@routes.get("/v1/keys/<digest>", roles={Role.TENANT}, answers={200: KeyView})
+@routes.get("/v1/keys/<digest>", roles={Role.TENANT, Role.READER}, answers={200: KeyView})
 def show_key(call: Call[Account, None], digest: str) -> Answer:
     """Show one key and the last statement about it."""
     with call.parts.database.read() as connection:

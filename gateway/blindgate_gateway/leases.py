@@ -16,7 +16,6 @@ The same receipt again is the same answer. Another receipt for a job that succee
 signs two.
 """
 
-import re
 import time
 from typing import Any
 
@@ -36,10 +35,10 @@ from blindgate_gateway.sweep import sweep_leases
 from blindgate_gateway.tables import all_jobs, blobs, job_documents, jobs, manifests
 from blindgate_gateway.transitions import HELD, Held
 from blindgate_gateway.wakeups import QUEUE
-from blindgate_protocol.errors import GatewayError, LeaseLostError, MalformedError, ReceiptNodeError, ReceiptOrderError
+from blindgate_protocol.errors import LeaseLostError, MalformedError, ReceiptNodeError, ReceiptOrderError
+from blindgate_protocol.http_signatures import CONTENT_DIGEST
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import (
-    DIGEST_HEADER,
     LEASE_HEADER,
     Commit,
     Heartbeat,
@@ -139,21 +138,19 @@ def download(call: Call[Node, None], job: str, digest: str) -> Answer:
     roles=_NODE,
     body=Raw(),
     answers={204: None},
-    parameters=_HEADER | {DIGEST_HEADER: ("header", "the digest of the body")},
+    parameters=_HEADER | {CONTENT_DIGEST: ("header", "the digest of the body, as in every signed request with a body")},
 )
 def put_result(call: Call[Node, None], job: str) -> Answer:
     """Store the result's bytes under this lease. The last ones stored are those that can be committed."""
-    held, announced = _held(call, job), call.request.headers.get(DIGEST_HEADER, "")
+    held, announced = _held(call, job), call.announced()
     row = call.parts.database.look(_LIMIT, held.key())
     if row is None:
         raise _lost()
     length = call.length(opened_manifest(row.envelope).document.limits.result_bytes)
-    if not re.fullmatch(r"sha256:[0-9a-f]{64}", announced):
-        raise _other_bytes()
     with call.parts.blobs.incoming(row.tenant, announced) as incoming:
         incoming.fill(call.request.stream, length)
         if incoming.digest != announced:
-            raise _other_bytes()
+            raise refusal("digest-mismatch", f"the body is not what the signed {CONTENT_DIGEST} names")
         name, blob = incoming.settle(), BlobRef(digest=announced, size=length)
         with call.parts.database.write() as connection:
             transitions.note_result(connection, held, blob)
@@ -169,9 +166,9 @@ def commit(call: Call[Node, Commit], job: str) -> Answer:
     """
     held, data = _held(call, job), call.body.result_data
     receipt = open_signed(call.body.receipt, Receipt)
-    with call.parts.database.read() as connection:
-        row = connection.execute(_COMMITTED, {"job": job}).first()
-        if row is not None and _repeats(held, row, receipt):
+    row = call.parts.database.look(_COMMITTED, {"job": job})
+    if row is not None and _repeats(held, row, receipt):
+        with call.parts.database.read() as connection:
             return view_job(connection, job, tenant=row.tenant)
     if row is None or (row.generation, row.token, row.node) != (held.generation, held.token, held.node):
         raise _lost()
@@ -237,10 +234,6 @@ def _held(call: Call[Node, Any], job: str) -> Held:
         message = f"the header {LEASE_HEADER} must be <generation>.<token>"
         raise MalformedError(message)
     return Held(job, int(generation), token, call.caller.key, call.caller.name)
-
-
-def _other_bytes() -> GatewayError:
-    return refusal("digest-mismatch", f"the body is not what the header {DIGEST_HEADER} names")
 
 
 def _lost() -> LeaseLostError:

@@ -7,7 +7,7 @@ An enrolment holds when
 3. the token is good, and is used up in the same transaction that stores the node.
 
 So a request that was overheard is useless elsewhere, and a token that was overheard is useless without a certified key.
-The node's bearer token replaces the one from an earlier enrolment of the same key.
+From then on the node signs every request with that key (`identity.signatures`): the gateway gives it no secret and keeps none.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import insert, select, update
 
 from blindgate_gateway.database import Database, clock
-from blindgate_gateway.identity import Credential, spend_enrolment_token
+from blindgate_gateway.identity import check_clock, spend_enrolment_token
 from blindgate_gateway.problems import not_found
 from blindgate_gateway.routing import Answer, Call, Routes
 from blindgate_gateway.tables import nodes
@@ -23,7 +23,6 @@ from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import NotAuthorisedError, PolicyError, SignatureError, UntrustedSignerError
 from blindgate_protocol.messages import EnrolmentAnswer, EnrolmentBody
 from blindgate_protocol.nodes import EnrolmentRequest, NodeCertificate, check_certificate
-from blindgate_protocol.receipts import CLOCK_SKEW
 from blindgate_protocol.signing import open_signed
 from blindgate_protocol.values import Millis
 
@@ -33,11 +32,15 @@ routes = Routes("nodes")
 @routes.post("/v1/nodes", body=EnrolmentBody, answers={201: EnrolmentAnswer})
 def enrol(call: Call[None, EnrolmentBody]) -> Answer:
     """Take a node in. Needs no credential but the enrolment token in the body."""
+    with call.parts.rates.watch(call.request):
+        return _enrol(call)
+
+
+def _enrol(call: Call[None, EnrolmentBody]) -> EnrolmentAnswer:
     settings = call.parts.settings
     certificate = open_signed(call.body.certificate, NodeCertificate)
     request = open_signed(call.body.request, EnrolmentRequest)
     node = request.document.node
-    credential = Credential.generate("bn")
     with call.parts.database.write() as connection:
         now = connection.execute(select(clock())).scalar()
         # 1.
@@ -55,9 +58,7 @@ def enrol(call: Call[None, EnrolmentBody]) -> Answer:
         if request.document.challenge != digest(call.body.token.encode()):
             message = "the request was made for another enrolment token"
             raise NotAuthorisedError(message, status=401)
-        if abs(now - request.document.issued) > CLOCK_SKEW:
-            message = f"the request is {now - request.document.issued} ms old: at most {CLOCK_SKEW} are allowed"
-            raise PolicyError(message)
+        check_clock(request.document.issued, now)
         # 3.
         spend_enrolment_token(connection, call.body.token, node=node)
         document = certificate.document
@@ -66,12 +67,10 @@ def enrol(call: Call[None, EnrolmentBody]) -> Answer:
             "operator": certificate.signer,
             "expires": document.expires,
             "certificate": certificate.envelope.model_dump_json(),
-            "token": credential.id,
-            "secret_hash": credential.hashed(),
         }
         if connection.execute(update(nodes).where(nodes.c.key == node).values(**stored)).rowcount == 0:
             connection.execute(insert(nodes).values(key=node, enrolled=clock(), **stored))
-    return EnrolmentAnswer(node=node, token=str(credential))
+    return EnrolmentAnswer(node=node, name=document.name)
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ def list_nodes(database: Database) -> tuple[EnrolledNode, ...]:
 
 
 def dismiss_node(database: Database, key: str) -> None:
-    """Make a node's token useless from now on; its leases run out. Raises `NotFoundError`."""
+    """Hear a node no longer, from now on; its leases run out. Raises `NotFoundError`."""
     with database.write() as connection:
-        replaced = update(nodes).where(nodes.c.key == key).values(secret_hash="", expires=0)
+        replaced = update(nodes).where(nodes.c.key == key).values(expires=0)
         if connection.execute(replaced).rowcount != 1:
             raise not_found(f"node: {key}")

@@ -9,6 +9,7 @@ nothing but the request's id, under which the log has the rest.
 """
 
 import errno
+import math
 from http import HTTPStatus
 
 from flask import Response
@@ -33,6 +34,7 @@ STATUS: dict[type[BlindgateError], int] = {
     errors.JobTimeoutError: 422,
     NotFoundError: 404,
     NotAuthorisedError: 401,
+    errors.ClockSkewError: 401,
     errors.BudgetSpentError: 403,
 }
 """The status of each error, inherited down the tree."""
@@ -47,6 +49,13 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "digest-mismatch": (422, "The bytes are not those that were announced."),
     "too-large": (413, "More bytes than this gateway or this model allows."),
     "length-required": (411, "A body needs a Content-Length."),
+    "key-expired": (401, "The API key was good once, and its time is over."),
+    "issuer-unreachable": (503, "The keys of the people's identity provider cannot be fetched now; try again."),
+    "rate-limited": (
+        429,
+        "More requests, or more wrong credentials, than one caller may send; ask again after `Retry-After`.",
+    ),
+    "replayed": (401, "The same signed request came before: each is good once."),
     "stalled": (408, "The body did not come in time."),
     "quota": (429, "The tenant has as many bytes stored as it may; try again when some are deleted."),
     "busy": (503, "The database or the disk cannot take this now; try again."),
@@ -56,15 +65,12 @@ REFUSALS: dict[str, tuple[int, str]] = {
 }
 """What the gateway refuses beside the error tree: code, status, meaning."""
 
-_LATER = {"quota": "10"}
-"""After how many seconds it is worth trying again, where that is not one."""
-
 _BUSY_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
 
 
-def refusal(code: str, message: str) -> GatewayError:
-    """An error for one of `REFUSALS`."""
-    return GatewayError(message, status=REFUSALS[code][0], problem=code)
+def refusal(code: str, message: str, *, retry_after: float | None = None) -> GatewayError:
+    """An error for one of `REFUSALS`; `retry_after` says in how many seconds it may be tried again."""
+    return GatewayError(message, status=REFUSALS[code][0], problem=code, retry_after=retry_after)
 
 
 def not_found(what: str) -> NotFoundError:
@@ -108,13 +114,13 @@ def is_stalled(error: Exception) -> bool:
     return isinstance(error, BlockingIOError)
 
 
-def problem_response(problem: Problem) -> Response:
-    """The response for `problem`."""
+def problem_response(problem: Problem, *, retry_after: float | None = None) -> Response:
+    """The response for `problem`. Whoever may try again is told when: in a second, or in `retry_after`."""
     response = Response(problem.model_dump_json(), problem.status, mimetype="application/problem+json")
     if problem.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     if problem.status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
-        response.headers["Retry-After"] = _LATER.get(problem.code, "1")
+        response.headers["Retry-After"] = str(max(1, math.ceil(retry_after or 1)))
     return response
 
 

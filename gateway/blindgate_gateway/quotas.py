@@ -15,6 +15,9 @@ from blindgate_gateway.database import Database, Transaction, prepared, upsert
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.tables import stored_bytes, tenants
 
+AGAIN_SECONDS = 10.0
+"""When a tenant beyond its quota may ask again: bytes go when somebody deletes them."""
+
 _ADD = prepared(
     upsert(
         stored_bytes,
@@ -64,7 +67,7 @@ def reserve(connection: Transaction, tenant: str, size: int, *, default: int) ->
         return
     first = connection.execute(_BEGIN, {"tenant": tenant, "bytes": 0}).rowcount == 1
     if not first or connection.execute(_RESERVE, wanted).rowcount != 1:
-        raise refusal("quota", f"{size} bytes more are beyond the tenant's quota")
+        raise refusal("quota", f"{size} bytes more are beyond the tenant's quota", retry_after=AGAIN_SECONDS)
 
 
 def set_quota(database: Database, tenant: str, most: int | None) -> None:

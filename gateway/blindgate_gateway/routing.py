@@ -9,7 +9,7 @@ The declaration is all there is: from it come the check of the caller, the parsi
 test that tries every route with every wrong role. In this order a request is refused:
 
 1. the caller's credential is missing or wrong (401), or of another role (403);
-2. the body has no length (411), is too long (413), or is not the declared value (422, naming the field);
+2. the body has no length (411), is too long (413), is not what a node signed, or is not the declared value (422, naming the field);
 3. the room refuses.
 
 Bodies are read here or streamed by the room; nothing is read before 1 held.
@@ -26,10 +26,12 @@ from pydantic import ValidationError
 from werkzeug.wrappers import Request
 
 from blindgate_gateway.idempotency import HEADER, once
-from blindgate_gateway.identity import Account, Node, Role, authenticate
+from blindgate_gateway.identity import Account, Node, Role, Staff
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.problems import refusal
+from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.http_signatures import CONTENT_DIGEST, parse_content_digest
 from blindgate_protocol.signing import first_error
 from blindgate_protocol.values import Value
 
@@ -42,7 +44,7 @@ CALLER = "blindgate.caller"
 Answer: TypeAlias = "Value | tuple[Value, int] | Response | None"
 """What a room gives back: a value (the first declared status), one with its status, raw bytes, or nothing (204)."""
 
-CallerT = TypeVar("CallerT", Account, Node, None)
+CallerT = TypeVar("CallerT", Account, Staff, Node, None)
 BodyT = TypeVar("BodyT", bound="Value | None")
 HandlerT = TypeVar("HandlerT", bound=Callable[..., "Answer"])
 
@@ -66,9 +68,21 @@ class Call(Generic[CallerT, BodyT]):
             raise MalformedError(message)
         return min(int(text), most)
 
+    def text(self, name: str, *, pattern: str) -> str | None:
+        """A text from the query, which matches `pattern` as a whole. Raises `MalformedError`."""
+        text = self.request.args.get(name)
+        if text is not None and not re.fullmatch(pattern, text):
+            message = f"the query's {name} is not of the form that this route gives and takes"
+            raise MalformedError(message)
+        return text
+
     def length(self, most: int) -> int:
         """The length of a body that the room reads itself. Raises `GatewayError`."""
         return _length(self.request, most)
+
+    def announced(self) -> str:
+        """The digest that a body that the room reads itself must have. Raises `MalformedError`."""
+        return parse_content_digest(self.request.headers.get(CONTENT_DIGEST, ""))
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,8 @@ class Route:
         roles: who may call it; empty for everybody.
         body: the value in the body, `Raw()` for a body that the room streams, or `None`.
         answers: what each good status comes with; the first is the usual one.
-        parameters: query and header parameters that the room reads: name to (where, meaning).
+        parameters: what the room reads besides: name to (where, meaning). Where is `header`, `query` (a whole number), or
+            `query text`.
     """
 
     method: str
@@ -148,18 +163,18 @@ def view(route: Route, parts: Parts) -> Callable[..., Response]:
     """Build the Flask view of `route`."""
     usual = next(iter(route.answers))
     model = route.body if isinstance(route.body, type) else None
-    operators = frozenset(parts.settings.operators)
 
     def answer(**path: Any) -> Response:
         request = flask_request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  (the proxy costs on every access)
         # 1.
         caller = None
         if route.roles:
-            authorization = request.headers.get("Authorization")
-            caller = authenticate(parts.database, authorization, route.roles, operators=operators)
-            request.environ[CALLER] = caller.tenant if isinstance(caller, Account) else caller.name
+            caller = parts.doorkeeper.admit(request, route.roles)
+            request.environ[CALLER] = caller.name
         # 2.
         data = b"" if model is None else request.stream.read(_length(request, MAX_BODY))
+        if isinstance(caller, Node) and data:
+            _check_digest(request, data)
         body = None if model is None else _parse(data, model)
 
         # 3.
@@ -190,6 +205,11 @@ def _length(request: Request, most: int) -> int:
     if length > most:
         raise refusal("too-large", f"a body of {length} bytes: at most {most} are taken here")
     return length
+
+
+def _check_digest(request: Request, data: bytes) -> None:
+    if digest(data) != parse_content_digest(request.headers.get(CONTENT_DIGEST, "")):
+        raise refusal("digest-mismatch", f"the body is not what the signed {CONTENT_DIGEST} names")
 
 
 def _parse(data: bytes, model: type[Value]) -> Value:

@@ -6,8 +6,10 @@ with secrets hidden.
 """
 
 import re
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -19,6 +21,7 @@ from blindgate_protocol.values import KeyId, Millis, Size
 
 ENVIRONMENT_PREFIX = "BLINDGATE_GATEWAY_"
 MEBI = 1 << 20
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DAY: Millis = 86_400_000
 MOST_PARTS = 10_000
 """Of one upload, as S3 has it."""
@@ -29,6 +32,15 @@ def _listed(value: object) -> object:
     return tuple(part for part in re.split(r"[,\s]+", value) if part) if isinstance(value, str) else value
 
 
+def _mapped(value: object) -> object:
+    """Let an environment variable hold a table, as `name=value` with commas between."""
+    return dict(part.strip().partition("=")[::2] for part in value.split(",")) if isinstance(value, str) else value
+
+
+PeopleRoles = Annotated[
+    dict[str, Literal["operator", "auditor", "jobs", "publish", "read"]], NoDecode, BeforeValidator(_mapped)
+]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_listed)]
 KeyIds = Annotated[tuple[KeyId, ...], NoDecode, BeforeValidator(_listed)]
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
@@ -63,12 +75,21 @@ class Settings(BaseSettings):
         lease: how long a lease lasts without a heartbeat, in milliseconds.
         attempts: how many leases a job gets before it is dead.
         in_flight: how many jobs of a tenant nodes may have at once, where nothing else was set for the tenant.
+        rate: how many requests a second one credential may make, in each process, and ten times as many at once; 0 for no limit.
+        failures: how many wrong credentials a minute one address may bring, in each process; 0 for no limit.
+        proxies: the networks of the gateway's own proxies: what they say in X-Forwarded-For is believed.
         part: how large the parts of an upload are.
         max_blob: the largest blob that anybody may upload.
         quota: how many bytes a tenant may have stored, where nothing else was set for the tenant.
         retention: how long after its end a job's blobs are kept, and how long blobs that nothing refers to, and unfinished uploads.
         records: how long the record of a job is kept after its end: its order, receipt and attempts. The blobs go earlier.
         grace: how long bytes that no row of the database names are left alone, in milliseconds.
+        oidc_issuer: the OpenID Connect issuer whose tokens people may bring, exactly as in `iss`; none when not set.
+        oidc_audience: what `aud` of those tokens must be or hold: this gateway's name at the issuer.
+        oidc_claim: which claim says what somebody may do; a list, or a text with spaces between.
+        oidc_roles: what its values stand for, as `value=role` with commas between, or a table: `operator`, `auditor`, and the
+            scopes `jobs`, `publish` and `read` of a tenant.
+        oidc_tenant: which claim names the tenant.
         metrics_token: when set, `/metrics` asks for it as a bearer token.
         log_file: where log lines go; standard error when not set.
     """
@@ -100,12 +121,20 @@ class Settings(BaseSettings):
     lease: Annotated[Millis, Field(ge=100)] = 30_000
     attempts: Annotated[int, Field(ge=1, le=10_000)] = 3
     in_flight: Annotated[int, Field(ge=1)] = 64
+    rate: Annotated[float, Field(ge=0)] = 1000.0
+    failures: Annotated[float, Field(ge=0)] = 60.0
+    proxies: Networks = ()
     part: Annotated[Size, Field(ge=64 * 1024, le=64 * MEBI)] = 16 * MEBI
     max_blob: Annotated[Size, Field(ge=1)] = 4096 * MEBI
     quota: Annotated[Size, Field(ge=0)] = 256 * 1024 * MEBI
     retention: Annotated[Millis, Field(ge=1000)] = 7 * DAY
     records: Annotated[Millis, Field(ge=1000)] = 400 * DAY
     grace: Annotated[Millis, Field(ge=1000)] = DAY // 24
+    oidc_issuer: str | None = None
+    oidc_audience: str | None = None
+    oidc_claim: str = "roles"
+    oidc_roles: PeopleRoles = {}
+    oidc_tenant: str = "tenant"
     metrics_token: SecretStr | None = None
     log_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -158,6 +187,19 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _people(self) -> Self:
+        if self.oidc_issuer is None:
+            return self
+        parts = urlsplit(self.oidc_issuer)
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+            message = "oidc_issuer must start with https://"
+            raise ValueError(message)
+        if not self.oidc_audience:
+            message = "oidc_issuer needs oidc_audience: a token for somebody else must not count here"
+            raise ValueError(message)
+        return self
+
     @property
     def sqlite_file(self) -> Path:
         """Where SQLite's file lies, when no server is set."""
@@ -167,12 +209,16 @@ class Settings(BaseSettings):
         """Whether `address` is one of this gateway's own."""
         return address.rstrip("/") in self._own_addresses()
 
-    def _own_addresses(self) -> set[str]:
+    def addresses_at(self, authority: str) -> tuple[str, ...]:
+        """This gateway's own addresses at `authority` (host and port); all of them where none is, since a proxy renamed it."""
+        own = self._own_addresses()
+        return tuple(address for address in own if address.partition("://")[2].partition("/")[0] == authority) or own
+
+    def _own_addresses(self) -> tuple[str, ...]:
         if self.addresses:
-            return {address.rstrip("/") for address in self.addresses}
-        loopback = {"127.0.0.1", "localhost", "::1"}
-        hosts = loopback if self.host in loopback else {self.host}
-        return {f"http://{f'[{host}]' if ':' in host else host}:{self.port}" for host in hosts}
+            return tuple(address.rstrip("/") for address in self.addresses)
+        hosts = LOOPBACK if self.host in LOOPBACK else (self.host,)
+        return tuple(f"http://{f'[{host}]' if ':' in host else host}:{self.port}" for host in hosts)
 
     def shown(self) -> dict[str, Any]:
         """Every setting as JSON can hold it, secrets hidden."""

@@ -20,6 +20,7 @@ from sqlalchemy import bindparam, delete, exists, or_, select
 from blindgate_gateway import quotas
 from blindgate_gateway.database import clock, prepared
 from blindgate_gateway.idempotency import sweep_answers
+from blindgate_gateway.identity import sweep_nonces
 from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.queues import LEASED
@@ -141,6 +142,7 @@ def _sweep(parts: Parts) -> None:
         time.sleep(LEASE_SECONDS)
         try:
             sweep_leases(parts)
+            sweep_nonces(parts.database)
             if time.monotonic() >= bytes_due:
                 bytes_due = time.monotonic() + RETENTION_SECONDS
                 sweep_answers(parts.database)

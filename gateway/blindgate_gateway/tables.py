@@ -60,11 +60,17 @@ api_keys = Table(
     "api_keys",
     metadata,
     Column("id", String, primary_key=True),
-    Column("tenant", String, ForeignKey("tenants.name"), nullable=False),
+    # Whose it is: one of the two.
+    Column("tenant", String, ForeignKey("tenants.name")),
+    Column("staff", String),
     Column("secret_hash", String, nullable=False),
-    Column("scope", String, nullable=False),
+    # A tenant's scopes, with spaces between; or the one role of somebody of the staff.
+    Column("scopes", String, nullable=False),
     Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger),
     Column("revoked", BigInteger),
+    # The beginning of the day on which it was last used.
+    Column("used", BigInteger),
 )
 
 enrolment_tokens = Table(
@@ -85,9 +91,16 @@ nodes = Table(
     Column("operator", String, nullable=False),
     Column("expires", BigInteger, nullable=False),
     Column("certificate", Text, nullable=False),
-    Column("token", String, nullable=False, unique=True),
-    Column("secret_hash", String, nullable=False),
     Column("enrolled", BigInteger, nullable=False),
+)
+
+nonces = Table(
+    "nonces",
+    metadata,
+    Column("node", String, primary_key=True),
+    Column("nonce", String, primary_key=True),
+    Column("until", BigInteger, nullable=False),
+    Index(None, "until"),
 )
 
 # Blobs

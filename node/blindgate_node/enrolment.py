@@ -1,13 +1,14 @@
 """How a node becomes one of a gateway's: once, with what two people gave it.
 
 Its operator signed its key (the certificate); the gateway's operator gave out a one-time token. The node signs a request that
-names the gateway it was told to use and the token's digest, so the request is worth nothing elsewhere. The gateway answers with
-a bearer token, which the node keeps in its folder, for that gateway and that key only.
+names the gateway it was told to use and the token's digest, so the request is worth nothing elsewhere. From then on the gateway
+hears what the node signs (`transport`). The node's folder notes that it was done, for that gateway and that key only: no secret.
 """
 
 from pathlib import Path
+from typing import ClassVar
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from blindgate_node.settings import Settings
 from blindgate_node.signer import write_private
@@ -21,9 +22,12 @@ from blindgate_protocol.values import KeyId, Millis, Value
 
 
 class _Enrolment(Value):
+    """Enrolments of before nodes signed their requests hold a token besides, and go on: gateways keep the key."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
+
     gateway: str
     node: KeyId
-    token: str
 
 
 def load_certificate(file: Path, key: SigningKey, now: Millis) -> Signed[NodeCertificate]:
@@ -48,25 +52,24 @@ def load_certificate(file: Path, key: SigningKey, now: Millis) -> Signed[NodeCer
     return certificate
 
 
-def enrol(settings: Settings, key: SigningKey, certificate: Signed[NodeCertificate], now: Millis) -> SecretStr:
-    """The node's bearer token: the one in its folder, or, with the enrolment token, a new one from the gateway.
+def enrol(settings: Settings, key: SigningKey, certificate: Signed[NodeCertificate], now: Millis) -> None:
+    """See to it that the gateway knows this node: nothing is to be done when it was enrolled before.
 
-    Raises `NotAuthorisedError` when there is neither, and `GatewayError` when the gateway does not take the node in.
+    Raises `NotAuthorisedError` when there is no enrolment token either, and `GatewayError` when the gateway does not take it in.
     """
-    kept = _kept(settings, key)
-    if kept is not None:
-        return kept
+    if _is_enrolled(settings, key):
+        return
     if settings.enrolment_token is None:
         message = (
             f"this node is not enrolled at {settings.gateway}: ask the gateway's operator for an enrolment token"
             " and set BLINDGATE_NODE_ENROLMENT_TOKEN"
         )
         raise NotAuthorisedError(message)
-    return enrol_anew(settings, key, certificate, now)
+    enrol_anew(settings, key, certificate, now)
 
 
-def enrol_anew(settings: Settings, key: SigningKey, certificate: Signed[NodeCertificate], now: Millis) -> SecretStr:
-    """Spend the enrolment token, and keep what it gives. Raises `GatewayError`, `NotAuthorisedError` or `KeyStoreError`."""
+def enrol_anew(settings: Settings, key: SigningKey, certificate: Signed[NodeCertificate], now: Millis) -> None:
+    """Spend the enrolment token, and note that it was done. Raises `GatewayError`, `NotAuthorisedError` or `KeyStoreError`."""
     if settings.enrolment_token is None:
         message = "no enrolment token: set BLINDGATE_NODE_ENROLMENT_TOKEN"
         raise NotAuthorisedError(message)
@@ -85,23 +88,20 @@ def enrol_anew(settings: Settings, key: SigningKey, certificate: Signed[NodeCert
     if answer.node != key.id:
         message = f"the gateway enrolled node {answer.node}, not {key.id}"
         raise NotAuthorisedError(message)
-    enrolment = _Enrolment(gateway=settings.gateway, node=key.id, token=answer.token)
+    enrolment = _Enrolment(gateway=settings.gateway, node=key.id)
     try:
         write_private(_file(settings), enrolment.model_dump_json().encode(), replace=True)
     except OSError as error:
         message = f"the enrolment cannot be kept in {settings.data}: {error.strerror}"
         raise KeyStoreError(message) from error
-    return SecretStr(answer.token)
 
 
-def _kept(settings: Settings, key: SigningKey) -> SecretStr | None:
+def _is_enrolled(settings: Settings, key: SigningKey) -> bool:
     try:
         enrolment = _Enrolment.model_validate_json(_file(settings).read_bytes())
     except (FileNotFoundError, ValidationError):
-        return None
-    if (enrolment.gateway, enrolment.node) != (settings.gateway, key.id):
-        return None
-    return SecretStr(enrolment.token)
+        return False
+    return (enrolment.gateway, enrolment.node) == (settings.gateway, key.id)
 
 
 def _file(settings: Settings) -> Path:

@@ -32,9 +32,9 @@ from blindgate_node.receipts import Journal
 from blindgate_node.sandbox import kernel
 from blindgate_node.settings import Settings
 from blindgate_node.signer import load_or_create_key
-from blindgate_node.transport import Gateway, LeaseName, pauses
+from blindgate_node.transport import Gateway, LeaseName, pauses, wait_after
 from blindgate_node.trial import check_layers, compiled_programs
-from blindgate_protocol.errors import BlindgateError, KeyStoreError, NotAuthorisedError, PolicyError
+from blindgate_protocol.errors import BlindgateError, ClockSkewError, KeyStoreError, NotAuthorisedError, PolicyError
 from blindgate_protocol.messages import Lease, LeaseRequest, Release
 
 _MAX_KEYS = 256
@@ -81,10 +81,8 @@ class Node:
         self.held = check_layers(self._pool, settings)
         for entry in self.held:
             log("sandbox.layer", layer=entry.layer.value, holds=entry.holds, detail=entry.detail)
-        token = enrol(settings, self.key, certificate, _now())
-        self._gateway = Gateway(
-            settings.gateway, token=token.get_secret_value(), ca=settings.ca, connections=2 * settings.slots + 4
-        )
+        enrol(settings, self.key, certificate, _now())
+        self._gateway = Gateway(settings.gateway, key=self.key, ca=settings.ca, connections=2 * settings.slots + 4)
         self._keys = KeyCache(most_bytes=settings.key_bytes, seconds=settings.key_seconds, dropped=self._pool.drop)
         self._journal = Journal(settings.data / "receipts.jsonl", _now())
         self._pulse = Pulse(self._gateway, lambda event, lease: log(event, job=lease.job, generation=lease.generation))
@@ -151,6 +149,11 @@ class Node:
             asked = time.monotonic()
             try:
                 lease = self._gateway.lease(self._request())
+            except ClockSkewError as error:  # it is set right while the node runs, or its operator reads this
+                self._slots.release()
+                self._log("clock.wrong", code=error.code, reason=str(error))
+                self._stopping.wait(next(waits))
+                continue
             except NotAuthorisedError as error:
                 self._failure = NotAuthorisedError(
                     f"{error}. To enrol again, set BLINDGATE_NODE_ENROLMENT_TOKEN and run `blindgate node enrol --again`",
@@ -162,7 +165,7 @@ class Node:
             except BlindgateError as error:
                 self._slots.release()
                 self._log("gateway.unreachable", code=error.code, reason=str(error))
-                self._stopping.wait(next(waits))
+                self._stopping.wait(wait_after(error, next(waits)))
                 continue
             if lease is None:
                 self._slots.release()

@@ -39,7 +39,7 @@ class Settings(BaseSettings):
 
     Attributes:
         gateway: the gateway's address, exactly as the gateway knows itself.
-        data: the node's folder: its key, its token, receipts, packages. Only the node's user should enter it.
+        data: the node's folder: its key, receipts, packages. Only the node's user should enter it.
         publishers: the key ids whose models this node computes. None: it computes nothing.
         certificate: the file that `blindgate operator certify` wrote; `certificate.json` in `data` when not set.
         enrolment_token: the gateway's one-time token; needed once.

@@ -2,12 +2,16 @@
 
 - One pool of connections, kept alive: a job costs no handshake.
 - Everything that a lease holder does can be repeated without harm, so a connection that breaks, or a gateway that restarts, is
-  tried again with growing pauses, for as long as the caller says that it still makes sense.
+  tried again with growing pauses, for as long as the caller says that it still makes sense, and not before the gateway said
+  (`Retry-After`).
+- Every request is signed with the node's own key (RFC 9421): there is no secret that a gateway, or who reads its disk, could lose.
 - What comes back is bounded before it is read.
 - A lease that is not this node's any more is `LeaseLostError`, whatever the command was.
 """
 
 import random
+import re
+import secrets
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +23,10 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import ValidationError
 
+from blindgate_protocol.canonical import digest as digest_of
 from blindgate_protocol.errors import (
+    BlindgateError,
+    ClockSkewError,
     GatewayError,
     GatewayUnreachableError,
     LeaseLostError,
@@ -27,8 +34,14 @@ from blindgate_protocol.errors import (
     NotAuthorisedError,
     NotFoundError,
 )
+from blindgate_protocol.http_signatures import (
+    CONTENT_DIGEST,
+    NONCE_BYTES,
+    content_digest,
+    sign_request,
+    signed_fields,
+)
 from blindgate_protocol.messages import (
-    DIGEST_HEADER,
     LEASE_HEADER,
     Commit,
     EnrolmentAnswer,
@@ -40,7 +53,7 @@ from blindgate_protocol.messages import (
     Refusal,
     Release,
 )
-from blindgate_protocol.signing import first_error
+from blindgate_protocol.signing import SigningKey, first_error
 from blindgate_protocol.values import Value
 
 MAX_ANSWER_BYTES = 4 << 20
@@ -50,6 +63,8 @@ _CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 _CHUNK_BYTES = 1 << 18
 _NO_CONTENT, _CONFLICT, _MISSING, _NOT_AUTHORISED = 204, 409, 404, frozenset({401, 403})
+_LIMITED, _ENROLMENTS = 429, 4
+_LONGEST_WAIT = 30.0
 _BUSY = frozenset({429, 502, 503, 504})
 
 AnswerT = TypeVar("AnswerT", bound=Value)
@@ -77,14 +92,16 @@ class LeaseName:
 class Gateway:
     """A gateway, from its node's side. Safe to use from several threads."""
 
-    def __init__(self, url: str, *, token: str | None = None, ca: Path | None = None, connections: int = 16) -> None:
-        """Connect on first use. Raises `GatewayError` on what is no address."""
+    def __init__(
+        self, url: str, *, key: SigningKey | None = None, ca: Path | None = None, connections: int = 16
+    ) -> None:
+        """Connect on first use. Requests are signed with `key`. Raises `GatewayError` on what is no address."""
         self.url = url
-        headers = {"User-Agent": "blindgate-node"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        self._key = key
         try:
             self._http = httpx2.Client(
                 base_url=url,
-                headers=headers,
+                headers={"User-Agent": "blindgate-node"},
                 timeout=httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
                 limits=httpx2.Limits(
                     max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60.0
@@ -96,7 +113,14 @@ class Gateway:
             raise GatewayError(message) from error
 
     def enrol(self, body: EnrolmentBody) -> EnrolmentAnswer:
-        """Ask to be taken in. Tried once: the token is good for one answer."""
+        """Ask to be taken in. The token is good for one answer, so it is sent again only when nobody looked at it (429)."""
+        for _ in range(_ENROLMENTS - 1):
+            try:
+                return _parsed(self._once("POST", "/v1/nodes", body=body), EnrolmentAnswer)
+            except GatewayError as error:
+                if error.status != _LIMITED:
+                    raise
+                time.sleep((error.retry_after or 1.0) * _jitter())
         return _parsed(self._once("POST", "/v1/nodes", body=body), EnrolmentAnswer)
 
     def lease(self, request: LeaseRequest) -> Lease | None:
@@ -121,8 +145,7 @@ class Gateway:
     def put_result(self, lease: LeaseName, data: bytes, digest: str, go_on: GoOn) -> None:
         """Store the job's result."""
         path = f"/v1/leases/{lease.job}/result"
-        headers = {DIGEST_HEADER: digest, "Content-Type": "application/octet-stream"}
-        _patiently(lambda: self._once("PUT", path, lease=lease, data=data, headers=headers), go_on)
+        _patiently(lambda: self._once("PUT", path, lease=lease, data=data, digest=digest), go_on)
 
     def commit(self, lease: LeaseName, commit: Commit, go_on: GoOn) -> None:
         """Finish the job. The same receipt again is the same answer, so it is repeated until one is known."""
@@ -148,12 +171,14 @@ class Gateway:
         lease: LeaseName | None = None,
         body: Value | None = None,
         data: bytes = b"",
-        headers: dict[str, str] | None = None,
+        digest: str | None = None,
         wait: float = 0.0,
     ) -> bytes:
         if body is not None:
-            data, headers = body.model_dump_json().encode(), {"Content-Type": "application/json"}
-        with self._stream(method, path, lease=lease, data=data, headers=headers, wait=wait) as response:
+            data = body.model_dump_json().encode()
+        media = {} if not data else {"Content-Type": "application/octet-stream" if body is None else "application/json"}
+        digest = digest_of(data) if data and digest is None else digest
+        with self._stream(method, path, lease=lease, data=data, digest=digest, headers=media, wait=wait) as response:
             return b"" if response.status_code == _NO_CONTENT else _read(response)
 
     @contextmanager
@@ -164,11 +189,12 @@ class Gateway:
         *,
         lease: LeaseName | None = None,
         data: bytes = b"",
+        digest: str | None = None,
         headers: dict[str, str] | None = None,
         wait: float = 0.0,
     ) -> Iterator[httpx2.Response]:
         """Open one answer. Raises the problem's error when it is one, and `GatewayUnreachableError` when there is none."""
-        sent = dict(headers or {}) | ({LEASE_HEADER: lease.header} if lease else {})
+        sent = dict(headers or {}) | self._signed(method, path, lease, digest)
         timeout = httpx2.Timeout(_READ_SECONDS + wait, connect=_CONNECT_SECONDS)
         content = None if method == "GET" else data
         try:
@@ -180,6 +206,23 @@ class Gateway:
             message = f"no answer from the gateway at {self.url}: {error or type(error).__name__}"
             raise GatewayUnreachableError(message) from error
 
+    def _signed(self, method: str, path: str, lease: LeaseName | None, digest: str | None) -> dict[str, str]:
+        """What a signature covers of the header, and the signature: another one each time, since a nonce is good once."""
+        announced = None if digest is None else content_digest(digest)
+        held = None if lease is None else lease.header
+        fields = {} if announced is None else {CONTENT_DIGEST: announced}
+        fields |= {} if held is None else {LEASE_HEADER: held}
+        if self._key is None:
+            return fields
+        return fields | sign_request(
+            self._key,
+            method=method,
+            target=self.url + path,
+            fields=signed_fields(announced, held),
+            created=int(time.time()),
+            nonce=secrets.token_bytes(NONCE_BYTES),
+        )
+
 
 def pauses() -> Iterator[float]:
     """Seconds to wait between attempts, growing, with jitter so that nodes do not march in step."""
@@ -187,6 +230,16 @@ def pauses() -> Iterator[float]:
     while True:
         yield pause * (0.5 + random.random())  # noqa: S311  (a pause is no secret)
         pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def wait_after(error: BlindgateError, pause: float) -> float:
+    """How long to wait after `error`: `pause`, or, where the gateway asked for more, that much, and half a minute at most."""
+    asked = error.retry_after if isinstance(error, GatewayError) else None
+    return pause if asked is None else max(pause, asked * _jitter())
+
+
+def _jitter() -> float:
+    return 1.0 + random.random() / 4  # noqa: S311  (a pause is no secret)
 
 
 def _patiently(attempt: Callable[[], AnyT], go_on: GoOn) -> AnyT:
@@ -197,9 +250,10 @@ def _patiently(attempt: Callable[[], AnyT], go_on: GoOn) -> AnyT:
             unanswered = isinstance(error, GatewayUnreachableError) or error.status in _BUSY
             if not unanswered or not go_on():
                 raise
-        end = time.monotonic() + pause
+            wait = wait_after(error, pause)
+        end = time.monotonic() + wait
         while time.monotonic() < end and go_on():
-            time.sleep(min(pause, 0.1))
+            time.sleep(min(wait, 0.1))
     raise AssertionError  # pauses() does not end
 
 
@@ -222,20 +276,27 @@ def _parsed(body: bytes, answer: type[AnswerT]) -> AnswerT:
         raise MalformedError(message) from error
 
 
+def _retry_after(response: httpx2.Response) -> float | None:
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), _LONGEST_WAIT) if re.fullmatch(r"[0-9]{1,9}", text) else None
+
+
 def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> GatewayError | LeaseLostError:
     status = response.status_code
     details: dict[str, Any]
     try:
         problem = Problem.model_validate_json(body)
-        details = {"status": status, "problem": problem.code}
+        details = {"status": status, "problem": problem.code, "retry_after": _retry_after(response)}
         message = f"{method} {path}: the gateway answered {status}: {problem.detail}"
     except ValidationError:
-        details = {"status": status, "problem": None}
+        details = {"status": status, "problem": None, "retry_after": _retry_after(response)}
         message = f"{method} {path}: the gateway answered {status} without saying why; is it a Blindgate gateway?"
     if status == _CONFLICT and details["problem"] == LeaseLostError.code:
         return LeaseLostError(message)
     if status == _MISSING:
         return NotFoundError(message, **details)
+    if details["problem"] == ClockSkewError.code:
+        return ClockSkewError(f"{message}: set this machine's clock right", **details)
     if status in _NOT_AUTHORISED:
         return NotAuthorisedError(message, **details)
     return GatewayError(message, **details)

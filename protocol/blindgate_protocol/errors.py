@@ -32,6 +32,7 @@
     │   ├── GatewayUnreachableError
     │   ├── NotFoundError
     │   ├── NotAuthorisedError
+    │   │   └── ClockSkewError          a node signed with a clock that is far from the gateway's: says how far
     │   └── BudgetSpentError        this tenant has asked for as many rows of a model as its publisher allows
     └── SandboxError            a worker ended in a way that no job should make it end
 
@@ -230,14 +231,23 @@ class GatewayError(BlindgateError):
     Attributes:
         status: the HTTP status, or `None` when there was no answer.
         problem: the problem's `code` member, or `None`.
+        retry_after: in how many seconds the gateway said that it may be tried again, or `None`.
     """
 
     code = "gateway"
 
-    def __init__(self, message: str, *, status: int | None = None, problem: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        problem: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.problem = problem
+        self.retry_after = retry_after
 
 
 class GatewayUnreachableError(GatewayError):
@@ -256,6 +266,12 @@ class NotAuthorisedError(GatewayError):
     """The API key or token is missing, wrong, or not for this."""
 
     code = "not-authorised"
+
+
+class ClockSkewError(NotAuthorisedError):
+    """Signed with a clock that is too far from the gateway's; the message says how far."""
+
+    code = "clock-skew"
 
 
 class BudgetSpentError(GatewayError):

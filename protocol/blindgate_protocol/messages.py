@@ -20,7 +20,7 @@ MOST_URLS = 64
 """How many parts an upload's view has URLs for at most; when they are sent, it has more."""
 
 DIGEST_HEADER = "Blindgate-Digest"
-"""Carries the digest of a raw body."""
+"""Carries the digest of a blob that is sent out."""
 
 
 # Tenants
@@ -206,10 +206,10 @@ class EnrolmentBody(Value):
 
 
 class EnrolmentAnswer(Value):
-    """What an enrolled node authenticates with."""
+    """The gateway has taken this node in, under this name: from now on it hears what the node signs."""
 
     node: KeyId
-    token: str
+    name: Name
 
 
 class LeaseRequest(Value):

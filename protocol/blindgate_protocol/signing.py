@@ -134,6 +134,10 @@ class SigningKey:
         )
         return Signed(document, self.id, digest(payload), envelope)
 
+    def sign_bytes(self, message: bytes) -> bytes:
+        """Sign what is no document: 64 bytes. The form of `message` must be one that no envelope's signed bytes can have."""
+        return self._private.sign(message)
+
     def __repr__(self) -> str:
         return f"SigningKey({self.id})"
 
@@ -158,7 +162,7 @@ def open_signed(envelope: Envelope | bytes, kind: type[DocumentT]) -> Signed[Doc
     payload, sig = _from_base64(envelope.payload), _from_base64(signature.sig)
     # 2.
     try:
-        _public_key(signature.keyid).verify(sig, _pre_authentication_encoding(kind.media_type, payload))
+        public_key(signature.keyid).verify(sig, _pre_authentication_encoding(kind.media_type, payload))
     except (InvalidSignature, ValueError) as error:
         message = f"the signature over this {kind.__name__.lower()} does not verify under {signature.keyid}"
         raise SignatureError(message) from error
@@ -182,7 +186,8 @@ def first_error(error: ValidationError) -> str:
     return f"{where}: {first['msg']}"
 
 
-def _public_key(keyid: str) -> Ed25519PublicKey:
+def public_key(keyid: str) -> Ed25519PublicKey:
+    """The key that an id names. Raises `ValueError` for what names none."""
     raw = base64.urlsafe_b64decode(keyid.removeprefix("ed25519:") + "=")
     public = Ed25519PublicKey.from_public_bytes(raw)
     if key_id(public) != keyid:  # the last character has two bits to spare: one key, one name

@@ -4,14 +4,17 @@ The table is held against the application's own routes: a route that is added wi
 """
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 
 import httpx2
 import pytest
+from sqlalchemy import update
 
 from blindgate_gateway.app import ROUTES
 from blindgate_gateway.identity import Role
 from blindgate_gateway.routing import MAX_BODY, Route
+from blindgate_gateway.tables import api_keys
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.messages import (
     LEASE_HEADER,
@@ -24,11 +27,13 @@ from blindgate_protocol.messages import (
     Release,
     UploadRequest,
 )
+from blindgate_protocol.signing import SigningKey
 from blindgate_protocol.values import Value
-from brokerage import Caller, blob_ref, random_bytes
+from brokerage import Caller, Worker, blob_ref, random_bytes
 from desk import Desk, open_desk
 
-TENANT, PUBLISHER, NODE = Role.TENANT, Role.PUBLISHER, Role.NODE
+TENANT, READER, PUBLISHER, NODE = Role.TENANT, Role.READER, Role.PUBLISHER, Role.NODE
+OPERATOR, AUDITOR = Role.OPERATOR, Role.AUDITOR
 ANYBODY: frozenset[Role] = frozenset()
 
 
@@ -41,26 +46,26 @@ class Row:
 
 
 TABLE: dict[tuple[str, str], Row] = {
-    ("GET", "/v1/tenant"): Row(frozenset({TENANT, PUBLISHER})),
-    ("GET", "/v1/models"): Row(frozenset({TENANT, PUBLISHER})),
-    ("GET", "/v1/models/<name>"): Row(frozenset({TENANT, PUBLISHER})),
-    ("GET", "/v1/models/<manifest>/client"): Row(frozenset({TENANT})),
-    ("GET", "/v1/models/<name>/budget"): Row(frozenset({TENANT})),
+    ("GET", "/v1/tenant"): Row(frozenset({TENANT, READER, PUBLISHER})),
+    ("GET", "/v1/models"): Row(frozenset({TENANT, READER, PUBLISHER})),
+    ("GET", "/v1/models/<name>"): Row(frozenset({TENANT, READER, PUBLISHER})),
+    ("GET", "/v1/models/<manifest>/client"): Row(frozenset({TENANT, READER})),
+    ("GET", "/v1/models/<name>/budget"): Row(frozenset({TENANT, READER})),
     ("POST", "/v1/models"): Row(frozenset({PUBLISHER})),
     ("POST", "/v1/uploads"): Row(frozenset({TENANT, PUBLISHER})),
     ("POST", "/v1/uploads/<upload>/complete"): Row(frozenset({TENANT, PUBLISHER}), owned=True),
     ("GET", "/v1/uploads/<upload>"): Row(frozenset({TENANT, PUBLISHER}), owned=True),
     ("PUT", "/v1/uploads/<upload>/parts/<int:number>"): Row(frozenset({TENANT, PUBLISHER}), owned=True),
     ("POST", "/v1/keys"): Row(frozenset({TENANT})),
-    ("GET", "/v1/keys"): Row(frozenset({TENANT})),
-    ("GET", "/v1/keys/<digest>"): Row(frozenset({TENANT}), owned=True),
+    ("GET", "/v1/keys"): Row(frozenset({TENANT, READER})),
+    ("GET", "/v1/keys/<digest>"): Row(frozenset({TENANT, READER}), owned=True),
     ("POST", "/v1/jobs"): Row(frozenset({TENANT})),
-    ("GET", "/v1/jobs"): Row(frozenset({TENANT})),
-    ("GET", "/v1/jobs/<job>"): Row(frozenset({TENANT}), owned=True),
-    ("GET", "/v1/jobs/<job>/result"): Row(frozenset({TENANT}), owned=True),
+    ("GET", "/v1/jobs"): Row(frozenset({TENANT, READER})),
+    ("GET", "/v1/jobs/<job>"): Row(frozenset({TENANT, READER}), owned=True),
+    ("GET", "/v1/jobs/<job>/result"): Row(frozenset({TENANT, READER}), owned=True),
     ("POST", "/v1/jobs/<job>/cancel"): Row(frozenset({TENANT}), owned=True),
     ("POST", "/v1/jobs/<job>/acknowledge"): Row(frozenset({TENANT}), owned=True),
-    ("GET", "/v1/jobs/<job>/record"): Row(frozenset({TENANT}), owned=True),
+    ("GET", "/v1/jobs/<job>/record"): Row(frozenset({TENANT, READER}), owned=True),
     ("POST", "/v1/nodes"): Row(ANYBODY),
     ("POST", "/v1/leases"): Row(frozenset({NODE})),
     ("POST", "/v1/leases/<job>/heartbeat"): Row(frozenset({NODE})),
@@ -69,6 +74,13 @@ TABLE: dict[tuple[str, str], Row] = {
     ("POST", "/v1/leases/<job>/commit"): Row(frozenset({NODE})),
     ("POST", "/v1/leases/<job>/refuse"): Row(frozenset({NODE})),
     ("POST", "/v1/leases/<job>/release"): Row(frozenset({NODE})),
+    ("GET", "/v1/operator/jobs"): Row(frozenset({OPERATOR})),
+    ("GET", "/v1/operator/jobs/<job>"): Row(frozenset({OPERATOR})),
+    ("GET", "/v1/operator/nodes"): Row(frozenset({OPERATOR})),
+    ("GET", "/v1/audit/jobs"): Row(frozenset({AUDITOR})),
+    ("GET", "/v1/audit/jobs/<job>"): Row(frozenset({AUDITOR})),
+    ("GET", "/v1/audit/keys"): Row(frozenset({AUDITOR})),
+    ("GET", "/v1/audit/nodes"): Row(frozenset({AUDITOR})),
     ("GET", "/healthz"): Row(ANYBODY),
     ("GET", "/readyz"): Row(ANYBODY),
     ("GET", "/metrics"): Row(ANYBODY),
@@ -104,7 +116,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One gateway for the whole table: what is refused changes nothing."""
-    with open_desk(tmp_path_factory.mktemp("access")) as desk:
+    with open_desk(tmp_path_factory.mktemp("access"), failures=0) as desk:
         key = desk.tenant.upload(b"evaluation key")
         statement = desk.tenant.statement(key, KeyState.ACTIVE)
         desk.tenant.state(statement)
@@ -137,7 +149,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def _as(world: World, role: Role) -> Caller:
     desk = world.desk
-    return {Role.TENANT: desk.tenant, Role.PUBLISHER: desk.publisher, Role.NODE: desk.worker}[role]
+    return {
+        TENANT: desk.tenant,
+        READER: desk.reader,
+        PUBLISHER: desk.publisher,
+        NODE: desk.worker,
+        OPERATOR: desk.operator,
+        AUDITOR: desk.auditor,
+    }[role]
 
 
 def test_every_route_has_a_row_and_every_row_a_route(world: World) -> None:
@@ -161,8 +180,9 @@ def test_every_route_has_a_row_and_every_row_a_route(world: World) -> None:
         pytest.param("Bearer ", id="empty"),
         pytest.param("Basic YTpi", id="basic"),
         pytest.param("Bearer bg_0000000000000000.AAAA", id="unknown key"),
-        pytest.param("Bearer bn_0000000000000000.AAAA", id="unknown node"),
+        pytest.param("Bearer bn_0000000000000000.AAAA", id="a node's token, as they once were"),
         pytest.param("Bearer be_0000000000000000.AAAA", id="enrolment token"),
+        pytest.param("Bearer bs_0000000000000000.AAAA", id="unknown staff"),
     ],
 )
 def test_a_route_without_a_valid_credential_is_401(world: World, route: Route, authorization: str | None) -> None:
@@ -176,9 +196,47 @@ def test_a_route_without_a_valid_credential_is_401(world: World, route: Route, a
 @pytest.mark.parametrize("route", GUARDED)
 def test_a_right_id_with_a_wrong_secret_is_401(world: World, route: Route) -> None:
     """An id is no secret."""
-    head = _as(world, min(route.roles))._headers["Authorization"].partition(".")[0]
-    answer = world.call(Caller(world.desk.http, f"{head.removeprefix('Bearer ')}.{'A' * 43}"), route)
+    rightful = _as(world, min(route.roles))
+    if isinstance(rightful, Worker):
+        thief = rightful.over(rightful.http)
+        thief.key = copy(rightful.key)
+        thief.key._private = SigningKey.generate()._private
+        answer = world.call(thief, route)
+    else:
+        assert rightful.token is not None
+        answer = world.call(Caller(world.desk.http, f"{rightful.token.partition('.')[0]}.{'A' * 43}"), route)
     assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("route", [param for param in GUARDED if param.values[0].roles != {NODE}])  # type: ignore[union-attr]
+@pytest.mark.parametrize(("column", "code"), [("revoked", "not-authorised"), ("expires", "key-expired")])
+def test_a_key_whose_time_is_over_is_401(world: World, route: Route, column: str, code: str) -> None:
+    """Of the right role, revoked or expired; only who has the secret learns that it expired."""
+    rightful = _as(world, min(route.roles))
+    assert rightful.token is not None
+    head = rightful.token.partition(".")[0]
+    this = update(api_keys).where(api_keys.c.id == head.partition("_")[2])
+    with world.desk.parts.database.write() as connection:
+        connection.execute(this.values({column: 1}))
+    try:
+        answer = world.call(rightful, route)
+        guessed = world.call(Caller(world.desk.http, f"{head}.{'A' * 43}"), route)
+    finally:
+        with world.desk.parts.database.write() as connection:
+            connection.execute(this.values({column: None}))
+    assert (answer.status_code, answer.json()["code"]) == (401, code)
+    assert (guessed.status_code, guessed.json()["code"]) == (401, "not-authorised")
+
+
+@pytest.mark.parametrize("route", [param for param in GUARDED if param.values[0].roles == {NODE}])  # type: ignore[union-attr]
+def test_a_nodes_request_that_was_overheard_is_worth_nothing(world: World, route: Route) -> None:
+    """Neither again, nor for another lease, nor on another route."""
+    path, body = world.path(route), world.bodies.get(route.name)
+    content = None if body is None else body.model_dump_json().encode()
+    signed = world.desk.worker.signed(route.method, path, content, {LEASE_HEADER: world.lease})
+    for there, changes in ((path + "?x=1", {}), (path, {LEASE_HEADER: f"2.{'0' * 32}"})):
+        answer = world.desk.http.request(route.method, there, content=content, headers=signed | changes)
+        assert (answer.status_code, answer.json()["code"]) == (401, "not-authorised")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from batch_forests import QUESTIONS, random_forest, random_rows
 from blindgate_models.compilers.tree_batches import compile_tree_batch
 from blindgate_models.flooding import FISHER_WIDTH, distinguishing_bits, flood
+from blindgate_models.native.kernel import SETTING
 from blindgate_models.product import server as product_server
 from blindgate_models.product import spec as product_spec
 from blindgate_models.product.spec import Need, Shape, choose, prime_below
@@ -40,7 +41,8 @@ def shift_of(bits: float, flood_bits: int, words: float) -> float:
 
 @pytest.fixture
 def sums(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What replies are before their switch, without a flood: the words of each block."""
+    """What replies are before their switch, without a flood: the words of each block. SEAL's, whose bits are the kernel's."""
+    monkeypatch.setenv(SETTING, "sealapi")
     kept: list[Any] = []
     switch = Ring.to_last_prime
 

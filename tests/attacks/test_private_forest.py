@@ -21,7 +21,9 @@ from sklearn.pipeline import make_pipeline
 
 from blindgate_models import randomness
 from blindgate_models.compilers.trees import compile_trees
+from blindgate_models.native.kernel import SETTING, Kernel, kernel
 from blindgate_models.package import serialise_part
+from blindgate_models.product import arithmetic
 from blindgate_models.product import server as product_server
 from blindgate_models.product.client import ProductClient
 from blindgate_models.product.server import ProductServer
@@ -413,6 +415,7 @@ def recovered(it: Product, monkeypatch: pytest.MonkeyPatch, queries: int) -> tup
 @pytest.mark.parametrize("flooded", [False, True], ids=["without flooding", "with flooding"])
 def test_the_noise_of_replies_tells_no_weight(flooded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the flood a hundred replies give every weight; with it, the same regression finds nothing."""
+    monkeypatch.setenv(SETTING, "sealapi")  # what is watched is SEAL
     it = product(32, 1, plain_bits=20)
     assert it.shape.parameters.group >= 32
     if not flooded:
@@ -433,6 +436,7 @@ def test_the_noise_of_replies_tells_no_weight(flooded: bool, monkeypatch: pytest
 
 def test_the_second_polynomial_of_a_reply_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without u and e1, c1 is a sum of known polynomials times W: the same in every reply. With them it is uniform."""
+    monkeypatch.setenv(SETTING, "sealapi")  # what is watched is SEAL
     it = product(32, 1, plain_bits=20)
     blob = it.client.encrypt(it.secret, np.zeros((1, 32), dtype=np.int64))
     ring, sums = it.server._ring, []
@@ -480,6 +484,7 @@ def test_the_length_of_a_response_tells_neither_leaves_nor_bits_nor_the_row() ->
 
 def test_every_block_is_multiplied_by_every_group_also_where_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the time of an answer would say which columns the forest never asks for."""
+    monkeypatch.setenv(SETTING, "sealapi")  # what is watched is SEAL
     counted = []
     for depth in (1, 3):
         it = one_sum(60, depth, 300 if depth == 3 else 1, plain_bits=20)
@@ -511,6 +516,7 @@ def test_drawing_and_adding_up_are_as_much_work_for_any_forest_of_one_shape(monk
     Forests of one declared shape: full trees over all bits, two leaves a tree, full trees over few bits. Before, eight rows took
     307, 262 and 223 ms.
     """
+    monkeypatch.setenv(SETTING, "sealapi")  # what is watched is SEAL
     shape = one_sum(50, 3, 300, plain_bits=20)
     others = [one_sum(50, 1, 300, plain_bits=20), one_sum(50, 3, 10, plain_bits=20)]
     blob = shape.encrypt(np.zeros((2, 300), dtype=np.int64))
@@ -543,18 +549,42 @@ def test_drawing_and_adding_up_are_as_much_work_for_any_forest_of_one_shape(monk
     assert max(numbers) < 1.02 * min(numbers), "a transform of polynomials takes a few ns longer for each that is not 0"
 
 
-def test_columns_that_cancel_each_other_are_no_error() -> None:
+def test_the_kernel_is_called_alike_for_any_forest_of_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As often, for arrays of the same shapes; what it does with them depends on nothing else (`kernel.c` has no such branch)."""
+    if kernel() is None:
+        pytest.skip("no kernel was compiled here")
+    monkeypatch.setattr(arithmetic, "FEWEST_BLOCKS", 1)
+    shape = one_sum(50, 3, 300, plain_bits=20)
+    blob = shape.encrypt(np.zeros((2, 300), dtype=np.int64))
+    seen: list[list[tuple[str, list[tuple[int, ...]]]]] = []
+    for it in (shape, one_sum(50, 1, 300, plain_bits=20), one_sum(50, 3, 10, plain_bits=20)):
+        part = shape.parts[1] | {"sums": [it.parts[1]["sums"][0] | {"depth": 3}]}
+        node, calls = TreesServer.from_part(part), list[tuple[str, list[tuple[int, ...]]]]()
+        with monkeypatch.context() as patched:
+            for name in ("transform", "add_products", "finish"):
+                function = getattr(Kernel, name)
+
+                def watched(*given: Any, function: Any = function, name: str = name, calls: Any = calls) -> Any:
+                    calls.append((name, [each.shape for each in given if isinstance(each, np.ndarray)]))
+                    return function(*given)
+
+                patched.setattr(Kernel, name, watched)
+            node.evaluate(None, blob)
+        seen.append(calls)
+    assert {name for name, _ in seen[0]} == {"transform", "add_products", "finish"}
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_whether_columns_cancel_each_other_does_not_show() -> None:
     """One seed for two polynomials: where W has opposite columns, the sum of both lost its random half, and SEAL said so."""
     it = product(8, 1, plain_bits=20)
     shape = it.shape._replace(parameters=it.shape.parameters.model_copy(update={"group": 4}))
-    matrix = np.concatenate([it.matrix[:, :4], -it.matrix[:, :4]], axis=1)
     client, server = ProductClient.of(shape), ProductServer.of(shape)
     blob = client.encrypt(it.secret, np.ones((1, 8), dtype=np.int64))
     zero, first = (blob[HEADER_BYTES + each * SEED_BYTES :][:SEED_BYTES] for each in range(2))
     same = blob[:HEADER_BYTES] + zero + first + first + blob[HEADER_BYTES + 3 * SEED_BYTES :]
-    zeros, (vector,) = server.open_input(same, 1)
-    cover = server.cover(server.constants(it.constants))
-    assert len(server.reply(zeros, vector, server.multipliers(matrix), cover)) == shape.reply_bytes
+    with pytest.raises(CiphertextError, match="one comes twice"):  # before there is a W to multiply with
+        server.open_input(same, 1)
 
 
 def test_a_leaf_fits_as_the_test_itself_says() -> None:

@@ -89,7 +89,7 @@ def test_every_hostile_blob_ends_in_its_named_error(which: str, privacy: Privacy
 
 
 def test_one_seed_for_two_groups_does_not_bring_the_index_out() -> None:
-    """Opposite halves of an entry cancel the random half of a public sum: SEAL stops there, under our name."""
+    """Opposite halves of an entry would cancel the random half of a public sum: the blob is refused before any is computed."""
     client_part, server_part = search_parts(np.tile(np.array([[1, -1]], dtype=np.int8), (3, 1)), privacy="model_public")
     parameters = client_part.parameters.model_copy(update={"group": 1})
     client, server = (
@@ -98,7 +98,7 @@ def test_one_seed_for_two_groups_does_not_bring_the_index_out() -> None:
     asker, node = SearchClient.from_part(client), SearchServer.from_part(server)
     blob = asker.encrypt(asker.make_keys().secret, np.ones((1, 2)))
     seeds = blob[HEADER : HEADER + SEED] * 2
-    with pytest.raises(CiphertextError, match="without its random half"):
+    with pytest.raises(CiphertextError, match="seeds: one comes twice"):
         node.evaluate(None, blob[:HEADER] + seeds + blob[HEADER + len(seeds) :])
 
 

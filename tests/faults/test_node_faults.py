@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from blindgate_gateway.nodes import dismiss_node
+from blindgate_gateway.opening import open_database
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.messages import JobView
@@ -337,6 +339,17 @@ def test_the_same_lease_again_gets_the_same_receipt(lying: tuple[LyingGateway, N
     assert gateway.outcome().body["receipt"] != first
 
 
+def test_a_node_whose_clock_is_wrong_goes_on_when_it_is_right(lying: tuple[LyingGateway, NodeProcess]) -> None:
+    """It says so in its log, and heals alone: a clock that is off is set right by others."""
+    gateway, node = lying
+    gateway.skewed.set()
+    node.until(lambda: "clock.wrong" in node.events())
+    assert node.running
+    gateway.skewed.clear()
+    offer(gateway, b'{"do": "echo"}')
+    assert gateway.outcome().what in {"commit", "refuse"}
+
+
 def test_as_many_jobs_at_once_as_slots(lying: tuple[LyingGateway, NodeProcess]) -> None:
     """Two slots: the third job is not even leased until one is free."""
     gateway, node = lying
@@ -352,8 +365,9 @@ def test_a_node_that_was_dismissed_says_how_to_enrol_again(world: World) -> None
     """It ends, since nobody will give it work, and tells what to do."""
     node = world.node()
     node.stop()
-    kept = node.data / "enrolment.json"
-    kept.write_text(kept.read_text().replace('"token":"', '"token":"x'))
+    database = open_database(world.brokerage.settings)
+    dismiss_node(database, node.key.id)
+    database.close()
     node.start()
     assert node.wait() == 1
     assert "blindgate node enrol --again" in (node.data.parent / f"{node.data.name}.out").read_text()

@@ -32,6 +32,7 @@ from blindgate_protocol.errors import (
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobList
 from blindgate_protocol.signing import SigningKey
+from desk import OTHER_OPERATOR
 from signed_packages import package
 from world import BLINDGATE, World
 
@@ -136,7 +137,7 @@ def test_what_was_sent_is_cancelled_when_the_rest_cannot_be(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error, or the user's Ctrl-C, in the middle of a long table."""
-    policy = Policy(dict(world.publishers), {"nobody": SigningKey.generate().id})
+    policy = Policy(dict(world.publishers), {"idle": OTHER_OPERATOR.id})
     with Client(world.url, world.api_key("clinic"), policy=policy, home=tmp_path) as client:
         model = client.model("small")
         prepare, chunks = model._prepare, []
@@ -157,8 +158,8 @@ def test_what_was_sent_is_cancelled_when_the_rest_cannot_be(
 def test_no_node_is_an_error_that_says_so_and_leaves_nothing_queued(
     world: World, small_rows: Rows, tmp_path: Path
 ) -> None:
-    """A policy whose operator has no node here: the wait ends, and the job is cancelled."""
-    policy = Policy(dict(world.publishers), {"nobody": SigningKey.generate().id})
+    """A policy whose operator has no node here now: the wait ends, and the job is cancelled."""
+    policy = Policy(dict(world.publishers), {"idle": OTHER_OPERATOR.id})
     with Client(world.url, world.api_key("hospital"), policy=policy, home=tmp_path) as client:
         model = client.model("small")
         with pytest.raises(JobTimeoutError, match=r"no node took it .* Is a node running"):
@@ -171,9 +172,21 @@ def test_no_node_is_an_error_that_says_so_and_leaves_nothing_queued(
             job.result(timeout=5)
 
 
+def test_a_policy_whose_operators_the_gateway_does_not_know_is_told_so_at_once(
+    world: World, small_rows: Rows, tmp_path: Path
+) -> None:
+    """Nobody would ever take the job."""
+    policy = Policy(dict(world.publishers), {"elsewhere": SigningKey.generate().id})
+    with (
+        Client(world.url, world.api_key("hospital"), policy=policy, home=tmp_path) as client,
+        pytest.raises(GatewayError, match="takes nodes of none of the operators that the order allows"),
+    ):
+        client.model("small").predict(small_rows[:1], timeout=5)
+
+
 def test_a_wait_does_not_press_a_gateway_that_cannot_hold_it(world: World, small_rows: Rows, tmp_path: Path) -> None:
     """A busy gateway answers long polls at once: the SDK asks ever more rarely."""
-    policy = Policy(dict(world.publishers), {"nobody": SigningKey.generate().id})
+    policy = Policy(dict(world.publishers), {"idle": OTHER_OPERATOR.id})
     with (
         Proxy(world.url) as between,
         Client(between.url, world.api_key("hospital"), policy=policy, home=tmp_path) as client,

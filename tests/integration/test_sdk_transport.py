@@ -6,8 +6,10 @@ import ipaddress
 import re
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from cryptography import x509
@@ -150,3 +152,38 @@ def test_ca_certificates_that_cannot_be_read_are_named(tmp_path: Path, monkeypat
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
     with pytest.raises(GatewayError, match=r"none\.pem"):
         Transport("http://127.0.0.1:9", "key")
+
+
+class _Limited(_Answers):
+    """Answers 429, or 503, twice, and then well."""
+
+    status = 429
+    asked: ClassVar[list[float]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(time.monotonic())
+        if len(self.asked) > 2:
+            super().do_GET()
+            return
+        self.send_response(self.status)
+        self.send_header("Retry-After", "1")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_gateway_that_says_when_to_come_again_is_obeyed(status: int) -> None:
+    """Not before, a little later, and then the caller gets the answer as if nothing had been."""
+    handler: Any = type("Own", (_Limited,), {"asked": [], "status": status})
+    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=serving.serve_forever, daemon=True)
+    thread.start()
+    transport = Transport(f"http://127.0.0.1:{serving.server_address[1]}", "key")
+    assert transport.get("/v1/models", ModelList) == ModelList(models=())
+    transport.close()
+    serving.shutdown()
+    serving.server_close()
+    thread.join()
+    pauses = [after - before for before, after in zip(handler.asked, handler.asked[1:], strict=False)]
+    assert len(pauses) == 2
+    assert all(1.0 <= pause < 2.0 for pause in pauses)

@@ -209,4 +209,5 @@ def test_a_quota_that_is_full_is_told_after_waiting(
         monkeypatch.undo()
         gateway.kill()
     assert (caught.value.status, caught.value.problem) == (429, "quota")
-    assert waited == [10.0] * 4
+    assert len(waited) == 4
+    assert min(waited) >= 10.0

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +22,11 @@ from typing import Any
 import httpx2
 from pydantic import SecretStr
 
-from blindgate_gateway.identity import add_enrolment_token, add_tenant
+from blindgate_gateway.identity import Scope, StaffRole, add_enrolment_token, add_staff, add_tenant
 from blindgate_gateway.opening import migrate, open_database
 from blindgate_gateway.settings import DAY, Settings
 from blindgate_protocol.canonical import digest
+from blindgate_protocol.http_signatures import CONTENT_DIGEST, content_digest, sign_request, signed_fields
 from blindgate_protocol.keys import KeyState, KeyStatement
 from blindgate_protocol.manifest import (
     Accuracy,
@@ -38,7 +40,6 @@ from blindgate_protocol.manifest import (
     model_ref,
 )
 from blindgate_protocol.messages import (
-    DIGEST_HEADER,
     LEASE_HEADER,
     Commit,
     EnrolmentAnswer,
@@ -192,11 +193,19 @@ class Brokerage:
     def __post_init__(self) -> None:
         migrate(self.settings)
 
-    def api_key(self, tenant: str, *, publish: bool = False) -> str:
-        """A fresh API key."""
+    def api_key(self, tenant: str, *, publish: bool = False, scopes: tuple[Scope, ...] = ()) -> str:
+        """A fresh API key, for jobs if nothing else is said."""
         database = open_database(self.settings)
         try:
-            return str(add_tenant(database, tenant, "publish" if publish else "tenant"))
+            return str(add_tenant(database, tenant, scopes or [Scope.PUBLISH if publish else Scope.JOBS]))
+        finally:
+            database.close()
+
+    def staff_key(self, role: StaffRole, name: str = "somebody") -> str:
+        """A fresh API key of somebody of the gateway's staff."""
+        database = open_database(self.settings)
+        try:
+            return str(add_staff(database, name, role))
         finally:
             database.close()
 
@@ -260,6 +269,7 @@ class Caller:
 
     def __init__(self, http: httpx2.Client, token: str | None) -> None:
         self.http = http
+        self.token = token
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
 
     def send(
@@ -362,9 +372,46 @@ class Worker(Caller):
         super().__init__(http, None)
         self.key = SigningKey.generate()
         self.certificate = brokerage.certificate(self.key, name=name)
-        token = brokerage.enrolment_token()
-        answer = self.ask("POST", "/v1/nodes", self.enrolment(token, str(http.base_url).rstrip("/")))
-        self._headers = {"Authorization": f"Bearer {EnrolmentAnswer.model_validate_json(answer.content).token}"}
+        answer = self.ask("POST", "/v1/nodes", self.enrolment(brokerage.enrolment_token(), self.gateway))
+        assert EnrolmentAnswer.model_validate_json(answer.content) == EnrolmentAnswer(node=self.key.id, name=name)
+
+    @property
+    def gateway(self) -> str:
+        """The address that it signs for."""
+        return str(self.http.base_url).rstrip("/")
+
+    def over(self, http: httpx2.Client) -> "Worker":
+        """The same node over another connection."""
+        other = copy(self)
+        other.http = http
+        return other
+
+    def send(
+        self, method: str, path: str, body: Value | bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> httpx2.Response:
+        """Send one signed request."""
+        content = body.model_dump_json().encode() if isinstance(body, Value) else body
+        return super().send(method, path, content, self.signed(method, path, content, headers))
+
+    def signed(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        **changes: Any,
+    ) -> dict[str, str]:
+        """The header of a signed request; `changes` are to what is signed."""
+        announced = content_digest(digest(content)) if content else None
+        sent = dict(headers or {}) | ({CONTENT_DIGEST: announced} if announced else {})
+        given: dict[str, Any] = {
+            "method": method,
+            "target": self.gateway + path,
+            "fields": signed_fields(announced, sent.get(LEASE_HEADER)),
+            "created": now_ms() // 1000,
+            "nonce": random_bytes(16),
+        }
+        return sent | sign_request(self.key, **(given | changes))
 
     def enrolment(self, token: str, gateway: str, **changes: Any) -> EnrolmentBody:
         """The body with which this node asks to be taken in."""
@@ -385,8 +432,6 @@ class Worker(Caller):
     def command(self, lease: Lease, method: str, what: str, body: Value | bytes | None = None) -> httpx2.Response:
         """Send a command about a lease."""
         headers = {LEASE_HEADER: f"{lease.generation}.{lease.token}"}
-        if isinstance(body, bytes):
-            headers[DIGEST_HEADER] = digest(body)
         return self.send(method, f"/v1/leases/{lease.job}/{what}", body, headers)
 
     def receipt(self, lease: Lease, output: bytes, /, **changes: Any) -> Signed[Receipt]:

@@ -11,14 +11,16 @@ from apiflask import APIFlask
 from sqlalchemy import update
 
 from blindgate_gateway.app import create_app
+from blindgate_gateway.identity import Scope, StaffRole
 from blindgate_gateway.opening import prepare
 from blindgate_gateway.parts import Parts
+from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import jobs
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.messages import JobView, Lease
 from blindgate_protocol.signing import Signed, SigningKey
-from brokerage import Brokerage, Keys, Publisher, Tenant, Worker, make_settings, random_bytes
+from brokerage import Brokerage, Caller, Keys, Publisher, Tenant, Worker, make_settings, random_bytes
 
 OTHER_OPERATOR = SigningKey.generate()
 """Somebody whom the gateway would take nodes of, and who has none."""
@@ -26,7 +28,7 @@ OTHER_OPERATOR = SigningKey.generate()
 
 @dataclass
 class Desk:
-    """A gateway and its callers: a publisher with one model, two tenants, one node."""
+    """A gateway and its callers: a publisher with one model, two tenants and a reader of one, one node, and staff."""
 
     brokerage: Brokerage
     app: APIFlask
@@ -35,6 +37,9 @@ class Desk:
     tenant: Tenant
     stranger: Tenant
     worker: Worker
+    reader: Caller
+    operator: Caller
+    auditor: Caller
     manifest: Signed[Manifest]
 
     @property
@@ -67,6 +72,14 @@ class Desk:
 
 
 @contextmanager
+def connection_to(app: APIFlask, settings: Settings) -> Iterator[httpx2.Client]:
+    """An HTTP client of an application in this process."""
+    url = f"http://127.0.0.1:{settings.port}"
+    with httpx2.Client(transport=httpx2.WSGITransport(app), base_url=url) as http:
+        yield http
+
+
+@contextmanager
 def open_desk(folder: Path, **changes: Any) -> Iterator[Desk]:
     """A desk in `folder`; `changes` are settings."""
     keys = Keys()
@@ -75,8 +88,7 @@ def open_desk(folder: Path, **changes: Any) -> Iterator[Desk]:
     lock = prepare(settings)
     brokerage = Brokerage(settings, keys)
     app = create_app(settings)
-    url = f"http://127.0.0.1:{settings.port}"
-    with httpx2.Client(transport=httpx2.WSGITransport(app), base_url=url) as http:
+    with connection_to(app, settings) as http:
         publisher = Publisher(http, brokerage.api_key("models", publish=True))
         manifest = brokerage.manifest()
         publisher.publish(manifest)
@@ -88,6 +100,9 @@ def open_desk(folder: Path, **changes: Any) -> Iterator[Desk]:
             tenant=Tenant(http, brokerage.api_key("bank"), name="bank", keys=keys),
             stranger=Tenant(http, brokerage.api_key("clinic"), name="clinic", keys=keys),
             worker=Worker(http, brokerage),
+            reader=Caller(http, brokerage.api_key("bank", scopes=(Scope.READ,))),
+            operator=Caller(http, brokerage.staff_key(StaffRole.OPERATOR)),
+            auditor=Caller(http, brokerage.staff_key(StaffRole.AUDITOR)),
             manifest=manifest,
         )
     app.extensions["blindgate"].database.close()

@@ -1,6 +1,6 @@
 """A gateway that hands out whatever a test prepared, over real HTTP: what a node meets when its gateway is not honest.
 
-It speaks the node's side of the protocol and checks nothing.
+It speaks the node's side of the protocol and checks nothing but the signature of each request, as every gateway does.
 """
 
 import http.server
@@ -16,9 +16,17 @@ from typing import Any
 
 from blindgate_gateway.settings import DAY
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import LeaseLostError
+from blindgate_protocol.errors import BlindgateError, ClockSkewError, LeaseLostError, NotAuthorisedError
+from blindgate_protocol.http_signatures import (
+    CONTENT_DIGEST,
+    SIGNATURE,
+    SIGNATURE_INPUT,
+    content_digest,
+    read_signature,
+    signed_fields,
+)
 from blindgate_protocol.manifest import Manifest, model_ref
-from blindgate_protocol.messages import Commit, EnrolmentAnswer, EnrolmentBody, Heartbeat, Lease
+from blindgate_protocol.messages import LEASE_HEADER, Commit, EnrolmentAnswer, EnrolmentBody, Heartbeat, Lease
 from blindgate_protocol.order import Order, new_job_id
 from blindgate_protocol.signing import Envelope, Signed
 from brokerage import Keys, blob_ref, make_manifest, now_ms
@@ -46,8 +54,12 @@ class LyingGateway:
         ended: `refuse`, `release` and `commit` commands, as they come.
         lost: jobs whose leases are answered with 409.
         down: while set, every answer is 503.
+        limited: so many requests are told to come again in a second.
+        skewed: while set, it says that the node's clock is wrong.
         polls: how often a node asked for work.
         hasty: whether it is told at once that there is none.
+        nodes: the keys that asked to be taken in: nobody else is answered.
+        nonces: what a signature brought once: it is not taken again.
         results: the bytes that were stored or came along with a commit, by job.
     """
 
@@ -57,10 +69,14 @@ class LyingGateway:
     ended: "queue.Queue[Said]" = field(default_factory=queue.Queue)
     lost: set[str] = field(default_factory=set)
     down: threading.Event = field(default_factory=threading.Event)
+    limited: int = 0
+    skewed: threading.Event = field(default_factory=threading.Event)
     results: dict[str, bytes] = field(default_factory=dict)
     polls: int = 0
     hasty: bool = False
     heartbeats: list[str] = field(default_factory=list)
+    nodes: set[str] = field(default_factory=set)
+    nonces: set[str] = field(default_factory=set)
     leases: "queue.Queue[Lease]" = field(default_factory=queue.Queue)
 
     def __post_init__(self) -> None:
@@ -144,16 +160,22 @@ class LyingGateway:
         status, content = self._route(request, body)
         request.send_response(status)
         request.send_header("Content-Length", str(len(content)))
+        if status == 429:
+            request.send_header("Retry-After", "1")
         request.end_headers()
         request.wfile.write(content)
 
     def _route(self, request: http.server.BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
-        if self.down.is_set():
-            return 503, _problem(503, "busy")
+        hindrance = self._hindrance()
+        if hindrance is not None:
+            return hindrance
         steps = request.path.strip("/").split("/")[1:]
         if steps == ["nodes"]:
             node = EnrolmentBody.model_validate_json(body).request.signatures[0].keyid
-            return 201, EnrolmentAnswer(node=node, token="t" * 40).model_dump_json().encode()
+            self.nodes.add(node)
+            return 201, EnrolmentAnswer(node=node, name="node").model_dump_json().encode()
+        if not self._is_signed(request, body):
+            return 401, _problem(401, NotAuthorisedError.code)
         if steps == ["leases"]:
             self.polls += 1
             try:
@@ -162,6 +184,26 @@ class LyingGateway:
             except queue.Empty:
                 return 204, b""
         return self._command(steps[1], steps[2:], request, body)
+
+    def _hindrance(self) -> tuple[int, bytes] | None:
+        if self.down.is_set():
+            return 503, _problem(503, "busy")
+        if self.limited:
+            self.limited -= 1
+            return 429, _problem(429, "rate-limited")
+        return (401, _problem(401, ClockSkewError.code)) if self.skewed.is_set() else None
+
+    def _is_signed(self, request: http.server.BaseHTTPRequestHandler, body: bytes) -> bool:
+        announced = request.headers.get(CONTENT_DIGEST)
+        try:
+            signature = read_signature(request.headers.get(SIGNATURE_INPUT, ""), request.headers.get(SIGNATURE, ""))
+            fields = signed_fields(announced, request.headers.get(LEASE_HEADER))
+            signature.verify(request.command, [self.url + request.path], fields)
+        except BlindgateError:
+            return False
+        known = signature.key in self.nodes and signature.nonce not in self.nonces
+        self.nonces.add(signature.nonce)
+        return known and (announced == content_digest(digest(body)) if body else announced is None)
 
     def _command(
         self, job: str, what: list[str], request: http.server.BaseHTTPRequestHandler, body: bytes

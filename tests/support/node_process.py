@@ -24,10 +24,11 @@ from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.signing import SigningKey
 
 PROBES = str(Path(__file__).parent / "probes")
-ECHO, HOSTILE, CURIOUS, SHARING, KEYED = "echo", "hostile", "curious", "sharing", "keyed"
+ECHO, HOSTILE, CURIOUS, SHARING, KEYED, COMPUTING = "echo", "hostile", "curious", "sharing", "keyed", "computing"
 FAMILIES: Mapping[str, Family] = {
     **OWN_FAMILIES,
     ECHO: Family("blindgate", 0.0, half="hostile_half:Echo", paths=(PROBES,)),
+    COMPUTING: Family("tenseal", 0.0, half="hostile_half:Computing", paths=(PROBES,)),
     CURIOUS: Family("blindgate", 0.0, half="hostile_half:Curious", paths=(PROBES,)),
     SHARING: Family("blindgate", 0.0, shared_memory=True, half="hostile_half:Hostile", paths=(PROBES,)),
     HOSTILE: Family("blindgate", 0.0, half="hostile_half:Hostile", paths=(PROBES,)),

@@ -2,6 +2,7 @@
 
 import json
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,19 +112,41 @@ def test_a_certificate_that_does_not_vouch_is_refused_at_start(tmp_path: Path, c
         load_certificate(file, key, now_ms())
 
 
-def test_the_token_is_spent_once_and_kept_privately(tmp_path: Path, gateway: LyingGateway) -> None:
+def test_the_token_is_spent_once_and_not_kept(tmp_path: Path, gateway: LyingGateway) -> None:
     """A restart needs no token; another gateway, or another key, does."""
     key, operator = SigningKey.generate(), SigningKey.generate()
     vouched = certificate(operator, key)
     given = settings(tmp_path, gateway.url, enrolment_token=SecretStr(TOKEN))
-    first = enrol(given, key, vouched, now_ms())
+    enrol(given, key, vouched, now_ms())
     again = settings(tmp_path, gateway.url)
-    assert enrol(again, key, vouched, now_ms()).get_secret_value() == first.get_secret_value()
+    enrol(again, key, vouched, now_ms())
+    assert TOKEN not in (tmp_path / "enrolment.json").read_text()
     assert stat.S_IMODE((tmp_path / "enrolment.json").stat().st_mode) == 0o600
     with pytest.raises(NotAuthorisedError, match="BLINDGATE_NODE_ENROLMENT_TOKEN"):
         enrol(settings(tmp_path, "http://127.0.0.1:1"), key, vouched, now_ms())
     with pytest.raises(NotAuthorisedError, match="BLINDGATE_NODE_ENROLMENT_TOKEN"):
         enrol(again, SigningKey.generate(), vouched, now_ms())
+
+
+def test_a_node_that_was_enrolled_by_an_older_version_stays_enrolled(tmp_path: Path) -> None:
+    """Its token is ignored: the gateway knows its key."""
+    key = SigningKey.generate()
+    old = {"gateway": "http://127.0.0.1:1", "node": key.id, "token": "bn_0.x"}
+    (tmp_path / "enrolment.json").write_text(json.dumps(old))
+    enrol(settings(tmp_path, "http://127.0.0.1:1"), key, certificate(SigningKey.generate(), key), now_ms())
+
+
+def test_an_enrolment_that_nobody_looked_at_is_sent_again_when_the_gateway_says(
+    tmp_path: Path, gateway: LyingGateway
+) -> None:
+    """A hundred nodes may start at once behind one address."""
+    key = SigningKey.generate()
+    gateway.limited = 1
+    given = settings(tmp_path, gateway.url, enrolment_token=SecretStr(TOKEN))
+    began = time.monotonic()
+    enrol(given, key, certificate(SigningKey.generate(), key), now_ms())
+    assert 1.0 <= time.monotonic() - began < 5
+    assert gateway.nodes == {key.id}
 
 
 def test_secrets_are_not_shown() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from blindgate_protocol.canonical import canonical, digest, parse_canonical
 from blindgate_protocol.errors import BlindgateError
+from blindgate_protocol.http_signatures import read_signature
 from blindgate_protocol.keys import KeyStatement, check_statement
 from blindgate_protocol.manifest import Manifest, check_manifest, model_ref
 from blindgate_protocol.nodes import EnrolmentRequest, NodeCertificate, check_certificate
@@ -62,6 +63,18 @@ def test_every_vector_comes_to_its_verdict(case: dict[str, Any]) -> None:
         return
     with pytest.raises(BlindgateError) as caught:
         _check(case["document"], envelope)
+    assert caught.value.code == case["verdict"]
+
+
+@pytest.mark.parametrize("case", VECTORS["requests"], ids=lambda case: case["case"])
+def test_every_signed_request_comes_to_its_verdict(case: dict[str, Any]) -> None:
+    """As a gateway reads it: the two header fields, and what else came."""
+    signature = case["header"]["Signature-Input"], case["header"]["Signature"]
+    if case["verdict"] == "ok":
+        read_signature(*signature).verify(case["method"], [case["target"]], case["fields"])
+        return
+    with pytest.raises(BlindgateError) as caught:
+        read_signature(*signature).verify(case["method"], [case["target"]], case["fields"])
     assert caught.value.code == case["verdict"]
 
 

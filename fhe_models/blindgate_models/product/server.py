@@ -6,9 +6,9 @@ It takes bytes from strangers, in this order: header and exact length, then each
 What one reply needs and no other may have is a `Cover`: the ternary polynomials that c1 is drawn anew with, its noise, the
 flood. It can be made ahead of time, belongs to no query until then, and `reply` takes it apart: a second use has nothing to use.
 
-Every block is multiplied by every group and every product is added up, also where W has nothing but zeros, so that time says
-nothing of W. Sums begin with the encryption of zero times its ternary polynomial, which is random: so none is transparent on the
-way, whatever the asker sent, and no error says that two columns of W cancel each other.
+What is computed of W is `product.arithmetic`'s to do. Sums begin with the encryption of zero times its ternary polynomial, which is
+random. A blob in which a seed comes twice is refused before anything of W is touched: two columns of W could cancel each other over
+it, and SEAL would say so.
 
 Additive models and search have one W for all rows, which is encoded when the half is built: `MatrixHalf`. A cover serves one row.
 A worker that waits for its job has one ready (`prepare`), and the worker's process ends with its job. None is drawn when the half
@@ -16,7 +16,7 @@ is built, since what two workers had from there would be used twice.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,40 +25,30 @@ from blindgate_models import randomness
 from blindgate_models.bitpacking import pack, packed_bytes, unpack
 from blindgate_models.flooding import flood
 from blindgate_models.halves import require_no_key
+from blindgate_models.product.arithmetic import Constants, Multipliers, Noise, Polynomials, arithmetic_over
 from blindgate_models.product.spec import INPUT, RESULT, Shape, header, open_blob
 from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.seal.bfv import Ring
-from blindgate_models.seal.serial import Ciphertext, Plaintext, Seeded
+from blindgate_models.seal.serial import Seeded
 from blindgate_models.security import SEED_BYTES
 from blindgate_protocol.errors import CiphertextError
-
-_ONE: Final = np.array([[1]], dtype=np.int64)
-
-
-class Multipliers:
-    """W, ready to be multiplied with: a plaintext for each block and group, `None` for one of zeros."""
-
-    __slots__ = ("blocks",)
-
-    def __init__(self, blocks: list[list[Plaintext | None]]) -> None:
-        self.blocks = blocks
 
 
 class Cover:
     """What hides one reply. It is spent by the reply that uses it.
 
     Attributes:
-        ternary: a plaintext for each block, to multiply the encryption of zero by.
-        noise: a ciphertext for each block: the flood at the outputs, e1, and the reply's constants.
+        ternary: a multiplier for each block, for the encryption of zero.
+        noise: for each block the flood at the outputs, e1, and the reply's constants.
     """
 
     __slots__ = ("_noise", "_ternary")
 
-    def __init__(self, ternary: list[Plaintext], noise: list[Ciphertext]) -> None:
-        self._ternary: list[Plaintext] | None = ternary
+    def __init__(self, ternary: Multipliers, noise: Noise) -> None:
+        self._ternary: Multipliers | None = ternary
         self._noise = noise
 
-    def spend(self) -> tuple[list[Plaintext], list[Ciphertext]]:
+    def spend(self) -> tuple[Multipliers, Noise]:
         """Give both out, once. Raises `RuntimeError` the second time."""
         ternary, self._ternary = self._ternary, None
         if ternary is None:
@@ -76,7 +66,7 @@ class ProductServer:
         self._parameters = shape.parameters
         self._source = source
         self._ring = Ring(self._parameters.degree, self._parameters.data_bits, self._parameters.plain_modulus)
-        (self._stand_in,) = self._ring.multipliers(_ONE)
+        self._arithmetic = arithmetic_over(self._ring, shape.blocks)
         used = self._parameters.block * self._parameters.group
         self._places = slice(self._parameters.group - 1, used, self._parameters.group)
 
@@ -93,24 +83,14 @@ class ProductServer:
 
     def multipliers(self, matrix: NDArray[np.integer[Any]]) -> Multipliers:
         """Encode W, `(outputs, inputs)` integers, |number| < t. Takes memory for one block at a time besides the result."""
-        groups, group, block = self._shape.groups, self._parameters.group, self._parameters.block
-        encoded = []
-        for start in range(0, self._shape.outputs, block):
-            rows = matrix[start : start + block]
-            numbers = np.zeros((block, groups * group), dtype=np.int64)
-            numbers[: len(rows), : self._shape.inputs] = rows
-            numbers += (numbers >> 63) & self._parameters.plain_modulus  # t more where negative
-            # (output, group, place) → polynomials, with the places of a group reversed
-            polynomials = numbers.reshape(block, groups, group)[:, :, ::-1].transpose(1, 0, 2).reshape(groups, -1)
-            encoded.append(self._encoded(polynomials))
-        return Multipliers(encoded)
+        return self._arithmetic.multipliers(self._polynomials(matrix), self._shape.blocks, self._shape.groups)
 
     def sparse_multipliers(
         self, outputs: NDArray[np.intp], inputs: NDArray[np.intp], numbers: NDArray[np.int64]
     ) -> Multipliers:
         """Encode the W that has `numbers`, |number| < t, at (`outputs`, `inputs`) and 0 elsewhere; numbers at one place add up.
 
-        For a W that is drawn while an asker waits: polynomials of zeros are encoded as well, though `None` stands for them.
+        For a W that is drawn while an asker waits: the work is the same for any numbers.
         """
         degree, group, block = self._parameters.degree, self._parameters.group, self._parameters.block
         groups, blocks = self._shape.groups, self._shape.blocks
@@ -120,40 +100,29 @@ class ProductServer:
         polynomials = np.zeros(blocks * groups * degree, dtype=np.int64)
         np.add.at(polynomials, where, numbers)
         polynomials[where] %= self._parameters.plain_modulus
-        made: list[list[Plaintext | None]] = []
-        for rows in polynomials.reshape(blocks, groups, degree):
-            encoded, filled = self._ring.multipliers(rows), rows.any(axis=1)
-            made.append([each if any_number else None for each, any_number in zip(encoded, filled, strict=True)])
-        return Multipliers(made)
+        return self._arithmetic.multipliers(polynomials.reshape(blocks, groups, degree), blocks, groups)
 
-    def constants(self, numbers: NDArray[np.int64]) -> list[Plaintext]:
-        """Encode k, `(outputs,)` numbers modulo t: a plaintext for each block."""
+    def constants(self, numbers: NDArray[np.int64]) -> Constants:
+        """Encode k, `(outputs,)` numbers modulo t."""
         degree, blocks = self._parameters.degree, self._shape.blocks
         padded = np.zeros((blocks, degree), dtype=np.int64)
         full = np.zeros(blocks * self._parameters.block, dtype=np.int64)
         full[: self._shape.outputs] = numbers % self._parameters.plain_modulus
         padded[:, self._places] = full.reshape(blocks, -1)
-        return list(self._ring.plaintexts(padded))
+        return self._arithmetic.constants(padded)
 
-    def cover(self, constants: Sequence[Plaintext]) -> Cover:
+    def cover(self, constants: Constants) -> Cover:
         """Draw what hides one reply, with `constants` in it. Takes milliseconds, and needs no query."""
         degree, blocks, block = self._parameters.degree, self._shape.blocks, self._parameters.block
         primes = self._ring.primes
-        ternary = randomness.ternary(blocks * degree, self._source).reshape(blocks, degree)
+        ternary = randomness.ternary(blocks * degree, self._source).reshape(blocks, 1, degree)
         fresh = randomness.centred_binomial(blocks * degree, self._source).reshape(blocks, degree)
-        drowned = flood(self._parameters.flood_bits, blocks * block, primes, self._source).reshape(
-            len(primes), blocks, block
-        )
-        noise = []
-        for index in range(blocks):
-            words = np.zeros((2, len(primes), degree), dtype=np.uint64)
-            words[0, :, self._places] = drowned[:, index]
-            words[1] = np.where(fresh[index] < 0, np.array(primes)[:, None] + fresh[index], fresh[index])
-            covered = self._ring.from_words(words)
-            self._ring.evaluator.add_plain_inplace(covered, constants[index])
-            noise.append(covered)
-        residues = np.where(ternary < 0, self._parameters.plain_modulus - 1, ternary)
-        return Cover(self._ring.multipliers(residues), noise)
+        drowned = flood(self._parameters.flood_bits, blocks * block, primes, self._source)
+        words = np.zeros((blocks, 2, len(primes), degree), dtype=np.uint64)
+        for row, prime in enumerate(primes):
+            words[:, 0, row, self._places] = drowned[row].reshape(blocks, block)
+            words[:, 1, row] = fresh + ((fresh >> 63) & prime)
+        return Cover(self._arithmetic.multipliers(ternary, blocks, 1), self._arithmetic.noise(words, constants))
 
     def rows(self, blob: bytes, most: int) -> int:
         """How many vectors an input blob holds. Raises `CiphertextError`."""
@@ -163,14 +132,19 @@ class ProductServer:
             msg = f"input: {error}"
             raise CiphertextError(msg) from None
 
-    def open_input(self, blob: bytes, most: int) -> tuple[list[Ciphertext], list[list[Ciphertext]]]:
+    def open_input(self, blob: bytes, most: int) -> tuple[Polynomials, list[Polynomials]]:
         """Check an input blob and load it: the encryption of zero, if any, and each vector's polynomials.
 
         Raises `CiphertextError`.
         """
         try:
             vectors, body = open_blob(INPUT, self._shape, blob, most)
-            loaded = [self._ring.expand(seeded) for seeded in self._seeded(body, vectors)]
+            count = self._shape.polynomials(vectors)
+            seeds = {bytes(body[start : start + SEED_BYTES]) for start in range(0, count * SEED_BYTES, SEED_BYTES)}
+            if len(seeds) < count:
+                msg = "seeds: one comes twice"
+                raise ValueError(msg)  # noqa: TRY301  (it is a refusal like those of what is called here)
+            loaded = self._arithmetic.expand(self._seeded(body, vectors), count)
         except (ValueError, RuntimeError) as error:
             msg = f"input: {error}"
             raise CiphertextError(msg) from None
@@ -180,36 +154,16 @@ class ProductServer:
 
     def reply(
         self,
-        zeros: Sequence[Ciphertext],
-        vector: Sequence[Ciphertext],
+        zeros: Polynomials,
+        vector: Polynomials,
         multipliers: Multipliers,
-        added: Cover | Sequence[Plaintext],
+        added: Cover | Constants,
     ) -> bytes:
-        """One vector's reply. `added`: a cover, which has the constants in it; or constants alone, where W need not be hidden.
-
-        Raises `CiphertextError` when a sum loses its c1, which no honest input does.
-        """
-        ternary, noise = added.spend() if isinstance(added, Cover) else ([], [])
-        evaluator = self._ring.evaluator
-        idle = self._ring.times(vector[0], self._stand_in)
-        sums = []
-        try:
-            for index, row in enumerate(multipliers.blocks):
-                total = self._total([*zeros, *vector], [*ternary[index : index + 1], *row], idle)
-                if total is not None:
-                    evaluator.transform_from_ntt_inplace(total)
-                if isinstance(added, Cover):
-                    evaluator.add_inplace(total, noise[index])
-                elif total is None:  # a block of zeros
-                    sums.append(self._ring.in_clear(added[index]))
-                    continue
-                else:
-                    evaluator.add_plain_inplace(total, added[index])
-                sums.append(self._ring.to_last_prime(total))
-        except (ValueError, RuntimeError):
-            msg = "input: a polynomial without its random half"
-            raise CiphertextError(msg) from None
-        return self._sent(np.stack(sums))
+        """One vector's reply. `added`: a cover, which has the constants in it; or constants alone, where W need not be hidden."""
+        if not isinstance(added, Cover):
+            return self._sent(self._arithmetic.reply([(multipliers, vector)], added))
+        ternary, noise = added.spend()
+        return self._sent(self._arithmetic.reply([(ternary, zeros), (multipliers, vector)], noise))
 
     def result(self, replies: Sequence[bytes]) -> bytes:
         """The result blob that holds `replies`."""
@@ -226,24 +180,18 @@ class ProductServer:
         for index, words in enumerate(np.stack(rows, axis=1)):
             yield Seeded(bytes(seeds[index * SEED_BYTES : (index + 1) * SEED_BYTES]), words)
 
-    def _encoded(self, polynomials: NDArray[np.int64]) -> list[Plaintext | None]:
-        filled = polynomials.any(axis=1)
-        made = iter(self._ring.multipliers(polynomials[filled]))
-        return [next(made) if any_number else None for any_number in filled]
-
-    def _total(
-        self, polynomials: Sequence[Ciphertext], factors: Sequence[Plaintext | None], idle: Ciphertext
-    ) -> Ciphertext | None:
-        """Σ polynomial · factor, in NTT form; `None` without factors. One without is multiplied and added to `idle`."""
-        total = spare = None
-        for polynomial, factor in zip(polynomials, factors, strict=True):
-            product = self._ring.times(polynomial, self._stand_in if factor is None else factor, spare)
-            if total is None and factor is not None:
-                total, spare = product, None
-                continue
-            spare = product
-            self._ring.evaluator.add_inplace(idle if factor is None else total, product)
-        return total
+    def _polynomials(self, matrix: NDArray[np.integer[Any]]) -> Iterator[NDArray[np.int64]]:
+        """The coefficients of each block's multipliers, `(groups, degree)`."""
+        groups, group, block = self._shape.groups, self._parameters.group, self._parameters.block
+        for start in range(0, self._shape.outputs, block):
+            rows = matrix[start : start + block]
+            numbers = np.zeros((block, groups * group), dtype=matrix.dtype)
+            numbers[: len(rows), : self._shape.inputs] = rows
+            polynomials = np.zeros((groups, self._parameters.degree), dtype=np.int64)
+            # (output, group, place) → polynomials, with the places of a group reversed
+            placed = polynomials[:, : block * group].reshape(groups, block, group)
+            placed[:] = numbers.reshape(block, groups, group)[:, :, ::-1].transpose(1, 0, 2)
+            yield polynomials
 
     def _sent(self, sums: NDArray[np.uint64]) -> bytes:
         """What leaves of `(blocks, 2, degree)` words: c1, and c0 at the outputs, both without their low bits."""
@@ -287,7 +235,7 @@ class MatrixHalf:
         zeros, rows = self._product.open_input(ciphertexts, self._most_rows)
         return self._product.result([self._product.reply(zeros, row, self._multipliers, self._added()) for row in rows])
 
-    def _added(self) -> Cover | Sequence[Plaintext]:
+    def _added(self) -> Cover | Constants:
         if not self._product.private:
             return self._constants
         return self._ready.pop() if self._ready else self._product.cover(self._constants)

@@ -106,9 +106,8 @@ class Ring:
         """
         scaled = self._nothing
         if coefficients.any():
-            message = serial.load_ciphertext(
-                self._data, np.stack([self._nothing, self._scaled(coefficients)]), ntt=False
-            )
+            padded = np.pad(coefficients, (0, self.degree - len(coefficients)))
+            message = serial.load_ciphertext(self._data, np.stack([self._nothing, self.scaled(padded)]), ntt=False)
             self.evaluator.transform_to_ntt_inplace(message)
             scaled = serial.ciphertext_words(message, len(self.primes), self.degree)[1]
         plaintext = serial.load_ntt_plaintext(self._encrypting, scaled)
@@ -117,6 +116,15 @@ class Ring:
     def expand(self, seeded: Seeded) -> Ciphertext:
         """Make the ciphertext whose c1 the seed gives, ready for `times`. Raises `ValueError` on words past a prime."""
         return serial.expand(self._data, seeded, ntt=True)
+
+    def expand_words(self, seeded: Seeded, words: Words) -> None:
+        """Write that ciphertext's words, `(2, primes, degree)`. Raises `ValueError` on words past a prime.
+
+        SEAL draws c1 for a c0 of zeros: it compresses what it saves, and zeros cost it little.
+        """
+        serial.require_below(seeded.words, self.primes, self.degree)
+        drawn = serial.expand(self._data, seeded._replace(words=self._nothing), ntt=True)
+        words[0], words[1] = seeded.words, serial.ciphertext_words(drawn, len(self.primes), self.degree)[1]
 
     def times(self, ciphertext: Ciphertext, multiplier: Plaintext, into: Ciphertext | None = None) -> Ciphertext:
         """Multiply by a polynomial that is not zero, into a ciphertext that is no longer wanted, or a new one.
@@ -137,25 +145,32 @@ class Ring:
             self.evaluator.mod_switch_to_next_inplace(ciphertext)
         return serial.ciphertext_words(ciphertext, 1, self.degree).reshape(2, self.degree)
 
-    def _scaled(self, coefficients: NDArray[np.int64]) -> Words:
-        """Δm modulo each prime, `(primes, degree)`: Q·m/t, rounded."""
+    def scaled(self, polynomials: NDArray[np.int64]) -> Words:
+        """Q·m/t, rounded as SEAL does it, modulo each prime: `(..., primes, degree)` of `(..., degree)` coefficients.
+
+        Raises `ValueError` on a coefficient that is not from 0 to t - 1.
+        """
         modulus, product = self.plain_modulus, math.prod(self.primes)
-        distinct, places = np.unique(coefficients, return_inverse=True)
+        distinct, places = np.unique(polynomials, return_inverse=True)
         if distinct[0] < 0 or distinct[-1] >= modulus:
             msg = "a coefficient is not below the plain modulus"
             raise ValueError(msg)
-        scaled = [(product * coefficient + modulus // 2) // modulus for coefficient in distinct.tolist()]
-        words = np.zeros((len(self.primes), self.degree), dtype=np.uint64)
-        for row, prime in enumerate(self.primes):
-            words[row, : len(coefficients)] = np.array([number % prime for number in scaled], dtype=np.uint64)[places]
-        return words
+        numbers = [(product * coefficient + (modulus + 1) // 2) // modulus for coefficient in distinct.tolist()]
+        rows = [np.array([number % prime for number in numbers], dtype=np.uint64) for prime in self.primes]
+        return np.stack([row[places].reshape(polynomials.shape) for row in rows], axis=-2)
 
     def in_clear(self, plaintext: Plaintext) -> Words:
-        """What anybody decrypts to `plaintext`, modulo the first data prime: `(2, degree)` words. c1 is zero, and hides nothing."""
-        prime, modulus = self.primes[0], self.plain_modulus
+        """What anybody decrypts to `plaintext`, modulo the first data prime: `(2, degree)` words. c1 is zero, and hides nothing.
+
+        c0 is what scaling and switching make of it.
+        """
+        modulus, product = self.plain_modulus, math.prod(self.primes)
         words = np.zeros((2, self.degree), dtype=np.uint64)
-        coefficients = serial.plaintext_words(plaintext, self.degree)
-        words[0] = [(int(coefficient) * prime + modulus // 2) // modulus for coefficient in coefficients]
+        for place, coefficient in enumerate(serial.plaintext_words(plaintext, self.degree).tolist()):
+            number = (product * coefficient + (modulus + 1) // 2) // modulus
+            for last in reversed(self.primes[1:]):
+                number = (number + last // 2) // last
+            words[0, place] = number % self.primes[0]
         return words
 
     def decrypt(self, secret: Secret, words: Words) -> NDArray[np.int64]:

@@ -170,7 +170,7 @@ def seeded(serialisable: Any, primes: int, degree: int) -> Seeded:
     count = primes * degree
     saved = _saved(serialisable.save, _CIPHERTEXT.size + _ARRAY.size + 8 * count + _SEED.size)
     start = _CIPHERTEXT.size + _ARRAY.size
-    _, generator, seed = _SEED.unpack_from(saved, start + 8 * count)
+    _, generator, seed = _SEED.unpack_from(saved.data, start + 8 * count)
     return Seeded(_drawn_from(generator, seed), _words_at(saved, start, count).reshape(primes, degree))
 
 
@@ -201,12 +201,12 @@ def switching_keys(serialisable: Any, count: int, places: int, primes: int, degr
     found: dict[int, list[Seeded]] = {}
     position = _SWITCHING.size
     for place in range(places):
-        (digits,) = _COUNT.unpack_from(saved, position)
+        (digits,) = _COUNT.unpack_from(saved.data, position)
         position += _COUNT.size
         for _ in range(digits):
             start = position + _HEADER.size + _CIPHERTEXT.size + _ARRAY.size
             position += member
-            _, generator, seed = _SEED.unpack_from(saved, position - _SEED.size)
+            _, generator, seed = _SEED.unpack_from(saved.data, position - _SEED.size)
             words = _words_at(saved, start, primes * degree).reshape(primes, degree)
             found.setdefault(place, []).append(Seeded(_drawn_from(generator, seed), words))
     return found
@@ -258,25 +258,29 @@ def _drawn_from(generator: int, seed: bytes) -> bytes:
     return seed
 
 
-def _array(words: Words, primes: Sequence[int], degree: int) -> bytes:
-    """Words in SEAL's form, once each row of `degree` was seen to lie below its prime."""
-    count = len(primes) * degree
-    if words.size != count:
-        msg = f"{words.size} words, expected {count}"
+def require_below(words: Words, primes: Sequence[int], degree: int) -> None:
+    """Refuse words unless each row of `degree` lies below its prime. Raises `ValueError`."""
+    if words.size != len(primes) * degree:
+        msg = f"{words.size} words, expected {len(primes) * degree}"
         raise ValueError(msg)
     largest = words.reshape(len(primes), degree).max(axis=1)
     if (largest >= np.array(primes, dtype=np.uint64)).any():
         msg = "a word is not below the prime"
         raise ValueError(msg)
-    return _ARRAY.pack(_header(_ARRAY.size + 8 * count), count) + words.astype("<u8").tobytes()
+
+
+def _array(words: Words, primes: Sequence[int], degree: int) -> bytes:
+    """Words in SEAL's form, once each row of `degree` was seen to lie below its prime."""
+    require_below(words, primes, degree)
+    return _ARRAY.pack(_header(_ARRAY.size + 8 * words.size), words.size) + words.astype("<u8").tobytes()
 
 
 def _header(size: int) -> bytes:
     return _HEADER.pack(_MAGIC, _HEADER.size, *_VERSION, 0, 0, size)
 
 
-def _words_at(saved: bytes, offset: int, count: int) -> Words:
-    return np.frombuffer(saved, dtype="<u8", count=count, offset=offset).astype(np.uint64)
+def _words_at(saved: NDArray[np.uint8], offset: int, count: int) -> Words:
+    return np.frombuffer(saved, dtype="<u8", count=count, offset=offset).astype(np.uint64, copy=False)
 
 
 @contextmanager
@@ -289,17 +293,17 @@ def memory_file() -> Iterator[tuple[int, str]]:
         os.close(descriptor)
 
 
-def _saved(save: Callable[[str], None], size: int) -> bytes:
+def _saved(save: Callable[[str], None], size: int) -> NDArray[np.uint8]:
     """What `save` writes after its header, expanded: `size` bytes, or `RuntimeError`."""
     with memory_file() as (descriptor, path):
         save(path)
-        compressed = os.pread(descriptor, os.fstat(descriptor).st_size, 0)[_HEADER.size :]
-    expanded = ctypes.create_string_buffer(size)
-    got = _zstd.ZSTD_decompress(expanded, size, compressed, len(compressed))
+        compressed = os.pread(descriptor, os.fstat(descriptor).st_size - _HEADER.size, _HEADER.size)
+    expanded = np.empty(size, dtype=np.uint8)
+    got = _zstd.ZSTD_decompress(expanded.ctypes.data, size, compressed, len(compressed))
     if got != size:
         msg = f"SEAL's layout is not the one expected: cannot expand {len(compressed)} bytes to {size}"
         raise RuntimeError(msg)
-    return expanded.raw
+    return expanded
 
 
 def _load(target: Any, context: Any, body: bytes) -> None:

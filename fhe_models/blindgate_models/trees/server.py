@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from blindgate_models import randomness
 from blindgate_models.halves import Part, require_no_key
-from blindgate_models.product.server import Cover, Multipliers, ProductServer
+from blindgate_models.product.arithmetic import Multipliers
+from blindgate_models.product.server import Cover, ProductServer
 from blindgate_models.product.spec import MAX_BLOB_BYTES
 from blindgate_models.randomness import SYSTEM, Source
 from blindgate_models.trees.spec import SecretSum, ServerPart, server_part

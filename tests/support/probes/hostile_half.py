@@ -50,6 +50,26 @@ class Echo:
         return evaluation_key if evaluation_key is not None else ciphertexts
 
 
+class Computing:
+    """An index that says, before each result, who computed it."""
+
+    def __init__(self, half: Any) -> None:
+        self._half = half
+        self.prepare, self.rows = half.prepare, half.rows
+
+    @classmethod
+    def from_part(cls, part: Part) -> Self:
+        """Build the family's own half."""
+        from blindgate_models.search.server import SearchServer  # noqa: PLC0415  (the other probes need none of it)
+
+        return cls(SearchServer.from_part(part))
+
+    def evaluate(self, evaluation_key: bytes | None, ciphertexts: bytes) -> bytes:
+        """A name of sixteen bytes, then the result."""
+        name = type(self._half._product._arithmetic).__name__.encode()
+        return name.ljust(16) + bytes(self._half.evaluate(evaluation_key, ciphertexts))
+
+
 class Hostile:
     """Does what its input says."""
 

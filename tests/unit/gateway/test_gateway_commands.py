@@ -1,6 +1,7 @@
 """What the gateway's operator does from the command line."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from blindgate_gateway.commands import app
+from blindgate_gateway.settings import DAY
 from blindgate_protocol.messages import Refusal, UploadRequest
-from brokerage import Tenant
+from brokerage import Caller, Tenant
 from desk import Desk
 
 
@@ -40,7 +42,10 @@ def test_a_new_gateway_is_made_by_one_command(tmp_path: Path) -> None:
     assert data.stat().st_mode & 0o777 == 0o700
     secret = made["tenant_key"].partition(".")[2].encode()
     assert all(secret not in path.read_bytes() for path in data.rglob("*") if path.is_file())
-    assert {key["scope"] for key in _json("tenants", "list", "--data", str(data))} == {"tenant", "publish"}
+    assert {*map(tuple, (key["scopes"] for key in _json("tenants", "list", "--data", str(data))))} == {
+        ("jobs",),
+        ("publish",),
+    }
     assert made["data"] in _run("init", "--data", str(data)).stdout
 
 
@@ -51,6 +56,36 @@ def test_a_key_works_beside_a_running_gateway_until_it_is_revoked(desk: Desk, da
     assert caller.send("GET", "/v1/jobs").status_code == 200
     assert _run("tenants", "revoke", key.partition(".")[0].removeprefix("bg_"), "--data", data).exit_code == 0
     assert caller.send("GET", "/v1/jobs").status_code == 401
+
+
+def test_a_key_is_made_for_a_time_and_rotated(desk: Desk, data: str) -> None:
+    """The list says until when, and on which day it was used; the old key works on for the overlap."""
+    made = _json("tenants", "add", "bank", "--scope", "read", "--scope", "jobs", "--expires", "90d", "--data", data)
+    assert made["scopes"] == ["jobs", "read"]
+    new = _json("tenants", "rotate", made["id"], "--overlap", "2h", "--data", data)
+    keys = {key["id"]: key for key in _json("tenants", "list", "--data", data)}
+    assert keys[new["id"]]["expires"] - keys[new["id"]]["created"] == 90 * DAY
+    assert keys[made["id"]]["expires"] - keys[made["id"]]["created"] < 2 * DAY
+    for key in (made["api_key"], new["api_key"]):
+        caller = Tenant(desk.http, key, name="bank", keys=desk.brokerage.keys)
+        assert caller.send("GET", "/v1/jobs").status_code == 200
+    listed = _run("tenants", "list", "--data", data).stdout
+    assert "jobs, read" in listed
+    assert datetime.now(UTC).strftime("%Y-%m-%d") in listed
+
+
+def test_staff_are_added_listed_rotated_and_revoked(desk: Desk, data: str) -> None:
+    """They belong to no tenant, and their keys open what their role says."""
+    made = _json("staff", "add", "ann", "--role", "operator", "--data", data)
+    (ann,) = [key for key in _json("staff", "list", "--data", data) if key["staff"] == "ann"]
+    assert (ann["id"], ann["scopes"]) == (made["id"], ["operator"])
+    caller = Caller(desk.http, _json("staff", "rotate", made["id"], "--overlap", "0m", "--data", data)["api_key"])
+    assert caller.send("GET", "/v1/operator/jobs").status_code == 200
+    assert Caller(desk.http, made["api_key"]).send("GET", "/v1/operator/jobs").status_code == 401
+    assert caller.token is not None
+    assert _run("staff", "revoke", caller.token.partition(".")[0], "--data", data).exit_code == 0
+    assert caller.send("GET", "/v1/operator/jobs").status_code == 401
+    assert "ann" in _run("staff", "add", "ann", "--role", "auditor", "--data", data).stdout
 
 
 def test_jobs_are_shown_with_every_reason(desk: Desk, data: str) -> None:
@@ -112,6 +147,9 @@ def test_an_enrolment_token_is_made_for_a_time(data: str) -> None:
         pytest.param(["tenants", "add", "Not A Name"], "not a name", id="no name"),
         pytest.param(["jobs", "show", "x"], "no such job", id="no job"),
         pytest.param(["tenants", "revoke", "x"], "no such API key", id="no key"),
+        pytest.param(["staff", "revoke", "x"], "no such API key", id="no staff key"),
+        pytest.param(["tenants", "rotate", "x"], "no such API key", id="no key to rotate"),
+        pytest.param(["tenants", "add", "x", "--expires", "soon"], "not a length of time", id="no time"),
         pytest.param(["nodes", "dismiss", "x"], "no such node", id="no node"),
         pytest.param(["serve", "--port", "0"], "port", id="no port"),
     ],
@@ -148,5 +186,5 @@ def test_settings_and_migrations_are_shown(data: str) -> None:
     """For people and for scripts."""
     assert _json("settings", "--data", data)["data"] == data
     assert "threads" in _run("settings", "--data", data).stdout
-    assert _json("migrate", "--data", data) == {"before": "0006", "after": "0006"}
+    assert _json("migrate", "--data", data) == {"before": "0008", "after": "0008"}
     assert "nothing to do" in _run("migrate", "--data", data).stdout

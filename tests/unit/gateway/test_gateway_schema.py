@@ -42,7 +42,14 @@ def test_the_interface_document_is_valid_and_complete(desk: Desk) -> None:
         assert ("requestBody" in operation) == (route.body is not None)
         assert {str(status) for status in route.answers} == set(operation["responses"]) - {"default"}
         assert operation["summary"].endswith(".")
-    assert set(spec["components"]["securitySchemes"]) == {"apiKey", "publisherKey", "nodeToken"}
+    assert set(spec["components"]["securitySchemes"]) == {
+        "apiKey",
+        "readKey",
+        "publisherKey",
+        "nodeSignature",
+        "operatorKey",
+        "auditorKey",
+    }
 
 
 def test_the_page_for_people_needs_nothing_from_elsewhere(desk: Desk) -> None:
@@ -161,7 +168,7 @@ def test_jobs_of_an_older_gateway_move_to_their_queues(tmp_path: Path, database_
 def test_blobs_of_an_older_gateway_are_where_they_were(tmp_path: Path) -> None:
     """Files keep the names that they had, small blobs stay in their rows, and both are counted; uploads begin anew."""
     settings = make_settings(tmp_path / "gateway", Keys())
-    migrate(settings, to="0005")
+    migrate(settings, to="0007")
     file, row = blob_ref(b"in a file"), blob_ref(b"in its row")
     with connect(settings).migrating() as connection:
         for statement in (
@@ -194,7 +201,44 @@ def test_blobs_of_an_older_gateway_are_where_they_were(tmp_path: Path) -> None:
     assert not list((settings.data / "partial").iterdir())
 
 
-_LATEST = "0006"
+def test_nodes_of_an_older_gateway_and_their_jobs_stay(tmp_path: Path, database_url: str | None) -> None:
+    """Their tokens go: their keys were known before, and are what they sign with now."""
+    settings = make_settings(tmp_path / "gateway", Keys(), database=database_url)
+    migrate(settings, to="0005")
+    with connect(settings).migrating() as connection:
+        for statement in _OLD_NODES:
+            connection.exec_driver_sql(statement)
+    assert migrate(settings) == ("0005", _LATEST)
+    with connect(settings).migrating() as connection:
+        assert connection.exec_driver_sql("SELECT * FROM nodes").all() == [("k", "node-1", "north", 9, "{}", 1)]
+        for table in ("jobs", "ended_jobs"):
+            kept = connection.exec_driver_sql(f"SELECT job, node FROM {table} ORDER BY job").all()
+            assert kept == [(f"{table}-1", "k"), (f"{table}-2", None)]
+
+
+_LATEST = "0008"
+_OLD_NODES = [
+    (
+        "INSERT INTO nodes (key, name, operator, expires, certificate, token, secret_hash, enrolled) "
+        "VALUES ('k', 'node-1', 'north', 9, '{}', 't', 'h', 1)"
+    ),
+    "INSERT INTO tenants (name, created) VALUES ('bank', 1)",
+    (
+        "INSERT INTO manifests (digest, name, version, tenant, client_digest, server_digest, envelope, published) "
+        "VALUES ('m', 'model', 1, 'bank', 'c', 's', '{}', 1)"
+    ),
+    "INSERT INTO queues (id, tenant, family) VALUES ('q', 'bank', 'echo')",
+    *(
+        "INSERT INTO jobs (job, tenant, queue, state, manifest, input_digest, submitted, deadline, node) "
+        f"VALUES ('jobs-{number}', 'bank', 'q', 'queued', 'm', 'i', 1, 2, {node})"
+        for number, node in ((1, "'k'"), (2, "NULL"))
+    ),
+    *(
+        "INSERT INTO ended_jobs (job, tenant, state, manifest, input_digest, submitted, deadline, ended, generation, node)"
+        f" VALUES ('ended_jobs-{number}', 'bank', 'dead', 'm', 'i', 1, 2, 3, 1, {node})"
+        for number, node in ((1, "'k'"), (2, "NULL"))
+    ),
+]
 _OLD_JOBS = [
     ("waiting", "queued", "NULL", 0, "NULL"),
     ("held", "queued", "'suspended-key'", 0, "NULL"),

@@ -1,13 +1,13 @@
 """Objects with names of their own, uploads that their store keeps, and how many bytes a tenant has.
 
-Revision: 0006, from 0005. Uploads that were under way begin anew.
+Revision: 0008, from 0007. Uploads that were under way begin anew.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
