@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "examples"), str(HERE.parent / "tests" / "support")]
 
 from bench import (  # noqa: E402
+    blobs,
     broker,
     client_to_client,
     concrete,
@@ -41,6 +42,7 @@ MODULES: dict[str, Callable[[], list[Row]]] = {
     "private": private.rows,
     "families": families.rows,
     "broker": broker.rows,
+    "blobs": blobs.rows,
     "queueing": queueing.rows,
     "node": node.rows,
     "client_to_client": client_to_client.rows,

@@ -1,8 +1,9 @@
 """What tests share: a real gateway with real nodes, and models small enough to compile on the spot."""
 
+import importlib.util
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from blindgate_models.native.kernel import SETTING, kernel
 from blindgate_models.product import arithmetic as arithmetics
 from desk import OTHER_OPERATOR
 from postgresql import PostgresqlServer, find_programs
+from s3 import S3Server
 from signed_packages import PUBLISHER, package
 from world import World
 
@@ -63,6 +65,28 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
         return None
     server: PostgresqlServer = request.getfixturevalue("postgresql_server")
     return server.new_database()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server for all tests; each makes buckets of its own."""
+    if importlib.util.find_spec("moto") is None or importlib.util.find_spec("boto3") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            "moto's server or boto3 is not installed (extras dev and s3)"
+        )
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest) -> Mapping[str, Any]:
+    """A fresh store of blobs, as a gateway's settings: the folder, or a bucket."""
+    if request.param == "folder":
+        return {}
+    server: S3Server = request.getfixturevalue("s3_server")
+    return server.new_bucket()
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,15 @@
   not before the gateway said (`Retry-After`).
 - What comes back is bounded before it is read: a gateway cannot fill this machine's memory.
 - A problem (RFC 9457) becomes the error of the same `code`.
+- Parts of blobs may go to a store that the gateway names (`put_elsewhere`), on connections of their own: without the API key, never
+  to where that store points instead, and by HTTPS if the gateway is reached so.
 """
 
 import os
 import random
 import re
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
@@ -38,7 +41,7 @@ MAX_ANSWER_BYTES = 16 << 20
 _ATTEMPTS = 5
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
 _LONGEST_WAIT = 30.0
-_STATUS_MISSING, _STATUS_BUSY = 404, frozenset({429, 502, 503, 504})
+_STATUS_MISSING, _STATUS_BUSY, _STATUS_FAULT = 404, frozenset({429, 502, 503, 504}), 500
 _STATUS_NOT_AUTHORISED = frozenset({401, 403})
 
 AnswerT = TypeVar("AnswerT", bound=Value)
@@ -56,6 +59,7 @@ class Transport:
             message = "not an API key: it is empty, or holds a space, a line's end or a character that is not ASCII"
             raise GatewayError(message)
         self.url = url.rstrip("/")
+        self._counting = threading.Lock()
         self.bytes_sent = 0
         self.bytes_received = 0
         try:
@@ -70,6 +74,12 @@ class Transport:
                 timeout=httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
                 verify=verify,
             )
+            self._elsewhere = httpx2.Client(
+                headers={"Accept-Encoding": "identity"},
+                timeout=httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
+                verify=verify,
+                follow_redirects=False,
+            )
         except OSError as error:
             where = ca or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "the system's"
             message = f"CA certificates {where}: {error.strerror or error}"
@@ -82,18 +92,45 @@ class Transport:
         """GET a message. `wait` is for how many seconds the gateway may hold the answer back."""
         return _parsed(self._send("GET", path, most=MAX_ANSWER_BYTES, wait=wait), answer)
 
-    def post(self, path: str, body: Value | None, answer: type[AnswerT]) -> AnswerT:
-        """POST a message and parse the answer."""
-        return _parsed(self._post(path, body), answer)
+    def post(self, path: str, body: Value | None, answer: type[AnswerT], *, wait: float = 0.0) -> AnswerT:
+        """POST a message and parse the answer. `wait` is for how many seconds more than usual it may take."""
+        return _parsed(self._post(path, body, wait=wait), answer)
 
     def post_only(self, path: str, body: Value | None = None) -> None:
         """POST a message; the answer has no body."""
         self._post(path, body)
 
-    def put(self, path: str, data: bytes | memoryview, answer: type[AnswerT]) -> AnswerT:
-        """PUT raw bytes and parse the answer."""
+    def put(self, path: str, data: bytes | memoryview, answer: type[AnswerT], *, wait: float = 0.0) -> AnswerT:
+        """PUT raw bytes and parse the answer. `wait` is for how many seconds more than usual it may take."""
         headers = {"Content-Type": "application/octet-stream"}
-        return _parsed(self._send("PUT", path, data, headers, most=MAX_ANSWER_BYTES), answer)
+        return _parsed(self._send("PUT", path, data, headers, most=MAX_ANSWER_BYTES, wait=wait), answer)
+
+    def put_elsewhere(self, url: str, data: bytes | memoryview) -> bool:
+        """PUT raw bytes to a store that the gateway named, by a URL that is the permission. Whether the store took them.
+
+        Raises `MalformedError` for a URL that a gateway has no business to name.
+        """
+        try:
+            target = httpx2.URL(url)
+        except httpx2.InvalidURL:
+            target = httpx2.URL()
+        allowed = {"https"} if self.url.startswith("https:") else {"https", "http"}
+        if target.scheme not in allowed or not target.host or target.userinfo:
+            message = "the gateway names an address for a part that is none, or is less safe than its own"
+            raise MalformedError(message)
+        for pause in _pauses():
+            try:
+                with self._elsewhere.stream("PUT", target, content=bytes(data)) as response:
+                    self._count(sent=len(data))
+            except httpx2.TransportError:
+                if pause is None:
+                    return False
+                time.sleep(pause)
+                continue
+            if pause is None or response.status_code not in _STATUS_BUSY | {_STATUS_FAULT}:
+                return response.is_success
+            time.sleep(max(pause, (_retry_after(response) or 0.0) * _jitter()))
+        raise AssertionError  # the last pause is None
 
     def download(self, path: str, size: int) -> bytes:
         """GET a blob of exactly `size` bytes. Raises `MalformedError` when there are more or fewer."""
@@ -106,10 +143,11 @@ class Transport:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+        self._elsewhere.close()
 
-    def _post(self, path: str, body: Value | None) -> bytes:
+    def _post(self, path: str, body: Value | None, *, wait: float = 0.0) -> bytes:
         data = b"" if body is None else body.model_dump_json().encode()
-        return self._send("POST", path, data, {"Content-Type": "application/json"}, most=MAX_ANSWER_BYTES)
+        return self._send("POST", path, data, {"Content-Type": "application/json"}, most=MAX_ANSWER_BYTES, wait=wait)
 
     def _send(  # noqa: PLR0913  (a request's parts)
         self,
@@ -126,7 +164,7 @@ class Transport:
             try:
                 content = bytes(data) if method != "GET" else None
                 with self._http.stream(method, path, content=content, headers=headers, timeout=timeout) as response:
-                    self.bytes_sent += len(data)
+                    self._count(sent=len(data))
                     body = self._read(path, response, most if response.is_success else MAX_ANSWER_BYTES)
             except httpx2.TransportError as error:
                 if pause is None:
@@ -150,8 +188,13 @@ class Transport:
                 message = f"{path}: the gateway sends more than the {most} bytes that were expected"
                 raise MalformedError(message)
             chunks.append(chunk)
-        self.bytes_received += length
+        self._count(received=length)
         return b"".join(chunks)
+
+    def _count(self, *, sent: int = 0, received: int = 0) -> None:
+        with self._counting:
+            self.bytes_sent += sent
+            self.bytes_received += received
 
 
 def _pauses() -> Iterator[float | None]:

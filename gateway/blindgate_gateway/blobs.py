@@ -1,41 +1,31 @@
-"""Where bytes lie: files named by tenant and digest, written so that a stored blob is whole and stays.
+"""Where bytes lie: one seam, and behind it a local folder (`folder`) or an S3-compatible store (`bucket`).
 
-    data/blobs/<tenant>/<64 hexadecimal digits>     a stored blob: complete, its digest checked, never changed
-    data/incoming/<process>-<random>                bytes on their way in; no promise was made about them
-    data/partial/<upload>                           the parts of a large upload, each acknowledged once it is on the disk
+The rooms know objects and rows. An object is bytes under a name that nothing had before; a row of the table `blobs` says which
+object holds a tenant's blob. What follows:
 
-A blob is stored in four steps, and the third is the moment it exists:
+1. a stored object is never overwritten, since no name is used twice, by whatever process;
+2. an object counts for nothing until a row names it, so bytes may arrive, and be checked, before any transaction begins;
+3. an object that no row names was left by a process that was killed, or by an upload that came to nothing: after a time of
+   grace it is collected (`sweep`). What went wrong between the bytes and their row needs no other cure;
+4. an object whose row was deleted may be deleted afterwards, for the same reason.
 
-1. write it to `incoming`, with a running SHA-256;
-2. fsync the file;
-3. link it to its final name, which never overwrites;
-4. fsync the folder.
+A name begins with the digest's hexadecimal digits, so everything that was ever stored of one blob can be found and purged.
 
-A blob counts only with its row in the table `blobs`, which the caller inserts in the same transaction that surrounds 3 and 4;
-a file without a row was left by a process that was killed, and gives way to the next upload of the same bytes.
-
-obstore's `LocalStore` (0.12) does 1 and 3 but neither fsync, costs 0.15 ms a read, and starts a thread pool that does not
-survive the fork of a worker, so the local folder is written and read here directly (reads leave by sendfile). The class below
-is the seam: an S3 store has to offer the same methods.
+A large blob arrives in parts. The store itself keeps them, and is asked which have come: an upload goes on after any process was
+killed, and through any other. The part that counts is the first that came whole; an object is made of parts once.
 """
 
-import errno
 import hashlib
-import os
 import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BytesIO
-from pathlib import Path
-from typing import BinaryIO, Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
 
-from blindgate_gateway.problems import not_found
 from blindgate_protocol.canonical import DIGEST_PREFIX
 from blindgate_protocol.errors import MalformedError
 
 CHUNK = 1 << 18
-_PAGE = 4096
 
 
 class Source(Protocol):
@@ -46,134 +36,176 @@ class Source(Protocol):
         ...
 
 
-class Incoming:
-    """A file on its way in.
+class Opened(Protocol):
+    """A stored object, open for reading. A local file has a `fileno`, too, and leaves by sendfile."""
 
-    Attributes:
-        size: how many bytes came so far.
-    """
+    def read(self, size: int = ..., /) -> bytes:
+        """Give up to `size` bytes, none at the end."""
+        ...
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.size = 0
-        self._sha256 = hashlib.sha256()
-        self._file = path.open("xb", buffering=0)
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Incoming(Protocol):
+    """Bytes on their way to becoming an object."""
 
     @property
     def digest(self) -> str:
-        """The digest of what came so far."""
-        return DIGEST_PREFIX + self._sha256.hexdigest()
+        """The digest of what came."""
+        ...
 
-    def fill(self, source: Source, length: int, *, hashing: bool = True) -> None:
-        """Take `length` bytes from `source`. Raises `MalformedError` when it ends before."""
-        left = length
-        while left:
-            chunk = source.read(min(CHUNK, left))
-            if not chunk:
-                message = f"the body ended {left} bytes before its Content-Length"
-                raise MalformedError(message)
-            self._file.write(chunk)
-            if hashing:
-                self._sha256.update(chunk)
-            left -= len(chunk)
-        self.size += length
+    def fill(self, source: Source, length: int) -> None:
+        """Take `length` bytes from `source`, all there will be. Raises `MalformedError` when it ends before."""
+        ...
 
-    def settle(self) -> None:
-        """Wait until the bytes are on the disk."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file; its bytes stay until the folder drops the name."""
-        self._file.close()
+    def settle(self) -> str:
+        """Make what came an object, which no crash forgets; gives its name."""
+        ...
 
 
-class Blobs:
-    """A folder of blobs."""
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """An upload in parts.
 
-    def __init__(self, data: Path) -> None:
-        self._stored = data / "blobs"
-        self._incoming = data / "incoming"
-        self.partial = data / "partial"
+    Attributes:
+        size: of the whole, in bytes.
+        part: every part but the last has this many bytes.
+        object: the name of the object that they become.
+        multipart: the store's own id of the upload, where it has one.
+    """
+
+    tenant: str
+    size: int
+    part: int
+    object: str
+    multipart: str | None
+
+    @property
+    def count(self) -> int:
+        """How many parts there are."""
+        return -(-self.size // self.part)
+
+    def length(self, number: int) -> int:
+        """How many bytes part `number` has; the first is 1."""
+        return min(self.part, self.size - (number - 1) * self.part)
+
+    def whole(self) -> frozenset[int]:
+        """The numbers of all parts."""
+        return frozenset(range(1, self.count + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """Bytes in the store that may belong to nothing.
+
+    Attributes:
+        object: an object's name, or the name that an unfinished upload would get.
+        multipart: the store's id of an unfinished upload; `None` for an object.
+    """
+
+    tenant: str
+    object: str
+    multipart: str | None = None
+
+
+class Blobs(Protocol):
+    """A store. Every method may raise `GatewayError` with the code `busy` when the store cannot answer now."""
 
     def prepare(self) -> None:
-        """Make the folders, and drop what was on its way when the last gateway stopped. Nobody else may be using them."""
-        shutil.rmtree(self._incoming, ignore_errors=True)
-        for folder in (self._stored, self._incoming, self.partial):
-            folder.mkdir(parents=True, exist_ok=True)
-            _fsync_folder(folder.parent)
-
-    @contextmanager
-    def incoming(self) -> Iterator[Incoming]:
-        """A fresh file to write to; what was not stored when the block ends is gone."""
-        incoming = Incoming(self._incoming / f"{os.getpid()}-{secrets.token_hex(8)}")
-        try:
-            yield incoming
-        finally:
-            incoming.close()
-            incoming.path.unlink(missing_ok=True)
+        """Make it ready, before anybody uses it. Raises `BlindgateError` when it cannot be used at all."""
+        ...
 
     def drop_incoming_of(self, process: int) -> None:
         """Drop what a process that ended was receiving."""
-        for path in self._incoming.glob(f"{process}-*"):
-            path.unlink(missing_ok=True)
+        ...
 
-    def keep(self, path: Path, tenant: str, digest: str) -> None:
-        """Steps 3 and 4 for a settled file whose digest was checked, and for which there is no row yet.
+    def incoming(self, tenant: str, digest: str) -> AbstractContextManager[Incoming]:
+        """Begin a new object of a blob. It stays if the block settles it and raises no `BlindgateError`."""
+        ...
 
-        A file that has the name already was left by a gateway that was killed before its row was written. Nothing was
-        promised about it, so it gives way.
-        """
-        target = self._path(tenant, digest)
-        try:
-            os.link(path, target)
-        except FileNotFoundError:
-            target.parent.mkdir(exist_ok=True)
-            _fsync_folder(self._stored)
-            os.link(path, target)
-        except FileExistsError:
-            target.unlink()
-            os.link(path, target)
-        _fsync_folder(target.parent)
+    def begin(self, tenant: str, digest: str) -> tuple[str, str | None]:
+        """Begin an upload in parts; gives the object's name and the store's id (`Parted`)."""
+        ...
 
-    def open(self, tenant: str, digest: str) -> BinaryIO:
-        """Open a stored blob. Raises `NotFoundError`."""
-        try:
-            return self._path(tenant, digest).open("rb")
-        except FileNotFoundError:
-            message = "blob"
-            raise not_found(message) from None
+    def arrived(self, upload: Parted) -> frozenset[int]:
+        """The numbers of the parts that came whole. Raises `NotFoundError` when the store knows neither upload nor object."""
+        ...
 
-    def holds(self, tenant: str, digest: str, size: int) -> bool:
-        """Whether the file is there, in full length."""
-        try:
-            return self._path(tenant, digest).stat().st_size == size
-        except FileNotFoundError:
-            return False
+    def take(self, upload: Parted, number: int, source: Source) -> None:
+        """Store a part, if it did not come before. Raises `NotFoundError` when the upload ended meanwhile."""
+        ...
 
-    def remove(self, tenant: str, digest: str) -> None:
-        """Delete a blob's file, if it is there."""
-        self._path(tenant, digest).unlink(missing_ok=True)
+    def urls(self, upload: Parted, numbers: Sequence[int]) -> tuple[str, ...]:
+        """Where to PUT these parts straight to the store, if that is allowed: one for each, or none at all."""
+        ...
+
+    def finish(self, upload: Parted) -> None:
+        """Make the object of parts that all came; again changes nothing. Raises `NotFoundError` when the upload ended."""
+        ...
+
+    def end(self, upload: Parted) -> None:
+        """Drop an upload that nobody can complete any more: its parts, and the object if it was made."""
+        ...
+
+    def open(self, tenant: str, name: str) -> tuple[Opened, int]:
+        """Open an object; gives its size, too. Raises `NotFoundError`."""
+        ...
+
+    def holds(self, tenant: str, name: str, size: int) -> bool:
+        """Whether the object is there, in full length."""
+        ...
+
+    def remove(self, tenant: str, name: str) -> None:
+        """Delete an object, if it is there."""
+        ...
+
+    def purge(self, tenant: str, digest: str) -> None:
+        """Delete all that was ever stored of a blob, every version of it, and unfinished uploads. It is gone when this returns."""
+        ...
+
+    def strays(self, *, grace: int) -> Iterator[Stray]:
+        """Objects and unfinished uploads that are older than `grace` milliseconds, by the store's clock."""
+        ...
+
+    def drop(self, stray: Stray) -> None:
+        """Delete a stray."""
+        ...
 
     def writable(self) -> bool:
-        """Whether something can be written now."""
-        try:
-            with self.incoming() as incoming:
-                incoming.fill(BytesIO(bytes(_PAGE)), _PAGE)  # a full disk still takes an empty file
-                incoming.settle()
-        except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT, errno.EMFILE}:
-                return False
-            raise
-        return True
-
-    def _path(self, tenant: str, digest: str) -> Path:
-        # Both have passed their grammar (values.Name, values.Digest): neither can leave the folder.
-        return self._stored / tenant / digest.removeprefix(DIGEST_PREFIX)
+        """Whether the store takes something now."""
+        ...
 
 
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def new_name(digest: str) -> str:
+    """A name for an object that no other ever has."""
+    return f"{name_prefix(digest)}-{secrets.token_hex(8)}"
+
+
+def name_prefix(digest: str) -> str:
+    """How the names of all objects of a blob begin. `digest` has passed its grammar (`values.Digest`)."""
+    return digest.removeprefix(DIGEST_PREFIX)
+
+
+def chunks(source: Source, length: int) -> Iterator[bytes]:
+    """Read `length` bytes, a few at a time. Raises `MalformedError` when there are fewer."""
+    left = length
+    while left:
+        chunk = source.read(min(CHUNK, left))
+        if not chunk:
+            message = f"the body ended {left} bytes before its Content-Length"
+            raise MalformedError(message)
+        yield chunk
+        left -= len(chunk)
+
+
+def digest_of(opened: Opened) -> str:
+    """Read an object to its end and close it; gives its digest."""
+    sha256 = hashlib.sha256()
     try:
-        os.fsync(descriptor)
+        while chunk := opened.read(CHUNK):
+            sha256.update(chunk)
     finally:
-        os.close(descriptor)
+        opened.close()
+    return DIGEST_PREFIX + sha256.hexdigest()

@@ -19,7 +19,7 @@ from blindgate_gateway.database import Transaction, clock, prepared
 from blindgate_gateway.identity import Account, Role
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
-from blindgate_gateway.stored import find_size, send_blob
+from blindgate_gateway.stored import renewed_size, send_blob
 from blindgate_gateway.tables import manifests
 from blindgate_protocol.errors import RolledBackManifestError
 from blindgate_protocol.manifest import Manifest, check_manifest
@@ -154,7 +154,7 @@ def _offer(envelope: str) -> ModelOffer:
 
 
 def _check_part(connection: Transaction, tenant: str, name: str, part: "BlobRef") -> None:
-    size = find_size(connection, tenant, part.digest)
+    size = renewed_size(connection, tenant, part.digest)
     if size is None:
         raise not_found(f"blob of the {name} part: upload it before the manifest")
     if size != part.size:

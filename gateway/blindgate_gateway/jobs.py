@@ -19,6 +19,7 @@ from functools import lru_cache
 
 from sqlalchemy import bindparam, insert, select, update
 
+from blindgate_gateway import quotas
 from blindgate_gateway.budgets import spend
 from blindgate_gateway.catalogue import find_manifest
 from blindgate_gateway.database import Row, Transaction, clock, prepared
@@ -141,14 +142,15 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
                 raise refusal("conflict", "this job id was used before, for another order")
             return view_job(connection, document.job, tenant=tenant), 200
         call.parts.backpressure.check(connection, tenant)
-        if data is not None:
-            keep_data(connection, call.parts.blobs, tenant, document.input, data)
+        is_new = data is not None and keep_data(connection, tenant, document.input, data)
         accept_order(connection, order)
         manifest = find_manifest(connection, document.model.manifest)
         spend(connection, tenant, manifest, document.rows)
         operators = call.parts.settings.operators
         queue = find_queue(connection, tenant, manifest.document.family, document.operators, known=operators)
         submitted = _add(connection, order, envelope, queue=queue, priority=call.body.priority)
+        if is_new:  # last, so that nothing is waited for while the tenant's others wait for this
+            quotas.reserve(connection, tenant, document.input.size, default=call.parts.settings.quota)
     call.parts.wakeups.wake(QUEUE)
     return JobView(job=document.job, state=JobState.QUEUED, submitted=submitted, ended=None, attempts=())
 

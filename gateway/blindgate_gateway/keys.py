@@ -10,7 +10,8 @@ What a state means to the gateway:
 - `active`: jobs may use it;
 - `suspended`: no new job may use it, and waiting jobs are not leased until it is active again;
 - `superseded`: no new job may use it; waiting jobs still run;
-- `destroyed`: its waiting and running jobs are cancelled and its blob is deleted.
+- `destroyed`: its waiting and running jobs are cancelled and its bytes are deleted, wherever and in how many versions they
+  lie, before the owner is answered; they are never taken in again.
 """
 
 from sqlalchemy import bindparam, insert, select, update
@@ -19,9 +20,10 @@ from blindgate_gateway.database import Row, Transaction, clock, prepared
 from blindgate_gateway.identity import Account, Role, require_tenant
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Routes
-from blindgate_gateway.stored import find_size, remove_blob
+from blindgate_gateway.stored import forget_blob, renewed_size
 from blindgate_gateway.tables import key_statements, keys
 from blindgate_gateway.transitions import cancel_jobs_under, hold_jobs_under
+from blindgate_gateway.uploads import end_uploads_of
 from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.keys import KeyState, KeyStatement, check_statement
@@ -71,7 +73,10 @@ def state_key(call: Call[Account, KeyRequest]) -> Answer:
             hold_jobs_under(connection, tenant, document.key.digest, held=suspended)
         if document.state is KeyState.DESTROYED:
             cancelled = cancel_jobs_under(connection, tenant, document.key.digest)
-            remove_blob(connection, call.parts.blobs, tenant, document.key.digest)
+            forget_blob(connection, tenant, document.key.digest)
+            end_uploads_of(connection, tenant, document.key.digest)
+            # Before the transaction ends: if the store cannot do it now, nothing was destroyed, and the owner is told so.
+            call.parts.blobs.purge(tenant, document.key.digest)
     call.parts.wakeups.wake(QUEUE, *cancelled)
     return _view(statement), 201 if previous is None else 200
 
@@ -104,7 +109,7 @@ def relied_on_key(connection: Transaction, tenant: str, digest: str) -> Signed[K
 
 def _check_blob(connection: Transaction, statement: Signed[KeyStatement]) -> None:
     key, tenant = statement.document.key, statement.document.tenant
-    size = find_size(connection, tenant, key.digest)
+    size = renewed_size(connection, tenant, key.digest)
     if size is None:
         raise not_found("blob of this key: upload it before the statement")
     if size != key.size:

@@ -21,7 +21,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
-from blindgate_gateway import transitions
+from blindgate_gateway import quotas, transitions
 from blindgate_gateway.catalogue import opened_manifest
 from blindgate_gateway.database import Row, Transaction, prepared
 from blindgate_gateway.identity import Node, Role
@@ -30,7 +30,7 @@ from blindgate_gateway.logs import log
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.queues import choose, note_served
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
-from blindgate_gateway.stored import check_data, keep_data, keep_file, send_blob
+from blindgate_gateway.stored import check_data, keep_data, keep_object, send_blob
 from blindgate_gateway.sweep import sweep_leases
 from blindgate_gateway.tables import all_jobs, blobs, job_documents, jobs, manifests
 from blindgate_gateway.transitions import HELD, Held
@@ -147,15 +147,14 @@ def put_result(call: Call[Node, None], job: str) -> Answer:
     if row is None:
         raise _lost()
     length = call.length(opened_manifest(row.envelope).document.limits.result_bytes)
-    with call.parts.blobs.incoming() as incoming:
+    with call.parts.blobs.incoming(row.tenant, announced) as incoming:
         incoming.fill(call.request.stream, length)
         if incoming.digest != announced:
             raise refusal("digest-mismatch", f"the body is not what the signed {CONTENT_DIGEST} names")
-        incoming.settle()
-        blob = BlobRef(digest=announced, size=length)
+        name, blob = incoming.settle(), BlobRef(digest=announced, size=length)
         with call.parts.database.write() as connection:
             transitions.note_result(connection, held, blob)
-            keep_file(connection, call.parts.blobs, row.tenant, blob, incoming.path)
+            keep_object(connection, row.tenant, blob, name)
     return None
 
 
@@ -177,8 +176,8 @@ def commit(call: Call[Node, Commit], job: str) -> Answer:
     with call.parts.database.write() as connection:
         if not transitions.commit(connection, held, receipt, brought=data is not None):
             _explain(connection, held, receipt)
-        elif data is not None:
-            keep_data(connection, call.parts.blobs, row.tenant, receipt.document.output, data)
+        elif data is not None and keep_data(connection, row.tenant, receipt.document.output, data):
+            quotas.count(connection, row.tenant, len(data))
         view = view_job(connection, job, tenant=row.tenant)
     call.parts.wakeups.wake(job)
     return view

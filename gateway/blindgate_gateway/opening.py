@@ -17,11 +17,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from blindgate_gateway.blobs import Blobs
 from blindgate_gateway.database import Database
-from blindgate_gateway.parts import build_parts, connect
+from blindgate_gateway.parts import connect, open_blobs
 from blindgate_gateway.settings import Settings
-from blindgate_gateway.sweep import sweep_partial
 from blindgate_protocol.errors import BlindgateError
 
 LOCK_SECONDS = 3.0
@@ -33,15 +31,12 @@ def prepare(settings: Settings) -> TextIO:
     _make_folder(settings.data)
     lock = _lock(settings.data / "lock")
     try:
-        Blobs(settings.data).prepare()
+        open_blobs(settings).prepare()
         wakeups = settings.data / "wakeups"
         wakeups.mkdir(exist_ok=True)
         for stale in wakeups.iterdir():
             stale.unlink(missing_ok=True)
         migrate(settings)
-        parts = build_parts(settings)
-        sweep_partial(parts)
-        parts.database.close()
     except BaseException:
         lock.close()
         raise

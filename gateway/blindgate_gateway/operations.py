@@ -22,11 +22,11 @@ def healthz(_call: Call[None, None]) -> Answer:
 
 @routes.get("/readyz", answers={200: Raw("text/plain")})
 def readyz(call: Call[None, None]) -> Answer:
-    """Say that the database and the blob folder can be written; 503 when not."""
+    """Say that the database and the store of blobs can be written; 503 when not."""
     with call.parts.database.write(durable=False) as connection:
         connection.execute(select(clock().label("now")))
     if not call.parts.blobs.writable():
-        raise refusal("busy", "the blob folder cannot be written")
+        raise refusal("busy", "the store of blobs cannot be written")
     return Response("ready\n", mimetype="text/plain")
 
 

@@ -7,6 +7,7 @@ from blindgate_gateway.backpressure import Backpressure
 from blindgate_gateway.bells import Bell, FolderBell, PostgresqlBell
 from blindgate_gateway.blobs import Blobs
 from blindgate_gateway.database import Database, open_postgresql, open_sqlite
+from blindgate_gateway.folder import FolderBlobs
 from blindgate_gateway.identity import Doorkeeper
 from blindgate_gateway.rates import Rates
 from blindgate_gateway.settings import Settings
@@ -38,6 +39,34 @@ def connect(settings: Settings) -> Database:
     return _connect(settings)[0]
 
 
+def open_blobs(settings: Settings) -> Blobs:
+    """The store that `settings` name. Nothing is opened yet. Raises `BlindgateError` when its library is not installed."""
+    if settings.blobs is None:
+        return FolderBlobs(settings.data)
+    try:
+        from blindgate_gateway.bucket import BucketBlobs  # noqa: PLC0415  (an extra)
+        from blindgate_gateway.s3 import Bucket  # noqa: PLC0415
+    except ImportError as error:
+        message = "an S3 store needs boto3: pip install 'blindgate[s3]'"
+        raise BlindgateError(message) from error
+    name, _, prefix = settings.blobs.removeprefix("s3://").strip("/").partition("/")
+    secret = settings.s3_secret
+    return BucketBlobs(
+        Bucket(
+            name=name,
+            prefix=f"{prefix}/" if prefix else "",
+            endpoint=settings.s3_endpoint,
+            region=settings.s3_region,
+            credentials=None
+            if settings.s3_key_id is None or secret is None
+            else (settings.s3_key_id, secret.get_secret_value()),
+            public=settings.s3_public,
+            lifetime=settings.s3_url_lifetime,
+            connections=settings.threads,
+        )
+    )
+
+
 def build_parts(settings: Settings) -> Parts:
     """Build the parts as `settings` say. The data folder exists already (`opening.prepare`)."""
     database, bell = _connect(settings)
@@ -45,7 +74,7 @@ def build_parts(settings: Settings) -> Parts:
     return Parts(
         settings=settings,
         database=database,
-        blobs=Blobs(settings.data),
+        blobs=open_blobs(settings),
         wakeups=Wakeups(bell, most_waiting=settings.threads * 3 // 4),
         backpressure=Backpressure(settings),
         doorkeeper=Doorkeeper(database, settings, rates, _people(settings, database)),

@@ -57,6 +57,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
     ),
     "replayed": (401, "The same signed request came before: each is good once."),
     "stalled": (408, "The body did not come in time."),
+    "quota": (429, "The tenant has as many bytes stored as it may; try again when some are deleted."),
     "busy": (503, "The database or the disk cannot take this now; try again."),
     "method-not-allowed": (405, "No such method on this route."),
     "bad-request": (400, "Not a request that this server understands."),

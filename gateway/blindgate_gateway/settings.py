@@ -23,6 +23,8 @@ ENVIRONMENT_PREFIX = "BLINDGATE_GATEWAY_"
 MEBI = 1 << 20
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DAY: Millis = 86_400_000
+MOST_PARTS = 10_000
+"""Of one upload, as S3 has it."""
 
 
 def _listed(value: object) -> object:
@@ -48,6 +50,15 @@ class Settings(BaseSettings):
 
     Attributes:
         data: the folder of the database and the blobs. Nobody but the gateway's user needs to read it.
+        blobs: an S3-compatible store in place of the folder: `s3://bucket/prefix`. Several gateways may work on one.
+        s3_endpoint: the store's URL; Amazon's own where not set.
+        s3_region: its region, where it has any.
+        s3_key_id: the id of the key with which the gateway signs; where it is not set, boto3's own places are looked at
+            (environment, profile, the machine's role).
+        s3_secret: that key's secret.
+        s3_public: the store's URL as clients reach it. Where it is set, the parts of large uploads go straight there, by URLs that
+            are signed for one part each; otherwise every byte goes through the gateway.
+        s3_url_lifetime: how long such a URL is good, in milliseconds.
         database: a PostgreSQL server in place of the file in `data`: `postgresql://user:password@host/name`. Several gateways
             may work on one.
         connections: how many connections to that server a process opens at most.
@@ -69,8 +80,10 @@ class Settings(BaseSettings):
         proxies: the networks of the gateway's own proxies: what they say in X-Forwarded-For is believed.
         part: how large the parts of an upload are.
         max_blob: the largest blob that anybody may upload.
-        retention: how long after its end a job's blobs are kept, and how long blobs that nothing refers to.
+        quota: how many bytes a tenant may have stored, where nothing else was set for the tenant.
+        retention: how long after its end a job's blobs are kept, and how long blobs that nothing refers to, and unfinished uploads.
         records: how long the record of a job is kept after its end: its order, receipt and attempts. The blobs go earlier.
+        grace: how long bytes that no row of the database names are left alone, in milliseconds.
         oidc_issuer: the OpenID Connect issuer whose tokens people may bring, exactly as in `iss`; none when not set.
         oidc_audience: what `aud` of those tokens must be or hold: this gateway's name at the issuer.
         oidc_claim: which claim says what somebody may do; a list, or a text with spaces between.
@@ -86,6 +99,13 @@ class Settings(BaseSettings):
     )
 
     data: Path = Path("blindgate-gateway")
+    blobs: str | None = None
+    s3_endpoint: str | None = None
+    s3_region: str | None = None
+    s3_key_id: str | None = None
+    s3_secret: SecretStr | None = None
+    s3_public: str | None = None
+    s3_url_lifetime: Annotated[Millis, Field(ge=1000, le=7 * DAY)] = 900_000
     database: SecretStr | None = None
     connections: Annotated[int, Field(ge=2, le=1024)] = 16
     host: str = "127.0.0.1"
@@ -106,8 +126,10 @@ class Settings(BaseSettings):
     proxies: Networks = ()
     part: Annotated[Size, Field(ge=64 * 1024, le=64 * MEBI)] = 16 * MEBI
     max_blob: Annotated[Size, Field(ge=1)] = 4096 * MEBI
+    quota: Annotated[Size, Field(ge=0)] = 256 * 1024 * MEBI
     retention: Annotated[Millis, Field(ge=1000)] = 7 * DAY
     records: Annotated[Millis, Field(ge=1000)] = 400 * DAY
+    grace: Annotated[Millis, Field(ge=1000)] = DAY // 24
     oidc_issuer: str | None = None
     oidc_audience: str | None = None
     oidc_claim: str = "roles"
@@ -136,6 +158,34 @@ class Settings(BaseSettings):
             message = "must start with postgresql://"
             raise ValueError(message)
         return value
+
+    @field_validator("blobs")
+    @classmethod
+    def _bucket(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(
+            r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.-]+)*/?", value, re.ASCII
+        ):
+            message = "must be s3://bucket or s3://bucket/prefix"
+            raise ValueError(message)
+        return value
+
+    @field_validator("s3_endpoint", "s3_public")
+    @classmethod
+    def _web(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^/?#@]+/?", value):
+            message = "must be http:// or https:// and a host"
+            raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if (self.s3_key_id is None) != (self.s3_secret is None):
+            message = "s3_key_id and s3_secret belong together"
+            raise ValueError(message)
+        if self.blobs is not None and self.max_blob > MOST_PARTS * self.part:
+            message = f"an S3 upload has at most {MOST_PARTS} parts: max_blob is too large for this part"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _people(self) -> Self:

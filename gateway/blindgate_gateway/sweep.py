@@ -5,8 +5,11 @@ gateway tells a waiting client in time, too. The look is a read; only if somethi
 two processes find at once is written once (`transitions`).
 
 A blob is deleted when it was stored longer ago than the retention and nothing refers to it any more: no manifest, no key that
-is not destroyed, no job that has not ended. A job's end counts as storing its blobs anew (`transitions`). The row goes first and
-the file inside the same transaction, so an upload of the same bytes comes wholly before or wholly after.
+is not destroyed, no job that has not ended. A job's end counts as storing its blobs anew (`transitions`). One statement says all
+of this and deletes the row, so whoever renews the blob comes wholly before or wholly after. Its object goes afterwards; no other
+blob ever has it.
+
+The store is gone through, too, less often: what lies there longer than the grace and has no row is deleted (`blobs`).
 """
 
 import threading
@@ -14,21 +17,23 @@ import time
 
 from sqlalchemy import bindparam, delete, exists, or_, select
 
-from blindgate_gateway import partial
+from blindgate_gateway import quotas
 from blindgate_gateway.database import clock, prepared
 from blindgate_gateway.idempotency import sweep_answers
 from blindgate_gateway.identity import sweep_nonces
 from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.queues import LEASED
-from blindgate_gateway.stored import remove_blob
+from blindgate_gateway.stored import is_named
 from blindgate_gateway.tables import attempts, blobs, ended_jobs, job_documents, jobs, keys, manifests, uploads
 from blindgate_gateway.transitions import expire_jobs, lose_leases
+from blindgate_gateway.uploads import end_upload
 from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.keys import KeyState
 
 LEASE_SECONDS = 1.0
 RETENTION_SECONDS = 600.0
+STRAYS_SECONDS = 3600.0
 MOST_AT_ONCE = 200
 
 _OVER = prepared(
@@ -40,25 +45,26 @@ _OVER = prepared(
     )
 )
 _KEPT_SINCE = clock() - bindparam("retention")
-_UNNEEDED = prepared(
-    select(blobs.c.tenant, blobs.c.digest)
-    .where(
-        blobs.c.stored <= _KEPT_SINCE,
-        ~exists().where(jobs.c.tenant == blobs.c.tenant, jobs.c.input_digest == blobs.c.digest),
-        ~exists().where(jobs.c.tenant == blobs.c.tenant, LEASED, jobs.c.result_digest == blobs.c.digest),
-        ~exists().where(
-            keys.c.tenant == blobs.c.tenant, keys.c.digest == blobs.c.digest, keys.c.state != KeyState.DESTROYED.value
-        ),
-        ~exists().where(
-            manifests.c.tenant == blobs.c.tenant,
-            or_(manifests.c.client_digest == blobs.c.digest, manifests.c.server_digest == blobs.c.digest),
-        ),
-    )
-    .limit(MOST_AT_ONCE)
+_NEEDED_BY_NOBODY = (
+    blobs.c.stored <= _KEPT_SINCE,
+    ~exists().where(jobs.c.tenant == blobs.c.tenant, jobs.c.input_digest == blobs.c.digest),
+    ~exists().where(jobs.c.tenant == blobs.c.tenant, LEASED, jobs.c.result_digest == blobs.c.digest),
+    ~exists().where(
+        keys.c.tenant == blobs.c.tenant, keys.c.digest == blobs.c.digest, keys.c.state != KeyState.DESTROYED.value
+    ),
+    ~exists().where(
+        manifests.c.tenant == blobs.c.tenant,
+        or_(manifests.c.client_digest == blobs.c.digest, manifests.c.server_digest == blobs.c.digest),
+    ),
 )
 _OLD_JOBS = prepared(select(ended_jobs.c.job).where(ended_jobs.c.ended <= _KEPT_SINCE).limit(MOST_AT_ONCE))
-_OLD_UPLOADS = prepared(select(uploads.c.id).where(uploads.c.created <= _KEPT_SINCE).limit(MOST_AT_ONCE))
-_ALL_OPEN = prepared(select(uploads.c.id).where(uploads.c.status == "parts"))
+_UNNEEDED = prepared(select(blobs.c.tenant, blobs.c.digest).where(*_NEEDED_BY_NOBODY).limit(MOST_AT_ONCE))
+_FORGET = prepared(
+    delete(blobs)
+    .where(blobs.c.tenant == bindparam("of_tenant"), blobs.c.digest == bindparam("of_digest"), *_NEEDED_BY_NOBODY)
+    .returning(blobs.c.size, blobs.c.object)
+)
+_OLD_UPLOADS = prepared(select(uploads).where(uploads.c.created <= _KEPT_SINCE).limit(MOST_AT_ONCE))
 
 
 def sweep_leases(parts: Parts) -> None:
@@ -75,16 +81,15 @@ def sweep_leases(parts: Parts) -> None:
 def sweep_bytes(parts: Parts) -> int:
     """Delete blobs and uploads that nobody needs any more. Gives how many blobs."""
     retention = {"retention": parts.settings.retention}
-    with parts.database.write() as connection:
+    with parts.database.read() as connection:
         unneeded = connection.execute(_UNNEEDED, retention).all()
-        for row in unneeded:
-            remove_blob(connection, parts.blobs, row.tenant, row.digest)
-        for upload in connection.execute(_OLD_UPLOADS, retention).scalars():
-            connection.execute(delete(uploads).where(uploads.c.id == upload))
-            partial.forget(parts.blobs.partial / upload)
-    if unneeded:
-        log.info("sweep.blobs", deleted=len(unneeded))
-    return len(unneeded)
+        old = connection.execute(_OLD_UPLOADS, retention).all()
+    deleted = sum(_delete(parts, row.tenant, row.digest) for row in unneeded)
+    for upload in old:
+        end_upload(parts, upload)
+    if deleted:
+        log.info("sweep.blobs", deleted=deleted)
+    return deleted
 
 
 def sweep_records(parts: Parts) -> int:
@@ -98,13 +103,31 @@ def sweep_records(parts: Parts) -> int:
     return len(old)
 
 
-def sweep_partial(parts: Parts) -> None:
-    """At start: drop partial files that no open upload owns."""
-    with parts.database.read() as connection:
-        known = set(connection.execute(_ALL_OPEN).scalars())
-    for path in parts.blobs.partial.iterdir():
-        if path.name not in known:
-            partial.forget(path)
+def sweep_strays(parts: Parts) -> int:
+    """Delete what lies in the store and belongs to nothing. Gives how many objects and unfinished uploads."""
+    deleted = 0
+    for stray in parts.blobs.strays(grace=parts.settings.grace):
+        # Looked for after it was seen in the store: what is there so long has its row, or never gets one.
+        with parts.database.read() as connection:
+            if is_named(connection, stray.object):
+                continue
+        parts.blobs.drop(stray)
+        deleted += 1
+    if deleted:
+        log.info("sweep.strays", deleted=deleted)
+    return deleted
+
+
+def _delete(parts: Parts, tenant: str, digest: str) -> bool:
+    this = {"of_tenant": tenant, "of_digest": digest, "retention": parts.settings.retention}
+    with parts.database.write() as connection:
+        row = connection.execute(_FORGET, this).first()
+        if row is None:
+            return False
+        quotas.count(connection, tenant, -row.size)
+    if row.object is not None:
+        parts.blobs.remove(tenant, row.object)
+    return True
 
 
 def start_sweeping(parts: Parts) -> None:
@@ -114,6 +137,7 @@ def start_sweeping(parts: Parts) -> None:
 
 def _sweep(parts: Parts) -> None:
     bytes_due = time.monotonic() + RETENTION_SECONDS
+    strays_due = time.monotonic() + STRAYS_SECONDS
     while True:
         time.sleep(LEASE_SECONDS)
         try:
@@ -125,6 +149,9 @@ def _sweep(parts: Parts) -> None:
                 for sweep in (sweep_bytes, sweep_records):
                     while sweep(parts) == MOST_AT_ONCE:
                         pass
+            if time.monotonic() >= strays_due:
+                strays_due = time.monotonic() + STRAYS_SECONDS
+                sweep_strays(parts)
         except Exception:  # noqa: BLE001
             # Whatever it was (a full disk, a busy database), the next round finds the same work again.
             log.exception("sweep.failed")

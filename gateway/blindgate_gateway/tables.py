@@ -44,6 +44,16 @@ tenants = Table(
     # When it was last given a node, and how many it may have at once, if that is not the setting.
     Column("served", BigInteger, nullable=False, server_default="0"),
     Column("in_flight", Integer),
+    # How many bytes it may have stored, if that is not the setting.
+    Column("quota", BigInteger),
+)
+
+stored_bytes = Table(
+    "stored_bytes",
+    metadata,
+    Column("tenant", String, ForeignKey("tenants.name"), primary_key=True),
+    # Of its blobs, and of the uploads that are not complete as they were announced.
+    Column("bytes", BigInteger, nullable=False),
 )
 
 api_keys = Table(
@@ -102,8 +112,11 @@ blobs = Table(
     Column("digest", String, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("stored", BigInteger, nullable=False),
+    # Where its bytes lie, unless they lie here.
+    Column("object", String),
     # Last, so that whoever asks for the other columns does not read over it.
     Column("data", LargeBinary),
+    Index(None, "object"),
 )
 
 uploads = Table(
@@ -116,14 +129,11 @@ uploads = Table(
     Column("part", BigInteger, nullable=False),
     Column("status", String, nullable=False),
     Column("created", BigInteger, nullable=False),
+    # The object that its parts become, and the store's own id of it. An upload of one part has none before that came.
+    Column("object", String),
+    Column("multipart", String),
     Index(None, "tenant", "digest", unique=True),
-)
-
-upload_parts = Table(
-    "upload_parts",
-    metadata,
-    Column("upload", String, ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True),
-    Column("number", Integer, primary_key=True),
+    Index(None, "object"),
 )
 
 # Requests

@@ -3,80 +3,148 @@
     POST /v1/uploads {size, sha256}      exists: nothing to send | parts: send these
     PUT  /v1/uploads/{id}/parts/{n}      the raw bytes of one part
     GET  /v1/uploads/{id}                what is still missing, also after either side restarted
+    POST /v1/uploads/{id}/complete       all parts were sent, some of them straight to the store
 
 What holds:
 
-1. a part that was answered is on the disk, and an upload that was answered `complete` is a stored blob;
-2. bytes reach the disk as they come; no part is held in memory whole;
+1. a part that was answered is stored, and an upload that was answered `complete` is a stored blob;
+2. bytes reach the store as they come; no part is held in memory whole;
 3. the same request twice is the same upload; the same part twice is the same part;
 4. a blob is shared inside one tenant and invisible to others: asking for another tenant's bytes says `parts`;
-5. bytes that are not those announced end the upload, and nothing of them is kept.
+5. bytes that are not those announced end the upload, and nothing of them is kept;
+6. what an upload will need is reserved when it is asked for (`quotas`).
 
-Only the last missing part makes a blob, in one transaction with its own arrival. A killed gateway forgets nothing it answered.
+An upload of one part is an object when that came. The parts of a larger one are the store's until all are there, by whichever way;
+then they become an object, the object is read once, and its digest decides whether it gets a row. A gateway that is killed in
+between forgets nothing: whoever asks next goes on from what the store says.
 """
 
 import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, select, update
 
-from blindgate_gateway import partial
-from blindgate_gateway.blobs import Incoming
-from blindgate_gateway.database import Row, Transaction, clock, prepared
+from blindgate_gateway import quotas
+from blindgate_gateway.blobs import Parted, chunks, digest_of
+from blindgate_gateway.database import Row, Transaction, clock, prepared, upsert
 from blindgate_gateway.identity import Account, Role
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
-from blindgate_gateway.stored import find_size, keep_file, renew
-from blindgate_gateway.tables import upload_parts, uploads
-from blindgate_protocol.errors import GatewayError, NotFoundError
-from blindgate_protocol.messages import Upload, UploadRequest
+from blindgate_gateway.stored import check_not_destroyed, is_named, keep_object, renew
+from blindgate_gateway.tables import uploads
+from blindgate_protocol.errors import BlindgateError, GatewayError, NotFoundError
+from blindgate_protocol.messages import MOST_URLS, Upload, UploadRequest
 from blindgate_protocol.values import BlobRef
 
 routes = Routes("uploads")
 _CALLERS = {Role.TENANT, Role.PUBLISHER}
 
-_OPEN = prepared(
+_OF_BLOB = prepared(
     select(uploads).where(uploads.c.tenant == bindparam("tenant"), uploads.c.digest == bindparam("digest"))
 )
 _UPLOAD = prepared(select(uploads).where(uploads.c.tenant == bindparam("tenant"), uploads.c.id == bindparam("id")))
-_ARRIVED = prepared(select(upload_parts.c.number).where(upload_parts.c.upload == bindparam("id")))
-_ASK = prepared(insert(uploads).values(status="parts", created=clock()), "id", "tenant", "digest", "size", "part")
-_COMPLETE = prepared(update(uploads).where(uploads.c.id == bindparam("upload")).values(status="complete"))
+_ASK = prepared(
+    upsert(uploads, lambda statement: statement.values(status="parts", created=clock()).on_conflict_do_nothing()),
+    "id",
+    "tenant",
+    "digest",
+    "size",
+    "part",
+    "object",
+    "multipart",
+)
+_THIS = uploads.c.id == bindparam("upload")
+_OPEN = uploads.c.status == "parts"
+_COMPLETE = prepared(update(uploads).where(_THIS, _OPEN).values(status="complete"))
+_END = prepared(delete(uploads).where(_THIS, _OPEN))
+_FORGET = prepared(delete(uploads).where(_THIS, uploads.c.status == "complete"))
+_END_ALL = prepared(
+    delete(uploads)
+    .where(uploads.c.tenant == bindparam("of_tenant"), uploads.c.digest == bindparam("of_digest"))
+    .returning(uploads.c.size, uploads.c.status)
+)
+
+
+class _Turns:
+    """One at a time by name, in this process: two last parts at once need not both read the whole."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._waiting: dict[str, int] = {}
+        self._locks: dict[str, threading.Lock] = {}
+
+    @contextmanager
+    def turn(self, name: str) -> Iterator[None]:
+        with self._guard:
+            self._waiting[name] = self._waiting.get(name, 0) + 1
+            lock = self._locks.setdefault(name, threading.Lock())
+        try:
+            with lock:
+                yield
+        finally:
+            with self._guard:
+                self._waiting[name] -= 1
+                if not self._waiting[name]:
+                    del self._waiting[name], self._locks[name]
+
+
+_turns = _Turns()
 
 
 @routes.post("/v1/uploads", roles=_CALLERS, body=UploadRequest, answers={201: Upload, 200: Upload})
 def request_upload(call: Call[Account, UploadRequest]) -> Answer:
     """Ask to store a blob under the caller's tenant.
 
-    Answers `exists` when the tenant has it, or which parts to send.
+    Answers `exists` when the tenant has it, or which parts to send. 429 beyond the tenant's quota.
     """
     parts, wanted, tenant = call.parts, call.body, call.caller.tenant
     if wanted.size > parts.settings.max_blob:
         raise refusal("too-large", f"a blob of {wanted.size} bytes: at most {parts.settings.max_blob} are taken here")
-    key, fresh = {"tenant": tenant, "digest": wanted.sha256}, secrets.token_hex(16)
-    # Not durable: an upload that a power failure makes forgotten is asked for again.
-    with parts.database.write(durable=False) as connection:
-        if renew(connection, parts.blobs, tenant, wanted.sha256):
-            size = find_size(connection, tenant, wanted.sha256)
-            if size != wanted.size:
-                raise refusal("digest-mismatch", f"the blob of this digest has {size} bytes, not {wanted.size}")
-            return Upload(status="exists"), 200
-        upload = connection.execute(_OPEN, key).first()
-        if upload is not None and upload.status == "parts" and upload.size == wanted.size:
-            return _stand(connection, upload), 200
-        if upload is not None:
-            connection.execute(delete(uploads).where(uploads.c.id == upload.id))
-            partial.forget(parts.blobs.partial / upload.id)
-        connection.execute(_ASK, {**key, "id": fresh, "size": wanted.size, "part": parts.settings.part})
-    missing = tuple(range(1, _count(wanted.size, parts.settings.part) + 1))
-    return Upload(status="parts", upload=fresh, part_size=parts.settings.part, missing=missing)
+    size = renew(parts, tenant, wanted.sha256)
+    if size is not None:
+        if size != wanted.size:
+            raise refusal("digest-mismatch", f"the blob of this digest has {size} bytes, not {wanted.size}")
+        return Upload(status="exists"), 200
+    row = parts.database.look(_OF_BLOB, {"tenant": tenant, "digest": wanted.sha256})
+    if row is not None:
+        if row.status == "parts" and row.size == wanted.size:
+            try:
+                return _stand(parts, row), 200
+            except NotFoundError:
+                pass  # the store has forgotten it
+        end_upload(parts, row)
+    return _begin(parts, tenant, wanted)
+
+
+def _begin(parts: Parts, tenant: str, wanted: UploadRequest) -> Answer:
+    size, part, fresh = wanted.size, parts.settings.part, secrets.token_hex(16)
+    name, multipart = parts.blobs.begin(tenant, wanted.sha256) if size > part else (None, None)
+    asked = {"id": fresh, "size": size, "part": part, "object": name, "multipart": multipart}
+    asked |= {"tenant": tenant, "digest": wanted.sha256}
+    try:
+        # Not durable: an upload that a power failure makes forgotten is asked for again.
+        with parts.database.write(durable=False) as connection:
+            check_not_destroyed(connection, tenant, wanted.sha256)
+            is_new = connection.execute(_ASK, asked).rowcount == 1
+            if is_new:
+                quotas.reserve(connection, tenant, size, default=parts.settings.quota)
+            row = connection.execute(_OF_BLOB, {"tenant": tenant, "digest": wanted.sha256}).one()
+    except BlindgateError:
+        if name is not None:
+            parts.blobs.end(Parted(tenant, size, part, name, multipart))
+        raise
+    if not is_new and name is not None:
+        parts.blobs.end(Parted(tenant, size, part, name, multipart))
+    return _stand(parts, row, is_new=is_new), 201 if is_new else 200
 
 
 @routes.get("/v1/uploads/<upload>", roles=_CALLERS, answers={200: Upload})
 def show_upload(call: Call[Account, None], upload: str) -> Answer:
-    """Say which parts of an upload are missing."""
-    with call.parts.database.read() as connection:
-        return _stand(connection, _find(connection, call.caller.tenant, upload))
+    """Say which parts of an upload are missing, as the store knows."""
+    return _stand(call.parts, _find(call, upload))
 
 
 @routes.put("/v1/uploads/<upload>/parts/<int:number>", roles=_CALLERS, body=Raw(), answers={200: Upload})
@@ -85,97 +153,130 @@ def put_part(call: Call[Account, None], upload: str, number: int) -> Answer:
 
     The last missing part stores the blob and answers `complete`. Bytes of another digest than announced end the upload.
     """
-    with call.parts.database.read() as connection:
-        row = _find(connection, call.caller.tenant, upload)
-        standing = _stand(connection, row)
-    if not 1 <= number <= _count(row.size, row.part):
+    parts, row = call.parts, _find(call, upload)
+    if not 1 <= number <= _count(row):
         raise not_found(f"part of this upload: {number}")
     expected = min(row.part, row.size - (number - 1) * row.part)
     length = call.length(expected)
     if length != expected:
         raise refusal("digest-mismatch", f"part {number} has {expected} bytes, got {length}")
-    with call.parts.blobs.incoming() as incoming:
-        single = row.size <= row.part
-        incoming.fill(call.request.stream, length, hashing=single)
-        if number not in standing.missing:
-            return standing
-        if single:
-            incoming.settle()
-            return _store(call.parts, row, incoming)
-        return _place(call.parts, row, number, incoming)
+    if row.status == "complete":
+        for _ in chunks(call.request.stream, length):
+            pass
+        return _stand(parts, row)
+    if row.object is None:
+        return _take_whole(call, row)
+    parts.blobs.take(_parted(row), number, call.request.stream)
+    return _completed(parts, row)
 
 
-def _store(parts: Parts, row: Row, incoming: Incoming) -> Upload:
-    if incoming.digest != row.digest:
+@routes.post("/v1/uploads/<upload>/complete", roles=_CALLERS, answers={200: Upload})
+def complete_upload(call: Call[Account, None], upload: str) -> Answer:
+    """Say that every part was sent. Answers `complete`, or which parts the store has not.
+
+    Bytes of another digest than announced end the upload.
+    """
+    row = _find(call, upload)
+    return _stand(call.parts, row) if row.status == "complete" or row.object is None else _completed(call.parts, row)
+
+
+def end_upload(parts: Parts, row: Row) -> None:
+    """Forget an upload, unless it was completed meanwhile, and drop what came of it."""
+    with parts.database.write(durable=False) as connection:
+        if row.status == "complete":
+            connection.execute(_FORGET, {"upload": row.id})
+            return
+        ended = connection.execute(_END, {"upload": row.id}).rowcount == 1
+        if ended:
+            quotas.count(connection, row.tenant, -row.size)
+    if ended and row.object is not None:
+        parts.blobs.end(_parted(row))
+
+
+def end_uploads_of(connection: Transaction, tenant: str, digest: str) -> None:
+    """Forget every upload of a blob. What came of them is the caller's to delete."""
+    for row in connection.execute(_END_ALL, {"of_tenant": tenant, "of_digest": digest}).all():
+        if row.status == "parts":
+            quotas.count(connection, tenant, -row.size)
+
+
+def _take_whole(call: Call[Account, None], row: Row) -> Upload:
+    with call.parts.blobs.incoming(row.tenant, row.digest) as incoming:
+        incoming.fill(call.request.stream, row.size)
+        if incoming.digest != row.digest:
+            raise _mismatch(call.parts, row)
+        return _keep(call.parts, row, incoming.settle())
+
+
+def _completed(parts: Parts, row: Row) -> Upload:
+    if parts.blobs.arrived(_parted(row)) != _parted(row).whole():
+        return _stand(parts, row)
+    with _turns.turn(row.id):
+        now = parts.database.look(_UPLOAD, {"tenant": row.tenant, "id": row.id})
+        if now is None:
+            raise _gone()
+        return _stand(parts, now) if now.status == "complete" else _complete(parts, row)
+
+
+def _complete(parts: Parts, row: Row) -> Upload:
+    upload = _parted(row)
+    parts.blobs.finish(upload)
+    opened, _ = parts.blobs.open(row.tenant, row.object)
+    if digest_of(opened) != row.digest:
         raise _mismatch(parts, row)
-    with parts.database.write() as connection:
-        keep_file(connection, parts.blobs, row.tenant, _blob(row), incoming.path)
-        connection.execute(_COMPLETE, {"upload": row.id})
-    return Upload(status="complete", upload=row.id, part_size=row.part)
-
-
-def _place(parts: Parts, row: Row, number: int, incoming: Incoming) -> Upload:
-    path = parts.blobs.partial / row.id
     try:
-        with partial.locked(path) as descriptor:
-            return _place_alone(parts, row, number, incoming, descriptor)
+        return _keep(parts, row, row.object)
     except NotFoundError:
-        partial.forget(path)  # the upload ended meanwhile, and nobody will look for its file again
+        # Whoever ended the upload may have done so before the store had made the object.
+        with parts.database.read() as connection:
+            is_nobodys = not is_named(connection, row.object)
+        if is_nobodys:
+            parts.blobs.end(upload)
         raise
 
 
-def _place_alone(parts: Parts, row: Row, number: int, incoming: Incoming, descriptor: int) -> Upload:
-    path = parts.blobs.partial / row.id
-    with parts.database.read() as connection:
-        standing = _stand(connection, _find(connection, row.tenant, row.id))
-    if number not in standing.missing:
-        return standing
-    partial.place(descriptor, incoming.path, at=(number - 1) * row.part)
-    missing = tuple(other for other in standing.missing if other != number)
-    arrived = set(range(1, _count(row.size, row.part) + 1)) - set(missing)
-    prefix = partial.whole_prefix(arrived, part=row.part, size=row.size)
-    digest = partial.follow(path, descriptor, to=prefix)
-    if missing:
-        with parts.database.write() as connection:
-            _find(connection, row.tenant, row.id)
-            connection.execute(insert(upload_parts).values(upload=row.id, number=number))
-        return Upload(status="parts", upload=row.id, part_size=row.part, missing=missing)
-    if digest != row.digest:
-        raise _mismatch(parts, row)
+def _keep(parts: Parts, row: Row, name: str) -> Upload:
+    """The object gets its row, and what was reserved is counted as stored. If another was quicker, its word holds."""
     with parts.database.write() as connection:
-        keep_file(connection, parts.blobs, row.tenant, _blob(row), path)
-        connection.execute(delete(upload_parts).where(upload_parts.c.upload == row.id))
-        connection.execute(_COMPLETE, {"upload": row.id})
-    partial.forget(path)
+        if connection.execute(_COMPLETE, {"upload": row.id}).rowcount == 1:
+            quotas.count(connection, row.tenant, -row.size)
+            keep_object(connection, row.tenant, BlobRef(digest=row.digest, size=row.size), name)
+        elif connection.execute(_UPLOAD, {"tenant": row.tenant, "id": row.id}).first() is None:
+            raise _gone()
     return Upload(status="complete", upload=row.id, part_size=row.part)
 
 
 def _mismatch(parts: Parts, row: Row) -> GatewayError:
-    with parts.database.write() as connection:
-        connection.execute(delete(uploads).where(uploads.c.id == row.id, uploads.c.status == "parts"))
-    partial.forget(parts.blobs.partial / row.id)
+    end_upload(parts, row)
     return refusal("digest-mismatch", "the bytes that came are not those that were announced; the upload has ended")
 
 
-def _find(connection: Transaction, tenant: str, upload: str) -> Row:
-    row = connection.execute(_UPLOAD, {"tenant": tenant, "id": upload}).first()
+def _find(call: Call[Account, None], upload: str) -> Row:
+    row = call.parts.database.look(_UPLOAD, {"tenant": call.caller.tenant, "id": upload})
     if row is None:
-        raise not_found("upload")
+        raise _gone()
     return row
 
 
-def _stand(connection: Transaction, row: Row) -> Upload:
+def _gone() -> NotFoundError:
+    return not_found("upload")
+
+
+def _stand(parts: Parts, row: Row, *, is_new: bool = False) -> Upload:
     if row.status == "complete":
         return Upload(status="complete", upload=row.id, part_size=row.part)
-    count = _count(row.size, row.part)
-    arrived = set(connection.execute(_ARRIVED, {"id": row.id}).scalars()) if count > 1 else set()
-    missing = tuple(number for number in range(1, count + 1) if number not in arrived)
-    return Upload(status="parts", upload=row.id, part_size=row.part, missing=missing)
+    arrived, urls = frozenset[int](), tuple[str, ...]()
+    if row.object is not None and not is_new:
+        arrived = parts.blobs.arrived(_parted(row))
+    missing = tuple(number for number in range(1, _count(row) + 1) if number not in arrived)
+    if row.object is not None:
+        urls = parts.blobs.urls(_parted(row), missing[:MOST_URLS])
+    return Upload(status="parts", upload=row.id, part_size=row.part, missing=missing, urls=urls)
 
 
-def _blob(row: Row) -> BlobRef:
-    return BlobRef(digest=row.digest, size=row.size)
+def _parted(row: Row) -> Parted:
+    return Parted(row.tenant, row.size, row.part, row.object, row.multipart)
 
 
-def _count(size: int, part: int) -> int:
-    return -(-size // part)
+def _count(row: Row) -> int:
+    return -(-int(row.size) // int(row.part))

@@ -16,6 +16,9 @@ from blindgate_protocol.values import BlobRef, Digest, JobId, KeyId, Millis, Nam
 LEASE_HEADER = "Blindgate-Lease"
 """Carries `<generation>.<token>` on every command of a node that holds a lease."""
 
+MOST_URLS = 64
+"""How many parts an upload's view has URLs for at most; when they are sent, it has more."""
+
 DIGEST_HEADER = "Blindgate-Digest"
 """Carries the digest of a blob that is sent out."""
 
@@ -76,12 +79,15 @@ class Upload(Value):
         upload: the upload's id; `None` when nothing has to be sent.
         part_size: every part but the last has this many bytes.
         missing: the numbers, from 1, of the parts that have not arrived.
+        urls: where to PUT the first of `missing`, one for each and at most `MOST_URLS`, straight to the store; empty when parts
+            go through the gateway. Whoever has such a URL may send that part: it is a secret, and good for some minutes.
     """
 
     status: Literal["exists", "parts", "complete"]
     upload: str | None = None
     part_size: Size = 0
     missing: tuple[int, ...] = ()
+    urls: tuple[str, ...] = ()
 
 
 # Evaluation keys

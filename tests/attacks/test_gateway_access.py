@@ -53,6 +53,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/v1/models/<name>/budget"): Row(frozenset({TENANT, READER})),
     ("POST", "/v1/models"): Row(frozenset({PUBLISHER})),
     ("POST", "/v1/uploads"): Row(frozenset({TENANT, PUBLISHER})),
+    ("POST", "/v1/uploads/<upload>/complete"): Row(frozenset({TENANT, PUBLISHER}), owned=True),
     ("GET", "/v1/uploads/<upload>"): Row(frozenset({TENANT, PUBLISHER}), owned=True),
     ("PUT", "/v1/uploads/<upload>/parts/<int:number>"): Row(frozenset({TENANT, PUBLISHER}), owned=True),
     ("POST", "/v1/keys"): Row(frozenset({TENANT})),

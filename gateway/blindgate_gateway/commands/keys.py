@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from blindgate_gateway import identity, queues
+from blindgate_gateway import identity, queues, quotas
 from blindgate_gateway.commands.options import (
     ConfigOption,
     DataOption,
@@ -114,6 +114,27 @@ def limit_tenant(
     """Say how much of the nodes a tenant may take up at once."""
     with refusals(), database_of(config, data) as database:
         queues.limit_tenant(database, tenant, in_flight=in_flight)
+
+
+@tenants_app.command("quota")
+def set_quota(
+    tenant: Annotated[str, typer.Argument(help="The tenant.", metavar="NAME")],
+    most: Annotated[int, typer.Argument(help="How many it may store.", metavar="BYTES", min=0, max=2**53 - 1)],
+    *,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Let a tenant have so many bytes stored, and no more. What it has already stays."""
+    with refusals(), database_of(config, data) as database:
+        quotas.set_quota(database, name(tenant), most)
+
+
+@tenants_app.command("storage")
+def show_storage(*, config: ConfigOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """List how many bytes each tenant has stored, and its quota where it has one of its own."""
+    with refusals(), database_of(config, data) as database:
+        found = [asdict(storage) for storage in quotas.list_storage(database)]
+    print_rows(found, as_json=as_json, times=())
 
 
 @staff_app.command("add")

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from blindgate_gateway.commands import app
 from blindgate_gateway.settings import DAY
-from blindgate_protocol.messages import Refusal
+from blindgate_protocol.messages import Refusal, UploadRequest
 from brokerage import Caller, Tenant
 from desk import Desk
 
@@ -114,6 +114,18 @@ def test_what_a_hostile_node_says_reaches_no_terminal_as_it_is(desk: Desk, data:
         assert not set("\x1b\x07\x9b\u202e") & set(result.stdout)
 
 
+def test_a_tenants_quota_is_set_beside_a_running_gateway(desk: Desk, data: str) -> None:
+    """It holds for the next upload, and what is stored is shown beside it."""
+    desk.tenant.upload(b"ten bytes.")
+    assert _run("tenants", "quota", "bank", "15", "--data", data).exit_code == 0
+    rows = {row["tenant"]: row for row in _json("tenants", "storage", "--data", data)}
+    assert rows["bank"] == {"tenant": "bank", "stored": 10, "quota": 15}
+    assert rows["clinic"] == {"tenant": "clinic", "stored": 0, "quota": None}
+    refused = desk.tenant.send("POST", "/v1/uploads", UploadRequest(size=6, sha256="sha256:" + "0" * 64))
+    assert (refused.status_code, refused.json()["code"]) == (429, "quota")
+    assert _run("tenants", "quota", "nobody", "15", "--data", data).exit_code == 1
+
+
 def test_nodes_are_listed_and_dismissed(desk: Desk, data: str) -> None:
     """A dismissed node's token opens nothing."""
     (node,) = _json("nodes", "list", "--data", data)
@@ -174,5 +186,5 @@ def test_settings_and_migrations_are_shown(data: str) -> None:
     """For people and for scripts."""
     assert _json("settings", "--data", data)["data"] == data
     assert "threads" in _run("settings", "--data", data).stdout
-    assert _json("migrate", "--data", data) == {"before": "0007", "after": "0007"}
+    assert _json("migrate", "--data", data) == {"before": "0008", "after": "0008"}
     assert "nothing to do" in _run("migrate", "--data", data).stdout

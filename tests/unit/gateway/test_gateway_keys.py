@@ -8,7 +8,7 @@ from blindgate_protocol.canonical import digest
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.keys import KeyState, KeyStatement
 from blindgate_protocol.manifest import Manifest
-from blindgate_protocol.messages import KeyList, KeyView
+from blindgate_protocol.messages import JobRequest, KeyList, KeyView, UploadRequest
 from blindgate_protocol.signing import Signed, SigningKey
 from blindgate_protocol.values import BlobRef
 from brokerage import blob_ref, now_ms
@@ -99,10 +99,16 @@ def test_a_destroyed_key_is_gone_and_so_are_its_jobs(desk: Desk) -> None:
     assert lease is not None
     last = desk.tenant.statement(key, KeyState.DESTROYED, first)
     assert desk.tenant.state(last).status_code == 200
-    assert not desk.parts.blobs.holds("bank", key.digest, key.size)
+    assert not [stray for stray in desk.parts.blobs.strays(grace=-60_000) if stray.object.startswith(key.digest[7:])]
     assert [desk.state(job) for job in jobs] == [JobState.CANCELLED] * 2
     assert desk.worker.command(lease, "GET", f"blobs/{key.digest}").status_code == 409
-    desk.tenant.upload(b"evaluation key")
+    again = UploadRequest(size=key.size, sha256=key.digest)
+    refused = desk.tenant.send("POST", "/v1/uploads", again)
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert desk.stranger.send("POST", "/v1/uploads", again).status_code == 201, "another tenant learns nothing of it"
+    order = desk.tenant.order(desk.manifest, key)
+    along = desk.tenant.send("POST", "/v1/jobs", JobRequest(order=order.envelope, input_data=b"evaluation key"))
+    assert along.json()["code"] == "conflict", "nor does it come back as something else"
     revived = desk.brokerage.keys.client.sign(
         last.document.model_copy(
             update={"state": KeyState.ACTIVE, "sequence": 3, "previous": last.digest, "issued": now_ms()}

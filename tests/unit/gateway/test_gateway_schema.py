@@ -8,16 +8,18 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from openapi_spec_validator import validate
+from sqlalchemy import select
 
 from blindgate_gateway.app import ROUTES
 from blindgate_gateway.opening import migrate
 from blindgate_gateway.parts import connect
 from blindgate_gateway.settings import Settings, load_settings
-from blindgate_gateway.tables import metadata
+from blindgate_gateway.tables import metadata, stored_bytes
 from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.messages import UploadRequest
 from blindgate_protocol.signing import SigningKey
-from brokerage import Keys, make_settings
-from desk import Desk
+from brokerage import Keys, blob_ref, make_settings
+from desk import Desk, open_desk
 
 
 def test_the_migrations_make_the_tables(tmp_path: Path, database_url: str | None) -> None:
@@ -82,6 +84,10 @@ def test_settings_come_from_the_environment_before_the_file(tmp_path: Path, monk
         pytest.param("port = 0", "port", id="out of range"),
         pytest.param('publishers = ["me"]', "publishers", id="no key id"),
         pytest.param("port = ", "TOML", id="not TOML"),
+        pytest.param('blobs = "https://bucket"', "blobs", id="no bucket"),
+        pytest.param('s3_endpoint = "http://user:pw@host"', "s3_endpoint", id="credentials in an address"),
+        pytest.param('s3_key_id = "x"', "s3_secret", id="half a credential"),
+        pytest.param('blobs = "s3://bucket"\npart = 65536', "part", id="more parts than S3 has"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, names: str) -> None:
@@ -159,6 +165,42 @@ def test_jobs_of_an_older_gateway_move_to_their_queues(tmp_path: Path, database_
         assert connection.exec_driver_sql("SELECT job, node FROM attempts").all() == [("done", "node-1")]
 
 
+def test_blobs_of_an_older_gateway_are_where_they_were(tmp_path: Path) -> None:
+    """Files keep the names that they had, small blobs stay in their rows, and both are counted; uploads begin anew."""
+    settings = make_settings(tmp_path / "gateway", Keys())
+    migrate(settings, to="0007")
+    file, row = blob_ref(b"in a file"), blob_ref(b"in its row")
+    with connect(settings).migrating() as connection:
+        for statement in (
+            _OLD_ROWS[0],
+            f"INSERT INTO blobs VALUES ('bank', '{file.digest}', 9, 1, NULL)",
+            f"INSERT INTO blobs VALUES ('bank', '{row.digest}', 10, 1, CAST('in its row' AS BLOB))",
+            "INSERT INTO uploads VALUES ('u', 'bank', 'd', 100, 64, 'parts', 1)",
+            "INSERT INTO upload_parts VALUES ('u', 1)",
+        ):
+            connection.exec_driver_sql(statement)
+    old = settings.data / "blobs" / "bank" / file.digest.removeprefix("sha256:")
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"in a file")
+    (settings.data / "partial").mkdir()
+    (settings.data / "partial" / "u").write_bytes(b"half")
+    with open_desk(tmp_path, port=settings.port) as desk:
+        for ref in (file, row):
+            asked = UploadRequest(size=ref.size, sha256=ref.digest)
+            assert desk.tenant.ask("POST", "/v1/uploads", asked).json()["status"] == "exists"
+            job = desk.tenant.submit(desk.tenant.order(desk.manifest, ref)).job
+            lease = desk.worker.lease()
+            assert lease is not None
+            assert lease.job == job
+            got = lease.input_data or desk.worker.command(lease, "GET", f"blobs/{ref.digest}").content
+            assert blob_ref(got) == ref
+        with desk.parts.database.read() as connection:
+            assert (
+                connection.execute(select(stored_bytes.c.bytes).where(stored_bytes.c.tenant == "bank")).scalar() == 19
+            )
+    assert not list((settings.data / "partial").iterdir())
+
+
 def test_nodes_of_an_older_gateway_and_their_jobs_stay(tmp_path: Path, database_url: str | None) -> None:
     """Their tokens go: their keys were known before, and are what they sign with now."""
     settings = make_settings(tmp_path / "gateway", Keys(), database=database_url)
@@ -174,7 +216,7 @@ def test_nodes_of_an_older_gateway_and_their_jobs_stay(tmp_path: Path, database_
             assert kept == [(f"{table}-1", "k"), (f"{table}-2", None)]
 
 
-_LATEST = "0007"
+_LATEST = "0008"
 _OLD_NODES = [
     (
         "INSERT INTO nodes (key, name, operator, expires, certificate, token, secret_hash, enrolled) "

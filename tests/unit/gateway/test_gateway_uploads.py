@@ -1,20 +1,68 @@
-"""Blobs come in whole, once per tenant, and resume."""
+"""Blobs come in whole, once per tenant, and resume: on each database, in the folder and in an S3 store."""
 
-import hashlib
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
-from blindgate_gateway import partial
-from blindgate_gateway.sweep import sweep_bytes, sweep_partial
-from blindgate_gateway.tables import blobs, uploads
+from blindgate_gateway.sweep import sweep_bytes, sweep_strays
+from blindgate_gateway.tables import blobs, stored_bytes, uploads
 from blindgate_protocol.messages import Upload, UploadRequest
 from blindgate_protocol.values import BlobRef
 from brokerage import blob_ref, random_bytes
-from desk import Desk
+from desk import Desk, open_desk
 
 PART = 64 * 1024
+PUBLISHED = 2
+"""The model's parts are in the store before anything else."""
+
+
+@pytest.fixture
+def desk(tmp_path: Path, database_url: str | None, store: Mapping[str, Any]) -> Iterator[Desk]:
+    """A gateway with one of everybody."""
+    with open_desk(tmp_path, database=database_url, part=PART, lease=60_000, max_blob=1 << 20, **store) as made:
+        yield made
+        assert _counted(made) == _there(made)
+
+
+def _counted(desk: Desk) -> dict[str, int]:
+    """How many bytes the gateway counts for each tenant that has any."""
+    with desk.parts.database.read() as connection:
+        rows = connection.execute(select(stored_bytes).where(stored_bytes.c.bytes != 0)).all()
+    return {row.tenant: row.bytes for row in rows}
+
+
+def _there(desk: Desk) -> dict[str, int]:
+    """The same, added up from blobs and open uploads."""
+    found: dict[str, int] = {}
+    with desk.parts.database.read() as connection:
+        for table, where in ((blobs, blobs.c.size > 0), (uploads, uploads.c.status == "parts")):
+            size = func.sum(table.c.size).label("size")
+            for row in connection.execute(select(table.c.tenant, size).where(where).group_by(table.c.tenant)).all():
+                found[row.tenant] = found.get(row.tenant, 0) + int(row.size)
+    return found
+
+
+def _read(desk: Desk, tenant: str, digest: str) -> bytes | None:
+    """What the store has of a blob."""
+    with desk.parts.database.read() as connection:
+        this = (blobs.c.tenant == tenant) & (blobs.c.digest == digest)
+        name = connection.execute(select(blobs.c.object).where(this)).scalar()
+    if name is None:
+        return None
+    opened, size = desk.parts.blobs.open(tenant, name)
+    data = b"".join(iter(lambda: opened.read(10_000), b""))
+    opened.close()
+    assert len(data) == size
+    return data
+
+
+def _things(desk: Desk) -> list[str]:
+    """Every object and unfinished upload in the store, those that belong to nothing too."""
+    return [stray.object for stray in desk.parts.blobs.strays(grace=-60_000)]
 
 
 def _ask(desk: Desk, ref: BlobRef, *, stranger: bool = False) -> Upload:
@@ -31,17 +79,13 @@ def _part(data: bytes, number: int) -> bytes:
     return data[(number - 1) * PART : number * PART]
 
 
-def _files(desk: Desk, folder: str) -> list[str]:
-    return [path.name for path in (desk.brokerage.settings.data / folder).rglob("*") if path.is_file()]
-
-
 def test_a_blob_is_stored_once_in_a_tenant_and_unknown_to_others(desk: Desk) -> None:
     """The second upload of the same bytes sends nothing; another tenant has to send them."""
     ref = desk.tenant.upload(b"the same bytes")
     assert _ask(desk, ref).status == "exists"
     assert _ask(desk, ref, stranger=True).status == "parts"
     desk.stranger.upload(b"the same bytes")
-    assert _files(desk, "blobs").count(hashlib.sha256(b"the same bytes").hexdigest()) == 2
+    assert len(_things(desk)) == PUBLISHED + 2
 
 
 @pytest.mark.parametrize(
@@ -58,10 +102,8 @@ def test_parts_may_come_in_any_order(desk: Desk, order: tuple[int, ...]) -> None
         assert answer.status == ("complete" if count == 4 else "parts")
         assert set(answer.missing) == set(order[count:])
     assert _ask(desk, ref).status == "exists"
-    with desk.parts.blobs.open("bank", ref.digest) as stored:
-        assert stored.read() == data
-    assert _files(desk, "partial") == []
-    assert _files(desk, "incoming") == []
+    assert _read(desk, "bank", ref.digest) == data
+    assert len(_things(desk)) == PUBLISHED + 1
 
 
 def test_an_upload_resumes_where_it_was_after_the_memory_is_gone(desk: Desk) -> None:
@@ -70,8 +112,7 @@ def test_an_upload_resumes_where_it_was_after_the_memory_is_gone(desk: Desk) -> 
     ref = blob_ref(data)
     upload = _ask(desk, ref)
     _put(desk, upload, 1, _part(data, 1))
-    partial._running.clear()
-    sweep_partial(desk.parts)
+    sweep_strays(desk.parts)
     again = _ask(desk, ref)
     assert (again.upload, again.missing) == (upload.upload, (2, 3))
     _put(desk, again, 3, _part(data, 3))
@@ -99,57 +140,125 @@ def test_other_bytes_than_announced_end_the_upload(desk: Desk, size: int) -> Non
     answers = [_put(desk, upload, number, bytes(len(_part(data, number)))) for number in upload.missing]
     assert (answers[-1].status_code, answers[-1].json()["code"]) == (422, "digest-mismatch")
     assert desk.tenant.send("GET", f"/v1/uploads/{upload.upload}").status_code == 404
-    assert not desk.parts.blobs.holds("bank", ref.digest, ref.size)
-    assert _files(desk, "partial") == []
+    assert len(_things(desk)) == PUBLISHED
     assert desk.tenant.upload(data) == ref
+    assert _read(desk, "bank", ref.digest) == data
 
 
-@pytest.mark.parametrize("when", ["before the part is placed", "while the part is placed"])
+@pytest.mark.parametrize("name", ["take", "arrived", "finish"])
 def test_a_part_of_an_upload_that_ends_meanwhile_is_not_found(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, when: str
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Asking with another size ends the upload: its last part on the way is refused like any later one, and leaves no file."""
-    ref = blob_ref(random_bytes(3 * PART))
+    """Asking with another size ends the upload: its last part on the way is refused like any later one, and leaves nothing."""
+    data = random_bytes(2 * PART)
+    ref = blob_ref(data)
     upload = _ask(desk, ref)
-    name = "locked" if when.startswith("before") else "place"
-    inner = getattr(partial, name)
+    _put(desk, upload, 1, _part(data, 1))
+    inner = getattr(desk.parts.blobs, name)
 
     def interrupted(*given: Any, **named: Any) -> Any:
-        monkeypatch.setattr(partial, name, inner)
+        monkeypatch.setattr(desk.parts.blobs, name, inner)
         _ask(desk, ref.model_copy(update={"size": PART}))
         return inner(*given, **named)
 
-    monkeypatch.setattr(partial, name, interrupted)
-    assert _put(desk, upload, 1, bytes(PART)).status_code == 404
-    assert _files(desk, "partial") == []
+    monkeypatch.setattr(desk.parts.blobs, name, interrupted)
+    assert _put(desk, upload, 2, _part(data, 2)).status_code == 404
+    assert len(_things(desk)) == PUBLISHED
 
 
-def test_a_file_without_a_row_gives_way(desk: Desk) -> None:
-    """Bytes that a killed gateway left under a blob's name are replaced by checked ones."""
-    ref = blob_ref(b"what was asked for")
-    desk.tenant.upload(b"anything, so that the folder is there")
-    left = desk.brokerage.settings.data / "blobs" / "bank" / ref.digest.removeprefix("sha256:")
-    left.write_bytes(b"half of")
-    desk.tenant.upload(b"what was asked for")
-    assert left.read_bytes() == b"what was asked for"
+@pytest.mark.parametrize("when", ["before the object", "after the object"])
+def test_a_gateway_that_dies_between_the_object_and_its_row_goes_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """All parts are there: whoever asks next is told that none is missing, and completes it."""
+    data = random_bytes(2 * PART + 5)
+    ref = blob_ref(data)
+    upload = _ask(desk, ref)
+    for number in (1, 3):
+        _put(desk, upload, number, _part(data, number))
+    with monkeypatch.context() as patch:
+        inner = desk.parts.blobs.finish
+
+        def dying(*given: Any) -> None:
+            if when.startswith("after"):
+                inner(*given)
+            raise OSError
+
+        patch.setattr(desk.parts.blobs, "finish", dying)
+        assert _put(desk, upload, 2, _part(data, 2)).status_code == 500
+    again = _ask(desk, ref)
+    assert (again.upload, again.status, again.missing) == (upload.upload, "parts", ())
+    assert sweep_strays(desk.parts) == 0
+    done = desk.tenant.ask("POST", f"/v1/uploads/{upload.upload}/complete")
+    assert done.json()["status"] == "complete"
+    assert desk.tenant.ask("POST", f"/v1/uploads/{upload.upload}/complete").json()["status"] == "complete"
+    assert _read(desk, "bank", ref.digest) == data
 
 
-def test_a_row_without_a_file_is_not_a_blob(desk: Desk) -> None:
-    """If the bytes are gone the gateway asks for them again."""
-    ref = desk.tenant.upload(b"soon gone")
-    desk.parts.blobs.remove("bank", ref.digest)
+def test_an_upload_is_not_complete_before_its_parts_are_there(desk: Desk) -> None:
+    """Saying so changes nothing, and names what is missing; another tenant's upload is not found."""
+    for size, missing in ((3 * PART, [2, 3]), (10, [1])):
+        data = random_bytes(size)
+        upload = _ask(desk, blob_ref(data))
+        if size > PART:
+            _put(desk, upload, 1, _part(data, 1))
+        answer = desk.tenant.ask("POST", f"/v1/uploads/{upload.upload}/complete").json()
+        assert (answer["status"], answer["missing"]) == ("parts", missing)
+        for method, path in (("GET", ""), ("POST", "/complete"), ("PUT", "/parts/1")):
+            refused = desk.stranger.send(method, f"/v1/uploads/{upload.upload}{path}", _part(data, 1))
+            assert refused.status_code == 404
+
+
+def test_what_is_stored_is_never_written_again(desk: Desk) -> None:
+    """Two who upload the same bytes at once both succeed, and what the first was told of stays as it is."""
+    data = random_bytes(2 * PART)
+    upload = _ask(desk, blob_ref(data))
+    _put(desk, upload, 1, _part(data, 1))
+    _put(desk, upload, 2, _part(data, 2))
+    before = _things(desk)
+    assert _put(desk, upload, 2, bytes(PART)).json()["status"] == "complete"
+    assert _things(desk) == before
+    assert _read(desk, "bank", blob_ref(data).digest) == data
+
+
+@pytest.mark.parametrize("size", [pytest.param(100, id="a file"), pytest.param(PART + 1, id="two parts")])
+def test_a_row_without_its_bytes_is_not_a_blob(desk: Desk, size: int) -> None:
+    """If the bytes are gone, or some of them, the gateway asks for them again."""
+    data = random_bytes(size)
+    ref = desk.tenant.upload(data)
+    stray = next(stray for stray in desk.parts.blobs.strays(grace=-60_000) if stray.object.startswith(ref.digest[7:]))
+    desk.parts.blobs.remove("bank", stray.object)
     assert _ask(desk, ref).status == "parts"
-    desk.tenant.upload(b"soon gone")
-    assert desk.parts.blobs.holds("bank", ref.digest, ref.size)
+    desk.tenant.upload(data)
+    assert _read(desk, "bank", ref.digest) == data
 
 
-def test_a_blob_that_its_disk_cut_short_is_asked_for_again(desk: Desk) -> None:
-    """Otherwise nobody could ever replace it: its digest would be there for good."""
-    ref = desk.tenant.upload(b"soon cut short")
-    file = desk.brokerage.settings.data / "blobs" / "bank" / ref.digest.removeprefix("sha256:")
-    file.write_bytes(b"soon cut")
-    assert desk.tenant.upload(b"soon cut short") == ref
-    assert file.read_bytes() == b"soon cut short"
+def test_bytes_without_a_row_are_collected_after_a_time(desk: Desk) -> None:
+    """What a killed gateway left counts for nothing: it is not in the way of the same bytes, and goes."""
+    ref = blob_ref(b"what was asked for")
+    with desk.parts.blobs.incoming("bank", ref.digest) as left:
+        left.fill(BytesIO(b"half of it"), 10)
+        left.settle()
+    assert desk.tenant.upload(b"what was asked for") == ref
+    assert len(_things(desk)) == PUBLISHED + 2
+    assert sweep_strays(desk.parts) == 0
+    begun = desk.parts.blobs.begin("bank", ref.digest)[0]  # moto says that every upload began in 2010
+    assert len(_things(desk)) == PUBLISHED + 3
+    _be_patient(desk, -60_000)
+    assert sweep_strays(desk.parts) == 2
+    assert begun not in _things(desk)
+    assert _read(desk, "bank", ref.digest) == b"what was asked for"
+
+
+def test_an_upload_that_nobody_goes_on_with_is_ended(desk: Desk) -> None:
+    """Its parts go, and what was reserved for it."""
+    upload = _ask(desk, blob_ref(random_bytes(3 * PART)))
+    _put(desk, upload, 1, bytes(PART))
+    _make_old(desk)
+    sweep_bytes(desk.parts)
+    assert desk.tenant.send("GET", f"/v1/uploads/{upload.upload}").status_code == 404
+    assert len(_things(desk)) == PUBLISHED
+    assert "bank" not in _counted(desk)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +301,7 @@ def test_what_nobody_needs_is_swept_and_what_a_job_needs_stays(desk: Desk) -> No
     _make_old(desk)
     desk.worker.finish(lease, b"an ended job's result")
     assert sweep_bytes(desk.parts) == 1
-    assert not desk.parts.blobs.holds("bank", loose.digest, loose.size)
+    assert _read(desk, "bank", loose.digest) is None
     assert desk.tenant.send("GET", f"/v1/jobs/{ended}/result").content == b"an ended job's result"
     _make_old(desk)
     assert sweep_bytes(desk.parts) == 2
@@ -209,3 +318,8 @@ def _make_old(desk: Desk) -> None:
     with desk.parts.database.write() as connection:
         connection.execute(update(blobs).values(stored=1))
         connection.execute(update(uploads).values(created=1))
+
+
+def _be_patient(desk: Desk, grace: int) -> None:
+    """Change how long bytes without a row are left alone."""
+    object.__setattr__(desk.parts, "settings", desk.parts.settings.model_copy(update={"grace": grace}))
