@@ -15,7 +15,7 @@ from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.native.kernel import SETTING, kernel
 from blindgate_models.product import arithmetic as arithmetics
 from desk import OTHER_OPERATOR
-from postgresql import PostgresqlServer, find_programs
+from postgresql import PostgresqlServer, find_programs, running_server
 from s3 import S3Server
 from signed_packages import PUBLISHER, package
 from world import World
@@ -42,20 +42,15 @@ def arithmetic(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+def postgresql_server() -> Iterator[PostgresqlServer]:
     """A PostgreSQL server for all tests; each makes databases of its own."""
     programs = find_programs()
     if programs is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(
             "PostgreSQL's server is not installed (Debian: postgresql)"
         )
-    folder = tmp_path_factory.mktemp("postgresql", numbered=True)
-    for parent in folder.parents[:2]:
-        parent.chmod(0o711)  # the server runs under another user id where the tests are root
-    server = PostgresqlServer(folder, programs)
-    server.start()
-    yield server
-    server.stop()
+    with running_server(programs) as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

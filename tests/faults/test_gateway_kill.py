@@ -47,7 +47,7 @@ from brokerage import (
     make_settings,
     random_bytes,
 )
-from postgresql import PostgresqlServer
+from postgresql import PostgresqlServer, running_server
 
 KILLS = 200
 DATABASE_KILLS = 50
@@ -239,23 +239,17 @@ def test_a_database_that_is_killed_50_times_loses_no_word_of_the_gateways(
     tmp_path: Path, postgresql_server: PostgresqlServer
 ) -> None:
     """The gateway says that it is busy meanwhile, and goes on by itself."""
-    folder = tmp_path / "postgresql"
-    folder.mkdir()
-    for parent in folder.parents[:3]:
-        parent.chmod(0o711)
-    server = PostgresqlServer(folder, postgresql_server.programs)
-    server.start()
-    try:
-        with campaign(tmp_path, server.new_database()) as (ledger, gateway):
+    with (
+        running_server(postgresql_server.programs) as server,
+        campaign(tmp_path, server.new_database()) as (ledger, gateway),
+    ):
 
-            def strike(_: int) -> None:
-                server.kill()
-                server.start()
-                assert gateway.running
+        def strike(_: int) -> None:
+            server.kill()
+            server.start()
+            assert gateway.running
 
-            kill(ledger, DATABASE_KILLS, strike)
-    finally:
-        server.stop()
+        kill(ledger, DATABASE_KILLS, strike)
 
 
 @contextmanager

@@ -5,8 +5,10 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
@@ -115,6 +117,21 @@ class PostgresqlServer:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             self.kill()
+
+
+@contextmanager
+def running_server(programs: Path) -> Iterator[PostgresqlServer]:
+    """A server in a folder of its own, which is removed.
+
+    Not in pytest's: it runs under another user id where the tests are root, and another pytest that starts closes the way to those.
+    """
+    with tempfile.TemporaryDirectory(prefix="blindgate-postgresql-") as folder:
+        server = PostgresqlServer(Path(folder), programs)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 def children_of(process: int) -> list[int]:
