@@ -3,6 +3,7 @@
 A real gateway process on this machine, on a local folder and on an S3 store (moto's server, another process). The clients are this
 process; what is counted is the processor time of the gateway's worker, so a figure is megabytes for each second of one core. An
 upload's time ends when the gateway has read the whole back, compared its digest and put its row on the disk.
+What a reader spends on checking the digest of a download is its own.
 
 The peers, in the same run: the figure that was asked for; SHA-256 alone, in memory; and a bare copy of a file with its fsync.
 """

@@ -10,13 +10,15 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 import pytest
 
+from blindgate_gateway.app import create_app
 from blindgate_gateway.opening import prepare
 from blindgate_gateway.parts import open_blobs
 from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.messages import MOST_URLS, Upload, UploadRequest
-from brokerage import Keys, blob_ref, free_port, make_settings, random_bytes
+from brokerage import Caller, Keys, blob_ref, free_port, make_settings, random_bytes
 from desk import Desk, open_desk
+from postgresql import PostgresqlServer
 from s3 import SECRET, S3Server, keys_in
 
 PART = 64 * 1024
@@ -78,6 +80,30 @@ def test_a_url_is_for_one_part_of_one_length_for_some_minutes(desk: Desk) -> Non
     assert SECRET not in upload.urls[1]
     many = _ask(desk, random_bytes(PART * (MOST_URLS + 3)))
     assert (len(many.missing), len(many.urls)) == (MOST_URLS + 3, MOST_URLS)
+
+
+def test_an_upload_goes_on_through_another_gateway(
+    tmp_path: Path, bucket: Mapping[str, Any], postgresql_server: PostgresqlServer
+) -> None:
+    """One database and one bucket are all that two gateways have in common: neither remembers what the other was sent."""
+    data = random_bytes(3 * PART)
+    shared = {"database": postgresql_server.new_database(), "part": PART, "max_blob": 1 << 23, **bucket}
+    with open_desk(tmp_path, **shared) as first:
+        settings = first.brokerage.settings.model_copy(update={"data": tmp_path / "another"})
+        lock = prepare(settings)
+        app = create_app(settings)
+        with httpx2.Client(transport=httpx2.WSGITransport(app), base_url="http://another") as http:
+            other = Caller(http, first.brokerage.api_key("bank"))
+            upload = _ask(first, data)
+            path = f"/v1/uploads/{upload.upload}"
+            first.tenant.ask("PUT", f"{path}/parts/2", data[PART : 2 * PART])
+            assert other.ask("GET", path).json()["missing"] == [1, 3]
+            other.ask("PUT", f"{path}/parts/1", data[:PART])
+            assert other.ask("PUT", f"{path}/parts/3", data[2 * PART :]).json()["status"] == "complete"
+            assert _ask(first, data).status == "exists"
+        app.extensions["blindgate"].database.close()
+        app.extensions["blindgate"].wakeups.close()
+        lock.close()
 
 
 @pytest.mark.parametrize("wrong", [pytest.param(bytes(PART), id="other bytes"), pytest.param(b"short", id="too short")])
