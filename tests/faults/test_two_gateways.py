@@ -20,9 +20,21 @@ from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import all_jobs, attempts
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.messages import JobRequest, Lease, LeaseRequest
 from blindgate_protocol.signing import Signed
-from brokerage import Brokerage, GatewayProcess, Keys, Publisher, Tenant, Worker, blob_ref, make_settings, random_bytes
-from failover import ADDRESS, failover_client
+from brokerage import (
+    FAMILY,
+    Brokerage,
+    GatewayProcess,
+    Keys,
+    Publisher,
+    Tenant,
+    Worker,
+    blob_ref,
+    make_settings,
+    random_bytes,
+)
+from failover import ADDRESS, failover_client, insist
 from postgresql import PostgresqlServer
 
 JOBS = 2000
@@ -72,16 +84,25 @@ def test_two_gateways_on_one_database_end_every_job_once_though_one_is_killed(
 def _submit(tenant: Tenant, manifest: Signed[Manifest], submitted: list[str]) -> None:
     for _ in range(JOBS // 2):
         data = random_bytes(64)
-        submitted.append(tenant.submit(tenant.order(manifest, blob_ref(data)), data).job)
+        order = tenant.order(manifest, blob_ref(data))
+        body = JobRequest(order=order.envelope, input_data=data)
+        answer = insist(lambda body=body: tenant.send("POST", "/v1/jobs", body))  # type: ignore[misc]
+        assert answer.status_code in {200, 201}, answer.text
+        submitted.append(order.document.job)
 
 
 def _work(worker: Worker, over: threading.Event) -> None:
+    poll = LeaseRequest(families=(FAMILY,), wait=200)
     while not over.is_set():
-        lease = worker.lease(wait=200)
-        if lease is not None and lease.input_data is not None:
-            output = lease.input_data[::-1]
-            answer = worker.commit(lease, worker.receipt(lease, output), output)
-            assert answer.status_code in {200, 409}, answer.text
+        leased = insist(lambda: worker.send("POST", "/v1/leases", poll))
+        if leased.status_code != 200:
+            continue
+        lease = Lease.model_validate_json(leased.content)
+        assert lease.input_data is not None
+        output = lease.input_data[::-1]
+        receipt = worker.receipt(lease, output)
+        answer = insist(lambda lease=lease, receipt=receipt, output=output: worker.commit(lease, receipt, output))  # type: ignore[misc]
+        assert answer.status_code in {200, 409}, answer.text
 
 
 def _check(settings: Settings, submitted: list[str]) -> None:

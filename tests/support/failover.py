@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import httpx2
 
@@ -14,7 +14,10 @@ _PAUSE_SECONDS = 0.02
 
 
 class Failover(httpx2.BaseTransport):
-    """Sends each request to one of `urls`, in turn, and to the next when that one does not answer or cannot now."""
+    """Sends requests to `urls` in turn.
+
+    A request is sent once: a node's signature is good for one. Whoever sent it tries again (`insist`).
+    """
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = [httpx2.URL(url) for url in urls]
@@ -23,29 +26,30 @@ class Failover(httpx2.BaseTransport):
         self._lock = threading.Lock()
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Insist until one of them has answered."""
-        body = request.read()
-        until = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < until:
-            with self._lock:
-                self._next = (self._next + 1) % len(self._urls)
-                to = self._urls[self._next]
-            url = request.url.copy_with(scheme=to.scheme, host=to.host, port=to.port)
-            sent = httpx2.Request(request.method, url, headers=request.headers, content=body)
-            try:
-                response = self._transport.handle_request(sent)
-                response.read()
-                if response.status_code < httpx2.codes.INTERNAL_SERVER_ERROR:
-                    return response
-            except httpx2.TransportError:
-                pass
-            time.sleep(_PAUSE_SECONDS)
-        message = "no gateway answers"
-        raise httpx2.ConnectTimeout(message)
+        """Send it to the next."""
+        with self._lock:
+            self._next = (self._next + 1) % len(self._urls)
+            to = self._urls[self._next]
+        url = request.url.copy_with(scheme=to.scheme, host=to.host, port=to.port)
+        sent = httpx2.Request(request.method, url, headers=request.headers, content=request.read())
+        return self._transport.handle_request(sent)
 
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
+
+
+def insist(send: Callable[[], httpx2.Response]) -> httpx2.Response:
+    """Send anew until there is an answer that is not a dying gateway's."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        with suppress(httpx2.TransportError):
+            response = send()
+            if response.status_code < httpx2.codes.INTERNAL_SERVER_ERROR:
+                return response
+        time.sleep(_PAUSE_SECONDS)
+    message = "no gateway answers"
+    raise TimeoutError(message)
 
 
 @contextmanager
