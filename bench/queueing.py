@@ -239,8 +239,8 @@ def _fill(settings: Settings, waiting: int) -> None:
     with connect(settings).migrating() as connection:
         run = connection.exec_driver_sql
         run(
-            "INSERT INTO nodes (key, name, operator, expires, certificate, token, secret_hash, enrolled) "
-            "VALUES ('node', 'node', 'operator', 99999999999999, '', 't', '', 1)"
+            "INSERT INTO nodes (key, name, operator, expires, certificate, enrolled) "
+            "VALUES ('node', 'node', 'operator', 99999999999999, '', 1)"
         )
         for number in range(OWNERS):
             run(f"INSERT INTO tenants (name, created) VALUES ('tenant-{number}', 1)")
