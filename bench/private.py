@@ -35,7 +35,6 @@ RUNS: Final = 9
 PEER_RUNS: Final = 5
 TARGET: Final = 300.0
 MOST_PRECOMPUTATION_MS: Final = 50.0
-MOST_FOREST_MS: Final = 10.0
 MOST_ADDITIVE_MS: Final = 5.0
 MOST_UP_KB, MOST_DOWN_KB = 100.0, 20.0
 MOST_ENCRYPTION_MS: Final = 40.0
@@ -60,7 +59,6 @@ def _forest(runs: int, peer: list[float] | None, who: str) -> Iterator[Row]:
     if peer is not None:
         name = f"private forest 50 x depth 4, one row, {who}, against Concrete ML at 3 bits"
         yield row(name, answering, peer, target=TARGET, unit="ms CPU")
-    yield row(f"private forest, one row, {who}", answering, MOST_FOREST_MS, target=1.0, unit="ms CPU")
     name = f"private forest, precomputation for a query, {who}"
     yield row(name, drawing, MOST_PRECOMPUTATION_MS, target=1.0, unit="ms CPU")
 
