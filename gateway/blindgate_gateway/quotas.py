@@ -65,8 +65,9 @@ def reserve(connection: Transaction, tenant: str, size: int, *, default: int) ->
     wanted = {"of_tenant": tenant, "size": size, "default": default}
     if connection.execute(_RESERVE, wanted).rowcount == 1:
         return
-    first = connection.execute(_BEGIN, {"tenant": tenant, "bytes": 0}).rowcount == 1
-    if not first or connection.execute(_RESERVE, wanted).rowcount != 1:
+    # Where nothing was counted yet, others may be making the row just now: this waits for theirs.
+    connection.execute(_BEGIN, {"tenant": tenant, "bytes": 0})
+    if connection.execute(_RESERVE, wanted).rowcount != 1:
         raise refusal("quota", f"{size} bytes more are beyond the tenant's quota", retry_after=AGAIN_SECONDS)
 
 
