@@ -32,7 +32,7 @@ _BEGIN = prepared(
     "publisher",
     "model",
 )
-ANY_NUMBER = (1 << 63) - 1
+_ANY_NUMBER = (1 << 63) - 1
 _WITH_MORE = rows_asked.c.rows + bindparam("more")
 _MORE = prepared(update(rows_asked).where(_OF_MODEL, bindparam("most") >= _WITH_MORE).values(rows=_WITH_MORE))
 
@@ -50,7 +50,7 @@ def spend(connection: Transaction, tenant: str, manifest: Signed[Manifest], rows
     """Count `rows` that `tenant` asks for. Raises `BudgetSpentError` where that would be more than it may."""
     key, name = _key(tenant, manifest), manifest.document.name
     most = manifest.document.privacy.rows_per_tenant
-    more = {**key, "more": rows, "most": ANY_NUMBER if most is None else most}
+    more = {**key, "more": rows, "most": _ANY_NUMBER if most is None else most}
     if connection.execute(_MORE, more).rowcount == 1:
         return
     connection.execute(_BEGIN, {"tenant": tenant, "publisher": manifest.signer, "model": name})

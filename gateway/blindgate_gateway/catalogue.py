@@ -119,20 +119,10 @@ def offer_model(call: Call[Account, ModelOffer]) -> Answer:
 
 def find_manifest(connection: Transaction, digest: str) -> Signed[Manifest]:
     """The manifest of this digest. Raises `NotFoundError`."""
-    known = _known.get(digest)
-    if known is None:
-        envelope = connection.execute(_ENVELOPE, {"digest": digest}).scalar()
-        if envelope is None:
-            raise not_found("model")
-        known = _known[digest] = opened_manifest(envelope)
-        if len(_known) > _MOST_KNOWN:
-            _known.pop(next(iter(_known)), None)
-    return known
-
-
-_known: dict[str, Signed[Manifest]] = {}
-"""Manifests by digest: what a digest names never changes, and the catalogue forgets none."""
-_MOST_KNOWN = 256
+    envelope = connection.execute(_ENVELOPE, {"digest": digest}).scalar()
+    if envelope is None:
+        raise not_found("model")
+    return opened_manifest(envelope)
 
 
 def find_latest(connection: Transaction, name: str) -> Signed[Manifest]:

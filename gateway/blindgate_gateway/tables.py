@@ -291,24 +291,11 @@ ended_jobs = Table(
     Index(None, "ended"),
 )
 
-_OF_BOTH = (
-    "job",
-    "tenant",
-    "state",
-    "manifest",
-    "input_digest",
-    "evaluation_key",
-    "submitted",
-    "deadline",
-    "generation",
-    "token",
-    "node",
-    "result_digest",
-    "result_size",
-)
+KEPT = tuple(column.name for column in ended_jobs.columns if column.name in jobs.columns)
+"""What of a job's row outlives its end."""
 all_jobs = union_all(
-    select(*(jobs.c[name] for name in _OF_BOTH), cast(null(), BigInteger).label("ended")),
-    select(*(ended_jobs.c[name] for name in _OF_BOTH), ended_jobs.c.ended),
+    select(*(jobs.c[name] for name in KEPT), cast(null(), BigInteger).label("ended")),
+    select(*(ended_jobs.c[name] for name in KEPT), ended_jobs.c.ended),
 ).subquery("all_jobs")
 """Jobs wherever they are."""
 

@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, func, insert, literal_c
 
 from blindgate_gateway.database import Row, Transaction, clock, prepared
 from blindgate_gateway.queues import LEASED
-from blindgate_gateway.tables import attempts, blobs, ended_jobs, job_documents, jobs, nodes
+from blindgate_gateway.tables import KEPT, attempts, blobs, ended_jobs, job_documents, jobs, nodes
 from blindgate_protocol.errors import JobCancelledError, JobDeadError, JobTimeoutError, LeaseLostError
 from blindgate_protocol.jobs import JobEvent, JobState, next_state
 from blindgate_protocol.receipts import Receipt
@@ -29,6 +29,9 @@ from blindgate_protocol.values import BlobRef, Millis
 
 MOST_AT_ONCE = 200
 """How many jobs one sweep moves in one transaction."""
+
+_NEAR = 8
+"""How many that lease at once may be beside a claim that trusts an old count."""
 
 Attempted: TypeAlias = tuple[str, int, str]
 """A job, a generation, and the node's name."""
@@ -120,28 +123,15 @@ _CLAIM_UNDER_KEYS = _claiming(
 _HEARTBEAT = prepared(update(jobs).where(HELD).values(leased_until=clock() + bindparam("duration")))
 _RESULT = prepared(update(jobs).where(HELD).values(result_digest=bindparam("digest"), result_size=bindparam("size")))
 _BACK = {"state": next_state(JobState.LEASED, JobEvent.RELEASE).value}
+_SPENT = prepared(select(jobs.c.spent).where(HELD))
 _RELEASE = prepared(update(jobs).where(HELD).values(**_BACK))
 _LOSE = prepared(update(jobs).where(_THIS_LEASE, jobs.c.leased_until <= clock()).values(**_BACK))
 
-_KEPT = (
-    "job",
-    "tenant",
-    "rank",
-    "manifest",
-    "input_digest",
-    "evaluation_key",
-    "submitted",
-    "deadline",
-    "generation",
-    "token",
-    "node",
-    "result_digest",
-    "result_size",
-)
+_ROW = tuple(name for name in KEPT if name != "state")
 
 
 def _ending(*conditions: ColumnElement[bool]) -> Any:
-    return prepared(delete(jobs).where(*conditions).returning(*(jobs.c[name] for name in _KEPT)))
+    return prepared(delete(jobs).where(*conditions).returning(*(jobs.c[name] for name in _ROW)))
 
 
 _END_HELD = _ending(HELD)
@@ -152,13 +142,13 @@ _END_OPEN = _ending(
     jobs.c.generation == bindparam("of_generation"),
     jobs.c.state == bindparam("of_state"),
 )
-_ENDED = prepared(insert(ended_jobs).values(ended=clock()), "state", *_KEPT)
+_ENDED = prepared(insert(ended_jobs).values(ended=clock()), "state", *_ROW)
 _UNBURY = prepared(
     delete(ended_jobs)
     .where(ended_jobs.c.job == bindparam("of_job"), ended_jobs.c.state == JobState.DEAD.value)
-    .returning(*(ended_jobs.c[name] for name in _KEPT))
+    .returning(*(ended_jobs.c[name] for name in _ROW))
 )
-_AGAIN = prepared(insert(jobs), "state", "queue", "spent", *_KEPT)
+_AGAIN = prepared(insert(jobs), "state", "queue", "spent", *_ROW)
 _USED = prepared(
     update(blobs)
     .where(blobs.c.tenant == bindparam("of_tenant"), blobs.c.digest.in_(bindparam("digests", expanding=True)))
@@ -219,9 +209,6 @@ def claim(connection: Transaction, turn: Row, *, node: str, under: Sequence[str]
     return connection.execute(_CLAIM, parameters).first()
 
 
-_NEAR = 8
-
-
 def prolong(connection: Transaction, held: Held, *, duration: Millis) -> None:
     """Let the lease go on for `duration` from now. Raises `LeaseLostError`."""
     _one_row(connection.execute(_HEARTBEAT, held.key() | {"duration": duration}).rowcount)
@@ -258,17 +245,13 @@ def refuse(connection: Transaction, held: Held, *, code: str, reason: str) -> No
 
 def release(connection: Transaction, held: Held, *, code: str, reason: str, most: int) -> None:
     """The node gives the job back: queued again, or dead after `most` attempts. Raises `LeaseLostError`."""
-    row = connection.execute(_SPENT, held.key()).first()
-    attempt = held.generation - (0 if row is None else row.spent)
+    attempt = held.generation - (connection.execute(_SPENT, held.key()).scalar() or 0)
     if attempt >= most:
         _keep(connection, _gone(connection, held), JobEvent.BURY)
         _explain(connection, held.job, JobDeadError.code, f"attempt {attempt} of {most}: {code}: {reason}")
     else:
         _one_row(connection.execute(_RELEASE, held.key()).rowcount)
     _end_attempt(connection, held.attempt, "released", f"{code}: {reason}")
-
-
-_SPENT = prepared(select(jobs.c.spent).where(HELD))
 
 
 # The clock's and the tenant's events

@@ -4,8 +4,7 @@ What a caller may not do is told apart only as far as it concerns their own cred
 of another role is 403, and an object of somebody else is 404 (`problems.not_found`), on every route.
 
 A request brings one credential: a node's signature, or a bearer token, which is an API key or, where the settings name an issuer,
-a person's token from there. One that brings both is refused, since whoever reads the log
-could not tell which of them counted.
+a person's token from there. One that brings both is refused, since whoever reads the log could not tell which of them counted.
 """
 
 from collections.abc import Set as AbstractSet
