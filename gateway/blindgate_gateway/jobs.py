@@ -17,12 +17,12 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select, update
 
 from blindgate_gateway import quotas
 from blindgate_gateway.budgets import spend
 from blindgate_gateway.catalogue import find_manifest
-from blindgate_gateway.database import Row, Transaction, clock, prepared
+from blindgate_gateway.database import Row, Transaction, clock, prepared, upsert
 from blindgate_gateway.identity import Account, Role, require_tenant
 from blindgate_gateway.keys import relied_on_key
 from blindgate_gateway.problems import not_found, refusal
@@ -70,7 +70,14 @@ _ORDER_OF = prepared(
     .where(all_jobs.c.job == bindparam("job"))
 )
 _ADD_JOB = prepared(
-    insert(jobs).values(state=JobState.QUEUED.value, submitted=clock()).returning(jobs.c.submitted),
+    upsert(
+        jobs,
+        lambda statement: (
+            statement.values(state=JobState.QUEUED.value, submitted=clock())
+            .on_conflict_do_nothing()
+            .returning(jobs.c.submitted)
+        ),
+    ),
     "job",
     "tenant",
     "queue",
@@ -80,7 +87,9 @@ _ADD_JOB = prepared(
     "evaluation_key",
     "deadline",
 )
-_ADD_DOCUMENTS = prepared(insert(job_documents), "job", "order_digest", "order")
+_ADD_DOCUMENTS = prepared(
+    upsert(job_documents, lambda statement: statement.on_conflict_do_nothing()), "job", "order_digest", "order"
+)
 VIEW = select(
     all_jobs.c.job,
     all_jobs.c.tenant,
@@ -134,14 +143,16 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
     data = call.body.input_data
     if data is not None:
         check_data(document.input, data)
+    one_too_many = call.parts.backpressure.refusal(tenant)
     with call.parts.database.write() as connection:
         connection.alone("job", document.job)
         before = connection.execute(_ORDER_OF, {"job": document.job}).first()
         if before is not None:
             if (before.tenant, before.order_digest) != (tenant, order.digest):
-                raise refusal("conflict", "this job id was used before, for another order")
+                raise _used_before()
             return view_job(connection, document.job, tenant=tenant), 200
-        call.parts.backpressure.check(connection, tenant)
+        if one_too_many is not None:
+            raise one_too_many
         is_new = data is not None and keep_data(connection, tenant, document.input, data)
         accept_order(connection, order)
         manifest = find_manifest(connection, document.model.manifest)
@@ -326,9 +337,16 @@ def _add(connection: Transaction, order: Signed[Order], envelope: str, *, queue:
         "evaluation_key": document.evaluation_key,
         "deadline": document.deadline,
     }
-    submitted: Millis = connection.execute(_ADD_JOB, job).scalar()
-    connection.execute(_ADD_DOCUMENTS, {"job": document.job, "order_digest": order.digest, "order": envelope})
+    submitted: Millis | None = connection.execute(_ADD_JOB, job).scalar()
+    documents = {"job": document.job, "order_digest": order.digest, "order": envelope}
+    # Another tenant's job is not seen, but it is in the way.
+    if submitted is None or connection.execute(_ADD_DOCUMENTS, documents).rowcount == 0:
+        raise _used_before()
     return submitted
+
+
+def _used_before() -> GatewayError:
+    return refusal("conflict", "this job id was used before, for another order")
 
 
 def view_job(connection: Transaction, job: str, *, tenant: str, inline: int = 0) -> JobView:
