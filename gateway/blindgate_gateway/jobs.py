@@ -25,6 +25,7 @@ from blindgate_gateway.catalogue import find_manifest
 from blindgate_gateway.database import Row, Transaction, clock, prepared, upsert
 from blindgate_gateway.identity import Account, Role, require_tenant
 from blindgate_gateway.keys import relied_on_key
+from blindgate_gateway.listings import VIEW, page
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.queues import find_queue
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
@@ -63,10 +64,9 @@ _INPUT = prepared(
     .values(stored=clock())
     .returning(blobs.c.size)
 )
-_DOCUMENTS = job_documents.c.job == all_jobs.c.job
 _ORDER_OF = prepared(
     select(all_jobs.c.tenant, job_documents.c.order_digest)
-    .join(job_documents, _DOCUMENTS)
+    .join(job_documents, job_documents.c.job == all_jobs.c.job)
     .where(all_jobs.c.job == bindparam("job"))
 )
 _ADD_JOB = prepared(
@@ -90,29 +90,9 @@ _ADD_JOB = prepared(
 _ADD_DOCUMENTS = prepared(
     upsert(job_documents, lambda statement: statement.on_conflict_do_nothing()), "job", "order_digest", "order"
 )
-VIEW = select(
-    all_jobs.c.job,
-    all_jobs.c.tenant,
-    all_jobs.c.state,
-    all_jobs.c.submitted,
-    all_jobs.c.ended,
-    all_jobs.c.generation,
-    all_jobs.c.input_digest,
-    all_jobs.c.evaluation_key,
-    all_jobs.c.result_digest,
-    all_jobs.c.result_size,
-    job_documents.c.code,
-    job_documents.c.reason,
-    job_documents.c.receipt,
-    job_documents.c.order,
-).join(job_documents, _DOCUMENTS)
 _THIS = (all_jobs.c.job == bindparam("job")) & (all_jobs.c.tenant == bindparam("tenant"))
 _OF_JOB = prepared(VIEW.where(_THIS))
-_OF_TENANT = prepared(
-    VIEW.where(all_jobs.c.tenant == bindparam("tenant"))
-    .order_by(all_jobs.c.submitted.desc(), all_jobs.c.job)
-    .limit(bindparam("most"))
-)
+_OF_TENANT = prepared(page("latest", bindparam("most"), lambda table: table.c.tenant == bindparam("tenant")))
 _STATE = prepared(select(all_jobs.c.state).where(_THIS))
 _ATTEMPTS = prepared(
     select(attempts.c.job, attempts.c.generation, attempts.c.node, attempts.c.outcome, attempts.c.reason)

@@ -116,6 +116,9 @@ class PostgresqlDatabase:
         engine = create_engine("postgresql+psycopg://", creator=lambda: _connect(self._url), poolclass=NullPool)
         try:
             with engine.begin() as connection:
+                # As long as it takes: an index of many rows, or another gateway that is at it already.
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtextextended('migrations', 0))")
                 yield connection
         finally:
