@@ -14,7 +14,7 @@ transaction. Who may compute it, and when, is in `leases`.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from sqlalchemy import bindparam, select, update
@@ -48,6 +48,7 @@ from blindgate_protocol.keys import KeyState
 from blindgate_protocol.manifest import Manifest, model_ref
 from blindgate_protocol.messages import Attempt, JobList, JobRecord, JobRequest, JobView, StoredBlob
 from blindgate_protocol.order import Order, check_order
+from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Envelope, Signed, open_signed
 from blindgate_protocol.values import SMALL_BYTES, BlobRef, Millis
 
@@ -56,7 +57,6 @@ routes = Routes("jobs")
 LONGEST_WAIT: Millis = 30_000
 MOST_LISTED = 1000
 
-_NOW = prepared(select(clock().label("now")))
 _INPUT = prepared(
     # Counts as stored now: so nobody sweeps it away before the job that needs it is there.
     update(blobs)
@@ -134,8 +134,7 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
         if one_too_many is not None:
             raise one_too_many
         is_new = data is not None and keep_data(connection, tenant, document.input, data)
-        accept_order(connection, order)
-        manifest = find_manifest(connection, document.model.manifest)
+        manifest = accept_order(connection, order, along=data is not None)
         spend(connection, tenant, manifest, document.rows)
         operators = call.parts.settings.operators
         queue = find_queue(connection, tenant, manifest.document.family, document.operators, known=operators)
@@ -254,12 +253,14 @@ def record(connection: Transaction, row: Row) -> JobRecord:
     )
 
 
-def accept_order(connection: Transaction, order: Signed[Order]) -> None:
-    """Decide whether a verified order can become a job (steps 1 and 3 to 5 above). Raises what the step says."""
+def accept_order(connection: Transaction, order: Signed[Order], *, along: bool) -> Signed[Manifest]:
+    """Decide whether a verified order can become a job (steps 1 and 3 to 5 above); gives its model's manifest.
+
+    An input that came `along` has been stored by now, just as the order says. Raises what the step says.
+    """
     document = order.document
-    manifest = find_manifest(connection, document.model.manifest)
-    now = connection.execute(_NOW).scalar()
-    size = connection.execute(_INPUT, {"of_tenant": document.tenant, "of_digest": document.input.digest}).scalar()
+    manifest, now = find_manifest(connection, document.model.manifest)
+    size: int | None = document.input.size if along else _renewed_input(connection, document)
     # 1. and 3.
     check_order(order, model=model_ref(manifest), now=now)
     if now >= manifest.document.expires:
@@ -275,6 +276,12 @@ def accept_order(connection: Transaction, order: Signed[Order]) -> None:
         raise refusal("digest-mismatch", f"the input has {size} bytes, the order says {document.input.size}")
     # 5.
     _check_key(connection, document, manifest.document)
+    return manifest
+
+
+def _renewed_input(connection: Transaction, order: Order) -> int | None:
+    size: int | None = connection.execute(_INPUT, {"of_tenant": order.tenant, "of_digest": order.input.digest}).scalar()
+    return size
 
 
 def _check_key(connection: Transaction, order: Order, manifest: Manifest) -> None:
@@ -346,12 +353,29 @@ def _find(connection: Transaction, job: str, tenant: str) -> Row:
 
 def views(connection: Transaction, rows: Sequence[Row]) -> tuple[JobView, ...]:
     """Rows of `VIEW` as their tenants see them, with every attempt."""
-    leased = [row.job for row in rows if row.generation]
+    tried = _attempts(connection, [row.job for row in rows if row.generation])
+    return tuple(_view(row, tuple(tried.get(row.job, ()))) for row in rows)
+
+
+def view_committed(connection: Transaction, row: Row, receipt: Signed[Receipt]) -> JobView:
+    """The view of a job that just succeeded with `receipt`: its row is one of `ended_jobs`."""
+    return JobView(
+        job=row.job,
+        state=JobState.SUCCEEDED,
+        submitted=row.submitted,
+        ended=row.ended,
+        attempts=tuple(_attempts(connection, [row.job])[row.job]),
+        receipt=receipt.envelope,
+        result=receipt.document.output,
+    )
+
+
+def _attempts(connection: Transaction, jobs: Sequence[str]) -> Mapping[str, list[Attempt]]:
     tried: dict[str, list[Attempt]] = {}
-    for row in connection.execute(_ATTEMPTS, {"jobs": leased}).all() if leased else ():
+    for row in connection.execute(_ATTEMPTS, {"jobs": jobs}).all() if jobs else ():
         attempt = Attempt(generation=row.generation, node=row.node, outcome=row.outcome, reason=row.reason)
         tried.setdefault(row.job, []).append(attempt)
-    return tuple(_view(row, tuple(tried.get(row.job, ()))) for row in rows)
+    return tried
 
 
 def _view(row: Row, tried: tuple[Attempt, ...]) -> JobView:
