@@ -1,10 +1,13 @@
 """A disk that is full: what needs room is told to come again, what does not is answered, and room heals everything."""
 
+import os
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
+from blindgate_gateway.folder import FolderBlobs
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobRequest, UploadRequest
 from brokerage import (
@@ -76,6 +79,16 @@ def test_a_gateway_on_a_full_disk_says_so_and_heals_when_there_is_room(running: 
     assert tenant.job(job).state is JobState.SUCCEEDED
     assert tenant.send("GET", "/readyz").status_code == 200
     assert running.gateway.workers() == workers
+
+
+def test_bytes_of_which_the_disk_takes_only_some_are_not_taken(disk: Path) -> None:
+    """The system says so by a number, and no error comes: what was cut off must not be acknowledged."""
+    blobs, data = FolderBlobs(disk), random_bytes(64 * 1024)
+    blobs.prepare()
+    filler = fill(disk)
+    os.truncate(filler, filler.stat().st_size - 3 * 4096)
+    with blobs.incoming("bank", blob_ref(data).digest) as incoming, pytest.raises(OSError, match="No space left"):
+        incoming.fill(BytesIO(data), len(data))
 
 
 def test_the_files_of_the_counts_have_no_holes(running: Running) -> None:

@@ -88,16 +88,24 @@ class PostgresqlServer:
             else:
                 return
 
+    def start_again(self) -> None:
+        """Start it if it has ended."""
+        assert self._process is not None
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.2)
+            self.start()
+
     def url(self, database: str) -> str:
-        """The URI of one of its databases."""
+        """The URI of one of its databases, for the superuser."""
         return f"postgresql://gateway@127.0.0.1:{self.port}/{database}"
 
-    def new_database(self) -> str:
-        """Make an empty database; gives its URI."""
+    def new_database(self, owner: str = "gateway") -> str:
+        """Make an empty database; gives its URI, for its owner."""
         name = f"test_{token_hex(6)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())  # nobody can be connected to it
-        return self.url(name)
+            # Nobody can be connected to that template.
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 OWNER {owner}".encode())
+        return self.url(name).replace("gateway", owner)
 
     def kill(self) -> None:
         """End every one of its processes at once, as a power cut would."""
@@ -120,13 +128,13 @@ class PostgresqlServer:
 
 
 @contextmanager
-def running_server(programs: Path) -> Iterator[PostgresqlServer]:
-    """A server in a folder of its own, which is removed.
+def running_server(programs: Path, **settings: object) -> Iterator[PostgresqlServer]:
+    """A server in a folder of its own, which is removed. `settings` are the server's own, beyond its defaults.
 
     Not in pytest's: it runs under another user id where the tests are root, and another pytest that starts closes the way to those.
     """
     with tempfile.TemporaryDirectory(prefix="blindgate-postgresql-") as folder:
-        server = PostgresqlServer(Path(folder), programs)
+        server = PostgresqlServer(Path(folder), programs, **settings)
         server.start()
         try:
             yield server
