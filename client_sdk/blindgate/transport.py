@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from blindgate_protocol.errors import (
     BudgetSpentError,
+    ClockSkewError,
     GatewayError,
     GatewayUnreachableError,
     MalformedError,
@@ -234,6 +235,8 @@ def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> 
         return NotFoundError(message, status=status, problem=code)
     if code == BudgetSpentError.code:
         return BudgetSpentError(message, status=status, problem=code)
+    if code == ClockSkewError.code:
+        return ClockSkewError(f"{message}: set this machine's clock right", status=status, problem=code)
     if status in _STATUS_NOT_AUTHORISED:
         return NotAuthorisedError(message, status=status, problem=code)
     return GatewayError(message, status=status, problem=code, retry_after=_retry_after(response))
