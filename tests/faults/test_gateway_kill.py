@@ -1,7 +1,7 @@
 """A gateway is killed again and again in the middle of uploads, leases and commits, and keeps every word it gave.
 
-Under load (`ledger`), SIGKILL goes to the worker, the process that holds whatever transaction there is, and every now and then to the
-whole group, master included. The master forks a new worker at once.
+Under load (`ledger`), SIGKILL goes to the worker, the process that holds whatever transaction there is, and every now and then to
+the whole group, master included. The master forks a new worker at once.
 
 In another campaign PostgreSQL is killed under a gateway that lives on. 200 kills on each database and 50 are the whole; `make test`
 has a slice of each.

@@ -6,7 +6,7 @@ so that the gateway's few connections are all held, and whoever waits for one lo
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from blindgate_gateway.database.postgresql import BUSY_SECONDS
 from ledger import Ledger, campaign, strike
 from postgresql import PostgresqlServer, running_server
 
-TIMES = campaigns.of(50, slice_of=8)
+TIMES = campaigns.of(50, slice_of=4)
 LONG_WAITS = campaigns.of(3, slice_of=0)
 """How many of the locks outlast the gateway's patience."""
 MOST = 24

@@ -4,46 +4,36 @@ The limit of the running worker is lowered to what it has open, or callers hold 
 raised, or they hang up. 50 times are the whole; `make test` has a slice. Nodes are in `test_node_shortages`.
 """
 
-import resource
 import socket
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 import campaigns
 from brokerage import GatewayProcess
+from descriptors import few_descriptors
 from ledger import Ledger, campaign, strike
 
-TIMES = campaigns.of(50, slice_of=8)
+TIMES = campaigns.of(50, slice_of=4)
 SPARE = (0, 1, 3)
 """How many descriptors are left: none, or too few to finish with."""
 CONNECTIONS = 60
 LONGEST_SECONDS = 0.5
 
 
-def with_few_descriptors(process: int, spare: int, during: Callable[[], None]) -> None:
-    """Let a running process have only `spare` more descriptors than it has open, while `during` runs."""
-    limits = resource.prlimit(process, resource.RLIMIT_NOFILE)
-    taken = max(int(descriptor.name) for descriptor in Path(f"/proc/{process}/fd").iterdir())
-    resource.prlimit(process, resource.RLIMIT_NOFILE, (min(taken + 1 + spare, limits[0]), limits[1]))
-    try:
-        during()
-    finally:
-        resource.prlimit(process, resource.RLIMIT_NOFILE, limits)
-
-
-def hold_connections(gateway: GatewayProcess, during: Callable[[], None]) -> None:
-    """Connect, and say nothing, more often than a process may have descriptors, while `during` runs."""
+@contextmanager
+def many_connections(gateway: GatewayProcess) -> Iterator[None]:
+    """Connect, and say nothing, more often than a process may have descriptors."""
     with ExitStack() as stack:
         for _ in range(CONNECTIONS):
             connection = stack.enter_context(socket.socket())
             connection.settimeout(1)
             with suppress(OSError):
                 connection.connect(("127.0.0.1", gateway.settings.port))
-        during()
+        yield
 
 
 @pytest.mark.slow
@@ -54,9 +44,11 @@ def test_a_gateway_that_runs_out_of_descriptors_keeps_its_word(tmp_path: Path, d
 
         def blow(count: int) -> None:
             if count % 2:
-                hold_connections(gateway, lambda: with_few_descriptors(worker, 3, lambda: _pass(ledger)))
+                with many_connections(gateway), few_descriptors(worker, 3):
+                    _pass(ledger)
             else:
-                with_few_descriptors(worker, SPARE[count // 2 % len(SPARE)], lambda: _pass(ledger))
+                with few_descriptors(worker, SPARE[count // 2 % len(SPARE)]):
+                    _pass(ledger)
 
         strike(ledger, TIMES, blow)
         assert gateway.workers() == [worker]

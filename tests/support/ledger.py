@@ -51,7 +51,10 @@ PART = 64 * 1024
 SIZES = (200, 1024, 3 * PART + 100)
 ALONG = 0.5
 """How many of the small inputs go along with their order."""
+APART = (300, 5 * PART)
+"""The inputs of real nodes, and so their results: one goes along with its documents, the other apart from them."""
 MOST_WAITING = 12
+OPEN_JOBS = 4
 PATIENCE_SECONDS = 60.0
 SETTINGS = {"part": PART, "lease": 1500, "attempts": 10_000, "threads": 16}
 """A gateway's, for a campaign: leases that end soon, and no job that dies of what is broken."""
@@ -170,6 +173,19 @@ def submit_jobs(ledger: Ledger, tenant: Tenant, manifest: Signed[Manifest], seed
         ledger.jobs[order.document.job] = (order, data)
 
 
+def top_up(
+    ledger: Ledger, tenant: Tenant, manifest: Signed[Manifest], settings: Settings, chance: random.Random
+) -> None:
+    """See that there is work for nodes that are not the ledger's."""
+    if unfinished(settings) >= OPEN_JOBS:
+        return
+    data = random_bytes(chance.choice(APART))
+    along = len(data) == APART[0]
+    order = tenant.order(manifest, blob_ref(data) if along else tenant.upload(data))
+    tenant.submit(order, data if along else None)
+    ledger.jobs[order.document.job] = (order, data)
+
+
 def work(ledger: Ledger, worker: Worker) -> None:
     """Lease, download, store, commit, or lease and commit where the bytes are few; give up a job only when the lease is lost."""
     poll = LeaseRequest(families=("echo",), wait=100)
@@ -248,9 +264,7 @@ def under_load(brokerage: Brokerage, url: str, *, nodes: int = 2, server: bytes 
     with http_client(url) as http:
         manifest = brokerage.manifest(server=server)
         Publisher(http, brokerage.api_key("models", publish=True)).publish(manifest, server=server)
-        tenants = [
-            Tenant(http, brokerage.api_key(name), name=name, keys=brokerage.keys) for name in ("bank", "clinic")
-        ]
+        tenants = [Tenant(http, brokerage.api_key(name), name=name, keys=brokerage.keys) for name in ("bank", "clinic")]
         submits = [partial(submit_jobs, ledger, tenant, manifest, number) for number, tenant in enumerate(tenants)]
         works = [partial(work, ledger, Worker(http, brokerage, name=f"node-{number}")) for number in range(nodes)]
         with _running(ledger, works), _running(ledger, submits) as submitting:
@@ -309,9 +323,7 @@ def _read(stored: Path) -> bytes:
     return b"".join(part.read_bytes() for part in parts)
 
 
-def check(
-    ledger: Ledger, bank: Tenant, settings: Settings, *, result_of: Callable[[bytes], bytes] = result_of
-) -> None:
+def check(ledger: Ledger, bank: Tenant, settings: Settings, *, result_of: Callable[[bytes], bytes] = result_of) -> None:
     """Hold everything that was answered against everything that is stored, in a folder."""
     data, database = settings.data, connect(settings)
     with database.read() as connection:

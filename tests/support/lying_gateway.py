@@ -57,6 +57,7 @@ class LyingGateway:
         limited: so many requests are told to come again in a second.
         skewed: while set, it says that the node's clock is wrong.
         polls: how often a node asked for work.
+        overhear: called with what a node commands about a lease, before that is answered.
         hasty: whether it is told at once that there is none.
         nodes: the keys that asked to be taken in: nobody else is answered.
         nonces: what a signature brought once: it is not taken again.
@@ -73,6 +74,7 @@ class LyingGateway:
     skewed: threading.Event = field(default_factory=threading.Event)
     results: dict[str, bytes] = field(default_factory=dict)
     polls: int = 0
+    overhear: Callable[[str], None] = lambda _what: None
     hasty: bool = False
     heartbeats: list[str] = field(default_factory=list)
     nodes: set[str] = field(default_factory=set)
@@ -210,6 +212,7 @@ class LyingGateway:
     ) -> tuple[int, bytes]:
         if job in self.lost:
             return 409, _problem(409, LeaseLostError.code)
+        self.overhear(what[0])
         commands: dict[str, Callable[[], tuple[int, bytes]]] = {
             "heartbeat": lambda: (200, Heartbeat(duration=self.duration).model_dump_json().encode()),
             "blobs": lambda: (200, self.blobs[what[1]]),
