@@ -1,8 +1,8 @@
 """Disks are filled and freed again and again under load: a gateway's, its database server's. What was answered stays so.
 
 Whoever needs room meanwhile is told 503 with `Retry-After`, no process of the gateway ends, one that is killed is replaced, and
-when there is room again everything goes on by itself. PostgreSQL itself ends where its log of changes finds no room; it is started again
-as an init system would. 50 times each are the whole; `make test` has a slice of each.
+when there is room again everything goes on by itself. PostgreSQL itself ends where its log of changes finds no room; it is started
+again as an init system would. 50 times each are the whole; `make test` has a slice of each.
 
 The loads are `ledger`'s. What each route answers is in `test_gateway_full_disk`, nodes are in `test_node_shortages`.
 """

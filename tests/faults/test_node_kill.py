@@ -198,7 +198,7 @@ def lying(tmp_path: Path) -> Iterator[tuple[LyingGateway, NodeProcess]]:
     """A gateway under the test's control, and a node."""
     keys = Keys()
     gateway = LyingGateway(keys, duration=30_000)
-    trusted = {"publisher": keys.publisher.id, "operator": keys.operator}
+    trusted: dict[str, Any] = {"publisher": keys.publisher.id, "operator": keys.operator}
     # A killed node's long poll must be over when the next lease is offered: it would get it.
     node = NodeProcess(tmp_path / "node", gateway.url, name="node-1", poll_seconds=0.2, **trusted)
     node.start("enrolment-token-of-the-test")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -60,7 +61,7 @@ def test_a_node_that_is_short_of_something_takes_no_work_and_goes_on_when_it_is_
             manifest = brokerage.manifest(server=b"{}", family=ECHO)
             Publisher(http, brokerage.api_key("models", publish=True)).publish(manifest, server=b"{}")
             tenant = Tenant(http, brokerage.api_key("bank"), name="bank", keys=keys)
-            trusted = {"publisher": keys.publisher.id, "operator": keys.operator}
+            trusted: dict[str, Any] = {"publisher": keys.publisher.id, "operator": keys.operator}
             node = NodeProcess(disk / "node", gateway.url, name="node-1", poll_seconds=0.5, **trusted)
             node.start(brokerage.enrolment_token())
 

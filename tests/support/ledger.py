@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -59,7 +59,7 @@ PATIENCE_SECONDS = 60.0
 SETTINGS = {"part": PART, "lease": 1500, "attempts": 10_000, "threads": 16}
 """A gateway's, for a campaign: leases that end soon, and no job that dies of what is broken."""
 
-_CLOCK_IS_OFF = "clock-skew"
+_COME_AGAIN = {(503, "busy"), (401, "clock-skew"), (422, "clock-skew")}
 
 
 @dataclass
@@ -122,11 +122,11 @@ def insist(ledger: Ledger, what: str, send: Callable[[], httpx2.Response]) -> ht
 
 def comes_again(ledger: Ledger, response: httpx2.Response) -> bool:
     """Whether the answer says to come again, which must be said as the protocol has it."""
-    if response.status_code < 500 and response.status_code != 401:
+    if response.status_code < 500 and response.status_code not in {401, 422}:
         return False
     assert response.headers["Content-Type"] == "application/problem+json", response.text
     code = Problem.model_validate_json(response.content).code
-    assert (response.status_code, code) in {(503, "busy"), (401, _CLOCK_IS_OFF)}, response.text
+    assert (response.status_code, code) in _COME_AGAIN, response.text
     if response.status_code == 503:
         assert int(response.headers["Retry-After"]) >= 1
     with ledger.lock:
@@ -241,12 +241,12 @@ def wait(ledger: Ledger, holds: Callable[[], bool], message: str) -> None:
 
 @contextmanager
 def campaign(
-    folder: Path, database: str | None, keys: Keys | None = None, **changes: Any
+    folder: Path, database: str | None, *, environment: Mapping[str, str] | None = None, **changes: Any
 ) -> Iterator[tuple[Ledger, GatewayProcess]]:
     """Clients that are busy while the block runs; at its end all jobs end, and everything is checked."""
-    keys = keys or Keys()
+    keys = Keys()
     settings = make_settings(folder / "gateway", keys, **(SETTINGS | {"database": database} | changes))
-    gateway = GatewayProcess(settings)
+    gateway = GatewayProcess(settings, environment=environment)
     brokerage = Brokerage(settings, keys)
     gateway.start()
     try:

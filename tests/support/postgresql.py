@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -32,8 +32,11 @@ def find_programs() -> Path | None:
 class PostgresqlServer:
     """A server with a data folder, which outlives `kill`."""
 
-    def __init__(self, folder: Path, programs: Path, **settings: object) -> None:
-        """Make the cluster. `settings` are the server's own, beyond its defaults."""
+    def __init__(
+        self, folder: Path, programs: Path, *, environment: Mapping[str, str] | None = None, **settings: object
+    ) -> None:
+        """Make the cluster. `settings` are the server's own, beyond its defaults; `environment` is what it gets besides this process's."""
+        self._environment = dict(environment or {})
         self.port = free_port()
         self.log = folder / "postgresql.log"
         self._data = folder / "data"
@@ -70,6 +73,7 @@ class PostgresqlServer:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [self.programs / "postgres", "-D", self._data, *options],
+                env=os.environ | self._environment,
                 user=self._user,
                 cwd="/",
                 stdout=log,
@@ -128,13 +132,15 @@ class PostgresqlServer:
 
 
 @contextmanager
-def running_server(programs: Path, **settings: object) -> Iterator[PostgresqlServer]:
-    """A server in a folder of its own, which is removed. `settings` are the server's own, beyond its defaults.
+def running_server(
+    programs: Path, *, environment: Mapping[str, str] | None = None, **settings: object
+) -> Iterator[PostgresqlServer]:
+    """A server in a folder of its own, which is removed. The rest as `PostgresqlServer` has it.
 
     Not in pytest's: it runs under another user id where the tests are root, and another pytest that starts closes the way to those.
     """
     with tempfile.TemporaryDirectory(prefix="blindgate-postgresql-") as folder:
-        server = PostgresqlServer(Path(folder), programs, **settings)
+        server = PostgresqlServer(Path(folder), programs, environment=environment, **settings)
         server.start()
         try:
             yield server
