@@ -28,7 +28,7 @@ from node_process import ECHO, NodeProcess
 from postgresql import PostgresqlServer, running_server
 from world import World
 
-TIMES = campaigns.of(50, slice_of=4)
+TIMES = campaigns.of(50, slice_of=2)
 JUMPS = (HOUR, -HOUR)
 
 
@@ -104,7 +104,11 @@ def test_a_node_whose_clock_is_off_says_so_and_goes_on_when_it_is_right(tmp_path
                 wait(ledger, lambda until=until: go_on(until), "the node does not go on")  # type: ignore[misc]
                 heard = node.events().count("clock.wrong")
                 clock.set(JUMPS[count % 2])
-                wait(ledger, lambda heard=heard: go_on(0) and node.events().count("clock.wrong") > heard, "it hears nothing")  # type: ignore[misc]
+                wait(
+                    ledger,
+                    lambda heard=heard: go_on(0) and node.events().count("clock.wrong") > heard,
+                    "it hears nothing",
+                )  # type: ignore[misc]
                 clock.set(0)
             wait(ledger, lambda: not unfinished(settings), "jobs are left")
             check(ledger, tenant, settings, result_of=lambda data: data)

@@ -119,7 +119,9 @@ class GatewayProcess:
             self._process = subprocess.Popen(
                 command,
                 env=os.environ | _environment(self.settings) | self.environment,
-                stdout=log, stderr=log, start_new_session=True
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         until = time.monotonic() + START_SECONDS
         while True:
