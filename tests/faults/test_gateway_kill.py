@@ -18,8 +18,8 @@ from brokerage import GatewayProcess
 from ledger import campaign, strike
 from postgresql import PostgresqlServer, running_server
 
-KILLS = campaigns.of(200, slice_of=60)
-DATABASE_KILLS = campaigns.of(50, slice_of=12)
+KILLS = campaigns.of(200, slice_of=40)
+DATABASE_KILLS = campaigns.of(50, slice_of=8)
 WHOLE = 5
 """How many of the kills take the master, too."""
 

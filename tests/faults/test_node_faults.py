@@ -340,6 +340,19 @@ def test_the_same_lease_again_gets_the_same_receipt(lying: tuple[LyingGateway, N
     assert gateway.outcome().body["receipt"] != first
 
 
+def test_a_request_that_something_on_the_way_sent_twice_is_signed_anew(lying: tuple[LyingGateway, NodeProcess]) -> None:
+    """Neither the node nor the job ends of it."""
+    gateway, node = lying
+    gateway.twice = 2
+    node.until(lambda: not gateway.twice)
+    offer(gateway, b'{"do": "work", "seconds": 1}')
+    node.until(lambda: working(node))
+    gateway.twice = 2
+    assert gateway.outcome().what == "commit"
+    assert not gateway.twice
+    assert node.running
+
+
 def test_a_node_whose_clock_is_wrong_goes_on_when_it_is_right(lying: tuple[LyingGateway, NodeProcess]) -> None:
     """It says so in its log, and heals alone: a clock that is off is set right by others."""
     gateway, node = lying

@@ -55,6 +55,7 @@ class LyingGateway:
         lost: jobs whose leases are answered with 409.
         down: while set, every answer is 503.
         limited: so many requests are told to come again in a second.
+        twice: so many requests are told that they came before.
         skewed: while set, it says that the node's clock is wrong.
         polls: how often a node asked for work.
         overhear: called with what a node commands about a lease, before that is answered.
@@ -71,6 +72,7 @@ class LyingGateway:
     lost: set[str] = field(default_factory=set)
     down: threading.Event = field(default_factory=threading.Event)
     limited: int = 0
+    twice: int = 0
     skewed: threading.Event = field(default_factory=threading.Event)
     results: dict[str, bytes] = field(default_factory=dict)
     polls: int = 0
@@ -193,6 +195,9 @@ class LyingGateway:
         if self.limited:
             self.limited -= 1
             return 429, _problem(429, "rate-limited")
+        if self.twice:
+            self.twice -= 1
+            return 401, _problem(401, "replayed")
         return (401, _problem(401, ClockSkewError.code)) if self.skewed.is_set() else None
 
     def _is_signed(self, request: http.server.BaseHTTPRequestHandler, body: bytes) -> bool:

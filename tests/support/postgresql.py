@@ -35,7 +35,7 @@ class PostgresqlServer:
     def __init__(
         self, folder: Path, programs: Path, *, environment: Mapping[str, str] | None = None, **settings: object
     ) -> None:
-        """Make the cluster. `settings` are the server's own, beyond its defaults; `environment` is what it gets besides this process's."""
+        """Make the cluster. `settings` are the server's own, beyond its defaults; `environment` goes beside this process's."""
         self._environment = dict(environment or {})
         self.port = free_port()
         self.log = folder / "postgresql.log"
