@@ -64,6 +64,7 @@ def test_a_database_whose_clock_jumps_loses_no_word_of_the_gateways(
     with ExitStack() as stack:
         url, environment = None, clock.environment
         if kind == "postgresql":
+            campaigns.leave_to_nightly()
             installed: PostgresqlServer = request.getfixturevalue("postgresql_server")
             server = stack.enter_context(running_server(installed.programs, environment=environment))
             url, environment = server.new_database(), {}

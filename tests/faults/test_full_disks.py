@@ -57,6 +57,8 @@ def test_a_gateway_whose_disk_fills_up_keeps_its_word(
     tmp_path: Path, disk: Path, database_url: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blobs, log and temporary files are on that disk, and, with SQLite, the database."""
+    if database_url is not None:
+        campaigns.leave_to_nightly()
     temporary = disk / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
@@ -73,6 +75,7 @@ def test_a_database_server_whose_disk_fills_up_loses_no_word_of_the_gateways(
     tmp_path: Path, postgresql_server: PostgresqlServer
 ) -> None:
     """Its log of changes is on that disk, too: the server ends where it finds no room there, and goes on when it is started."""
+    campaigns.leave_to_nightly()
     with small_disk(192) as disk:
         folder = disk / "server"
         folder.mkdir()
