@@ -17,6 +17,7 @@ import campaigns
 from brokerage import GatewayProcess
 from ledger import campaign, strike
 from postgresql import PostgresqlServer, running_server
+from s3 import S3Server
 
 KILLS = campaigns.of(200, slice_of=40)
 DATABASE_KILLS = campaigns.of(50, slice_of=8)
@@ -44,6 +45,17 @@ def test_a_gateway_that_is_killed_again_and_again_keeps_its_word(tmp_path: Path,
     with campaign(tmp_path, database_url) as (ledger, gateway):
         strike(ledger, KILLS, kill_gateway(gateway))
     assert min(ledger.hit[what] for what in ("upload", "lease", "commit")) >= KILLS // 20, ledger.hit
+
+
+@pytest.mark.slow
+def test_a_gateway_that_is_killed_on_a_bucket_keeps_its_word(
+    tmp_path: Path, postgresql_server: PostgresqlServer, s3_server: S3Server
+) -> None:
+    """The same, where blobs are in an S3 store; what was on its way there is collected."""
+    campaigns.leave_to_nightly()
+    store = {"max_blob": 1 << 20, **s3_server.new_bucket()}
+    with campaign(tmp_path, postgresql_server.new_database(), **store) as (ledger, gateway):
+        strike(ledger, KILLS, kill_gateway(gateway))
 
 
 @pytest.mark.slow
