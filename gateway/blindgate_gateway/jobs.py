@@ -2,7 +2,8 @@
 
 An order is accepted when
 
-1. its signature holds, under the client key that it names, and its deadline has not passed;
+1. its signature holds, under the client key that it names, it is not dated ahead of the database's clock by more than `CLOCK_SKEW`
+   (no receipt for it could be taken then), and its deadline has not passed;
 2. it names the caller's tenant;
 3. its model is in the catalogue, has not expired, and is the one that the order's reference names;
 4. its rows and its input keep the manifest's limits, and the input is stored under the tenant with that size, or comes along;
@@ -34,6 +35,7 @@ from blindgate_gateway.tables import all_jobs, attempts, blobs, job_documents, j
 from blindgate_gateway.transitions import cancel_job
 from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.errors import (
+    ClockSkewError,
     ExpiredManifestError,
     GatewayError,
     JobCancelledError,
@@ -48,7 +50,7 @@ from blindgate_protocol.keys import KeyState
 from blindgate_protocol.manifest import Manifest, model_ref
 from blindgate_protocol.messages import Attempt, JobList, JobRecord, JobRequest, JobView, StoredBlob
 from blindgate_protocol.order import Order, check_order
-from blindgate_protocol.receipts import Receipt
+from blindgate_protocol.receipts import CLOCK_SKEW, Receipt
 from blindgate_protocol.signing import Envelope, Signed, open_signed
 from blindgate_protocol.values import SMALL_BYTES, BlobRef, Millis
 
@@ -262,6 +264,13 @@ def accept_order(connection: Transaction, order: Signed[Order], *, along: bool) 
     manifest, now = find_manifest(connection, document.model.manifest)
     size: int | None = document.input.size if along else _renewed_input(connection, document)
     # 1. and 3.
+    ahead = document.issued - now
+    if ahead > CLOCK_SKEW:
+        message = (
+            f"the order is dated {ahead / 1000:,.0f} s ahead of the gateway's clock:"
+            f" at most {CLOCK_SKEW // 1000} s are allowed"
+        )
+        raise ClockSkewError(message, status=422, problem=ClockSkewError.code)
     check_order(order, model=model_ref(manifest), now=now)
     if now >= manifest.document.expires:
         message = f"model {manifest.document.name!r} version {manifest.document.version} has expired"

@@ -125,6 +125,11 @@ _RESULT = prepared(update(jobs).where(HELD).values(result_digest=bindparam("dige
 _BACK = {"state": next_state(JobState.LEASED, JobEvent.RELEASE).value}
 _SPENT = prepared(select(jobs.c.spent).where(HELD))
 _RELEASE = prepared(update(jobs).where(HELD).values(**_BACK))
+_SHORTEN = prepared(
+    update(jobs)
+    .where(LEASED, jobs.c.leased_until > clock() + bindparam("longest"))
+    .values(leased_until=clock() + bindparam("duration"))
+)
 _LOSE = prepared(update(jobs).where(_THIS_LEASE, jobs.c.leased_until <= clock()).values(**_BACK))
 
 _ROW = tuple(name for name in KEPT if name != "state")
@@ -278,6 +283,14 @@ def lose_leases(connection: Transaction, *, most: int) -> list[str]:
         if moved:
             _end_attempt(connection, (row.job, row.generation, row.name), "lost", reason)
     return [row.job for row in rows]
+
+
+def shorten_leases(connection: Transaction, *, longest: Millis, duration: Millis) -> int:
+    """Let leases that go on for more than `longest` go on for `duration`. Gives how many.
+
+    They were given, or prolonged, by a clock that has been set back since: what their nodes held would be held for as long as that.
+    """
+    return connection.execute(_SHORTEN, {"longest": longest, "duration": duration}).rowcount
 
 
 def expire_jobs(connection: Transaction) -> list[str]:

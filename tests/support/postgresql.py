@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -33,8 +33,11 @@ def find_programs() -> Path | None:
 class PostgresqlServer:
     """A server with a data folder, which outlives `kill`."""
 
-    def __init__(self, folder: Path, programs: Path, **settings: object) -> None:
-        """Make the cluster. `settings` are the server's own, beyond its defaults."""
+    def __init__(
+        self, folder: Path, programs: Path, *, environment: Mapping[str, str] | None = None, **settings: object
+    ) -> None:
+        """Make the cluster. `settings` are the server's own, beyond its defaults; `environment` goes beside this process's."""
+        self._environment = dict(environment or {})
         self.port = free_port()
         self.log = folder / "postgresql.log"
         self._data = folder / "data"
@@ -71,6 +74,7 @@ class PostgresqlServer:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [self.programs / "postgres", "-D", self._data, *options],
+                env=os.environ | self._environment,
                 user=self._user,
                 cwd="/",
                 stdout=log,
@@ -88,6 +92,13 @@ class PostgresqlServer:
                 time.sleep(0.02)
             else:
                 return
+
+    def start_again(self) -> None:
+        """Start it if it has ended."""
+        assert self._process is not None
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.2)
+            self.start()
 
     def url(self, database: str, *, user: str = ADMINISTRATOR) -> str:
         """The URI of one of its databases."""
@@ -124,13 +135,15 @@ class PostgresqlServer:
 
 
 @contextmanager
-def running_server(programs: Path) -> Iterator[PostgresqlServer]:
-    """A server in a folder of its own, which is removed.
+def running_server(
+    programs: Path, *, environment: Mapping[str, str] | None = None, **settings: object
+) -> Iterator[PostgresqlServer]:
+    """A server in a folder of its own, which is removed. The rest as `PostgresqlServer` has it.
 
     Not in pytest's: it runs under another user id where the tests are root, and another pytest that starts closes the way to those.
     """
     with tempfile.TemporaryDirectory(prefix="blindgate-postgresql-") as folder:
-        server = PostgresqlServer(Path(folder), programs)
+        server = PostgresqlServer(Path(folder), programs, environment=environment, **settings)
         server.start()
         try:
             yield server
