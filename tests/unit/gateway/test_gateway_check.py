@@ -102,7 +102,7 @@ DAMAGES: Mapping[str, tuple[set[str], Callable[[Patient, Transaction], Any]]] = 
         lambda p, c: c.execute(update(jobs).where(jobs.c.job == p.job["queued"]).values(generation=3)),
     ),
     "a job that is open and ended": (
-        {"jobs.twice"},
+        {"jobs.twice", "documents"},
         _end_twice,
     ),
     "a job without its order": (
