@@ -66,6 +66,7 @@ _NO_CONTENT, _CONFLICT, _MISSING, _NOT_AUTHORISED = 204, 409, 404, frozenset({40
 _LIMITED, _ENROLMENTS = 429, 4
 _LONGEST_WAIT = 30.0
 _BUSY = frozenset({429, 502, 503, 504})
+_REPLAYED = "replayed"
 
 AnswerT = TypeVar("AnswerT", bound=Value)
 AnyT = TypeVar("AnyT")
@@ -295,6 +296,9 @@ def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> 
         return LeaseLostError(message)
     if status == _MISSING:
         return NotFoundError(message, **details)
+    if details["problem"] == _REPLAYED:
+        # A proxy sent it twice, since it got no answer the first time. Nor does this node have one: it signs anew.
+        return GatewayUnreachableError(f"{message}: a proxy on the way sent it again")
     if details["problem"] == ClockSkewError.code:
         return ClockSkewError(f"{message}: set this machine's clock right", **details)
     if status in _NOT_AUTHORISED:
