@@ -147,23 +147,8 @@ def test_a_connection_that_opened_is_answered_up_to_the_last(running: Running) -
     """Callers that come as fast as they can while it stops: each is answered in full, or refused before it sent anything."""
     outcomes: Counter[str] = Counter()
     over = threading.Event()
-    address = ("127.0.0.1", running.brokerage.settings.port)
-
-    def call() -> None:
-        while not over.is_set():
-            try:
-                caller = socket.create_connection(address, timeout=10)
-            except ConnectionRefusedError:
-                outcomes["refused"] += 1
-                return
-            with caller:
-                try:
-                    caller.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                    outcomes["answered" if b" 200 " in caller.recv(1 << 16) else "cut off"] += 1
-                except OSError:
-                    outcomes["cut off"] += 1
-
-    callers = [threading.Thread(target=call) for _ in range(16)]
+    port = running.brokerage.settings.port
+    callers = [threading.Thread(target=_call, args=(port, outcomes, over)) for _ in range(16)]
     for caller in callers:
         caller.start()
     time.sleep(0.3)
@@ -174,3 +159,48 @@ def test_a_connection_that_opened_is_answered_up_to_the_last(running: Running) -
     assert outcomes["refused"] == len(callers)
     assert outcomes["answered"] > 100
     assert outcomes["cut off"] == 0
+
+
+def test_a_socket_that_somebody_holds_stays_open_over_a_restart(tmp_path: Path) -> None:
+    """As systemd does it: who comes while the gateway is restarted waits, and nobody is refused or cut off."""
+    keys = Keys()
+    settings = make_settings(tmp_path / "gateway", keys)
+    outcomes: Counter[str] = Counter()
+    over = threading.Event()
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", settings.port))
+        held.listen(512)
+        gateway = GatewayProcess(settings, held=held)
+        gateway.start()
+        callers = [threading.Thread(target=_call, args=(settings.port, outcomes, over)) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        try:
+            for _ in range(2):
+                assert gateway.stop() == 0
+                gateway.start()
+        finally:
+            over.set()
+            for caller in callers:
+                caller.join(30)
+            if gateway.running:
+                gateway.kill()
+    assert set(outcomes) == {"answered"}
+    assert outcomes["answered"] > 20
+
+
+def _call(port: int, outcomes: Counter[str], over: threading.Event) -> None:
+    """Ask over a connection of its own each time, until nobody listens or it is over."""
+    while not over.is_set():
+        try:
+            caller = socket.create_connection(("127.0.0.1", port), timeout=30)
+        except ConnectionRefusedError:
+            outcomes["refused"] += 1
+            return
+        with caller:
+            try:
+                caller.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                outcomes["answered" if b" 200 " in caller.recv(1 << 16) else "cut off"] += 1
+            except OSError:
+                outcomes["cut off"] += 1
