@@ -2,7 +2,7 @@
 
 The nginx is real and has the configuration of `deploy/`; the gateways work on one PostgreSQL and one bucket. Tenants and nodes
 send every request once: what is not answered as it would be at any other time fails the test, and so does a job that does not end
-once. The whole campaign restarts three gateways five times each; `make test` has two, once each.
+once. The whole campaign restarts three gateways five times each; `make test` has two, and restarts one once.
 """
 
 import os
@@ -46,6 +46,7 @@ from postgresql import PostgresqlServer
 from s3 import S3Server
 
 GATEWAYS = campaigns.of(3, slice_of=2)
+RESTARTED = campaigns.of(3, slice_of=1)
 ROUNDS = campaigns.of(5, slice_of=1)
 DRAIN = 3000
 LARGE = 200_000
@@ -140,7 +141,7 @@ def test_gateways_are_restarted_one_after_the_other_and_nobody_notices(fleet: Fl
         with _running(runs, over) as errors:
             time.sleep(1)
             for _ in range(ROUNDS):
-                for gateway in fleet.gateways:
+                for gateway in fleet.gateways[:RESTARTED]:
                     assert gateway.stop() == 0
                     gateway.start()
                     time.sleep(1.1)  # for a second nginx passes over whoever did not answer
@@ -150,7 +151,7 @@ def test_gateways_are_restarted_one_after_the_other_and_nobody_notices(fleet: Fl
     assert not node_errors, node_errors
     assert set(fleet.counting.outcomes) == {"good"}, fleet.counting.outcomes
     _check(fleet)
-    print(f"{fleet.counting.outcomes['good']} requests, {len(fleet.submitted)} jobs, {ROUNDS * GATEWAYS} restarts")
+    print(f"{fleet.counting.outcomes['good']} requests, {len(fleet.submitted)} jobs, {ROUNDS * RESTARTED} restarts")
     assert "buffered to a temporary file" not in fleet.nginx.errors()
 
 
