@@ -1,8 +1,8 @@
-"""A gateway is backed up while it works, by the words of docs/operations.md, and everything that it had said yes to before is in it.
+"""A gateway is backed up while it works, by the words of docs/operations.md, and all that it had said yes to before is in it.
 
-Restored into a new place it is well, to the last byte and signature, and goes on: what had been done can be fetched, what had not is
-computed. Keys are destroyed all the while, but for those that came while the copy was made: what is destroyed is gone, and the document
-says what a copy tells of such a key. The whole campaign does so ten times over; `make test` once on each database.
+Restored into a new place it is well, to the last byte and signature, and goes on: what had been done can be fetched, what had not
+is computed. Keys are destroyed all the while, but for those that came while the copy was made: what is destroyed is gone, and the
+document says what a copy tells of such a key. The whole campaign does so ten times over; `make test` once on each database.
 """
 
 import json
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,8 +92,6 @@ def test_a_backup_of_a_working_gateway_has_everything_that_was_acknowledged(
     again = GatewayProcess(new)
     again.start()
     try:
-        report = _check(new)
-        assert report["well"], report
         with http_client(again.url) as http:
             for job, result in succeeded:
                 answer = tenant_of(tenant, http).ask("GET", f"/v1/jobs/{job}/result")
@@ -105,7 +103,8 @@ def test_a_backup_of_a_working_gateway_has_everything_that_was_acknowledged(
             while (lease := late.lease()) is not None:
                 late.finish(lease, b"computed again")
             assert all(tenant_of(tenant, http).job(job).state is JobState.SUCCEEDED for job in waiting)
-        assert _check(new)["well"]
+        report = _check(new)
+        assert report["well"], report
     finally:
         again.kill()
 
@@ -115,60 +114,75 @@ def tenant_of(tenant: Tenant, http: httpx2.Client) -> Tenant:
     return Tenant(http, tenant.token or "", name=tenant.name, keys=tenant.keys)
 
 
-@contextmanager
-def _load(tenant: Tenant, worker: Worker, manifest: Signed[Manifest]) -> Iterator[Said]:
-    """Jobs small and large, results small and large, and keys that come and go, until the block ends."""
-    said, over = Said(), threading.Event()
-    errors: list[BaseException] = []
+@dataclass
+class Load:
+    """Jobs small and large, results small and large, and keys that come and go."""
 
-    def submit() -> None:
+    tenant: Tenant
+    worker: Worker
+    manifest: Signed[Manifest]
+    said: Said = field(default_factory=Said)
+    over: threading.Event = field(default_factory=threading.Event)
+    errors: list[BaseException] = field(default_factory=list)
+
+    def submit(self) -> None:
+        """Every third input is uploaded in parts."""
         number = 0
-        while not over.is_set():
-            data = random_bytes(PART * 2 + 1 if number % 3 == 0 else 64)
-            if number % 3 == 0:
-                tenant.upload(data)
-            order = tenant.order(manifest, blob_ref(data))
-            said.accepted.append(tenant.submit(order, data if number % 3 else None).job)
+        while not self.over.is_set():
+            is_large = number % 3 == 0
+            data = random_bytes(PART * 2 + 1 if is_large else 64)
+            if is_large:
+                self.tenant.upload(data)
+            order = self.tenant.order(self.manifest, blob_ref(data))
+            self.said.accepted.append(self.tenant.submit(order, None if is_large else data).job)
             number += 1
 
-    def work() -> None:
-        while not over.is_set():
-            lease = worker.lease(wait=100)
+    def work(self) -> None:
+        """Every third result is stored before it is committed."""
+        while not self.over.is_set():
+            lease = self.worker.lease(wait=100)
             if lease is not None:
-                result = random_bytes(PART if len(said.succeeded) % 3 == 0 else 64)
-                worker.finish(lease, result, along=len(result) < 100)
-                said.succeeded.append((lease.job, result))
+                result = random_bytes(PART if len(self.said.succeeded) % 3 == 0 else 64)
+                self.worker.finish(lease, result, along=len(result) < 100)
+                self.said.succeeded.append((lease.job, result))
 
-    def keep_keys() -> None:
+    def keep_keys(self) -> None:
+        """The oldest is destroyed when there are six, and while a copy is made."""
         live: list[Signed[KeyStatement]] = []
-        while not over.is_set():
-            is_new = said.copying.is_set()
-            key = tenant.upload(random_bytes(1000))
-            first = tenant.statement(key, KeyState.ACTIVE)
-            assert tenant.state(first).status_code == 201
-            if not is_new and not said.copying.is_set():
+        while not self.over.is_set():
+            was_copying = self.said.copying.is_set()
+            first = self.tenant.statement(self.tenant.upload(random_bytes(1000)), KeyState.ACTIVE)
+            assert self.tenant.state(first).status_code == 201
+            if not was_copying and not self.said.copying.is_set():
                 live.append(first)
-            if len(live) > 5 or (said.copying.is_set() and live):
+            if len(live) > 5 or (self.said.copying.is_set() and live):
                 old = live.pop(0)
-                assert tenant.state(tenant.statement(old.document.key, KeyState.DESTROYED, old)).status_code == 200
-            over.wait(0.05)
+                ended = self.tenant.statement(old.document.key, KeyState.DESTROYED, old)
+                assert self.tenant.state(ended).status_code == 200
+            self.over.wait(0.05)
 
-    def guard(run: object) -> None:
+    def guarded(self, run: Callable[[], None]) -> None:
+        """Run, and keep what it raises."""
         try:
-            run()  # type: ignore[operator]
+            run()
         except BaseException as error:  # noqa: BLE001
-            errors.append(error)
+            self.errors.append(error)
 
-    threads = [threading.Thread(target=guard, args=(run,)) for run in (submit, work, work, keep_keys)]
+
+@contextmanager
+def _load(tenant: Tenant, worker: Worker, manifest: Signed[Manifest]) -> Iterator[Said]:
+    load = Load(tenant, worker, manifest)
+    runs = (load.submit, load.work, load.work, load.keep_keys)
+    threads = [threading.Thread(target=load.guarded, args=(run,)) for run in runs]
     for thread in threads:
         thread.start()
     try:
-        yield said
+        yield load.said
     finally:
-        over.set()
+        load.over.set()
         for thread in threads:
             thread.join()
-    assert not errors, errors
+    assert not load.errors, load.errors
 
 
 def _back_up(settings: Settings, backup: Path, request: pytest.FixtureRequest) -> None:
