@@ -9,7 +9,7 @@
 #   make compile-env   the environment of the Concrete ML compiler (Python 3.11, 1.9 GB, apart from .venv)
 #   make vectors       write docs/vectors again
 #   make nightly       long campaigns: the same tests with more seeds
-#   make lock          resolve requirements.lock again (needs uv)
+#   make lock          resolve requirements.lock, and the gateway's part of it, again (needs uv)
 
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
@@ -86,6 +86,9 @@ nightly: $(INSTALLED)
 lock:
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --no-annotate --output-file requirements.lock
+	uv pip compile pyproject.toml --extra gateway --extra postgresql --extra s3 --extra oidc --universal --python-version 3.11 \
+		--constraint requirements.lock --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		--output-file requirements-gateway.lock
 
 clean:
 	rm -rf $(VENV) .venv-compile fhe_models/blindgate_models/native/libkernel.so dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,5 +1,6 @@
 """The parts that every room of one process works with, put together once."""
 
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parts:
-    """Settings, database, blobs, who waits for what, who may come in.
+    """Settings, database, blobs, who waits for what, who may come in, whether this process was told to stop.
 
     Nothing here is open before its first use: a process may fork.
     """
@@ -32,6 +33,7 @@ class Parts:
     backpressure: Backpressure
     doorkeeper: Doorkeeper
     rates: Rates
+    leaving: threading.Event
 
     def of_tenant(self, tenant: str) -> "Parts":
         """The parts for what is done in this tenant's name: see `Database.of_tenant`."""
@@ -83,6 +85,7 @@ def build_parts(settings: Settings) -> Parts:
         backpressure=Backpressure(database, settings),
         doorkeeper=Doorkeeper(database, settings, rates, _people(settings, database)),
         rates=rates,
+        leaving=threading.Event(),
     )
 
 

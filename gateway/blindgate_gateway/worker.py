@@ -8,7 +8,7 @@ packet, so that the client is woken once.
 
 A caller who falls silent in the middle of a request, or takes nothing of an answer, would hold a thread for as long as its
 connection stands. The kernel ends both waits after `stall_ms`; in between, a connection costs no thread. And a worker that has no
-descriptor left for another connection leaves it waiting instead of ending.
+descriptor left for another connection leaves it waiting instead of ending. How it stops is in `server`.
 """
 
 import errno
@@ -41,6 +41,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     _busy = 0
     _count = threading.Lock()
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._answering: set[Any] = set()
+
     def accept(self, listener: Any) -> None:
         """Take a connection, or leave it in the queue while there are no descriptors."""
         try:
@@ -50,6 +54,24 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 raise
             self.log.warning("no room for another connection: %s", error.strerror)
             time.sleep(_NO_ROOM_PAUSE_SECONDS)
+
+    def keep_no_more(self) -> None:
+        """Close every connection after its next answer, and say so in it; also after those that are being made."""
+        self.max_keepalived = 0
+        for request in list(self._answering):
+            request.force_close()
+
+    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001  (gunicorn's own)
+        """Accept connections or not. A worker that stops accepts those that are complete, and closes its door behind them."""
+        super().set_accept_enabled(enabled)
+        if enabled or self.alive:
+            return
+        for listener in self.sockets:
+            before = -1
+            while before != self.nr_conns:
+                before = self.nr_conns
+                self.accept(listener)
+            listener.close()
 
     def handle(self, conn: Any) -> Any:
         """Serve a connection's request, and those that follow at once."""
@@ -77,6 +99,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer one request, in as few packets as it takes."""
+        self._answering.add(req)  # before gunicorn decides whether the connection is kept
+        try:
+            return self._answer(req, conn)
+        finally:
+            self._answering.discard(req)
+
+    def _answer(self, req: Any, conn: Any) -> Any:
         if any(name == "EXPECT" for name, _ in req.headers):
             return super().handle_request(req, conn)  # 100 Continue must leave before the answer
         conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
