@@ -103,7 +103,6 @@ def limit_tenant(database: Database, tenant: str, *, in_flight: int | None) -> N
             raise not_found(f"tenant: {tenant}")
 
 
-def note_served(database: Database, tenant: str) -> None:
-    """Remember that `tenant` was served now. Nobody is promised it: it only orders the next look."""
-    with database.write(durable=False) as connection:
-        connection.execute(_SERVED, {"tenant": tenant})
+def note_served(connection: Transaction, tenant: str) -> None:
+    """Remember that `tenant` was served now. It only orders the next look."""
+    connection.execute(_SERVED, {"tenant": tenant})

@@ -30,10 +30,8 @@ SHORT_SECONDS = 0.3
 
 @pytest.fixture
 def server(postgresql_server: PostgresqlServer) -> Iterator[PostgresqlServer]:
-    """A server that gives few connections, the last three to its superuser, which the gateway is not."""
+    """A server that gives few connections, the last three to its administrator, which the gateway is not."""
     with running_server(postgresql_server.programs, max_connections=MOST) as server:
-        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-            connection.execute("CREATE ROLE modest LOGIN CREATEDB")
         yield server
 
 
@@ -70,7 +68,7 @@ def _hold_the_gateways(url: str, seconds: float) -> None:
 @pytest.mark.slow
 def test_a_gateway_without_a_connection_keeps_its_word(tmp_path: Path, server: PostgresqlServer) -> None:
     """It refuses what it cannot do, and nothing that it said is lost."""
-    url = server.new_database("modest")
+    url = server.new_database()
     with campaign(tmp_path, url, connections=OWN) as (ledger, gateway):
         workers = gateway.workers()
 

@@ -17,6 +17,7 @@ import psycopg
 from brokerage import free_port
 
 START_SECONDS = 30.0
+ADMINISTRATOR = "administrator"
 _PACKAGED = Path("/usr/lib/postgresql")
 
 
@@ -55,7 +56,7 @@ class PostgresqlServer:
             "-D",
             str(self._data),
             "-U",
-            "gateway",
+            ADMINISTRATOR,
             "-A",
             "trust",
             "-E",
@@ -99,17 +100,19 @@ class PostgresqlServer:
             self._process.wait(0.2)
             self.start()
 
-    def url(self, database: str) -> str:
-        """The URI of one of its databases, for the superuser."""
-        return f"postgresql://gateway@127.0.0.1:{self.port}/{database}"
+    def url(self, database: str, *, user: str = ADMINISTRATOR) -> str:
+        """The URI of one of its databases."""
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
-    def new_database(self, owner: str = "gateway") -> str:
-        """Make an empty database; gives its URI, for its owner."""
+    def new_database(self, *, owner: str = "gateway") -> str:
+        """Make an empty database; gives its URI for `owner`, who is not the server's administrator, but may make roles."""
         name = f"test_{token_hex(6)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            with suppress(psycopg.errors.DuplicateObject):
+                connection.execute(b"CREATE ROLE gateway LOGIN CREATEROLE")
             # Nobody can be connected to that template.
             connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 OWNER {owner}".encode())
-        return self.url(name).replace("gateway", owner)
+        return self.url(name, user=owner)
 
     def kill(self) -> None:
         """End every one of its processes at once, as a power cut would."""
