@@ -63,6 +63,7 @@ class Doomed:
     wire: Proxy
     chance: random.Random
     aim: Moment | None = None
+    aiming: threading.Lock = field(default_factory=threading.Lock)
     struck: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -72,31 +73,37 @@ class Doomed:
         """Let it be killed at the next such moment."""
         self.struck.clear()
         if moment == "any":
-            self._strike(self.chance.uniform(0, 0.3))
+            time.sleep(self.chance.uniform(0, 0.3))
+            self._strike()
         else:
             self.aim = moment
 
     def _overhear(self, method: str, path: str) -> None:
-        if (method, self.aim) == ("PUT", "storing") or (path.endswith("/commit") and self.aim == "committing"):
+        if (method == "PUT" and self._hits("storing")) or (path.endswith("/commit") and self._hits("committing")):
             self._strike()
 
     def _lie(self, _method: str, path: str, answer: Answer) -> Answer:
-        if answer.status == 200 and path.endswith("/commit") and self.aim == "committed":
+        leased = answer.status == 200 and path == "/v1/leases"
+        if (leased and self._hits("leased")) or (
+            answer.status == 200 and path.endswith("/commit") and self._hits("committed")
+        ):
             self._strike()
-        if answer.status == 200 and path == "/v1/leases" and self.aim in {"leased", "computing"}:
-            # From another thread where the node is to hear of its lease before.
-            threading.Timer(
-                self.chance.uniform(0, 0.05), self._strike
-            ).start() if self.aim == "computing" else self._strike()
+        elif leased and self._hits("computing"):
+            threading.Timer(self.chance.uniform(0, 0.05), self._strike).start()  # it is to hear of its lease before
         return answer
 
-    def _strike(self, seconds: float = 0.0) -> None:
-        self.aim = None
-        time.sleep(seconds)
-        if not self.struck.is_set():
-            self.family = self.node.family()
-            self.node.kill()
-            self.struck.set()
+    def _hits(self, moment: Moment) -> bool:
+        """Whether this is the moment: for one of two jobs that come to it at once."""
+        with self.aiming:
+            hit = self.aim == moment
+            if hit:
+                self.aim = None
+        return hit
+
+    def _strike(self) -> None:
+        self.family = self.node.family()
+        self.node.kill()
+        self.struck.set()
 
     def gone(self) -> None:
         """Everything that it had started ends with it."""
