@@ -109,9 +109,15 @@ def free_port() -> int:
 class GatewayProcess:
     """`python -m blindgate_gateway serve`, as an operator would start it."""
 
-    def __init__(self, settings: Settings, *, held: socket.socket | None = None) -> None:
-        """`held` is a listening socket that the process gets as from systemd, instead of opening its own."""
+    def __init__(
+        self, settings: Settings, *, environment: Mapping[str, str] | None = None, held: socket.socket | None = None
+    ) -> None:
+        """`environment` is what it gets besides its settings and this process's own.
+
+        `held` is a listening socket that it gets as from systemd, instead of opening its own.
+        """
         self.settings = settings
+        self.environment = dict(environment or {})
         self.url = f"http://127.0.0.1:{settings.port}"
         self._held = held
         self.log = settings.data.parent / f"{settings.data.name}.log"
@@ -120,7 +126,7 @@ class GatewayProcess:
     def start(self) -> None:
         """Start it and wait until it answers."""
         command = [sys.executable, "-m", "blindgate_gateway", "serve"]
-        environment, inherited = os.environ | _environment(self.settings), []
+        environment, inherited = os.environ | _environment(self.settings) | self.environment, []
         if self._held is not None:
             inherited = [self._held.fileno()]
             command = [sys.executable, "-c", _INHERITING, str(inherited[0]), *command]
