@@ -24,6 +24,7 @@ from blindgate_gateway.check import server as server_checks
 from blindgate_gateway.check import store as store_checks
 from blindgate_gateway.commands import app
 from blindgate_gateway.database import Transaction
+from blindgate_gateway.opening import revisions
 from blindgate_gateway.parts import connect
 from blindgate_gateway.tables import (
     attempts,
@@ -281,7 +282,7 @@ def test_tables_of_another_revision_or_shape_are_found(patient: Patient) -> None
             tables = patient.look()["tables"]
             assert (tables.state, remedy in str(tables.remedy)) == (State.FAULT, True)
             assert "jobs.lease" not in patient.look()
-        with _sql(patient, "UPDATE alembic_version SET version_num = '0008'"):
+        with _sql(patient, f"UPDATE alembic_version SET version_num = '{revisions()[0]}'"):
             pass
     with _sql(patient, "DROP INDEX ix_uploads_object"):
         assert "ix_uploads_object" in patient.look()["tables"].examples[0]
