@@ -297,9 +297,6 @@ def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> 
         return LeaseLostError(message)
     if status == _MISSING:
         return NotFoundError(message, **details)
-    if details["problem"] == _REPLAYED:
-        # A proxy sent it twice, since it got no answer the first time. Nor does this node have one: it signs anew.
-        return GatewayUnreachableError(f"{message}: a proxy on the way sent it again")
     if details["problem"] == ClockSkewError.code:
         return ClockSkewError(f"{message}: set this machine's clock right", **details)
     if status in _NOT_AUTHORISED:

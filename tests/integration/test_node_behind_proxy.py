@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from blindgate_node.transport import Gateway, LeaseName
-from blindgate_protocol.errors import GatewayUnreachableError
+from blindgate_protocol.errors import GatewayError, NotAuthorisedError
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import Commit, LeaseRequest
 from brokerage import FAMILY
@@ -37,8 +37,9 @@ def test_a_request_that_was_sent_twice_is_signed_anew(tmp_path: Path) -> None:
         node = Gateway(desk.worker.gateway, key=desk.worker.key)
         node._http._transport = proxy
         poll = LeaseRequest(families=(FAMILY,), wait=0)
-        with pytest.raises(GatewayUnreachableError, match="a proxy on the way"):
+        with pytest.raises(GatewayError) as refused:
             node.lease(poll)
+        assert (refused.value.problem, isinstance(refused.value, NotAuthorisedError)) == ("replayed", False)
         desk.let_pass(job)
         lease = node.lease(poll)
         assert lease is not None

@@ -2,9 +2,11 @@
 
 A tenant's rows in the order of their digests, and what lies in the store in the order of names, are gone through side by side,
 since a name begins with its blob's digest: one listing of the store answers for all, and little is held in memory. What seems to be
-missing is looked for again, for it may have been deleted or stored anew meanwhile.
+missing is looked for again a while later, for it may have been deleted or stored anew meanwhile: a key's bytes go before the
+transaction ends that destroys it.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -23,6 +25,8 @@ from blindgate_protocol.errors import BlindgateError, NotFoundError
 from blindgate_protocol.keys import KeyState
 
 _PAGE: Final = 1000
+SETTLE_SECONDS: Final = 3.0
+"""How long a transaction that deletes bytes may take to end."""
 _TENANTS = prepared(select(tenants.c.name).order_by(tenants.c.name))
 _COUNT = prepared(select(func.count()).select_from(blobs))
 _ROWS = prepared(
@@ -49,6 +53,7 @@ class _Seen:
     rows: int = 0
     bytes: int = 0
     unnamed: int = 0
+    suspect: list[Row] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     altered: list[str] = field(default_factory=list)
     destroyed: list[str] = field(default_factory=list)
@@ -84,6 +89,10 @@ def look(database: Database, store: Blobs, *, read_data: bool, progress: Progres
             if read_data:
                 _read(database, store, row, seen)
             progress("blobs", seen.rows, max(total, seen.rows))
+    if seen.suspect:
+        time.sleep(SETTLE_SECONDS)
+        lost = [row for row in seen.suspect if not _is_well(database, store, row)]
+        seen.missing += [f"{row.tenant} {row.digest} ({row.object})" for row in lost]
     yield from _told(seen, read_data=read_data)
 
 
@@ -139,7 +148,7 @@ def _beside(database: Database, store: Blobs, tenant: str, seen: _Seen) -> Itera
             yield row
         else:
             seen.rows += 1
-            seen.missing.append(f"{tenant} {row.digest} ({row.object})")
+            seen.suspect.append(row)
     while prefix is not None:
         pass_over(objects)
         prefix, objects = _next(groups)
@@ -178,8 +187,7 @@ def _read(database: Database, store: Blobs, row: Row, seen: _Seen) -> None:
         try:
             found = digest_of(store.open(row.tenant, row.object)[0])
         except NotFoundError:
-            if not _is_well(database, store, row):
-                seen.missing.append(f"{row.tenant} {row.digest} ({row.object})")
+            seen.suspect.append(row)
             return
     if found != row.digest:
         seen.altered.append(f"{row.tenant} {row.digest} ({row.object or 'in its row'})")

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from blindgate_gateway.check import State, examine
 from blindgate_gateway.check import server as server_checks
+from blindgate_gateway.check import store as store_checks
 from blindgate_gateway.commands import app
 from blindgate_gateway.database import Transaction
 from blindgate_gateway.opening import revisions
@@ -45,6 +46,12 @@ from postgresql import ADMINISTRATOR, PostgresqlServer
 
 BY_DATABASE = pytest.mark.parametrize("patient", ["sqlite, folder", "postgresql, folder"], indirect=True)
 BY_STORE = pytest.mark.parametrize("patient", ["sqlite, folder", "sqlite, s3"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody works here beside the test: what is missing need not be waited for."""
+    monkeypatch.setattr(store_checks, "SETTLE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
