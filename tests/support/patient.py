@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
 from sqlalchemy import delete, insert, select
 
 from blindgate_gateway.check import Finding, State, documents, examine, rows
@@ -17,6 +18,7 @@ from blindgate_protocol.keys import KeyState
 from blindgate_protocol.messages import Release, UploadRequest
 from brokerage import blob_ref, random_bytes
 from desk import Desk, open_desk
+from postgresql import ADMINISTRATOR
 from s3 import S3Server
 
 PART = 64 * 1024
@@ -75,7 +77,11 @@ class Patient:
 
     @contextmanager
     def _unbound(self) -> Iterator[Transaction]:
-        database = connect(self.desk.brokerage.settings)
+        settings = self.desk.brokerage.settings
+        if settings.database is not None:  # the server's administrator alone may look away from references
+            url = settings.database.get_secret_value().replace("//gateway@", f"//{ADMINISTRATOR}@")
+            settings = settings.model_copy(update={"database": SecretStr(url)})
+        database = connect(settings)
         if isinstance(database, SqliteDatabase):
             with database._connection() as driver:  # the one that is used next, too
                 driver.execute("PRAGMA foreign_keys=OFF")
