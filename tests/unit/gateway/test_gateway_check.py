@@ -42,7 +42,7 @@ from blindgate_gateway.tables import (
 )
 from desk import open_desk
 from patient import LARGE, PART, Patient, open_patient
-from postgresql import ADMINISTRATOR, PostgresqlServer
+from postgresql import PostgresqlServer
 
 BY_DATABASE = pytest.mark.parametrize("patient", ["sqlite, folder", "postgresql, folder"], indirect=True)
 BY_STORE = pytest.mark.parametrize("patient", ["sqlite, folder", "sqlite, s3"], indirect=True)
@@ -59,9 +59,7 @@ def patient(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """One of each kind, on the database and the store that the test names."""
     database, store = request.param.split(", ")
     s3_server = request.getfixturevalue("s3_server") if store == "s3" else None
-    url = None
-    if database == "postgresql":  # only an administrator can put rows behind the constraints' backs
-        url = request.getfixturevalue("postgresql_server").new_database(owner=ADMINISTRATOR)
+    url = request.getfixturevalue("postgresql_server").new_database() if database == "postgresql" else None
     with open_patient(tmp_path_factory.mktemp("patient"), database=url, s3_server=s3_server) as made:
         yield made
 
