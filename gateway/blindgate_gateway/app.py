@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from apiflask import APIFlask
 from flask import Flask, Request, Response, request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from blindgate_gateway import (
     budgets,
@@ -34,13 +34,13 @@ from blindgate_gateway.problems import is_busy, is_stalled, problem_of, problem_
 from blindgate_gateway.routing import CALLER, Route, view
 from blindgate_gateway.settings import Settings
 from blindgate_protocol.errors import BlindgateError, GatewayError
+from blindgate_protocol.messages import REQUEST_HEADER
 
 ROUTES: tuple[Route, ...] = tuple(
     route
     for room in (callers, catalogue, budgets, uploads, keys, jobs, nodes, leases, oversight, operations)
     for route in room.routes.declared
 )
-REQUEST_HEADER = "Blindgate-Request"
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes that are asked so often that only their failures are logged."""
 _BEGAN = "blindgate.began"
@@ -52,6 +52,7 @@ def create_app(settings: Settings) -> APIFlask:
     app = APIFlask("blindgate_gateway", title="Blindgate gateway", version=_version(), docs_path=None)
     app.config["AUTO_SERVERS"] = False
     app.session_interface = NoSessions()
+    app.url_map.merge_slashes = False  # `//v1/jobs` is no route, instead of being sent on to whatever `Host` says
     parts = build_parts(settings)
     app.extensions["blindgate"] = parts
     for route in ROUTES:
@@ -120,7 +121,10 @@ def _refuse(error: Exception) -> Response:
     elif not isinstance(error, HTTPException) and not is_stalled(error):
         log.error("failed", request=request.environ[_ID], exc_info=error)
     retry_after = error.retry_after if isinstance(error, GatewayError) else None
-    return problem_response(problem, retry_after=retry_after)
+    response = problem_response(problem, retry_after=retry_after)
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    return response
 
 
 def _version() -> str:

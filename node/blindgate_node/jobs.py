@@ -250,7 +250,8 @@ class Jobs:
 
     def _tell(self, lease: HeldLease, error: BlindgateError, *, refuse: bool) -> str:
         """Refuse or release the job. Where that fails too, the lease runs out, which is the same as a release."""
-        reason = str(error)[:_MAX_REASON]
+        # What a hostile package brought into a message must not make it one that cannot be sent.
+        reason = str(error).encode(errors="replace").decode().replace("\0", "\ufffd")[:_MAX_REASON]
         code = "node-stopping" if lease.abandoned else error.code
         patience = time.monotonic() + min(lease.duration, 10.0)
         try:
