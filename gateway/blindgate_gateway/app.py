@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from apiflask import APIFlask
 from flask import Flask, Request, Response, request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
 
 from blindgate_gateway import (
     budgets,
@@ -88,6 +88,10 @@ def _begin() -> None:
     environ = request.environ
     environ[_BEGAN] = time.monotonic()
     environ[_ID] = secrets.token_hex(8)
+    if "HTTP_HOST" not in environ and environ["SERVER_PROTOCOL"] == "HTTP/1.1":
+        raise BadRequest  # RFC 9112, 3.2
+    if environ["PATH_INFO"].startswith("//"):
+        raise NotFound  # Werkzeug would take it for one slash, and whoever guards a path in front of it for none of ours
 
 
 def _finish(response: Response) -> Response:

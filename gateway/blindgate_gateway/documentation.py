@@ -6,7 +6,7 @@ same document, with nothing loaded from elsewhere: gateways stand in networks th
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from apiflask import APIFlask
@@ -17,6 +17,7 @@ from blindgate_gateway.idempotency import HEADER, LONGEST
 from blindgate_gateway.identity import Role
 from blindgate_gateway.problems import REFUSALS, STATUS
 from blindgate_gateway.routing import Raw, Route
+from blindgate_protocol.errors import BlindgateError, JobTimeoutError, NotAuthorisedError
 from blindgate_protocol.http_signatures import SIGNATURE
 from blindgate_protocol.messages import DIGEST_HEADER, LEASE_HEADER, REQUEST_HEADER, Problem
 from blindgate_protocol.values import Value
@@ -109,7 +110,8 @@ def complete(spec: dict[str, Any], routes: Iterable[Route]) -> dict[str, Any]:
             "No credential, or one that is not good.", {"WWW-Authenticate": ("how to bring one", {"type": "string"})}
         ),
         "NotNow": _refusal(
-            "Too much, or not now.", {"Retry-After": ("in how many seconds to try again", {"type": "integer", "minimum": 1})}
+            "Too much, or not now.",
+            {"Retry-After": ("in how many seconds to try again", {"type": "integer", "minimum": 1})},
         ),
     }
     return spec
@@ -150,7 +152,8 @@ def _refusal(description: str, headers: Mapping[str, tuple[str, dict[str, Any]]]
 
 def _headers(headers: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     return {
-        name: {"description": meaning, "required": True, "schema": schema} for name, (meaning, schema) in headers.items()
+        name: {"description": meaning, "required": True, "schema": schema}
+        for name, (meaning, schema) in headers.items()
     }
 
 
@@ -218,7 +221,36 @@ def _schema(model: type[Value]) -> dict[str, str]:
     return {"$ref": _REF.format(model=model.__name__)}
 
 
+def problem_codes() -> frozenset[tuple[str, int]]:
+    """Every problem code with each status that it comes with."""
+    return frozenset((code, status) for code, status, _ in _refusals())
+
+
 def _refusals() -> list[tuple[str, int, str]]:
     """Every problem code with its status and meaning, for the page."""
-    tree = [(kind.code, status, (kind.__doc__ or "").strip().splitlines()[0]) for kind, status in STATUS.items()]
-    return sorted(tree + [(code, status, meaning) for code, (status, meaning) in REFUSALS.items()])
+    tree = {
+        (
+            kind.code,
+            next(STATUS[each] for each in kind.__mro__ if each in STATUS),
+            (kind.__doc__ or "").strip().splitlines()[0],
+        )
+        for top in STATUS
+        for kind in _kinds(top)
+    }
+    return sorted([*tree, *((code, status, meaning) for code, (status, meaning) in REFUSALS.items()), *_ALSO])
+
+
+_ALSO = (
+    (NotAuthorisedError.code, 403, "The credential is good, and does not open this route."),
+    (JobTimeoutError.code, 409, "The job has no result: its deadline passed."),
+    ("bad-request", 414, "A path and query longer than this server takes."),
+    ("bad-request", 417, "An expectation that this server does not know."),
+    ("bad-request", 431, "More or longer header fields than this server takes."),
+)
+"""Codes that come with another status, too."""
+
+
+def _kinds(kind: type[BlindgateError]) -> Iterator[type[BlindgateError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from _kinds(each)

@@ -87,7 +87,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """
         if not keepalive:
             return False
-        return bool(conn.parser.finish_body(deadline=time.monotonic() + DRAIN_SECONDS, max_bytes=DRAIN_BYTES))
+        try:
+            return bool(conn.parser.finish_body(deadline=time.monotonic() + DRAIN_SECONDS, max_bytes=DRAIN_BYTES))
+        except ParseException:
+            return False  # it was answered already: a second answer would be taken for another request's
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer one request, in as few packets as it takes."""
