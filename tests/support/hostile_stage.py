@@ -1,18 +1,17 @@
 """Everybody who may call a gateway, and one of everything that a call may name: where hostile requests are tried.
 
-Whoever generates requests gets no further than "not found" by himself: ids are random and documents are signed. So a stage
-has real ones, of the tenant `bank` and of a `clinic` that must not show in the bank's answers, and makes new ones when they are used
-up. The gateway is the application in this process, or a real process behind a socket; the requests are the same to the byte.
+Whoever generates requests gets no further than "not found" by himself: ids are random and documents are signed. So a stage has
+real ones, of the tenant `bank` and of a `clinic` that must not show in the bank's answers, and makes new ones when they are
+used up. The gateway is the application in this process, or a real process behind a socket; the requests are the same to the byte.
 """
 
 import base64
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import httpx2
@@ -26,7 +25,6 @@ from werkzeug.test import run_wsgi_app
 from blindgate_gateway.app import create_app
 from blindgate_gateway.identity import Scope, StaffRole
 from blindgate_gateway.opening import open_database, prepare
-from blindgate_gateway.settings import DAY
 from blindgate_gateway.tables import api_keys, jobs
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.jobs import JobState
@@ -48,7 +46,6 @@ from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import Value
 from brokerage import (
     Brokerage,
-    Caller,
     GatewayProcess,
     Keys,
     Publisher,
@@ -80,7 +77,7 @@ class InProcess(BaseAdapter):
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
         """Answer one request."""
         path, _sep, query = request.path_url.partition("?")
-        body = request.body.encode() if isinstance(request.body, str) else (request.body or b"")
+        body = bytes_of(request)
         environ = {
             "REQUEST_METHOD": request.method,
             "SCRIPT_NAME": "",
@@ -166,6 +163,7 @@ class Stage:
             job = tenant.submit(tenant.order(self.manifest, tenant.upload(random_bytes(24)))).job
             self.names[tenant.name]["job"].append(job)
         self.lease = self._lease()
+        self._announced = b""
 
     @property
     def url(self) -> str:
@@ -182,20 +180,19 @@ class Stage:
         if token is not None:
             request.headers["Authorization"] = f"Bearer {token}"
             return
-        body = request.body.encode() if isinstance(request.body, str) else cast("bytes | None", request.body)
         lease = request.headers.get(LEASE_HEADER)
         given = {} if lease is None else {LEASE_HEADER: str(lease)}
-        try:
-            request.headers.update(self.worker.signed(str(request.method), request.path_url, body or None, given))
-        except MalformedError:
-            pass  # no node could sign such a lease: the request goes as it is, and is refused
+        with suppress(MalformedError):  # no node could sign such a lease: the request goes as it is, and is refused
+            request.headers.update(
+                self.worker.signed(str(request.method), request.path_url, bytes_of(request) or None, given)
+            )
 
     def body(self, operation: str) -> Value | bytes | None:
         """A fresh body that the operation takes well, from whoever may call it."""
         data = random_bytes(24)
         makers: Mapping[str, Callable[[], Value | bytes]] = {
-            "uploads_request_upload": lambda: UploadRequest(size=len(data), sha256=blob_ref(data).digest),
-            "uploads_put_part": lambda: data,
+            "uploads_request_upload": lambda: self._announce(data),
+            "uploads_put_part": lambda: self._announced,
             "jobs_submit": lambda: JobRequest(
                 order=self.bank.order(self.manifest, blob_ref(data)).envelope, input_data=data
             ),
@@ -211,6 +208,10 @@ class Stage:
             "leases_release": lambda: Release(code="no", reason=CANARY),
         }
         return makers[operation]() if operation in makers else None
+
+    def _announce(self, data: bytes) -> UploadRequest:
+        self._announced = data
+        return UploadRequest(size=len(data), sha256=blob_ref(data).digest)
 
     def renew(self) -> None:
         """Take another lease where the last one has ended."""
@@ -279,6 +280,13 @@ class Stage:
         with database.write() as connection:
             connection.execute(update(api_keys).where(api_keys.c.id == name).values({column: 1}))
         database.close()
+
+
+def bytes_of(request: requests.PreparedRequest) -> bytes:
+    """The body of a request that is ready."""
+    body = request.body or b""
+    assert isinstance(body, str | bytes)
+    return body.encode() if isinstance(body, str) else body
 
 
 @contextmanager

@@ -1,0 +1,144 @@
+"""Requests that schemathesis made up, on their way to a stage as a caller sends them, and what may be wrong with an answer."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final, TypeAlias
+
+import requests
+import schemathesis
+from schemathesis import Case
+from schemathesis.specs.openapi import checks as openapi
+
+from blindgate_gateway.app import ROUTES
+from blindgate_gateway.documentation import problem_codes
+from blindgate_gateway.routing import Route
+from blindgate_protocol.messages import LEASE_HEADER
+from blindgate_protocol.values import Value
+from hostile_stage import Stage
+
+CALLERS: Final = (
+    "nobody",
+    "jobs",
+    "publish",
+    "read",
+    "every scope",
+    "node",
+    "enrolment token",
+    "operator",
+    "auditor",
+    "expired",
+    "revoked",
+)
+ROLES: Final[dict[str, set[str]]] = {
+    "jobs": {"tenant"},
+    "publish": {"publisher"},
+    "read": {"reader"},
+    "every scope": {"tenant", "publisher", "reader"},
+    "node": {"node"},
+    "operator": {"operator"},
+    "auditor": {"auditor"},
+}
+TENANTS: Final = {"jobs", "publish", "read", "every scope"}
+CHECKS: Final = [
+    openapi.status_code_conformance,
+    openapi.content_type_conformance,
+    openapi.response_headers_conformance,
+    openapi.response_schema_conformance,
+]
+AS_GENERATED, REAL, WITH_BODY, ANOTHERS = "as generated", "real names", "real names and body", "another's names"
+MIXES: Final = (AS_GENERATED, REAL, WITH_BODY, WITH_BODY, ANOTHERS)
+LONGEST_WAIT: Final = 20
+MadeUp: TypeAlias = Case[Any]
+BY_OPERATION: Final = {route.name.replace(".", "_"): route for route in ROUTES}
+
+
+def name_objects(stage: Stage, case: MadeUp, mix: str, number: int) -> None:
+    """Let a request name real objects, and carry the lease that there is."""
+    if mix == AS_GENERATED:
+        return
+    leases = operation_of(case).startswith("leases_")
+    names = stage.names["clinic" if mix == ANOTHERS else "bank"] | ({"job": [stage.lease.job]} if leases else {})
+    for name in case.path_parameters or {}:
+        case.path_parameters[name] = names[name][number % len(names[name])]
+    if leases and LEASE_HEADER in (case.headers or {}):
+        case.headers[LEASE_HEADER] = f"{stage.lease.generation}.{stage.lease.token}"
+
+
+def operation_of(case: MadeUp) -> str:
+    """The operation's id in the document; empty for the two that the document leaves out of it."""
+    return str(case.operation.definition.raw.get("operationId", ""))
+
+
+def prepared(stage: Stage, case: MadeUp, caller: str, *, with_body: bool) -> requests.PreparedRequest:
+    """The request to the byte, as `caller` sends it, perhaps with a body that is right.
+
+    Raises what `requests` does of what is no request.
+    """
+    if re.fullmatch(r"[0-9]{1,9}", str((case.query or {}).get("wait", ""))):
+        case.query["wait"] = LONGEST_WAIT
+    given = case.as_transport_kwargs(base_url=stage.url)
+    given.pop("cookies", None)
+    if "json" in given:
+        value = given.pop("json")
+        if isinstance(value, dict) and isinstance(value.get("wait"), int):
+            value["wait"] = min(value["wait"], LONGEST_WAIT)
+        given["data"] = json.dumps(value)
+    made = stage.body(operation_of(case)) if with_body else None
+    if made is not None:
+        given["data"] = made.model_dump_json() if isinstance(made, Value) else made
+    ready = requests.Request(**given).prepare()
+    stage.authorise(ready, caller)
+    return ready
+
+
+def faults_of(
+    stage: Stage, case: MadeUp, caller: str, asked: requests.PreparedRequest, answer: requests.Response
+) -> Iterator[str]:
+    """What is wrong with an answer."""
+    status, kind = answer.status_code, answer.headers.get("Content-Type", "")
+    if status >= 500 and not (status == 503 and answer.headers.get("Retry-After", "").isdigit()):
+        yield f"{status}: {answer.text[:300]}"
+    try:
+        case.validate_response(answer, checks=CHECKS)
+    except schemathesis.core.failures.FailureGroup as error:
+        yield from (
+            f"{status}, not as in the document: {each.title}: {each.message[:600]}" for each in error.exceptions
+        )
+    if status >= 300:
+        code = answer.json().get("code") if kind == "application/problem+json" else None
+        if (code, status) not in problem_codes():
+            yield f"{status} {kind} is no problem with a known code: {code}"
+    if status == 405 and not answer.headers.get("Allow"):
+        yield "405 without Allow"
+    route: Route | None = BY_OPERATION.get(operation_of(case))
+    if (
+        route is not None
+        and route.roles
+        and not route.roles & ROLES.get(caller, set())
+        and status not in {401, 403, 404, 405}
+    ):
+        yield f"{status} for {caller}"
+    token = stage.credentials[caller]
+    if token is not None and token.partition(".")[2] in answer.text:
+        yield "the answer has the credential"
+    if caller in TENANTS:
+        yield from (f"the answer has the clinic's {mark[:40]}" for mark in stage.marks if mark in answer.text)
+
+
+def texts_of(body: bytes) -> Iterator[str]:
+    """The texts in a body that no log may repeat: long, and no name of an object."""
+    text = body.decode("utf-8", "replace")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            waiting += [*each.values(), *each]
+        elif isinstance(each, list):
+            waiting += each
+        elif isinstance(each, str) and len(each) >= 16 and not re.fullmatch(r"[a-z0-9:._/+-]*", each):
+            yield each
