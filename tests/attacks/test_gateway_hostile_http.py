@@ -33,6 +33,7 @@ from hostile_requests import (
     BY_OPERATION,
     CALLERS,
     MIXES,
+    POISONED,
     ROLES,
     WITH_BODY,
     MadeUp,
@@ -135,7 +136,13 @@ class Campaign:
         """Send one request, and look at its answer."""
         try:
             name_objects(self.stage, case, mix, number)
-            asked = prepared(self.stage, case, caller, with_body=mix in {WITH_BODY, ANOTHERS})
+            asked = prepared(
+                self.stage,
+                case,
+                caller,
+                with_body=mix in {WITH_BODY, ANOTHERS, POISONED},
+                poison=number if mix == POISONED else None,
+            )
         except (requests.RequestException, UnicodeError, ValueError):
             self.counts[caller, UNSENT] += 1  # no HTTP library sends this; raw bytes have a test of their own
             return

@@ -46,23 +46,62 @@ CHECKS: Final = [
     openapi.response_headers_conformance,
     openapi.response_schema_conformance,
 ]
-AS_GENERATED, REAL, WITH_BODY, ANOTHERS = "as generated", "real names", "real names and body", "another's names"
-MIXES: Final = (AS_GENERATED, REAL, WITH_BODY, WITH_BODY, ANOTHERS)
+AS_GENERATED, REAL, WITH_BODY, ANOTHERS, POISONED = (
+    "generated",
+    "real names",
+    "and a body",
+    "another's names",
+    "poisoned",
+)
+MIXES: Final = (AS_GENERATED, REAL, WITH_BODY, WITH_BODY, ANOTHERS, POISONED)
+POISONS: Final = (
+    "\0",
+    "a\0b",
+    "..",
+    "a/../b",
+    "%00",
+    "' OR 1=1 --",
+    "\u202e",
+    "\u00e9" * 300,
+    "\ud800",
+    "{{7*7}}",
+    "%s%n",
+    "",
+)
+"""What stands in the place of one text of a request that is right: no generator thinks of a NUL often enough."""
 LONGEST_WAIT: Final = 20
 MadeUp: TypeAlias = Case[Any]
 BY_OPERATION: Final = {route.name.replace(".", "_"): route for route in ROUTES}
 
 
 def name_objects(stage: Stage, case: MadeUp, mix: str, number: int) -> None:
-    """Let a request name real objects, and carry the lease that there is."""
+    """Let a request name real objects, or one that nobody would, and carry the lease that there is."""
     if mix == AS_GENERATED:
         return
     leases = operation_of(case).startswith("leases_")
     names = stage.names["clinic" if mix == ANOTHERS else "bank"] | ({"job": [stage.lease.job]} if leases else {})
     for name in case.path_parameters or {}:
         case.path_parameters[name] = names[name][number % len(names[name])]
+    if mix == POISONED and case.path_parameters and number % 2:
+        case.path_parameters[next(iter(case.path_parameters))] = POISONS[number % len(POISONS)]
     if leases and LEASE_HEADER in (case.headers or {}):
         case.headers[LEASE_HEADER] = f"{stage.lease.generation}.{stage.lease.token}"
+
+
+def with_poison(value: Any, number: int) -> Any:
+    """The same value with another text in one place."""
+    places: list[tuple[Any, Any]] = []
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        inside = each.items() if isinstance(each, dict) else enumerate(each) if isinstance(each, list) else ()
+        for key, held in inside:
+            waiting.append(held)
+            places += [(each, key)] if isinstance(held, str) else []
+    if places:
+        place, key = places[number % len(places)]
+        place[key] = POISONS[number // 7 % len(POISONS)]
+    return value
 
 
 def operation_of(case: MadeUp) -> str:
@@ -70,8 +109,10 @@ def operation_of(case: MadeUp) -> str:
     return str(case.operation.definition.raw.get("operationId", ""))
 
 
-def prepared(stage: Stage, case: MadeUp, caller: str, *, with_body: bool) -> requests.PreparedRequest:
-    """The request to the byte, as `caller` sends it, perhaps with a body that is right.
+def prepared(
+    stage: Stage, case: MadeUp, caller: str, *, with_body: bool, poison: int | None = None
+) -> requests.PreparedRequest:
+    """The request to the byte, as `caller` sends it, perhaps with a body that is right, or that is so but for one text.
 
     Raises what `requests` does of what is no request.
     """
@@ -87,6 +128,8 @@ def prepared(stage: Stage, case: MadeUp, caller: str, *, with_body: bool) -> req
     made = stage.body(operation_of(case)) if with_body else None
     if made is not None:
         given["data"] = made.model_dump_json() if isinstance(made, Value) else made
+    if isinstance(made, Value) and poison is not None:
+        given["data"] = json.dumps(with_poison(json.loads(given["data"]), poison))
     ready = requests.Request(**given).prepare()
     stage.authorise(ready, caller)
     return ready
