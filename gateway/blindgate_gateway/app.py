@@ -35,6 +35,7 @@ from blindgate_gateway.routing import CALLER, Route, view
 from blindgate_gateway.settings import Settings
 from blindgate_protocol.errors import BlindgateError, GatewayError
 from blindgate_protocol.messages import REQUEST_HEADER
+from blindgate_telemetry import NO_TRACES
 
 ROUTES: tuple[Route, ...] = tuple(
     route
@@ -65,6 +66,10 @@ def create_app(settings: Settings) -> APIFlask:
     describe(app, ROUTES)
     app.register_error_handler(Exception, _refuse)
     app.register_error_handler(HTTPException, _refuse)
+    if parts.traces is not NO_TRACES:
+        from blindgate_gateway.traced import follow  # noqa: PLC0415  (only where it is used)
+
+        follow(app, parts.traces)
     app.before_request(_begin)
     app.after_request(_finish)
     return app
