@@ -6,6 +6,7 @@ now and then with one that was made up. What must hold of every answer is the sa
 
 import zlib
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,8 @@ from blindgate_protocol.messages import Lease
 from hostile_requests import BY_OPERATION, MadeUp, faults_of, operation_of, prepared
 from hostile_stage import Stage, in_process
 
-SEQUENCES: Final = campaigns.of(300, slice_of=5)
+SEQUENCES: Final = campaigns.of(400, slice_of=5)
+AT_ONCE: Final = 5
 STEPS: Final = 10
 _FEW: Final = 5
 CALLERS: Final = {"tenant": "jobs", "publisher": "publish", "reader": "read", "node": "node", "operator": "operator"}
@@ -50,17 +52,7 @@ def test_what_one_answer_leads_to_is_as_the_document_says(tmp_path: Path, databa
             def validate_response(self, *_: Any, **__: Any) -> None:
                 """Look at nothing: `call` did."""
 
-        Sequences.run(
-            settings=hypothesis.settings(
-                max_examples=SEQUENCES,
-                stateful_step_count=STEPS,
-                derandomize=True,
-                database=None,
-                deadline=None,
-                phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )
-        )
+        drive(Sequences)
     assert not faults, "\n".join(faults[:20])
     print(dict(good))
     far = ("uploads_put_part", "jobs_acknowledge", "jobs_download_result", "leases_put_result", "leases_commit")
@@ -68,8 +60,32 @@ def test_what_one_answer_leads_to_is_as_the_document_says(tmp_path: Path, databa
         assert good[operation], (operation, good)
 
 
+def drive(machine: Any) -> None:
+    """Run so many sequences, from one seed after the other.
+
+    Hypothesis takes what differs from one sequence to the next for a fault of the test's own. Here it is the gateway, which goes
+    on with the objects of the sequence before: then the next seed has its turn.
+    """
+    settings = hypothesis.settings(
+        max_examples=AT_ONCE,
+        stateful_step_count=STEPS,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    for number in range(SEQUENCES // AT_ONCE):
+        with suppress(hypothesis.errors.Flaky):
+            hypothesis.seed(number)(machine).run(settings=settings)
+
+
 def request_of(stage: Stage, case: MadeUp, operation: str) -> tuple[str, requests.PreparedRequest]:
     """The request with its rightful caller; what an answer before gave stays in it."""
     route = BY_OPERATION.get(operation)
     caller = CALLERS.get(min(route.roles), "auditor") if route is not None and route.roles else "nobody"
-    return caller, prepared(stage, case, caller, with_body=zlib.crc32(str(case.path_parameters).encode()) % 4 > 0)
+    with_body = zlib.crc32(str(case.path_parameters).encode()) % 4 > 0
+    try:
+        return caller, prepared(stage, case, caller, with_body=with_body)
+    except (requests.RequestException, UnicodeError, ValueError):  # a header field that no HTTP library sends
+        case.headers, case.query = {}, {}
+        return caller, prepared(stage, case, caller, with_body=True)

@@ -183,5 +183,5 @@ def texts_of(body: bytes) -> Iterator[str]:
             waiting += [*each.values(), *each]
         elif isinstance(each, list):
             waiting += each
-        elif isinstance(each, str) and len(each) >= 16 and not re.fullmatch(r"[a-z0-9:._/+-]*", each):
+        elif isinstance(each, str) and len(each) >= 16 and not re.fullmatch(r"[a-z0-9:._/+-]*|ed25519:[\w-]{43}", each):
             yield each
