@@ -87,5 +87,6 @@ def request_of(stage: Stage, case: MadeUp, operation: str) -> tuple[str, request
     try:
         return caller, prepared(stage, case, caller, with_body=with_body)
     except (requests.RequestException, UnicodeError, ValueError):  # a header field that no HTTP library sends
-        case.headers, case.query = {}, {}
+        case.headers.clear()
+        case.query.clear()
         return caller, prepared(stage, case, caller, with_body=True)
