@@ -24,6 +24,9 @@ COMPILE_TORCH ?= --no-deps --require-hashes -r requirements-compile-torch.lock
 
 DEMO_DIR ?=
 
+# `make test` runs the files of tests in so many processes at once, or in as many as there are cores, if those are fewer.
+TEST_PROCESSES ?= 4
+
 .PHONY: demo test check bench models compile-env vectors nightly lock env clean
 .DELETE_ON_ERROR:
 
@@ -43,7 +46,7 @@ demo: $(INSTALLED)
 # Where there is no Python 3.11 or no CPU build of torch, the tests that compile are skipped and say so; CI insists.
 test: $(INSTALLED)
 	@test -z "$(COMPILE_PYTHON)" || $(MAKE) --no-print-directory compile-env || test -z "$$CI"
-	$(PY) -m pytest
+	$(PY) -m pytest -n logical --maxprocesses $(TEST_PROCESSES) --dist loadfile
 
 compile-env: .venv-compile/.installed
 

@@ -5,6 +5,7 @@
 - Every request can be repeated without harm (blobs are named by digest, jobs by an id that the client chose), so a connection
   that breaks, or a gateway that says it is restarting or asked for too much, is tried again a few times, with growing pauses, and
   not before the gateway said (`Retry-After`).
+- A part of a blob goes out piece by piece: however often it is sent, it is never copied whole.
 - What comes back is bounded before it is read: a gateway cannot fill this machine's memory.
 - A problem (RFC 9457) becomes the error of the same `code`.
 - Parts of blobs may go to a store that the gateway names (`put_elsewhere`), on connections of their own: without the API key, never
@@ -25,6 +26,7 @@ from pydantic import ValidationError
 
 from blindgate_protocol.errors import (
     BudgetSpentError,
+    ClockSkewError,
     GatewayError,
     GatewayUnreachableError,
     MalformedError,
@@ -40,6 +42,7 @@ MAX_ANSWER_BYTES = 16 << 20
 """The most that a JSON answer may have."""
 
 _ATTEMPTS = 5
+_PIECE_BYTES = 1 << 18
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
 _LONGEST_WAIT = 30.0
 _FLUSH_SECONDS = 3.0
@@ -122,8 +125,9 @@ class Transport:
             message = "the gateway names an address for a part that is none, or is less safe than its own"
             raise MalformedError(message)
         for pause in _pauses():
+            content, length = _content(data)
             try:
-                with self._elsewhere.stream("PUT", target, content=bytes(data)) as response:
+                with self._elsewhere.stream("PUT", target, content=content, headers=length) as response:
                     self._count(sent=len(data))
             except httpx2.TransportError:
                 if pause is None:
@@ -165,12 +169,13 @@ class Transport:
     ) -> bytes:
         timeout = httpx2.Timeout(_READ_SECONDS + wait, connect=_CONNECT_SECONDS)
         for pause in _pauses():
+            content, length = (None, {}) if method == "GET" else _content(data)
+            sent = {**(headers or {}), **length}
             try:
-                content = bytes(data) if method != "GET" else None
                 with (
                     self.traces.asking(method, path, server=self.url) as asked,
                     self._http.stream(
-                        method, path, content=content, headers={**(headers or {}), **asked.headers}, timeout=timeout
+                        method, path, content=content, headers={**sent, **asked.headers}, timeout=timeout
                     ) as response,
                 ):
                     asked.answered(response.status_code)
@@ -215,6 +220,14 @@ def _traces() -> Traces:
         return NO_TRACES
 
 
+def _content(data: bytes | memoryview) -> tuple[bytes | Iterator[bytes], dict[str, str]]:
+    """A body for one attempt, and what its header says of its length where that cannot be seen."""
+    if isinstance(data, bytes):
+        return data, {}
+    pieces = (bytes(data[start : start + _PIECE_BYTES]) for start in range(0, len(data), _PIECE_BYTES))
+    return pieces, {"Content-Length": str(len(data))}
+
+
 def _pauses() -> Iterator[float | None]:
     """Seconds to wait after each attempt but the last, growing, with jitter so that clients do not march in step."""
     for attempt in range(_ATTEMPTS - 1):
@@ -252,6 +265,8 @@ def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> 
         return NotFoundError(message, status=status, problem=code)
     if code == BudgetSpentError.code:
         return BudgetSpentError(message, status=status, problem=code)
+    if code == ClockSkewError.code:
+        return ClockSkewError(f"{message}: set this machine's clock right", status=status, problem=code)
     if status in _STATUS_NOT_AUTHORISED:
         return NotAuthorisedError(message, status=status, problem=code)
     return GatewayError(message, status=status, problem=code, retry_after=_retry_after(response))

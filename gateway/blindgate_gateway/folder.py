@@ -57,7 +57,9 @@ class IncomingFile:
     def fill(self, source: Source, length: int, *, hashing: bool = True) -> None:
         """Step 1. Raises `MalformedError` when the source ends before."""
         for chunk in chunks(source, length):
-            self._file.write(chunk)
+            left = memoryview(chunk)
+            while left:  # a disk that fills up takes some of it, and says so by the number alone
+                left = left[self._file.write(left) :]
             if hashing:
                 self._sha256.update(chunk)
 

@@ -1,6 +1,6 @@
 """The parts that every room of one process works with, put together once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from blindgate_gateway.backpressure import Backpressure
@@ -34,6 +34,10 @@ class Parts:
     doorkeeper: Doorkeeper
     rates: Rates
     traces: Traces
+
+    def of_tenant(self, tenant: str) -> "Parts":
+        """The parts for what is done in this tenant's name: see `Database.of_tenant`."""
+        return replace(self, database=self.database.of_tenant(tenant))
 
 
 def connect(settings: Settings) -> Database:
@@ -83,7 +87,7 @@ def build_parts(settings: Settings) -> Parts:
         database=database,
         blobs=blobs,
         wakeups=Wakeups(bell, most_waiting=settings.threads * 3 // 4),
-        backpressure=Backpressure(settings),
+        backpressure=Backpressure(database, settings),
         doorkeeper=Doorkeeper(database, settings, rates, _people(settings, database)),
         rates=rates,
         traces=traces,

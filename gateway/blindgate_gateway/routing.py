@@ -52,7 +52,7 @@ HandlerT = TypeVar("HandlerT", bound=Callable[..., "Answer"])
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[CallerT, BodyT]):
-    """One request, after steps 1 and 2."""
+    """One request, after steps 1 and 2. What a tenant's request does with the database is bound to that tenant's rows."""
 
     parts: Parts
     caller: CallerT
@@ -181,8 +181,10 @@ def view(route: Route, parts: Parts) -> Callable[..., Response]:
         body = None if model is None else _parse(data, model)
 
         # 3.
+        theirs = parts.of_tenant(caller.tenant) if isinstance(caller, Account) else parts
+
         def ask() -> Response:
-            given = route.handler(Call(parts, caller, body, request), **path)
+            given = route.handler(Call(theirs, caller, body, request), **path)
             if given is None:
                 return Response(status=204)
             if isinstance(given, Response):
@@ -194,7 +196,7 @@ def view(route: Route, parts: Parts) -> Callable[..., Response]:
         if key is None or not route.creates or caller is None:
             return ask()
         who = caller.tenant if isinstance(caller, Account) else caller.key
-        return once(parts.database, caller=who, key=key, route=request.path, body=data, answer=ask)
+        return once(theirs.database, caller=who, key=key, route=request.path, body=data, answer=ask)
 
     answer.__doc__ = route.handler.__doc__
     answer.__name__ = route.handler.__name__

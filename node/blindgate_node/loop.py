@@ -2,7 +2,7 @@
 
 Threads, and what each may wait for:
 
-- the poller asks for work when a slot is free, one long poll at a time;
+- the poller asks for work when a slot is free and nothing is short (`means`), one long poll at a time;
 - each slot runs one job (`jobs`), and waits for its worker and the gateway;
 - the pulse sends heartbeats (`pulse`), and one more writes receipts (`receipts`);
 - the caller's thread retires what is idle, and waits for the end.
@@ -25,6 +25,7 @@ from blindgate_node.enrolment import enrol, load_certificate
 from blindgate_node.families import FAMILIES, Family, installed
 from blindgate_node.jobs import Jobs, Log
 from blindgate_node.key_cache import KeyCache
+from blindgate_node.means import shortage
 from blindgate_node.packages import Packages
 from blindgate_node.pool import Pool
 from blindgate_node.pulse import HeldLease, Pulse
@@ -156,6 +157,12 @@ class Node:
     def _poll(self, workers: ThreadPoolExecutor) -> None:
         waits = pauses()
         while self._free_slot():
+            lacking = shortage(self._settings.data)
+            if lacking is not None:
+                self._slots.release()
+                self._log("node.short", reason=lacking)
+                self._stopping.wait(next(waits))
+                continue
             asked = time.monotonic()
             try:
                 lease = self._gateway.lease(self._request())

@@ -67,6 +67,8 @@ _NO_CONTENT, _CONFLICT, _MISSING, _NOT_AUTHORISED = 204, 409, 404, frozenset({40
 _LIMITED, _ENROLMENTS = 429, 4
 _LONGEST_WAIT = 30.0
 _BUSY = frozenset({429, 502, 503, 504})
+_REPLAYED = "replayed"
+"""What a gateway says when something on the way sent a request twice: the next one is signed anew."""
 
 AnswerT = TypeVar("AnswerT", bound=Value)
 AnyT = TypeVar("AnyT")
@@ -261,8 +263,8 @@ def _patiently(attempt: Callable[[], AnyT], go_on: GoOn) -> AnyT:
         try:
             return attempt()
         except GatewayError as error:
-            unanswered = isinstance(error, GatewayUnreachableError) or error.status in _BUSY
-            if not unanswered or not go_on():
+            again = isinstance(error, GatewayUnreachableError) or error.status in _BUSY or error.problem == _REPLAYED
+            if not again or not go_on():
                 raise
             wait = wait_after(error, pause)
         end = time.monotonic() + wait
@@ -311,6 +313,6 @@ def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> 
         return NotFoundError(message, **details)
     if details["problem"] == ClockSkewError.code:
         return ClockSkewError(f"{message}: set this machine's clock right", **details)
-    if status in _NOT_AUTHORISED:
+    if status in _NOT_AUTHORISED and details["problem"] != _REPLAYED:
         return NotAuthorisedError(message, **details)
     return GatewayError(message, **details)

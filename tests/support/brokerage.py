@@ -104,8 +104,10 @@ def free_port() -> int:
 class GatewayProcess:
     """`python -m blindgate_gateway serve`, as an operator would start it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, environment: Mapping[str, str] | None = None) -> None:
+        """`environment` is what it gets besides its settings and this process's own."""
         self.settings = settings
+        self.environment = dict(environment or {})
         self.url = f"http://127.0.0.1:{settings.port}"
         self.log = settings.data.parent / f"{settings.data.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -115,7 +117,11 @@ class GatewayProcess:
         command = [sys.executable, "-m", "blindgate_gateway", "serve"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, env=os.environ | _environment(self.settings), stdout=log, stderr=log, start_new_session=True
+                command,
+                env=os.environ | _environment(self.settings) | self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         until = time.monotonic() + START_SECONDS
         while True:
