@@ -58,6 +58,10 @@ class TracedDatabase:
         """`system` is what OpenTelemetry calls the database: `sqlite` or `postgresql`."""
         self._database, self._traces, self._system = database, traces, system
 
+    def of_tenant(self, tenant: str) -> "TracedDatabase":
+        """See `Database`."""
+        return TracedDatabase(self._database.of_tenant(tenant), self._traces, self._system)
+
     def look(self, statement: Prepared, parameters: Mapping[str, Any]) -> Row:
         """See `Database`."""
         with self._step("look"):
