@@ -45,7 +45,7 @@ from hostile_requests import (
 )
 from hostile_stage import CANARY, NODE, Stage, behind_a_socket, bytes_of, in_process
 
-CASES: Final = campaigns.of(16, slice_of=3)
+CASES: Final = campaigns.of(16, slice_of=2)
 """Of each operation, for each caller, at each gateway."""
 STRIDE: Final = campaigns.of(1, slice_of=5)
 """Every caller sends each so many-th operation; in `make nightly`, all."""

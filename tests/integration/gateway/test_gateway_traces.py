@@ -14,9 +14,11 @@ from blindgate.keystore import FileStore
 from blindgate_gateway.identity import Scope
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_protocol.messages import Refusal
+from blindgate_telemetry import wanted
 from blindgate_telemetry.collected import first_span
 from brokerage import Brokerage, Caller, GatewayProcess, Keys, Publisher, Tenant, Worker, http_client, make_settings
 from collector import Collector, Told, collecting
+from postgresql import PostgresqlServer
 from signed_packages import PUBLISHER, package
 from world import World
 
@@ -89,10 +91,14 @@ def test_one_trace_tells_of_one_job_at_its_tenant_its_gateway_and_its_node(
         assert np.float64(number).tobytes() not in told
 
 
-def test_a_collector_learns_no_secret_of_a_request(tmp_path: Path, collector: Collector) -> None:
+def test_a_collector_learns_no_secret_of_a_request(
+    tmp_path: Path, collector: Collector, postgresql_server: PostgresqlServer
+) -> None:
     """Credentials, bodies, reasons, queries and foreign trace fields, in requests that are taken and in such that are refused."""
     keys = Keys()
-    settings = make_settings(tmp_path / "gateway", keys, workers=3, threads=8, failures=0)
+    settings = make_settings(
+        tmp_path / "gateway", keys, database=postgresql_server.new_database(), workers=3, threads=8, failures=0
+    )
     brokerage, gateway = Brokerage(settings, keys), GatewayProcess(settings)
     gateway.start()
     with http_client(gateway.url) as http:
@@ -122,6 +128,7 @@ def test_a_collector_learns_no_secret_of_a_request(tmp_path: Path, collector: Co
     for text in (SECRET, METHOD, *(each.partition(".")[2] or each for each in credentials)):
         assert text.encode() not in told
         assert base64.b64encode(text.encode())[:-4] not in told
+    assert {span.attributes.get("db.system.name") for span in spans} == {None, "postgresql"}
     requests = {span.attributes.get("blindgate.request") for span in spans}
     assert len(requests) > 200
     assert {span.name for span in spans} >= {"POST /v1/uploads", "HTTP none", "GET none", "database look"}
@@ -171,8 +178,27 @@ def fresh(folder: Path, before: str = "", **environment: str) -> subprocess.Comp
 def test_a_gateway_without_a_collector_imports_nothing_of_it(tmp_path: Path) -> None:
     """It is as light as before, whatever is installed."""
     assert fresh(tmp_path).stdout.splitlines()[-1] == "[]"
-    off = fresh(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", OTEL_SDK_DISABLED="true")
-    assert off.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("given", "on"),
+    [
+        pytest.param({}, False, id="nothing"),
+        pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"}, True, id="a collector"),
+        pytest.param({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c/v1/traces"}, True, id="a collector of traces"),
+        pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_SDK_DISABLED": "True"}, False, id="disabled"),
+        pytest.param(
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_TRACES_EXPORTER": "none"}, False, id="no traces"
+        ),
+    ],
+)
+def test_the_standard_variables_decide(given: dict[str, str], on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has turned traces off for everything has turned them off here."""
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert wanted() is on
 
 
 def test_a_collector_without_the_extra_is_an_error_that_says_so(tmp_path: Path) -> None:
