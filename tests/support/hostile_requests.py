@@ -69,6 +69,8 @@ POISONS: Final = (
     "",
 )
 """What stands in the place of one text of a request that is right: no generator thinks of a NUL often enough."""
+BEFORE_ROLES: Final = {401, 403, 404, 405, 414, 431}
+"""What a caller gets whom a route is not for: from it, or from the server before it was looked for."""
 LONGEST_WAIT: Final = 20
 MadeUp: TypeAlias = Case[Any]
 BY_OPERATION: Final = {route.name.replace(".", "_"): route for route in ROUTES}
@@ -155,12 +157,7 @@ def faults_of(
     if status == 405 and not answer.headers.get("Allow"):
         yield "405 without Allow"
     route: Route | None = BY_OPERATION.get(operation_of(case))
-    if (
-        route is not None
-        and route.roles
-        and not route.roles & ROLES.get(caller, set())
-        and status not in {401, 403, 404, 405}
-    ):
+    if route is not None and route.roles and not route.roles & ROLES.get(caller, set()) and status not in BEFORE_ROLES:
         yield f"{status} for {caller}"
     token = stage.credentials[caller]
     if token is not None and token.partition(".")[2] in answer.text:
