@@ -36,6 +36,7 @@ from blindgate_protocol.errors import (
 from blindgate_protocol.messages import Problem
 from blindgate_protocol.signing import first_error
 from blindgate_protocol.values import Value
+from blindgate_telemetry import NO_TRACES, Traces, open_traces
 
 MAX_ANSWER_BYTES = 16 << 20
 """The most that a JSON answer may have."""
@@ -44,6 +45,7 @@ _ATTEMPTS = 5
 _PIECE_BYTES = 1 << 18
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
 _LONGEST_WAIT = 30.0
+_FLUSH_SECONDS = 3.0
 _STATUS_MISSING, _STATUS_BUSY, _STATUS_FAULT = 404, frozenset({429, 502, 503, 504}), 500
 _STATUS_NOT_AUTHORISED = frozenset({401, 403})
 
@@ -62,6 +64,7 @@ class Transport:
             message = "not an API key: it is empty, or holds a space, a line's end or a character that is not ASCII"
             raise GatewayError(message)
         self.url = url.rstrip("/")
+        self.traces = _traces()
         self._counting = threading.Lock()
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -148,6 +151,7 @@ class Transport:
         """Close the connections."""
         self._http.close()
         self._elsewhere.close()
+        self.traces.close(seconds=_FLUSH_SECONDS)
 
     def _post(self, path: str, body: Value | None, *, wait: float = 0.0) -> bytes:
         data = b"" if body is None else body.model_dump_json().encode()
@@ -168,7 +172,13 @@ class Transport:
             content, length = (None, {}) if method == "GET" else _content(data)
             sent = {**(headers or {}), **length}
             try:
-                with self._http.stream(method, path, content=content, headers=sent, timeout=timeout) as response:
+                with (
+                    self.traces.asking(method, path, server=self.url) as asked,
+                    self._http.stream(
+                        method, path, content=content, headers={**sent, **asked.headers}, timeout=timeout
+                    ) as response,
+                ):
+                    asked.answered(response.status_code)
                     self._count(sent=len(data))
                     body = self._read(path, response, most if response.is_success else MAX_ANSWER_BYTES)
             except httpx2.TransportError as error:
@@ -200,6 +210,14 @@ class Transport:
         with self._counting:
             self.bytes_sent += sent
             self.bytes_received += received
+
+
+def _traces() -> Traces:
+    """Where this process's traces go. The variables may be meant for others: without the extra there are just none."""
+    try:
+        return open_traces("blindgate-sdk")
+    except ImportError:
+        return NO_TRACES
 
 
 def _content(data: bytes | memoryview) -> tuple[bytes | Iterator[bytes], dict[str, str]]:

@@ -144,6 +144,7 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
         if is_new:  # last, so that nothing is waited for while the tenant's others wait for this
             quotas.reserve(connection, tenant, document.input.size, default=call.parts.settings.quota)
     call.parts.wakeups.wake(QUEUE)
+    call.parts.traces.accepted(document.job)
     return JobView(job=document.job, state=JobState.QUEUED, submitted=submitted, ended=None, attempts=())
 
 

@@ -106,6 +106,8 @@ def poll(call: Call[Node, LeaseRequest]) -> Answer:
         while True:
             sweep_leases(call.parts)
             lease = _take(call)
+            if lease is not None:
+                call.parts.traces.leased(lease.job)
             if lease is not None or not watch.wait(until):
                 return lease
 

@@ -14,6 +14,7 @@ from blindgate_gateway.rates import Rates
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.wakeups import Wakeups
 from blindgate_protocol.errors import BlindgateError
+from blindgate_telemetry import NO_TRACES, Traces, open_traces
 
 if TYPE_CHECKING:
     from blindgate_gateway.identity.people import People
@@ -34,6 +35,7 @@ class Parts:
     doorkeeper: Doorkeeper
     rates: Rates
     leaving: threading.Event
+    traces: Traces
 
     def of_tenant(self, tenant: str) -> "Parts":
         """The parts for what is done in this tenant's name: see `Database.of_tenant`."""
@@ -76,17 +78,30 @@ def open_blobs(settings: Settings) -> Blobs:
 def build_parts(settings: Settings) -> Parts:
     """Build the parts as `settings` say. The data folder exists already (`opening.prepare`)."""
     database, bell = _connect(settings)
-    rates = Rates(settings)
+    blobs, rates, traces = open_blobs(settings), Rates(settings), _traces()
+    if traces is not NO_TRACES:
+        from blindgate_gateway.traced import TracedDatabase, traced_blobs  # noqa: PLC0415  (only where it is used)
+
+        database = TracedDatabase(database, traces, "sqlite" if settings.database is None else "postgresql")
+        blobs = traced_blobs(blobs, traces)
     return Parts(
         settings=settings,
         database=database,
-        blobs=open_blobs(settings),
+        blobs=blobs,
         wakeups=Wakeups(bell, most_waiting=settings.threads * 3 // 4),
         backpressure=Backpressure(database, settings),
         doorkeeper=Doorkeeper(database, settings, rates, _people(settings, database)),
         rates=rates,
         leaving=threading.Event(),
+        traces=traces,
     )
+
+
+def _traces() -> Traces:
+    try:
+        return open_traces("blindgate-gateway")
+    except ImportError as error:
+        raise BlindgateError(str(error)) from error
 
 
 def _people(settings: Settings, database: Database) -> "People | None":

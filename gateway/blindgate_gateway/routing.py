@@ -15,6 +15,7 @@ test that tries every route with every wrong role. In this order a request is re
 Bodies are read here or streamed by the room; nothing is read before 1 held.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from werkzeug.wrappers import Request
 from blindgate_gateway.idempotency import HEADER, once
 from blindgate_gateway.identity import Account, Node, Role, Staff
 from blindgate_gateway.parts import Parts
-from blindgate_gateway.problems import refusal
+from blindgate_gateway.problems import not_found, refusal
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.http_signatures import CONTENT_DIGEST, parse_content_digest
@@ -171,6 +172,8 @@ def view(route: Route, parts: Parts) -> Callable[..., Response]:
         if route.roles:
             caller = parts.doorkeeper.admit(request, route.roles)
             request.environ[CALLER] = caller.name
+        if any("\0" in str(value) for value in path.values()):
+            raise not_found("object")  # PostgreSQL cannot even be asked for it
         # 2.
         data = b"" if model is None else request.stream.read(_length(request, MAX_BODY))
         if isinstance(caller, Node) and data:
@@ -216,7 +219,16 @@ def _check_digest(request: Request, data: bytes) -> None:
 
 def _parse(data: bytes, model: type[Value]) -> Value:
     try:
-        return model.model_validate_json(data)
+        value = model.model_validate_json(data)
     except ValidationError as error:
         message = f"the body is not a {model.__name__}: {first_error(error)}"
         raise MalformedError(message) from error
+    json.loads(data, object_pairs_hook=_once_each)
+    return value
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse a field that is there twice: a proxy that looks into bodies may have read the other one."""
+    if len({name for name, _ in pairs}) != len(pairs):
+        message = "the body is not one value: a field is there twice"
+        raise MalformedError(message)

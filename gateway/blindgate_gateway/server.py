@@ -36,6 +36,8 @@ from blindgate_gateway.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 30
+FLUSH_SECONDS = 3.0
+"""What a worker that ends gives the collector of traces, if there is one, to take the last spans."""
 SWITCH_SECONDS = 0.001
 SETTLE_SECONDS = 0.1
 """How long a connection that has begun to open may take to be complete."""
@@ -145,6 +147,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "proc_name": "blindgate-gateway",
             "when_ready": self._say_ready,
             "post_worker_init": self._begin_worker,
+            "worker_exit": self._leave_worker,
             "child_exit": self._end_worker,
         }
         for name, value in options.items():
@@ -188,6 +191,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
         signal.signal(_LEAVE, leave)
         signal.signal(signal.SIGTERM, stop)
+
+    def _leave_worker(self, _arbiter: Any, _worker: Any) -> None:
+        self._app.extensions["blindgate"].traces.close(seconds=FLUSH_SECONDS)
 
     def _end_worker(self, _arbiter: Any, worker: Any) -> None:
         from blindgate_gateway import metrics  # noqa: PLC0415

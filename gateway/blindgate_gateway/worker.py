@@ -9,17 +9,35 @@ packet, so that the client is woken once.
 A caller who falls silent in the middle of a request, or takes nothing of an answer, would hold a thread for as long as its
 connection stands. The kernel ends both waits after `stall_ms`; in between, a connection costs no thread. And a worker that has no
 descriptor left for another connection leaves it waiting instead of ending. How it stops is in `server`.
+
+Bytes that are no request are refused in the form of every other refusal, and not repeated: gunicorn writes the line that it could
+not read into the log and into its answer, and that line may be a credential that was folded, or the rest of a body whose length
+was wrong.
 """
 
 import errno
+import secrets
 import select
 import socket
 import struct
 import threading
 import time
-from typing import Any
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any, Final
 
+from gunicorn.http.errors import (  # type: ignore[import-untyped]
+    ExpectationFailed,
+    InvalidResponseHeader,
+    InvalidResponseHeaderName,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+)
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
+
+from blindgate_gateway.logs import log
+from blindgate_protocol.messages import REQUEST_HEADER, Problem
 
 LINGER_MS = 100
 LINGER_BUSY_MS = 5
@@ -28,6 +46,13 @@ DRAIN_BYTES = 16 << 20
 """What is read of a body that was refused: a part of the usual size."""
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_ROOM_PAUSE_SECONDS = 0.05
+_STATUS: Final = {
+    LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+}
+_ANSWERS: Final = (InvalidResponseHeader, InvalidResponseHeaderName)
+"""Faults of the application's answer, not of the request."""
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -95,7 +120,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """
         if not keepalive:
             return False
-        return bool(conn.parser.finish_body(deadline=time.monotonic() + DRAIN_SECONDS, max_bytes=DRAIN_BYTES))
+        try:
+            return bool(conn.parser.finish_body(deadline=time.monotonic() + DRAIN_SECONDS, max_bytes=DRAIN_BYTES))
+        except ParseException:
+            return False  # it was answered already: a second answer would be taken for another request's
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer one request, in as few packets as it takes."""
@@ -112,6 +140,28 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         kept = super().handle_request(req, conn)
         conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
         return kept
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        """Say that these bytes are no request, and nothing of what they were."""
+        if not isinstance(exc, ParseException) or isinstance(exc, _ANSWERS):
+            super().handle_error(req, client, addr, exc)
+            return
+        status = _STATUS.get(type(exc), HTTPStatus.BAD_REQUEST)
+        problem = Problem(
+            type="/docs#bad-request",
+            title=status.phrase,
+            status=status,
+            detail="these bytes are not an HTTP request that this server takes",
+            code="bad-request",
+            request=secrets.token_hex(8),
+        )
+        log.info("refused", request=problem.request, code=problem.code, why=type(exc).__name__, status=status.value)
+        body = problem.model_dump_json()
+        with suppress(OSError):
+            client.sendall(
+                f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
+                f"Content-Type: application/problem+json\r\n{REQUEST_HEADER}: {problem.request}\r\n\r\n{body}".encode()
+            )
 
     def _patience(self) -> int:
         return LINGER_MS if 2 * self._busy <= self.cfg.threads else LINGER_BUSY_MS
