@@ -15,7 +15,6 @@ transaction. Who may compute it, and when, is in `leases`.
 """
 
 import time
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from sqlalchemy import bindparam, select, update
@@ -23,16 +22,17 @@ from sqlalchemy import bindparam, select, update
 from blindgate_gateway import quotas
 from blindgate_gateway.budgets import spend
 from blindgate_gateway.catalogue import find_manifest
-from blindgate_gateway.database import Row, Transaction, clock, prepared, upsert
+from blindgate_gateway.database import Transaction, clock, prepared, upsert
 from blindgate_gateway.identity import Account, Role, require_tenant
 from blindgate_gateway.keys import relied_on_key
-from blindgate_gateway.listings import VIEW, page
+from blindgate_gateway.listings import page
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.queues import find_queue
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
-from blindgate_gateway.stored import check_data, find_data, keep_data, send_blob
-from blindgate_gateway.tables import all_jobs, attempts, blobs, job_documents, jobs
+from blindgate_gateway.stored import check_data, keep_data, send_blob
+from blindgate_gateway.tables import all_jobs, blobs, job_documents, jobs
 from blindgate_gateway.transitions import cancel_job
+from blindgate_gateway.views import find_row, record, view_job, views
 from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.errors import (
     ClockSkewError,
@@ -48,11 +48,11 @@ from blindgate_protocol.errors import (
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.manifest import Manifest, model_ref
-from blindgate_protocol.messages import Attempt, JobList, JobRecord, JobRequest, JobView, StoredBlob
+from blindgate_protocol.messages import JobList, JobRecord, JobRequest, JobView
 from blindgate_protocol.order import Order, check_order
-from blindgate_protocol.receipts import CLOCK_SKEW, Receipt
-from blindgate_protocol.signing import Envelope, Signed, open_signed
-from blindgate_protocol.values import SMALL_BYTES, BlobRef, Millis
+from blindgate_protocol.receipts import CLOCK_SKEW
+from blindgate_protocol.signing import Signed, open_signed
+from blindgate_protocol.values import SMALL_BYTES, Millis
 
 routes = Routes("jobs")
 
@@ -93,20 +93,8 @@ _ADD_DOCUMENTS = prepared(
     upsert(job_documents, lambda statement: statement.on_conflict_do_nothing()), "job", "order_digest", "order"
 )
 _THIS = (all_jobs.c.job == bindparam("job")) & (all_jobs.c.tenant == bindparam("tenant"))
-_OF_JOB = prepared(VIEW.where(_THIS))
 _OF_TENANT = prepared(page("latest", bindparam("most"), lambda table: table.c.tenant == bindparam("tenant")))
 _STATE = prepared(select(all_jobs.c.state).where(_THIS))
-_ATTEMPTS = prepared(
-    select(attempts.c.job, attempts.c.generation, attempts.c.node, attempts.c.outcome, attempts.c.reason)
-    .where(attempts.c.job.in_(bindparam("jobs", expanding=True)))
-    .order_by(attempts.c.job, attempts.c.generation)
-)
-_STORED = prepared(
-    select(blobs.c.digest, blobs.c.size, blobs.c.stored).where(
-        blobs.c.tenant == bindparam("tenant"), blobs.c.digest.in_(bindparam("digests", expanding=True))
-    )
-)
-
 _NO_RESULT: dict[JobState, str] = {
     JobState.FAILED: JobFailedError.code,
     JobState.DEAD: JobDeadError.code,
@@ -191,7 +179,7 @@ def show_job(call: Call[Account, None], job: str) -> Answer:
 def download_result(call: Call[Account, None], job: str) -> Answer:
     """Give the result's bytes: ciphertexts, for the client that holds the key."""
     with call.parts.database.read() as connection:
-        row = _find(connection, job, call.caller.tenant)
+        row = find_row(connection, job, call.caller.tenant)
     state = JobState(row.state)
     if state is not JobState.SUCCEEDED:
         message = f"the job is {state.value}: it has no result{'' if state.ended else ' yet'}"
@@ -216,7 +204,7 @@ def cancel(call: Call[Account, None], job: str) -> Answer:
 def acknowledge(call: Call[Account, None], job: str) -> Answer:
     """Say that the result and its receipt arrived and were checked."""
     with call.parts.database.write() as connection:
-        if _find(connection, job, call.caller.tenant).state != JobState.SUCCEEDED.value:
+        if find_row(connection, job, call.caller.tenant).state != JobState.SUCCEEDED.value:
             message = "only a job that succeeded can be acknowledged"
             raise TransitionError(message)
         unsaid = (job_documents.c.job == job) & job_documents.c.acknowledged.is_(None)
@@ -228,32 +216,7 @@ def acknowledge(call: Call[Account, None], job: str) -> Answer:
 def show_record(call: Call[Account, None], job: str) -> Answer:
     """Show everything that the gateway stored about a job."""
     with call.parts.database.read() as connection:
-        return record(connection, _find(connection, job, call.caller.tenant))
-
-
-def record(connection: Transaction, row: Row) -> JobRecord:
-    """All that is stored about the job in a row of `VIEW`."""
-    view = views(connection, [row])[0]
-    roles = {row.evaluation_key: "evaluation key", row.input_digest: "input"}
-    if view.result is not None:
-        roles[row.result_digest] = "result"
-    stored = connection.execute(_STORED, {"tenant": row.tenant, "digests": list(filter(None, roles))}).all()
-    found = {blob.digest: blob for blob in stored}
-    return JobRecord(
-        job=row.job,
-        tenant=row.tenant,
-        state=view.state,
-        order=Envelope.from_bytes(row.order.encode()),
-        receipt=view.receipt,
-        blobs=tuple(
-            StoredBlob.model_validate(
-                {"role": role, "digest": digest, "size": found[digest].size, "stored": found[digest].stored}
-            )
-            for digest, role in reversed(roles.items())
-            if digest in found
-        ),
-        attempts=view.attempts,
-    )
+        return record(connection, find_row(connection, job, call.caller.tenant))
 
 
 def accept_order(connection: Transaction, order: Signed[Order], *, along: bool) -> Signed[Manifest]:
@@ -344,61 +307,3 @@ def _add(connection: Transaction, order: Signed[Order], envelope: str, *, queue:
 
 def _used_before() -> GatewayError:
     return refusal("conflict", "this job id was used before, for another order")
-
-
-def view_job(connection: Transaction, job: str, *, tenant: str, inline: int = 0) -> JobView:
-    """A tenant's job as it stands, with a result of up to `inline` bytes. Raises `NotFoundError`."""
-    view = views(connection, [_find(connection, job, tenant)])[0]
-    if view.result is None or view.result.size > inline:
-        return view
-    return view.model_copy(update={"result_data": find_data(connection, tenant, view.result.digest)})
-
-
-def _find(connection: Transaction, job: str, tenant: str) -> Row:
-    row = connection.execute(_OF_JOB, {"job": job, "tenant": tenant}).first()
-    if row is None:
-        raise not_found("job")
-    return row
-
-
-def views(connection: Transaction, rows: Sequence[Row]) -> tuple[JobView, ...]:
-    """Rows of `VIEW` as their tenants see them, with every attempt."""
-    tried = _attempts(connection, [row.job for row in rows if row.generation])
-    return tuple(_view(row, tuple(tried.get(row.job, ()))) for row in rows)
-
-
-def view_committed(connection: Transaction, row: Row, receipt: Signed[Receipt]) -> JobView:
-    """The view of a job that just succeeded with `receipt`: its row is one of `ended_jobs`."""
-    return JobView(
-        job=row.job,
-        state=JobState.SUCCEEDED,
-        submitted=row.submitted,
-        ended=row.ended,
-        attempts=tuple(_attempts(connection, [row.job])[row.job]),
-        receipt=receipt.envelope,
-        result=receipt.document.output,
-    )
-
-
-def _attempts(connection: Transaction, jobs: Sequence[str]) -> Mapping[str, list[Attempt]]:
-    tried: dict[str, list[Attempt]] = {}
-    for row in connection.execute(_ATTEMPTS, {"jobs": jobs}).all() if jobs else ():
-        attempt = Attempt(generation=row.generation, node=row.node, outcome=row.outcome, reason=row.reason)
-        tried.setdefault(row.job, []).append(attempt)
-    return tried
-
-
-def _view(row: Row, tried: tuple[Attempt, ...]) -> JobView:
-    state = JobState(row.state)
-    succeeded = state is JobState.SUCCEEDED
-    return JobView(
-        job=row.job,
-        state=state,
-        submitted=row.submitted,
-        ended=row.ended,
-        attempts=tried,
-        code=row.code,
-        reason=row.reason,
-        receipt=Envelope.from_bytes(row.receipt.encode()) if succeeded else None,
-        result=BlobRef(digest=row.result_digest, size=row.result_size) if succeeded else None,
-    )

@@ -25,7 +25,7 @@ from blindgate_gateway import quotas, transitions
 from blindgate_gateway.catalogue import opened_manifest
 from blindgate_gateway.database import Row, Transaction, prepared
 from blindgate_gateway.identity import Node, Role
-from blindgate_gateway.jobs import check_within, opened_order, view_committed, view_job
+from blindgate_gateway.jobs import check_within, opened_order
 from blindgate_gateway.logs import log
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.queues import choose, note_served
@@ -34,6 +34,7 @@ from blindgate_gateway.stored import check_data, keep_data, keep_object, send_bl
 from blindgate_gateway.sweep import sweep_leases
 from blindgate_gateway.tables import all_jobs, blobs, job_documents, jobs, manifests
 from blindgate_gateway.transitions import HELD, Held
+from blindgate_gateway.views import view_committed, view_job
 from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.errors import LeaseLostError, MalformedError, ReceiptNodeError, ReceiptOrderError
 from blindgate_protocol.http_signatures import CONTENT_DIGEST

@@ -21,36 +21,13 @@ from sqlalchemy import (
     union_all,
 )
 
-from blindgate_gateway.tables import KEPT, all_jobs, ended_jobs, job_documents, jobs
+from blindgate_gateway.tables import KEPT, ended_jobs, jobs
+from blindgate_gateway.views import view_of
 from blindgate_protocol.jobs import JobState
 
 Place: TypeAlias = tuple[int, str]
 Order: TypeAlias = Literal["first", "latest"]
 Condition: TypeAlias = Callable[[FromClause], ColumnElement[bool]]
-
-
-def view_of(source: FromClause) -> Select[Any]:
-    """What is told of the jobs in `source`: `all_jobs`, or a part of it."""
-    given = source.c
-    return select(
-        given.job,
-        given.tenant,
-        given.state,
-        given.submitted,
-        given.ended,
-        given.generation,
-        given.input_digest,
-        given.evaluation_key,
-        given.result_digest,
-        given.result_size,
-        job_documents.c.code,
-        job_documents.c.reason,
-        job_documents.c.receipt,
-        job_documents.c.order,
-    ).join(job_documents, job_documents.c.job == given.job)
-
-
-VIEW = view_of(all_jobs)
 
 
 def page(order: Order, most: Any, *conditions: Condition, state: JobState | None = None) -> Select[Any]:

@@ -15,11 +15,11 @@ from sqlalchemy import select, tuple_
 
 from blindgate_gateway.database import Database, Row, Transaction
 from blindgate_gateway.identity import Role, Staff
-from blindgate_gateway.jobs import record, views
-from blindgate_gateway.listings import VIEW, Condition, Place, behind, page
+from blindgate_gateway.listings import Condition, Place, behind, page
 from blindgate_gateway.problems import not_found
 from blindgate_gateway.routing import Answer, Call, Routes
 from blindgate_gateway.tables import all_jobs, key_statements, nodes
+from blindgate_gateway.views import VIEW, record, views
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobRecord
 from blindgate_protocol.oversight import (

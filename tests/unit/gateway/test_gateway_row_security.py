@@ -13,6 +13,7 @@ from sqlalchemy import Table, delete, insert, select, update
 from blindgate_gateway import jobs as rooms_jobs
 from blindgate_gateway import keys as rooms_keys
 from blindgate_gateway import stored, uploads
+from blindgate_gateway import views as rooms_views
 from blindgate_gateway.commands.options import refusals
 from blindgate_gateway.database import Prepared, prepared
 from blindgate_gateway.opening import migrate
@@ -130,7 +131,7 @@ def test_a_transaction_leaves_no_tenant_behind(guarded: Desk) -> None:
 
 _FORGETFUL: dict[str, tuple[Any, str, str]] = {
     "state of a job": (rooms_jobs, "_STATE", "/v1/jobs/{job}?wait=1"),
-    "a job": (rooms_jobs, "_OF_JOB", "/v1/jobs/{job}/record"),
+    "a job": (rooms_views, "_OF_JOB", "/v1/jobs/{job}/record"),
     "jobs": (rooms_jobs, "_OF_TENANT", "/v1/jobs"),
     "an upload": (uploads, "_UPLOAD", "/v1/uploads/{upload}"),
     "a key": (rooms_keys, "_OF_KEY", "/v1/keys/{key}"),
@@ -156,7 +157,7 @@ def test_a_query_that_forgot_its_tenant_gives_nothing_away(
         assert _tells(desk, path.format(**given)) is False
         monkeypatch.setattr(module, name, _without_condition(honest))
         if name == "_STATE":  # the view that follows would refuse by itself
-            monkeypatch.setattr(module, "_OF_JOB", _without_condition(rooms_jobs._OF_JOB))
+            monkeypatch.setattr(rooms_views, "_OF_JOB", _without_condition(rooms_views._OF_JOB))
         assert _tells(desk, path.format(**given)) is (database_url is None)
 
 
