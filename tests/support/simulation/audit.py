@@ -9,7 +9,7 @@ true order of what happened to each job, whoever was or was not told of it, and 
 4. a job that succeeded has the result that this same lease stored or brought;
 5. a tenant has no more jobs leased than it may.
 
-Operations of the clock and of leasing go into the job's history from here; those of callers come from the wire.
+These changes are each job's history; what callers were told of it comes from the wire (`ledger`).
 """
 
 import sqlite3
@@ -17,9 +17,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Final
 
-from histories import OK, Operation
+from histories import Operation
 from simulation.faults import Tally
 
+DONE: Final = "done"
+"""The answer of a change that the audit saw being made."""
 _TRIGGERS: Final = (
     "CREATE TEMP TRIGGER a1 AFTER INSERT ON jobs BEGIN SELECT note('queued', NEW.job, NEW.tenant, NEW.generation, NEW.spent); END",
     """CREATE TEMP TRIGGER a2 AFTER UPDATE OF state, generation, leased_until ON jobs BEGIN
@@ -32,6 +34,7 @@ _TRIGGERS: Final = (
     "CREATE TEMP TRIGGER a5 AFTER INSERT ON attempts BEGIN SELECT note('attempt', NEW.job, NEW.generation, NEW.outcome); END",
 )
 _BY_NODE: Final = frozenset({"released", "refused", "succeeded"})
+_CHANGES: Final = {"released": "release", "refused": "refuse", "succeeded": "commit"}
 _ENDS: Final = {"succeeded": "succeeded", "failed": "refused", "cancelled": "cancelled", "expired": "expired"}
 
 
@@ -39,7 +42,7 @@ class Audit:
     """One schedule's audit.
 
     Attributes:
-        histories: each job's operations of the clock and of leasing.
+        changes: what was done to each job.
         until: when each lease runs out, or ran out, by job and generation.
     """
 
@@ -55,7 +58,7 @@ class Audit:
         """`broken` is told of what must never be, `say` of what happens."""
         self._now, self._steps, self._broken, self._tally = now, steps, broken, tally
         self._open: list[tuple[Any, ...]] = []
-        self.histories: dict[str, list[Operation]] = defaultdict(list)
+        self.changes: dict[str, list[Operation]] = defaultdict(list)
         self.until: dict[tuple[str, int], int] = {}
         self._say = say
         self._leased: dict[str, set[str]] = defaultdict(set)
@@ -85,8 +88,7 @@ class Audit:
         for what, job, *rest in done:
             if what == "queued":
                 self._tally["job submitted" if rest[1] == 0 else "job sent again"] += 1
-                if rest[1]:
-                    self._happened(job, "resend", 0)
+                self._happened(job, "resend" if rest[1] else "submit", 0)
             elif what == "moved":
                 tenant, old, generation, until, new, *_ = rest
                 before[job] = old, generation, until or 0
@@ -142,15 +144,16 @@ class Audit:
             self._broken(f"job {job}: generation {generation} {outcome}, and it was {state} in generation {holder}")
         if outcome in _BY_NODE and until <= self._now():
             self._broken(f"job {job}: generation {generation} {outcome} after its lease had run out")
-        if outcome == "lost":
-            if until > self._now():
-                self._broken(f"job {job}: generation {generation} lost its lease {until - self._now()} ms early")
-            self._happened(job, "lose" if end is None else "bury", generation)
+        if outcome == "lost" and until > self._now():
+            self._broken(f"job {job}: generation {generation} lost its lease {until - self._now()} ms early")
+        kind = ("lose" if end is None else "bury") if outcome == "lost" else _CHANGES.get(outcome)
+        if kind is not None:
+            self._happened(job, kind, generation)
         if end is not None and end != "dead" and _ENDS[end] != outcome:
             self._broken(f"job {job} is {end}, and its last attempt {outcome}")
 
     def _happened(self, job: str, kind: Any, generation: int) -> None:
         step = float(self._steps())
-        self.histories[job].append(Operation(job, kind, OK, step, step, generation))
+        self.changes[job].append(Operation(job, kind, DONE, step, step, generation))
         if self._say is not None:
             self._say(f"job {job[:6]} {kind} (generation {generation})")

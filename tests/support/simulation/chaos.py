@@ -4,7 +4,6 @@ Everything that is broken here is made whole again after a while, by an operator
 network comes back; a client may be gone for good.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from blindgate_gateway.dead_letters import resend
@@ -28,10 +27,9 @@ _EVENTS: Final = (
     ("power lost", 3),
     ("clock jumps", 2),
     ("time leaps", 2),
-    ("dead letter sent again", 5),
 )
 _KINDS: Final = tuple(kind for kind, _ in _EVENTS)
-_WEIGHTS: Final = tuple(weight for _, weight in _EVENTS)
+_OFTEN: Final = 0.3
 _LEAP: Final = 600 * SECOND
 
 
@@ -43,24 +41,22 @@ class Chaos:
         self._chance = world.scheduler.chance
         self.process = Process("chaos")
         self._operator = Process("operator")
-        self._mean = 3 + 60 * self._chance.random()
+        self._weights = [weight * self._chance.choice((0, 1, 1, 3)) + 0.1 for _, weight in _EVENTS]
+        self._mean = 1 + 30 * self._chance.random() ** 2
         world.scheduler.spawn(self.process, self._run)
 
     def _run(self) -> None:
         world, chance = self._world, self._chance
         while True:
             world.scheduler.pause(int(chance.expovariate(1 / self._mean) * SECOND))
-            kind = chance.choices(_KINDS, _WEIGHTS)[0]
+            kind = "dead letter sent again" if chance.random() < _OFTEN else chance.choices(_KINDS, self._weights)[0]
             if world.faults.on and getattr(self, f"_{kind.replace(' ', '_')}")():
                 world.tally[f"fault {kind}"] += 1
                 if world.say is not None:
                     world.say(f"-- {kind}")
 
     def _gateway_killed(self) -> bool:
-        place = self._chance.randrange(len(self._world.gateways))
-        self._world.scheduler.kill(self._world.gateways[place].process)
-        self._later(20, lambda: self._world.start_gateway(place))
-        return True
+        return self._kill(self._chance.choice(self._world.gateways).process)
 
     def _gateway_hangs(self) -> bool:
         gateway = self._chance.choice(self._world.gateways)
@@ -68,10 +64,7 @@ class Chaos:
         return True
 
     def _node_killed(self) -> bool:
-        place = self._chance.randrange(len(self._world.nodes))
-        self._world.scheduler.kill(self._world.nodes[place].process)
-        self._later(60, lambda: self._world.start_node(place))
-        return True
+        return self._kill(self._chance.choice(self._world.nodes).process)
 
     def _node_hangs(self) -> bool:
         node = self._chance.choice(self._world.nodes)
@@ -84,14 +77,14 @@ class Chaos:
         return True
 
     def _node_drained(self) -> bool:
-        place = self._chance.randrange(len(self._world.nodes))
-        self._world.nodes[place].drain()
-        self._later(40, lambda: self._world.start_node(place))
+        node = self._chance.choice(self._world.nodes)
+        node.drain()
+        delay = int(self._chance.random() * 40 * SECOND)
+        self._world.scheduler.spawn(self.process, lambda: self._kill(node.process) and None, delay=delay)
         return True
 
     def _client_dies(self) -> bool:
-        self._world.scheduler.kill(self._chance.choice(self._world.clients).process)
-        return True
+        return self._kill(self._chance.choice(self._world.clients).process)
 
     def _client_cut_off(self) -> bool:
         line = self._chance.choice(self._world.clients).line
@@ -109,8 +102,6 @@ class Chaos:
         world.audit.remember(world.disk.peek("SELECT job, generation, leased_until FROM jobs WHERE state = 'leased'"))
         world.ledger.age += 1
         self._operator = Process("operator")
-        for place in range(len(world.gateways)):
-            self._later(10, lambda place=place: world.start_gateway(place))  # type: ignore[misc]
         return True
 
     def _clock_jumps(self) -> bool:
@@ -147,10 +138,8 @@ class Chaos:
         world.scheduler.spawn(self._operator, send)
         return True
 
-    def _later(self, seconds: int, mend: Callable[[], None]) -> None:
-        def after_a_while() -> None:
-            if self._world.faults.on:
-                mend()
-
-        delay = int(self._chance.random() * seconds * SECOND)
-        self._world.scheduler.spawn(self.process, after_a_while, delay=delay)
+    def _kill(self, process: Process) -> bool:
+        if not process.alive:
+            return False
+        self._world.scheduler.kill(process)
+        return True

@@ -5,7 +5,7 @@ of the product. Everything else between the request and the answer is the produc
 """
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,14 +39,17 @@ _NOW: Final = prepared(select(clock().label("now")))
 _CHUNK: Final = 48
 """How many bytes of a body arrive at once."""
 _INTERNAL: Final = 500
+_SELDOM: Final = 20 * SECOND
+_FALLBACK: Final = 4 * SECOND
+"""After this long, who waits looks again: a quarter of a second in earnest."""
 
 
 class Gateway:
     """One process of a gateway, from its start to its end."""
 
-    def __init__(self, world: "World", name: str) -> None:
+    def __init__(self, world: "World", name: str, died: Callable[[], None]) -> None:
         self._world = world
-        self.process = Process(name)
+        self.process = Process(name, died)
         self.parts = Parts(
             settings=world.settings,
             database=SimulatedDatabase(world.disk, self.process),
@@ -101,9 +104,10 @@ class Gateway:
     def _sweep(self) -> None:
         """As `sweep` does from its thread: leases often, the rest seldom; whatever goes wrong is tried again."""
         world = self._world
-        chance = world.scheduler.chance
+        chance, pause = world.scheduler.chance, world.sweeping
         while True:
-            world.scheduler.pause(int((0.5 + chance.random() * world.sweeping) * SECOND))
+            world.scheduler.pause(int((0.2 + chance.random()) * pause))
+            pause = min(pause * 5 // 4, _SELDOM)  # who has been busy for long is waiting for something slow
             seldom = chance.random()
             try:
                 sweep_leases(self.parts)
@@ -151,7 +155,7 @@ class SimulatedDoorkeeper:
 
 
 class SimulatedWakeups:
-    """See `wakeups.Wakeups`: who waits is woken when somebody of the same process wakes them, and after a quarter of a second."""
+    """See `wakeups.Wakeups`: who waits is woken when somebody of the same process wakes them, and looks again after a while."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
@@ -186,6 +190,6 @@ class SimulatedWatch:
         left = int(until * SECOND) - self._world.scheduler.now
         if left <= 0 or not self._patient:
             return False
-        self._signal.wait(min(left, SECOND))
+        self._signal.wait(min(left, _FALLBACK))
         self._signal.clear()
         return True

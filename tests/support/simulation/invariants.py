@@ -38,11 +38,14 @@ def check_jobs(world: "World") -> None:
         if job not in ended:
             world.broken(f"job {job} was accepted and is lost")
     # 2.
-    for job, told in world.ledger.histories.items():
-        history = sorted((*told, *world.audit.histories.get(job, ())), key=lambda done: done.began)
-        if not is_explained(history):
-            lines = "\n".join(f"  {done.began} to {done.ended}: {done.kind} {done.generation or ''} {done.answer}" for done in history)
-            world.broken(f"nothing explains what was told about job {job}:\n{lines}")
+    for job, told in world.ledger.told.items():
+        changes = world.audit.changes.get(job, [])
+        if not is_explained(changes, told):
+            lines = (
+                f"  {done.began:.0f} to {done.ended:.0f}: {done.kind} {done.generation or ''} {done.answer}"
+                for done in sorted((*changes, *told), key=lambda done: done.began)
+            )
+            world.broken("\n".join((f"nothing explains what was told about job {job}:", *lines)))
     # 3.
     rows = Counter[str]()
     for job in ended:

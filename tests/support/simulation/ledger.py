@@ -1,18 +1,34 @@
-"""What callers were told, to be held against what is there in the end.
+"""What callers were told, and whether one order of what was done explains it.
 
-`after` is what a job may answer in each state: `histories` has it for callers; here are the clock's events, the dead letter and the
-operator's besides.
+The audit knows when each change of a job was committed: that is the one order there is. So a job's history (`histories`) consists of
+those changes, each at its moment, and of what callers were told between asking and hearing: how the job stood, that a lease goes on, or
+that it is over. Whoever was told that they changed something must find that change among the audit's, made while they waited; for what
+may be asked twice (a submission, a commit, a cancellation), made before they heard.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from blindgate_gateway.identity import Account
 from blindgate_protocol.order import Order
-from histories import OK, Operation, State, explained
+from histories import OK, UNKNOWN, Operation, State, explained
 from histories import after as of_callers
+from simulation.audit import DONE
 from simulation.wire import OVER, Answer
+
+_ONCE: Final = frozenset({"release", "refuse"})
+_TWICE: Final = frozenset({"submit", "commit", "cancel"})
+_THEN: Final = {
+    "submit": "queued",
+    "lose": "queued",
+    "resend": "queued",
+    "commit": "succeeded",
+    "refuse": "failed",
+    "bury": "dead",
+    "cancel": "cancelled",
+    "expire": "expired",
+}
 
 
 class Ledger:
@@ -27,7 +43,7 @@ class Ledger:
 
     def __init__(self, broken: Callable[[str], None]) -> None:
         self._broken = broken
-        self.histories: dict[str, list[Operation]] = defaultdict(list)
+        self.told: dict[str, list[Operation]] = defaultdict(list)
         self.orders: dict[str, Order] = {}
         self.accepted: dict[str, None] = {}
         self.doomed: set[tuple[str, str]] = set()
@@ -35,10 +51,11 @@ class Ledger:
         self.age = 0
         self._once: dict[tuple[str, str, int], bytes] = {}
 
-    def note(self, _caller: Any, done: Operation, answer: Answer | None) -> None:
+    def note(self, done: Operation) -> None:
         """A request about a job was answered, or was not."""
-        self.histories[done.job].append(done)
-        if done.kind == "submit" and answer is not None and done.answer == OK:
+        if done.answer != UNKNOWN:
+            self.told[done.job].append(done)
+        if done.kind == "submit" and done.answer == OK:
             self.accepted[done.job] = None
 
     def answered_once(self, caller: Any, key: str, path: str, answer: Answer) -> None:
@@ -52,30 +69,42 @@ class Ledger:
 
 def after(state: State, done: Operation) -> Iterator[tuple[str, State]]:
     """What a job in `state` may answer to `done`, and where it stands then."""
+    if done.answer != DONE:
+        yield OVER, state
+        yield from ((answer, then) for answer, then in of_callers(state, done) if then == state)
+        return
+    kind, is_open = str(done.kind), state.name in {"queued", "leased"}
     holds = state.name == "leased" and state.generation == done.generation
-    is_open = state.name in {"queued", "leased"}
-    match str(done.kind):
-        case "lose" if holds:
-            yield OK, state._replace(name="queued")
-        case "bury" if state.name == "leased":
-            yield OK, state._replace(name="dead")
-        case "expire" if is_open:
-            yield OK, state._replace(name="expired")
-        case "resend" if state.name == "dead":
-            yield OK, state._replace(name="queued")
-        case "lose" | "bury" | "expire" | "resend":
-            return
-        case "release" if holds:
-            yield OK, state._replace(name="queued")
-            yield OK, state._replace(name="dead")
-            yield OVER, state
-        case "heartbeat" | "commit" | "release" | "refuse":
-            yield OVER, state
-            yield from of_callers(state, done)
-        case _:
-            yield from of_callers(state, done)
+    possible = {
+        "submit": state.name == "none",
+        "resend": state.name == "dead",
+        "cancel": is_open,
+        "expire": is_open,
+        "lease": state.name == "queued" and done.generation == state.generation + 1,
+    }
+    if not possible.get(kind, holds):
+        return
+    if kind == "lease":
+        yield DONE, State("leased", done.generation)
+    elif kind == "release":
+        yield DONE, state._replace(name="queued")
+        yield DONE, state._replace(name="dead")
+    else:
+        yield DONE, state._replace(name=_THEN[kind])
 
 
-def is_explained(history: list[Operation]) -> bool:
-    """Whether one order of what was done explains what everybody was told."""
-    return explained(history, after)
+def is_explained(changes: list[Operation], told: list[Operation]) -> bool:
+    """Whether what was told about a job is explained by the `changes` that were made to it."""
+    seen = []
+    for one in told:
+        if one.answer == OK and one.kind in _ONCE | _TWICE:
+            since = one.began if one.kind in _ONCE else 0.0
+            if not any(_is(change, one) and since <= change.began <= one.ended for change in changes):
+                return False
+        else:
+            seen.append(one)
+    return explained(sorted((*changes, *seen), key=lambda done: done.began), after)
+
+
+def _is(change: Operation, told: Operation) -> bool:
+    return change.kind == told.kind and told.generation in {change.generation, 0}

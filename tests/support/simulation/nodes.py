@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SLOTS: Final = 2
 _SETTINGS: Final = SimpleNamespace(
-    poll_seconds=2.0,
+    poll_seconds=20.0,
     job_seconds=120.0,
     start_seconds=60.0,
     memory_bytes=1 << 20,
@@ -45,11 +45,13 @@ _FAMILIES: Final = {FAMILY: Family("blindgate", key_expansion=1.0)}
 class SimulatedNode:
     """One process of a node, from its start to its end."""
 
-    def __init__(self, world: "World", name: str, journal: dict[tuple[str, int], Envelope]) -> None:
+    def __init__(
+        self, world: "World", name: str, journal: dict[tuple[str, int], Envelope], died: Callable[[], None]
+    ) -> None:
         """`journal` is what lies on its disk."""
         self._world = world
         key, certificate = documents.signing_key(name), documents.certificate(name)
-        self.process = Process(name)
+        self.process = Process(name, died)
         self.caller = Caller(key.id, name, documents.OPERATOR.id)
         self.line = Line(world, self.process, self.caller, twice=False)
         gateway = Gateway.__new__(Gateway)
@@ -267,7 +269,7 @@ class Pool:
         world, chance = self._world, self._world.scheduler.chance
         killed = Signal(world.scheduler)
         started(SimpleNamespace(kill=killed.set))
-        seconds = chance.choice((0.2, 0.5, 1.0, 5.0, 25.0))
+        seconds = chance.choice((0.01, 0.2, 1.0, 5.0, 25.0))
         if killed.wait(int(seconds * chance.random() * SECOND)):
             raise SandboxError("the worker was killed")
         if world.faults.happens("worker crashes", 0.12):

@@ -31,8 +31,10 @@ class Process:
         hung_until: until when none of its threads gets a processor.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, died: Callable[[], None] | None = None) -> None:
+        """`died` is called when it was killed."""
         self.name = name
+        self.died = died
         self.alive = True
         self.skew = 0
         self.hung_until = 0
@@ -113,6 +115,8 @@ class Scheduler:
 
     def kill(self, process: Process) -> None:
         """End a process, wherever it is. Raises `Died` if that is where this was called from."""
+        if process.alive and process.died is not None:
+            process.died()
         process.alive = False
         mine = getattr(getcurrent(), "task", None)
         for task in process.tasks:

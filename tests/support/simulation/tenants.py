@@ -33,7 +33,8 @@ _WHAT: Final = (
     ("rest", 2),
 )
 _KINDS: Final = tuple(kind for kind, _ in _WHAT)
-_WEIGHTS: Final = tuple(weight for _, weight in _WHAT)
+_BIASES: Final = (0, 1, 1, 5)
+"""Each client does some of it never and some of it most of the time: what all do a little of seldom meets itself."""
 _NEXT: Final = {
     KeyState.REGISTERED: (KeyState.ACTIVE,),
     KeyState.ACTIVE: (KeyState.SUSPENDED, KeyState.DESTROYED, KeyState.SUPERSEDED, KeyState.SUSPENDED),
@@ -48,6 +49,9 @@ class SimulatedClient:
     """One of a tenant's clients, from its start to its end."""
 
     def __init__(self, world: "World", tenant: str, number: int, steps: int) -> None:
+        chance = world.scheduler.chance
+        self._weights = [weight * chance.choice(_BIASES) for _, weight in _WHAT]
+        self._weights[0] += 1
         self._world, self._tenant, self._number = world, tenant, number
         self.process = Process(f"{tenant}-{number}")
         account = Account(tenant, frozenset({Scope.JOBS}), f"{tenant}-{number}")
@@ -59,14 +63,20 @@ class SimulatedClient:
         self.key: BlobRef | None = None
         self._states: list[KeyState] = []
         self._made = 0
-        self.over = False
+        world.busy_clients += 1
         world.scheduler.spawn(self.process, partial(self._run, steps))
 
     def _run(self, steps: int) -> None:
+        try:
+            self._act(steps)
+        finally:
+            self._world.busy_clients -= 1
+
+    def _act(self, steps: int) -> None:
         chance = self._world.scheduler.chance
         for _ in range(steps):
-            self._world.scheduler.pause(int(chance.expovariate(1) * 2 * SECOND))
-            kind = chance.choices(_KINDS, _WEIGHTS)[0]
+            self._world.scheduler.pause(int(chance.expovariate(1) * self._world.leisure))
+            kind = chance.choices(_KINDS, self._weights)[0]
             act: Callable[[], None] = getattr(self, f"_{kind.replace(' ', '_')}")
             try:
                 act()
@@ -74,7 +84,6 @@ class SimulatedClient:
                 self._world.tally[f"client {error.code}"] += 1
             finally:
                 self.line.idempotency = self.line.submitting = None
-        self.over = True
 
     def _submit(self) -> None:
         """A new job, with its input along or uploaded before, with or without a key."""
@@ -133,16 +142,20 @@ class SimulatedClient:
         self._transport.post_only(f"/v1/jobs/{job}/acknowledge")
 
     def _upload(self) -> None:
-        """A blob of several parts that no job needs yet, which another client of the tenant may be sending, too."""
-        number = self._world.scheduler.chance.randrange(3)
-        upload(self._transport, documents.blob(f"blob {self._tenant} {number}", 100 + 90 * number))
+        """A blob that no job needs yet, which another client of the tenant may be sending, too; or a key, perhaps destroyed."""
+        number = self._world.scheduler.chance.choice((0, 0, 1, 1, 2, 3))
+        if number == 3:  # noqa: PLR2004  (somebody's key)
+            data = _key_bytes(self._tenant, self._world.scheduler.chance.randrange(2))
+        else:
+            data = documents.blob(f"blob {self._tenant} {number}", (50, 100, 220)[number])
+        upload(self._transport, data)
         self._world.tally["blob uploaded"] += 1
 
     def _tell(self) -> None:
         """The next thing in a key's life; the first is its upload."""
         chance = self._world.scheduler.chance
         if self.key is None:
-            data = documents.blob(f"key {self._tenant} {self._number}", 150)
+            data = _key_bytes(self._tenant, self._number)
             self.key = documents.reference(data)
             upload(self._transport, data)
         if self._states and self._states[-1] is KeyState.DESTROYED:
@@ -160,10 +173,14 @@ class SimulatedClient:
 
     def _rest(self) -> None:
         """A while in which this client wants nothing."""
-        self._world.scheduler.pause(int(self._world.scheduler.chance.random() * 90 * SECOND))
+        self._world.scheduler.pause(int(self._world.scheduler.chance.random() * 40 * SECOND))
 
     def _job(self) -> str | None:
         return self._world.scheduler.chance.choice(self._names[-3:]) if self._names else None
+
+
+def _key_bytes(tenant: str, number: int) -> bytes:
+    return documents.blob(f"key {tenant} {number}", (150, 60)[number % 2])
 
 
 def _nothing(**_: int) -> None:

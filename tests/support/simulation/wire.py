@@ -86,7 +86,7 @@ class Line:
         wait = int(timeout.read * SECOND)
         try:
             answer = self._send(method, path, sent, content or b"", wait)
-        except httpx2.TransportError:
+        except BaseException:  # also where the caller dies before it could hear
             self._note(method, path, sent, None, begun)
             raise
         self._note(method, path, sent, answer, begun)
@@ -146,7 +146,8 @@ class Line:
 
     def _note(self, method: str, path: str, headers: Mapping[str, str], answer: Answer | None, begun: int) -> None:
         world = self._world
-        world.tally[f"answer {'none' if answer is None else answer.status_code}"] += 1
+        bad = "" if answer is None or answer.is_success else f" {_shown(answer)}"
+        world.tally[f"answer {'none' if answer is None else answer.status_code}{bad}"] += 1
         if world.say is not None:
             told = "no answer" if answer is None else f"{answer.status_code} {_shown(answer)}"
             world.say(f"{self._process.name}: {method} {_short(path)}: {told}")
@@ -169,7 +170,7 @@ class Line:
         operation = Operation(job, kind, said, float(begun), generation=generation)  # type: ignore[arg-type]
         if ended is not None:
             operation = Operation(job, kind, said, float(begun), float(ended), generation)  # type: ignore[arg-type]
-        world.ledger.note(self._caller, operation, answer)
+        world.ledger.note(operation)
 
 
 def _about(

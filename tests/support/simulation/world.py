@@ -28,7 +28,7 @@ from simulation.faults import Faults, Tally
 from simulation.gateways import Gateway
 from simulation.ledger import Ledger
 from simulation.nodes import SimulatedNode
-from simulation.scheduler import SECOND, Scheduler
+from simulation.scheduler import SECOND, Process, Scheduler
 from simulation.store import Shelf, Stored
 from simulation.tenants import PART, SimulatedClient
 
@@ -37,6 +37,8 @@ NODES: Final = ("node-1", "node-2", "node-3")
 _BASE: Final = Settings(
     data=Path("nowhere"), publishers=(documents.PUBLISHER.id,), operators=(documents.OPERATOR.id,), grace=240_000
 )
+_WRONG: Final = 0.1
+"""How many clocks are wrong from the beginning."""
 _LONG: Final = 2 * 3600 * SECOND
 
 
@@ -78,8 +80,9 @@ class World:
                 "records": 100 * HOUR,
             }
         )
-        self.sweeping = chance.choice((1.0, 5.0, 20.0))
-        self.answering = 0
+        self.leisure = int(chance.choice((0.01, 0.2, 2.0)) * SECOND)
+        self.sweeping = self.leisure * chance.choice((3, 10, 50))
+        self.answering = self.busy_clients = 0
         self.audit = Audit(
             now=self.clock, steps=lambda: self.scheduler.steps, broken=self.broken, tally=tally, say=self.say
         )
@@ -88,18 +91,19 @@ class World:
         self.disk = Disk(machine, self.scheduler, self.faults, self.audit)
         self.shelf = Shelf(self.scheduler, self.faults, seams.Tokens(self.scheduler).token_hex)
         self.ledger = Ledger(self.broken)
+        self._landlord = Process("landlord")
         self._found()
-        self._journals: list[dict[tuple[str, int], Envelope]] = []
-        self.gateways = [Gateway(self, f"gateway-{number + 1}") for number in range(chance.randint(1, 3))]
-        self.nodes: list[SimulatedNode] = []
-        for name in NODES[: chance.randint(1, 3)]:
-            self._journals.append({})
-            self.nodes.append(SimulatedNode(self, name, self._journals[-1]))
+        self._journals: list[dict[tuple[str, int], Envelope]] = [{} for _ in NODES]
+        self.gateways = [self._gateway(place) for place in range(chance.randint(1, 3))]
+        self.nodes = [self._node(place) for place in range(chance.randint(1, 3))]
         self.clients = [
-            SimulatedClient(self, tenant, number, chance.randint(3, 9))
+            SimulatedClient(self, tenant, number, chance.randint(2, 8))
             for tenant in TENANTS
-            for number in range(chance.choice((1, 1, 2)))
+            for number in range(chance.choice((1, 1, 2, 3)))
         ]
+        for actor in (*self.gateways, *self.nodes):
+            if chance.random() < _WRONG:
+                actor.process.skew = chance.choice((-HOUR, HOUR, 90_000))
         self._chaos = Chaos(self)
 
     def clock(self) -> int:
@@ -109,7 +113,7 @@ class World:
     def run(self) -> None:
         """Steps 1 to 4."""
         # 1.
-        self.scheduler.run(until=lambda: bool(self.violations) or self._are_done(), most=_LONG)
+        self.scheduler.run(until=self._are_done, most=_LONG)
         # 2.
         self._heal()
         self._await(self._are_done, "clients have no answers, though all is well again")
@@ -117,6 +121,7 @@ class World:
         # 3.
         for actor in (*self.nodes, *self.clients):
             self.scheduler.kill(actor.process)
+        self._await(lambda: self.answering == 0, "a request has no end")
         self.scheduler.now = max(self.scheduler.now, HOUR * 1000 + SECOND)
         self._do(lambda gateway: sweep_leases(gateway.parts))
         if not self.violations:
@@ -147,7 +152,7 @@ class World:
     def start_gateway(self, place: int) -> None:
         """Start a gateway that is down."""
         if not self.gateways[place].process.alive:
-            self.gateways[place] = Gateway(self, self.gateways[place].process.name)
+            self.gateways[place] = self._gateway(place)
 
     def start_node(self, place: int) -> None:
         """Start a node that is down or has drained."""
@@ -155,11 +160,24 @@ class World:
         if old.process.alive and old.loop._stopping.is_set():
             self.scheduler.kill(old.process)
         if not old.process.alive:
-            self.nodes[place] = SimulatedNode(self, old.process.name, self._journals[place])
+            self.nodes[place] = self._node(place)
 
     def skew_of(self, caller: Any) -> int:
         """How far a node's clock is off, in milliseconds."""
         return next(node.process.skew for node in self.nodes if node.caller.key == caller.key)
+
+    def _gateway(self, place: int) -> Gateway:
+        return Gateway(self, f"gateway-{place + 1}", lambda: self._later(10, lambda: self.start_gateway(place)))
+
+    def _node(self, place: int) -> SimulatedNode:
+        died = lambda: self._later(20, lambda: self.start_node(place))  # noqa: E731
+        return SimulatedNode(self, NODES[place], self._journals[place], died)
+
+    def _later(self, seconds: int, mend: Callable[[], None]) -> None:
+        """Whoever runs the machines starts anew what has ended, after a while."""
+        if self.faults.on:
+            delay = int(self.scheduler.chance.random() * seconds * SECOND)
+            self.scheduler.spawn(self._landlord, mend, delay=delay)
 
     def _heal(self) -> None:
         self.faults.on = False
@@ -187,7 +205,7 @@ class World:
         self._await(lambda: task.over, "a sweep does not end")
 
     def _are_done(self) -> bool:
-        return all(client.over or not client.process.alive for client in self.clients)
+        return self.busy_clients == 0 or bool(self.violations)
 
     def _open(self, which: str) -> int:
         if self.disk.in_use:
