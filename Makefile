@@ -9,6 +9,7 @@
 #   make compile-env   the environment of the Concrete ML compiler (Python 3.11, 1.9 GB, apart from .venv)
 #   make vectors       write docs/vectors again
 #   make nightly       long campaigns: the same tests with more seeds
+#   make simulate      the broker under 1,000 schedules that nobody ran before; SEED=… shows what happened in one
 #   make lock          resolve requirements.lock again (needs uv)
 
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
@@ -24,7 +25,7 @@ COMPILE_TORCH ?= --no-deps --require-hashes -r requirements-compile-torch.lock
 
 DEMO_DIR ?=
 
-.PHONY: demo test check bench models compile-env vectors nightly lock env clean
+.PHONY: demo test check bench models compile-env vectors nightly simulate lock env clean
 .DELETE_ON_ERROR:
 
 env: $(INSTALLED)
@@ -79,6 +80,9 @@ vectors: $(INSTALLED)
 
 nightly: $(INSTALLED)
 	BLINDGATE_CAMPAIGN=20 $(PY) -m pytest --timeout=7200 tests/properties tests/attacks tests/faults
+
+simulate: $(INSTALLED)
+	@PYTHONPATH=tests/support $(PY) -m simulation $(if $(SEED),--seed $(SEED),--schedules $(or $(SCHEDULES),1000))
 
 lock:
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -134,7 +134,9 @@ class Audit:
         elif new == "queued":
             self._leased[tenant].discard(job)
 
-    def _attempt(self, job: str, generation: int, outcome: str, before: tuple[str, int, int] | None, end: str | None) -> None:
+    def _attempt(
+        self, job: str, generation: int, outcome: str, before: tuple[str, int, int] | None, end: str | None
+    ) -> None:
         self._tally[f"attempt {outcome}"] += 1
         if before is None:
             self._broken(f"job {job}: an attempt was {outcome}, and nothing was changed")

@@ -118,10 +118,19 @@ def _delete_object_first(parts: Any, tenant: str, digest: str) -> bool:
     return gone is not None
 
 
+@contextmanager
+def _destroyed_keys_are_taken() -> Iterator[None]:
+    with (
+        patch.object(stored, "check_not_destroyed", lambda *_: None),
+        patch.object(uploads, "check_not_destroyed", lambda *_: None),
+    ):
+        yield
+
+
 PLANTED: Final[Mapping[str, Planted]] = {
     "a release that names no generation and no token": Planted(
         _attribute(transitions, _RELEASE=prepared(update(jobs).where(_JOB, LEASED).values(**_BACK))),
-        "released, and it was leased in generation",
+        "released after its lease had run out|released, and it was leased in generation",
     ),
     "a heartbeat that revives": Planted(
         _attribute(
@@ -135,7 +144,8 @@ PLANTED: Final[Mapping[str, Planted]] = {
         "a lease that had run out was prolonged",
     ),
     "a commit that asks only for the job": Planted(
-        _attribute(transitions, _END_HELD=_ending(_JOB), _END_WITH_RESULT=_ending(_JOB)), "succeeded"
+        _attribute(transitions, _END_HELD=_ending(_JOB), _END_WITH_RESULT=_ending(_JOB)),
+        "after its lease had run out|and it was leased in generation|fault of the gateway",
     ),
     "an order that is answered before it is written": Planted(
         _answered_before_it_is_written, "accepted and is lost|nothing explains"
@@ -165,6 +175,6 @@ PLANTED: Final[Mapping[str, Planted]] = {
         _attribute(sweep, _delete=_delete_object_first), "is not what its row names"
     ),
     "a destroyed key that is taken in again": Planted(
-        _attribute(stored, check_not_destroyed=lambda *_: None), "was destroyed, and its bytes are still there"
+        _destroyed_keys_are_taken, "was destroyed, and its bytes are still there"
     ),
 }

@@ -76,7 +76,7 @@ class World:
                 "in_flight": chance.choice((1, 2, 4)),
                 "quota": chance.choice((900, 2500, 1 << 20)),
                 "waiting": chance.choice((3, 1000)),
-                "retention": chance.choice((30_000, 120_000)),
+                "retention": chance.choice((2000, 30_000, 120_000)),
                 "records": 100 * HOUR,
             }
         )
@@ -117,10 +117,12 @@ class World:
         # 2.
         self._heal()
         self._await(self._are_done, "clients have no answers, though all is well again")
-        self._await(lambda: not self._open("leased_until IS NOT NULL AND state = 'leased' OR held = 0"), "a job does not end")
+        self._await(
+            lambda: not self._open("leased_until IS NOT NULL AND state = 'leased' OR held = 0"), "a job does not end"
+        )
         # 3.
-        for actor in (*self.nodes, *self.clients):
-            self.scheduler.kill(actor.process)
+        for process in (self._landlord, *(actor.process for actor in (*self.nodes, *self.clients))):
+            self.scheduler.kill(process)
         self._await(lambda: self.answering == 0, "a request has no end")
         self.scheduler.now = max(self.scheduler.now, HOUR * 1000 + SECOND)
         self._do(lambda gateway: sweep_leases(gateway.parts))
