@@ -53,7 +53,7 @@ REACHED = (
 
 def test_no_schedule_breaks_a_promise() -> None:
     """Whatever dies, hangs, is lost or lies about the time: nothing acknowledged is lost, and nothing is done twice."""
-    report = run(range(SCHEDULES), processes=1 if SCHEDULES < 1000 else None)  # noqa: PLR2004
+    report = run(range(SCHEDULES), processes=1 if SCHEDULES < 1000 else None)
     told = [f"{how_to_replay(failed.seed)}: {'; '.join(failed.violations)}" for failed in report.failed]
     assert not told, "\n".join(told)
     print(f"{report.schedules} schedules, {report.rate:.0f} a second", dict(sorted(report.tally.items())))

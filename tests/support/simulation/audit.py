@@ -1,12 +1,12 @@
 """What the database really did to jobs, seen from inside it, and what it must never do.
 
-Triggers tell of every row of a job that changes; what a transaction that is undone did is forgotten with it. So the audit knows the one
-true order of what happened to each job, whoever was or was not told of it, and checks at each commit that
+Triggers tell of every row of a job that changes; what a transaction that is undone did is forgotten with it. So the audit knows
+the one true order of what happened to each job, whoever was or was not told of it, and checks at each commit that
 
-1. a job is leased only from the queue, with the next generation, and gets a deadline that has not passed;
-2. a lease that has run out is never prolonged, and one that has not is ended only by its holder, its tenant, or its order's deadline;
-3. what a node did (released, refused, succeeded) it did under the generation that the job's row had;
-4. a job that succeeded has the result that this same lease stored or brought;
+1. a job is leased only from the queue, with the next generation, before its order's deadline;
+2. a lease that has run out is never prolonged, and one that has not is ended only by its holder, its tenant, or the deadline;
+3. what a node did (released, refused, succeeded) it did under the generation that the job's row had, in its time;
+4. a job ends once, from an open state, and as its last attempt did;
 5. a tenant has no more jobs leased than it may.
 
 These changes are each job's history; what callers were told of it comes from the wire (`ledger`).
@@ -90,8 +90,7 @@ class Audit:
                 self._tally["job submitted" if rest[1] == 0 else "job sent again"] += 1
                 self._happened(job, "resend" if rest[1] else "submit", 0)
             elif what == "moved":
-                tenant, old, generation, until, new, *_ = rest
-                before[job] = old, generation, until or 0
+                before[job] = rest[1], rest[2], rest[3] or 0
                 self._move(job, *rest)
             elif what == "gone":
                 before[job] = rest[1], rest[2], rest[3] or 0
@@ -106,14 +105,14 @@ class Audit:
                 if rest[1] == "expired" and rest[3] > self._now():
                     self._broken(f"job {job} expired {rest[3] - self._now()} ms before its order's deadline")
             else:
-                self._attempt(job, rest[0], rest[1], before.get(job), ended.get(job))
+                self._attempt(job, *rest, before=before.get(job), end=ended.get(job))
 
     def remember(self, rows: list[tuple[str, int, int]]) -> None:
         """The power failed: this is how long leases last now, by job and generation."""
         self.until.update({(job, generation): until for job, generation, until in rows})
 
-    def _move(self, job: str, tenant: str, old: str, generation: int, until: int | None, new: str, *rest: int) -> None:
-        then, leased_until, deadline = rest
+    def _move(self, job: str, *row: Any) -> None:
+        tenant, old, generation, until, new, then, leased_until, deadline = row
         now = self._now()
         if new == "leased" and then != generation:
             if old != "queued" or then != generation + 1:
@@ -135,7 +134,7 @@ class Audit:
             self._leased[tenant].discard(job)
 
     def _attempt(
-        self, job: str, generation: int, outcome: str, before: tuple[str, int, int] | None, end: str | None
+        self, job: str, generation: int, outcome: str, *, before: tuple[str, int, int] | None, end: str | None
     ) -> None:
         self._tally[f"attempt {outcome}"] += 1
         if before is None:

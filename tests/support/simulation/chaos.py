@@ -1,7 +1,7 @@
-"""What happens to processes and machines, in its own time: they die, hang, are cut off, lose their power, and are told another time.
+"""What happens to processes and machines, in its own time: they die, hang, are cut off, lose their power or the time.
 
-Everything that is broken here is made whole again after a while, by an operator or by nobody: a gateway and a node are started anew, a
-network comes back; a client may be gone for good.
+Everything that is broken here is made whole again after a while, by an operator or by nobody: a gateway and a node are started
+anew, a network comes back; a client may be gone for good.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -80,7 +80,7 @@ class Chaos:
         node = self._chance.choice(self._world.nodes)
         node.drain()
         delay = int(self._chance.random() * 40 * SECOND)
-        self._world.scheduler.spawn(self.process, lambda: self._kill(node.process) and None, delay=delay)
+        self._world.scheduler.spawn(self.process, lambda: self._kill(node.process), delay=delay)
         return True
 
     def _client_dies(self) -> bool:
@@ -105,9 +105,9 @@ class Chaos:
         return True
 
     def _clock_jumps(self) -> bool:
-        processes = [actor.process for actor in (*self._world.gateways, *self._world.nodes, *self._world.clients)]
+        world = self._world
         hour = documents.HOUR
-        self._chance.choice(processes).skew = self._chance.choice((-hour, hour, -90_000, 90_000, 0, 0, 0))
+        self._chance.choice(world.processes()).skew = self._chance.choice((-hour, hour, -90_000, 90_000, 0, 0, 0))
         return True
 
     def _time_leaps(self) -> bool:

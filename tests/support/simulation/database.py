@@ -1,13 +1,14 @@
 """A database that is SQLite in memory, with the product's own statements, and fails when it is told to.
 
-One connection for all processes: transactions come one after the other, as SQLite has it, and as PostgreSQL would have it if it were
-asked for SERIALIZABLE. What READ COMMITTED allows besides is for the tests that run on PostgreSQL.
+One connection for all processes: transactions come one after the other, as SQLite has it, and as PostgreSQL would have it if it
+were asked for SERIALIZABLE. What READ COMMITTED allows besides is for the tests that run on PostgreSQL.
 
 Before a transaction begins and after it was committed others go on; while one is open, whoever needs the database waits. At each
-statement the database may refuse or the process may die; at the commit, too, before it and after: then it is done, and nobody knows.
+statement the database may refuse or the process may die; at the commit, too, before it and after: then it is done, and nobody
+knows.
 
-**Power.** What was written with `durable=False` lies in a savepoint that stays open until something durable is committed, which takes
-along all before it, as a log does. `lose_power` undoes the last of those that nothing durable followed: any number of them.
+**Power.** What was written with `durable=False` lies in a savepoint that stays open until something durable is committed, which
+takes along all before it, as a log does. `lose_power` undoes the last of those that nothing durable followed: any number of them.
 
 **Time.** `julianday('now')`, which is what `clock()` is on SQLite, is a function of this module's: the world's time.
 """
@@ -111,7 +112,7 @@ class Disk:
     def wait(self) -> None:
         """Take as long as the database takes, and longer while somebody else's transaction is open."""
         chance, faults = self.scheduler.chance, self.faults
-        slow = _SLOWLY if chance.random() < 0.1 else _SOON  # noqa: PLR2004
+        slow = _SLOWLY if chance.random() < 0.1 else _SOON
         self.scheduler.pause(int(chance.random() * slow) + 20)
         if faults.strike("database slow"):
             self.scheduler.pause(int(chance.random() * 3_000_000))

@@ -1,7 +1,8 @@
 """A gateway's process: the product's rooms over parts that the simulation gives it.
 
-Who calls is known from the line that the request came by; signatures have tests of their own. Whether a node's clock is right is asked
-of the product. Everything else between the request and the answer is the product's: routes, bodies, idempotency, rooms, refusals.
+Who calls is known from the line that the request came by; signatures have tests of their own. Whether a node's clock is right is
+asked of the product. Everything else between the request and the answer is the product's: routes, bodies, idempotency, rooms,
+refusals.
 """
 
 import traceback
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import Response
+from sqlalchemy import select
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request
@@ -28,7 +30,6 @@ from simulation.database import SimulatedDatabase
 from simulation.scheduler import SECOND, Process, Signal
 from simulation.store import SimulatedBlobs
 from simulation.wire import Answer, Asked
-from sqlalchemy import select
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -91,7 +92,7 @@ class Gateway:
         except Exception as error:  # noqa: BLE001
             response = self._refusal(error, asked)
             body = response.get_data()
-        return Answer(response.status_code, response.headers, body)
+        return Answer(response.status_code, dict(response.headers), body)
 
     def _refusal(self, error: Exception, asked: Asked) -> Response:
         problem = problem_of(error, "request")
@@ -111,11 +112,11 @@ class Gateway:
             seldom = chance.random()
             try:
                 sweep_leases(self.parts)
-                if seldom < 0.15:  # noqa: PLR2004
+                if seldom < 0.15:
                     sweep_answers(self.parts.database)
                     world.tally["swept blobs"] += sweep_bytes(self.parts)
                     world.tally["swept records"] += sweep_records(self.parts)
-                elif seldom < 0.3:  # noqa: PLR2004
+                elif seldom < 0.3:
                     world.tally["swept strays"] += sweep_strays(self.parts)
             except Exception as error:  # noqa: BLE001
                 if problem_of(error, "").status == _INTERNAL:
@@ -160,7 +161,7 @@ class SimulatedWakeups:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._watches: list[tuple[tuple[str, ...], Signal]] = []
-        self._patient = world.scheduler.chance.random() < 0.5  # noqa: PLR2004
+        self._patient = world.scheduler.chance.random() < 0.5
 
     @contextmanager
     def watch(self, *topics: str) -> Iterator["SimulatedWatch"]:

@@ -14,6 +14,7 @@ Of bytes, when all was collected: nothing is in the store that no row names, and
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from blindgate_protocol.values import BlobRef
 from simulation import documents
 from simulation.ledger import is_explained
 
@@ -29,14 +30,26 @@ _SUMS = """
 
 def check_jobs(world: "World") -> None:
     """1. to 5."""
-    peek = world.disk.peek
+    ended = _check_ends(world)
+    _check_histories(world)
+    _check_counts(world, ended)
+    _check_blobs(world)
+    _check_keys(world)
+
+
+def _check_ends(world: "World") -> dict[str, str]:
     # 1.
+    peek = world.disk.peek
     if left := peek("SELECT job, state FROM jobs"):
         world.broken(f"{len(left)} jobs have not ended: {left}")
     ended = dict(peek("SELECT job, state FROM ended_jobs"))
     for job in world.ledger.accepted:
         if job not in ended:
             world.broken(f"job {job} was accepted and is lost")
+    return ended
+
+
+def _check_histories(world: "World") -> None:
     # 2.
     for job, told in world.ledger.told.items():
         changes = world.audit.changes.get(job, [])
@@ -46,23 +59,33 @@ def check_jobs(world: "World") -> None:
                 for done in sorted((*changes, *told), key=lambda done: done.began)
             )
             world.broken("\n".join((f"nothing explains what was told about job {job}:", *lines)))
+
+
+def _check_counts(world: "World", ended: dict[str, str]) -> None:
     # 3.
     rows = Counter[str]()
     for job in ended:
         rows[world.ledger.orders[job].tenant] += world.ledger.orders[job].rows
-    asked = Counter(dict(peek("SELECT tenant, sum(rows) FROM rows_asked GROUP BY tenant")))
+    asked = Counter(dict(world.disk.peek("SELECT tenant, sum(rows) FROM rows_asked GROUP BY tenant")))
     if rows != asked:
         world.broken(f"rows that were asked for: {dict(asked)}, of jobs: {dict(rows)}")
     _check_sums(world)
+
+
+def _check_blobs(world: "World") -> None:
     # 4.
-    for tenant, digest, size, name, data in peek("SELECT tenant, digest, size, object, data FROM blobs"):
+    for tenant, digest, size, name, data in world.disk.peek("SELECT tenant, digest, size, object, data FROM blobs"):
         stored = world.shelf.objects.get((tenant, name))
         found = data if name is None else None if stored is None else stored.whole()
         if (tenant, digest) in world.ledger.doomed:
             continue
-        if found is None or documents.reference(found) != documents.BlobRef(digest=digest, size=size):
+        if found is None or documents.reference(found) != BlobRef(digest=digest, size=size):
             world.broken(f"blob {digest} of {tenant} is not what its row names: {found!r}")
+
+
+def _check_keys(world: "World") -> None:
     # 5.
+    peek = world.disk.peek
     for tenant, digest in world.ledger.destroyed:
         prefix = digest.partition(":")[2]
         rows_left = peek("SELECT digest FROM blobs WHERE tenant = ? AND digest = ?", tenant, digest)

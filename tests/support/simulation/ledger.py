@@ -1,9 +1,9 @@
 """What callers were told, and whether one order of what was done explains it.
 
-The audit knows when each change of a job was committed: that is the one order there is. So a job's history (`histories`) consists of
-those changes, each at its moment, and of what callers were told between asking and hearing: how the job stood, that a lease goes on, or
-that it is over. Whoever was told that they changed something must find that change among the audit's, made while they waited; for what
-may be asked twice (a submission, a commit, a cancellation), made before they heard.
+The audit knows when each change of a job was committed: that is the one order there is. So a job's history (`histories`) consists
+of those changes, each at its moment, and of what callers were told between asking and hearing: how the job stood, that a lease
+goes on, or that it is over. Whoever was told that they changed something must find that change among the audit's, made while they
+waited; for what may be asked twice (a submission, a commit, a cancellation), made before they heard.
 """
 
 from collections import defaultdict

@@ -1,8 +1,8 @@
 """A node's process: the product's own loop, jobs and pulse, over a worker that computes nothing.
 
-What a node decides is the product's: when it asks, what it believes of a lease, what it refuses and what it gives back, that it repeats a
-receipt and never signs two, when it gives up. What its sandbox would do is drawn: how long a job takes, that a worker crashes, that bytes
-are none it can compute on. What it had written down outlives it (`journal`).
+What a node decides is the product's: when it asks, what it believes of a lease, what it refuses and what it gives back, that it
+repeats a receipt and never signs two, when it gives up. What its sandbox would do is drawn: how long a job takes, that a worker
+crashes, that bytes are none it can compute on. What it had written down outlives it (`journal`).
 """
 
 from collections.abc import Callable, Iterator
@@ -177,10 +177,6 @@ class SimulatedPulse(Pulse):
             lease.lose()
             self._log(event, lease.name)
 
-    @property
-    def _changed(self) -> Any:
-        raise NotImplementedError
-
     def run(self) -> None:
         """Renew what is due, for ever."""
         scheduler = self._world.scheduler
@@ -276,6 +272,6 @@ class Pool:
             raise SandboxError("the worker ended by signal 11")
         if world.faults.happens("worker refuses", 0.04):
             raise CiphertextError("not a ciphertext")
-        size = 40 if chance.random() < 0.5 else 40 + chance.randrange(160)  # noqa: PLR2004
+        size = 40 if chance.random() < 0.5 else 40 + chance.randrange(160)
         data = documents.blob(f"{given.ref.digest} {chance.getrandbits(32)}", size)
         return Result(data, documents.reference(data))

@@ -74,14 +74,14 @@ def _answered_before_it_is_written() -> Iterator[None]:
 _written = Disk.write
 
 
-def _write_without_waiting(disk: Disk, process: Any, *, durable: bool) -> Any:  # noqa: ARG001
+def _write_without_waiting(disk: Disk, process: Any, *, durable: bool) -> Any:
     return _written(disk, process, durable=False)
 
 
 _strays = SimulatedBlobs.strays
 
 
-def _strays_of_any_age(blobs: SimulatedBlobs, *, grace: int) -> Any:  # noqa: ARG001
+def _strays_of_any_age(blobs: SimulatedBlobs, *, grace: int) -> Any:
     return _strays(blobs, grace=0)
 
 
@@ -97,8 +97,8 @@ _LOST_BY = prepared(transitions._OPEN.where(LEASED, jobs.c.leased_until <= bindp
 _LOSE_ANY = prepared(update(jobs).where(jobs.c.job == bindparam("of_job"), LEASED).values(**_BACK))
 
 
-def _lose_leases_by_own_clock(connection: Transaction, *, most: int) -> list[str]:  # noqa: ARG001
-    mine = leases.time.time_ns() // 1_000_000
+def _lose_leases_by_own_clock(connection: Transaction, *, most: int) -> list[str]:
+    mine = vars(leases)["time"].time_ns() // 1_000_000
     rows = connection.execute(_LOST_BY, {"mine": mine}).all()
     for row in rows:
         connection.execute(_LOSE_ANY, {"of_job": row.job})

@@ -4,8 +4,9 @@ Every actor is a greenlet: the product's code runs in it as it is, and wherever 
 of blobs, the network, a clock) the stand-in calls `pause` or `Signal.wait`. Then somebody else goes on. Between two such points
 nothing else happens, so the points are where processes interleave, and where they can die.
 
-A process that is killed has `Died` raised in each of its greenlets where they wait. It is a `BaseException`: code that cleans up after
-errors still runs, as it would not after a SIGKILL, so whatever has an effect asks `Process.check` first, and a dead process has none.
+A process that is killed has `Died` raised in each of its greenlets where they wait. It is a `BaseException`: code that cleans up
+after errors still runs, as it would not after a SIGKILL, so whatever has an effect asks `Process.check` first, and a dead process
+has none.
 """
 
 import heapq
@@ -19,7 +20,7 @@ SECOND: Final = 1_000_000
 """In the scheduler's unit, microseconds."""
 
 
-class Died(BaseException):  # noqa: N818  (it is no error of anybody's)
+class Died(BaseException):
     """The process that this ran in is no more."""
 
 
@@ -83,7 +84,7 @@ class Scheduler:
         task: Task = getcurrent().task
         return task
 
-    def spawn(self, process: Process, run: Callable[[], None], *, delay: int = 0) -> Task:
+    def spawn(self, process: Process, run: Callable[[], object], *, delay: int = 0) -> Task:
         """Let `run` begin in `process` after `delay` microseconds."""
         task = Task(process)
 
@@ -165,7 +166,7 @@ class Scheduler:
         heapq.heappush(self._heap, (due, self._count, task, task.turn))
 
 
-class _Greenlet(greenlet):
+class _Greenlet(greenlet):  # type: ignore[misc]  # greenlet has no types
     """A greenlet that knows its task."""
 
     task: Task

@@ -1,7 +1,7 @@
 """Where the product asks for the time, for random bits, or for a thread, the world answers while it runs.
 
-All of it is here: a module's own name, and what stands there instead. Nothing else of the product is replaced but its parts, which it
-is given anyway (`Parts`, and a node's `Jobs`), and the HTTP client inside both transports.
+All of it is here: a module's own name, and what stands there instead. Nothing else of the product is replaced but its parts,
+which it is given anyway (`Parts`, and a node's `Jobs`), and the HTTP client inside both transports.
 
 Signatures and documents that were verified once are not verified again: that is half of a schedule's time, and tested elsewhere.
 """
@@ -9,7 +9,7 @@ Signatures and documents that were verified once are not verified again: that is
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import blindgate.transport
 import blindgate.uploads
@@ -87,7 +87,7 @@ class AtOnce:
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
-    def __enter__(self) -> "AtOnce":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,9 +1,9 @@
 """A store of blobs in memory that is slow, refuses, dies half-way, and forgets what was not synced when the power fails.
 
-It keeps to `blindgate_gateway.blobs.Blobs`. Each change is made in two steps, like a folder's: it is seen by everybody at once, and
-is confirmed later, when it was synced; others go on in between. `lose_power` undoes some of what was not confirmed, the latest first.
-Deletions of single objects are never confirmed, as the folder does not sync for them. What was being received is dropped with its
-process.
+It keeps to `blindgate_gateway.blobs.Blobs`. Each change is made in two steps, like a folder's: it is seen by everybody at once,
+and is confirmed later, when it was synced; others go on in between. `lose_power` undoes some of what was not confirmed, the
+latest first. Deletions of single objects are never confirmed, as the folder does not sync for them. What was being received is
+dropped with its process.
 """
 
 import hashlib
@@ -42,8 +42,8 @@ class Shelf:
     token: Callable[[int], str]
     objects: dict[_Name, Stored] = field(default_factory=dict)
     partial: dict[_Name, Stored] = field(default_factory=dict)
-    _unconfirmed: list[Callable[[], None]] = field(default_factory=list)
-    _of: dict[_Name, list[Callable[[], None]]] = field(default_factory=dict)
+    _unconfirmed: list[Callable[[], object]] = field(default_factory=list)
+    _of: dict[_Name, list[Callable[[], object]]] = field(default_factory=dict)
 
     def now(self) -> int:
         """The store's own clock, in milliseconds."""
@@ -63,7 +63,7 @@ class Shelf:
         else:
             raise refusal("busy", "the store of blobs cannot answer now")
 
-    def unconfirmed(self, name: _Name, undo: Callable[[], None]) -> None:
+    def unconfirmed(self, name: _Name, undo: Callable[[], object]) -> None:
         """Note how a change of `name` is undone if the power fails before it is confirmed."""
         self._unconfirmed.append(undo)
         self._of.setdefault(name, []).append(undo)
@@ -87,7 +87,7 @@ class Shelf:
         """Delete an object or an upload, without confirmation."""
         gone = where.pop(name, None)
         if gone is not None:
-            self.unconfirmed(name, lambda: where.setdefault(name, gone) and None)
+            self.unconfirmed(name, lambda: where.setdefault(name, gone))
 
 
 class ReceivedBytes:
@@ -117,7 +117,7 @@ class ReceivedBytes:
         shelf.reach(self._process)
         objects[self._name] = Stored({1: bytes(self._data)}, shelf.now())
         self.settled = True
-        shelf.unconfirmed(self._name, lambda: objects.pop(self._name, None) and None)
+        shelf.unconfirmed(self._name, lambda: objects.pop(self._name, None))
         shelf.reach(self._process, "store does it and refuses")
         shelf.confirm(self._name)
         return self._name[1]
@@ -200,7 +200,7 @@ class SimulatedBlobs:
         if number not in found.parts:  # the first that came is the one that counts
             found.parts[number] = bytes(data)
             found.changed = self._shelf.now()
-            self._shelf.unconfirmed(name, lambda: found.parts.pop(number, None) and None)
+            self._shelf.unconfirmed(name, lambda: found.parts.pop(number, None))
         self._shelf.reach(self._process, "store does it and refuses")
         self._shelf.confirm(name)
 

@@ -89,11 +89,11 @@ class SimulatedClient:
         """A new job, with its input along or uploaded before, with or without a key."""
         chance = self._world.scheduler.chance
         self._made += 1
-        number, keyed = 10 * self._made + self._number, bool(self._states) and chance.random() < 0.5  # noqa: PLR2004
+        number, keyed = 10 * self._made + self._number, bool(self._states) and chance.random() < 0.5
         lifetime = LIFETIMES[number % len(LIFETIMES)]
         key = self.key if keyed else None
         order, data = documents.order(self._tenant, number, lifetime=lifetime, size=(24, 70, 200)[number % 3], key=key)
-        along = chance.random() < 0.6  # noqa: PLR2004
+        along = chance.random() < 0.6
         if not along:
             upload(self._transport, data)
         request = JobRequest(order=order.envelope, input_data=data if along else None, priority=number % 3 - 1)
@@ -109,7 +109,7 @@ class SimulatedClient:
             self._send(self._jobs[place], self._names[place])
 
     def _send(self, request: JobRequest, job: str) -> None:
-        if self._world.scheduler.chance.random() < 0.6:  # noqa: PLR2004
+        if self._world.scheduler.chance.random() < 0.6:
             self.line.idempotency = f"order {job}"
         self.line.submitting = job
         self._transport.post("/v1/jobs", request, JobView)
@@ -144,7 +144,7 @@ class SimulatedClient:
     def _upload(self) -> None:
         """A blob that no job needs yet, which another client of the tenant may be sending, too; or a key, perhaps destroyed."""
         number = self._world.scheduler.chance.choice((0, 0, 1, 1, 2, 3))
-        if number == 3:  # noqa: PLR2004  (somebody's key)
+        if number == 3:
             data = _key_bytes(self._tenant, self._world.scheduler.chance.randrange(2))
         else:
             data = documents.blob(f"blob {self._tenant} {number}", (50, 100, 220)[number])

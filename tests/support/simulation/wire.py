@@ -1,8 +1,9 @@
 """The network between callers and gateways: it delays, loses, cuts, and brings answers to nobody.
 
-`Line` stands where the SDK's and the node's transports have their HTTP client, so what they do about a lost answer is theirs. A request
-goes to one of the gateways, as a load balancer would send it; there a thread of its own answers it, and goes on whether or not the
-caller still waits. A tenant's request may be delivered twice, by a proxy that tries again; a node's is signed and good once.
+`Line` stands where the SDK's and the node's transports have their HTTP client, so what they do about a lost answer is theirs. A
+request goes to one of the gateways, as a load balancer would send it; there a thread of its own answers it, and goes on whether
+or not the caller still waits. A tenant's request may be delivered twice, by a proxy that tries again; a node's is signed and good
+once.
 
 Every request about a job is noted in the job's history, each attempt for itself: with its answer, or none.
 """
@@ -40,7 +41,7 @@ class Answer(NamedTuple):
     @property
     def is_success(self) -> bool:
         """Whether it is a good one."""
-        return self.status_code < 300  # noqa: PLR2004
+        return self.status_code < 300
 
     def iter_raw(self, _size: int = 0) -> Iterator[bytes]:
         """The bytes, in two pieces."""
@@ -127,14 +128,20 @@ class Line:
         if what == "delivered twice" and self._twice:
             later = int(scheduler.chance.random() * 30 * SECOND)
             scheduler.spawn(gateway.process, lambda: deliver(heard=False), delay=later)
-            self._note(method, path, headers, None, scheduler.steps)
+        return self._hear(gateway.process, arrived, answers, what=what, wait=wait, cut=cut is not None)
+
+    def _hear(
+        self, process: Process, arrived: Signal, answers: list[Answer | None], *, what: str, wait: int, cut: bool
+    ) -> Answer:
+        """Wait for the answer, if it can come."""
+        scheduler = self._world.scheduler
         if what == "answer lost":
             scheduler.pause(int(scheduler.chance.random() * SECOND))
             raise httpx2.ReadError("the connection was reset")
-        if not gateway.process.alive or not arrived.wait(wait):
+        if not process.alive or not arrived.wait(wait):
             raise httpx2.ReadTimeout("no answer came in time")
         answer = answers[0]
-        if answer is None or cut is not None:
+        if answer is None or cut:
             raise httpx2.RemoteProtocolError("the connection was closed before there was an answer")
         if what == "answer late":
             scheduler.pause(int(scheduler.chance.random() * 30 * SECOND))

@@ -101,9 +101,9 @@ class World:
             for tenant in TENANTS
             for number in range(chance.choice((1, 1, 2, 3)))
         ]
-        for actor in (*self.gateways, *self.nodes):
+        for process in self.processes():
             if chance.random() < _WRONG:
-                actor.process.skew = chance.choice((-HOUR, HOUR, 90_000))
+                process.skew = chance.choice((-HOUR, HOUR, 90_000))
         self._chaos = Chaos(self)
 
     def clock(self) -> int:
@@ -121,8 +121,10 @@ class World:
             lambda: not self._open("leased_until IS NOT NULL AND state = 'leased' OR held = 0"), "a job does not end"
         )
         # 3.
-        for process in (self._landlord, *(actor.process for actor in (*self.nodes, *self.clients))):
-            self.scheduler.kill(process)
+        kept = {gateway.process for gateway in self.gateways}
+        for process in (self._landlord, *self.processes()):
+            if process not in kept:
+                self.scheduler.kill(process)
         self._await(lambda: self.answering == 0, "a request has no end")
         self.scheduler.now = max(self.scheduler.now, HOUR * 1000 + SECOND)
         self._do(lambda gateway: sweep_leases(gateway.parts))
@@ -145,6 +147,11 @@ class World:
         self.violations.append(what)
         if self.say is not None:
             self.say(f"!! {what}")
+
+    def processes(self) -> list[Process]:
+        """Those of gateways, nodes and clients."""
+        servers = [gateway.process for gateway in self.gateways] + [node.process for node in self.nodes]
+        return servers + [client.process for client in self.clients]
 
     def some_gateway(self) -> Gateway | None:
         """One of those that run."""
