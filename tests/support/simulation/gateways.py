@@ -11,14 +11,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import Response
-from sqlalchemy import select
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request
 
 from blindgate_gateway.app import ROUTES
 from blindgate_gateway.backpressure import Backpressure
-from blindgate_gateway.database import clock, prepared
 from blindgate_gateway.idempotency import sweep_answers
 from blindgate_gateway.identity import Node, check_clock
 from blindgate_gateway.parts import Parts
@@ -36,12 +34,11 @@ if TYPE_CHECKING:
 
 _BY_NAME: Final = {route.name: route for route in ROUTES}
 _MAP: Final = Map([Rule(route.rule, endpoint=route.name, methods=[route.method]) for route in ROUTES]).bind("gateway")
-_NOW: Final = prepared(select(clock().label("now")))
 _CHUNK: Final = 48
 """How many bytes of a body arrive at once."""
 _INTERNAL: Final = 500
 _SELDOM: Final = 20 * SECOND
-_FALLBACK: Final = 4 * SECOND
+_FALLBACK: Final = 7 * SECOND
 """After this long, who waits looks again: a quarter of a second in earnest."""
 
 
@@ -57,7 +54,7 @@ class Gateway:
             blobs=SimulatedBlobs(world.shelf, self.process),
             wakeups=SimulatedWakeups(world),  # type: ignore[arg-type]
             backpressure=Backpressure(world.settings),
-            doorkeeper=SimulatedDoorkeeper(world, self.process),  # type: ignore[arg-type]
+            doorkeeper=SimulatedDoorkeeper(world),  # type: ignore[arg-type]
             rates=None,  # type: ignore[arg-type]
         )
         world.scheduler.spawn(self.process, self._sweep)
@@ -108,7 +105,7 @@ class Gateway:
         chance, pause = world.scheduler.chance, world.sweeping
         while True:
             world.scheduler.pause(int((0.2 + chance.random()) * pause))
-            pause = min(pause * 5 // 4, _SELDOM)  # who has been busy for long is waiting for something slow
+            pause = min(pause * 3 // 2, _SELDOM)  # who has been busy for long is waiting for something slow
             seldom = chance.random()
             try:
                 sweep_leases(self.parts)
@@ -142,15 +139,14 @@ class Body:
 class SimulatedDoorkeeper:
     """Lets in whoever has a line; a node only while its clock is right."""
 
-    def __init__(self, world: "World", process: Process) -> None:
-        self._world, self._process = world, process
+    def __init__(self, world: "World") -> None:
+        self._world = world
 
     def admit(self, request: Request, _roles: Any) -> Any:
         """Who calls. Raises `ClockSkewError`."""
         caller = request.environ["simulation.caller"]
         if isinstance(caller, Node):
-            database = SimulatedDatabase(self._world.disk, self._process)
-            now = database.look(_NOW, {}).now
+            now = self._world.clock()
             check_clock(now + self._world.skew_of(caller), now)
         return caller
 
