@@ -28,7 +28,8 @@ _ABOUT: Final = re.compile(r"/v1/(jobs|leases)/([0-9a-f]{32})(?:/(\w+))?(?:\?|$)
 _STATE: Final = re.compile(rb'"state":"(\w+)"')
 _LOSE: Final = ("request lost", "answer lost", "answer late", "body cut", "delivered twice", "network slow")
 _CONFLICT, _FAULT = 409, 500
-_PATIENCE = 60 * SECOND
+LATEST: Final = 30 * SECOND
+"""After which time what a proxy sends again arrives."""
 
 
 class Answer(NamedTuple):
@@ -126,7 +127,7 @@ class Line:
             scheduler.pause(int(scheduler.chance.random() * 20 * SECOND))
         scheduler.spawn(gateway.process, lambda: deliver(heard=True))
         if what == "delivered twice" and self._twice:
-            later = int(scheduler.chance.random() * 30 * SECOND)
+            later = int(scheduler.chance.random() * LATEST)
             scheduler.spawn(gateway.process, lambda: deliver(heard=False), delay=later)
         return self._hear(gateway.process, arrived, answers, what=what, wait=wait, cut=cut is not None)
 

@@ -31,6 +31,7 @@ from simulation.nodes import SimulatedNode
 from simulation.scheduler import SECOND, Process, Scheduler
 from simulation.store import Shelf, Stored
 from simulation.tenants import PART, SimulatedClient
+from simulation.wire import LATEST
 
 TENANTS: Final = ("bank", "clinic")
 NODES: Final = ("node-1", "node-2", "node-3")
@@ -125,6 +126,7 @@ class World:
         for process in (self._landlord, *self.processes()):
             if process not in kept:
                 self.scheduler.kill(process)
+        self.scheduler.run(until=lambda: bool(self.violations), most=LATEST)
         self._await(lambda: self.answering == 0, "a request has no end")
         self.scheduler.now = max(self.scheduler.now, HOUR * 1000 + SECOND)
         self._do(lambda gateway: sweep_leases(gateway.parts))
