@@ -60,7 +60,8 @@ class Chaos:
 
     def _gateway_hangs(self) -> bool:
         gateway = self._chance.choice(self._world.gateways)
-        gateway.process.hung_until = self._world.scheduler.now + int(self._chance.random() * 30 * SECOND)
+        most = self._chance.choice((5, 30, 100))  # an abandoned request is taken up after 60
+        gateway.process.hung_until = self._world.scheduler.now + int(self._chance.random() * most * SECOND)
         return True
 
     def _node_killed(self) -> bool:
