@@ -10,7 +10,7 @@
 #   make vectors       write docs/vectors again
 #   make nightly       long campaigns: the same tests with more seeds
 #   make simulate      the broker under 1,000 schedules that nobody ran before; SEED=… shows what happened in one
-#   make lock          resolve requirements.lock again (needs uv)
+#   make lock          resolve requirements.lock, and the gateway's part of it, again (needs uv)
 
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
@@ -24,6 +24,9 @@ COMPILE_PYTHON ?= $(shell for p in python3.11 python3 $(PYTHON); do \
 COMPILE_TORCH ?= --no-deps --require-hashes -r requirements-compile-torch.lock
 
 DEMO_DIR ?=
+
+# `make test` runs the files of tests in so many processes at once, or in as many as there are cores, if those are fewer.
+TEST_PROCESSES ?= 4
 
 .PHONY: demo test check bench models compile-env vectors nightly simulate lock env clean
 .DELETE_ON_ERROR:
@@ -44,7 +47,7 @@ demo: $(INSTALLED)
 # Where there is no Python 3.11 or no CPU build of torch, the tests that compile are skipped and say so; CI insists.
 test: $(INSTALLED)
 	@test -z "$(COMPILE_PYTHON)" || $(MAKE) --no-print-directory compile-env || test -z "$$CI"
-	$(PY) -m pytest
+	$(PY) -m pytest -n logical --maxprocesses $(TEST_PROCESSES) --dist loadfile
 
 compile-env: .venv-compile/.installed
 
@@ -87,6 +90,9 @@ simulate: $(INSTALLED)
 lock:
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --no-annotate --output-file requirements.lock
+	uv pip compile pyproject.toml --extra gateway --extra postgresql --extra s3 --extra oidc --universal --python-version 3.11 \
+		--constraint requirements.lock --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		--output-file requirements-gateway.lock
 
 clean:
 	rm -rf $(VENV) .venv-compile fhe_models/blindgate_models/native/libkernel.so dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

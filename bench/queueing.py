@@ -1,6 +1,6 @@
 """What the broker bears: jobs a second with four nodes, requests a second of a core, and a claim among a million waiting jobs.
 
-- *jobs*: a real gateway; two tenants and four nodes, each a process with its own connection, signing and verifying real
+- *jobs*: a real gateway; two tenants and four nodes, each a process with its own connection (`lean`), signing and verifying real
   documents. A job is submitted with its input, leased by a long poll, committed with its result; everything shares this machine's
   cores. The peer is the rate at which the same database, on the same disk, takes the two durable transactions of a lease and a
   commit bare, from four connections at once where it has several writers; half of it was asked for.
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 import psutil
+from bench.lean import lean_client
 from bench.rows import Row, row
 from sqlalchemy import bindparam, update
 
@@ -153,7 +154,7 @@ def _jobs_a_second(place: Path, url: str | None) -> float:
 
 def _submit(url: str, brokerage: Brokerage, name: str, manifest: Signed[Manifest], over: Event) -> None:
     waiting: list[str] = []
-    with http_client(url) as http:
+    with lean_client(url) as http:
         tenant = Tenant(http, brokerage.api_key(name), name=name, keys=brokerage.keys)
         while not over.is_set():
             while len(waiting) < AHEAD:
@@ -163,7 +164,7 @@ def _submit(url: str, brokerage: Brokerage, name: str, manifest: Signed[Manifest
 
 
 def _work(url: str, brokerage: Brokerage, number: int, ended: "Synchronized[int]", over: Event) -> None:
-    with http_client(url) as http:
+    with lean_client(url) as http:
         worker = Worker(http, brokerage, name=f"node-{number}")
         while not over.is_set():
             lease = worker.lease(wait=500)
@@ -272,7 +273,7 @@ def _claim(database: Database, count: int) -> list[float]:
         turn = queues.choose(database, operator="operator", families=["echo"], in_flight=64)
         with database.write(durable=False) as connection:
             leased = transitions.claim(connection, turn, node="node", under=(), duration=60_000)
-        queues.note_served(database, leased.tenant)
+            queues.note_served(connection, leased.tenant)
         times.append((time.perf_counter() - began) * 1000)
         with database.write(durable=False) as connection:  # it waits again, behind the others
             connection.execute(_BACK, {"of_job": leased.job})

@@ -1,6 +1,7 @@
 """Holds the documents against the tree.
 
-Every link leads somewhere, every file that is named is there, and every block of Python is Python.
+Every link leads somewhere, every file that is named is there, every block of Python is Python, and every command of the
+gateway's in a block of shell is one, with its options.
 """
 
 import ast
@@ -9,10 +10,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from typer.main import get_command
+
+from blindgate_gateway.commands import app as gateway
 
 ROOT = Path(__file__).resolve().parents[1]
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
-_NAMED = re.compile(r"`((?:tests|docs|client_sdk|gateway|node|fhe_models|protocol|examples|bench)/[\w./-]+\.\w+)`")
+_NAMED = re.compile(
+    r"`((?:tests|docs|client_sdk|gateway|node|fhe_models|protocol|examples|bench|deploy)/[\w./-]+\.\w+)`"
+)
+_SHELL = re.compile(r"```(?:sh)?\n(.*?)```", re.DOTALL)
 _PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -43,6 +52,24 @@ def check(document: Path) -> Iterator[str]:
             ast.parse(code)
         except SyntaxError as error:
             yield f"{where}: Python block {number}, line {error.lineno}: {error.msg}"
+    for block in _SHELL.findall(text):
+        for line in re.findall(r"blindgate gateway ([^#\n;]*)", block):
+            yield from (f"{where}: blindgate gateway {line.strip()}: there is no {word}" for word in strange(line))
+
+
+def strange(line: str) -> Iterator[str]:
+    """The words of a command of the gateway's that are no command or option of it."""
+    command: Any = get_command(gateway)
+    for word in line.split():
+        option = word.partition("=")[0]
+        if option.startswith("--"):
+            if option not in {name for parameter in command.params for name in parameter.opts}:
+                yield option
+        elif hasattr(command, "commands"):
+            if word not in command.commands:
+                yield word
+                return
+            command = command.commands[word]
 
 
 if __name__ == "__main__":

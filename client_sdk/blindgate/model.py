@@ -17,6 +17,8 @@ import contextlib
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -174,7 +176,7 @@ class Model:
         try:
             with _uploads() as pool, contextlib.closing(self._prepared(list(self._chunks(rows)))) as prepared:
                 for each in prepared:
-                    sent.append(pool.submit(self._send, *each))  # noqa: PERF401  (kept when one fails)
+                    sent.append(pool.submit(copy_context().run, partial(self._send, *each)))  # noqa: PERF401  (kept when one fails)
                 jobs = [future.result() for future in sent]
             self.last_jobs = tuple(jobs)
             with working(f"waiting for {self.name}", show=self._show_progress) as advance:
@@ -226,13 +228,14 @@ class Model:
         return _Prepared(ciphertexts, len(rows), key.evaluation, key.secret, timings)
 
     def _send(self, ciphertexts: bytes, rows: int, evaluation: str | None, secret: bytes, timings: Timings) -> Job:
-        start = time.monotonic()
+        start, job = time.monotonic(), new_job_id()
         small = len(ciphertexts) <= SMALL_BYTES
-        blob = blob_ref(ciphertexts) if small else upload(self._transport, ciphertexts)
-        bundle = Bundle(self.manifest, self._keys.signer.sign(self._order(blob, rows, evaluation)))
-        self._bundles.save(bundle)
-        request = JobRequest(order=bundle.order.envelope, input_data=ciphertexts if small else None)
-        self._transport.post("/v1/jobs", request, JobView)
+        with self._transport.traces.about(job, "submit"):
+            blob = blob_ref(ciphertexts) if small else upload(self._transport, ciphertexts)
+            bundle = Bundle(self.manifest, self._keys.signer.sign(self._order(job, blob, rows, evaluation)))
+            self._bundles.save(bundle)
+            request = JobRequest(order=bundle.order.envelope, input_data=ciphertexts if small else None)
+            self._transport.post("/v1/jobs", request, JobView)
         timings.upload = time.monotonic() - start
         timings.bytes_up = blob.size
         operators = self._policy.allowed_operators()
@@ -246,10 +249,10 @@ class Model:
             timings=timings,
         )
 
-    def _order(self, blob: BlobRef, rows: int, evaluation: str | None) -> Order:
+    def _order(self, job: str, blob: BlobRef, rows: int, evaluation: str | None) -> Order:
         now = int(time.time() * 1000)
         return Order(
-            job=new_job_id(),
+            job=job,
             tenant=self._tenant,
             model=model_ref(self.manifest),
             input=blob,

@@ -5,6 +5,7 @@
 - Every request can be repeated without harm (blobs are named by digest, jobs by an id that the client chose), so a connection
   that breaks, or a gateway that says it is restarting or asked for too much, is tried again a few times, with growing pauses, and
   not before the gateway said (`Retry-After`).
+- A part of a blob goes out piece by piece: however often it is sent, it is never copied whole.
 - What comes back is bounded before it is read: a gateway cannot fill this machine's memory.
 - A problem (RFC 9457) becomes the error of the same `code`.
 - Parts of blobs may go to a store that the gateway names (`put_elsewhere`), on connections of their own: without the API key, never
@@ -25,6 +26,7 @@ from pydantic import ValidationError
 
 from blindgate_protocol.errors import (
     BudgetSpentError,
+    ClockSkewError,
     GatewayError,
     GatewayUnreachableError,
     MalformedError,
@@ -34,13 +36,16 @@ from blindgate_protocol.errors import (
 from blindgate_protocol.messages import Problem
 from blindgate_protocol.signing import first_error
 from blindgate_protocol.values import Value
+from blindgate_telemetry import NO_TRACES, Traces, open_traces
 
 MAX_ANSWER_BYTES = 16 << 20
 """The most that a JSON answer may have."""
 
 _ATTEMPTS = 5
+_PIECE_BYTES = 1 << 18
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
 _LONGEST_WAIT = 30.0
+_FLUSH_SECONDS = 3.0
 _STATUS_MISSING, _STATUS_BUSY, _STATUS_FAULT = 404, frozenset({429, 502, 503, 504}), 500
 _STATUS_NOT_AUTHORISED = frozenset({401, 403})
 
@@ -59,6 +64,7 @@ class Transport:
             message = "not an API key: it is empty, or holds a space, a line's end or a character that is not ASCII"
             raise GatewayError(message)
         self.url = url.rstrip("/")
+        self.traces = _traces()
         self._counting = threading.Lock()
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -119,8 +125,9 @@ class Transport:
             message = "the gateway names an address for a part that is none, or is less safe than its own"
             raise MalformedError(message)
         for pause in _pauses():
+            content, length = _content(data)
             try:
-                with self._elsewhere.stream("PUT", target, content=bytes(data)) as response:
+                with self._elsewhere.stream("PUT", target, content=content, headers=length) as response:
                     self._count(sent=len(data))
             except httpx2.TransportError:
                 if pause is None:
@@ -144,6 +151,7 @@ class Transport:
         """Close the connections."""
         self._http.close()
         self._elsewhere.close()
+        self.traces.close(seconds=_FLUSH_SECONDS)
 
     def _post(self, path: str, body: Value | None, *, wait: float = 0.0) -> bytes:
         data = b"" if body is None else body.model_dump_json().encode()
@@ -161,9 +169,16 @@ class Transport:
     ) -> bytes:
         timeout = httpx2.Timeout(_READ_SECONDS + wait, connect=_CONNECT_SECONDS)
         for pause in _pauses():
+            content, length = (None, {}) if method == "GET" else _content(data)
+            sent = {**(headers or {}), **length}
             try:
-                content = bytes(data) if method != "GET" else None
-                with self._http.stream(method, path, content=content, headers=headers, timeout=timeout) as response:
+                with (
+                    self.traces.asking(method, path, server=self.url) as asked,
+                    self._http.stream(
+                        method, path, content=content, headers={**sent, **asked.headers}, timeout=timeout
+                    ) as response,
+                ):
+                    asked.answered(response.status_code)
                     self._count(sent=len(data))
                     body = self._read(path, response, most if response.is_success else MAX_ANSWER_BYTES)
             except httpx2.TransportError as error:
@@ -195,6 +210,22 @@ class Transport:
         with self._counting:
             self.bytes_sent += sent
             self.bytes_received += received
+
+
+def _traces() -> Traces:
+    """Where this process's traces go. The variables may be meant for others: without the extra there are just none."""
+    try:
+        return open_traces("blindgate-sdk")
+    except ImportError:
+        return NO_TRACES
+
+
+def _content(data: bytes | memoryview) -> tuple[bytes | Iterator[bytes], dict[str, str]]:
+    """A body for one attempt, and what its header says of its length where that cannot be seen."""
+    if isinstance(data, bytes):
+        return data, {}
+    pieces = (bytes(data[start : start + _PIECE_BYTES]) for start in range(0, len(data), _PIECE_BYTES))
+    return pieces, {"Content-Length": str(len(data))}
 
 
 def _pauses() -> Iterator[float | None]:
@@ -234,6 +265,8 @@ def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> 
         return NotFoundError(message, status=status, problem=code)
     if code == BudgetSpentError.code:
         return BudgetSpentError(message, status=status, problem=code)
+    if code == ClockSkewError.code:
+        return ClockSkewError(f"{message}: set this machine's clock right", status=status, problem=code)
     if status in _STATUS_NOT_AUTHORISED:
         return NotAuthorisedError(message, status=status, problem=code)
     return GatewayError(message, status=status, problem=code, retry_after=_retry_after(response))

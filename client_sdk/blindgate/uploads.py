@@ -100,7 +100,8 @@ class _Sending:
         finally:
             for future in sent:
                 future.cancel()
+            sent.clear()  # what failed knows this frame, and would keep the blob until somebody collects circles
         done = [answer for answer in said if answer.status != "parts"]
         if done:
             return done[0]
-        return said[0] if said and len(sent) == 1 else self._transport.get(path, Upload)
+        return said[0] if said and len(numbers) == 1 else self._transport.get(path, Upload)

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from apiflask import APIFlask
 from flask import Flask, Request, Response, request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
 
 from blindgate_gateway import (
     budgets,
@@ -34,13 +34,14 @@ from blindgate_gateway.problems import is_busy, is_stalled, problem_of, problem_
 from blindgate_gateway.routing import CALLER, Route, view
 from blindgate_gateway.settings import Settings
 from blindgate_protocol.errors import BlindgateError, GatewayError
+from blindgate_protocol.messages import REQUEST_HEADER
+from blindgate_telemetry import NO_TRACES
 
 ROUTES: tuple[Route, ...] = tuple(
     route
     for room in (callers, catalogue, budgets, uploads, keys, jobs, nodes, leases, oversight, operations)
     for route in room.routes.declared
 )
-REQUEST_HEADER = "Blindgate-Request"
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes that are asked so often that only their failures are logged."""
 _BEGAN = "blindgate.began"
@@ -52,6 +53,7 @@ def create_app(settings: Settings) -> APIFlask:
     app = APIFlask("blindgate_gateway", title="Blindgate gateway", version=_version(), docs_path=None)
     app.config["AUTO_SERVERS"] = False
     app.session_interface = NoSessions()
+    app.url_map.merge_slashes = False  # `//v1/jobs` is no route, instead of being sent on to whatever `Host` says
     parts = build_parts(settings)
     app.extensions["blindgate"] = parts
     for route in ROUTES:
@@ -64,6 +66,10 @@ def create_app(settings: Settings) -> APIFlask:
     describe(app, ROUTES)
     app.register_error_handler(Exception, _refuse)
     app.register_error_handler(HTTPException, _refuse)
+    if parts.traces is not NO_TRACES:
+        from blindgate_gateway.traced import follow  # noqa: PLC0415  (only where it is used)
+
+        follow(app, parts.traces)
     app.before_request(_begin)
     app.after_request(_finish)
     return app
@@ -87,6 +93,10 @@ def _begin() -> None:
     environ = request.environ
     environ[_BEGAN] = time.monotonic()
     environ[_ID] = secrets.token_hex(8)
+    if "HTTP_HOST" not in environ and environ["SERVER_PROTOCOL"] == "HTTP/1.1":
+        raise BadRequest  # RFC 9112, 3.2
+    if environ["PATH_INFO"].startswith("//"):
+        raise NotFound  # Werkzeug would take it for one slash, and whoever guards a path in front of it for none of ours
 
 
 def _finish(response: Response) -> Response:
@@ -120,7 +130,10 @@ def _refuse(error: Exception) -> Response:
     elif not isinstance(error, HTTPException) and not is_stalled(error):
         log.error("failed", request=request.environ[_ID], exc_info=error)
     retry_after = error.retry_after if isinstance(error, GatewayError) else None
-    return problem_response(problem, retry_after=retry_after)
+    response = problem_response(problem, retry_after=retry_after)
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    return response
 
 
 def _version() -> str:

@@ -10,44 +10,48 @@ from typing import Final
 
 from sqlalchemy import bindparam, func, literal, select
 
-from blindgate_gateway.database import Prepared, Transaction, prepared
+from blindgate_gateway.database import Database, Prepared, prepared
 from blindgate_gateway.problems import refusal
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import jobs
+from blindgate_protocol.errors import GatewayError
 
 GOOD_SECONDS: Final = 1.0
 _MOST_TENANTS: Final = 10_000
 
 _ONE = select(literal(1).label("one")).select_from(jobs).limit(bindparam("most"))
-_OF_ALL = prepared(select(func.count().label("count")).select_from(_ONE.subquery()))
+_OF_ALL = prepared(select(func.count().label("waiting")).select_from(_ONE.subquery()))
 _OF_TENANT = prepared(
-    select(func.count().label("count")).select_from(_ONE.where(jobs.c.tenant == bindparam("tenant")).subquery())
+    select(func.count().label("waiting")).select_from(_ONE.where(jobs.c.tenant == bindparam("tenant")).subquery())
 )
 
 
 class Backpressure:
     """What this process knows of how much waits."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings) -> None:
+        """`database` is one that shows every tenant's rows: all of them count."""
+        self._database = database
         self._waiting, self._queue = settings.waiting, settings.queue
         self._counts: dict[str, tuple[float, int]] = {}
         self._lock = threading.Lock()
 
-    def check(self, connection: Transaction, tenant: str) -> None:
-        """Refuse another job where there are too many. Raises `GatewayError`."""
-        if self._count(connection, "", _OF_ALL, self._queue) >= self._queue:
-            raise refusal("queue-full", f"{self._queue} jobs are waiting here: ask again later")
-        if self._count(connection, tenant, _OF_TENANT, self._waiting) >= self._waiting:
-            raise refusal(
+    def refusal(self, tenant: str) -> GatewayError | None:
+        """Why another job of `tenant` is one too many, or `None`."""
+        if self._count("", _OF_ALL, self._queue) >= self._queue:
+            return refusal("queue-full", f"{self._queue} jobs are waiting here: ask again later")
+        if self._count(tenant, _OF_TENANT, self._waiting) >= self._waiting:
+            return refusal(
                 "too-many-waiting", f"{self._waiting} jobs of this tenant are waiting: ask again when some are done"
             )
+        return None
 
-    def _count(self, connection: Transaction, tenant: str, statement: Prepared, most: int) -> int:
+    def _count(self, tenant: str, statement: Prepared, most: int) -> int:
         now = time.monotonic()
         until, count = self._counts.get(tenant, (0.0, 0))
         if now < until:
             return count
-        found = int(connection.execute(statement, {"tenant": tenant, "most": most}).scalar())
+        found = int(self._database.look(statement, {"tenant": tenant, "most": most}).waiting)
         with self._lock:
             if len(self._counts) > _MOST_TENANTS:
                 self._counts.clear()

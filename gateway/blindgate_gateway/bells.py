@@ -50,7 +50,7 @@ class Bell(Protocol):
 class FolderBell:
     """Each process owns one file in a folder, touches it, and reads inotify for the others' files.
 
-    What inotify carries has no topic. Where there is no inotify, nothing is heard.
+    What inotify carries has no topic. Where there is no inotify, nothing is heard until there is.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,7 +67,18 @@ class FolderBell:
                 own.touch()
 
     def hear(self, heard: Heard) -> None:
+        """See `Bell`. Begins again where the kernel had no room for it."""
+        while not self._closed:
+            with suppress(OSError):
+                self._serve(heard)
+            time.sleep(_RETRY_SECONDS)
+
+    def close(self) -> None:
         """See `Bell`."""
+        self._closed = True
+        self.ring(())  # its own file wakes the thread that hears
+
+    def _serve(self, heard: Heard) -> None:
         library = ctypes.CDLL(None, use_errno=True)
         descriptor = library.inotify_init1(_IN_CLOEXEC)
         if descriptor < 0:
@@ -75,17 +86,13 @@ class FolderBell:
         try:
             if library.inotify_add_watch(descriptor, os.fsencode(self._folder), _IN_ATTRIB | _IN_CREATE) < 0:
                 return
+            heard(None)  # what happened while nobody listened
             own = str(os.getpid()).encode()
             while not self._closed:
                 if any(name != own for name in _names(os.read(descriptor, 1 << 16))):
                     heard(None)
         finally:
             os.close(descriptor)
-
-    def close(self) -> None:
-        """See `Bell`."""
-        self._closed = True
-        self.ring(())  # its own file wakes the thread that hears
 
 
 class PostgresqlBell:
@@ -107,25 +114,25 @@ class PostgresqlBell:
 
     def ring(self, topics: tuple[str, ...]) -> None:
         """Let the thread that hears, if there is one, tell of `topics`."""
-        with self._lock:
-            self._untold.update(topics)
-            pipe = self._own_pipe()
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # a full pipe has been heard; without a descriptor for one, nobody hears yet
+            with self._lock:
+                self._untold.update(topics)
+                pipe = self._own_pipe()
             os.write(pipe[1], b".")
 
     def hear(self, heard: Heard) -> None:
         """See `Bell`. Connects again when the connection breaks."""
-        with self._lock:
-            pipe = self._own_pipe()
         while not self._closed:
             try:
+                with self._lock:
+                    pipe = self._own_pipe()
                 with self._connect() as connection:
                     connection.execute(f"LISTEN {_CHANNEL}".encode())
                     connection.execute(b"SET synchronous_commit = off")
                     heard(None)  # what happened while nobody listened
                     self._serve(connection, pipe[0], heard)
             except Exception as error:
-                if database_fault(error) is None:
+                if database_fault(error) is None and not isinstance(error, OSError):
                     raise
                 time.sleep(_RETRY_SECONDS)
 
@@ -136,8 +143,11 @@ class PostgresqlBell:
 
     def _serve(self, connection: Any, pipe: int, heard: Heard) -> None:
         own = connection.info.backend_pid
+        poll = select.poll()  # select() knows no descriptor above 1023
+        for descriptor in (connection.fileno(), pipe):
+            poll.register(descriptor, select.POLLIN)
         while not self._closed:
-            ready, _, _ = select.select([connection.fileno(), pipe], [], [], _LOOK_SECONDS)
+            ready = dict(poll.poll(_LOOK_SECONDS * 1000))
             if pipe in ready:
                 os.read(pipe, 1 << 12)
                 with self._lock:

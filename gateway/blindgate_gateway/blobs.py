@@ -110,6 +110,14 @@ class Stray:
     multipart: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object's name, and how many bytes it has."""
+
+    name: str
+    size: int
+
+
 class Blobs(Protocol):
     """A store. Every method may raise `GatewayError` with the code `busy` when the store cannot answer now."""
 
@@ -163,6 +171,10 @@ class Blobs(Protocol):
 
     def purge(self, tenant: str, digest: str) -> None:
         """Delete all that was ever stored of a blob, every version of it, and unfinished uploads. It is gone when this returns."""
+        ...
+
+    def listing(self, tenant: str) -> Iterator[StoredObject]:
+        """Every object of a tenant, in the order of their names."""
         ...
 
     def strays(self, *, grace: int) -> Iterator[Stray]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from blindgate_gateway.blobs import Opened, Parted, Source, Stray, chunks, name_prefix, new_name
+from blindgate_gateway.blobs import Opened, Parted, Source, StoredObject, Stray, chunks, name_prefix, new_name
 from blindgate_gateway.problems import not_found
 from blindgate_gateway.s3 import Body, Bucket, GoneError, NoVersionsError, reach, time_of, told
 from blindgate_protocol.canonical import DIGEST_PREFIX
@@ -190,6 +190,12 @@ class BucketBlobs:
         for upload in self._pages("list_multipart_uploads", "Uploads", Prefix=prefix):
             self._abort(upload["Key"], upload["UploadId"])
         self._erase(prefix)
+
+    def listing(self, tenant: str) -> Iterator[StoredObject]:
+        """Every object of a tenant; a store lists keys in their order."""
+        root = self._key(tenant, "")
+        for found in self._pages("list_objects_v2", "Contents", Prefix=root):
+            yield StoredObject(found["Key"].removeprefix(root), found["Size"])
 
     def strays(self, *, grace: int) -> Iterator[Stray]:
         """Objects and unfinished multipart uploads that are older than `grace` milliseconds."""

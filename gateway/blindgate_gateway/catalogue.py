@@ -27,7 +27,7 @@ from blindgate_protocol.messages import ModelList, ModelOffer
 from blindgate_protocol.signing import Envelope, Signed, open_signed
 
 if TYPE_CHECKING:
-    from blindgate_protocol.values import BlobRef
+    from blindgate_protocol.values import BlobRef, Millis
 
 routes = Routes("models")
 
@@ -51,6 +51,9 @@ _CLIENT_PART = prepared(
     select(manifests.c.tenant, manifests.c.client_digest).where(manifests.c.digest == bindparam("digest"))
 )
 _ENVELOPE = prepared(select(manifests.c.envelope).where(manifests.c.digest == bindparam("digest")))
+_ENVELOPE_NOW = prepared(
+    select(manifests.c.envelope, clock().label("now")).where(manifests.c.digest == bindparam("digest"))
+)
 
 
 @routes.get("/v1/models", roles={Role.TENANT, Role.READER, Role.PUBLISHER}, answers={200: ModelList})
@@ -117,12 +120,12 @@ def offer_model(call: Call[Account, ModelOffer]) -> Answer:
     return call.body
 
 
-def find_manifest(connection: Transaction, digest: str) -> Signed[Manifest]:
-    """The manifest of this digest. Raises `NotFoundError`."""
-    envelope = connection.execute(_ENVELOPE, {"digest": digest}).scalar()
-    if envelope is None:
+def find_manifest(connection: Transaction, digest: str) -> "tuple[Signed[Manifest], Millis]":
+    """The manifest of this digest, and the time. Raises `NotFoundError`."""
+    row = connection.execute(_ENVELOPE_NOW, {"digest": digest}).first()
+    if row is None:
         raise not_found("model")
-    return opened_manifest(envelope)
+    return opened_manifest(row.envelope), row.now
 
 
 def find_latest(connection: Transaction, name: str) -> Signed[Manifest]:

@@ -9,7 +9,6 @@ from collections.abc import Collection
 from sqlalchemy import bindparam, select
 
 from blindgate_gateway import transitions
-from blindgate_gateway.catalogue import find_manifest
 from blindgate_gateway.database import Database, prepared
 from blindgate_gateway.jobs import accept_order, opened_order
 from blindgate_gateway.problems import not_found
@@ -39,8 +38,7 @@ def resend(database: Database, job: str, *, operators: Collection[str]) -> None:
             message = f"job {job} is {row.state}: only a dead job can be sent again"
             raise TransitionError(message)
         order = opened_order(row.order)
-        accept_order(connection, order)
-        document = order.document
-        family = find_manifest(connection, document.model.manifest).document.family
+        manifest = accept_order(connection, order, along=False)
+        document, family = order.document, manifest.document.family
         queue = find_queue(connection, document.tenant, family, document.operators, known=operators)
         transitions.resend(connection, job, queue=queue)

@@ -5,7 +5,8 @@ step from bytes, is put in from the same declarations that `routing` works by. T
 same document, with nothing loaded from elsewhere: gateways stand in networks that reach no CDN.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from apiflask import APIFlask
@@ -16,8 +17,9 @@ from blindgate_gateway.idempotency import HEADER, LONGEST
 from blindgate_gateway.identity import Role
 from blindgate_gateway.problems import REFUSALS, STATUS
 from blindgate_gateway.routing import Raw, Route
+from blindgate_protocol.errors import BlindgateError, JobTimeoutError, NotAuthorisedError
 from blindgate_protocol.http_signatures import SIGNATURE
-from blindgate_protocol.messages import Problem
+from blindgate_protocol.messages import DIGEST_HEADER, LEASE_HEADER, REQUEST_HEADER, Problem
 from blindgate_protocol.values import Value
 
 _REF = "#/components/schemas/{model}"
@@ -85,8 +87,9 @@ def describe(app: APIFlask, routes: Iterable[Route]) -> None:
 
 def complete(spec: dict[str, Any], routes: Iterable[Route]) -> dict[str, Any]:
     """Put bodies, answers and parameters into an OpenAPI document, as the routes declare them."""
+    known = tuple(routes)
     models: dict[type[Value], None] = {Problem: None}
-    for route in routes:
+    for route in known:
         operation = spec["paths"][_path(route.rule)][route.method.lower()]
         operation["tags"] = [route.group]
         operation["operationId"] = route.name.replace(".", "_")
@@ -96,18 +99,74 @@ def complete(spec: dict[str, Any], routes: Iterable[Route]) -> dict[str, Any]:
         if route.body is not None:
             operation["requestBody"] = {"required": True, "content": _content(route.body)}
         operation["responses"] = {
-            str(status): {"description": "As asked."} | ({"content": _content(value)} if value is not None else {})
-            for status, value in route.answers.items()
-        } | {
-            "default": {
-                "description": "A refusal.",
-                "content": {"application/problem+json": {"schema": _schema(Problem)}},
-            }
-        }
+            str(status): _answer(value, links=_links(route, known)) for status, value in route.answers.items()
+        } | {status: {"$ref": f"#/components/responses/{name}"} for status, name in _REFUSED.items()}
         models |= {value: None for value in (route.body, *route.answers.values()) if isinstance(value, type)}
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     spec.setdefault("components", {})["schemas"] = schemas["$defs"]
+    spec["components"]["responses"] = {
+        "Refusal": _refusal("A refusal."),
+        "NotAuthorised": _refusal(
+            "No credential, or one that is not good.", {"WWW-Authenticate": ("how to bring one", {"type": "string"})}
+        ),
+        "NotNow": _refusal(
+            "Too much, or not now.",
+            {"Retry-After": ("in how many seconds to try again", {"type": "integer", "minimum": 1})},
+        ),
+    }
     return spec
+
+
+_REFUSED = {"401": "NotAuthorised", "429": "NotNow", "503": "NotNow", "default": "Refusal"}
+_REQUEST = {REQUEST_HEADER: ("the name under which the gateway's log has the request", {"type": "string"})}
+_HANDED_OUT: dict[str, dict[str, str]] = {
+    "uploads.request_upload": {"upload": "$response.body#/upload", "number": "$response.body#/missing/0"},
+    "jobs.submit": {"job": "$response.body#/job"},
+    "leases.poll": {
+        "job": "$response.body#/job",
+        f"header.{LEASE_HEADER}": "{$response.body#/generation}.{$response.body#/token}",
+    },
+}
+"""What an answer gives to its caller that other routes of the same room ask for."""
+
+
+def _answer(value: type[Value] | Raw | None, *, links: dict[str, Any]) -> dict[str, Any]:
+    headers = _REQUEST
+    if isinstance(value, Raw) and value == Raw():
+        headers = headers | {DIGEST_HEADER: ("the digest of these bytes", {"type": "string"})}
+    answer: dict[str, Any] = {"description": "As asked.", "headers": _headers(headers)}
+    if value is not None:
+        answer["content"] = _content(value)
+    if links and value is not None:
+        answer["links"] = links
+    return answer
+
+
+def _refusal(description: str, headers: Mapping[str, tuple[str, dict[str, Any]]] | None = None) -> dict[str, Any]:
+    return {
+        "description": description,
+        "headers": _headers(_REQUEST | dict(headers or {})),
+        "content": {"application/problem+json": {"schema": _schema(Problem)}},
+    }
+
+
+def _headers(headers: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    return {
+        name: {"description": meaning, "required": True, "schema": schema}
+        for name, (meaning, schema) in headers.items()
+    }
+
+
+def _links(route: Route, routes: Iterable[Route]) -> dict[str, Any]:
+    """To where an answer leads: every route of the room whose path has only what the answer gave."""
+    given = _HANDED_OUT.get(route.name, {})
+    links = {}
+    for other in routes:
+        wanted = set(re.findall(r"{(\w+)}", _path(other.rule)))
+        if other.group == route.group and wanted and wanted <= set(given):
+            names = {name: expression for name, expression in given.items() if name in wanted or "." in name}
+            links[other.handler.__name__] = {"operationId": other.name.replace(".", "_"), "parameters": names}
+    return links
 
 
 _ONCE: dict[str, Any] = {
@@ -162,7 +221,36 @@ def _schema(model: type[Value]) -> dict[str, str]:
     return {"$ref": _REF.format(model=model.__name__)}
 
 
+def problem_codes() -> frozenset[tuple[str, int]]:
+    """Every problem code with each status that it comes with."""
+    return frozenset((code, status) for code, status, _ in _refusals())
+
+
 def _refusals() -> list[tuple[str, int, str]]:
     """Every problem code with its status and meaning, for the page."""
-    tree = [(kind.code, status, (kind.__doc__ or "").strip().splitlines()[0]) for kind, status in STATUS.items()]
-    return sorted(tree + [(code, status, meaning) for code, (status, meaning) in REFUSALS.items()])
+    tree = {
+        (
+            kind.code,
+            next(STATUS[each] for each in kind.__mro__ if each in STATUS),
+            (kind.__doc__ or "").strip().splitlines()[0],
+        )
+        for top in STATUS
+        for kind in _kinds(top)
+    }
+    return sorted([*tree, *((code, status, meaning) for code, (status, meaning) in REFUSALS.items()), *_ALSO])
+
+
+_ALSO = (
+    (NotAuthorisedError.code, 403, "The credential is good, and does not open this route."),
+    (JobTimeoutError.code, 409, "The job has no result: its deadline passed."),
+    ("bad-request", 414, "A path and query longer than this server takes."),
+    ("bad-request", 417, "An expectation that this server does not know."),
+    ("bad-request", 431, "More or longer header fields than this server takes."),
+)
+"""Codes that come with another status, too."""
+
+
+def _kinds(kind: type[BlindgateError]) -> Iterator[type[BlindgateError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from _kinds(each)

@@ -30,7 +30,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from blindgate_gateway.blobs import Opened, Parted, Source, Stray, chunks, name_prefix, new_name
+from blindgate_gateway.blobs import Opened, Parted, Source, StoredObject, Stray, chunks, name_prefix, new_name
 from blindgate_gateway.problems import not_found
 from blindgate_protocol.canonical import DIGEST_PREFIX
 from blindgate_protocol.errors import BlindgateError
@@ -57,7 +57,9 @@ class IncomingFile:
     def fill(self, source: Source, length: int, *, hashing: bool = True) -> None:
         """Step 1. Raises `MalformedError` when the source ends before."""
         for chunk in chunks(source, length):
-            self._file.write(chunk)
+            left = memoryview(chunk)
+            while left:  # a disk that fills up takes some of it, and says so by the number alone
+                left = left[self._file.write(left) :]
             if hashing:
                 self._sha256.update(chunk)
 
@@ -243,6 +245,13 @@ class FolderBlobs:
                     path.unlink(missing_ok=True)
             if folder.is_dir():
                 _fsync_folder(folder)
+
+    def listing(self, tenant: str) -> Iterator[StoredObject]:
+        """Every object of a tenant, in the order of their names."""
+        for path in sorted((self._stored / tenant).glob("*")):
+            with suppress(FileNotFoundError):
+                parts = _parts_in(path) if path.is_dir() else [path]
+                yield StoredObject(path.name, sum(part.stat().st_size for part in parts))
 
     def strays(self, *, grace: int) -> Iterator[Stray]:
         """Objects and unfinished uploads that are older than `grace` milliseconds."""

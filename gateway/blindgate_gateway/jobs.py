@@ -2,7 +2,8 @@
 
 An order is accepted when
 
-1. its signature holds, under the client key that it names, and its deadline has not passed;
+1. its signature holds, under the client key that it names, it is not dated ahead of the database's clock by more than `CLOCK_SKEW`
+   (no receipt for it could be taken then), and its deadline has not passed;
 2. it names the caller's tenant;
 3. its model is in the catalogue, has not expired, and is the one that the order's reference names;
 4. its rows and its input keep the manifest's limits, and the input is stored under the tenant with that size, or comes along;
@@ -14,17 +15,18 @@ transaction. Who may compute it, and when, is in `leases`.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select, update
 
 from blindgate_gateway import quotas
 from blindgate_gateway.budgets import spend
 from blindgate_gateway.catalogue import find_manifest
-from blindgate_gateway.database import Row, Transaction, clock, prepared
+from blindgate_gateway.database import Row, Transaction, clock, prepared, upsert
 from blindgate_gateway.identity import Account, Role, require_tenant
 from blindgate_gateway.keys import relied_on_key
+from blindgate_gateway.listings import VIEW, page
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.queues import find_queue
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
@@ -33,6 +35,7 @@ from blindgate_gateway.tables import all_jobs, attempts, blobs, job_documents, j
 from blindgate_gateway.transitions import cancel_job
 from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.errors import (
+    ClockSkewError,
     ExpiredManifestError,
     GatewayError,
     JobCancelledError,
@@ -47,6 +50,7 @@ from blindgate_protocol.keys import KeyState
 from blindgate_protocol.manifest import Manifest, model_ref
 from blindgate_protocol.messages import Attempt, JobList, JobRecord, JobRequest, JobView, StoredBlob
 from blindgate_protocol.order import Order, check_order
+from blindgate_protocol.receipts import CLOCK_SKEW, Receipt
 from blindgate_protocol.signing import Envelope, Signed, open_signed
 from blindgate_protocol.values import SMALL_BYTES, BlobRef, Millis
 
@@ -55,7 +59,6 @@ routes = Routes("jobs")
 LONGEST_WAIT: Millis = 30_000
 MOST_LISTED = 1000
 
-_NOW = prepared(select(clock().label("now")))
 _INPUT = prepared(
     # Counts as stored now: so nobody sweeps it away before the job that needs it is there.
     update(blobs)
@@ -63,14 +66,20 @@ _INPUT = prepared(
     .values(stored=clock())
     .returning(blobs.c.size)
 )
-_DOCUMENTS = job_documents.c.job == all_jobs.c.job
 _ORDER_OF = prepared(
     select(all_jobs.c.tenant, job_documents.c.order_digest)
-    .join(job_documents, _DOCUMENTS)
+    .join(job_documents, job_documents.c.job == all_jobs.c.job)
     .where(all_jobs.c.job == bindparam("job"))
 )
 _ADD_JOB = prepared(
-    insert(jobs).values(state=JobState.QUEUED.value, submitted=clock()).returning(jobs.c.submitted),
+    upsert(
+        jobs,
+        lambda statement: (
+            statement.values(state=JobState.QUEUED.value, submitted=clock())
+            .on_conflict_do_nothing()
+            .returning(jobs.c.submitted)
+        ),
+    ),
     "job",
     "tenant",
     "queue",
@@ -80,30 +89,12 @@ _ADD_JOB = prepared(
     "evaluation_key",
     "deadline",
 )
-_ADD_DOCUMENTS = prepared(insert(job_documents), "job", "order_digest", "order")
-VIEW = select(
-    all_jobs.c.job,
-    all_jobs.c.tenant,
-    all_jobs.c.state,
-    all_jobs.c.submitted,
-    all_jobs.c.ended,
-    all_jobs.c.generation,
-    all_jobs.c.input_digest,
-    all_jobs.c.evaluation_key,
-    all_jobs.c.result_digest,
-    all_jobs.c.result_size,
-    job_documents.c.code,
-    job_documents.c.reason,
-    job_documents.c.receipt,
-    job_documents.c.order,
-).join(job_documents, _DOCUMENTS)
+_ADD_DOCUMENTS = prepared(
+    upsert(job_documents, lambda statement: statement.on_conflict_do_nothing()), "job", "order_digest", "order"
+)
 _THIS = (all_jobs.c.job == bindparam("job")) & (all_jobs.c.tenant == bindparam("tenant"))
 _OF_JOB = prepared(VIEW.where(_THIS))
-_OF_TENANT = prepared(
-    VIEW.where(all_jobs.c.tenant == bindparam("tenant"))
-    .order_by(all_jobs.c.submitted.desc(), all_jobs.c.job)
-    .limit(bindparam("most"))
-)
+_OF_TENANT = prepared(page("latest", bindparam("most"), lambda table: table.c.tenant == bindparam("tenant")))
 _STATE = prepared(select(all_jobs.c.state).where(_THIS))
 _ATTEMPTS = prepared(
     select(attempts.c.job, attempts.c.generation, attempts.c.node, attempts.c.outcome, attempts.c.reason)
@@ -134,17 +125,18 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
     data = call.body.input_data
     if data is not None:
         check_data(document.input, data)
+    one_too_many = call.parts.backpressure.refusal(tenant)
     with call.parts.database.write() as connection:
         connection.alone("job", document.job)
         before = connection.execute(_ORDER_OF, {"job": document.job}).first()
         if before is not None:
             if (before.tenant, before.order_digest) != (tenant, order.digest):
-                raise refusal("conflict", "this job id was used before, for another order")
+                raise _used_before()
             return view_job(connection, document.job, tenant=tenant), 200
-        call.parts.backpressure.check(connection, tenant)
+        if one_too_many is not None:
+            raise one_too_many
         is_new = data is not None and keep_data(connection, tenant, document.input, data)
-        accept_order(connection, order)
-        manifest = find_manifest(connection, document.model.manifest)
+        manifest = accept_order(connection, order, along=data is not None)
         spend(connection, tenant, manifest, document.rows)
         operators = call.parts.settings.operators
         queue = find_queue(connection, tenant, manifest.document.family, document.operators, known=operators)
@@ -152,6 +144,7 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
         if is_new:  # last, so that nothing is waited for while the tenant's others wait for this
             quotas.reserve(connection, tenant, document.input.size, default=call.parts.settings.quota)
     call.parts.wakeups.wake(QUEUE)
+    call.parts.traces.accepted(document.job)
     return JobView(job=document.job, state=JobState.QUEUED, submitted=submitted, ended=None, attempts=())
 
 
@@ -263,13 +256,22 @@ def record(connection: Transaction, row: Row) -> JobRecord:
     )
 
 
-def accept_order(connection: Transaction, order: Signed[Order]) -> None:
-    """Decide whether a verified order can become a job (steps 1 and 3 to 5 above). Raises what the step says."""
+def accept_order(connection: Transaction, order: Signed[Order], *, along: bool) -> Signed[Manifest]:
+    """Decide whether a verified order can become a job (steps 1 and 3 to 5 above); gives its model's manifest.
+
+    An input that came `along` has been stored by now, just as the order says. Raises what the step says.
+    """
     document = order.document
-    manifest = find_manifest(connection, document.model.manifest)
-    now = connection.execute(_NOW).scalar()
-    size = connection.execute(_INPUT, {"of_tenant": document.tenant, "of_digest": document.input.digest}).scalar()
+    manifest, now = find_manifest(connection, document.model.manifest)
+    size: int | None = document.input.size if along else _renewed_input(connection, document)
     # 1. and 3.
+    ahead = document.issued - now
+    if ahead > CLOCK_SKEW:
+        message = (
+            f"the order is dated {ahead / 1000:,.0f} s ahead of the gateway's clock:"
+            f" at most {CLOCK_SKEW // 1000} s are allowed"
+        )
+        raise ClockSkewError(message, status=422, problem=ClockSkewError.code)
     check_order(order, model=model_ref(manifest), now=now)
     if now >= manifest.document.expires:
         message = f"model {manifest.document.name!r} version {manifest.document.version} has expired"
@@ -284,6 +286,12 @@ def accept_order(connection: Transaction, order: Signed[Order]) -> None:
         raise refusal("digest-mismatch", f"the input has {size} bytes, the order says {document.input.size}")
     # 5.
     _check_key(connection, document, manifest.document)
+    return manifest
+
+
+def _renewed_input(connection: Transaction, order: Order) -> int | None:
+    size: int | None = connection.execute(_INPUT, {"of_tenant": order.tenant, "of_digest": order.input.digest}).scalar()
+    return size
 
 
 def _check_key(connection: Transaction, order: Order, manifest: Manifest) -> None:
@@ -326,9 +334,16 @@ def _add(connection: Transaction, order: Signed[Order], envelope: str, *, queue:
         "evaluation_key": document.evaluation_key,
         "deadline": document.deadline,
     }
-    submitted: Millis = connection.execute(_ADD_JOB, job).scalar()
-    connection.execute(_ADD_DOCUMENTS, {"job": document.job, "order_digest": order.digest, "order": envelope})
+    submitted: Millis | None = connection.execute(_ADD_JOB, job).scalar()
+    documents = {"job": document.job, "order_digest": order.digest, "order": envelope}
+    # Another tenant's job is not seen, but it is in the way.
+    if submitted is None or connection.execute(_ADD_DOCUMENTS, documents).rowcount == 0:
+        raise _used_before()
     return submitted
+
+
+def _used_before() -> GatewayError:
+    return refusal("conflict", "this job id was used before, for another order")
 
 
 def view_job(connection: Transaction, job: str, *, tenant: str, inline: int = 0) -> JobView:
@@ -348,12 +363,29 @@ def _find(connection: Transaction, job: str, tenant: str) -> Row:
 
 def views(connection: Transaction, rows: Sequence[Row]) -> tuple[JobView, ...]:
     """Rows of `VIEW` as their tenants see them, with every attempt."""
-    leased = [row.job for row in rows if row.generation]
+    tried = _attempts(connection, [row.job for row in rows if row.generation])
+    return tuple(_view(row, tuple(tried.get(row.job, ()))) for row in rows)
+
+
+def view_committed(connection: Transaction, row: Row, receipt: Signed[Receipt]) -> JobView:
+    """The view of a job that just succeeded with `receipt`: its row is one of `ended_jobs`."""
+    return JobView(
+        job=row.job,
+        state=JobState.SUCCEEDED,
+        submitted=row.submitted,
+        ended=row.ended,
+        attempts=tuple(_attempts(connection, [row.job])[row.job]),
+        receipt=receipt.envelope,
+        result=receipt.document.output,
+    )
+
+
+def _attempts(connection: Transaction, jobs: Sequence[str]) -> Mapping[str, list[Attempt]]:
     tried: dict[str, list[Attempt]] = {}
-    for row in connection.execute(_ATTEMPTS, {"jobs": leased}).all() if leased else ():
+    for row in connection.execute(_ATTEMPTS, {"jobs": jobs}).all() if jobs else ():
         attempt = Attempt(generation=row.generation, node=row.node, outcome=row.outcome, reason=row.reason)
         tried.setdefault(row.job, []).append(attempt)
-    return tuple(_view(row, tuple(tried.get(row.job, ()))) for row in rows)
+    return tried
 
 
 def _view(row: Row, tried: tuple[Attempt, ...]) -> JobView:

@@ -25,7 +25,7 @@ from blindgate_gateway import quotas, transitions
 from blindgate_gateway.catalogue import opened_manifest
 from blindgate_gateway.database import Row, Transaction, prepared
 from blindgate_gateway.identity import Node, Role
-from blindgate_gateway.jobs import check_within, opened_order, view_job
+from blindgate_gateway.jobs import check_within, opened_order, view_committed, view_job
 from blindgate_gateway.logs import log
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.queues import choose, note_served
@@ -106,6 +106,8 @@ def poll(call: Call[Node, LeaseRequest]) -> Answer:
         while True:
             sweep_leases(call.parts)
             lease = _take(call)
+            if lease is not None:
+                call.parts.traces.leased(lease.job)
             if lease is not None or not watch.wait(until):
                 return lease
 
@@ -174,11 +176,14 @@ def commit(call: Call[Node, Commit], job: str) -> Answer:
         raise _lost()
     _check(call, held, row, receipt)
     with call.parts.database.write() as connection:
-        if not transitions.commit(connection, held, receipt, brought=data is not None):
+        ended = transitions.commit(connection, held, receipt, brought=data is not None)
+        if ended is None:
             _explain(connection, held, receipt)
-        elif data is not None and keep_data(connection, row.tenant, receipt.document.output, data):
-            quotas.count(connection, row.tenant, len(data))
-        view = view_job(connection, job, tenant=row.tenant)
+            view = view_job(connection, job, tenant=row.tenant)
+        else:
+            if data is not None and keep_data(connection, row.tenant, receipt.document.output, data):
+                quotas.count(connection, row.tenant, len(data))
+            view = view_committed(connection, ended, receipt)
     call.parts.wakeups.wake(job)
     return view
 
@@ -213,10 +218,15 @@ def _take(call: Call[Node, LeaseRequest]) -> Lease | None:
         with parts.database.write() as connection:
             leased = transitions.claim(connection, turn, node=node.key, under=wanted.keys, duration=settings.lease)
             if leased is not None:
+                if one_writer := connection.dialect == "sqlite":
+                    note_served(connection, leased.tenant)
                 work = connection.execute(_WORK, {"job": leased.job}).one()
                 break
         # Others were faster: look again.
-    note_served(parts.database, leased.tenant)
+    if not one_writer:
+        # Apart, so that leases of one tenant's jobs do not wait for each other's commits. Nobody is promised it.
+        with parts.database.write(durable=False) as connection:
+            note_served(connection, leased.tenant)
     return Lease(
         job=leased.job,
         generation=leased.generation,

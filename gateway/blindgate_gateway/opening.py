@@ -65,6 +65,12 @@ def open_database(settings: Settings) -> Database:
     return connect(settings)
 
 
+def revisions() -> tuple[str, frozenset[str]]:
+    """The revision of this version's tables, and all that led to it."""
+    config, head = _history()
+    return head, frozenset(script.revision for script in ScriptDirectory.from_config(config).walk_revisions())
+
+
 @lru_cache(maxsize=1)
 def _history() -> tuple[Config, str]:
     config = Config()

@@ -9,13 +9,14 @@ later may miss one that was being submitted, by another process, in the moment o
 little before finds it.
 """
 
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import select, tuple_
 
 from blindgate_gateway.database import Database, Row, Transaction
 from blindgate_gateway.identity import Role, Staff
-from blindgate_gateway.jobs import VIEW, record, views
+from blindgate_gateway.jobs import record, views
+from blindgate_gateway.listings import VIEW, Condition, Place, behind, page
 from blindgate_gateway.problems import not_found
 from blindgate_gateway.routing import Answer, Call, Routes
 from blindgate_gateway.tables import all_jobs, key_statements, nodes
@@ -93,10 +94,8 @@ def list_node_records(call: Call[Staff, None]) -> Answer:
 def list_records(call: Call[Staff, None]) -> Answer:
     """List what is stored about all tenants' jobs, in the order in which they were submitted."""
     after = call.text("after", pattern=_JOB_PLACE)
-    query = VIEW.order_by(all_jobs.c.submitted, all_jobs.c.job).limit(_most(call))
-    if after is not None:
-        submitted, job = _job_place(after)
-        query = query.where(_behind((all_jobs.c.submitted, submitted), (all_jobs.c.job, job)))
+    conditions = [] if after is None else [behind("first", _job_place(after))]
+    query = page("first", _most(call), *conditions)
     with call.parts.database.read() as connection:
         rows = connection.execute(query).all()
         records = tuple(record(connection, row) for row in rows)
@@ -119,7 +118,7 @@ def list_statements(call: Call[Staff, None]) -> Answer:
     query = query.order_by(table.tenant, table.key, table.sequence).limit(_most(call))
     if after is not None:
         tenant, key, sequence = after.split("/")
-        query = query.where(_behind((table.tenant, tenant), (table.key, key), (table.sequence, int(sequence))))
+        query = query.where(tuple_(table.tenant, table.key, table.sequence) > tuple_(tenant, key, int(sequence)))
     with call.parts.database.read() as connection:
         rows = connection.execute(query).all()
     return StatementRecords(
@@ -137,16 +136,12 @@ def overseen_jobs(
     database: Database, *, most: int, state: JobState | None = None, tenant: str | None = None, after: str | None = None
 ) -> tuple[OverseenJob, ...]:
     """Jobs of all tenants or of one, in all states or in one, latest first; `after` is the place of one of them."""
-    query = VIEW.order_by(all_jobs.c.submitted.desc(), all_jobs.c.job.desc()).limit(most)
-    if state is not None:
-        query = query.where(all_jobs.c.state == state.value)
+    conditions: list[Condition] = []
     if tenant is not None:
-        query = query.where(all_jobs.c.tenant == tenant)
+        conditions.append(lambda table: table.c.tenant == tenant)
     if after is not None:
-        submitted, job = _job_place(after)
-        query = query.where(
-            or_(all_jobs.c.submitted < submitted, and_(all_jobs.c.submitted == submitted, all_jobs.c.job < job))
-        )
+        conditions.append(behind("latest", _job_place(after)))
+    query = page("latest", most, *conditions, state=state)
     with database.read() as connection:
         return _overseen(connection, connection.execute(query).all())
 
@@ -198,12 +193,6 @@ def _most(call: Call[Staff, None]) -> int:
     return call.query("most", default=_USUAL, most=MOST)
 
 
-def _job_place(after: str) -> tuple[int, str]:
+def _job_place(after: str) -> Place:
     submitted, _, job = after.partition(".")
     return int(submitted), job
-
-
-def _behind(*place: tuple[ColumnElement[Any], Any]) -> ColumnElement[bool]:
-    """What comes behind a place in the order of its columns."""
-    (column, value), *rest = place
-    return column > value if not rest else or_(column > value, and_(column == value, _behind(*rest)))

@@ -1,6 +1,7 @@
 """The parts that every room of one process works with, put together once."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from blindgate_gateway.backpressure import Backpressure
@@ -13,6 +14,7 @@ from blindgate_gateway.rates import Rates
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.wakeups import Wakeups
 from blindgate_protocol.errors import BlindgateError
+from blindgate_telemetry import NO_TRACES, Traces, open_traces
 
 if TYPE_CHECKING:
     from blindgate_gateway.identity.people import People
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parts:
-    """Settings, database, blobs, who waits for what, who may come in.
+    """Settings, database, blobs, who waits for what, who may come in, whether this process was told to stop.
 
     Nothing here is open before its first use: a process may fork.
     """
@@ -32,6 +34,12 @@ class Parts:
     backpressure: Backpressure
     doorkeeper: Doorkeeper
     rates: Rates
+    leaving: threading.Event
+    traces: Traces
+
+    def of_tenant(self, tenant: str) -> "Parts":
+        """The parts for what is done in this tenant's name: see `Database.of_tenant`."""
+        return replace(self, database=self.database.of_tenant(tenant))
 
 
 def connect(settings: Settings) -> Database:
@@ -70,16 +78,30 @@ def open_blobs(settings: Settings) -> Blobs:
 def build_parts(settings: Settings) -> Parts:
     """Build the parts as `settings` say. The data folder exists already (`opening.prepare`)."""
     database, bell = _connect(settings)
-    rates = Rates(settings)
+    blobs, rates, traces = open_blobs(settings), Rates(settings), _traces()
+    if traces is not NO_TRACES:
+        from blindgate_gateway.traced import TracedDatabase, traced_blobs  # noqa: PLC0415  (only where it is used)
+
+        database = TracedDatabase(database, traces, "sqlite" if settings.database is None else "postgresql")
+        blobs = traced_blobs(blobs, traces)
     return Parts(
         settings=settings,
         database=database,
-        blobs=open_blobs(settings),
+        blobs=blobs,
         wakeups=Wakeups(bell, most_waiting=settings.threads * 3 // 4),
-        backpressure=Backpressure(settings),
+        backpressure=Backpressure(database, settings),
         doorkeeper=Doorkeeper(database, settings, rates, _people(settings, database)),
         rates=rates,
+        leaving=threading.Event(),
+        traces=traces,
     )
+
+
+def _traces() -> Traces:
+    try:
+        return open_traces("blindgate-gateway")
+    except ImportError as error:
+        raise BlindgateError(str(error)) from error
 
 
 def _people(settings: Settings, database: Database) -> "People | None":

@@ -5,7 +5,7 @@ its head is found by one step in an index, however long it is. Among the queues 
 tenant
 
 1. who has fewest jobs leased now, and fewer than it may have at once;
-2. who was served longest ago, among those.
+2. who was served longest ago, among those. A time that has not come yet is no such time: the clock was set back since.
 
 So a tenant with ten thousand waiting jobs delays another's first one by no more than the job that a node is at. Within a tenant the
 higher priority goes first, then the earlier one; a job under a key that the node has in memory goes before others of its queue
@@ -18,7 +18,7 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import bindparam, exists, func, insert, literal_column, select, update
+from sqlalchemy import bindparam, case, exists, func, insert, literal_column, select, update
 
 from blindgate_gateway.database import Database, Row, Transaction, clock, prepared, upsert
 from blindgate_gateway.problems import not_found
@@ -44,6 +44,7 @@ _FIRST = (
 )
 _BUSY = select(jobs.c.tenant, func.count().label("leased")).where(LEASED).group_by(jobs.c.tenant).subquery("busy")
 _LEASED_NOW = func.coalesce(_BUSY.c.leased, 0)
+_LAST_SERVED = case((tenants.c.served > clock(), 0), else_=tenants.c.served)
 _NEXT = prepared(
     select(
         queues.c.id,
@@ -60,7 +61,7 @@ _NEXT = prepared(
         exists().where(queue_operators.c.queue == queues.c.id, queue_operators.c.operator == bindparam("operator")),
         func.coalesce(tenants.c.in_flight, bindparam("in_flight")) > _LEASED_NOW,
     )
-    .order_by(_LEASED_NOW, tenants.c.served, _head.c.rank, _head.c.submitted, queues.c.id)
+    .order_by(_LEASED_NOW, _LAST_SERVED, _head.c.rank, _head.c.submitted, queues.c.id)
     .limit(1)
 )
 _SERVED = prepared(update(tenants).where(tenants.c.name == bindparam("tenant")).values(served=clock()))
@@ -102,7 +103,6 @@ def limit_tenant(database: Database, tenant: str, *, in_flight: int | None) -> N
             raise not_found(f"tenant: {tenant}")
 
 
-def note_served(database: Database, tenant: str) -> None:
-    """Remember that `tenant` was served now. Nobody is promised it: it only orders the next look."""
-    with database.write(durable=False) as connection:
-        connection.execute(_SERVED, {"tenant": tenant})
+def note_served(connection: Transaction, tenant: str) -> None:
+    """Remember that `tenant` was served now. It only orders the next look."""
+    connection.execute(_SERVED, {"tenant": tenant})

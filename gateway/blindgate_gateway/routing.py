@@ -15,6 +15,7 @@ test that tries every route with every wrong role. In this order a request is re
 Bodies are read here or streamed by the room; nothing is read before 1 held.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from werkzeug.wrappers import Request
 from blindgate_gateway.idempotency import HEADER, once
 from blindgate_gateway.identity import Account, Node, Role, Staff
 from blindgate_gateway.parts import Parts
-from blindgate_gateway.problems import refusal
+from blindgate_gateway.problems import not_found, refusal
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.http_signatures import CONTENT_DIGEST, parse_content_digest
@@ -51,7 +52,7 @@ HandlerT = TypeVar("HandlerT", bound=Callable[..., "Answer"])
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[CallerT, BodyT]):
-    """One request, after steps 1 and 2."""
+    """One request, after steps 1 and 2. What a tenant's request does with the database is bound to that tenant's rows."""
 
     parts: Parts
     caller: CallerT
@@ -183,6 +184,8 @@ def respond(route: Route, parts: Parts, request: Request, path: Mapping[str, Any
     if route.roles:
         caller = parts.doorkeeper.admit(request, route.roles)
         request.environ[CALLER] = caller.name
+    if any("\0" in str(value) for value in path.values()):
+        raise not_found("object")  # PostgreSQL cannot even be asked for it
     # 2.
     model = route.body if isinstance(route.body, type) else None
     data = b"" if model is None else request.stream.read(_length(request, MAX_BODY))
@@ -191,8 +194,10 @@ def respond(route: Route, parts: Parts, request: Request, path: Mapping[str, Any
     body = None if model is None else _parse(data, model)
 
     # 3.
+    theirs = parts.of_tenant(caller.tenant) if isinstance(caller, Account) else parts
+
     def ask() -> Response:
-        given = route.handler(Call(parts, caller, body, request), **path)
+        given = route.handler(Call(theirs, caller, body, request), **path)
         if given is None:
             return Response(status=204)
         if isinstance(given, Response):
@@ -204,7 +209,7 @@ def respond(route: Route, parts: Parts, request: Request, path: Mapping[str, Any
     if key is None or not route.creates or caller is None:
         return ask()
     who = caller.tenant if isinstance(caller, Account) else caller.key
-    return once(parts.database, caller=who, key=key, route=request.path, body=data, answer=ask)
+    return once(theirs.database, caller=who, key=key, route=request.path, body=data, answer=ask)
 
 
 def _length(request: Request, most: int) -> int:
@@ -223,7 +228,16 @@ def _check_digest(request: Request, data: bytes) -> None:
 
 def _parse(data: bytes, model: type[Value]) -> Value:
     try:
-        return model.model_validate_json(data)
+        value = model.model_validate_json(data)
     except ValidationError as error:
         message = f"the body is not a {model.__name__}: {first_error(error)}"
         raise MalformedError(message) from error
+    json.loads(data, object_pairs_hook=_once_each)
+    return value
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse a field that is there twice: a proxy that looks into bodies may have read the other one."""
+    if len({name for name, _ in pairs}) != len(pairs):
+        message = "the body is not one value: a field is there twice"
+        raise MalformedError(message)

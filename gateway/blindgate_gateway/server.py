@@ -3,19 +3,32 @@
 The application is built before the fork, so a worker that was killed is replaced within tens of milliseconds. Nothing that
 does not survive a fork exists by then: connections and threads come with a worker's first request (`parts`, `wakeups`).
 
-On SIGTERM a worker stops accepting, tells those who wait that waiting is over, and finishes what it has begun.
+On SIGTERM nothing that was accepted is dropped, and nobody who comes in between is:
+
+1. for the setting `drain`, everything is answered as before, but `/readyz` says 503 and every answer closes its connection: a
+   balancer that asks turns elsewhere, and the idle connections of one that does not ask (nginx) run out on its own side;
+2. the kernel drops further connection requests without a word, as if they were lost on the way. Closing the socket at once would
+   reset the connections that are complete and not yet accepted, some with a request in them; who is dropped tries again a
+   second later, and is refused then, which a balancer may always answer by going to another gateway;
+3. each worker accepts what is left, closes its socket, tells those who wait that waiting is over, and finishes what it has begun.
 """
 
 import ctypes
 import os
 import shutil
 import signal
+import socket
+import struct
 import sys
+import time
+from contextlib import suppress
+from queue import Empty
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from apiflask import APIFlask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 
 from blindgate_gateway.logs import configure_logs, log
 from blindgate_gateway.opening import prepare
@@ -23,8 +36,16 @@ from blindgate_gateway.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 30
+FLUSH_SECONDS = 3.0
+"""What a worker that ends gives the collector of traces, if there is one, to take the last spans."""
 SWITCH_SECONDS = 0.001
+SETTLE_SECONDS = 0.1
+"""How long a connection that has begun to open may take to be complete."""
 _PR_SET_PDEATHSIG = 1
+_SO_ATTACH_FILTER: Final = 26
+_NO_NEW: Final = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+"""For the kernel's packet filter: load the byte of TCP's flags; with SYN in it drop the packet, without it keep all of it."""
+_LEAVE: Final = signal.SIGUSR2
 
 
 def serve(settings: Settings) -> None:
@@ -51,6 +72,45 @@ def _die_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def refuse_new(listener: socket.socket) -> None:
+    """Let the kernel drop requests for further connections; those that are there go on."""
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in _NO_NEW)
+    held = ctypes.create_string_buffer(code)
+    with suppress(OSError):  # a kernel that cannot do it resets a few connections instead
+        listener.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_NO_NEW), ctypes.addressof(held))
+        )
+
+
+class Master(Arbiter):  # type: ignore[misc]  # gunicorn has no types
+    """Gunicorn's master process, which leaves in the steps that this module's head names."""
+
+    def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002  (gunicorn's own)
+        """Stop the workers."""
+        if graceful and self.LISTENERS:
+            self._leave(self.app.drain_seconds)
+        super().stop(graceful)
+
+    def _leave(self, drain: float) -> None:
+        # 1.
+        log.info("leaving", drain=round(drain * 1000))
+        self.kill_workers(_LEAVE)
+        until = time.monotonic() + drain
+        while time.monotonic() < until and not self._is_hurried():
+            time.sleep(0.05)
+        # 2. A socket that systemd holds for the next process must go on taking connections.
+        if not self.systemd:
+            for listener in self.LISTENERS:
+                refuse_new(listener.sock)
+            time.sleep(SETTLE_SECONDS)
+
+    def _is_hurried(self) -> bool:
+        try:
+            return self.SIG_QUEUE.get_nowait() in {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+        except Empty:
+            return False
+
+
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """Gunicorn, configured by the gateway's settings instead of a file."""
 
@@ -58,6 +118,15 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self._settings = settings
         self._app = app
         super().__init__()
+
+    @property
+    def drain_seconds(self) -> float:
+        """How long a gateway that was told to stop goes on."""
+        return self._settings.drain / 1000
+
+    def run(self) -> None:
+        """Serve until a signal ends it."""
+        Master(self).run()
 
     def load_config(self) -> None:
         """Give gunicorn its configuration."""
@@ -78,6 +147,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "proc_name": "blindgate-gateway",
             "when_ready": self._say_ready,
             "post_worker_init": self._begin_worker,
+            "worker_exit": self._leave_worker,
             "child_exit": self._end_worker,
         }
         for name, value in options.items():
@@ -110,11 +180,20 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         sys.setswitchinterval(SWITCH_SECONDS)
         start_sweeping(parts)
 
+        def leave(_number: int, _frame: FrameType | None) -> None:
+            parts.leaving.set()
+            worker.keep_no_more()
+
         def stop(number: int, frame: FrameType | None) -> None:
+            leave(number, frame)
             parts.wakeups.stopping = True
             worker.handle_exit(number, frame)
 
+        signal.signal(_LEAVE, leave)
         signal.signal(signal.SIGTERM, stop)
+
+    def _leave_worker(self, _arbiter: Any, _worker: Any) -> None:
+        self._app.extensions["blindgate"].traces.close(seconds=FLUSH_SECONDS)
 
     def _end_worker(self, _arbiter: Any, worker: Any) -> None:
         from blindgate_gateway import metrics  # noqa: PLC0415

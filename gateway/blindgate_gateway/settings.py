@@ -70,6 +70,8 @@ class Settings(BaseSettings):
         workers: processes. One is right for SQLite; more are correct, and wait for each other when they write.
         threads: requests at once in each process. A quarter stays free of long polls.
         stall: how long a caller may send nothing of a request that it began, or take nothing of its answer, in milliseconds.
+        drain: how long a gateway that was told to stop goes on answering, with `/readyz` at 503, in milliseconds: longer than the
+            proxy in front keeps connections to it that are idle, or needs to see that it is not ready. 0 where there is no proxy.
         waiting: how many jobs of a tenant may be waiting or running; who has more is told to ask again later.
         queue: the same, of all tenants together.
         lease: how long a lease lasts without a heartbeat, in milliseconds.
@@ -116,6 +118,7 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     threads: Annotated[int, Field(ge=4, le=1024)] = 32
     stall: Annotated[int, Field(ge=100, le=3_600_000)] = 30_000
+    drain: Annotated[Millis, Field(ge=0, le=600_000)] = 0
     waiting: Annotated[int, Field(ge=1)] = 100_000
     queue: Annotated[int, Field(ge=1)] = 1_000_000
     lease: Annotated[Millis, Field(ge=100)] = 30_000

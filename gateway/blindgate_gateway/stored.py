@@ -56,7 +56,9 @@ _AGAIN = prepared(
 _NAMED = prepared(
     select(
         or_(
-            exists().where(blobs.c.object == bindparam("name")), exists().where(uploads.c.object == bindparam("name"))
+            exists().where(blobs.c.object == bindparam("name")),
+            # Of one that is complete, it is the blob's, or was until the same bytes came again.
+            exists().where(uploads.c.object == bindparam("name"), uploads.c.status == "parts"),
         ).label("named")
     )
 )
@@ -129,7 +131,7 @@ def check_not_destroyed(connection: Transaction, tenant: str, digest: str) -> No
 
 
 def is_named(connection: Transaction, name: str) -> bool:
-    """Whether an object belongs to a blob or an upload."""
+    """Whether an object belongs to a blob or an open upload."""
     return bool(connection.execute(_NAMED, {"name": name}).scalar())
 
 

@@ -2,7 +2,8 @@
 
 Leases and deadlines are looked at whenever a node asks for work and once a second by a thread in each process, so an idle
 gateway tells a waiting client in time, too. The look is a read; only if something is over does anything get written, and what
-two processes find at once is written once (`transitions`).
+two processes find at once is written once (`transitions`). A lease that goes on for longer than any does was given by a clock that
+was set back since: it goes on for as long as one given now.
 
 A blob is deleted when it was stored longer ago than the retention and nothing refers to it any more: no manifest, no key that
 is not destroyed, no job that has not ended. A job's end counts as storing its blobs anew (`transitions`). One statement says all
@@ -26,10 +27,11 @@ from blindgate_gateway.parts import Parts
 from blindgate_gateway.queues import LEASED
 from blindgate_gateway.stored import is_named
 from blindgate_gateway.tables import attempts, blobs, ended_jobs, job_documents, jobs, keys, manifests, uploads
-from blindgate_gateway.transitions import expire_jobs, lose_leases
+from blindgate_gateway.transitions import expire_jobs, lose_leases, shorten_leases
 from blindgate_gateway.uploads import end_upload
 from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.keys import KeyState
+from blindgate_protocol.receipts import CLOCK_SKEW
 
 LEASE_SECONDS = 1.0
 RETENTION_SECONDS = 600.0
@@ -41,6 +43,7 @@ _OVER = prepared(
         or_(
             exists().where(LEASED, jobs.c.leased_until <= clock()),
             exists().where(jobs.c.deadline <= clock()),
+            exists().where(LEASED, jobs.c.leased_until > clock() + bindparam("longest")),
         ).label("over")
     )
 )
@@ -69,12 +72,15 @@ _OLD_UPLOADS = prepared(select(uploads).where(uploads.c.created <= _KEPT_SINCE).
 
 def sweep_leases(parts: Parts) -> None:
     """End the leases and the jobs whose time is over, and tell who waits for that."""
-    if not parts.database.look(_OVER, {}).over:
+    duration = parts.settings.lease
+    longest = duration + CLOCK_SKEW  # gateways on one database may have different settings
+    if not parts.database.look(_OVER, {"longest": longest}).over:
         return
     with parts.database.write() as connection:
+        shortened = shorten_leases(connection, longest=longest, duration=duration)
         expired = expire_jobs(connection)
         lost = lose_leases(connection, most=parts.settings.attempts)
-    log.info("sweep.leases", expired=len(expired), lost=len(lost))
+    log.info("sweep.leases", expired=len(expired), lost=len(lost), shortened=shortened)
     parts.wakeups.wake(QUEUE, *expired, *lost)
 
 

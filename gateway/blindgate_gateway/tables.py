@@ -262,6 +262,7 @@ jobs = Table(
     ),
     Index("ix_jobs_leased", "tenant", "leased_until", sqlite_where=_LEASED, postgresql_where=_LEASED),
     Index(None, "deadline"),
+    Index(None, "submitted", "job"),
     Index(None, "tenant", "submitted"),
     Index(None, "input_digest"),
 )
@@ -286,6 +287,7 @@ ended_jobs = Table(
     Column("node", String, ForeignKey("nodes.key")),
     Column("result_digest", String),
     Column("result_size", BigInteger),
+    Index(None, "submitted", "job"),
     Index(None, "tenant", "submitted"),
     Index(None, "state", "submitted"),
     Index(None, "ended"),

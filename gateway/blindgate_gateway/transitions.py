@@ -125,6 +125,11 @@ _RESULT = prepared(update(jobs).where(HELD).values(result_digest=bindparam("dige
 _BACK = {"state": next_state(JobState.LEASED, JobEvent.RELEASE).value}
 _SPENT = prepared(select(jobs.c.spent).where(HELD))
 _RELEASE = prepared(update(jobs).where(HELD).values(**_BACK))
+_SHORTEN = prepared(
+    update(jobs)
+    .where(LEASED, jobs.c.leased_until > clock() + bindparam("longest"))
+    .values(leased_until=clock() + bindparam("duration"))
+)
 _LOSE = prepared(update(jobs).where(_THIS_LEASE, jobs.c.leased_until <= clock()).values(**_BACK))
 
 _ROW = tuple(name for name in KEPT if name != "state")
@@ -142,7 +147,11 @@ _END_OPEN = _ending(
     jobs.c.generation == bindparam("of_generation"),
     jobs.c.state == bindparam("of_state"),
 )
-_ENDED = prepared(insert(ended_jobs).values(ended=clock()), "state", *_ROW)
+_ENDED = prepared(
+    insert(ended_jobs).values(ended=clock()).returning(ended_jobs.c.job, ended_jobs.c.submitted, ended_jobs.c.ended),
+    "state",
+    *_ROW,
+)
 _UNBURY = prepared(
     delete(ended_jobs)
     .where(ended_jobs.c.job == bindparam("of_job"), ended_jobs.c.state == JobState.DEAD.value)
@@ -219,21 +228,21 @@ def note_result(connection: Transaction, held: Held, blob: BlobRef) -> None:
     _one_row(connection.execute(_RESULT, held.key() | {"digest": blob.digest, "size": blob.size}).rowcount)
 
 
-def commit(connection: Transaction, held: Held, receipt: Signed[Receipt], *, brought: bool) -> bool:
+def commit(connection: Transaction, held: Held, receipt: Signed[Receipt], *, brought: bool) -> Row:
     """The job succeeded with the blob that this lease stored, or that it `brought` with the receipt.
 
-    False when the lease is lost, or stored another blob.
+    Gives its id and when it was submitted and ended; `None` when the lease is lost, or stored another blob.
     """
     output = receipt.document.output
     result = {"digest": output.digest, "size": output.size}
     row = connection.execute(_END_HELD if brought else _END_WITH_RESULT, held.key() | result).first()
     if row is None:
-        return False
-    _keep(connection, row, JobEvent.COMMIT, result_digest=output.digest, result_size=output.size)
+        return None
+    ended = _keep(connection, row, JobEvent.COMMIT, result_digest=output.digest, result_size=output.size)
     envelope = receipt.envelope.model_dump_json()
     connection.execute(_RECEIPT, {"of_job": held.job, "receipt_envelope": envelope, "receipt_name": receipt.digest})
     _end_attempt(connection, held.attempt, "succeeded", "")
-    return True
+    return ended
 
 
 def refuse(connection: Transaction, held: Held, *, code: str, reason: str) -> None:
@@ -274,6 +283,14 @@ def lose_leases(connection: Transaction, *, most: int) -> list[str]:
         if moved:
             _end_attempt(connection, (row.job, row.generation, row.name), "lost", reason)
     return [row.job for row in rows]
+
+
+def shorten_leases(connection: Transaction, *, longest: Millis, duration: Millis) -> int:
+    """Let leases that go on for more than `longest` go on for `duration`. Gives how many.
+
+    They were given, or prolonged, by a clock that has been set back since: what their nodes held would be held for as long as that.
+    """
+    return connection.execute(_SHORTEN, {"longest": longest, "duration": duration}).rowcount
 
 
 def expire_jobs(connection: Transaction) -> list[str]:
@@ -335,12 +352,13 @@ def _gone(connection: Transaction, held: Held) -> Row:
     return row
 
 
-def _keep(connection: Transaction, row: Row, event: JobEvent, **changes: Any) -> None:
+def _keep(connection: Transaction, row: Row, event: JobEvent, **changes: Any) -> Row:
     """Write down a job that was taken out of `jobs`. Its blobs count as stored now: they are kept from its end on."""
     kept: Mapping[str, Any] = {**row._asdict(), **changes, "state": next_state(JobState.LEASED, event).value}
-    connection.execute(_ENDED, kept)
+    ended = connection.execute(_ENDED, kept).one()
     used = [digest for digest in (kept["input_digest"], kept["result_digest"]) if digest is not None]
     connection.execute(_USED, {"of_tenant": kept["tenant"], "digests": used})
+    return ended
 
 
 def _explain(connection: Transaction, job: str, code: str, reason: str) -> None:

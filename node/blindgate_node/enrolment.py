@@ -5,6 +5,7 @@ names the gateway it was told to use and the token's digest, so the request is w
 hears what the node signs (`transport`). The node's folder notes that it was done, for that gateway and that key only: no secret.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -44,7 +45,8 @@ def load_certificate(file: Path, key: SigningKey, now: Millis) -> Signed[NodeCer
         raise ReceiptNodeError(message) from error
     except ReceiptNodeError as error:
         expired = str(error).replace("at the receipt's time", "now")
-        message = f"{expired}. {_how_to_certify(key, file)}"
+        told = datetime.fromtimestamp(now / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+        message = f"{expired} (this machine's clock says {told} UTC). {_how_to_certify(key, file)}"
         raise ReceiptNodeError(message) from error
     except BlindgateError as error:
         message = f"the certificate {file} is refused: {error}. {_how_to_certify(key, file)}"

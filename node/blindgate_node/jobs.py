@@ -53,6 +53,7 @@ from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.order import Order, check_order
 from blindgate_protocol.signing import Signed, SigningKey, open_signed
 from blindgate_protocol.values import SMALL_BYTES, Millis
+from blindgate_telemetry import NO_TRACES, Traces
 
 _REFUSED = (MalformedError, SignatureError, ManifestError, UntrustedSignerError, JobTimeoutError)
 _MAX_REASON = 500
@@ -87,11 +88,13 @@ class Jobs:
     journal: Journal
     aside: Executor
     log: Log
+    traces: Traces = NO_TRACES
 
     def run(self, offer: Lease, lease: HeldLease) -> str:
         """Run a leased job and give its outcome: `committed`, `refused`, `released` or `lost`. Raises nothing of Blindgate's."""
         started = time.monotonic()
-        outcome, said = self._attempt(offer, lease)
+        with self.traces.about(offer.job, "run"):
+            outcome, said = self._attempt(offer, lease)
         told: dict[str, Any] = {} if said is None else {"code": said.code, "reason": str(said)[:_MAX_REASON]}
         milliseconds = round((time.monotonic() - started) * 1000, 1)
         self.log(
@@ -162,7 +165,8 @@ class Jobs:
             # 4.
             seconds = min(self.settings.job_seconds, (order.deadline - _now()) / 1000)
             try:
-                return zygote.run(given, key, seconds=seconds, started=lease.started, rows=order.rows)
+                with self.traces.about(order.job, "evaluate"):
+                    return zygote.run(given, key, seconds=seconds, started=lease.started, rows=order.rows)
             except SandboxError:
                 lease.check()  # it was killed because the job should not go on: say that
                 raise
@@ -250,7 +254,8 @@ class Jobs:
 
     def _tell(self, lease: HeldLease, error: BlindgateError, *, refuse: bool) -> str:
         """Refuse or release the job. Where that fails too, the lease runs out, which is the same as a release."""
-        reason = str(error)[:_MAX_REASON]
+        # What a hostile package brought into a message must not make it one that cannot be sent.
+        reason = str(error).encode(errors="replace").decode().replace("\0", "\ufffd")[:_MAX_REASON]
         code = "node-stopping" if lease.abandoned else error.code
         patience = time.monotonic() + min(lease.duration, 10.0)
         try:

@@ -13,7 +13,7 @@ import structlog
 from blindgate_node.jobs import Log
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_WARNINGS = frozenset({"gateway.unreachable", "lease.lost", "lease.ran-out", "job.fault"})
+_WARNINGS = frozenset({"gateway.unreachable", "lease.lost", "lease.ran-out", "job.fault", "node.short"})
 
 
 def open_log(file: Path | None, level: str) -> Log:

@@ -2,7 +2,7 @@
 
 Threads, and what each may wait for:
 
-- the poller asks for work when a slot is free, one long poll at a time;
+- the poller asks for work when a slot is free and nothing is short (`means`), one long poll at a time;
 - each slot runs one job (`jobs`), and waits for its worker and the gateway;
 - the pulse sends heartbeats (`pulse`), and one more writes receipts (`receipts`);
 - the caller's thread retires what is idle, and waits for the end.
@@ -25,6 +25,7 @@ from blindgate_node.enrolment import enrol, load_certificate
 from blindgate_node.families import FAMILIES, Family, installed
 from blindgate_node.jobs import Jobs, Log
 from blindgate_node.key_cache import KeyCache
+from blindgate_node.means import shortage
 from blindgate_node.packages import Packages
 from blindgate_node.pool import Pool
 from blindgate_node.pulse import HeldLease, Pulse
@@ -36,9 +37,11 @@ from blindgate_node.transport import Gateway, LeaseName, pauses, wait_after
 from blindgate_node.trial import check_layers, compiled_programs
 from blindgate_protocol.errors import BlindgateError, ClockSkewError, KeyStoreError, NotAuthorisedError, PolicyError
 from blindgate_protocol.messages import Lease, LeaseRequest, Release
+from blindgate_telemetry import open_traces
 
 _MAX_KEYS = 256
 _TICK_SECONDS = 1.0
+_FLUSH_SECONDS = 3.0
 _STOPPING = Release(code="node-stopping", reason="the node is stopping")
 
 
@@ -65,6 +68,10 @@ class Node:
                 " to the key ids of those whose models it may compute"
             )
             raise PolicyError(message)
+        try:
+            self._traces = open_traces("blindgate-node")
+        except ImportError as error:
+            raise PolicyError(str(error)) from error
         with suppress(OSError):
             kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         self._folder = _claim(settings)
@@ -82,7 +89,9 @@ class Node:
         for entry in self.held:
             log("sandbox.layer", layer=entry.layer.value, holds=entry.holds, detail=entry.detail)
         enrol(settings, self.key, certificate, _now())
-        self._gateway = Gateway(settings.gateway, key=self.key, ca=settings.ca, connections=2 * settings.slots + 4)
+        self._gateway = Gateway(
+            settings.gateway, key=self.key, ca=settings.ca, connections=2 * settings.slots + 4, traces=self._traces
+        )
         self._keys = KeyCache(most_bytes=settings.key_bytes, seconds=settings.key_seconds, dropped=self._pool.drop)
         self._journal = Journal(settings.data / "receipts.jsonl", _now())
         self._pulse = Pulse(self._gateway, lambda event, lease: log(event, job=lease.job, generation=lease.generation))
@@ -103,6 +112,7 @@ class Node:
             journal=self._journal,
             aside=self._aside,
             log=log,
+            traces=self._traces,
         )
 
     def serve(self) -> None:
@@ -141,11 +151,18 @@ class Node:
         self._aside.shutdown()
         self._journal.close()
         self._gateway.close()
+        self._traces.close(seconds=_FLUSH_SECONDS)
         os.close(self._folder)
 
     def _poll(self, workers: ThreadPoolExecutor) -> None:
         waits = pauses()
         while self._free_slot():
+            lacking = shortage(self._settings.data)
+            if lacking is not None:
+                self._slots.release()
+                self._log("node.short", reason=lacking)
+                self._stopping.wait(next(waits))
+                continue
             asked = time.monotonic()
             try:
                 lease = self._gateway.lease(self._request())

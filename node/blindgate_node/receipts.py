@@ -14,6 +14,7 @@ from pathlib import Path
 
 from blindgate_node.blobs import write_all
 from blindgate_node.families import Family, software
+from blindgate_node.signer import sync_folder
 from blindgate_node.transport import LeaseName
 from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.manifest import Manifest
@@ -118,16 +119,22 @@ class Journal:
     def _rewrite(self, now: Millis) -> None:
         self._kept = {lease: kept for lease, kept in self._kept.items() if kept[0] + CLOCK_SKEW > now}
         temporary = self._file.with_suffix(".new")
-        with temporary.open("wb") as opened:
-            temporary.chmod(0o600)
-            opened.writelines(_line(lease, *kept) for lease, kept in self._kept.items())
-            opened.flush()
-            os.fsync(opened.fileno())
-        temporary.replace(self._file)
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o600)
+        try:
+            for lease, kept in self._kept.items():
+                write_all(descriptor, _line(lease, *kept))
+            os.fsync(descriptor)
+            temporary.replace(self._file)
+        except OSError:
+            os.close(descriptor)
+            raise
+        # Not closed before there is another: its number could be another file's by the next line.
+        before, self._descriptor = self._descriptor, descriptor
+        if before >= 0:
+            os.close(before)
         self._written = 0
+        sync_folder(self._file.parent)
 
 
 def _line(lease: tuple[str, int], deadline: Millis, receipt: Envelope) -> bytes:

@@ -55,6 +55,7 @@ from blindgate_protocol.messages import (
 )
 from blindgate_protocol.signing import SigningKey, first_error
 from blindgate_protocol.values import Value
+from blindgate_telemetry import NO_TRACES, Traces
 
 MAX_ANSWER_BYTES = 4 << 20
 """The most that a JSON answer may have: a lease carries two envelopes and perhaps a small input."""
@@ -66,6 +67,8 @@ _NO_CONTENT, _CONFLICT, _MISSING, _NOT_AUTHORISED = 204, 409, 404, frozenset({40
 _LIMITED, _ENROLMENTS = 429, 4
 _LONGEST_WAIT = 30.0
 _BUSY = frozenset({429, 502, 503, 504})
+_REPLAYED = "replayed"
+"""What a gateway says when something on the way sent a request twice: the next one is signed anew."""
 
 AnswerT = TypeVar("AnswerT", bound=Value)
 AnyT = TypeVar("AnyT")
@@ -93,11 +96,18 @@ class Gateway:
     """A gateway, from its node's side. Safe to use from several threads."""
 
     def __init__(
-        self, url: str, *, key: SigningKey | None = None, ca: Path | None = None, connections: int = 16
+        self,
+        url: str,
+        *,
+        key: SigningKey | None = None,
+        ca: Path | None = None,
+        connections: int = 16,
+        traces: Traces = NO_TRACES,
     ) -> None:
         """Connect on first use. Requests are signed with `key`. Raises `GatewayError` on what is no address."""
         self.url = url
         self._key = key
+        self._traces = traces
         try:
             self._http = httpx2.Client(
                 base_url=url,
@@ -194,11 +204,17 @@ class Gateway:
         wait: float = 0.0,
     ) -> Iterator[httpx2.Response]:
         """Open one answer. Raises the problem's error when it is one, and `GatewayUnreachableError` when there is none."""
-        sent = dict(headers or {}) | self._signed(method, path, lease, digest)
+        signed = dict(headers or {}) | self._signed(method, path, lease, digest)
         timeout = httpx2.Timeout(_READ_SECONDS + wait, connect=_CONNECT_SECONDS)
         content = None if method == "GET" else data
         try:
-            with self._http.stream(method, path, content=content, headers=sent, timeout=timeout) as response:
+            with (
+                self._traces.asking(method, path, server=self.url) as asked,
+                self._http.stream(
+                    method, path, content=content, headers=signed | dict(asked.headers), timeout=timeout
+                ) as response,
+            ):
+                asked.answered(response.status_code)
                 if not response.is_success:
                     raise _problem(method, path, response, _read(response))
                 yield response
@@ -247,8 +263,8 @@ def _patiently(attempt: Callable[[], AnyT], go_on: GoOn) -> AnyT:
         try:
             return attempt()
         except GatewayError as error:
-            unanswered = isinstance(error, GatewayUnreachableError) or error.status in _BUSY
-            if not unanswered or not go_on():
+            again = isinstance(error, GatewayUnreachableError) or error.status in _BUSY or error.problem == _REPLAYED
+            if not again or not go_on():
                 raise
             wait = wait_after(error, pause)
         end = time.monotonic() + wait

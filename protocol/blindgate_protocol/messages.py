@@ -11,7 +11,20 @@ from pydantic import Field
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.signing import Envelope
-from blindgate_protocol.values import BlobRef, Digest, JobId, KeyId, Millis, Name, Size, SmallBlob, Text, Value
+from blindgate_protocol.values import (
+    WITHOUT_NUL,
+    BlobRef,
+    Digest,
+    JobId,
+    KeyId,
+    Millis,
+    Name,
+    Reason,
+    Size,
+    SmallBlob,
+    Text,
+    Value,
+)
 
 LEASE_HEADER = "Blindgate-Lease"
 """Carries `<generation>.<token>` on every command of a node that holds a lease."""
@@ -21,6 +34,9 @@ MOST_URLS = 64
 
 DIGEST_HEADER = "Blindgate-Digest"
 """Carries the digest of a blob that is sent out."""
+
+REQUEST_HEADER = "Blindgate-Request"
+"""Carries, on every answer, the name under which the gateway's log has the request."""
 
 
 # Tenants
@@ -200,7 +216,7 @@ class EnrolmentBody(Value):
         request: the node's `EnrolmentRequest`.
     """
 
-    token: Annotated[str, Field(min_length=16, max_length=200)]
+    token: Annotated[str, Field(min_length=16, max_length=200, pattern=WITHOUT_NUL)]
     certificate: Envelope
     request: Envelope
 
@@ -266,14 +282,14 @@ class Refusal(Value):
     """The node says that this job can never be computed: it will not be tried again."""
 
     code: Name
-    reason: Text
+    reason: Reason
 
 
 class Release(Value):
     """The node gives the job back without having finished it; another attempt may."""
 
     code: Name
-    reason: Text
+    reason: Reason
 
 
 # Errors

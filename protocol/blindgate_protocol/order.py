@@ -65,7 +65,9 @@ def check_order(order: Signed[Order], *, model: ModelRef, now: Millis) -> None:
         raise SignatureError(message)
     # 2.
     if now >= document.deadline:
-        message = f"the order's deadline passed {now - document.deadline} ms ago"
+        passed, dated = (f"{abs(now - time) / 1000:,.0f} s" for time in (document.deadline, document.issued))
+        when = "ago" if now >= document.issued else "ahead"
+        message = f"the order's deadline passed {passed} ago by the clock here, where the order is dated {dated} {when}"
         raise JobTimeoutError(message)
     # 3.
     if document.model != model:

@@ -42,6 +42,12 @@ SmallBlob = Annotated[
 Text = Annotated[str, StringConstraints(max_length=2000)]
 """Prose for people."""
 
+WITHOUT_NUL = r"^[^\x00]*$"
+"""What PostgreSQL can hold."""
+
+Reason = Annotated[str, StringConstraints(max_length=2000, pattern=WITHOUT_NUL)]
+"""Prose that the gateway stores."""
+
 
 class Value(BaseModel):
     """A value that cannot change, has no unknown field, and converts nothing."""

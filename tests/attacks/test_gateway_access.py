@@ -3,6 +3,7 @@
 The table is held against the application's own routes: a route that is added without a row here fails the first test.
 """
 
+import re
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ from desk import Desk, open_desk
 TENANT, READER, PUBLISHER, NODE = Role.TENANT, Role.READER, Role.PUBLISHER, Role.NODE
 OPERATOR, AUDITOR = Role.OPERATOR, Role.AUDITOR
 ANYBODY: frozenset[Role] = frozenset()
+
+OWNED = {"job", "digest", "upload"}
+"""What a path calls objects of one tenant."""
+SHARED = {"name", "manifest", "number"}
+"""What it calls models, which are for every tenant, and parts of an upload."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +119,13 @@ class World:
         return caller.send(route.method, self.path(route), body, {LEASE_HEADER: self.lease})
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """One gateway for the whole table: what is refused changes nothing."""
-    with open_desk(tmp_path_factory.mktemp("access"), failures=0) as desk:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One gateway for the whole table, on each database: what is refused changes nothing."""
+    database = None
+    if request.param == "postgresql":
+        database = request.getfixturevalue("postgresql_server").new_database()
+    with open_desk(tmp_path_factory.mktemp("access"), failures=0, database=database) as desk:
         key = desk.tenant.upload(b"evaluation key")
         statement = desk.tenant.statement(key, KeyState.ACTIVE)
         desk.tenant.state(statement)
@@ -170,6 +179,14 @@ def test_every_route_has_a_row_and_every_row_a_route(world: World) -> None:
     assert rules == set(TABLE)
     for place, route in DECLARED.items():
         assert route.roles == TABLE[place].roles, place
+
+
+def test_a_path_that_names_a_tenants_object_is_tried_by_another_tenant() -> None:
+    """A row cannot leave that out: which names in a path are a tenant's is said once, and a new name has to be said, too."""
+    for (method, rule), row in TABLE.items():
+        named = set(re.findall(r"<(?:int:)?(\w+)>", rule))
+        assert named <= OWNED | SHARED, (method, rule)
+        assert row.owned == bool(named & OWNED and row.roles & {TENANT, READER, PUBLISHER}), (method, rule)
 
 
 @pytest.mark.parametrize("route", GUARDED)
@@ -304,10 +321,15 @@ def test_an_unknown_route_is_a_problem_like_any_other(world: World, path: str) -
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_a_route_with_another_method_is_a_problem_too(world: World) -> None:
-    """405, in the same form."""
-    answer = world.desk.http.delete("/v1/jobs")
-    assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed")
+@pytest.mark.parametrize("rule", sorted({rule for _, rule in TABLE}))
+def test_a_route_with_another_method_is_a_problem_too(world: World, rule: str) -> None:
+    """405, in the same form, and it says which methods there are."""
+    there = {method for method, of in TABLE if of == rule}
+    path = re.sub(r"<int:\w+>", "1", re.sub(r"<\w+>", "a", rule))
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - there:
+        answer = world.desk.http.request(method, path)
+        assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed")
+        assert set(answer.headers["Allow"].split(", ")) - {"HEAD", "OPTIONS"} == there
 
 
 def test_the_table_changed_nothing(world: World) -> None:

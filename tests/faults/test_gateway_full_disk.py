@@ -1,12 +1,13 @@
 """A disk that is full: what needs room is told to come again, what does not is answered, and room heals everything."""
 
-import subprocess
+import os
 from collections.abc import Iterator
-from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
+from blindgate_gateway.folder import FolderBlobs
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobRequest, UploadRequest
 from brokerage import (
@@ -22,29 +23,21 @@ from brokerage import (
     make_settings,
     random_bytes,
 )
+from disks import fill, small_disk
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk() -> Iterator[Path]:
     """A file system of 12 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("only root may mount a small disk")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    with small_disk(12) as made:
+        yield made
 
 
 @pytest.fixture
-def running(small_disk: Path) -> Iterator[Running]:
+def running(disk: Path) -> Iterator[Running]:
     """A gateway on the small disk, which writes its log there, too."""
     keys = Keys()
-    settings = make_settings(small_disk / "gateway", keys, threads=8, log_file=small_disk / "log.jsonl")
+    settings = make_settings(disk / "gateway", keys, threads=8, log_file=disk / "log.jsonl")
     brokerage = Brokerage(settings, keys)
     gateway = GatewayProcess(settings)
     gateway.start()
@@ -59,16 +52,7 @@ def running(small_disk: Path) -> Iterator[Running]:
             gateway.kill()
 
 
-def fill(disk: Path) -> Path:
-    """Take all the room that there is; gives the file that took it."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    return filler
-
-
-def test_a_gateway_on_a_full_disk_says_so_and_heals_when_there_is_room(running: Running, small_disk: Path) -> None:
+def test_a_gateway_on_a_full_disk_says_so_and_heals_when_there_is_room(running: Running, disk: Path) -> None:
     """No worker dies of it, reading goes on, and the commit that was refused is taken later."""
     tenant, worker = running.tenant, running.worker
     job = tenant.submit(tenant.order(running.manifest, tenant.upload(b"input"))).job
@@ -77,7 +61,7 @@ def test_a_gateway_on_a_full_disk_says_so_and_heals_when_there_is_room(running: 
     output = random_bytes(60_000)
     receipt = worker.receipt(lease, output)
     workers = running.gateway.workers()
-    filler = fill(small_disk)
+    filler = fill(disk)
     for _ in range(20):
         small, large = random_bytes(30_000), blob_ref(random_bytes(100_000))
         order = tenant.order(running.manifest, blob_ref(small))
@@ -95,6 +79,16 @@ def test_a_gateway_on_a_full_disk_says_so_and_heals_when_there_is_room(running: 
     assert tenant.job(job).state is JobState.SUCCEEDED
     assert tenant.send("GET", "/readyz").status_code == 200
     assert running.gateway.workers() == workers
+
+
+def test_bytes_of_which_the_disk_takes_only_some_are_not_taken(disk: Path) -> None:
+    """The system says so by a number, and no error comes: what was cut off must not be acknowledged."""
+    blobs, data = FolderBlobs(disk), random_bytes(64 * 1024)
+    blobs.prepare()
+    filler = fill(disk)
+    os.truncate(filler, filler.stat().st_size - 3 * 4096)
+    with blobs.incoming("bank", blob_ref(data).digest) as incoming, pytest.raises(OSError, match="No space left"):
+        incoming.fill(BytesIO(data), len(data))
 
 
 def test_the_files_of_the_counts_have_no_holes(running: Running) -> None:

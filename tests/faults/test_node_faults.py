@@ -270,9 +270,10 @@ def test_a_package_that_hangs_does_not_outlive_a_killed_node(lying: tuple[LyingG
 def test_a_long_job_is_kept_by_heartbeats_and_a_short_one_needs_none(lying: tuple[LyingGateway, NodeProcess]) -> None:
     """Heartbeats come in time, and only when they are needed."""
     gateway, _ = lying
-    for _ in range(2):  # the first one also starts the zygote
-        short = offer(gateway, b'{"do": "work", "seconds": 0}')
-        assert gateway.outcome().what == "commit"
+    gateway.duration = 60_000
+    short = offer(gateway, b'{"do": "work", "seconds": 0}')
+    assert gateway.outcome().what == "commit"
+    gateway.duration = 1500
     long = offer(gateway, b'{"do": "work", "seconds": 2.5}')
     assert gateway.outcome().what == "commit"
     assert short not in gateway.heartbeats
@@ -337,6 +338,19 @@ def test_the_same_lease_again_gets_the_same_receipt(lying: tuple[LyingGateway, N
     again = lease.model_copy(update={"generation": 2})
     gateway.leases.put(again)
     assert gateway.outcome().body["receipt"] != first
+
+
+def test_a_request_that_something_on_the_way_sent_twice_is_signed_anew(lying: tuple[LyingGateway, NodeProcess]) -> None:
+    """Neither the node nor the job ends of it."""
+    gateway, node = lying
+    gateway.twice = 2
+    node.until(lambda: not gateway.twice)
+    offer(gateway, b'{"do": "work", "seconds": 1}')
+    node.until(lambda: working(node))
+    gateway.twice = 2
+    assert gateway.outcome().what == "commit"
+    assert not gateway.twice
+    assert node.running
 
 
 def test_a_node_whose_clock_is_wrong_goes_on_when_it_is_right(lying: tuple[LyingGateway, NodeProcess]) -> None:

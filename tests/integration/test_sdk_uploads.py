@@ -1,8 +1,10 @@
 """The SDK's uploads against a real gateway: in parts, several at once, straight to a store where the gateway says so."""
 
+import gc
 import http.server
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ from blindgate.uploads import blob_ref, upload
 from blindgate_protocol.errors import GatewayError, MalformedError
 from blindgate_protocol.messages import Upload, UploadRequest
 from brokerage import Brokerage, GatewayProcess, Keys, make_settings, random_bytes
+from cuts import Cutter
 from s3 import S3Server
 
 PART = 256 * 1024
@@ -78,6 +81,28 @@ def test_parts_are_sent_once_by_the_way_that_the_gateway_names(served: Served, t
     for blob in (large, small):
         upload(transport, blob)
     assert transport.bytes_sent < before + 1000
+
+
+def test_an_upload_that_fails_has_copied_no_part_of_it(tmp_path: Path, transports: list[Transport]) -> None:
+    """However often each was sent: many failures after each other would fill the memory of the application."""
+    part = 4 << 20
+    gateway = GatewayProcess(make_settings(tmp_path / "gateway", Keys(), part=part))
+    key = Brokerage(gateway.settings, Keys()).api_key("bank")
+    gateway.start()
+    gc.disable()
+    try:
+        with Cutter(gateway.settings.port, lambda: 1 << 20, 1000) as wire:
+            transports.append(transport := Transport(wire.url, key))
+            blob = random_bytes(4 * part)
+            tracemalloc.start()
+            with pytest.raises(GatewayError):
+                upload(transport, blob)
+            assert wire.cuts > 4
+            assert tracemalloc.get_traced_memory()[1] < part
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+        gateway.kill()
 
 
 def test_another_process_sends_only_what_is_missing(served: Served, transports: list[Transport]) -> None:

@@ -1,18 +1,20 @@
 """A real HTTP proxy that stands between a client and its gateway, and may lie.
 
-It passes every request on and every answer back; `Proxy.lie` is given each answer before the client is. `Proxy.heard` is what the
-client said: method, path, and how many bytes. With `Proxy.hasty` it asks for no answer to be waited for.
+It passes every request on and every answer back; `Proxy.lie` is given each answer before the client is, and `Proxy.overhear` each
+request's method and path before its body is read. `Proxy.heard` is what the client said: method, path, and how many bytes. With
+`Proxy.hasty` it asks for no answer to be waited for.
 """
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import httpx2
 
-_HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "host", "keep-alive", "date", "server"}
+_HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"}
 
 
 class Said(NamedTuple):
@@ -44,6 +46,7 @@ class Proxy:
 
     def __init__(self, gateway: str) -> None:
         self.lie: Lie = honest
+        self.overhear: Callable[[str, str], None] = lambda _method, _path: None
         self.heard: list[Said] = []
         self.hasty = False
         self._upstream = httpx2.Client(base_url=gateway, timeout=90)
@@ -69,7 +72,12 @@ class Proxy:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def handle(self) -> None:
+                with suppress(ConnectionError):  # the client was killed
+                    super().handle()
+
             def _pass_on(self) -> None:
+                proxy.overhear(self.command, self.path)
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
                 proxy.heard.append(Said(self.command, self.path, len(body)))
                 headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}

@@ -61,6 +61,11 @@ from blindgate_protocol.values import BlobRef, Value
 
 START_SECONDS = 20.0
 FAMILY = "echo"
+_INHERITING = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); "
+    "os.execv(sys.argv[2], sys.argv[2:])"
+)
+"""How systemd hands over a socket: as number 3, to the process that is named."""
 PARAMETERS = digest(b"key parameters of the tests")
 
 
@@ -104,18 +109,30 @@ def free_port() -> int:
 class GatewayProcess:
     """`python -m blindgate_gateway serve`, as an operator would start it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, *, environment: Mapping[str, str] | None = None, held: socket.socket | None = None
+    ) -> None:
+        """`environment` is what it gets besides its settings and this process's own.
+
+        `held` is a listening socket that the process gets as from systemd, instead of opening its own.
+        """
         self.settings = settings
+        self.environment = dict(environment or {})
         self.url = f"http://127.0.0.1:{settings.port}"
+        self._held = held
         self.log = settings.data.parent / f"{settings.data.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         command = [sys.executable, "-m", "blindgate_gateway", "serve"]
+        environment, inherited = os.environ | _environment(self.settings) | self.environment, []
+        if self._held is not None:
+            inherited = [self._held.fileno()]
+            command = [sys.executable, "-c", _INHERITING, str(inherited[0]), *command]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, env=os.environ | _environment(self.settings), stdout=log, stderr=log, start_new_session=True
+                command, env=environment, stdout=log, stderr=log, start_new_session=True, pass_fds=inherited
             )
         until = time.monotonic() + START_SECONDS
         while True:

@@ -65,10 +65,10 @@ class Desk:
         """Where a job stands."""
         return self.tenant.job(job).state
 
-    def let_pass(self, job: str, what: str = "leased_until") -> None:
-        """Let the time of a job's lease, or its deadline, be over."""
+    def let_pass(self, job: str, what: str = "leased_until", *, to: Any = 1) -> None:
+        """Let the time of a job's lease, or its deadline, be over, or be another."""
         with self.parts.database.write() as connection:
-            connection.execute(update(jobs).where(jobs.c.job == job).values({what: 1}))
+            connection.execute(update(jobs).where(jobs.c.job == job).values({what: to}))
 
 
 @contextmanager

@@ -55,8 +55,10 @@ class LyingGateway:
         lost: jobs whose leases are answered with 409.
         down: while set, every answer is 503.
         limited: so many requests are told to come again in a second.
+        twice: so many requests are told that they came before.
         skewed: while set, it says that the node's clock is wrong.
         polls: how often a node asked for work.
+        overhear: called with what a node commands about a lease, before that is answered.
         hasty: whether it is told at once that there is none.
         nodes: the keys that asked to be taken in: nobody else is answered.
         nonces: what a signature brought once: it is not taken again.
@@ -70,9 +72,11 @@ class LyingGateway:
     lost: set[str] = field(default_factory=set)
     down: threading.Event = field(default_factory=threading.Event)
     limited: int = 0
+    twice: int = 0
     skewed: threading.Event = field(default_factory=threading.Event)
     results: dict[str, bytes] = field(default_factory=dict)
     polls: int = 0
+    overhear: Callable[[str], None] = lambda _what: None
     hasty: bool = False
     heartbeats: list[str] = field(default_factory=list)
     nodes: set[str] = field(default_factory=set)
@@ -191,6 +195,9 @@ class LyingGateway:
         if self.limited:
             self.limited -= 1
             return 429, _problem(429, "rate-limited")
+        if self.twice:
+            self.twice -= 1
+            return 401, _problem(401, "replayed")
         return (401, _problem(401, ClockSkewError.code)) if self.skewed.is_set() else None
 
     def _is_signed(self, request: http.server.BaseHTTPRequestHandler, body: bytes) -> bool:
@@ -210,6 +217,7 @@ class LyingGateway:
     ) -> tuple[int, bytes]:
         if job in self.lost:
             return 409, _problem(409, LeaseLostError.code)
+        self.overhear(what[0])
         commands: dict[str, Callable[[], tuple[int, bytes]]] = {
             "heartbeat": lambda: (200, Heartbeat(duration=self.duration).model_dump_json().encode()),
             "blobs": lambda: (200, self.blobs[what[1]]),

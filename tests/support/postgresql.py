@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -17,6 +17,7 @@ import psycopg
 from brokerage import free_port
 
 START_SECONDS = 30.0
+ADMINISTRATOR = "administrator"
 _PACKAGED = Path("/usr/lib/postgresql")
 
 
@@ -32,8 +33,11 @@ def find_programs() -> Path | None:
 class PostgresqlServer:
     """A server with a data folder, which outlives `kill`."""
 
-    def __init__(self, folder: Path, programs: Path, **settings: object) -> None:
-        """Make the cluster. `settings` are the server's own, beyond its defaults."""
+    def __init__(
+        self, folder: Path, programs: Path, *, environment: Mapping[str, str] | None = None, **settings: object
+    ) -> None:
+        """Make the cluster. `settings` are the server's own, beyond its defaults; `environment` goes beside this process's."""
+        self._environment = dict(environment or {})
         self.port = free_port()
         self.log = folder / "postgresql.log"
         self._data = folder / "data"
@@ -52,7 +56,7 @@ class PostgresqlServer:
             "-D",
             str(self._data),
             "-U",
-            "gateway",
+            ADMINISTRATOR,
             "-A",
             "trust",
             "-E",
@@ -70,6 +74,7 @@ class PostgresqlServer:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [self.programs / "postgres", "-D", self._data, *options],
+                env=os.environ | self._environment,
                 user=self._user,
                 cwd="/",
                 stdout=log,
@@ -88,16 +93,26 @@ class PostgresqlServer:
             else:
                 return
 
-    def url(self, database: str) -> str:
-        """The URI of one of its databases."""
-        return f"postgresql://gateway@127.0.0.1:{self.port}/{database}"
+    def start_again(self) -> None:
+        """Start it if it has ended."""
+        assert self._process is not None
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.2)
+            self.start()
 
-    def new_database(self) -> str:
-        """Make an empty database; gives its URI."""
+    def url(self, database: str, *, user: str = ADMINISTRATOR) -> str:
+        """The URI of one of its databases."""
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self, *, owner: str = "gateway") -> str:
+        """Make an empty database; gives its URI for `owner`, who is not the server's administrator, but may make roles."""
         name = f"test_{token_hex(6)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())  # nobody can be connected to it
-        return self.url(name)
+            with suppress(psycopg.errors.DuplicateObject):
+                connection.execute(b"CREATE ROLE gateway LOGIN CREATEROLE")
+            # Nobody can be connected to that template.
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 OWNER {owner}".encode())
+        return self.url(name, user=owner)
 
     def kill(self) -> None:
         """End every one of its processes at once, as a power cut would."""
@@ -120,13 +135,15 @@ class PostgresqlServer:
 
 
 @contextmanager
-def running_server(programs: Path) -> Iterator[PostgresqlServer]:
-    """A server in a folder of its own, which is removed.
+def running_server(
+    programs: Path, *, environment: Mapping[str, str] | None = None, **settings: object
+) -> Iterator[PostgresqlServer]:
+    """A server in a folder of its own, which is removed. The rest as `PostgresqlServer` has it.
 
     Not in pytest's: it runs under another user id where the tests are root, and another pytest that starts closes the way to those.
     """
     with tempfile.TemporaryDirectory(prefix="blindgate-postgresql-") as folder:
-        server = PostgresqlServer(Path(folder), programs)
+        server = PostgresqlServer(Path(folder), programs, environment=environment, **settings)
         server.start()
         try:
             yield server

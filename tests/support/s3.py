@@ -29,8 +29,8 @@ class S3Server:
     def start(self) -> None:
         """Start it and wait until it answers."""
         command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
-        # The tests' parts are smaller than S3's.
-        environment = os.environ | {"S3_UPLOAD_PART_MIN_SIZE": "1"}
+        # The tests' parts are smaller than S3's; and what moto keeps in files it copies into more of them whenever it lists.
+        environment = os.environ | {"S3_UPLOAD_PART_MIN_SIZE": "1", "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(64 << 20)}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         until = time.monotonic() + START_SECONDS

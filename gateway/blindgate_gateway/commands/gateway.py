@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from blindgate_gateway import dead_letters, identity, nodes, opening, oversight
+from blindgate_gateway.commands.check import check
 from blindgate_gateway.commands.keys import staff_app, tenants_app
 from blindgate_gateway.commands.options import (
     HOUR,
@@ -37,6 +38,7 @@ app.add_typer(tenants_app, name="tenants")
 app.add_typer(staff_app, name="staff")
 app.add_typer(nodes_app, name="nodes")
 app.add_typer(jobs_app, name="jobs")
+app.command()(check)
 
 
 @app.command()

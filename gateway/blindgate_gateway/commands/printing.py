@@ -51,11 +51,14 @@ def print_table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table, markup=False)
 
 
+def printable(text: str) -> str:
+    """`text` without control characters: a node's reason is whatever the node sent, and this is an operator's terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def _cell(value: Any, form: str | None) -> str:
     if value is None:
         return "-"
     if form is not None:
         return datetime.fromtimestamp(value / 1000, UTC).strftime(form)
-    text = ", ".join(value) if isinstance(value, list | tuple) else str(value)
-    # A node's reason is whatever the node sent: no control characters on an operator's terminal.
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return printable(", ".join(value) if isinstance(value, list | tuple) else str(value))

@@ -44,6 +44,13 @@ __all__ = [
 class Database(Protocol):
     """What a database is to the rooms."""
 
+    def of_tenant(self, tenant: str) -> "Database":
+        """The same database, for what is done in this tenant's name.
+
+        PostgreSQL shows and changes nothing but this tenant's rows there. SQLite has no such rules: there it is the same.
+        """
+        ...
+
     def look(self, statement: Prepared, parameters: Mapping[str, Any]) -> Row:
         """The first row of one statement that needs no other to be consistent with, or `None`."""
         ...

@@ -7,6 +7,10 @@ What holds where many write:
 - what has to read first and decide by it calls `Transaction.alone`, a lock by name until the transaction ends;
 - what a transaction relies on and does not change is locked as well (`FOR SHARE`, or an UPDATE that changes its time).
 
+What is done for a tenant is done under another role, which row-level security lets see that tenant's rows alone, and which cannot
+read credentials at all (`of_tenant`; migration 0009 has the rules). So a query that forgot to say whose rows it means
+finds nothing of anybody else's. Role and tenant are said with the BEGIN, for that transaction, and cost no message of their own.
+
 Connections are opened on first use, so that a process may fork before, and there are at most `most` of them in a process: who finds
 none free waits a while and is then told that the gateway is busy. A connection that broke, since the server was restarted
 or its host failed, is found out by the BEGIN, before anything was done on it, and another is opened.
@@ -15,9 +19,11 @@ or its host failed, is found out by the BEGIN, before anything was done on it, a
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from typing import Any, ClassVar, Final
 
 import psycopg
+from psycopg import sql
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, NullPool, create_engine
 
@@ -29,6 +35,8 @@ _OPTIONS: Final = "-c lock_timeout=10s -c statement_timeout=30s -c idle_in_trans
 _READ: Final = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE: Final = b"BEGIN"
 _WRITE_SOON: Final = b"BEGIN; SET LOCAL synchronous_commit = off"
+_LOOK: Final = b"BEGIN READ ONLY"
+_TENANT: Final = "; SET LOCAL ROLE blindgate_tenant; SET LOCAL blindgate.tenant = {}"
 _NOT_NOW: Final = ("08", "40", "53", "57", "55P03", "23505")
 """SQLSTATEs, or their classes: connection, rollback, resources, operator, lock; and a row that somebody else was quicker to add."""
 
@@ -62,9 +70,21 @@ class PostgresqlDatabase:
         self._url = url
         self._free = threading.Semaphore(most)
         self._idle: list[psycopg.Connection[Any]] = []
+        self._whose = b""
+
+    def of_tenant(self, tenant: str) -> "PostgresqlDatabase":
+        """The same connections, where nothing but this tenant's rows is seen and changed."""
+        view = copy(self)
+        view._whose = _TENANT.format(sql.quote(tenant)).encode()  # noqa: SLF001  (it is one of these)
+        return view
 
     def look(self, statement: Prepared, parameters: Mapping[str, Any]) -> Row:
         """The first row of one statement that needs no other to be consistent with, or `None`."""
+        if self._whose:
+            with self._begun(_LOOK) as driver:
+                row = PostgresqlTransaction(driver).execute(statement, parameters).first()
+                driver.execute("COMMIT")
+                return row
         with self._connection() as slot:
             try:
                 return PostgresqlTransaction(slot.driver).execute(statement, parameters).first()
@@ -96,6 +116,9 @@ class PostgresqlDatabase:
         engine = create_engine("postgresql+psycopg://", creator=lambda: _connect(self._url), poolclass=NullPool)
         try:
             with engine.begin() as connection:
+                # As long as it takes: an index of many rows, or another gateway that is at it already.
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtextextended('migrations', 0))")
                 yield connection
         finally:
@@ -111,7 +134,8 @@ class PostgresqlDatabase:
             self._idle.pop().close()
 
     @contextmanager
-    def _begun(self, begin: bytes) -> Iterator[psycopg.Connection[Any]]:
+    def _begun(self, kind: bytes) -> Iterator[psycopg.Connection[Any]]:
+        begin = kind + self._whose
         with self._connection() as slot:
             try:
                 slot.driver.execute(begin)

@@ -52,6 +52,10 @@ class SqliteDatabase:
         self._turn = _Turn()
         self._group: _Group | None = None
 
+    def of_tenant(self, tenant: str) -> "SqliteDatabase":  # noqa: ARG002  (SQLite has no rules for rows)
+        """See `Database`."""
+        return self
+
     def look(self, statement: Prepared, parameters: Mapping[str, Any]) -> Row:
         """The first row of one statement that needs no other to be consistent with, or `None`."""
         with self._connection() as driver:

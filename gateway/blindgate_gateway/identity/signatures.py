@@ -6,7 +6,8 @@
 3. It verifies for this gateway: for the path and query as they came, under one of the addresses that the settings name.
    Which of them is not taken from the request, since a proxy may write `Host` anew; `Host` only chooses among the gateway's own.
 4. It was made within `CLOCK_SKEW` of the database's time. Only who passed 3 is told by how much a clock is off.
-5. Its nonce is new. The database decides, so it is new to every process of every gateway on it.
+5. Its nonce is new. The database decides, so it is new to every process of every gateway on it. Time is looked at again there: it
+   may have gone on since, or been set.
 
 What is left is that the body has the digest that was signed: `routing` compares it where it reads the body, and `leases` while
 it receives a result.
@@ -61,6 +62,12 @@ _NOTE = prepared(
         ).on_conflict_do_nothing(),
     )
 )
+_SEEN = prepared(
+    select(
+        exists().where(nonces.c.node == bindparam("node"), nonces.c.nonce == bindparam("nonce")).label("before"),
+        clock().label("now"),
+    )
+)
 _FORGOTTEN = nonces.c.until <= clock() - MARGIN
 _ANY_OLD = prepared(select(exists().where(_FORGOTTEN).label("any")))
 _OLD = prepared(select(nonces.c.until).where(_FORGOTTEN).order_by(nonces.c.until).limit(MOST_FORGOTTEN))
@@ -100,8 +107,13 @@ def authenticate_node(database: Database, request: Request, settings: Settings) 
     # 5.
     note = {"node": signature.key, "nonce": signature.nonce, "until": made + CLOCK_SKEW}
     with database.write(durable=False) as connection:
-        if connection.execute(_NOTE, note).rowcount != 1:
+        noted = connection.execute(_NOTE, note).rowcount == 1
+        seen = None if noted else connection.execute(_SEEN, note).first()
+    if seen is not None:
+        if seen.before:
             raise refusal("replayed", "this request was sent before: a nonce is good once")
+        check_clock(made, seen.now)
+        raise refusal("busy", "the clock was set while this request was looked at; send another")
     return Node(signature.key, row.name, row.operator)
 
 

@@ -212,6 +212,10 @@ class SimulatedDatabase:
         """One change."""
         return self._disk.write(self._process, durable=durable)
 
+    def of_tenant(self, tenant: str) -> "SimulatedDatabase":  # noqa: ARG002  (there are no rules for rows)
+        """The same."""
+        return self
+
     def migrating(self) -> AbstractContextManager[Connection]:
         """Nothing migrates here."""
         raise NotImplementedError

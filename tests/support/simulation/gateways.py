@@ -5,6 +5,7 @@ asked of the product. Everything else between the request and the answer is the 
 refusals.
 """
 
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from blindgate_gateway.problems import problem_of, problem_response
 from blindgate_gateway.routing import respond
 from blindgate_gateway.sweep import sweep_bytes, sweep_leases, sweep_records, sweep_strays
 from blindgate_protocol.errors import BlindgateError, GatewayError
+from blindgate_telemetry import NO_TRACES
 from simulation.database import SimulatedDatabase
 from simulation.scheduler import SECOND, Process, Signal
 from simulation.store import SimulatedBlobs
@@ -48,14 +50,17 @@ class Gateway:
     def __init__(self, world: "World", name: str, died: Callable[[], None]) -> None:
         self._world = world
         self.process = Process(name, died)
+        database = SimulatedDatabase(world.disk, self.process)
         self.parts = Parts(
             settings=world.settings,
-            database=SimulatedDatabase(world.disk, self.process),
+            database=database,
             blobs=SimulatedBlobs(world.shelf, self.process),
             wakeups=SimulatedWakeups(world),  # type: ignore[arg-type]
-            backpressure=Backpressure(world.settings),
+            backpressure=Backpressure(database, world.settings),
             doorkeeper=SimulatedDoorkeeper(world),  # type: ignore[arg-type]
             rates=None,  # type: ignore[arg-type]
+            leaving=threading.Event(),
+            traces=NO_TRACES,
         )
         world.scheduler.spawn(self.process, self._sweep)
 

@@ -22,6 +22,7 @@ from blindgate_protocol.errors import CiphertextError, SandboxError
 from blindgate_protocol.manifest import Manifest, check_manifest
 from blindgate_protocol.signing import Envelope, Signed
 from blindgate_protocol.values import Millis
+from blindgate_telemetry import NO_TRACES
 from brokerage import FAMILY
 from simulation import documents, seams
 from simulation.scheduler import SECOND, Process, Signal
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 SLOTS: Final = 2
 _SETTINGS: Final = SimpleNamespace(
+    data=None,
     poll_seconds=20.0,
     job_seconds=120.0,
     start_seconds=60.0,
@@ -56,7 +58,7 @@ class SimulatedNode:
         self.line = Line(world, self.process, self.caller, twice=False)
         gateway = Gateway.__new__(Gateway)
         gateway.url = "http://gateway"
-        vars(gateway).update(_key=None, _http=self.line)
+        vars(gateway).update(_key=None, _http=self.line, _traces=NO_TRACES)
         keys = Keys()
         log: Callable[..., None] = self._log
         self.loop = Node.__new__(Node)

@@ -120,6 +120,10 @@ class _Silence:
         return _say_nothing
 
 
+def _nothing_is_short(_folder: object) -> None:
+    """A node has all that it needs."""
+
+
 def _say_nothing(*_: Any, **__: Any) -> None:
     """Say nothing."""
 
@@ -145,7 +149,7 @@ def fitted(scheduler: Scheduler) -> Iterator[None]:
         (blindgate_node.transport, {"time": clock, "random": scheduler.chance}),
         (blindgate_node.jobs, {"time": clock, "open_signed": _opened, "SMALL_BYTES": SMALL_BYTES}),
         (blindgate_node.pulse, {"time": clock}),
-        (blindgate_node.loop, {"time": clock}),
+        (blindgate_node.loop, {"time": clock, "shortage": _nothing_is_short}),
     ]
     before = [(module, {name: getattr(module, name) for name in names}) for module, names in stands]
     try:

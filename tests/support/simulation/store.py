@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from blindgate_gateway.blobs import Opened, Parted, Source, Stray, chunks, name_prefix
+from blindgate_gateway.blobs import Opened, Parted, Source, StoredObject, Stray, chunks, name_prefix
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_protocol.canonical import DIGEST_PREFIX
 from blindgate_protocol.errors import BlindgateError
@@ -248,6 +248,12 @@ class SimulatedBlobs:
         self._shelf.reach(self._process)
         found = self._shelf.objects.get((tenant, name))
         return found is not None and len(found.whole()) == size
+
+    def listing(self, tenant: str) -> Iterator[StoredObject]:
+        """Every object of a tenant, in the order of their names."""
+        for owner, name in sorted(self._shelf.objects):
+            if owner == tenant:
+                yield StoredObject(name, len(self._shelf.objects[owner, name].whole()))
 
     def remove(self, tenant: str, name: str) -> None:
         """Delete an object, if it is there."""

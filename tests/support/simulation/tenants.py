@@ -14,6 +14,7 @@ from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.messages import JobRequest, JobView, KeyRequest, KeyView
 from blindgate_protocol.values import BlobRef
+from blindgate_telemetry import NO_TRACES
 from simulation import documents
 from simulation.documents import LIFETIMES
 from simulation.scheduler import SECOND, Process
@@ -57,7 +58,7 @@ class SimulatedClient:
         account = Account(tenant, frozenset({Scope.JOBS}), f"{tenant}-{number}")
         self.line = Line(world, self.process, account, twice=True)
         self._transport = Transport.__new__(Transport)
-        vars(self._transport).update(url="http://gateway", _http=self.line, _count=_nothing)
+        vars(self._transport).update(url="http://gateway", _http=self.line, _count=_nothing, traces=NO_TRACES)
         self._jobs: list[JobRequest] = []
         self._names: list[str] = []
         self.key: BlobRef | None = None

@@ -78,7 +78,7 @@ class Line:
 
     @contextmanager
     def stream(
-        self, method: str, path: str, *, content: bytes | None, headers: Mapping[str, str] | None, timeout: Any
+        self, method: str, path: str, *, content: Any, headers: Mapping[str, str] | None, timeout: Any
     ) -> Iterator[Answer]:
         """Send a request and give its answer. Raises `httpx2.TransportError`."""
         world, sent = self._world, dict(headers or {})
@@ -86,8 +86,9 @@ class Line:
             sent["Idempotency-Key"] = self.idempotency
         begun = world.scheduler.steps
         wait = int(timeout.read * SECOND)
+        body = content if isinstance(content, bytes) else b"".join(content or ())
         try:
-            answer = self._send(method, path, sent, content or b"", wait)
+            answer = self._send(method, path, sent, body, wait)
         except BaseException:  # also where the caller dies before it could hear
             self._note(method, path, sent, None, begun)
             raise

@@ -4,8 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from blindgate_gateway.database import clock
 from blindgate_gateway.sweep import sweep_leases
+from blindgate_gateway.tables import jobs
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.messages import Commit, JobRequest, JobView, Lease, Refusal, Release
@@ -121,6 +124,19 @@ def test_a_lost_job_is_leased_again_and_dies_with_every_reason(desk: Desk) -> No
     assert "out of memory" in view.attempts[1].reason
     assert "attempt 2 of 2" in (view.reason or "")
     assert desk.worker.lease() is None
+
+
+def test_a_lease_from_a_time_that_was_set_back_ends_when_one_from_now_does(desk: Desk) -> None:
+    """The clock was an hour ahead, and its node is gone: the job is not held for an hour."""
+    lease, duration = desk.leased(), desk.parts.settings.lease
+    desk.let_pass(lease.job, to=clock() + 3_600_000)
+    sweep_leases(desk.parts)
+    with desk.parts.database.read() as connection:
+        left = connection.execute(select((jobs.c.leased_until - clock()).label("left"))).scalar()
+    assert 0 < left <= duration
+    assert desk.worker.command(lease, "POST", "heartbeat").status_code == 200
+    _lose(desk, lease)
+    assert desk.worker.lease() is not None
 
 
 def test_a_heartbeat_keeps_the_lease(desk: Desk) -> None:

@@ -1,5 +1,6 @@
 """Which orders become jobs."""
 
+import re
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from blindgate_protocol.keys import KeyState
 from blindgate_protocol.manifest import Limits, ModelRef
 from blindgate_protocol.messages import JobList, JobRecord, JobRequest
 from blindgate_protocol.signing import SigningKey
-from brokerage import PARAMETERS, Tenant, blob_ref, random_bytes
+from brokerage import PARAMETERS, Tenant, blob_ref, now_ms, random_bytes
 from desk import Desk
 
+HOUR = 3_600_000
 NOWHERE = "sha256:" + "0" * 64
 
 
@@ -45,6 +47,7 @@ def test_a_job_id_names_one_order(desk: Desk) -> None:
         pytest.param({"tenant": "clinic"}, 409, "conflict", id="another tenant's"),
         pytest.param({"client": SigningKey.generate().id}, 422, "bad-signature", id="signed by another key"),
         pytest.param({"deadline": 1}, 422, "job-timeout", id="past its deadline"),
+        pytest.param({"issued": now_ms() + HOUR}, 422, "clock-skew", id="dated ahead of its time"),
         pytest.param({"rows": 5000}, 413, "too-large", id="too many rows"),
         pytest.param({"input": blob_ref(b"never sent")}, 404, "not-found", id="no such input"),
         pytest.param(
@@ -65,6 +68,17 @@ def test_an_order_that_does_not_hold_makes_no_job(desk: Desk, changes: Any, stat
     refused = desk.tenant.send("POST", "/v1/jobs", JobRequest(order=order.envelope))
     assert (refused.status_code, refused.json()["code"]) == (status, code)
     assert desk.worker.lease() is None
+
+
+def test_a_client_whose_clock_is_off_learns_by_how_much(desk: Desk) -> None:
+    """Ahead, no receipt for its order could be taken; behind, its order's time is over before it begins."""
+    ref = desk.tenant.upload(b"input")
+    for hours, said in ((1, "dated 3,[56]00 s ahead of the gateway's clock"), (-2, r"dated 7,20\d s ago")):
+        now = now_ms() + hours * HOUR
+        order = desk.tenant.order(desk.manifest, ref, issued=now, deadline=now + HOUR)
+        refused = desk.tenant.send("POST", "/v1/jobs", JobRequest(order=order.envelope))
+        assert refused.status_code == 422
+        assert re.search(said, refused.json()["detail"])
 
 
 def test_an_order_that_misnames_its_model_is_refused(desk: Desk) -> None:

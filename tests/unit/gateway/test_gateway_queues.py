@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import select, update
 
+from blindgate_gateway.database import clock
 from blindgate_gateway.queues import choose
 from blindgate_gateway.tables import ended_jobs, jobs, queues, tenants
 from blindgate_gateway.transitions import claim
@@ -51,6 +52,16 @@ def test_tenants_take_turns_however_long_their_queues_are(desk: Desk) -> None:
         [job for pair in zip(theirs, mine[:3], strict=True) for job in pair],
     )
     assert taken[6:] == mine[3:]
+
+
+def test_a_tenant_that_was_served_in_a_time_that_was_set_back_has_its_turn(desk: Desk) -> None:
+    """The clock was an hour ahead when it was served: it does not come last for an hour."""
+    job = _submit(desk, desk.tenant)
+    for _ in range(2):
+        _submit(desk, desk.stranger)
+    with desk.parts.database.write() as connection:
+        connection.execute(update(tenants).where(tenants.c.name == "bank").values(served=clock() + 3_600_000))
+    assert _take(desk) == job
 
 
 def test_a_tenant_has_no_more_jobs_at_nodes_than_it_may(desk: Desk) -> None:

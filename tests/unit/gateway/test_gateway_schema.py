@@ -1,6 +1,8 @@
 """What the gateway says of itself is true: its tables, its interface, its settings."""
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from blindgate_protocol.messages import UploadRequest
 from blindgate_protocol.signing import SigningKey
 from brokerage import Keys, blob_ref, make_settings
 from desk import Desk, open_desk
+from postgresql import PostgresqlServer
 
 
 def test_the_migrations_make_the_tables(tmp_path: Path, database_url: str | None) -> None:
@@ -40,7 +43,12 @@ def test_the_interface_document_is_valid_and_complete(desk: Desk) -> None:
         operation = spec["paths"][re.sub(r"<(?:int:)?(\w+)>", r"{\1}", route.rule)][route.method.lower()]
         assert bool(operation.get("security")) == bool(route.roles)
         assert ("requestBody" in operation) == (route.body is not None)
-        assert {str(status) for status in route.answers} == set(operation["responses"]) - {"default"}
+        assert {str(status) for status in route.answers} == set(operation["responses"]) - {
+            "default",
+            "401",
+            "429",
+            "503",
+        }
         assert operation["summary"].endswith(".")
     assert set(spec["components"]["securitySchemes"]) == {
         "apiKey",
@@ -216,7 +224,7 @@ def test_nodes_of_an_older_gateway_and_their_jobs_stay(tmp_path: Path, database_
             assert kept == [(f"{table}-1", "k"), (f"{table}-2", None)]
 
 
-_LATEST = "0008"
+_LATEST = "0010"
 _OLD_NODES = [
     (
         "INSERT INTO nodes (key, name, operator, expires, certificate, token, secret_hash, enrolled) "
@@ -271,3 +279,23 @@ _OLD_ROWS = [
         "VALUES ('done', 1, 'node-1', 'succeeded', '', 9)"
     ),
 ]
+
+
+def test_a_migration_takes_as_long_as_it_takes(
+    tmp_path: Path, postgresql_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many rows, or while another gateway is at it: what bounds a request does not end it."""
+    monkeypatch.setattr("blindgate_gateway.database.postgresql._OPTIONS", "-c lock_timeout=50 -c statement_timeout=50")
+    settings = make_settings(tmp_path / "gateway", Keys(), database=postgresql_server.new_database())
+    began = threading.Event()
+
+    def first() -> None:
+        with connect(settings).migrating() as connection:
+            began.set()
+            connection.exec_driver_sql("SELECT pg_sleep(0.3)")
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(first)
+        began.wait()
+        assert migrate(settings) == (None, _LATEST)
+        other.result()

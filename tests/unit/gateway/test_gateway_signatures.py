@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from blindgate_gateway.app import create_app
-from blindgate_gateway.identity import sweep_nonces
+from blindgate_gateway.identity import signatures, sweep_nonces
 from blindgate_gateway.tables import nonces
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.http_signatures import CONTENT_DIGEST, content_digest, signed_fields
@@ -39,6 +39,24 @@ def test_a_replay_is_refused_by_every_other_process_too(desk: Desk) -> None:
     with connection_to(other, desk.brokerage.settings) as http:
         assert http.post("/v1/leases", content=ASK, headers=headers).status_code == 204
     assert _post(desk, headers).json()["code"] == "replayed"
+
+
+def test_a_clock_that_is_set_while_a_request_is_looked_at_makes_no_replay_of_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was right when it was looked at first: whoever sent it learns of the clock, not of a replay that never was."""
+    looks: list[object] = []
+
+    def look(made: int, now: int) -> None:
+        looks.append(None)
+        if len(looks) > 1:
+            real(made, now)
+
+    real = signatures.check_clock
+    monkeypatch.setattr(signatures, "check_clock", look)
+    headers = desk.worker.signed("POST", "/v1/leases", ASK, created=now_ms() // 1000 - HOUR_SECONDS)
+    refused = _post(desk, headers)
+    assert (refused.status_code, refused.json()["code"]) == (401, "clock-skew")
 
 
 def test_two_nodes_may_draw_the_same_nonce(desk: Desk) -> None:

@@ -323,3 +323,17 @@ def _make_old(desk: Desk) -> None:
 def _be_patient(desk: Desk, grace: int) -> None:
     """Change how long bytes without a row are left alone."""
     object.__setattr__(desk.parts, "settings", desk.parts.settings.model_copy(update={"grace": grace}))
+
+
+def test_bytes_that_a_node_stores_again_are_kept_once(desk: Desk) -> None:
+    """Its object takes the place of the one that was uploaded, which nobody needs any more."""
+    data = random_bytes(3 * PART)
+    ref = desk.tenant.upload(data)
+    desk.submit(data)
+    lease = desk.worker.lease()
+    assert lease is not None
+    desk.worker.finish(lease, data)
+    _be_patient(desk, -60_000)
+    assert sweep_strays(desk.parts) == 1
+    assert len(_things(desk)) == PUBLISHED + 1
+    assert _read(desk, "bank", ref.digest) == data

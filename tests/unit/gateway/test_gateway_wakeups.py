@@ -1,12 +1,13 @@
 """Whoever waits is woken: in this process, from another one, and never beyond the cap."""
 
 import os
+import resource
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from blindgate_gateway import wakeups
 from blindgate_gateway.bells import FolderBell
 from blindgate_gateway.parts import build_parts
 from blindgate_gateway.settings import Settings
-from blindgate_gateway.wakeups import Wakeups
+from blindgate_gateway.wakeups import Wakeups, Watch
 from brokerage import Keys, make_settings
 
 FOREVER = 60.0
@@ -55,21 +56,62 @@ def test_another_topic_wakes_nobody(waiting: Wakeups) -> None:
 
 def test_another_process_wakes_whoever_waits(waiting: Wakeups, settings: Settings) -> None:
     """Without anybody asking again and again."""
-    code = (
-        "import time; from blindgate_gateway.settings import load_settings; from blindgate_gateway.parts import build_parts\n"
-        "build_parts(load_settings()).wakeups.wake('job'); time.sleep(2)"
-    )
     with waiting.watch("job") as watch:
         time.sleep(0.5)
         watch.happened.clear()  # whoever begins to listen looks once: something may have happened before
         waiting.wake("nothing")
         time.sleep(0.2)
         assert not watch.happened.is_set(), "its own bell woke the process"
-        environment = os.environ | {"BLINDGATE_GATEWAY_DATA": str(settings.data)}
-        if settings.database is not None:
-            environment["BLINDGATE_GATEWAY_DATABASE"] = settings.database.get_secret_value()
-        with subprocess.Popen([sys.executable, "-c", code], env=environment):
-            assert watch.happened.wait(10)
+        _wake_elsewhere(settings, watch)
+
+
+def _wake_elsewhere(settings: Settings, watch: Watch) -> None:
+    """Another process wakes those who wait for the job, now and then; `watch` must hear it."""
+    code = (
+        "import time; from blindgate_gateway.settings import load_settings; from blindgate_gateway.parts import build_parts\n"
+        "wakeups = build_parts(load_settings()).wakeups\n"
+        "for _ in range(20): wakeups.wake('job'); time.sleep(0.5)"
+    )
+    environment = os.environ | {"BLINDGATE_GATEWAY_DATA": str(settings.data)}
+    if settings.database is not None:
+        environment["BLINDGATE_GATEWAY_DATABASE"] = settings.database.get_secret_value()
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as other:
+        assert watch.happened.wait(10)
+        other.kill()
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[Callable[[int], None]]:
+    """Lets this process have so many descriptors only; undone at the end."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield lambda most: resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_process_without_descriptors_hears_when_it_has_some(
+    waiting: Wakeups, settings: Settings, few_descriptors: Callable[[int], None]
+) -> None:
+    """Whoever could not begin to listen begins later, and what is told meanwhile fails no request."""
+    few_descriptors(3)
+    with waiting.watch("job"):
+        waiting.wake("nothing")
+        time.sleep(0.3)
+    few_descriptors(1024)
+    with waiting.watch("job") as watch:
+        watch.happened.clear()
+        _wake_elsewhere(settings, watch)
+
+
+def test_a_process_with_a_thousand_connections_hears(waiting: Wakeups, settings: Settings) -> None:
+    """Its descriptors have numbers that not every call of the system knows."""
+    with ExitStack() as stack:
+        try:
+            for _ in range(1100):
+                stack.callback(os.close, os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pytest.skip("this process may not have that many descriptors")
+        with waiting.watch("job") as watch:
+            _wake_elsewhere(settings, watch)
 
 
 def test_whoever_comes_beyond_the_cap_does_not_wait(waiting: Wakeups) -> None:
