@@ -29,6 +29,8 @@ _EVENTS: Final = (
     ("time leaps", 2),
 )
 _KINDS: Final = tuple(kind for kind, _ in _EVENTS)
+LONGEST_HANG: Final = 100 * SECOND
+"""A request whose process hangs for a minute is taken up by whoever asks again."""
 _OFTEN: Final = 0.3
 _LEAP: Final = 600 * SECOND
 
@@ -60,8 +62,8 @@ class Chaos:
 
     def _gateway_hangs(self) -> bool:
         gateway = self._chance.choice(self._world.gateways)
-        most = self._chance.choice((5, 30, 100))  # an abandoned request is taken up after 60
-        gateway.process.hung_until = self._world.scheduler.now + int(self._chance.random() * most * SECOND)
+        most = self._chance.choice((5 * SECOND, 30 * SECOND, LONGEST_HANG))
+        gateway.process.hung_until = self._world.scheduler.now + int(self._chance.random() * most)
         return True
 
     def _node_killed(self) -> bool:

@@ -130,7 +130,7 @@ def _destroyed_keys_are_taken() -> Iterator[None]:
 PLANTED: Final[Mapping[str, Planted]] = {
     "a release that names no generation and no token": Planted(
         _attribute(transitions, _RELEASE=prepared(update(jobs).where(_JOB, LEASED).values(**_BACK))),
-        "released after its lease had run out|released, and it was leased in generation",
+        "released after its lease had run out|and it was leased in generation|fault of the gateway",
     ),
     "a heartbeat that revives": Planted(
         _attribute(

@@ -36,6 +36,8 @@ _WHAT: Final = (
 _KINDS: Final = tuple(kind for kind, _ in _WHAT)
 _BIASES: Final = (0, 1, 1, 5)
 """Each client does some of it never and some of it most of the time: what all do a little of seldom meets itself."""
+_THEMES: Final = {"uploads": {"upload": 20, "rest": 0}, "keys": {"tell": 20, "upload": 10, "rest": 0}}
+"""Some schedules are about one thing, at which everybody meets."""
 _NEXT: Final = {
     KeyState.REGISTERED: (KeyState.ACTIVE,),
     KeyState.ACTIVE: (KeyState.SUSPENDED, KeyState.DESTROYED, KeyState.SUPERSEDED, KeyState.SUSPENDED),
@@ -53,6 +55,8 @@ class SimulatedClient:
         chance = world.scheduler.chance
         self._weights = [weight * chance.choice(_BIASES) for _, weight in _WHAT]
         self._weights[0] += 1
+        if world.theme != "all":
+            self._weights = [_THEMES[world.theme].get(kind, 1) for kind in _KINDS]
         self._world, self._tenant, self._number = world, tenant, number
         self.process = Process(f"{tenant}-{number}")
         account = Account(tenant, frozenset({Scope.JOBS}), f"{tenant}-{number}")
@@ -144,7 +148,8 @@ class SimulatedClient:
 
     def _upload(self) -> None:
         """A blob that no job needs yet, which another client of the tenant may be sending, too; or a key, perhaps destroyed."""
-        number = self._world.scheduler.chance.choice((0, 0, 1, 1, 2, 3))
+        about = {"all": (0, 0, 1, 1, 2, 3), "uploads": (1, 1, 1, 0, 2), "keys": (3,)}[self._world.theme]
+        number = self._world.scheduler.chance.choice(about)
         if number == 3:
             data = _key_bytes(self._tenant, self._world.scheduler.chance.randrange(2))
         else:

@@ -21,7 +21,7 @@ from blindgate_gateway.sweep import sweep_bytes, sweep_leases, sweep_strays
 from blindgate_protocol.signing import Envelope
 from simulation import documents, invariants, seams
 from simulation.audit import Audit
-from simulation.chaos import Chaos
+from simulation.chaos import LONGEST_HANG, Chaos
 from simulation.database import Disk, Machine
 from simulation.documents import EPOCH, HOUR
 from simulation.faults import Faults, Tally
@@ -81,7 +81,8 @@ class World:
                 "records": 100 * HOUR,
             }
         )
-        self.leisure = int(chance.choice((0.01, 0.2, 2.0)) * SECOND)
+        self.theme = chance.choice(("all", "all", "uploads", "keys"))
+        self.leisure = int(chance.choice((0.01, 0.2, 2.0) if self.theme == "all" else (0.001, 0.03)) * SECOND)
         self.sweeping = self.leisure * chance.choice((3, 10, 50))
         self.answering = self.busy_clients = 0
         self.audit = Audit(
@@ -126,7 +127,7 @@ class World:
         for process in (self._landlord, *self.processes()):
             if process not in kept:
                 self.scheduler.kill(process)
-        self.scheduler.run(until=lambda: bool(self.violations), most=LATEST)
+        self.scheduler.run(until=lambda: bool(self.violations), most=LATEST + LONGEST_HANG)
         self._await(lambda: self.answering == 0, "a request has no end")
         self.scheduler.now = max(self.scheduler.now, HOUR * 1000 + SECOND)
         self._do(lambda gateway: sweep_leases(gateway.parts))
