@@ -1,6 +1,6 @@
 """Faults to be planted in the product: each is a line that somebody might leave out one day, and the simulation has to notice.
 
-`PLANTED` has them by name: what is patched, and what the violation must say.
+`PLANTED` has them by name. Some take a moment that is rare: they need more seeds than others.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -32,10 +32,11 @@ _BACK = {"state": JobState.QUEUED.value}
 
 @dataclass(frozen=True)
 class Planted:
-    """A fault, how it is planted, and what is said when it is found."""
+    """A fault: how it is planted, what is said when it is found, and how many seeds from 0 on it takes at most."""
 
     plant: Callable[[], AbstractContextManager[Any]]
     found: str
+    within: int
 
 
 def _attribute(module: Any, **changes: Any) -> Callable[[], AbstractContextManager[Any]]:
@@ -131,6 +132,7 @@ PLANTED: Final[Mapping[str, Planted]] = {
     "a release that names no generation and no token": Planted(
         _attribute(transitions, _RELEASE=prepared(update(jobs).where(_JOB, LEASED).values(**_BACK))),
         "released after its lease had run out|and it was leased in generation|fault of the gateway",
+        within=2000,
     ),
     "a heartbeat that revives": Planted(
         _attribute(
@@ -142,39 +144,41 @@ PLANTED: Final[Mapping[str, Planted]] = {
             ),
         ),
         "a lease that had run out was prolonged",
+        within=1000,
     ),
     "a commit that asks only for the job": Planted(
         _attribute(transitions, _END_HELD=_ending(_JOB), _END_WITH_RESULT=_ending(_JOB)),
         "after its lease had run out|and it was leased in generation|fault of the gateway",
+        within=2000,
     ),
     "an order that is answered before it is written": Planted(
-        _answered_before_it_is_written, "accepted and is lost|nothing explains"
+        _answered_before_it_is_written, "accepted and is lost|nothing explains", within=150
     ),
     "a commit that does not wait for the disk": Planted(
-        _attribute(Disk, write=_write_without_waiting), "is lost|nothing explains|is not what its row names|are counted"
+        _attribute(Disk, write=_write_without_waiting),
+        "is lost|nothing explains|is not what its row names|are counted|at nodes, and may have",
+        within=100,
     ),
     "strays that are collected at once": Planted(
-        _attribute(SimulatedBlobs, strays=_strays_of_any_age), "is not what its row names"
+        _attribute(SimulatedBlobs, strays=_strays_of_any_age), "is not what its row names", within=4000
     ),
     "a last part that counts twice": Planted(
         _attribute(uploads, _COMPLETE=prepared(update(upload_rows).where(uploads._THIS).values(status="complete"))),
         "are counted",
-    ),
-    "an upload that is ended after it was completed": Planted(
-        _attribute(uploads, _END=prepared(delete(upload_rows).where(uploads._THIS))),
-        "is not what its row names|are counted",
+        within=150,
     ),
     "a dead letter that stays when it is sent again": Planted(
-        _attribute(transitions, resend=_resend_and_keep), "fault of the gateway|a sweep failed|ended"
+        _attribute(transitions, resend=_resend_and_keep), "fault of the gateway|a sweep failed|ended", within=150
     ),
     "a lease that ends by a process's clock": Planted(
         _attribute(sweep, lose_leases=_lose_leases_by_own_clock, _OVER=prepared(select(literal(1).label("over")))),
         "ms early",
+        within=100,
     ),
     "an object that goes before its row": Planted(
-        _attribute(sweep, _delete=_delete_object_first), "is not what its row names"
+        _attribute(sweep, _delete=_delete_object_first), "is not what its row names", within=4000
     ),
     "a destroyed key that is taken in again": Planted(
-        _destroyed_keys_are_taken, "was destroyed, and its bytes are still there"
+        _destroyed_keys_are_taken, "was destroyed, and its bytes are still there", within=150
     ),
 }
