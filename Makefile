@@ -9,6 +9,7 @@
 #   make compile-env   the environment of the Concrete ML compiler (Python 3.11, 1.9 GB, apart from .venv)
 #   make vectors       write docs/vectors again
 #   make nightly       long campaigns: the same tests with more seeds
+#   make simulate      the broker under 1,000 schedules that nobody ran before; SEED=… shows what happened in one
 #   make lock          resolve requirements.lock, and the gateway's part of it, again (needs uv)
 
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
@@ -27,7 +28,7 @@ DEMO_DIR ?=
 # `make test` runs the files of tests in so many processes at once, or in as many as there are cores, if those are fewer.
 TEST_PROCESSES ?= 4
 
-.PHONY: demo test check bench models compile-env vectors nightly lock env clean
+.PHONY: demo test check bench models compile-env vectors nightly simulate lock env clean
 .DELETE_ON_ERROR:
 
 env: $(INSTALLED)
@@ -82,6 +83,9 @@ vectors: $(INSTALLED)
 
 nightly: $(INSTALLED)
 	BLINDGATE_CAMPAIGN=20 $(PY) -m pytest --timeout=7200 tests/properties tests/attacks tests/faults
+
+simulate: $(INSTALLED)
+	@PYTHONPATH=tests/support $(PY) -m simulation $(if $(SEED),--seed $(SEED),--schedules $(or $(SCHEDULES),1000))
 
 lock:
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

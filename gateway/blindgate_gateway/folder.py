@@ -193,6 +193,8 @@ class FolderBlobs:
         target = self._stored / upload.tenant / upload.object
         target.parent.mkdir(exist_ok=True)
         try:
+            # A part may be seen before it is on the disk: whoever stored it was killed in between.
+            _fsync_folder(self._parts_of(upload))
             self._parts_of(upload).rename(target)
         except FileNotFoundError:
             if not target.is_dir():

@@ -116,6 +116,11 @@ class Route:
     group: str
 
     @property
+    def usual(self) -> int:
+        """The status of the usual good answer."""
+        return next(iter(self.answers))
+
+    @property
     def creates(self) -> bool:
         """Whether a good answer may mean that something is there that was not: then it takes an `Idempotency-Key`."""
         return self.method == "POST" and 201 in self.answers  # noqa: PLR2004  (Created)
@@ -162,45 +167,49 @@ class Routes:
 
 def view(route: Route, parts: Parts) -> Callable[..., Response]:
     """Build the Flask view of `route`."""
-    usual = next(iter(route.answers))
-    model = route.body if isinstance(route.body, type) else None
 
     def answer(**path: Any) -> Response:
         request = flask_request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  (the proxy costs on every access)
-        # 1.
-        caller = None
-        if route.roles:
-            caller = parts.doorkeeper.admit(request, route.roles)
-            request.environ[CALLER] = caller.name
-        if any("\0" in str(value) for value in path.values()):
-            raise not_found("object")  # PostgreSQL cannot even be asked for it
-        # 2.
-        data = b"" if model is None else request.stream.read(_length(request, MAX_BODY))
-        if isinstance(caller, Node) and data:
-            _check_digest(request, data)
-        body = None if model is None else _parse(data, model)
-
-        # 3.
-        theirs = parts.of_tenant(caller.tenant) if isinstance(caller, Account) else parts
-
-        def ask() -> Response:
-            given = route.handler(Call(theirs, caller, body, request), **path)
-            if given is None:
-                return Response(status=204)
-            if isinstance(given, Response):
-                return given
-            value, status = given if isinstance(given, tuple) else (given, usual)
-            return Response(value.model_dump_json(), status, mimetype="application/json")
-
-        key = request.headers.get(HEADER)
-        if key is None or not route.creates or caller is None:
-            return ask()
-        who = caller.tenant if isinstance(caller, Account) else caller.key
-        return once(theirs.database, caller=who, key=key, route=request.path, body=data, answer=ask)
+        return respond(route, parts, request, path)
 
     answer.__doc__ = route.handler.__doc__
     answer.__name__ = route.handler.__name__
     return answer
+
+
+def respond(route: Route, parts: Parts, request: Request, path: Mapping[str, Any]) -> Response:
+    """Answer a request that `route` takes, with what its rule reads from the `path`. Raises what refuses it."""
+    # 1.
+    caller = None
+    if route.roles:
+        caller = parts.doorkeeper.admit(request, route.roles)
+        request.environ[CALLER] = caller.name
+    if any("\0" in str(value) for value in path.values()):
+        raise not_found("object")  # PostgreSQL cannot even be asked for it
+    # 2.
+    model = route.body if isinstance(route.body, type) else None
+    data = b"" if model is None else request.stream.read(_length(request, MAX_BODY))
+    if isinstance(caller, Node) and data:
+        _check_digest(request, data)
+    body = None if model is None else _parse(data, model)
+
+    # 3.
+    theirs = parts.of_tenant(caller.tenant) if isinstance(caller, Account) else parts
+
+    def ask() -> Response:
+        given = route.handler(Call(theirs, caller, body, request), **path)
+        if given is None:
+            return Response(status=204)
+        if isinstance(given, Response):
+            return given
+        value, status = given if isinstance(given, tuple) else (given, route.usual)
+        return Response(value.model_dump_json(), status, mimetype="application/json")
+
+    key = request.headers.get(HEADER)
+    if key is None or not route.creates or caller is None:
+        return ask()
+    who = caller.tenant if isinstance(caller, Account) else caller.key
+    return once(theirs.database, caller=who, key=key, route=request.path, body=data, answer=ask)
 
 
 def _length(request: Request, most: int) -> int:

@@ -1,14 +1,16 @@
 """The same request twice is one request, and too much at once is told to come again."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
 import pytest
+from flask import Response
 from sqlalchemy import func, select, update
 
-from blindgate_gateway.idempotency import ABANDONED, sweep_answers
+from blindgate_gateway.idempotency import ABANDONED, once, sweep_answers
 from blindgate_gateway.tables import idempotency, jobs
 from blindgate_protocol.messages import JobRequest, UploadRequest
 from brokerage import blob_ref, random_bytes
@@ -97,6 +99,42 @@ def test_a_request_that_died_half_way_is_taken_up_again(desk: Desk) -> None:
     again = _post(desk, request, "one")
     assert again.status_code == 200
     assert again.json()["job"] == first.json()["job"]
+
+
+def test_who_was_taken_for_dead_does_not_change_the_answer(desk: Desk) -> None:
+    """A process that was only slow gives the answer that was given meanwhile, and so does whoever asks again."""
+    database, said = desk.parts.database, []
+
+    def ask(words: str, slowly: Callable[[], object] = lambda: None) -> str:
+        def answer() -> Response:
+            slowly()
+            return Response(words, 201, mimetype="application/json")
+
+        given = once(database, caller="bank", key="one", route="/v1/jobs", body=b"order", answer=answer)
+        return given.get_data(as_text=True)
+
+    def a_minute_later() -> None:
+        with database.write() as connection:
+            connection.execute(update(idempotency).values(began=idempotency.c.began - ABANDONED))
+        said.append(ask("by the quick one"))
+
+    assert ask("by the slow one", a_minute_later) == "by the quick one"
+    assert [*said, ask("by anybody")] == ["by the quick one"] * 2
+
+
+def test_who_was_taken_for_dead_and_fails_leaves_the_request_to_its_successor(desk: Desk) -> None:
+    """It is still being answered, so nobody else begins with it."""
+    database = desk.parts.database
+
+    def fail() -> Response:
+        with database.write() as connection:
+            connection.execute(update(idempotency).values(began=idempotency.c.began + 1))  # taken up by another
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        once(database, caller="bank", key="one", route="/v1/jobs", body=b"order", answer=fail)
+    with database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(idempotency)).scalar() == 1
 
 
 def test_answers_are_forgotten_after_a_day(desk: Desk) -> None:
