@@ -90,7 +90,7 @@ simulate: $(INSTALLED)
 lock:
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --no-annotate --output-file requirements.lock
-	uv pip compile pyproject.toml --extra gateway --extra postgresql --extra s3 --extra oidc --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra gateway --extra postgresql --extra s3 --extra oidc --extra telemetry --universal --python-version 3.11 \
 		--constraint requirements.lock --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--output-file requirements-gateway.lock
 

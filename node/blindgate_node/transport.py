@@ -313,6 +313,6 @@ def _problem(method: str, path: str, response: httpx2.Response, body: bytes) -> 
         return NotFoundError(message, **details)
     if details["problem"] == ClockSkewError.code:
         return ClockSkewError(f"{message}: set this machine's clock right", **details)
-    if status in _NOT_AUTHORISED:
+    if status in _NOT_AUTHORISED and details["problem"] != _REPLAYED:
         return NotAuthorisedError(message, **details)
     return GatewayError(message, **details)

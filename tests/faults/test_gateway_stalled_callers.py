@@ -1,6 +1,5 @@
 """Callers that fall silent in the middle of something, or say too much, and more of them than there are descriptors."""
 
-import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from brokerage import GatewayProcess, Keys, http_client, make_settings
+from descriptors import few_descriptors
 
 THREADS = 4
 STALL_MS = 400
@@ -88,15 +88,12 @@ def test_a_caller_that_takes_nothing_of_its_answer_is_let_go(gateway: GatewayPro
 def test_a_gateway_without_descriptors_leaves_callers_waiting_and_lives(tmp_path: Path) -> None:
     """No worker ends of it, so what others have under way is not lost."""
     gateway = GatewayProcess(make_settings(tmp_path / "gateway", Keys(), threads=THREADS))
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
-    try:
-        gateway.start()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    gateway.start()
     try:
         workers = gateway.workers()
         with ExitStack() as stack:
+            for process in (gateway.pid, *workers):
+                stack.enter_context(few_descriptors(process, 40))
             for _ in range(100):
                 stack.enter_context(connect(gateway))
             time.sleep(0.5)
