@@ -19,7 +19,6 @@ import shutil
 import signal
 import socket
 import struct
-import sys
 import time
 from contextlib import suppress
 from queue import Empty
@@ -38,7 +37,6 @@ KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 30
 FLUSH_SECONDS = 3.0
 """What a worker that ends gives the collector of traces, if there is one, to take the last spans."""
-SWITCH_SECONDS = 0.001
 SETTLE_SECONDS = 0.1
 """How long a connection that has begun to open may take to be complete."""
 _PR_SET_PDEATHSIG = 1
@@ -176,8 +174,6 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         metrics.reserve()
         _die_with_parent(worker.ppid)
         parts = self._app.extensions["blindgate"]
-        # A thread that was woken waits for the interpreter at most this long.
-        sys.setswitchinterval(SWITCH_SECONDS)
         start_sweeping(parts)
 
         def leave(_number: int, _frame: FrameType | None) -> None:
