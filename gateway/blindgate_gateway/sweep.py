@@ -136,6 +136,13 @@ def _delete(parts: Parts, tenant: str, digest: str) -> bool:
     return True
 
 
+def sweep_often(parts: Parts) -> None:
+    """Do what is due every second."""
+    sweep_leases(parts)
+    sweep_nonces(parts.database)
+    parts.database.tidy()
+
+
 def start_sweeping(parts: Parts) -> None:
     """Sweep from a thread of this process until it ends."""
     threading.Thread(target=_sweep, args=(parts,), name="sweep", daemon=True).start()
@@ -147,8 +154,7 @@ def _sweep(parts: Parts) -> None:
     while True:
         time.sleep(LEASE_SECONDS)
         try:
-            sweep_leases(parts)
-            sweep_nonces(parts.database)
+            sweep_often(parts)
             if time.monotonic() >= bytes_due:
                 bytes_due = time.monotonic() + RETENTION_SECONDS
                 sweep_answers(parts.database)

@@ -83,6 +83,10 @@ class TracedDatabase:
         """See `Database`."""
         return self._database.migrating()
 
+    def tidy(self) -> None:
+        """See `Database`."""
+        self._database.tidy()
+
     def close(self) -> None:
         """See `Database`."""
         self._database.close()

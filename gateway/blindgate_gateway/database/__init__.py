@@ -67,6 +67,10 @@ class Database(Protocol):
         """SQLAlchemy's view of the same database, in a transaction that nobody else has at the same time."""
         ...
 
+    def tidy(self) -> None:
+        """Do what is due now and then, and what nobody who writes should wait for."""
+        ...
+
     def close(self) -> None:
         """Close every connection that nobody uses."""
         ...

@@ -128,6 +128,9 @@ class PostgresqlDatabase:
         """A connection of the caller's own, beyond those that are counted."""
         return _connect(self._url, autocommit=True)
 
+    def tidy(self) -> None:
+        """See `Database`. The server does it."""
+
     def close(self) -> None:
         """Close every connection that nobody uses."""
         while self._idle:

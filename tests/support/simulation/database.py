@@ -220,6 +220,9 @@ class SimulatedDatabase:
         """Nothing migrates here."""
         raise NotImplementedError
 
+    def tidy(self) -> None:
+        """Nothing is due."""
+
     def close(self) -> None:
         """Nothing is open."""
 
