@@ -67,7 +67,7 @@ class Settings(BaseSettings):
             loopback address, the other names of it). A node's enrolment is accepted only if it was told one of these.
         publishers: key ids whose manifests are taken into the catalogue.
         operators: key ids whose nodes are taken in and given work.
-        workers: processes. One is right for SQLite; more are correct, and wait for each other when they write.
+        workers: processes. One is enough for SQLite: more do a little more, and wait for each other when they write.
         threads: requests at once in each process. A quarter stays free of long polls.
         stall: how long a caller may send nothing of a request that it began, or take nothing of its answer, in milliseconds.
         drain: how long a gateway that was told to stop goes on answering, with `/readyz` at 503, in milliseconds: longer than the

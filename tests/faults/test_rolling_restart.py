@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,6 +42,7 @@ from brokerage import (
 )
 from nginx import Nginx, find_nginx
 from postgresql import PostgresqlServer
+from runs import running, wait_until
 from s3 import S3Server
 
 GATEWAYS = campaigns.of(3, slice_of=2)
@@ -137,8 +137,8 @@ def test_gateways_are_restarted_one_after_the_other_and_nobody_notices(fleet: Fl
         runs.append(partial(_submit, fleet, tenant, manifest, over))
     workers = [Worker(fleet.http, fleet.brokerage, name=f"node-{number}") for number in range(3)]
     over_too = threading.Event()
-    with _running([partial(_work, worker, over_too) for worker in workers], over_too) as node_errors:
-        with _running(runs, over) as errors:
+    with running([partial(_work, worker, over_too) for worker in workers], over_too) as node_errors:
+        with running(runs, over) as errors:
             time.sleep(1)
             for _ in range(ROUNDS):
                 for gateway in fleet.gateways[:RESTARTED]:
@@ -146,7 +146,7 @@ def test_gateways_are_restarted_one_after_the_other_and_nobody_notices(fleet: Fl
                     gateway.start()
                     time.sleep(1.1)  # for a second nginx passes over whoever did not answer
                     assert not errors, errors
-        _wait(lambda: _ended(fleet.settings) == len(fleet.submitted) or bool(node_errors))
+        wait_until(lambda: _ended(fleet.settings) == len(fleet.submitted) or bool(node_errors), seconds=60)
     assert not errors, errors
     assert not node_errors, node_errors
     assert set(fleet.counting.outcomes) == {"good"}, fleet.counting.outcomes
@@ -225,32 +225,3 @@ def _ended(settings: Settings) -> int:
             return int(connection.execute(select(func.count()).where(all_jobs.c.ended.is_not(None))).scalar())
     finally:
         database.close()
-
-
-def _wait(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < until, "it takes too long"
-        time.sleep(0.1)
-
-
-@contextmanager
-def _running(runs: list[Callable[[], None]], over: threading.Event) -> Iterator[list[BaseException]]:
-    """Threads, until the block ends; gives what they raise."""
-    errors: list[BaseException] = []
-
-    def guard(run: Callable[[], None]) -> None:
-        try:
-            run()
-        except BaseException as error:  # noqa: BLE001
-            errors.append(error)
-
-    threads = [threading.Thread(target=guard, args=(run,)) for run in runs]
-    for thread in threads:
-        thread.start()
-    try:
-        yield errors
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()

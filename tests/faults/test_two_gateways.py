@@ -6,10 +6,8 @@ so it may be taken at one gateway and committed at the other; so may an upload g
 """
 
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +37,7 @@ from brokerage import (
 )
 from failover import ADDRESS, failover_client, insist
 from postgresql import PostgresqlServer
+from runs import running, wait_until
 from s3 import S3Server
 
 JOBS = campaigns.of(2000, slice_of=500)
@@ -71,10 +70,10 @@ def test_two_gateways_on_one_database_end_every_job_once_though_one_is_killed(
                 runs.append(partial(_submit, tenant, manifest, submitted))
             workers = [Worker(http, brokerage, name=f"node-{number}") for number in range(NODES)]
             runs += [partial(_work, worker, over) for worker in workers]
-            with _running(runs, over) as errors:
-                _wait(lambda: len(submitted) >= JOBS // 3 or bool(errors))
+            with running(runs, over) as errors:
+                wait_until(lambda: len(submitted) >= JOBS // 3 or bool(errors), seconds=PATIENCE_SECONDS)
                 gateways[0].kill()
-                _wait(lambda: _ended(settings[1]) >= JOBS or bool(errors))
+                wait_until(lambda: _ended(settings[1]) >= JOBS or bool(errors), seconds=PATIENCE_SECONDS)
     finally:
         for gateway in gateways:
             if gateway.running:
@@ -148,32 +147,3 @@ def _ended(settings: Settings) -> int:
             return len(connection.execute(select(all_jobs.c.job).where(all_jobs.c.ended.is_not(None))).all())
     finally:
         database.close()
-
-
-def _wait(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < until, "it takes too long"
-        time.sleep(0.2)
-
-
-@contextmanager
-def _running(runs: list[Callable[[], None]], over: threading.Event) -> Iterator[list[BaseException]]:
-    """Threads, until the block ends; gives what they raise."""
-    errors: list[BaseException] = []
-
-    def guard(run: Callable[[], None]) -> None:
-        try:
-            run()
-        except BaseException as error:  # noqa: BLE001
-            errors.append(error)
-
-    threads = [threading.Thread(target=guard, args=(run,)) for run in runs]
-    for thread in threads:
-        thread.start()
-    try:
-        yield errors
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
