@@ -24,7 +24,10 @@ _MAKE: Final = (
 _AGAIN: Final = "somebody changed the rules by hand: undo it; migration 0009 (0009_row_security.py) has the statements"
 
 _ROLE: Final = text(
-    "SELECT pg_has_role(current_user, oid, 'MEMBER') AS is_member FROM pg_roles WHERE rolname = 'blindgate_tenant'"
+    # Since PostgreSQL 16 a member may be one that may not become the role.
+    "SELECT pg_has_role(current_user, oid, "
+    "CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) AS is_ours "
+    "FROM pg_roles WHERE rolname = 'blindgate_tenant'"
 )
 _TABLES: Final = text(
     "SELECT relname AS name, relrowsecurity AS guarded, has_table_privilege('blindgate_tenant', pg_class.oid, 'SELECT') AS seen "
@@ -38,7 +41,7 @@ _RULES: Final = text(
 def look(connection: Transaction) -> Iterator[Finding]:
     """Check that a tenant's requests see that tenant's rows alone."""
     role = connection.execute(_ROLE).first()
-    if role is None or not role.is_member:
+    if role is None or not role.is_ours:
         yield fault(
             "rules", "no tenant's request can be answered: the role blindgate_tenant is missing, or not ours", _MAKE
         )

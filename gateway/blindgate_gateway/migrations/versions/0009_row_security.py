@@ -17,6 +17,8 @@ depends_on = None
 
 _ROLE = """
 DO $$
+DECLARE
+    before text := current_setting('role');
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'blindgate_tenant') THEN
         BEGIN
@@ -28,7 +30,11 @@ BEGIN
                 'GRANT blindgate_tenant TO %', current_user, current_user;
         END;
     END IF;
-    IF NOT pg_has_role(current_user, 'blindgate_tenant', 'MEMBER') THEN
+    -- Tried, not asked: since PostgreSQL 16 whoever makes a role is a member of it and still may not become it.
+    BEGIN
+        SET LOCAL ROLE blindgate_tenant;
+        PERFORM set_config('role', before, true);
+    EXCEPTION WHEN insufficient_privilege THEN
         BEGIN
             EXECUTE format('GRANT blindgate_tenant TO %I', current_user);
         EXCEPTION
@@ -36,7 +42,7 @@ BEGIN
                 'the role % is no member of blindgate_tenant: let an administrator run GRANT blindgate_tenant TO %',
                 current_user, current_user;
         END;
-    END IF;
+    END;
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO blindgate_tenant', current_schema());
 END
 $$
