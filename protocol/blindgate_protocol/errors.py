@@ -20,6 +20,9 @@
     │   ├── ReceiptModelError       of another model, circuit or key
     │   ├── ReceiptNodeError        of a node that no allowed operator vouches for
     │   └── ResultDigestError       the result is not the one that the receipt names
+    ├── LogError                a log that contradicts itself, its signatures or what was known: names the index and the rule
+    │   ├── NotLoggedError          a result that does not stand in the log that the policy names, in time
+    │   └── ForkedLogError          two trees where there can be one: somebody was shown another log
     ├── TransitionError         a job cannot go from this state to that one
     ├── LeaseLostError          the lease belongs to somebody else now
     ├── KeyStoreError           the key store cannot be opened or read
@@ -175,6 +178,32 @@ class ResultDigestError(ReceiptError):
     """Result bytes that are not the ones that the receipt names."""
 
     code = "result-digest"
+
+
+class LogError(BlindgateError):
+    """A log, an entry, a checkpoint or a proof that does not hold.
+
+    Attributes:
+        index: the entry at fault, where there is one.
+    """
+
+    code = "log"
+
+    def __init__(self, message: str, *, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class NotLoggedError(LogError):
+    """A result that does not stand in the log that the policy names, in time."""
+
+    code = "not-logged"
+
+
+class ForkedLogError(LogError):
+    """Two trees where there can be one."""
+
+    code = "forked-log"
 
 
 class TransitionError(BlindgateError):
