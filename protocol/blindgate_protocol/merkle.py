@@ -91,16 +91,25 @@ def verify_inclusion(*, index: int, size: int, leaf: bytes, proof: Sequence[byte
         raise LogError(message)
 
 
-def verify_consistency(*, first: int, second: int, proof: Sequence[bytes], first_root: bytes, second_root: bytes) -> None:
-    """Decide whether the tree of `second` begins with that of `first` (RFC 9162, 2.1.4.2). Raises `LogError`."""
+def verify_consistency(
+    *, first: int, second: int, proof: Sequence[bytes], first_root: bytes, second_root: bytes
+) -> None:
+    """Decide whether the tree of `second` begins with that of `first` (RFC 9162, 2.1.4.2). Raises `LogError`.
+
+    Where the first is empty and the second is not, there is no such proof, and asking for one is refused.
+    """
     what = f"consistency of trees of {first} and {second}"
     if not 0 <= first <= second:
         message = f"a tree of {second} entries cannot begin with one of {first}"
         raise LogError(message)
-    if first in {0, second}:
+    if first == 0 < second:
+        message = (
+            "every tree begins with the empty one: there is nothing to prove, and a caller who asks may rely on it"
+        )
+        raise LogError(message)
+    if first == second:
         _check_hashes(proof, len(proof), 0, what)
-        expected = EMPTY_ROOT if first == 0 else second_root
-        if first_root != expected or (second == 0 and second_root != EMPTY_ROOT):
+        if first_root != second_root or (second == 0 and second_root != EMPTY_ROOT):
             message = f"two roots for the tree of {first} entries"
             raise LogError(message)
         return

@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from blindgate_protocol.errors import LogError, MalformedError
 
-MAX_NOTE_BYTES: Final = 1 << 16
+MAX_NOTE_BYTES: Final = 1 << 17
 MOST_SIGNATURES: Final = 64
 _ID_BYTES: Final = 4
 _LINE: Final = re.compile(r"— ([^ +\s]{1,200}) ([A-Za-z0-9+/]+={0,2})")

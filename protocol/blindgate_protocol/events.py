@@ -1,0 +1,143 @@
+"""What the log tells: one event for each change of state, and the commitment to it that stands in the tree.
+
+An *entry* of the tree is a version byte and HMAC-SHA-256 of the event's canonical JSON under 32 random bytes, its *salt*. The entry
+says nothing by itself, not even of a guessable event. Whoever is shown event and salt can check that this, and nothing else, was
+logged; once event and salt are erased, nobody can, and the tree stands as before.
+
+An event holds no body of a request and no name of a person or a tenant: those are *pseudonyms*, random texts that the gateway can
+translate until it erases the translation. Values that can be guessed never occur bare: digests are of signed documents and
+ciphertexts, which hold random bits.
+
+Section 12 of docs/protocol.md.
+"""
+
+import hashlib
+import hmac
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from blindgate_protocol.canonical import canonical, parse_canonical
+from blindgate_protocol.errors import LogError, MalformedError
+from blindgate_protocol.merkle import leaf_hash
+from blindgate_protocol.signing import first_error
+from blindgate_protocol.values import Digest, Millis, Name, Text, Value
+
+SALT_BYTES: Final = 32
+ENTRY_VERSION: Final = b"\x01"
+ENTRY_BYTES: Final = 33
+
+Pseudonym = Annotated[str, StringConstraints(pattern=r"^(?:tenant|staff|person|credential)-[0-9a-f]{32}$")]
+"""Stands for somebody whom only the gateway can name, and only for as long as it keeps the translation."""
+
+Actor = Annotated[str, StringConstraints(pattern=r"^[a-z]+(?:[-:][A-Za-z0-9_-]{1,64})?$")]
+"""A pseudonym, a signing key's id, `gateway` for what it does by itself, `console` for whoever works on its machine, `unknown`."""
+
+ObjectId = Annotated[str, StringConstraints(pattern=r"^[a-z-]+:[A-Za-z0-9:._/-]{1,160}$")]
+"""What an event is about: its kind and its id, such as `key:sha256:…`, `job:…`, `node:ed25519:…`."""
+
+
+class Action(StrEnum):
+    """What happened. An evaluation key's life in the words of NIST SP 800-57, and what happens around it."""
+
+    KEY_REGISTERED = "key.registered"
+    KEY_ACTIVATED = "key.activated"
+    KEY_SUSPENDED = "key.suspended"
+    KEY_RESUMED = "key.resumed"
+    KEY_SUPERSEDED = "key.superseded"
+    KEY_DEACTIVATED = "key.deactivated"
+    KEY_COMPROMISED = "key.compromised"
+    KEY_DESTRUCTION_SCHEDULED = "key.destruction-scheduled"
+    KEY_DESTROYED = "key.destroyed"
+    KEY_UPLOADED = "key.uploaded"
+    KEY_SENT = "key.sent"
+    KEY_EVICTED = "key.evicted"
+    JOB_SUBMITTED = "job.submitted"
+    JOB_LEASED = "job.leased"
+    JOB_SUCCEEDED = "job.succeeded"
+    JOB_FAILED = "job.failed"
+    JOB_DEAD = "job.dead"
+    JOB_CANCELLED = "job.cancelled"
+    JOB_EXPIRED = "job.expired"
+    JOB_RESENT = "job.resent"
+    MODEL_PUBLISHED = "model.published"
+    NODE_ENROLLED = "node.enrolled"
+    NODE_DISMISSED = "node.dismissed"
+    TENANT_ADDED = "tenant.added"
+    CREDENTIAL_GRANTED = "credential.granted"
+    CREDENTIAL_ROTATED = "credential.rotated"
+    CREDENTIAL_REVOKED = "credential.revoked"
+    LOGIN_FAILED = "login.failed"
+    ROLE_CHANGED = "role.changed"
+    RETENTION_CHANGED = "retention.changed"
+    SIGNER_REVOKED = "signer.revoked"
+    RECORDS_DELETED = "records.deleted"
+    LOG_STARTED = "log.started"
+    LOG_PAUSED = "log.paused"
+    LOG_READ = "log.read"
+    LOG_EXPORTED = "log.exported"
+    EVENT_ERASED = "event.erased"
+
+
+class Event(Value):
+    """One thing that happened.
+
+    Attributes:
+        time: when, by the clock of the gateway's process, in milliseconds since 1970.
+        action: what.
+        actor: who did it.
+        role: as what.
+        tenant: whose object it is, by pseudonym; `None` for what is of no tenant.
+        object: what it was done to.
+        digest: of the signed document that says so: a key's statement, a receipt, a certificate; `None` where there is none.
+        reason: in words, where there is something to say. Never of a tenant's data.
+        request: the gateway's name of the request.
+        before: the object's state before; `None` where it has none, or was not there.
+        after: its state from now on.
+        details: what else belongs to this action, by name.
+        software: the gateway's version.
+    """
+
+    version: Literal[1] = 1
+    time: Millis
+    action: Action
+    actor: Actor
+    role: Name
+    tenant: Pseudonym | None = None
+    object: ObjectId
+    digest: Digest | None = None
+    outcome: Literal["success", "failure"] = "success"
+    reason: Text | None = None
+    request: Name | None = None
+    before: Name | None = None
+    after: Name | None = None
+    details: Annotated[dict[Name, Text], Field(max_length=16)] = Field(default_factory=dict)
+    software: Text
+
+    def to_bytes(self) -> bytes:
+        """The event's canonical bytes, as they are committed to."""
+        return canonical(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Event":
+        """Read an event. Raises `MalformedError`."""
+        parse_canonical(data)
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            message = f"not an event: {first_error(error)}"
+            raise MalformedError(message) from error
+
+
+def entry_of(event: bytes, salt: bytes) -> bytes:
+    """What stands in the tree for an event. Raises `LogError` for a salt of another length."""
+    if len(salt) != SALT_BYTES:
+        message = f"a salt has {SALT_BYTES} bytes, got {len(salt)}"
+        raise LogError(message)
+    return ENTRY_VERSION + hmac.new(salt, event, hashlib.sha256).digest()
+
+
+def leaf_of(event: bytes, salt: bytes) -> bytes:
+    """The leaf hash of an event."""
+    return leaf_hash(entry_of(event, salt))
