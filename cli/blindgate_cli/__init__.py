@@ -13,6 +13,7 @@ from blindgate_protocol.errors import BlindgateError
 GROUP = "blindgate.commands"
 
 _ABOUT = {
+    "audit": "Check a gateway's log without trusting the gateway; the life of keys; one job, replayed.",
     "gateway": "Run the broker that cannot see: serve, migrate, tenants, enrolments, jobs.",
     "jobs": "Your jobs: how they stand, their receipts, cancelling.",
     "keys": "Your key sets, without their secrets.",
@@ -23,8 +24,9 @@ _ABOUT = {
     "predict": "Predict under encryption: a CSV file in, a CSV file out.",
     "publisher": "Sign models: your publisher key.",
     "search": "Search an index under encryption: vectors in, a CSV file of the nearest entries out.",
+    "witness": "Run a witness of a log: it cosigns what continues what it saw, and nothing else.",
 }
-_EXTRAS = {"gateway": "gateway", "node": "node", "operator": "node"}
+_EXTRAS = {"audit": "audit", "gateway": "gateway", "node": "node", "operator": "node", "witness": "witness"}
 _USAGE_STATUS = 2
 
 

@@ -123,7 +123,7 @@ def parse_note(data: bytes) -> Note:
     except UnicodeDecodeError as error:
         message = "a note is UTF-8"
         raise MalformedError(message) from error
-    if any(ord(one) < 0x20 and one != "\n" for one in whole):
+    if any(one < " " and one != "\n" for one in whole):
         message = "a note holds no control characters"
         raise MalformedError(message)
     text, gap, below = whole.rpartition("\n\n")

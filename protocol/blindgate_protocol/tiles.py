@@ -1,8 +1,8 @@
 """The log as files: tiles of hashes and bundles of entries, under names that never change. C2SP's tlog-tiles.
 
-A tile is 256 hashes in a row, all of one level; level *l* has the roots of complete subtrees of 256^*l* entries. A bundle is the 256
-entries under a tile of level 0, each with its length before it. The last of each may be partial, and its name says how wide it is. So
-whatever a name stands for is the same for ever, and any cache may keep it.
+A tile is 256 hashes in a row, all of one level; level *l* has the roots of complete subtrees of 256^*l* entries. A bundle is the
+256 entries under a tile of level 0, each with its length before it. The last of each may be partial, and its name says how wide
+it is. So whatever a name stands for is the same for ever, and any cache may keep it.
 
     checkpoint                      the latest, a few seconds old at most
     tile/0/x001/x234/067            tile 1,234,067 of level 0
@@ -98,7 +98,8 @@ def pack_entries(entries: Sequence[bytes]) -> bytes:
 
 def unpack_entries(bundle: bytes, width: int) -> list[bytes]:
     """The `width` entries of a bundle. Raises `MalformedError`."""
-    entries, at = [], 0
+    entries: list[bytes] = []
+    at = 0
     while at < len(bundle) and len(entries) < width:
         end = at + 2 + int.from_bytes(bundle[at : at + 2], "big")
         entries.append(bundle[at + 2 : end])
