@@ -28,6 +28,8 @@ from blindgate_gateway import (
     uploads,
 )
 from blindgate_gateway.documentation import describe
+from blindgate_gateway.log import rooms as log_rooms
+from blindgate_gateway.log.telling import REQUEST_ID
 from blindgate_gateway.logs import log
 from blindgate_gateway.parts import build_parts
 from blindgate_gateway.problems import is_busy, is_stalled, problem_of, problem_response
@@ -39,13 +41,12 @@ from blindgate_telemetry import NO_TRACES
 
 ROUTES: tuple[Route, ...] = tuple(
     route
-    for room in (callers, catalogue, budgets, uploads, keys, jobs, nodes, leases, oversight, operations)
+    for room in (callers, catalogue, budgets, uploads, keys, jobs, nodes, leases, oversight, log_rooms, operations)
     for route in room.routes.declared
 )
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes that are asked so often that only their failures are logged."""
 _BEGAN = "blindgate.began"
-_ID = "blindgate.request"
 
 
 def create_app(settings: Settings) -> APIFlask:
@@ -92,7 +93,7 @@ _NO_SESSION = NullSession()
 def _begin() -> None:
     environ = request.environ
     environ[_BEGAN] = time.monotonic()
-    environ[_ID] = secrets.token_hex(8)
+    environ[REQUEST_ID] = secrets.token_hex(8)
     if "HTTP_HOST" not in environ and environ["SERVER_PROTOCOL"] == "HTTP/1.1":
         raise BadRequest  # RFC 9112, 3.2
     if environ["PATH_INFO"].startswith("//"):
@@ -104,12 +105,12 @@ def _finish(response: Response) -> Response:
     environ, status = asked.environ, response.status_code
     seconds = time.monotonic() - environ[_BEGAN]
     route = "none" if asked.url_rule is None else asked.url_rule.rule
-    response.headers[REQUEST_HEADER] = environ[_ID]
+    response.headers[REQUEST_HEADER] = environ[REQUEST_ID]
     metrics.observe(method=asked.method, route=route, status=status, seconds=seconds)
     if route not in QUIET or status >= HTTPStatus.BAD_REQUEST:
         log.info(
             "request",
-            request=environ[_ID],
+            request=environ[REQUEST_ID],
             method=asked.method,
             path=asked.path,
             status=status,
@@ -122,13 +123,13 @@ def _finish(response: Response) -> Response:
 
 
 def _refuse(error: Exception) -> Response:
-    problem = problem_of(error, request.environ[_ID])
+    problem = problem_of(error, request.environ[REQUEST_ID])
     if isinstance(error, BlindgateError):
-        log.info("refused", request=request.environ[_ID], code=problem.code, detail=problem.detail)
+        log.info("refused", request=request.environ[REQUEST_ID], code=problem.code, detail=problem.detail)
     elif is_busy(error):
-        log.warning("busy", request=request.environ[_ID], error=type(error).__name__)
+        log.warning("busy", request=request.environ[REQUEST_ID], error=type(error).__name__)
     elif not isinstance(error, HTTPException) and not is_stalled(error):
-        log.error("failed", request=request.environ[_ID], exc_info=error)
+        log.error("failed", request=request.environ[REQUEST_ID], exc_info=error)
     retry_after = error.retry_after if isinstance(error, GatewayError) else None
     response = problem_response(problem, retry_after=retry_after)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:

@@ -17,11 +17,14 @@ from sqlalchemy import bindparam, func, insert, select
 
 from blindgate_gateway.database import Transaction, clock, prepared
 from blindgate_gateway.identity import Account, Role
+from blindgate_gateway.log.objects import model_object
+from blindgate_gateway.log.telling import tell, tenant_actor
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
 from blindgate_gateway.stored import renewed_size, send_blob
 from blindgate_gateway.tables import manifests
 from blindgate_protocol.errors import RolledBackManifestError
+from blindgate_protocol.events import Action
 from blindgate_protocol.manifest import Manifest, check_manifest
 from blindgate_protocol.messages import ModelList, ModelOffer
 from blindgate_protocol.signing import Envelope, Signed, open_signed
@@ -116,6 +119,16 @@ def offer_model(call: Call[Account, ModelOffer]) -> Answer:
                 envelope=manifest.envelope.model_dump_json(),
                 published=clock(),
             )
+        )
+        tell(
+            connection,
+            Action.MODEL_PUBLISHED,
+            model_object(document.name, document.version),
+            by=tenant_actor(connection, call.caller.tenant, "publisher"),
+            tenant=call.caller.tenant,
+            digest=manifest.digest,
+            after="offered",
+            details={"publisher": manifest.signer},
         )
     return call.body
 

@@ -179,7 +179,7 @@ _ONCE: dict[str, Any] = {
 
 
 def _path(rule: str) -> str:
-    return rule.replace("<int:", "{").replace("<", "{").replace(">", "}")
+    return rule.replace("<int:", "{").replace("<path:", "{").replace("<", "{").replace(">", "}")
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:

@@ -26,6 +26,8 @@ from blindgate_gateway.database import Transaction, clock, prepared, upsert
 from blindgate_gateway.identity import Account, Role, require_tenant
 from blindgate_gateway.keys import relied_on_key
 from blindgate_gateway.listings import page
+from blindgate_gateway.log.objects import job_object
+from blindgate_gateway.log.telling import tell, tenant_actor
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.queues import find_queue
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
@@ -45,6 +47,7 @@ from blindgate_protocol.errors import (
     PolicyError,
     TransitionError,
 )
+from blindgate_protocol.events import Action
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.manifest import Manifest, model_ref
@@ -129,6 +132,16 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
         operators = call.parts.settings.operators
         queue = find_queue(connection, tenant, manifest.document.family, document.operators, known=operators)
         submitted = _add(connection, order, envelope, queue=queue, priority=call.body.priority)
+        tell(
+            connection,
+            Action.JOB_SUBMITTED,
+            job_object(document.job),
+            by=tenant_actor(connection, tenant),
+            tenant=tenant,
+            digest=order.digest,
+            after=JobState.QUEUED.value,
+            details={} if document.evaluation_key is None else {"key": document.evaluation_key},
+        )
         if is_new:  # last, so that nothing is waited for while the tenant's others wait for this
             quotas.reserve(connection, tenant, document.input.size, default=call.parts.settings.quota)
     call.parts.wakeups.wake(QUEUE)

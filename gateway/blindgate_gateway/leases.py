@@ -26,6 +26,8 @@ from blindgate_gateway.catalogue import opened_manifest
 from blindgate_gateway.database import Row, Transaction, prepared
 from blindgate_gateway.identity import Node, Role
 from blindgate_gateway.jobs import check_within, opened_order
+from blindgate_gateway.log.objects import key_object
+from blindgate_gateway.log.telling import node_actor, tell
 from blindgate_gateway.logs import log
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.queues import choose, note_served
@@ -37,6 +39,7 @@ from blindgate_gateway.transitions import HELD, Held
 from blindgate_gateway.views import view_committed, view_job
 from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.errors import LeaseLostError, MalformedError, ReceiptNodeError, ReceiptOrderError
+from blindgate_protocol.events import Action
 from blindgate_protocol.http_signatures import CONTENT_DIGEST
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import (
@@ -129,6 +132,8 @@ def download(call: Call[Node, None], job: str, digest: str) -> Answer:
     row = call.parts.database.look(_BLOBS, _held(call, job).key())
     if row is None:
         raise _lost()
+    if digest == row.evaluation_key:
+        _tell_sent(call, row.tenant, job, digest)
     if digest in {row.input_digest, row.evaluation_key}:
         return send_blob(call, row.tenant, digest)
     if digest == row.server_digest:
@@ -237,6 +242,21 @@ def _take(call: Call[Node, LeaseRequest]) -> Lease | None:
         manifest=Envelope.from_bytes(work.envelope.encode()),
         input_data=work.input_data,
     )
+
+
+def _tell_sent(call: Call[Node, None], tenant: str, job: str, key: str) -> None:
+    with call.parts.database.write() as connection:
+        node = call.caller.key
+        details = {"job": job, "node": node}
+        tell(
+            connection,
+            Action.KEY_SENT,
+            key_object(key),
+            by=node_actor(node),
+            tenant=tenant,
+            digest=key,
+            details=details,
+        )
 
 
 def _held(call: Call[Node, Any], job: str) -> Held:

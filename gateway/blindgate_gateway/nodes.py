@@ -16,11 +16,14 @@ from sqlalchemy import insert, select, update
 
 from blindgate_gateway.database import Database, clock
 from blindgate_gateway.identity import check_clock, spend_enrolment_token
+from blindgate_gateway.log.objects import node_object
+from blindgate_gateway.log.telling import CONSOLE, node_actor, tell
 from blindgate_gateway.problems import not_found
 from blindgate_gateway.routing import Answer, Call, Routes
 from blindgate_gateway.tables import nodes
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import NotAuthorisedError, PolicyError, SignatureError, UntrustedSignerError
+from blindgate_protocol.events import Action
 from blindgate_protocol.messages import EnrolmentAnswer, EnrolmentBody
 from blindgate_protocol.nodes import EnrolmentRequest, NodeCertificate, check_certificate
 from blindgate_protocol.signing import open_signed
@@ -70,6 +73,15 @@ def _enrol(call: Call[None, EnrolmentBody]) -> EnrolmentAnswer:
         }
         if connection.execute(update(nodes).where(nodes.c.key == node).values(**stored)).rowcount == 0:
             connection.execute(insert(nodes).values(key=node, enrolled=clock(), **stored))
+        tell(
+            connection,
+            Action.NODE_ENROLLED,
+            node_object(node),
+            by=node_actor(node),
+            digest=certificate.digest,
+            after="enrolled",
+            details={"name": document.name, "operator": certificate.signer, "expires": str(document.expires)},
+        )
     return EnrolmentAnswer(node=node, name=document.name)
 
 
@@ -99,3 +111,4 @@ def dismiss_node(database: Database, key: str) -> None:
         replaced = update(nodes).where(nodes.c.key == key).values(expires=0)
         if connection.execute(replaced).rowcount != 1:
             raise not_found(f"node: {key}")
+        tell(connection, Action.NODE_DISMISSED, node_object(key), by=CONSOLE, before="enrolled", after="dismissed")

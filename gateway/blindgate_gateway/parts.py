@@ -10,6 +10,7 @@ from blindgate_gateway.blobs import Blobs
 from blindgate_gateway.database import Database, open_postgresql, open_sqlite
 from blindgate_gateway.folder import FolderBlobs
 from blindgate_gateway.identity import Doorkeeper
+from blindgate_gateway.log.keeper import LogKeeper
 from blindgate_gateway.rates import Rates
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.wakeups import Wakeups
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parts:
-    """Settings, database, blobs, who waits for what, who may come in, whether this process was told to stop.
+    """Settings, database, blobs, the log, who waits for what, who may come in, whether this process was told to stop.
 
     Nothing here is open before its first use: a process may fork.
     """
@@ -36,6 +37,7 @@ class Parts:
     rates: Rates
     leaving: threading.Event
     traces: Traces
+    log: LogKeeper
 
     def of_tenant(self, tenant: str) -> "Parts":
         """The parts for what is done in this tenant's name: see `Database.of_tenant`."""
@@ -94,6 +96,7 @@ def build_parts(settings: Settings) -> Parts:
         rates=rates,
         leaving=threading.Event(),
         traces=traces,
+        log=LogKeeper(database, settings),
     )
 
 

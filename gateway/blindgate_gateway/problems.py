@@ -30,6 +30,7 @@ STATUS: dict[type[BlindgateError], int] = {
     errors.ReceiptError: 422,
     errors.TransitionError: 409,
     errors.LeaseLostError: 409,
+    errors.LogError: 409,
     errors.JobError: 409,
     errors.JobTimeoutError: 422,
     NotFoundError: 404,

@@ -175,6 +175,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         _die_with_parent(worker.ppid)
         parts = self._app.extensions["blindgate"]
         start_sweeping(parts)
+        parts.log.start()
 
         def leave(_number: int, _frame: FrameType | None) -> None:
             parts.leaving.set()

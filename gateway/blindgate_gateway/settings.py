@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from pydantic_settings.sources import TomlConfigSettingsSource
 
 from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.notes import VerifierKey
 from blindgate_protocol.signing import first_error
 from blindgate_protocol.values import KeyId, Millis, Size
 
@@ -40,6 +41,7 @@ def _mapped(value: object) -> object:
 PeopleRoles = Annotated[
     dict[str, Literal["operator", "auditor", "jobs", "publish", "read"]], NoDecode, BeforeValidator(_mapped)
 ]
+Witnesses = Annotated[dict[str, str], NoDecode, BeforeValidator(_mapped)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_listed)]
 KeyIds = Annotated[tuple[KeyId, ...], NoDecode, BeforeValidator(_listed)]
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
@@ -86,6 +88,12 @@ class Settings(BaseSettings):
         retention: how long after its end a job's blobs are kept, and how long blobs that nothing refers to, and unfinished uploads.
         records: how long the record of a job is kept after its end: its order, receipt and attempts. The blobs go earlier.
         grace: how long bytes that no row of the database names are left alone, in milliseconds.
+        log_key: the file of the key that signs the log's checkpoints; `log.key` in `data` where it is not set. Several gateways on
+            one database sign with the same one; a gateway without it leaves signing to the others.
+        log_origin: the log's name, from its beginning on: a URL without its scheme, by custom.
+        checkpoint: how long an event waits for its place in the log at most, in milliseconds.
+        witnesses: who cosigns checkpoints: the address of each witness, and its verifier key; as `address=key` with commas
+            between, or a table.
         oidc_issuer: the OpenID Connect issuer whose tokens people may bring, exactly as in `iss`; none when not set.
         oidc_audience: what `aud` of those tokens must be or hold: this gateway's name at the issuer.
         oidc_claim: which claim says what somebody may do; a list, or a text with spaces between.
@@ -133,6 +141,10 @@ class Settings(BaseSettings):
     retention: Annotated[Millis, Field(ge=1000)] = 7 * DAY
     records: Annotated[Millis, Field(ge=1000)] = 400 * DAY
     grace: Annotated[Millis, Field(ge=1000)] = DAY // 24
+    log_key: Path | None = None
+    log_origin: Annotated[str, Field(pattern=r"^[^\s+]{1,200}$")] | None = None
+    checkpoint: Annotated[Millis, Field(ge=50, le=600_000)] = 2000
+    witnesses: Witnesses = Field(default_factory=dict)
     oidc_issuer: str | None = None
     oidc_audience: str | None = None
     oidc_claim: str = "roles"
@@ -180,6 +192,19 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return value
 
+    @field_validator("witnesses")
+    @classmethod
+    def _cosigners(cls, value: dict[str, str]) -> dict[str, str]:
+        for address, key in value.items():
+            if not re.fullmatch(r"https?://[^?#@\s]+", address):
+                message = "must name each witness by its address, http:// or https://"
+                raise ValueError(message)
+            try:
+                VerifierKey.parse(key)
+            except MalformedError as error:
+                raise ValueError(str(error)) from error
+        return value
+
     @model_validator(mode="after")
     def _together(self) -> Self:
         if (self.s3_key_id is None) != (self.s3_secret is None):
@@ -207,6 +232,11 @@ class Settings(BaseSettings):
     def sqlite_file(self) -> Path:
         """Where SQLite's file lies, when no server is set."""
         return self.data / "gateway.sqlite"
+
+    @property
+    def log_key_file(self) -> Path:
+        """Where the log's key lies."""
+        return self.log_key or self.data / "log.key"
 
     def known_as(self, address: str) -> bool:
         """Whether `address` is one of this gateway's own."""

@@ -324,3 +324,72 @@ attempts = Table(
     Column("reason", Text, nullable=False),
     Column("ended", BigInteger, nullable=False),
 )
+
+# The log
+
+pseudonyms = Table(
+    "pseudonyms",
+    metadata,
+    # `tenant`, `staff` or `person`.
+    Column("kind", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("pseudonym", String, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Index(None, "pseudonym", unique=True),
+)
+
+_PENDING = text("position IS NULL")
+_PLACED = text("position IS NOT NULL")
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    # Where it stands in the tree, once that is decided.
+    Column("position", BigInteger),
+    Column("time", BigInteger, nullable=False),
+    Column("action", String, nullable=False),
+    Column("object", String, nullable=False),
+    # Whose it is, by pseudonym.
+    Column("tenant", String),
+    Column("commitment", LargeBinary, nullable=False),
+    # What was committed to. Both are missing once they were erased.
+    Column("body", Text),
+    Column("salt", LargeBinary),
+    Index("ix_events_position", "position", unique=True, sqlite_where=_PLACED, postgresql_where=_PLACED),
+    Index("ix_events_pending", "id", sqlite_where=_PENDING, postgresql_where=_PENDING),
+    Index(None, "object", "id"),
+    Index(None, "tenant", "id"),
+)
+
+log_head = Table(
+    "log_head",
+    metadata,
+    # There is one row.
+    Column("id", Integer, primary_key=True),
+    # The log's verifier key, as C2SP writes it.
+    Column("key", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    # The roots of its complete subtrees, the largest first.
+    Column("hashes", LargeBinary, nullable=False),
+    Column("checkpoint", Text, nullable=False),
+    Column("signed", BigInteger, nullable=False),
+)
+
+log_tiles = Table(
+    "log_tiles",
+    metadata,
+    # The root of the complete subtree of 256**level entries: what tiles of that level are made of.
+    Column("level", Integer, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+cosignatures = Table(
+    "cosignatures",
+    metadata,
+    Column("size", BigInteger, primary_key=True),
+    Column("witness", String, primary_key=True),
+    Column("checkpoint", Text, nullable=False),
+    Column("line", Text, nullable=False),
+)

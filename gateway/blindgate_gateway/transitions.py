@@ -19,14 +19,24 @@ from typing import Any, TypeAlias
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, literal_column, select, update
 
 from blindgate_gateway.database import Row, Transaction, clock, prepared
+from blindgate_gateway.log.objects import job_object
+from blindgate_gateway.log.telling import CONSOLE, GATEWAY, Actor, node_actor, tell, tenant_actor
 from blindgate_gateway.queues import LEASED
 from blindgate_gateway.tables import KEPT, attempts, blobs, ended_jobs, job_documents, jobs, nodes
 from blindgate_protocol.errors import JobCancelledError, JobDeadError, JobTimeoutError, LeaseLostError
+from blindgate_protocol.events import Action
 from blindgate_protocol.jobs import JobEvent, JobState, next_state
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import BlobRef, Millis
 
+_ENDS = {
+    JobState.SUCCEEDED: Action.JOB_SUCCEEDED,
+    JobState.FAILED: Action.JOB_FAILED,
+    JobState.DEAD: Action.JOB_DEAD,
+    JobState.CANCELLED: Action.JOB_CANCELLED,
+    JobState.EXPIRED: Action.JOB_EXPIRED,
+}
 MOST_AT_ONCE = 200
 """How many jobs one sweep moves in one transaction."""
 
@@ -214,8 +224,9 @@ def claim(connection: Transaction, turn: Row, *, node: str, under: Sequence[str]
         preferred = {**parameters, "keys": list(under), "rank": turn.rank}
         found = connection.execute(_CLAIM_UNDER_KEYS, preferred).first()
         if found is not None:
-            return found
-    return connection.execute(_CLAIM, parameters).first()
+            return _tell_lease(connection, found, node)
+    found = connection.execute(_CLAIM, parameters).first()
+    return found if found is None else _tell_lease(connection, found, node)
 
 
 def prolong(connection: Transaction, held: Held, *, duration: Millis) -> None:
@@ -238,7 +249,15 @@ def commit(connection: Transaction, held: Held, receipt: Signed[Receipt], *, bro
     row = connection.execute(_END_HELD if brought else _END_WITH_RESULT, held.key() | result).first()
     if row is None:
         return None
-    ended = _keep(connection, row, JobEvent.COMMIT, result_digest=output.digest, result_size=output.size)
+    ended = _keep(
+        connection,
+        row,
+        JobEvent.COMMIT,
+        by=node_actor(held.node),
+        digest=receipt.digest,
+        result_digest=output.digest,
+        result_size=output.size,
+    )
     envelope = receipt.envelope.model_dump_json()
     connection.execute(_RECEIPT, {"of_job": held.job, "receipt_envelope": envelope, "receipt_name": receipt.digest})
     _end_attempt(connection, held.attempt, "succeeded", "")
@@ -247,7 +266,7 @@ def commit(connection: Transaction, held: Held, receipt: Signed[Receipt], *, bro
 
 def refuse(connection: Transaction, held: Held, *, code: str, reason: str) -> None:
     """The job failed for good. Raises `LeaseLostError`."""
-    _keep(connection, _gone(connection, held), JobEvent.REFUSE)
+    _keep(connection, _gone(connection, held), JobEvent.REFUSE, by=node_actor(held.node), reason=code)
     _explain(connection, held.job, code, reason)
     _end_attempt(connection, held.attempt, "refused", f"{code}: {reason}")
 
@@ -256,7 +275,7 @@ def release(connection: Transaction, held: Held, *, code: str, reason: str, most
     """The node gives the job back: queued again, or dead after `most` attempts. Raises `LeaseLostError`."""
     attempt = held.generation - (connection.execute(_SPENT, held.key()).scalar() or 0)
     if attempt >= most:
-        _keep(connection, _gone(connection, held), JobEvent.BURY)
+        _keep(connection, _gone(connection, held), JobEvent.BURY, by=node_actor(held.node), reason=code)
         _explain(connection, held.job, JobDeadError.code, f"attempt {attempt} of {most}: {code}: {reason}")
     else:
         _one_row(connection.execute(_RELEASE, held.key()).rowcount)
@@ -278,7 +297,7 @@ def lose_leases(connection: Transaction, *, most: int) -> list[str]:
             gone = connection.execute(_END_LOST, this).first()
             moved = gone is not None
             if moved:
-                _keep(connection, gone, JobEvent.BURY)
+                _keep(connection, gone, JobEvent.BURY, by=GATEWAY, reason="lease lost")
                 _explain(connection, row.job, JobDeadError.code, f"attempt {attempt} of {most}: {reason}")
         if moved:
             _end_attempt(connection, (row.job, row.generation, row.name), "lost", reason)
@@ -297,7 +316,7 @@ def expire_jobs(connection: Transaction) -> list[str]:
     """End every job whose deadline has passed. Gives the jobs."""
     rows = connection.execute(_OVERDUE).all()
     for row in rows:
-        _end(connection, row, JobEvent.EXPIRE, JobTimeoutError.code, "the order's deadline passed")
+        _end(connection, row, JobEvent.EXPIRE, JobTimeoutError.code, "the order's deadline passed", by=GATEWAY)
     return [row.job for row in rows]
 
 
@@ -306,15 +325,17 @@ def cancel_job(connection: Transaction, job: str, *, tenant: str) -> bool:
     row = connection.execute(_ONE, {"of_job": job, "tenant": tenant}).first()
     if row is None:
         return False
-    _end(connection, row, JobEvent.CANCEL, JobCancelledError.code, "the tenant cancelled it")
+    by = tenant_actor(connection, tenant)
+    _end(connection, row, JobEvent.CANCEL, JobCancelledError.code, "the tenant cancelled it", by=by)
     return True
 
 
 def cancel_jobs_under(connection: Transaction, tenant: str, key: str) -> list[str]:
     """Cancel what still needs a key that is no more. Gives the jobs."""
     rows = connection.execute(_UNDER_KEY, {"of_tenant": tenant, "of_key": key}).all()
+    by = tenant_actor(connection, tenant)
     for row in rows:
-        _end(connection, row, JobEvent.CANCEL, JobCancelledError.code, "its evaluation key was destroyed")
+        _end(connection, row, JobEvent.CANCEL, JobCancelledError.code, "its evaluation key was destroyed", by=by)
     return [row.job for row in rows]
 
 
@@ -331,15 +352,26 @@ def resend(connection: Transaction, job: str, *, queue: str) -> bool:
     state = next_state(JobState.DEAD, JobEvent.RESEND).value
     connection.execute(_AGAIN, {**row._asdict(), "state": state, "queue": queue, "spent": row.generation})
     connection.execute(_WHY, {"of_job": job, "because_code": None, "because_reason": None})
+    tell(
+        connection,
+        Action.JOB_RESENT,
+        job_object(job),
+        by=CONSOLE,
+        tenant=row.tenant,
+        before=JobState.DEAD.value,
+        after=state,
+    )
     return True
 
 
-def _end(connection: Transaction, row: Row, event: JobEvent, code: str, reason: str) -> None:
+def _end(  # noqa: PLR0913  (an end, and why)
+    connection: Transaction, row: Row, event: JobEvent, code: str, reason: str, *, by: Actor
+) -> None:
     this = {"of_job": row.job, "of_generation": row.generation, "of_state": row.state}
     gone = connection.execute(_END_OPEN, this).first()
     if gone is None:
         return
-    _keep(connection, gone, event)
+    _keep(connection, gone, event, by=by, reason=reason, before=row.state)
     _explain(connection, row.job, code, reason)
     if row.state == JobState.LEASED.value:
         outcome = next_state(JobState.LEASED, event).value
@@ -352,10 +384,49 @@ def _gone(connection: Transaction, held: Held) -> Row:
     return row
 
 
-def _keep(connection: Transaction, row: Row, event: JobEvent, **changes: Any) -> Row:
+def _tell_lease(connection: Transaction, leased: Row, node: str) -> Row:
+    tell(
+        connection,
+        Action.JOB_LEASED,
+        job_object(leased.job),
+        by=node_actor(node),
+        tenant=leased.tenant,
+        before=JobState.QUEUED.value,
+        after=JobState.LEASED.value,
+        details={"node": node, "generation": str(leased.generation)},
+    )
+    return leased
+
+
+def _keep(  # noqa: PLR0913  (the job's end, and what the log tells of it)
+    connection: Transaction,
+    row: Row,
+    event: JobEvent,
+    *,
+    by: Actor,
+    digest: str | None = None,
+    reason: str | None = None,
+    before: str = JobState.LEASED.value,
+    **changes: Any,
+) -> Row:
     """Write down a job that was taken out of `jobs`. Its blobs count as stored now: they are kept from its end on."""
-    kept: Mapping[str, Any] = {**row._asdict(), **changes, "state": next_state(JobState.LEASED, event).value}
+    state = next_state(JobState.LEASED, event)
+    kept: Mapping[str, Any] = {**row._asdict(), **changes, "state": state.value}
     ended = connection.execute(_ENDED, kept).one()
+    details = {"generation": str(row.generation)} | ({"node": row.node} if before == JobState.LEASED.value else {})
+    tell(
+        connection,
+        _ENDS[state],
+        job_object(row.job),
+        by=by,
+        tenant=row.tenant,
+        digest=digest,
+        outcome="success" if state is JobState.SUCCEEDED else "failure",
+        reason=reason,
+        before=before,
+        after=state.value,
+        details=details,
+    )
     used = [digest for digest in (kept["input_digest"], kept["result_digest"]) if digest is not None]
     connection.execute(_USED, {"of_tenant": kept["tenant"], "digests": used})
     return ended

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from blindgate_protocol.values import Size, Text, Value
+from blindgate_protocol.values import Name, Size, Text, Value
 
 
 class Logged(Value):
@@ -47,6 +47,21 @@ class LoggedProof(Value):
     event: Annotated[str, Field(max_length=1 << 16)]
     salt: bytes
     proof: Annotated[str, Field(max_length=1 << 18)]
+
+
+class PseudonymView(Value):
+    """Who is meant by a pseudonym."""
+
+    pseudonym: Name
+    kind: Name
+    name: Text
+
+
+class PseudonymPage(Value):
+    """Pseudonyms with their names, as far as those were not erased; `after` is where to go on."""
+
+    pseudonyms: tuple[PseudonymView, ...]
+    after: Name | None
 
 
 class LogView(Value):

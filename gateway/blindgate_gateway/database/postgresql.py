@@ -71,6 +71,7 @@ class PostgresqlDatabase:
         self._free = threading.Semaphore(most)
         self._idle: list[psycopg.Connection[Any]] = []
         self._whose = b""
+        self._memory: dict[str, Any] = {}
 
     def of_tenant(self, tenant: str) -> "PostgresqlDatabase":
         """The same connections, where nothing but this tenant's rows is seen and changed."""
@@ -97,7 +98,7 @@ class PostgresqlDatabase:
     def read(self) -> Iterator[Transaction]:
         """One consistent view."""
         with self._begun(_READ) as driver:
-            yield PostgresqlTransaction(driver)
+            yield PostgresqlTransaction(driver, self._memory)
             driver.execute("COMMIT")
 
     @contextmanager
@@ -107,7 +108,7 @@ class PostgresqlDatabase:
         With `durable=False` the disk has not confirmed it yet: a server that loses its power may forget it.
         """
         with self._begun(_WRITE if durable else _WRITE_SOON) as driver:
-            yield PostgresqlTransaction(driver)
+            yield PostgresqlTransaction(driver, self._memory)
             driver.execute("COMMIT")
 
     @contextmanager

@@ -67,6 +67,7 @@ class SqliteDatabase:
         self._idle: list[sqlite3.Connection] = []
         self._turn = _Turn()
         self._group: _Group | None = None
+        self._memory: dict[str, Any] = {}
 
     def of_tenant(self, tenant: str) -> "SqliteDatabase":  # noqa: ARG002  (SQLite has no rules for rows)
         """See `Database`."""
@@ -83,7 +84,7 @@ class SqliteDatabase:
         with self._connection() as driver:
             driver.execute("BEGIN")
             try:
-                yield SqliteTransaction(driver)
+                yield SqliteTransaction(driver, self._memory)
             finally:
                 driver.execute("COMMIT")
 
@@ -95,7 +96,7 @@ class SqliteDatabase:
             try:
                 group.driver.execute("SAVEPOINT change")
                 try:
-                    yield SqliteTransaction(group.driver)
+                    yield SqliteTransaction(group.driver, self._memory)
                 except BaseException:
                     if group.driver.in_transaction:
                         group.driver.execute("ROLLBACK TO change")

@@ -184,12 +184,17 @@ def _row_type(columns: Sequence[str]) -> Any:
 
 
 class Transaction(ABC):
-    """An open transaction."""
+    """An open transaction.
+
+    Attributes:
+        memory: what this process knows of the database for some seconds, so that it need not ask each time.
+    """
 
     dialect: ClassVar[Dialect]
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, memory: dict[str, Any] | None = None) -> None:
         self._driver = driver
+        self.memory: dict[str, Any] = {} if memory is None else memory
 
     def execute(self, statement: Prepared | Statement, parameters: Mapping[str, Any] | None = None) -> Result:
         """Run a statement. One that was not `prepared` is compiled each time."""

@@ -12,12 +12,16 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, insert, or_, select, update
 
-from blindgate_gateway.database import Database, clock, is_busy, prepared, upsert
+from blindgate_gateway.database import Database, Transaction, clock, is_busy, prepared, upsert
 from blindgate_gateway.identity.credentials import Credential
 from blindgate_gateway.identity.roles import Account, Role, Scope, Staff, StaffRole
+from blindgate_gateway.log.objects import credential_object, tenant_object
+from blindgate_gateway.log.pseudonyms import pseudonym_of
+from blindgate_gateway.log.telling import CONSOLE, tell
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.settings import DAY
 from blindgate_gateway.tables import api_keys, tenants
+from blindgate_protocol.events import Action
 from blindgate_protocol.values import Millis
 
 _OF_ID = prepared(
@@ -82,9 +86,12 @@ def add_tenant(database: Database, name: str, scopes: Iterable[Scope], *, lasts:
     """
     credential = Credential.generate("bg")
     with database.write() as connection:
-        connection.execute(_ADD_TENANT, {"name": name})
         text = " ".join(sorted(set(scopes)))
+        if connection.execute(_ADD_TENANT, {"name": name}).rowcount:
+            whose = pseudonym_of(connection, "tenant", name)
+            tell(connection, Action.TENANT_ADDED, tenant_object(whose), by=CONSOLE, tenant=name, after="active")
         connection.execute(insert(api_keys).values(**_row(credential, lasts), tenant=name, scopes=text))
+        _tell_granted(connection, credential.id, tenant=name, staff=None, scopes=text)
     return credential
 
 
@@ -93,6 +100,7 @@ def add_staff(database: Database, name: str, role: StaffRole, *, lasts: Millis |
     credential = Credential.generate("bs")
     with database.write() as connection:
         connection.execute(insert(api_keys).values(**_row(credential, lasts), staff=name, scopes=role.value))
+        _tell_granted(connection, credential.id, tenant=None, staff=name, scopes=role.value)
     return credential
 
 
@@ -118,6 +126,9 @@ def rotate_api_key(
         credential = Credential.generate("bs" if staff else "bg")
         connection.execute(
             insert(api_keys).values(**_row(credential, lasts), tenant=row.tenant, staff=row.staff, scopes=row.scopes)
+        )
+        _tell_granted(
+            connection, credential.id, tenant=row.tenant, staff=row.staff, scopes=row.scopes, replaces=_bare(key)
         )
     return credential
 
@@ -156,8 +167,40 @@ def revoke_api_key(database: Database, key: str, *, staff: bool) -> None:
     """Make an API key useless from now on. Raises `NotFoundError`."""
     with database.write() as connection:
         revoked = update(api_keys).where(_of(key, staff=staff), api_keys.c.revoked.is_(None)).values(revoked=clock())
-        if connection.execute(revoked).rowcount != 1:
+        row = connection.execute(revoked.returning(api_keys.c.tenant)).first()
+        if row is None:
             raise not_found(f"API key in use: {key}")
+        tell(
+            connection,
+            Action.CREDENTIAL_REVOKED,
+            credential_object(_bare(key)),
+            by=CONSOLE,
+            tenant=row.tenant,
+            before="active",
+            after="revoked",
+        )
+
+
+def _tell_granted(  # noqa: PLR0913  (what the event says)
+    connection: Transaction,
+    key: str,
+    *,
+    tenant: str | None,
+    staff: str | None,
+    scopes: str,
+    replaces: str | None = None,
+) -> None:
+    details = {"scopes": scopes}
+    if staff is not None:
+        details["staff"] = pseudonym_of(connection, "staff", staff)
+    if replaces is not None:
+        details["replaces"] = replaces
+    action = Action.CREDENTIAL_GRANTED if replaces is None else Action.CREDENTIAL_ROTATED
+    tell(connection, action, credential_object(key), by=CONSOLE, tenant=tenant, after="active", details=details)
+
+
+def _bare(key: str) -> str:
+    return key.removeprefix("bs_").removeprefix("bg_")
 
 
 def _row(credential: Credential, lasts: Millis | None) -> dict[str, Any]:

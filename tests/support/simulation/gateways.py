@@ -20,6 +20,7 @@ from blindgate_gateway.app import ROUTES
 from blindgate_gateway.backpressure import Backpressure
 from blindgate_gateway.idempotency import sweep_answers
 from blindgate_gateway.identity import Node, check_clock
+from blindgate_gateway.log.keeper import LogKeeper
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.problems import problem_of, problem_response
 from blindgate_gateway.routing import respond
@@ -61,6 +62,7 @@ class Gateway:
             rates=None,  # type: ignore[arg-type]
             leaving=threading.Event(),
             traces=NO_TRACES,
+            log=LogKeeper(database, world.settings),
         )
         world.scheduler.spawn(self.process, self._sweep)
 

@@ -1,0 +1,110 @@
+"""What a process of the gateway does about the log: keep it moving, write it out, ask the witnesses, give proofs."""
+
+import threading
+from typing import Final
+
+from sqlalchemy import bindparam, delete, func, insert, select
+
+from blindgate_gateway.database import Database, prepared
+from blindgate_gateway.log.files import LogFiles
+from blindgate_gateway.log.sequencer import Head, Sequencer
+from blindgate_gateway.log.tree import prove_inclusion
+from blindgate_gateway.logs import log
+from blindgate_gateway.settings import Settings
+from blindgate_gateway.tables import cosignatures, events
+from blindgate_protocol.checkpoints import EntryProof
+from blindgate_protocol.errors import BlindgateError
+
+_ENOUGH = prepared(
+    select(cosignatures.c.size)
+    .where(cosignatures.c.size > bindparam("index"))
+    .group_by(cosignatures.c.size)
+    .having(func.count() >= bindparam("least"))
+    .order_by(cosignatures.c.size.desc())
+    .limit(1)
+)
+_LINES = prepared(
+    select(cosignatures.c.checkpoint, cosignatures.c.line)
+    .where(cosignatures.c.size == bindparam("size"))
+    .order_by(cosignatures.c.witness)
+)
+_POSITION = prepared(select(events.c.position).where(events.c.id == bindparam("event")))
+_COSIGN = prepared(insert(cosignatures), "size", "witness", "checkpoint", "line")
+_FORGET = prepared(delete(cosignatures).where(cosignatures.c.size < bindparam("size")))
+_SIZES = prepared(
+    select(cosignatures.c.size).distinct().order_by(cosignatures.c.size.desc()).limit(1).offset(bindparam("kept"))
+)
+KEPT: Final = 16
+"""How many checkpoints with cosignatures are kept."""
+
+
+class LogKeeper:
+    """The log, for one process. Opens nothing before its first use."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        """`database` is the gateway's own, not a tenant's view of it."""
+        self.database = database
+        self.sequencer = Sequencer(database, settings.log_key_file, origin=settings.log_origin)
+        self.files = LogFiles(settings.data / "log", database)
+        self._pause = settings.checkpoint / 1000
+        self._wanted = threading.Event()
+
+    def checkpoint(self) -> str:
+        """The latest checkpoint, with the cosignatures that it has."""
+        head = self.sequencer.head()
+        return self._cosigned(head.size) or head.checkpoint
+
+    def prove(self, event: int, *, cosigned_by: int) -> EntryProof | None:
+        """The proof that an event (by its row) is in the log, in a checkpoint with so many cosignatures. `None`: not yet."""
+        self.sequencer.advance()
+        row = self.database.look(_POSITION, {"event": event})
+        if row is None or row.position is None:
+            self._wanted.set()
+            return None
+        if not cosigned_by:
+            head = self.sequencer.head()
+            return prove_inclusion(self.database, row.position, head.size, self._cosigned(head.size) or head.checkpoint)
+        enough = self.database.look(_ENOUGH, {"index": row.position, "least": cosigned_by})
+        checkpoint = None if enough is None else self._cosigned(enough.size)
+        if checkpoint is None:
+            self._wanted.set()
+            return None
+        return prove_inclusion(self.database, row.position, enough.size, checkpoint)
+
+    def keep(self) -> None:
+        """Do what is due: places, a checkpoint, files."""
+        head = self.sequencer.advance()
+        self.files.write(head)
+
+    def start(self) -> None:
+        """Keep the log from a thread of this process until it ends."""
+        threading.Thread(target=self._keep, name="log", daemon=True).start()
+
+    def _keep(self) -> None:
+        told = ""
+        while True:
+            if self._wanted.wait(self._pause):
+                self._wanted.clear()
+            try:
+                self.keep()
+                told = ""
+            except BlindgateError as error:  # nothing that the next second mends: said once
+                if told != str(error):
+                    told = str(error)
+                    log.error("log.stopped", error=told)
+            except Exception:  # noqa: BLE001
+                log.exception("log.failed")  # a busy database, a full disk: the next round finds the same work
+
+    def _cosigned(self, size: int) -> str | None:
+        with self.database.read() as connection:
+            rows = connection.execute(_LINES, {"size": size}).all()
+        return None if not rows else rows[0].checkpoint + "".join(row.line for row in rows)
+
+    def note_cosignature(self, head: Head, witness: str, line: str) -> None:
+        """Keep a witness's line for this checkpoint."""
+        with self.database.write() as connection:
+            row = {"size": head.size, "witness": witness, "checkpoint": head.checkpoint, "line": line}
+            connection.execute(_COSIGN, row)
+            oldest = connection.execute(_SIZES, {"kept": KEPT}).scalar()
+            if oldest is not None:
+                connection.execute(_FORGET, {"size": oldest})

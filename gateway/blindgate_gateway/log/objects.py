@@ -1,0 +1,41 @@
+"""How the log names what an event is about."""
+
+
+def key_object(digest: str) -> str:
+    """An evaluation key."""
+    return f"key:{digest}"
+
+
+def job_object(job: str) -> str:
+    """A job."""
+    return f"job:{job}"
+
+
+def node_object(key: str) -> str:
+    """A node, by its signing key."""
+    return f"node:{key}"
+
+
+def model_object(name: str, version: int) -> str:
+    """A model in one version."""
+    return f"model:{name}/{version}"
+
+
+def credential_object(key: str) -> str:
+    """An API key, by its id."""
+    return f"credential:{key}"
+
+
+def tenant_object(pseudonym: str) -> str:
+    """A tenant."""
+    return f"tenant:{pseudonym}"
+
+
+def event_object(index: int) -> str:
+    """An entry of the log itself."""
+    return f"event:{index}"
+
+
+def log_object(origin: str) -> str:
+    """The log itself."""
+    return f"log:{origin}"

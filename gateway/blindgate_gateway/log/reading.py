@@ -1,0 +1,55 @@
+"""What was logged, read back for those who may: pages of events in the log's order."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import bindparam, select
+
+from blindgate_gateway.database import Database, Row, prepared
+from blindgate_gateway.tables import events
+from blindgate_protocol.logged import Logged, LoggedPage
+
+MOST: Final = 1000
+_COLUMNS = (events.c.position, events.c.body, events.c.salt)
+_BEHIND = (events.c.position > bindparam("after")) & (events.c.position < bindparam("size"))
+_PAGE = select(*_COLUMNS).where(_BEHIND).order_by(events.c.position).limit(bindparam("most"))
+_FILTERS: Final[Mapping[str, Any]] = {
+    "object": events.c.object == bindparam("object"),
+    "tenant": events.c.tenant == bindparam("tenant"),
+    "action": events.c.action == bindparam("action"),
+    "since": events.c.time >= bindparam("since"),
+    "until": events.c.time < bindparam("until"),
+}
+_LAST = prepared(
+    select(events.c.id, events.c.body, events.c.salt)
+    .where(
+        events.c.object == bindparam("object"),
+        events.c.action == bindparam("action"),
+        events.c.tenant == bindparam("tenant"),
+    )
+    .order_by(events.c.id.desc())
+    .limit(1)
+)
+
+
+def page_of(database: Database, *, size: int, after: int, most: int, **wanted: Any) -> LoggedPage:
+    """Events with a place below `size`, behind `after` (-1 for the beginning), that are as `wanted` says.
+
+    `wanted` has any of `object`, `tenant` (a pseudonym), `action`, `since` and `until` (milliseconds, the second exclusive).
+    """
+    given = {name: value for name, value in wanted.items() if value is not None}
+    query = _PAGE.where(*(_FILTERS[name] for name in given))
+    with database.read() as connection:
+        rows = connection.execute(query, {"after": after, "size": size, "most": most, **given}).all()
+    found = tuple(logged(row) for row in rows)
+    return LoggedPage(size=size, events=found, after=found[-1].index if len(found) == most else None)
+
+
+def last_event(database: Database, what: str, action: str, *, tenant: str) -> Row:
+    """The row (id, body, salt) of the last event of this kind about a tenant's object, or `None`."""
+    return database.look(_LAST, {"object": what, "action": action, "tenant": tenant})
+
+
+def logged(row: Row) -> Logged:
+    """An event as it is shown."""
+    return Logged(index=row.position, event=row.body, salt=row.salt)

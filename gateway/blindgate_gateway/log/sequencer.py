@@ -1,0 +1,180 @@
+"""One after the other: events get their places in the tree, and the tree a checkpoint.
+
+`advance` is one durable transaction that nobody else is in at the same time, in whichever process of whichever gateway:
+
+1. read the head: how many entries there are, and the roots of their complete subtrees;
+2. give the events without a place the next ones, in the order in which they were written down;
+3. append their leaves, and keep the root of each complete subtree that tiles are made of;
+4. sign the checkpoint of the tree that comes out, and make it the head.
+
+Who dies in it has done nothing; the next one finds the same events. A checkpoint is on the disk before anybody sees it, so a power
+failure cannot take back what was signed.
+
+The log belongs to a key. A gateway that has another one, or none, writes events and leaves their places to those that have it.
+"""
+
+import base64
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import bindparam, func, insert, select, update
+
+from blindgate_gateway.database import Database, Row, Transaction, clock, prepared
+from blindgate_gateway.log.signing_key import load_key, make_key, verifier_key
+from blindgate_gateway.tables import events, log_head, log_tiles
+from blindgate_protocol.checkpoints import Checkpoint, sign_checkpoint
+from blindgate_protocol.errors import BlindgateError, ForkedLogError
+from blindgate_protocol.events import ENTRY_VERSION
+from blindgate_protocol.merkle import HASH_BYTES, Frontier, leaf_hash
+from blindgate_protocol.notes import VerifierKey
+from blindgate_protocol.tiles import HEIGHT
+
+MOST_AT_ONCE: Final = 4096
+_HEAD = prepared(select(log_head).where(log_head.c.id == 1))
+_BEGIN = prepared(insert(log_head).values(signed=clock()), "id", "key", "size", "hashes", "checkpoint")
+_MOVE = prepared(
+    update(log_head)
+    .where(log_head.c.id == 1, log_head.c.size == bindparam("from_size"))
+    .values(size=bindparam("to_size"), hashes=bindparam("subtrees"), checkpoint=bindparam("note"), signed=clock())
+)
+_waiting = (
+    select(events.c.id, (func.row_number().over(order_by=events.c.id) - 1).label("place"))
+    .where(events.c.position.is_(None))
+    .order_by(events.c.id)
+    .limit(bindparam("most"))
+    .subquery("waiting")
+)
+_PLACE = prepared(
+    update(events)
+    .where(events.c.id == _waiting.c.id)
+    .values(position=_waiting.c.place + bindparam("from_size"))
+    .returning(events.c.position, events.c.commitment)
+)
+_IS_PENDING = prepared(select(events.c.id).where(events.c.position.is_(None)).limit(1))
+_PENDING = prepared(select(func.count().label("count")).select_from(events).where(events.c.position.is_(None)))
+_KEEP = prepared(insert(log_tiles), "level", "number", "hash")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The log as its last checkpoint has it."""
+
+    key: VerifierKey
+    size: int
+    checkpoint: str
+
+    @classmethod
+    def of(cls, row: Row) -> "Head":
+        """From its row."""
+        return cls(VerifierKey.parse(row.key), row.size, row.checkpoint)
+
+
+class Sequencer:
+    """Gives events their places, for one process of a gateway."""
+
+    def __init__(self, database: Database, key_file: Path, *, origin: str | None = None) -> None:
+        """Sign with the key in `key_file`, which is made when the log begins. `origin` is the log's name, if it begins here."""
+        self._database, self._key_file, self._origin = database, key_file, origin
+        self._lock = threading.Lock()
+        self._key: Ed25519PrivateKey | None = None
+        self._signed = 0
+        self.between: Callable[[], None] = lambda: None
+        """Called before the transaction ends, for tests that die there."""
+
+    def head(self) -> Head:
+        """The log's head. The log begins with whoever asks first; without its key there is none. Raises `BlindgateError`."""
+        row = self._database.look(_HEAD, {})
+        if row is None:
+            row = self._begin()
+        return Head.of(row)
+
+    def pending(self) -> int:
+        """How many events wait for a place."""
+        return int(self._database.look(_PENDING, {}).count)
+
+    def signs(self) -> bool:
+        """Whether this gateway has the log's key."""
+        return self._private(self.head()) is not None
+
+    def advance(self) -> Head:
+        """Give every event a place that was written before this was called. Gives the head then.
+
+        Raises `ForkedLogError` when the database has gone back to an older tree than this process signed.
+        """
+        with self._lock:
+            while True:
+                head = self.head()
+                if head.size < self._signed:
+                    message = f"the log had {self._signed} entries, the database says {head.size}: it is an older copy"
+                    raise ForkedLogError(message)
+                private = self._private(head)
+                if private is None or self._database.look(_IS_PENDING, {}) is None:
+                    return head
+                with self._database.write() as connection:
+                    placed = self._step(connection, private)
+                    self.between()
+                if placed < MOST_AT_ONCE:
+                    head = self.head()
+                    self._signed = max(self._signed, head.size)
+                    return head
+
+    def _step(self, connection: Transaction, private: Ed25519PrivateKey) -> int:
+        connection.alone("log")
+        # 1.
+        row = connection.execute(_HEAD).one()
+        stored: bytes = row.hashes
+        frontier = Frontier(row.size, [stored[at : at + HASH_BYTES] for at in range(0, len(stored), HASH_BYTES)])
+        # 2.
+        placed = connection.execute(_PLACE, {"from_size": row.size, "most": MOST_AT_ONCE}).all()
+        if not placed:
+            return 0
+        # 3.
+        for event in sorted(placed, key=lambda event: event.position):
+            for level, number, top in frontier.append(leaf_hash(ENTRY_VERSION + event.commitment)):
+                if level % HEIGHT == 0:
+                    connection.execute(_KEEP, {"level": level // HEIGHT, "number": number, "hash": top})
+        # 4.
+        note = sign_checkpoint(Checkpoint(VerifierKey.parse(row.key).name, frontier.size, frontier.root()), private)
+        moved = {
+            "from_size": row.size,
+            "to_size": frontier.size,
+            "subtrees": b"".join(frontier.hashes),
+            "note": str(note),
+        }
+        connection.execute(_MOVE, moved)
+        return len(placed)
+
+    def _begin(self) -> Row:
+        with self._database.write() as connection:
+            connection.alone("log")
+            row = connection.execute(_HEAD).first()
+            if row is not None:
+                return row
+            private = load_key(self._key_file) or make_key(self._key_file)
+            origin = self._origin or f"blindgate-{secrets.token_hex(8)}"
+            key = verifier_key(origin, private)
+            note = sign_checkpoint(Checkpoint(origin, 0, Frontier().root()), private)
+            first: dict[str, Any] = {"id": 1, "key": str(key), "size": 0, "hashes": b"", "checkpoint": str(note)}
+            connection.execute(_BEGIN, first)
+            return connection.execute(_HEAD).one()
+
+    def _private(self, head: Head) -> Ed25519PrivateKey | None:
+        if self._key is None:
+            try:
+                found = load_key(self._key_file)
+            except OSError as error:
+                message = f"the log's key {self._key_file} cannot be read: {error.strerror}"
+                raise BlindgateError(message) from error
+            if found is not None and verifier_key(head.key.name, found) == head.key:
+                self._key = found
+        return self._key
+
+
+def root_in(checkpoint: str) -> bytes:
+    """The root that a checkpoint of our own names."""
+    return base64.b64decode(checkpoint.split("\n")[2])

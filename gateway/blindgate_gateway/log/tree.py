@@ -1,0 +1,75 @@
+"""The log's tree, read from the database: tiles, bundles, proofs.
+
+A tile of level 0 is made from the events' commitments, a higher one from the kept roots. Everything below the head's size never
+changes, so it can be read without a lock and cached by whoever asks.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy import bindparam, select
+
+from blindgate_gateway.database import Database, prepared
+from blindgate_gateway.tables import events, log_tiles
+from blindgate_protocol.checkpoints import EntryProof
+from blindgate_protocol.errors import LogError
+from blindgate_protocol.events import ENTRY_VERSION
+from blindgate_protocol.merkle import consistency_proof, inclusion_proof, leaf_hash
+from blindgate_protocol.tiles import WIDTH, Tile, pack_entries, subtrees_of
+
+_COMMITMENTS = prepared(
+    select(events.c.commitment)
+    .where(events.c.position >= bindparam("first"), events.c.position < bindparam("end"))
+    .order_by(events.c.position)
+)
+_ROOTS = prepared(
+    select(log_tiles.c.hash)
+    .where(
+        log_tiles.c.level == bindparam("level"),
+        log_tiles.c.number >= bindparam("first"),
+        log_tiles.c.number < bindparam("end"),
+    )
+    .order_by(log_tiles.c.number)
+)
+_HEIGHT: Final = 8
+
+
+def has_tile(tile: Tile, size: int) -> bool:
+    """Whether a tree of `size` has this tile, or had it when it was smaller."""
+    level = tile.level or 0
+    return tile.number * WIDTH + tile.width <= size >> (_HEIGHT * level)
+
+
+def read_tile(database: Database, tile: Tile) -> bytes:
+    """A tile's or a bundle's bytes. Raises `LogError` where the database lacks some of it."""
+    first = tile.number * WIDTH
+    place = {"first": first, "end": first + tile.width}
+    with database.read() as connection:
+        if tile.level:
+            parts = connection.execute(_ROOTS, {**place, "level": tile.level}).scalars()
+        else:
+            parts = connection.execute(_COMMITMENTS, place).scalars()
+    if len(parts) != tile.width:
+        message = f"entries are missing in the database: {tile.path} has {len(parts)} of {tile.width}"
+        raise LogError(message, index=first + len(parts))
+    if tile.level is None:
+        return pack_entries([ENTRY_VERSION + part for part in parts])
+    if tile.level == 0:
+        return b"".join(leaf_hash(ENTRY_VERSION + part) for part in parts)
+    return b"".join(parts)
+
+
+def reader(database: Database) -> Callable[[Tile], bytes]:
+    """Reads tiles from `database`."""
+    return lambda tile: read_tile(database, tile)
+
+
+def prove_inclusion(database: Database, index: int, size: int, checkpoint: str) -> EntryProof:
+    """The proof that entry `index` is in the tree of this checkpoint."""
+    hashes = inclusion_proof(index, size, subtrees_of(size, reader(database)))
+    return EntryProof(index, tuple(hashes), checkpoint.encode())
+
+
+def prove_consistency(database: Database, first: int, second: int) -> list[bytes]:
+    """The proof that the tree of `second` entries begins with that of `first`."""
+    return consistency_proof(first, second, subtrees_of(second, reader(database)))
