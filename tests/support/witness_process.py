@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from blindgate_protocol.notes import VerifierKey
@@ -19,12 +20,15 @@ class WitnessProcess:
     """`python -m blindgate_witness …` on one folder."""
 
     def __init__(self, data: Path, *, logs: tuple[VerifierKey, ...] = ()) -> None:
-        """Make the witness, and tell it of `logs`."""
+        """Make the witness if there is none in `data`, and tell it of `logs`."""
         self.data = data
         self.log = data.parent / f"{data.name}.log"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.key = VerifierKey.parse(self.run("init", "--name", "witness.example/w1").strip())
+        made = (data / "witness.key").exists()
+        self.key = VerifierKey.parse(
+            self.run(*(("key",) if made else ("init", "--name", "witness.example/w1"))).strip()
+        )
         for key in logs:
             self.run("logs", "add", str(key))
         self._process: subprocess.Popen[bytes] | None = None
@@ -36,7 +40,16 @@ class WitnessProcess:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        command = [sys.executable, "-m", "blindgate_witness", "serve", "--port", str(self.port), "--data", str(self.data)]
+        command = [
+            sys.executable,
+            "-m",
+            "blindgate_witness",
+            "serve",
+            "--port",
+            str(self.port),
+            "--data",
+            str(self.data),
+        ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         until = time.monotonic() + START_SECONDS
@@ -67,6 +80,12 @@ class WitnessProcess:
         finally:
             connection.close()
 
+    @property
+    def pid(self) -> int:
+        """The master's process id, which is its group's too."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """Send SIGKILL to master and worker."""
         assert self._process is not None
@@ -79,3 +98,14 @@ class WitnessProcess:
         assert self._process is not None
         self._process.terminate()
         return self._process.wait(20)
+
+
+@contextmanager
+def running_witness(data: Path, *logs: VerifierKey) -> Iterator[WitnessProcess]:
+    """A witness that serves until the block ends."""
+    made = WitnessProcess(data, logs=logs)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.kill()
