@@ -93,6 +93,11 @@ class WitnessProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
+    def kill_worker(self) -> None:
+        """Send SIGKILL to the worker, which holds whatever transaction there is; the master makes another."""
+        for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+
     def stop(self) -> int:
         """Send SIGTERM and wait; gives the exit code."""
         assert self._process is not None

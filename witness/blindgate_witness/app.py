@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Final
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from blindgate_witness.submissions import MAX_SUBMISSION_BYTES, RefusedError
 from blindgate_witness.witness import Witness, log
@@ -24,11 +24,15 @@ _TEXT: Final = "text/plain; charset=utf-8"
 def create_app(witness: Witness) -> Flask:
     """The WSGI application of one witness."""
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_SUBMISSION_BYTES
+    # One more: of a body in chunks, werkzeug reads so many bytes and says nothing of the rest.
+    app.config["MAX_CONTENT_LENGTH"] = MAX_SUBMISSION_BYTES + 1
 
     @app.post("/add-checkpoint")
     def add_checkpoint() -> Response:
-        return Response(witness.add_checkpoint(request.get_data(cache=False)), content_type=_TEXT)
+        data = request.get_data(cache=False)
+        if len(data) > MAX_SUBMISSION_BYTES:
+            raise RequestEntityTooLarge
+        return Response(witness.add_checkpoint(data), content_type=_TEXT)
 
     @app.get("/healthz")
     def healthz() -> Response:

@@ -23,7 +23,7 @@ from blindgate_witness.signer import Signer
 from blindgate_witness.witness import Witness, log
 
 THREADS: Final = 8
-STALL_SECONDS: Final = 10
+STALL_SECONDS: Final = 5
 """How long a caller may send nothing of a request that it began."""
 
 

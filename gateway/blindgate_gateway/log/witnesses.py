@@ -121,7 +121,7 @@ def cosign_at(  # noqa: PLR0913  (what a request is made of)
     try:
         status, kind, data = _post(_split(url), body, until)
     except (OSError, http.client.HTTPException) as error:
-        why = "no answer in time" if time.monotonic() >= until else str(error) or type(error).__name__
+        why = "no answer in time" if time.monotonic() >= until else _shown(str(error)) or type(error).__name__
         message = f"the witness {key.name} at {url} cannot be asked: {why}"
         raise LogError(message) from error
     if status == HTTPStatus.OK:
@@ -130,8 +130,7 @@ def cosign_at(  # noqa: PLR0913  (what a request is made of)
     if status == HTTPStatus.CONFLICT and kind == _SIZE_TYPE and told is not None:
         message = f"the witness {key.name} cosigned {int(told[1])} entries last, and was asked from {old} on"
         raise WitnessBehind(message, int(told[1]))
-    said = "".join(one if one.isprintable() else " " for one in data[:_SHOWN].decode(errors="replace")).strip()
-    message = f"the witness {key.name} did not cosign: {status} {said}"
+    message = f"the witness {key.name} did not cosign: {status} {_shown(data[:_SHOWN].decode(errors='replace'))}"
     raise (ForkedLogError if status == HTTPStatus.UNPROCESSABLE_ENTITY else LogError)(message)
 
 
@@ -199,6 +198,11 @@ def _left(until: float) -> float:
         message = "no answer in time"
         raise TimeoutError(message)
     return left
+
+
+def _shown(text: str) -> str:
+    """The beginning of what a stranger said, on one line that no terminal obeys."""
+    return "".join(one if one.isprintable() else " " for one in text[:_SHOWN]).strip()
 
 
 def _cut(connection: socket.socket) -> None:

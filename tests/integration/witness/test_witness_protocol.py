@@ -128,55 +128,55 @@ def test_a_log_that_was_removed_is_refused_and_not_forgotten(witness: WitnessPro
     assert witness.send(log.submission(0)) == (409, SIZE_TYPE, b"10\n")
 
 
-def test_the_time_of_a_cosignature_does_not_go_back(witness: WitnessProcess, log: GrowingLog) -> None:
+def test_the_time_of_a_cosignature_does_not_go_back(own_witness: WitnessProcess, log: GrowingLog) -> None:
     """Whatever the clock says: here the last one was made by a clock that was an hour ahead."""
-    witness.send(log.submission(0))
+    own_witness.send(log.submission(0))
     ahead = int(time.time()) + 3600
-    with closing(sqlite3.connect(witness.data / "witness.sqlite3")) as driver:
+    with closing(sqlite3.connect(own_witness.data / "witness.sqlite3")) as driver:
         driver.execute("UPDATE logs SET seconds = ?", (ahead,))
         driver.commit()
-    _, _, lines = witness.send(log.grow(12).submission(10))
-    opened = open_checkpoint(str(log.note()).encode() + lines, LogTrust(log.key, {"w": witness.key}))
+    _, _, lines = own_witness.send(log.grow(12).submission(10))
+    opened = open_checkpoint(str(log.note()).encode() + lines, LogTrust(log.key, {"w": own_witness.key}))
     assert opened.cosigned["w"] == ahead
 
 
-def test_a_record_that_cannot_be_written_cosigns_nothing(witness: WitnessProcess, log: GrowingLog) -> None:
+def test_a_record_that_cannot_be_written_cosigns_nothing(own_witness: WitnessProcess, log: GrowingLog) -> None:
     """503, and the health check says so too; when the record is back, it goes on."""
-    record = witness.data / "witness.sqlite3"
-    record.rename(witness.data / "away")
-    assert witness.send(log.submission(0))[0] == 503
-    assert witness.send(b"", method="GET", path="/healthz")[0] == 503
+    record = own_witness.data / "witness.sqlite3"
+    record.rename(own_witness.data / "away")
+    assert own_witness.send(log.submission(0))[0] == 503
+    assert own_witness.send(b"", method="GET", path="/healthz")[0] == 503
     assert not record.exists()
-    (witness.data / "away").rename(record)
-    assert witness.send(log.submission(0))[0] == 200
+    (own_witness.data / "away").rename(record)
+    assert own_witness.send(log.submission(0))[0] == 200
 
 
-def test_callers_who_fall_silent_do_not_hold_it_up(witness: WitnessProcess, log: GrowingLog) -> None:
+def test_callers_who_fall_silent_do_not_hold_it_up(own_witness: WitnessProcess, log: GrowingLog) -> None:
     """More of them than there are threads, each in the middle of a request; a log is served within the time they get."""
-    silent = [socket.create_connection(("127.0.0.1", witness.port)) for _ in range(20)]
+    silent = [socket.create_connection(("127.0.0.1", own_witness.port)) for _ in range(20)]
     try:
         for one in silent:
             one.sendall(b"POST /add-checkpoint HTTP/1.1\r\nHost: w\r\nContent-Length: 100\r\n\r\nold 0")
         time.sleep(0.5)
-        assert witness.send(log.submission(0))[0] == 200
+        assert own_witness.send(log.submission(0))[0] == 200
     finally:
         for one in silent:
             one.close()
 
 
-def test_it_ends_when_it_is_told_to(witness: WitnessProcess) -> None:
+def test_it_ends_when_it_is_told_to(own_witness: WitnessProcess) -> None:
     """SIGTERM to the master; nothing stays behind."""
-    pid = witness.pid
-    assert witness.stop() == 0
+    pid = own_witness.pid
+    assert own_witness.stop() == 0
     with pytest.raises(ProcessLookupError):
         os.killpg(pid, signal.SIGTERM)
 
 
-def test_a_witness_without_its_record_does_not_start(witness: WitnessProcess) -> None:
+def test_a_witness_without_its_record_does_not_start(own_witness: WitnessProcess) -> None:
     """It would cosign a second tree; the message says what to do."""
-    witness.stop()
-    (witness.data / "witness.sqlite3").unlink()
+    own_witness.stop()
+    (own_witness.data / "witness.sqlite3").unlink()
     with pytest.raises(subprocess.CalledProcessError) as refused:
-        witness.run("serve")
+        own_witness.run("serve")
     assert refused.value.returncode == 1
     assert "make a new one" in refused.value.stderr
