@@ -10,6 +10,7 @@ from blindgate_gateway.blobs import Blobs
 from blindgate_gateway.database import Database, open_postgresql, open_sqlite
 from blindgate_gateway.folder import FolderBlobs
 from blindgate_gateway.identity import Doorkeeper
+from blindgate_gateway.identity.failures import Failures
 from blindgate_gateway.log.keeper import LogKeeper
 from blindgate_gateway.rates import Rates
 from blindgate_gateway.settings import Settings
@@ -92,7 +93,7 @@ def build_parts(settings: Settings) -> Parts:
         blobs=blobs,
         wakeups=Wakeups(bell, most_waiting=settings.threads * 3 // 4),
         backpressure=Backpressure(database, settings),
-        doorkeeper=Doorkeeper(database, settings, rates, _people(settings, database)),
+        doorkeeper=Doorkeeper(database, settings, rates, Failures(database), _people(settings, database)),
         rates=rates,
         leaving=threading.Event(),
         traces=traces,

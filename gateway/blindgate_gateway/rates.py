@@ -85,7 +85,7 @@ class Rates:
         """
         address = self.address_of(request)
         wait = self._failures.take(address, tokens=0)
-        if wait and _claim(request) not in self._good:
+        if wait and claim_of(request) not in self._good:
             raise _limited("this address brought too many credentials that are none", wait)
         try:
             yield
@@ -97,8 +97,8 @@ class Rates:
     def charge(self, request: Request, credential: str) -> None:
         """Take a token of a credential that was good. Raises `GatewayError` (429)."""
         with self._lock:
-            self._good[_claim(request)] = None
-            self._good.move_to_end(_claim(request))
+            self._good[claim_of(request)] = None
+            self._good.move_to_end(claim_of(request))
             if len(self._good) > MOST:
                 self._good.popitem(last=False)
         wait = self._credentials.take(credential)
@@ -125,7 +125,7 @@ class Rates:
         return any(parsed in network for network in self._proxies)
 
 
-def _claim(request: Request) -> str:
+def claim_of(request: Request) -> str:
     """Whose credential a request says it brings: an id, never a secret."""
     signer = _SIGNER.search(request.headers.get(SIGNATURE_INPUT, ""))
     if signer is not None:

@@ -29,6 +29,7 @@ from apiflask import APIFlask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 
+from blindgate_gateway.log.starting import tell_start, tell_stop
 from blindgate_gateway.logs import configure_logs, log
 from blindgate_gateway.opening import prepare
 from blindgate_gateway.settings import Settings
@@ -58,7 +59,15 @@ def serve(settings: Settings) -> None:
         # Imported here: the metrics look for that folder when they are imported.
         from blindgate_gateway.app import create_app  # noqa: PLC0415
 
-        Server(settings, create_app(settings)).run()
+        app = create_app(settings)
+        tell_start(settings)
+        master = os.getpid()
+        try:
+            Server(settings, app).run()
+        finally:
+            if os.getpid() == master:
+                with suppress(Exception):  # a database that is gone keeps no gateway from ending
+                    tell_stop(settings)
     finally:
         lock.close()
 

@@ -22,6 +22,7 @@ from blindgate_gateway import quotas
 from blindgate_gateway.database import clock, prepared
 from blindgate_gateway.idempotency import sweep_answers
 from blindgate_gateway.identity import sweep_nonces
+from blindgate_gateway.log.telling import GATEWAY, tell
 from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.queues import LEASED
@@ -30,6 +31,7 @@ from blindgate_gateway.tables import attempts, blobs, ended_jobs, job_documents,
 from blindgate_gateway.transitions import expire_jobs, lose_leases, shorten_leases
 from blindgate_gateway.uploads import end_upload
 from blindgate_gateway.wakeups import QUEUE
+from blindgate_protocol.events import Action
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.receipts import CLOCK_SKEW
 
@@ -48,6 +50,7 @@ _OVER = prepared(
     )
 )
 _KEPT_SINCE = clock() - bindparam("retention")
+_KEPT_SINCE_RECORDS = _KEPT_SINCE.label("until")
 _NEEDED_BY_NOBODY = (
     blobs.c.stored <= _KEPT_SINCE,
     ~exists().where(jobs.c.tenant == blobs.c.tenant, jobs.c.input_digest == blobs.c.digest),
@@ -104,6 +107,10 @@ def sweep_records(parts: Parts) -> int:
         old = connection.execute(_OLD_JOBS, {"retention": parts.settings.records}).scalars()
         for table in (job_documents, attempts, ended_jobs):
             connection.execute(delete(table).where(table.c.job.in_(old)))
+        if old:
+            until = connection.execute(select(_KEPT_SINCE_RECORDS), {"retention": parts.settings.records}).scalar()
+            details = {"count": str(len(old)), "ended-before": str(until)}
+            tell(connection, Action.RECORDS_DELETED, "records:jobs", by=GATEWAY, details=details)
     if old:
         log.info("sweep.records", deleted=len(old))
     return len(old)

@@ -15,6 +15,7 @@ from rich.console import Console
 from blindgate_gateway import dead_letters, identity, nodes, opening, oversight
 from blindgate_gateway.commands.check import check
 from blindgate_gateway.commands.keys import staff_app, tenants_app
+from blindgate_gateway.commands.log import log_app
 from blindgate_gateway.commands.options import (
     HOUR,
     ConfigOption,
@@ -38,6 +39,7 @@ app.add_typer(tenants_app, name="tenants")
 app.add_typer(staff_app, name="staff")
 app.add_typer(nodes_app, name="nodes")
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(log_app, name="log")
 app.command()(check)
 
 

@@ -9,17 +9,19 @@ a person's token from there. One that brings both is refused, since whoever read
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request
 
 from blindgate_gateway.database import Database
 from blindgate_gateway.identity.api_keys import authenticate_key
+from blindgate_gateway.identity.failures import Failures
 from blindgate_gateway.identity.roles import Caller, Role
 from blindgate_gateway.identity.signatures import authenticate_node
-from blindgate_gateway.rates import Rates
+from blindgate_gateway.rates import Rates, claim_of
 from blindgate_gateway.settings import Settings
-from blindgate_protocol.errors import MalformedError, NotAuthorisedError
+from blindgate_protocol.errors import GatewayError, MalformedError, NotAuthorisedError
 from blindgate_protocol.http_signatures import SIGNATURE, SIGNATURE_INPUT
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Doorkeeper:
     database: Database
     settings: Settings
     rates: Rates
+    failures: Failures
     people: "People | None" = None
 
     def admit(self, request: Request, roles: AbstractSet[Role]) -> Caller:
@@ -44,7 +47,12 @@ class Doorkeeper:
         Raises `NotAuthorisedError`, or `GatewayError` with 401 or 429.
         """
         with self.rates.watch(request):
-            caller = self._identify(request)
+            try:
+                caller = self._identify(request)
+            except (NotAuthorisedError, GatewayError) as error:
+                if error.status == HTTPStatus.UNAUTHORIZED:
+                    self.failures.note(claim_of(request), error.problem or error.code)
+                raise
         self.rates.charge(request, caller.key)
         if not caller.roles & roles:
             own = " and ".join(sorted(role.value for role in caller.roles))

@@ -1,19 +1,23 @@
 """What a process of the gateway does about the log: keep it moving, write it out, ask the witnesses, give proofs."""
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from sqlalchemy import bindparam, delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, select
 
-from blindgate_gateway.database import Database, prepared
+from blindgate_gateway.database import Database, prepared, upsert
 from blindgate_gateway.log.files import LogFiles
 from blindgate_gateway.log.sequencer import Head, Sequencer
-from blindgate_gateway.log.tree import prove_inclusion
+from blindgate_gateway.log.tree import prove_consistency, prove_inclusion
+from blindgate_gateway.log.witnesses import Witness
 from blindgate_gateway.logs import log
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import cosignatures, events
 from blindgate_protocol.checkpoints import EntryProof
 from blindgate_protocol.errors import BlindgateError
+from blindgate_protocol.notes import VerifierKey, parse_note
 
 _ENOUGH = prepared(
     select(cosignatures.c.size)
@@ -29,11 +33,19 @@ _LINES = prepared(
     .order_by(cosignatures.c.witness)
 )
 _POSITION = prepared(select(events.c.position).where(events.c.id == bindparam("event")))
-_COSIGN = prepared(insert(cosignatures), "size", "witness", "checkpoint", "line")
+_COSIGN = prepared(
+    upsert(cosignatures, lambda statement: statement.on_conflict_do_nothing()), "size", "witness", "checkpoint", "line"
+)
 _FORGET = prepared(delete(cosignatures).where(cosignatures.c.size < bindparam("size")))
 _SIZES = prepared(
     select(cosignatures.c.size).distinct().order_by(cosignatures.c.size.desc()).limit(1).offset(bindparam("kept"))
 )
+_HAS = prepared(
+    select(cosignatures.c.size).where(
+        cosignatures.c.size == bindparam("size"), cosignatures.c.witness == bindparam("witness")
+    )
+)
+WITNESS_SECONDS: Final = 10.0
 KEPT: Final = 16
 """How many checkpoints with cosignatures are kept."""
 
@@ -47,7 +59,8 @@ class LogKeeper:
         self.sequencer = Sequencer(database, settings.log_key_file, origin=settings.log_origin)
         self.files = LogFiles(settings.data / "log", database)
         self._pause = settings.checkpoint / 1000
-        self._wanted = threading.Event()
+        self._witnesses = settings.witnesses
+        self._wanted = [threading.Event() for _ in range(1 + len(self._witnesses))]
 
     def checkpoint(self) -> str:
         """The latest checkpoint, with the cosignatures that it has."""
@@ -59,7 +72,7 @@ class LogKeeper:
         self.sequencer.advance()
         row = self.database.look(_POSITION, {"event": event})
         if row is None or row.position is None:
-            self._wanted.set()
+            self._hurry()
             return None
         if not cosigned_by:
             head = self.sequencer.head()
@@ -67,7 +80,7 @@ class LogKeeper:
         enough = self.database.look(_ENOUGH, {"index": row.position, "least": cosigned_by})
         checkpoint = None if enough is None else self._cosigned(enough.size)
         if checkpoint is None:
-            self._wanted.set()
+            self._hurry()
             return None
         return prove_inclusion(self.database, row.position, enough.size, checkpoint)
 
@@ -76,17 +89,34 @@ class LogKeeper:
         head = self.sequencer.advance()
         self.files.write(head)
 
-    def start(self) -> None:
-        """Keep the log from a thread of this process until it ends."""
-        threading.Thread(target=self._keep, name="log", daemon=True).start()
+    def show_to(self, witness: Witness) -> None:
+        """Get a witness's cosignature of the log as it is, unless it is there. Raises `LogError`."""
+        head = self.sequencer.head()
+        name = str(witness.key)
+        if not head.size or self.database.look(_HAS, {"size": head.size, "witness": name}) is not None:
+            return
+        prove = partial(prove_consistency, self.database)
+        line = witness.ask(parse_note(head.checkpoint.encode()), prove, seconds=WITNESS_SECONDS)
+        self._note_cosignature(head, name, str(line))
 
-    def _keep(self) -> None:
+    def start(self) -> None:
+        """Keep the log, from threads of this process, until it ends."""
+        witnesses = [Witness(url, VerifierKey.parse(key)) for url, key in self._witnesses.items()]
+        duties = [self.keep, *(partial(self.show_to, witness) for witness in witnesses)]
+        for duty, wanted in zip(duties, self._wanted, strict=True):
+            threading.Thread(target=self._repeat, args=(duty, wanted), name="log", daemon=True).start()
+
+    def _hurry(self) -> None:
+        for wanted in self._wanted:
+            wanted.set()
+
+    def _repeat(self, duty: Callable[[], None], wanted: threading.Event) -> None:
         told = ""
         while True:
-            if self._wanted.wait(self._pause):
-                self._wanted.clear()
+            if wanted.wait(self._pause):
+                wanted.clear()
             try:
-                self.keep()
+                duty()
                 told = ""
             except BlindgateError as error:  # nothing that the next second mends: said once
                 if told != str(error):
@@ -100,7 +130,7 @@ class LogKeeper:
             rows = connection.execute(_LINES, {"size": size}).all()
         return None if not rows else rows[0].checkpoint + "".join(row.line for row in rows)
 
-    def note_cosignature(self, head: Head, witness: str, line: str) -> None:
+    def _note_cosignature(self, head: Head, witness: str, line: str) -> None:
         """Keep a witness's line for this checkpoint."""
         with self.database.write() as connection:
             row = {"size": head.size, "witness": witness, "checkpoint": head.checkpoint, "line": line}
