@@ -1,0 +1,271 @@
+"""The gateway's log: what is told, where it stands, who may read it."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from blindgate_gateway.identity import add_staff, add_tenant, revoke_api_key, rotate_api_key
+from blindgate_gateway.identity.roles import Scope, StaffRole
+from blindgate_gateway.log.erasing import erase_events, erase_name
+from blindgate_gateway.log.keeper import LogKeeper
+from blindgate_gateway.nodes import dismiss_node
+from blindgate_gateway.parts import connect
+from blindgate_gateway.tables import events, log_head
+from blindgate_protocol.checkpoints import EntryProof, LogTrust, open_checkpoint
+from blindgate_protocol.errors import ForkedLogError, LogError
+from blindgate_protocol.events import Action, Event, leaf_of
+from blindgate_protocol.keys import KeyState
+from blindgate_protocol.logged import LoggedPage, LoggedProof, LogView, PseudonymPage
+from blindgate_protocol.notes import VerifierKey
+from brokerage import Caller
+from desk import Desk
+from whole_log import check_whole_log
+
+
+def _trust(desk: Desk) -> LogTrust:
+    view = LogView.model_validate_json(desk.http.get("/v1/log").content)
+    return LogTrust(VerifierKey.parse(view.key))
+
+
+def _told(desk: Desk, **query: Any) -> list[Event]:
+    desk.parts.log.sequencer.advance()
+    text = "&".join(f"{name}={value}" for name, value in {"most": 1000, **query}.items())
+    page = LoggedPage.model_validate_json(desk.auditor.ask("GET", f"/v1/audit/events?{text}").content)
+    return [Event.from_bytes(one.event.encode()) for one in page.events if one.event is not None]
+
+
+def test_a_receipt_is_proven_at_once(desk: Desk) -> None:
+    """The tenant gets the event of the job's success, with a proof under the log's key, without waiting for the next checkpoint."""
+    lease = desk.leased()
+    desk.worker.finish(lease, b"result")
+    given = LoggedProof.model_validate_json(desk.tenant.ask("GET", f"/v1/jobs/{lease.job}/proof").content)
+    proof = EntryProof.parse(given.proof.encode())
+    proof.verify(leaf_of(given.event.encode(), given.salt), _trust(desk))
+    event = Event.from_bytes(given.event.encode())
+    receipt = desk.tenant.job(lease.job).receipt
+    assert (event.action, event.object, event.outcome) == (Action.JOB_SUCCEEDED, f"job:{lease.job}", "success")
+    assert event.actor == event.details["node"] == desk.worker.key.id
+    assert receipt is not None
+    assert (event.before, event.after) == ("leased", "succeeded")
+    with pytest.raises(LogError):
+        proof.verify(leaf_of(given.event.replace("leased", "queued").encode(), given.salt), _trust(desk))
+
+
+def test_a_proof_with_cosignatures_is_not_given_without_them(desk: Desk) -> None:
+    """Who wants witnesses and has none is told so, by its name."""
+    lease = desk.leased()
+    desk.worker.finish(lease, b"result")
+    answer = desk.tenant.send("GET", f"/v1/jobs/{lease.job}/proof?cosignatures=1&wait=100")
+    assert (answer.status_code, answer.json()["code"]) == (409, "not-logged")
+
+
+@pytest.mark.parametrize("who", ["stranger", "before it ended", "another job"])
+def test_there_is_no_proof_for(desk: Desk, who: str) -> None:
+    """Another tenant's job, one that has not ended and one that never was are one answer."""
+    lease = desk.leased()
+    if who != "before it ended":
+        desk.worker.finish(lease, b"result")
+    caller = desk.stranger if who == "stranger" else desk.tenant
+    job = "0" * 32 if who == "another job" else lease.job
+    answer = caller.send("GET", f"/v1/jobs/{job}/proof")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "no such receipt in the log")
+
+
+def test_a_jobs_life_is_told(desk: Desk) -> None:
+    """From the order to the receipt: who, what, under which signed document."""
+    lease = desk.leased()
+    desk.worker.finish(lease, b"result")
+    life = _told(desk, object=f"job:{lease.job}")
+    assert [event.action for event in life] == [Action.JOB_SUBMITTED, Action.JOB_LEASED, Action.JOB_SUCCEEDED]
+    assert life[1].details == {"node": desk.worker.key.id, "generation": "1"}
+    assert len({event.tenant for event in life}) == 1
+    assert "bank" not in "".join(event.to_bytes().decode() for event in life)
+
+
+def test_every_way_to_end_is_told(desk: Desk) -> None:
+    """A cancelled, a refused, an expired and a dead job: one event each, with the state that it came from."""
+    cancelled = desk.submit().job
+    desk.tenant.ask("POST", f"/v1/jobs/{cancelled}/cancel")
+    expired = desk.submit().job
+    desk.let_pass(expired, "deadline")
+    desk.worker.lease()
+    ends = {event.object: (event.action, event.before) for event in _told(desk) if event.outcome == "failure"}
+    assert ends[f"job:{cancelled}"] == (Action.JOB_CANCELLED, "queued")
+    assert ends[f"job:{expired}"] == (Action.JOB_EXPIRED, "queued")
+    check_whole_log(desk.parts.settings)
+
+
+def test_what_the_gateways_operator_does_is_told(desk: Desk) -> None:
+    """Grants, rotations, revocations, enrolments and dismissals, by whoever works on the gateway's machine."""
+    database = desk.parts.database
+    key = add_tenant(database, "lab", [Scope.JOBS])
+    new = rotate_api_key(database, key.id, staff=False, overlap=0)
+    revoke_api_key(database, new.id, staff=False)
+    staff = add_staff(database, "ann", StaffRole.AUDITOR)
+    dismiss_node(database, desk.worker.key.id)
+    told = {(event.action, event.object): event for event in _told(desk)}
+    assert told[Action.CREDENTIAL_GRANTED, f"credential:{key.id}"].details == {"scopes": "jobs"}
+    assert told[Action.CREDENTIAL_ROTATED, f"credential:{new.id}"].details["replaces"] == key.id
+    assert told[Action.CREDENTIAL_REVOKED, f"credential:{new.id}"].actor == "console"
+    assert told[Action.CREDENTIAL_GRANTED, f"credential:{staff.id}"].details["staff"].startswith("staff-")
+    assert told[Action.NODE_DISMISSED, f"node:{desk.worker.key.id}"].after == "dismissed"
+    assert Action.NODE_ENROLLED in {action for action, _ in told}
+    assert Action.MODEL_PUBLISHED in {action for action, _ in told}
+
+
+def test_wrong_credentials_are_told_and_cannot_fill_the_log(desk: Desk) -> None:
+    """A hundred wrong secrets are a handful of events, and none repeats what was sent."""
+    before = len(_told(desk))
+    for number in range(40):
+        Caller(desk.http, f"bg_{number:016x}.wrong").send("GET", "/v1/jobs")
+        Caller(desk.http, "bg_ffffffffffffffff.wrong").send("GET", "/v1/jobs")
+    told = [event for event in _told(desk) if event.action is Action.LOGIN_FAILED]
+    assert 0 < len(told) <= 40
+    assert len(_told(desk)) - before <= 45
+    assert {event.outcome for event in told} == {"failure"}
+    assert "credential:ffffffffffffffff" in {event.object for event in told}
+    assert "wrong" not in "".join(event.to_bytes().decode() for event in told)
+
+
+def test_who_reads_the_log_is_in_it(desk: Desk) -> None:
+    """Reading is an event: once a minute and reader."""
+    for _ in range(3):
+        desk.auditor.ask("GET", "/v1/audit/events")
+    read = [event for event in _told(desk) if event.action is Action.LOG_READ]
+    assert [event.role for event in read] == ["auditor"]
+
+
+def test_an_auditor_learns_who_is_meant_until_that_is_erased(desk: Desk) -> None:
+    """A translation that was erased is gone; the tree stands, and the tenant goes on under another pseudonym."""
+    desk.submit()
+    page = PseudonymPage.model_validate_json(desk.auditor.ask("GET", "/v1/audit/pseudonyms").content)
+    meant = {one.name: one.pseudonym for one in page.pseudonyms}
+    assert {event.tenant for event in _told(desk, tenant="bank")} == {meant["bank"]}
+    assert erase_name(desk.parts.database, "tenant", "bank", reason="request 7") == meant["bank"]
+    page = PseudonymPage.model_validate_json(desk.auditor.ask("GET", "/v1/audit/pseudonyms").content)
+    assert meant["bank"] not in {one.pseudonym for one in page.pseudonyms}
+    check_whole_log(desk.parts.settings)
+
+
+def test_an_erased_event_keeps_its_place(desk: Desk) -> None:
+    """The words are gone, the entry is not, every proof holds, and the log says that it was erased."""
+    lease = desk.leased()
+    desk.worker.finish(lease, b"result")
+    proof = LoggedProof.model_validate_json(desk.tenant.ask("GET", f"/v1/jobs/{lease.job}/proof").content)
+    index = EntryProof.parse(proof.proof.encode()).index
+    assert erase_events(desk.parts.database, [index], reason="request 8") == 1
+    desk.parts.log.sequencer.advance()
+    page = LoggedPage.model_validate_json(desk.auditor.ask("GET", f"/v1/audit/events?after={index - 1}").content)
+    assert (page.events[0].index, page.events[0].event, page.events[0].salt) == (index, None, None)
+    assert [event.action for event in _told(desk, object=f"event:{index}")] == [Action.EVENT_ERASED]
+    EntryProof.parse(proof.proof.encode()).verify(leaf_of(proof.event.encode(), proof.salt), _trust(desk))
+    assert desk.tenant.send("GET", f"/v1/jobs/{lease.job}/proof").status_code == 404
+
+
+def test_the_tree_is_served_as_tiles(desk: Desk) -> None:
+    """What was served once is served again, for ever; what is not there is no tile."""
+    desk.submit()
+    head = desk.parts.log.sequencer.advance()
+    trust = _trust(desk)
+    assert open_checkpoint(desk.http.get("/log/checkpoint").content, trust).checkpoint.size == head.size
+    tile = desk.http.get(f"/log/tile/0/000.p/{head.size}")
+    assert len(tile.content) == 32 * head.size
+    assert "immutable" in tile.headers["Cache-Control"]
+    desk.submit()
+    desk.parts.log.sequencer.advance()
+    assert desk.http.get(f"/log/tile/0/000.p/{head.size}").content == tile.content
+    for path in ("0/000", "0/000.p/255", "1/000.p/1", "entries/x000/000", "0/../checkpoint", "0/000.p/0"):
+        assert desk.http.get(f"/log/tile/{path}").status_code == 404, path
+
+
+def test_the_log_goes_on_over_many_tiles(desk: Desk) -> None:
+    """Past a tile of tiles' edge the database, the files and the tree still say the same."""
+    from blindgate_gateway.log.telling import GATEWAY, tell  # noqa: PLC0415
+
+    for count in (250, 10, 300, 1, 700):
+        with desk.parts.database.write() as connection:
+            for number in range(count):
+                tell(connection, Action.LOG_READ, f"log:{number}", by=GATEWAY)
+        check_whole_log(desk.parts.settings)
+
+
+def test_a_gateway_without_the_logs_key_leaves_signing_to_the_others(desk: Desk, tmp_path: Path) -> None:
+    """It reads the same log, and does not begin another."""
+    desk.parts.log.keep()
+    other = desk.parts.settings.model_copy(update={"data": tmp_path / "other"})
+    other.data.mkdir()
+    database = connect(desk.parts.settings)
+    keeper = LogKeeper(database, other)
+    before = keeper.sequencer.head()
+    desk.submit()
+    assert not keeper.sequencer.signs()
+    assert keeper.sequencer.advance() == before
+    assert not other.log_key_file.exists()
+    database.close()
+
+
+def test_a_database_that_went_back_is_not_signed(desk: Desk) -> None:
+    """Neither by the process that saw more, nor over the files of the larger tree."""
+    desk.submit()
+    keeper = desk.parts.log
+    keeper.keep()
+    with desk.parts.database.read() as connection:
+        from sqlalchemy import select  # noqa: PLC0415
+
+        old = connection.execute(select(log_head)).one()
+    desk.submit()
+    keeper.keep()
+    with desk.parts.database.write() as connection:
+        connection.execute(update(log_head).values(size=old.size, hashes=old.hashes, checkpoint=old.checkpoint))
+        connection.execute(update(events).where(events.c.position >= old.size).values(position=None))
+    with pytest.raises(ForkedLogError, match="older copy"):
+        keeper.sequencer.advance()
+    database = connect(desk.parts.settings)
+    with pytest.raises(ForkedLogError, match="older copy"):
+        LogKeeper(database, desk.parts.settings).files.write(keeper.sequencer.head())
+    database.close()
+
+
+def test_a_row_that_was_taken_out_is_missed_by_name(desk: Desk) -> None:
+    """A tile over a hole is refused, and says which entry is missing."""
+    if desk.parts.settings.database is not None:
+        pytest.skip("one database is enough for a DELETE")
+    desk.submit()
+    desk.parts.log.sequencer.advance()
+    driver = sqlite3.connect(desk.parts.settings.sqlite_file)
+    driver.execute("DELETE FROM events WHERE position = 3")
+    driver.commit()
+    driver.close()
+    size = desk.parts.log.sequencer.head().size
+    answer = desk.http.get(f"/log/tile/entries/000.p/{size}")
+    assert (answer.status_code, answer.json()["code"]) == (409, "log")
+    assert "entries are missing" in answer.json()["detail"]
+
+
+def test_a_keys_statements_are_told(desk: Desk) -> None:
+    """Each with its digest, its number and its client, to its owner and to nobody else."""
+    key = desk.tenant.upload(b"evaluation key")
+    first = desk.tenant.statement(key, KeyState.ACTIVE)
+    desk.tenant.state(first)
+    second = desk.tenant.statement(key, KeyState.SUSPENDED, first)
+    desk.tenant.state(second)
+    third = desk.tenant.statement(key, KeyState.ACTIVE, second)
+    desk.tenant.state(third)
+    desk.parts.log.sequencer.advance()
+    answer = desk.tenant.ask("GET", f"/v1/keys/{key.digest}/events")
+    told = [
+        Event.from_bytes((one.event or "").encode()) for one in LoggedPage.model_validate_json(answer.content).events
+    ]
+    assert [event.action for event in told] == [
+        Action.KEY_UPLOADED,
+        Action.KEY_ACTIVATED,
+        Action.KEY_SUSPENDED,
+        Action.KEY_RESUMED,
+    ]
+    assert [event.digest for event in told[1:]] == [first.digest, second.digest, third.digest]
+    assert [event.details["sequence"] for event in told[1:]] == ["1", "2", "3"]
+    assert (told[2].before, told[2].after) == ("active", "suspended")
+    assert desk.stranger.send("GET", f"/v1/keys/{key.digest}/events").status_code == 404
