@@ -11,6 +11,7 @@ from blindgate_gateway.identity import add_staff, add_tenant, revoke_api_key, ro
 from blindgate_gateway.identity.roles import Scope, StaffRole
 from blindgate_gateway.log.erasing import erase_events, erase_name
 from blindgate_gateway.log.keeper import LogKeeper
+from blindgate_gateway.log.restarting import restart_log
 from blindgate_gateway.nodes import dismiss_node
 from blindgate_gateway.parts import connect
 from blindgate_gateway.tables import events, log_head
@@ -269,3 +270,20 @@ def test_a_keys_statements_are_told(desk: Desk) -> None:
     assert [event.details["sequence"] for event in told[1:]] == ["1", "2", "3"]
     assert (told[2].before, told[2].after) == ("active", "suspended")
     assert desk.stranger.send("GET", f"/v1/keys/{key.digest}/events").status_code == 404
+
+
+def test_a_log_that_went_back_begins_anew_under_another_name(desk: Desk) -> None:
+    """The entries stay; the name and the key are others, and the first event says which log it follows."""
+    desk.submit()
+    desk.parts.log.keep()
+    old = desk.parts.log.sequencer.head()
+    settings = desk.parts.settings
+    new = restart_log(desk.parts.database, settings.log_key_file, settings.data / "log", reason="a test")
+    assert new.key != old.key
+    assert new.size == old.size
+    told = check_whole_log(settings)
+    assert (told[-1].action, told[-1].details) == (
+        Action.LOG_STARTED,
+        {"follows": old.key.name, "entries": str(old.size)},
+    )
+    assert len(list(settings.data.glob("log.*"))) == 3  # the key, the old key, and the old log's files
