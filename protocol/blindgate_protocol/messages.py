@@ -228,6 +228,12 @@ class EnrolmentAnswer(Value):
     name: Name
 
 
+class EvictionReport(Value):
+    """A node hands in what it signed about keys that it forgot: `Eviction` documents."""
+
+    evictions: Annotated[tuple[Envelope, ...], Field(min_length=1, max_length=64)]
+
+
 class LeaseRequest(Value):
     """A node asks for work.
 

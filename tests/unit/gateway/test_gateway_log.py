@@ -20,8 +20,11 @@ from blindgate_protocol.errors import ForkedLogError, LogError
 from blindgate_protocol.events import Action, Event, leaf_of
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.logged import LoggedPage, LoggedProof, LogView, PseudonymPage
+from blindgate_protocol.messages import EvictionReport
+from blindgate_protocol.nodes import Eviction
 from blindgate_protocol.notes import VerifierKey
-from brokerage import Caller
+from blindgate_protocol.signing import SigningKey, open_signed
+from brokerage import Caller, now_ms
 from desk import Desk
 from whole_log import check_whole_log
 
@@ -287,3 +290,25 @@ def test_a_log_that_went_back_begins_anew_under_another_name(desk: Desk) -> None
         {"follows": old.key.name, "entries": str(old.size)},
     )
     assert len(list(settings.data.glob("log.*"))) == 3  # the key, the old key, and the old log's files
+
+
+def test_a_nodes_word_that_it_forgot_a_key_is_in_the_log_as_it_came(desk: Desk) -> None:
+    """Signed, whole, and only from the node that it is about."""
+    key = desk.tenant.upload(b"evaluation key")
+    desk.tenant.state(desk.tenant.statement(key, KeyState.ACTIVE))
+    node = desk.worker.key
+
+    def hand_in(**changes: Any) -> int:
+        given = {"node": node.id, "tenant": "bank", "key": key.digest, "reason": "unused", "issued": now_ms()} | changes
+        statement = node.sign(Eviction(**given))
+        return desk.worker.send("POST", "/v1/evictions", EvictionReport(evictions=(statement.envelope,))).status_code
+
+    assert hand_in() == 204
+    (told,) = _told(desk, action="key.evicted")
+    assert (told.object, told.reason, told.actor) == (f"key:{key.digest}", "unused", node.id)
+    statement = open_signed(told.details["statement"].encode(), Eviction)
+    assert (statement.signer, statement.digest) == (node.id, told.digest)
+    assert hand_in(tenant="clinic") == 404
+    assert hand_in(node=SigningKey.generate().id) == 422
+    assert hand_in(issued=now_ms() + 10_000_000) == 422
+    assert len(_told(desk, action="key.evicted")) == 1
