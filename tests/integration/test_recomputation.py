@@ -2,9 +2,11 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +27,7 @@ from blindgate_models.package import parse_part
 from blindgate_models.product.spec import Privacy
 from blindgate_models.publishing import open_package
 from blindgate_models.servers import server_half
-from blindgate_protocol.bundle import Bundle
+from blindgate_protocol.bundle import Bundle, read_bundle
 from blindgate_protocol.errors import (
     BlindgateError,
     CiphertextError,
@@ -37,6 +39,7 @@ from blindgate_protocol.errors import (
 from bundled_jobs import BundledJobs
 from signed_packages import package
 from square_networks import drawn
+from world import BLINDGATE, World
 
 Rows = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -272,3 +275,26 @@ def test_the_process_is_told_neither_secrets_nor_what_should_come_out(
     assert command[0] == sys.executable
     assert linear.bundle.receipt.document.output.digest not in " ".join(command)
     assert "BLINDGATE_API_KEY" not in environment
+
+
+def test_a_real_nodes_job_is_replayed_from_what_a_client_and_a_gateway_keep(
+    world: World, small_compiled: CompiledModel, small_rows: Rows, tmp_path: Path
+) -> None:
+    """The client's bundle and policy, the blob that the gateway still holds, and the published package: nothing else is needed."""
+    with world.client() as client:
+        client.model("small").predict(dict(zip(("x0", "x1", "x2", "x3"), small_rows[:7].T, strict=True)))
+        kept = max((client.home / "bundles").glob("*.json"), key=lambda path: path.stat().st_mtime)
+        policy = client.policy.path
+    order = read_bundle(kept.read_bytes()).order.document
+    with closing(sqlite3.connect(f"file:{world.gateway_folder / 'gateway.sqlite'}?mode=ro", uri=True)) as database:
+        asked = "SELECT data FROM blobs WHERE tenant = ? AND digest = ?"  # a larger one would be a file
+        (blob,) = database.execute(asked, (order.tenant, order.input.digest)).fetchone()
+    (tmp_path / "input.bin").write_bytes(blob)
+    (tmp_path / "small.bgmodel").write_bytes(package(small_compiled))
+    files = ("--recompute", "--input", "input.bin", "--package", tmp_path)
+    command = [BLINDGATE, "audit", "replay", kept, "--policy", str(policy), *files]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "every signature holds" in found.stdout.splitlines()[0]
+    assert "equal: the model, evaluated again" in found.stdout
+    assert "  computation  " not in found.stdout
