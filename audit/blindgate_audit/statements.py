@@ -6,14 +6,17 @@ their documents was refused, `holds` says so, and the statement is shown for who
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from blindgate_audit.replay import Document, Place, Replay
 from blindgate_protocol.events import leaf_of
 
 Section = Literal["what", "where", "when", "key", "code", "log"]
 
-_SIGNED_BY = {
+UNVERIFIED_LOG: Final = "log, not verified"
+"""Where nobody named the log's key: the entry leads to the root that is written there, and who wrote it is not known."""
+
+_SIGNED_BY: Final = {
     "manifest": "publisher",
     "order": "client",
     "receipt": "node",
@@ -54,7 +57,7 @@ def statements(replayed: Replay) -> Iterator[Statement]:
             value=value,
             time=section == "when",
             documents=documents,
-            rests_on=tuple(_SIGNED_BY[document] for document in documents),
+            rests_on=tuple(_signer(replayed, document) for document in documents),
             holds=all(replayed.holds(document) for document in documents),
         )
     place = replayed.place
@@ -68,6 +71,12 @@ def statements(replayed: Replay) -> Iterator[Statement]:
             rests_on=(f"witness {witness}",),
             holds=replayed.holds("log"),
         )
+
+
+def _signer(replayed: Replay, document: Document) -> str:
+    if document == "log" and replayed.place is not None and replayed.place.log is None:
+        return UNVERIFIED_LOG
+    return _SIGNED_BY[document]
 
 
 _Said = tuple[Section, str, Any, tuple[Document, ...]]

@@ -110,8 +110,8 @@ def _of_the_job(bundle: Bundle) -> Iterator[Unproven]:
 def _of_times(known: Known) -> Iterator[Unproven]:
     yield Unproven(
         "clocks",
-        "that the times are right: each is by the clock of whoever signed it, and is held against the others to "
-        f"{CLOCK_SKEW // 1000} s",
+        "that the times are right: each is by the clock of whoever signed it. That they fit the order's, give or take "
+        f"{CLOCK_SKEW // 1000} s, is all that was checked",
     )
     receipt = known.bundle.receipt
     if receipt is None or known.logged_at is None:

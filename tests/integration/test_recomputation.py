@@ -83,9 +83,9 @@ def linear(tmp_path: Path, small_compiled: CompiledModel, small_rows: Rows) -> D
     return done(tmp_path, small_compiled, small_rows[:40])
 
 
-def again(it: Done, files: Files | None = None, **limits: int) -> Recomputation:
+def again(it: Done, files: Files | None = None) -> Recomputation:
     """Evaluate again, as an auditor who knows everybody."""
-    return recompute(replay(it.bundle, it.jobs.roots()), files or it.files, **limits)
+    return recompute(replay(it.bundle, it.jobs.roots()), files or it.files)
 
 
 def test_an_honest_nodes_result_is_found_equal(linear: Done) -> None:
@@ -216,7 +216,7 @@ def test_a_model_with_a_key_needs_that_key(tmp_path: Path) -> None:
 )
 def test_limits_end_an_evaluation_and_nothing_else(linear: Done, limits: dict[str, int], says: str) -> None:
     """No result is said to be no result, whatever became of the process."""
-    found = again(linear, **limits)
+    found = recompute(replay(linear.bundle, linear.jobs.roots()), linear.files, **limits)
     assert found.outcome == "failed"
     assert found.text.startswith("the evaluation gave no result: ")
     assert says in found.text
@@ -291,8 +291,8 @@ def test_a_real_nodes_job_is_replayed_from_what_a_client_and_a_gateway_keep(
         (blob,) = database.execute(asked, (order.tenant, order.input.digest)).fetchone()
     (tmp_path / "input.bin").write_bytes(blob)
     (tmp_path / "small.bgmodel").write_bytes(package(small_compiled))
-    files = ("--recompute", "--input", "input.bin", "--package", tmp_path)
-    command = [BLINDGATE, "audit", "replay", kept, "--policy", str(policy), *files]
+    files = ("--recompute", "--input", "input.bin", "--package", str(tmp_path))
+    command = [str(BLINDGATE), "audit", "replay", str(kept), "--policy", str(policy), *files]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
     assert "every signature holds" in found.stdout.splitlines()[0]

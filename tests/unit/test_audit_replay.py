@@ -83,6 +83,13 @@ def test_every_statement_names_whose_word_it_is(jobs: BundledJobs) -> None:
         assert told[name] == (value, signers), name
 
 
+def test_a_log_that_nobody_named_is_not_shown_as_a_signature(jobs: BundledJobs) -> None:
+    """Whoever wrote that tree is not known."""
+    told = said(jobs.bundle(), jobs.roots(logs={}))
+    of_the_log = {signers for name, (_, signers) in told.items() if name.startswith("log.") or name == "when.logged"}
+    assert of_the_log == {"log, not verified"}
+
+
 def test_what_is_refused_is_shown_as_refused(jobs: BundledJobs) -> None:
     """The statements of a receipt that lies are marked; those of the order stand."""
     manifest = jobs.manifest()
@@ -255,7 +262,7 @@ def test_the_command_as_it_is_typed_says_what_is_wrong_in_one_line(tmp_path: Pat
     """A file that is no bundle, and one that is not there."""
     (tmp_path / "no.json").write_text("{}")
     for name, words in (("no.json", "not a bundle"), ("none.json", "none.json")):
-        command = [BLINDGATE, "audit", "replay", name]
+        command = [str(BLINDGATE), "audit", "replay", name]
         done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert done.stderr.startswith("blindgate: ")

@@ -181,7 +181,7 @@ def _section(statement: Statement) -> int:
 
 def _aligned(said: Iterator[Statement]) -> Iterator[str]:
     rows = [(one.name.replace("_", " "), _readable(one), one) for one in said]
-    names, values = (max(len(row[column]) for row in rows) for column in (0, 1))
+    names, values = max(len(name) for name, _, _ in rows), max(len(value) for _, value, _ in rows)
     for name, value, one in rows:
         refused = "" if one.holds else "  REFUSED"
         yield f"  {name:<{names}}  {value:<{min(values, 72)}}  [{', '.join(one.rests_on)}]{refused}"
