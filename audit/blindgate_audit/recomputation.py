@@ -33,6 +33,7 @@ from blindgate_protocol.errors import (
     EvaluationKeyError,
     InputError,
     PackageDigestError,
+    PackageError,
     SandboxError,
 )
 from blindgate_protocol.manifest import Manifest
@@ -166,7 +167,12 @@ def _read_part(path: Path, manifest: Manifest) -> bytes:
     for place in _places(path, named):
         data = _read(place, MAX_SERVER_BYTES)
         if data.startswith(b"PK"):
-            data = _server_part(data)
+            try:
+                data = _server_part(data)
+            except PackageError:
+                if place == path:
+                    raise
+                continue  # a folder may hold others' files
         if (len(data), digest(data)) == (named.size, named.digest):
             return data
     message = (

@@ -130,6 +130,7 @@ def test_a_part_is_found_wherever_it_lies(linear: Done, tmp_path: Path) -> None:
     parts.mkdir()
     part = parts / opened.manifest.document.server.digest.removeprefix("sha256:")
     part.write_bytes(opened.server)
+    (tmp_path / "a.bgmodel").write_bytes(b"PK, and no package")
     for place in (tmp_path, parts, part):
         assert again(linear, Files(linear.files.input, place)).outcome == "equal"
 

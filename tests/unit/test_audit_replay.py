@@ -270,6 +270,22 @@ def test_the_command_as_it_is_typed_says_what_is_wrong_in_one_line(tmp_path: Pat
         assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(("--recompute",), id="nothing to evaluate"),
+        pytest.param(("--recompute", "--input", "input.bin"), id="no model"),
+        pytest.param(("--input", "input.bin"), id="files and no wish"),
+        pytest.param(("--cosignatures", -1), id="fewer than none"),
+    ],
+)
+def test_a_mistyped_command_gives_status_2(files: tuple[Path, Path], options: tuple[object, ...]) -> None:
+    """And nothing that could be taken for a verdict."""
+    done = run(files[0], *options)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+
+
 # Roots
 
 

@@ -17,7 +17,6 @@ from blindgate_audit.roots import Roots
 from blindgate_audit.statements import Statement, statements
 from blindgate_audit.unproven import COMPUTATION, Unproven
 from blindgate_protocol.bundle import MAX_BUNDLE_BYTES, read_bundle
-from blindgate_protocol.errors import InputError
 
 _SAYS: Final = {
     Verdict.HOLDS: "every signature holds, under keys that you named",
@@ -106,7 +105,10 @@ def replay(
     """
     if recompute_ and (input_ is None or package is None):
         message = "--recompute needs the ciphertexts: --input, --package, and --key where the model has evaluation keys"
-        raise InputError(message)
+        raise typer.BadParameter(message)
+    if not recompute_ and (input_, package, key, result) != (None,) * 4:
+        message = "files are read with --recompute only"
+        raise typer.BadParameter(message)
     roots = (Roots() if policy is None else Roots.load(policy)).joined(
         publishers=publisher or (),
         operators=operator or (),
