@@ -2,8 +2,16 @@
 
 import typer
 
+from blindgate_audit.commands.replay import replay
+
 app = typer.Typer(
     name="audit",
     help="Check a gateway's log without trusting the gateway, and read what it says of keys, tenants and jobs.",
     no_args_is_help=True,
 )
+app.command("replay")(replay)
+
+
+@app.callback()
+def _audit() -> None:
+    """Check a gateway's log without trusting the gateway, and read what it says of keys, tenants and jobs."""
