@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate import frames
-from blindgate.bundles import Bundle, Bundles
+from blindgate.bundles import Bundles
 from blindgate.neighbours import SearchResult, check_count, index_half, nearest
 from blindgate.opening import acknowledge, fetch_result, verify_receipt
 from blindgate.transport import Transport
 from blindgate_models.halves import ClientHalf
+from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.errors import (
     GatewayError,
     JobCancelledError,

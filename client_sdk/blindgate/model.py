@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate import frames
-from blindgate.bundles import Bundle, Bundles
+from blindgate.bundles import Bundles
 from blindgate.encryptors import WORTH_SECONDS, Encryptors, cores
 from blindgate.frames import Table
 from blindgate.job import Job, Timings
@@ -36,6 +36,7 @@ from blindgate.progress import working
 from blindgate.transport import Transport
 from blindgate.uploads import blob_ref, upload
 from blindgate_models.halves import ClientHalf
+from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.errors import BlindgateError, InputError
 from blindgate_protocol.manifest import Manifest, model_ref
 from blindgate_protocol.messages import BudgetView, JobRequest, JobView

@@ -16,8 +16,9 @@ refuses, nothing is sent either, and nothing is decrypted.
 from collections.abc import Container
 from dataclasses import replace
 
-from blindgate.bundles import Bundle, Bundles
+from blindgate.bundles import Bundles
 from blindgate.transport import Transport
+from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.errors import ReceiptOrderError, ResultDigestError
 from blindgate_protocol.messages import JobView
 from blindgate_protocol.receipts import Receipt, check_receipt, check_result

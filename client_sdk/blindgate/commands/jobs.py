@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from blindgate.bundles import Bundles, read_bundle
+from blindgate.bundles import Bundles
 from blindgate.commands.options import Connect, Home, Json, PolicyPath, asks_gateway
 from blindgate.output import show, show_one, when
 from blindgate.places import home_folder, policy_file
 from blindgate.policy import Policy
+from blindgate_protocol.bundle import read_bundle
 from blindgate_protocol.errors import ReceiptError
 from blindgate_protocol.messages import JobList, JobRecord
 from blindgate_protocol.receipts import check_receipt
