@@ -31,7 +31,7 @@ ENTRY_BYTES: Final = 33
 Pseudonym = Annotated[str, StringConstraints(pattern=r"^(?:tenant|staff|person|credential)-[0-9a-f]{32}$")]
 """Stands for somebody whom only the gateway can name, and only for as long as it keeps the translation."""
 
-Actor = Annotated[str, StringConstraints(pattern=r"^[a-z]+(?:[-:][A-Za-z0-9_-]{1,64})?$")]
+Actor = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(?:[-:][A-Za-z0-9_-]{1,64})?$")]
 """A pseudonym, a signing key's id, `gateway` for what it does by itself, `console` for whoever works on its machine, `unknown`."""
 
 ObjectId = Annotated[str, StringConstraints(pattern=r"^[a-z-]+:[A-Za-z0-9:._/-]{1,160}$")]
