@@ -18,6 +18,7 @@ from blindgate import Client, Policy
 from blindgate.bundles import Bundles
 from blindgate.commands import jobs as commands
 from blindgate.job import Job
+from blindgate.keystore import FileStore
 from blindgate.policy import Rules
 from blindgate_protocol.errors import (
     BlindgateError,
@@ -56,6 +57,7 @@ class Scene:
         self.log, self.witness = MemoryLog(), Cosigner("north.example")
         self.answers: dict[str, Callable[[], Answer]] = {}
         self.clients: list[Client] = []
+        self.keys = FileStore(home / "keys")
         client = self.client(within=LONG)
         model = client.model("small")
         self.first, self.second = model.submit(rows[:3]), model.submit(rows[3:6])
@@ -79,7 +81,9 @@ class Scene:
             {"north": str(self.witness.key)},
         )
         policy.save()
-        made = Client(self.proxy.url, self.world.api_key("hospital"), policy=policy, home=self.home)
+        made = Client(
+            self.proxy.url, self.world.api_key("hospital"), policy=policy, home=self.home, key_store=self.keys
+        )
         self.clients.append(made)
         return made
 
@@ -247,7 +251,7 @@ def test_a_logged_result_is_opened_and_its_place_kept(scene: Scene, capsys: pyte
 
 def test_a_receipt_without_its_proof_does_not_hold_under_a_policy_that_names_a_log(scene: Scene, world: World) -> None:
     """Such as a result that was fetched before the policy did."""
-    with world.client(home=scene.home) as before:
+    with world.client(home=scene.home, key_store=scene.keys) as before:
         before.job(scene.first.id).result(timeout=30)
     assert scene.asked(scene.first, "proof") == 0
     scene.client(within=LONG)
