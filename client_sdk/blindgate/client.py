@@ -20,10 +20,11 @@ from blindgate.bundles import Bundles
 from blindgate.job import Job
 from blindgate.keyring import KeyRing
 from blindgate.keystore import FileStore, SecretStore
+from blindgate.logs import Logs
 from blindgate.model import Model
 from blindgate.places import Pathlike, home_folder, policy_file
 from blindgate.policy import Policy
-from blindgate.seen import SeenVersions
+from blindgate.seen import SeenTrees, SeenVersions
 from blindgate.transport import Transport
 from blindgate_models import clients
 from blindgate_models.halves import ClientHalf
@@ -78,6 +79,7 @@ class Client:
         self._tenant: str | None = None
         self._bundles = Bundles(self._home / "bundles")
         self._seen = SeenVersions(self._home / "seen.json")
+        self._logs = Logs(self._policy, SeenTrees(self._home / "logs.json"))
 
     @classmethod
     def from_env(cls) -> Self:
@@ -152,6 +154,7 @@ class Client:
             keys=self._key_ring(),
             transport=self._transport,
             bundles=self._bundles,
+            logs=self._logs,
             deadline=self._deadline,
             show_progress=self._progress,
         )
@@ -165,7 +168,15 @@ class Client:
         half = _client_half(bundle.manifest.document, self._client_part(bundle.manifest))
         key = self._key_ring().key_of(bundle.order.document, half)
         operators = self._policy.allowed_operators()
-        return Job(bundle, half, key.secret, transport=self._transport, bundles=self._bundles, operators=operators)
+        return Job(
+            bundle,
+            half,
+            key.secret,
+            transport=self._transport,
+            bundles=self._bundles,
+            operators=operators,
+            logs=self._logs,
+        )
 
     def close(self) -> None:
         """Close the connections."""

@@ -30,6 +30,7 @@ from blindgate.encryptors import WORTH_SECONDS, Encryptors, cores
 from blindgate.frames import Table
 from blindgate.job import Job, Timings
 from blindgate.keyring import KeyRing
+from blindgate.logs import Logs
 from blindgate.neighbours import SearchResult, check_count, index_half
 from blindgate.policy import Policy
 from blindgate.progress import working
@@ -71,6 +72,7 @@ class Model:
         keys: KeyRing,
         transport: Transport,
         bundles: Bundles,
+        logs: Logs,
         deadline: float,
         show_progress: bool | None,
     ) -> None:
@@ -84,6 +86,7 @@ class Model:
         self._keys = keys
         self._transport = transport
         self._bundles = bundles
+        self._logs = logs
         self._deadline = deadline
         self._show_progress = show_progress
 
@@ -247,6 +250,7 @@ class Model:
             transport=self._transport,
             bundles=self._bundles,
             operators=operators,
+            logs=self._logs,
             timings=timings,
         )
 
