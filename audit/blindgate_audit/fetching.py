@@ -30,7 +30,7 @@ from blindgate_protocol.errors import (
 )
 from blindgate_protocol.messages import Problem
 
-MOST_SECONDS: Final = 60.0
+MOST_SECONDS = 60.0
 """How long one answer may take, from the request to its last byte."""
 
 _ATTEMPTS: Final = 4
@@ -45,9 +45,7 @@ _BUSY: Final = frozenset({429, 502, 503, 504})
 class Web:
     """What lies under one address."""
 
-    def __init__(
-        self, url: str, *, api_key: str | None = None, ca: str | None = None, seconds: float = MOST_SECONDS
-    ) -> None:
+    def __init__(self, url: str, *, api_key: str | None = None, ca: str | None = None) -> None:
         """Connect to `url` on first use. `ca` is a file of CA certificates to trust instead of the system's.
 
         Raises `GatewayError` for what is no address, no API key, or no certificate.
@@ -59,7 +57,7 @@ class Web:
             message = "not an API key: it is empty, or holds a space, a line's end or a character that is not ASCII"
             raise GatewayError(message)
         self.url = url.rstrip("/")
-        self._seconds = seconds
+        self._seconds = MOST_SECONDS
         headers = {"User-Agent": "blindgate-audit", "Accept-Encoding": "identity"}  # sizes are of the bytes as sent
         if api_key is not None:
             headers["Authorization"] = f"Bearer {api_key}"
@@ -67,7 +65,7 @@ class Web:
             self._http = httpx2.Client(
                 base_url=self.url,
                 headers=headers,
-                timeout=httpx2.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds)),
+                timeout=httpx2.Timeout(self._seconds, connect=min(_CONNECT_SECONDS, self._seconds)),
                 verify=ssl.create_default_context(cafile=ca) if ca else True,
                 follow_redirects=False,
             )

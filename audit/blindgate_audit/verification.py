@@ -47,7 +47,7 @@ class Walked:
 
     Attributes:
         by_entries: the entries in the bundles lead to the signed root.
-        by_tiles: the hashes in the tiles do.
+        by_tiles: the hashes in the tiles do, and each tile agrees with those below it.
         continues: the log begins with what was remembered of it; `None` where nothing was.
     """
 
@@ -124,7 +124,7 @@ def verify_tree(
             f"one of the entries 0 to {seen.size - 1} was changed, put in or taken out"
         )
         findings.add("fork", message, index=0)
-    return Walked(counted == checkpoint.root, served == checkpoint.root, continues)
+    return Walked(counted == checkpoint.root, served == checkpoint.root and not walk.torn, continues)
 
 
 def _in_order(size: int) -> Iterator[Tile]:
@@ -165,6 +165,7 @@ class _Walk:
         seen: how many entries the log had when it was seen; 0 where nothing was.
         then: the roots of that many entries, by the bundles and by the tiles, as far as they are known.
         absent: how many bundles in a row were not there.
+        torn: whether a tile does not agree with the tiles below it.
     """
 
     def __init__(self, findings: Findings, observers: Sequence[Observer], seen: int) -> None:
@@ -174,6 +175,7 @@ class _Walk:
         self.seen = seen
         self.then: set[bytes] = set()
         self.absent = 0
+        self.torn = False
 
     def bundle(self, tile: Tile, data: Read) -> None:
         """Take in the entries of a bundle (step 3)."""
@@ -194,8 +196,16 @@ class _Walk:
         assert tile.level is not None  # noqa: S101  (for the type checker: bundles go the other way)
         here = self._levels[tile.level]
         hashes = self._hashes(tile, data)
-        if hashes is not None:
+        if hashes is None and None not in here.served:
+            hashes = [
+                one for one in here.served if one is not None
+            ] or None  # what it must have had, by the tiles below it
+        elif hashes is not None:
             self._compare(tile, here, hashes)
+            self.torn = self.torn or any(
+                below not in {None, one} for below, one in zip(here.served, hashes, strict=False)
+            )
+        if hashes is not None:
             here.counted = [one or other for one, other in zip(here.counted, hashes, strict=True)]
         if tile.level == 0:
             here.served = [None] * tile.width if hashes is None else [*hashes]

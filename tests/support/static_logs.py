@@ -1,6 +1,7 @@
 """Logs as files, as a gateway leaves them, and an HTTP server that gives them out."""
 
 import json
+import random
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,35 +24,56 @@ LOG_KEY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
 SOME_DAY = 1_790_000_000_000
 
 
+WITNESSES = {
+    "w1.example": Ed25519PrivateKey.from_private_bytes(b"\x11" * 32),
+    "w2.example": Ed25519PrivateKey.from_private_bytes(b"\x12" * 32),
+}
+
+
+def random_entries(size: int, seed: int = 0) -> list[bytes]:
+    """So many entries that look like commitments."""
+    drawn = random.Random(seed)
+    return [b"\x01" + drawn.randbytes(32) for _ in range(size)]
+
+
 def verifier(private: Ed25519PrivateKey, name: str = ORIGIN, kind: KeyKind = KeyKind.ED25519) -> VerifierKey:
     """The public half of a log's or a witness's key."""
     return VerifierKey(name, kind, private.public_key().public_bytes_raw())
 
 
-def write_log(
-    folder: Path,
+def log_files(
     entries: Sequence[bytes],
     *,
     private: Ed25519PrivateKey = LOG_KEY,
     origin: str = ORIGIN,
     witnesses: Mapping[str, Ed25519PrivateKey] | None = None,
-) -> Checkpoint:
-    """Write a log of these entries into `folder`, with its key beside it."""
+) -> tuple[dict[str, bytes], Checkpoint]:
+    """A log of these entries: its files by their names, its key among them; and what it signed."""
     levels = [[leaf_hash(entry) for entry in entries]]
     while len(levels[-1]) >= WIDTH:
         below = levels[-1]
         whole = range(0, len(below) - WIDTH + 1, WIDTH)
         levels.append([root_of(below[first : first + WIDTH]) for first in whole])
+    files = {}
     for tile in tiles_of(len(entries)):
-        assert tile.level is not None
         first = tile.number * WIDTH
-        put(folder, tile, b"".join(levels[tile.level][first : first + tile.width]))
+        files[tile.path] = b"".join(levels[tile.level or 0][first : first + tile.width])
     for bundle in bundles_of(len(entries)):
         first = bundle.number * WIDTH
-        put(folder, bundle, pack_entries(entries[first : first + bundle.width]))
+        files[bundle.path] = pack_entries(entries[first : first + bundle.width])
     checkpoint = Checkpoint(origin, len(entries), _root(levels))
-    (folder / "checkpoint").write_bytes(sign(checkpoint, private, witnesses))
-    (folder / "key").write_text(f"{verifier(private, origin)}\n")
+    files["checkpoint"] = sign(checkpoint, private, witnesses)
+    files["key"] = f"{verifier(private, origin)}\n".encode()
+    return files, checkpoint
+
+
+def write_log(folder: Path, entries: Sequence[bytes], **how: Any) -> Checkpoint:
+    """Write `log_files` into `folder`."""
+    files, checkpoint = log_files(entries, **how)
+    for name, data in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
     return checkpoint
 
 
