@@ -3,7 +3,6 @@
 The server answers the routes for auditors as `blindgate_protocol.logged` and `oversight` say, beside the log's files.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -148,7 +147,6 @@ class Audited:
             signed = receipt(number)
             made.events += [event(len(made.events)), job_event(len(made.events) + 1, signed)]
             made.jobs.append(job_record(signed))
-        made.statements.sort(key=lambda one: one.statement.payload == "")  # by tenant and key already
         return made
 
     def entries(self) -> tuple[list[bytes], list[Logged]]:
@@ -164,41 +162,20 @@ def shown(gateway: Audited) -> Iterator[str]:
     """Serve it; gives the address."""
     entries, events = gateway.entries()
     files, _ = log_files(entries[: len(entries) - gateway.late])
-    del files["key"]
-
-    def page(found: Sequence[Any], after: str) -> tuple[Sequence[Any], str | None]:
-        begin = int(after or -1) + 1
-        part = found[begin : begin + gateway.page]
-        return part, str(begin + len(part) - 1) if part else after or None
-
-    def answer(path: str, after: str) -> Value | None:
-        if path == "/v1/log":
-            return LogView(key=str(verifier(LOG_KEY)), size=len(events), pending=0)
-        if path == "/v1/audit/events":
-            found, last = page(events, after)
-            follows = last is not None and int(last) < len(events) - 1
-            return LoggedPage(size=len(events), events=tuple(found), after=int(last or 0) if follows else None)
-        if path == "/v1/audit/keys":
-            found, last = page(gateway.statements, after)
-            return StatementRecords(statements=tuple(found), after=last)
-        if path == "/v1/audit/jobs":
-            found, last = page(gateway.jobs, after)
-            return JobRecords(records=tuple(found), after=last)
-        return None
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            message = answer(parts.path, parse_qs(parts.query).get("after", [""])[0])
-            data = None if message is None else message.model_dump_json().encode()
-            if parts.path.startswith("/log/"):
-                data = files.get(parts.path.removeprefix("/log/"))
-            status = 404 if data is None else 200
+            message = _answer(gateway, events, parts.path, parse_qs(parts.query).get("after", [""])[0])
+            data = (
+                files.get(parts.path.removeprefix("/log/")) if message is None else message.model_dump_json().encode()
+            )
+            status = 404 if data is None or parts.path == "/log/key" else 200
             if "/audit/" in parts.path and self.headers["Authorization"] != f"Bearer {API_KEY}":
                 status = 401
-            body = data if data is not None and status == 200 else json.dumps({"status": status}).encode()
+            body = data if data is not None and status == 200 else b"{}"
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -209,3 +186,27 @@ def shown(gateway: Audited) -> Iterator[str]:
 
     with served(Handler) as url:
         yield url
+
+
+def _answer(gateway: Audited, events: Sequence[Logged], path: str, after: str) -> Value | None:
+    match path:
+        case "/v1/log":
+            return LogView(key=str(verifier(LOG_KEY)), size=len(events), pending=0)
+        case "/v1/audit/events":
+            behind = [one for one in events if one.index > int(after or -1)]
+            part = behind[: gateway.page]
+            follows = len(behind) > len(part)
+            return LoggedPage(size=len(events), events=tuple(part), after=part[-1].index if follows else None)
+        case "/v1/audit/keys":
+            found, last = _page(gateway.statements, after, gateway.page)
+            return StatementRecords(statements=tuple(found), after=last)
+        case "/v1/audit/jobs":
+            found, last = _page(gateway.jobs, after, gateway.page)
+            return JobRecords(records=tuple(found), after=last)
+    return None
+
+
+def _page(found: Sequence[Any], after: str, most: int) -> tuple[Sequence[Any], str | None]:
+    begin = int(after or -1) + 1
+    part = found[begin : begin + most]
+    return part, str(begin + len(part) - 1) if part else after or None

@@ -2,7 +2,7 @@
 
 import typer
 
-from blindgate_audit.commands.verify import verify
+from blindgate_audit.commands import verify
 
 app = typer.Typer(
     name="audit",
@@ -16,4 +16,4 @@ def audit() -> None:
     """Check a gateway's log without trusting the gateway, and read what it says of keys, tenants and jobs."""
 
 
-app.command("verify")(verify)
+app.command("verify")(verify.verify)

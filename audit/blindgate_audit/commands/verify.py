@@ -240,10 +240,9 @@ def _hold_records(audit: _Audit, gateway: Gateway, bodies: Bodies, records: Reco
         while records.unlogged() and time.monotonic() < until:
             time.sleep(1)
             last = _tell(gateway.events(None if last < 0 else last), records, last)
-    records.finish()
-    audit.told["records"] = (
-        f"{records.statements:,} statements about keys, {records.receipts:,} receipts, each with its event"
-    )
+    hidden = records.finish(erased=bodies.erased)
+    told = f"{records.statements:,} statements about keys and {records.receipts:,} receipts have their events"
+    audit.told["records"] = told + (f", but {hidden:,}: theirs must be among the erased ones" if hidden else "")
 
 
 def _tell(events: Iterator[Logged], records: Records, last: int) -> int:
