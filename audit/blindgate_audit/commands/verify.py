@@ -123,7 +123,7 @@ def verify(
 
 def _trusted(audit: _Audit, given: str | None) -> tuple[VerifierKey, Remembered | None]:
     """The key that the log is held against, and what is remembered of the log."""
-    key = VerifierKey.parse(audit.source.key() if given is None else given)
+    key = VerifierKey.parse(audit.source.key()) if given is None else _key(given, "--key")
     before = audit.memory.log_at(_place(audit.source))
     if given is None and before is not None and before != key.name:
         file = audit.memory.file(before)
@@ -259,10 +259,14 @@ def _witness(text: str) -> tuple[str, VerifierKey]:
     if not name or not separator:
         message = f"--witness {text}: expected NAME=VKEY"
         raise typer.BadParameter(message)
+    return name, _key(key, f"--witness {name}")
+
+
+def _key(text: str, option: str) -> VerifierKey:
     try:
-        return name, VerifierKey.parse(key)
+        return VerifierKey.parse(text)
     except MalformedError as error:
-        message = f"--witness {name}: {error}"
+        message = f"{option}: {error}"
         raise typer.BadParameter(message) from error
 
 
@@ -315,7 +319,10 @@ def _steps(audit: _Audit) -> Iterator[tuple[str, str, str]]:
 
 
 def _when(millis: int) -> str:
-    return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, OSError, ValueError):  # a witness may sign any time
+        return f"{millis} ms since 1970"
 
 
 def _plain(text: str) -> str:
