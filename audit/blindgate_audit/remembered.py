@@ -10,8 +10,6 @@ The first time, nothing is remembered: a key that was not given is then believed
 import contextlib
 import fcntl
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from pathlib import Path
 import platformdirs
 from pydantic import ValidationError
 
+from blindgate_audit.files import write_whole
 from blindgate_protocol.checkpoints import Checkpoint, LogTrust, open_checkpoint
 from blindgate_protocol.errors import BlindgateError, LogError
 from blindgate_protocol.notes import VerifierKey
@@ -99,8 +98,8 @@ class Memory:
                 raise LogError(message)
             if before is None or before.checkpoint.size <= tree.size:
                 kept = _Kept(key=str(key), checkpoint=note, seen=now)
-                _replace(self.file(key.name), kept.model_dump_json().encode())
-            _replace(self._place(place), key.name.encode())
+                write_whole(self.file(key.name), kept.model_dump_json().encode(), durable=True)
+            write_whole(self._place(place), key.name.encode(), durable=True)
 
     def _place(self, place: str) -> Path:
         return self.folder / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.place"
@@ -111,17 +110,3 @@ class Memory:
         with (self.folder / "lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-def _replace(file: Path, data: bytes) -> None:
-    """Put `data` in the place of the file: wholly or not at all, whatever happens."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            opened.write(data)
-            opened.flush()
-            os.fsync(opened.fileno())
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -2,7 +2,7 @@
 
 import typer
 
-from blindgate_audit.commands import verify
+from blindgate_audit.commands import export, verify
 
 app = typer.Typer(
     name="audit",
@@ -16,4 +16,5 @@ def audit() -> None:
     """Check a gateway's log without trusting the gateway, and read what it says of keys, tenants and jobs."""
 
 
+app.command("export")(export.export)
 app.command("verify")(verify.verify)
