@@ -2,16 +2,15 @@
 
 import typer
 
+from blindgate_audit.commands.export import export
 from blindgate_audit.commands.replay import replay
+from blindgate_audit.commands.verify import verify
 
 app = typer.Typer(
     name="audit",
     help="Check a gateway's log without trusting the gateway, and read what it says of keys, tenants and jobs.",
     no_args_is_help=True,
 )
+app.command("export")(export)
 app.command("replay")(replay)
-
-
-@app.callback()
-def _audit() -> None:
-    """Check a gateway's log without trusting the gateway, and read what it says of keys, tenants and jobs."""
+app.command("verify")(verify)
