@@ -1,4 +1,4 @@
-"""A log with its events, as an export writes it: real tiles, a signed checkpoint, bodies with salts. And a server that gives it out."""
+"""A log with its events, as an export writes it: tiles, a signed checkpoint, bodies with salts; and a server that gives it out."""
 
 import hashlib
 import json
