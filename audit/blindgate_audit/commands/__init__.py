@@ -2,10 +2,18 @@
 
 import typer
 
+from blindgate_audit.commands.verify import verify
+
 app = typer.Typer(
     name="audit",
     help="Check a gateway's log without trusting the gateway, and read what it says of keys, tenants and jobs.",
     no_args_is_help=True,
 )
 
-from blindgate_audit.commands import key, tenant  # noqa: E402, F401  (each adds itself to `app`)
+
+@app.callback()
+def audit() -> None:
+    """Check a gateway's log without trusting the gateway, and read what it says of keys, tenants and jobs."""
+
+
+app.command("verify")(verify)
