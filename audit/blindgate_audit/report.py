@@ -16,17 +16,20 @@ one out, and no row shows that: it is for the owner's chain of statements (`chai
 that has every event leaves nothing out, and is held to it: an index that is not there is named.
 """
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from blindgate_audit.bodies import Ranges
 from blindgate_audit.tree import ProvenTree
 from blindgate_protocol.errors import LogError, MalformedError
 from blindgate_protocol.events import SALT_BYTES, Action, Event, leaf_of
 from blindgate_protocol.logged import Logged
 
+_ERASED: Final = re.compile(r"event:(0|[1-9][0-9]{0,15})")
+_COUNT: Final = re.compile(r"[1-9][0-9]{0,15}")
 _DIGITS: Final = 15
 """The most digits of a sequence number that is shown as one."""
 
@@ -150,7 +153,7 @@ def prove(
     """
     tally = Tally() if tally is None else tally
     expected = 0
-    erasures = Erasures() if announcing else None
+    erasures = Ranges() if announcing else None
     for logged in answers.events(question):
         # 1.
         if logged.index < expected:
@@ -164,8 +167,9 @@ def prove(
             break
         # 2.
         if logged.event is None or logged.salt is None:
-            erasures = Erasures.read(answers, tree) if erasures is None else erasures
-            row = Row(logged.index, Proof.ERASED if logged.index in erasures else Proof.MISSING)
+            erasures = erased(answers, tree) if erasures is None else erasures
+            announced = any(erasures.within(logged.index, logged.index + 1))
+            row = Row(logged.index, Proof.ERASED if announced else Proof.MISSING)
             tally.erased += row.proof is Proof.ERASED
         else:
             row = _proven(logged.index, logged.event.encode(errors="replace"), logged.salt, tree)
@@ -177,36 +181,16 @@ def prove(
         tally.absent = expected
 
 
-class Erasures:
-    """Which indexes the log says were erased."""
-
-    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
-        """`ranges` are of a first index and the one behind the last."""
-        self._begins: list[int] = []
-        self._ends: list[int] = []
-        for begin, end in sorted(ranges):
-            if self._ends and begin <= self._ends[-1]:
-                self._ends[-1] = max(end, self._ends[-1])
-            else:
-                self._begins.append(begin)
-                self._ends.append(end)
-
-    @classmethod
-    def read(cls, answers: Answers, tree: ProvenTree) -> "Erasures":
-        """Read them from the log's `event.erased` events. One that the log does not prove announces nothing."""
-        ranges: list[tuple[int, int]] = []
-        for row in prove(answers, tree, Question(action=Action.EVENT_ERASED), announcing=True):
-            if row.proof is not Proof.IN_LOG or row.event is None:
-                continue
-            kind, _, index = row.event.object.partition(":")
-            count = row.event.details.get("count", "1")
-            if kind == "event" and _is_number(index) and _is_number(count):
-                ranges.append((int(index), int(index) + int(count)))
-        return cls(ranges)
-
-    def __contains__(self, index: int) -> bool:
-        at = bisect_right(self._begins, index) - 1
-        return at >= 0 and index < self._ends[at]
+def erased(answers: Answers, tree: ProvenTree) -> Ranges:
+    """Which indexes the log says were erased, from its `event.erased` events. One that the log does not prove announces nothing."""
+    found = Ranges()
+    for row in prove(answers, tree, Question(action=Action.EVENT_ERASED), announcing=True):
+        if row.proof is not Proof.IN_LOG or row.event is None:
+            continue
+        about, count = _ERASED.fullmatch(row.event.object), row.event.details.get("count", "1")
+        if about and _COUNT.fullmatch(count) and int(about.group(1)) + int(count) <= row.index:
+            found.add(int(about.group(1)), int(about.group(1)) + int(count))
+    return found
 
 
 def _proven(index: int, body: bytes, salt: bytes, tree: ProvenTree) -> Row:
@@ -231,7 +215,3 @@ def _belongs(row: Row, question: Question, *, chosen: bool) -> bool:
         message = f"entry {row.index} was not asked for: {row.event.action} of {row.event.object}"
         raise LogError(message, index=row.index)
     return False
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= _DIGITS

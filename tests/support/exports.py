@@ -2,23 +2,16 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from blindgate_protocol.checkpoints import Checkpoint, sign_checkpoint
 from blindgate_protocol.events import Action, Event, entry_of
-from blindgate_protocol.logged import Logged, LoggedPage, LogView
-from blindgate_protocol.merkle import Frontier, leaf_hash
-from blindgate_protocol.notes import KeyKind, VerifierKey
-from blindgate_protocol.tiles import WIDTH, Tile, pack_entries
+from blindgate_protocol.logged import Logged, LoggedPage
+from static_logs import served, write_events, write_log
 
-ORIGIN = "gateway.example/log"
 TENANT = f"tenant-{'7' * 32}"
 KEY = f"sha256:{'ab' * 32}"
 CLIENT = f"ed25519:{'C' * 43}"
@@ -77,8 +70,6 @@ class Export:
     """Events in a log, with what is shown of each: which a test may change, as an operator might."""
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
-        self.private = Ed25519PrivateKey.from_private_bytes(bytes(32))
-        self.key = VerifierKey(ORIGIN, KeyKind.ED25519, self.private.public_key().public_bytes_raw())
         self.shown: list[Logged] = []
         self.entries: list[bytes] = []
         for event in events:
@@ -101,31 +92,14 @@ class Export:
 
     def write(self, folder: Path) -> Path:
         """Write it all as files."""
-        frontier = Frontier()
-        levels: dict[int, list[bytes]] = {0: []}
-        for entry in self.entries:
-            levels[0].append(leaf_hash(entry))
-            for level, _, root in frontier.append(levels[0][-1]):
-                if level % 8 == 0:
-                    levels.setdefault(level // 8, []).append(root)
-        for level, hashes in levels.items():
-            for number, begin in enumerate(range(0, len(hashes), WIDTH)):
-                part = hashes[begin : begin + WIDTH]
-                _put(folder / Tile(level, number, len(part)).path, b"".join(part))
-        for number, begin in enumerate(range(0, len(self.entries), WIDTH)):
-            part = self.entries[begin : begin + WIDTH]
-            _put(folder / Tile(None, number, len(part)).path, pack_entries(part))
-        note = sign_checkpoint(Checkpoint(ORIGIN, len(self.entries), frontier.root()), self.private)
-        _put(folder / "checkpoint", str(note).encode())
-        _put(folder / "key", f"{self.key}\n".encode())
-        for number, begin in enumerate(range(0, len(self.shown), 100_000)):
-            lines = (one.model_dump_json() + "\n" for one in self.shown[begin : begin + 100_000])
-            _put(folder / "events" / f"{number:03d}.jsonl", "".join(lines).encode())
+        folder.mkdir(parents=True, exist_ok=True)
+        write_log(folder, self.entries)
+        write_events(folder, self.shown)
         return folder
 
 
 @contextmanager
-def served(export: Export, folder: Path, *, api_key: str = "auditor", name: str = "ward-7") -> Iterator[str]:
+def served_export(export: Export, folder: Path, *, api_key: str = "auditor", name: str = "ward-7") -> Iterator[str]:
     """Serve the log in `folder` and the auditor's routes over `export.shown`, as a gateway does. Gives its address.
 
     The tenant `name` is TENANT's.
@@ -135,16 +109,14 @@ def served(export: Export, folder: Path, *, api_key: str = "auditor", name: str 
         def do_GET(self) -> None:
             place = urlsplit(self.path)
             asked = {key: value[0] for key, value in parse_qs(place.query).items()}
-            if place.path == "/v1/log":
-                self._answer(
-                    LogView(key=str(export.key), size=len(export.entries), pending=0).model_dump_json().encode()
-                )
-            elif place.path == "/v1/audit/events" and self.headers["Authorization"] == f"Bearer {api_key}":
-                self._answer(_page(export.shown, asked, name).model_dump_json().encode())
-            elif place.path == "/v1/audit/events":
-                self._answer(json.dumps(_NOT_AN_AUDITOR).encode(), 401)
-            elif place.path.startswith("/log/") and (folder / place.path[5:]).is_file():
-                self._answer((folder / place.path[5:]).read_bytes())
+            file = folder / place.path.removeprefix("/log/")
+            if place.path == "/v1/audit/events":
+                if self.headers["Authorization"] == f"Bearer {api_key}":
+                    self._answer(_page(export.shown, asked, name).model_dump_json().encode())
+                else:
+                    self._answer(json.dumps(_NOT_AN_AUDITOR).encode(), 401)
+            elif place.path.startswith("/log/") and file.is_file():
+                self._answer(file.read_bytes())
             else:
                 self._answer(b"", 404)
 
@@ -157,15 +129,8 @@ def served(export: Export, folder: Path, *, api_key: str = "auditor", name: str 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(Handler) as url:
+        yield url
 
 
 _NOT_AN_AUDITOR = {
@@ -196,8 +161,3 @@ def _chosen(one: Logged, asked: dict[str, str], name: str) -> bool:
         and asked.get("action") in {None, event.action.value}
         and int(asked.get("since", 0)) <= event.time < int(asked.get("until", 1 << 60))
     )
-
-
-def _put(file: Path, data: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(data)

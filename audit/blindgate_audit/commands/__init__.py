@@ -2,6 +2,8 @@
 
 import typer
 
+from blindgate_audit.commands.key import key_
+from blindgate_audit.commands.tenant import tenant_
 from blindgate_audit.commands.verify import verify
 
 app = typer.Typer(
@@ -17,3 +19,5 @@ def audit() -> None:
 
 
 app.command("verify")(verify)
+app.command("key")(key_)
+app.command("tenant")(tenant_)

@@ -21,12 +21,10 @@ import typer
 
 from blindgate_audit.answers import key_of
 from blindgate_audit.chains import Chains
-from blindgate_audit.commands import app
 from blindgate_audit.commands.reporting import Open, Place, conclude, report, reports
 from blindgate_audit.report import Question
 
 
-@app.command("key")
 @reports
 def key_(
     reading: Open,

@@ -19,12 +19,16 @@ from blindgate_audit.answers import FolderAnswers, GatewayAnswers
 from blindgate_audit.chains import Chains
 from blindgate_audit.formats.reports import Format, require_place, write_report
 from blindgate_audit.gateway import Gateway
+from blindgate_audit.heads import Voucher, open_head
+from blindgate_audit.progress import working
+from blindgate_audit.remembered import Memory
 from blindgate_audit.report import Answers, Question, Row, Tally, prove
 from blindgate_audit.sources import Address, Folder
 from blindgate_audit.tree import ProvenTree
-from blindgate_protocol.checkpoints import LogTrust, open_checkpoint
 from blindgate_protocol.errors import InputError, LogError
 from blindgate_protocol.notes import VerifierKey
+
+_STEP = 64
 
 Url: TypeAlias = Annotated[str, typer.Option("--url", envvar="BLINDGATE_URL", help="The gateway's address.")]
 ApiKey: TypeAlias = Annotated[
@@ -34,13 +38,25 @@ FolderPath: TypeAlias = Annotated[
     Path | None, typer.Option("--folder", help="A folder that `blindgate audit export` wrote, in place of a gateway.")
 ]
 LogKey: TypeAlias = Annotated[
-    str, typer.Option("--key", metavar="VKEY", help="The log's verifier key, as you had it from elsewhere.")
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="NAME+ID+KEY",
+        help="The log's verifier key, from somebody you trust. Without it: the one that `audit verify` remembered, or the log's own.",
+    ),
 ]
 Witnesses: TypeAlias = Annotated[
     list[str] | None, typer.Option("--witness", metavar="NAME=VKEY", help="A witness that you trust; may be repeated.")
 ]
 Cosignatures: TypeAlias = Annotated[
-    int, typer.Option("--cosignatures", min=0, help="How many of the witnesses must have cosigned the checkpoint.")
+    int | None,
+    typer.Option("--cosignatures", min=0, help="How many of the witnesses must have cosigned. By default all."),
+]
+Remember: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--remember", metavar="FOLDER", help="Where `audit verify` keeps what it saw. By default in your data folder."
+    ),
 ]
 Ca: TypeAlias = Annotated[str | None, typer.Option("--ca", help="A file of CA certificates to trust.")]
 As: TypeAlias = Annotated[
@@ -57,15 +73,11 @@ Output: TypeAlias = Annotated[
 
 @dataclass(frozen=True)
 class Reading:
-    """A log that is open to be reported on.
-
-    Attributes:
-        vouched: whether the log's key came from the log itself.
-    """
+    """A log that is open to be reported on."""
 
     answers: Answers
     tree: ProvenTree
-    vouched: bool
+    voucher: Voucher
 
     @property
     def origin(self) -> str:
@@ -127,7 +139,7 @@ def report(reading: Reading, question: Question, place: Place, *, what: str, cha
         place.say(
             f"From entry {tally.later} on events came after this checkpoint. They are not shown; ask again in some seconds."
         )
-    if reading.vouched:
+    if reading.voucher is Voucher.ITSELF:
         place.say(
             "The log's key came from the log itself, so it vouches for itself: --key names one that you had from elsewhere."
         )
@@ -172,11 +184,15 @@ def _open(
     url: Url = "",
     api_key: ApiKey = "",
     folder: FolderPath = None,
-    key: LogKey = "",
+    key: LogKey = None,
     witness: Witnesses = None,
-    cosignatures: Cosignatures = 0,
+    cosignatures: Cosignatures = None,
+    remember: Remember = None,
     ca: Ca = None,
 ) -> Iterator[Reading]:
+    given = None if key is None else VerifierKey.parse(key)
+    witnesses = _witnesses(witness or [])
+    wanted = len(witnesses) if cosignatures is None else cosignatures
     with ExitStack() as stack:
         answers: Answers
         if folder is not None:
@@ -191,9 +207,8 @@ def _open(
                 "give --url and --api-key, or set BLINDGATE_URL and BLINDGATE_API_KEY; or give --folder, an export"
             )
             raise InputError(message)
-        trust = LogTrust(VerifierKey.parse(key or source.key()), _witnesses(witness or []), cosignatures)
-        opened = open_checkpoint(source.checkpoint(), trust)
-        yield Reading(answers, ProvenTree(opened.checkpoint, source.read), vouched=not key)
+        head = open_head(source, Memory(remember), key=given, witnesses=witnesses, cosignatures=wanted)
+        yield Reading(answers, ProvenTree(head.checkpoint, source.read), head.voucher)
 
 
 def _witnesses(given: Iterable[str]) -> dict[str, VerifierKey]:
@@ -215,20 +230,16 @@ def _followed(rows: Iterable[Row], chains: Chains) -> Iterator[Row]:
 
 @contextmanager
 def _watched(rows: Iterator[Row], size: int, place: Place) -> Iterator[Iterator[Row]]:
-    """Show how far the rows are in the log, where a person looks and the rows go elsewhere."""
-    if not sys.stderr.isatty() or (place.output is None and sys.stdout.isatty()):
+    """Show how far the rows are in the log, unless they go to a terminal themselves."""
+    if place.output is None and sys.stdout.isatty():
         yield rows
         return
-    from rich.console import Console  # noqa: PLC0415  (rich is slow to load, and only terminals need it)
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading the log", total=size)
+    with working("entries", total=size) as done:
 
         def moving() -> Iterator[Row]:
             for row in rows:
-                progress.update(task, completed=row.index + 1)
+                if row.index % _STEP == 0:
+                    done(row.index)
                 yield row
 
         yield moving()

@@ -6,7 +6,6 @@ import typer
 
 from blindgate_audit.answers import tenant_question
 from blindgate_audit.chains import Chains
-from blindgate_audit.commands import app
 from blindgate_audit.commands.reporting import Open, Place, conclude, report, reports
 from blindgate_audit.moments import moment
 from blindgate_protocol.errors import InputError
@@ -19,7 +18,6 @@ def _moment(text: str) -> int:
         raise typer.BadParameter(str(error)) from error
 
 
-@app.command("tenant")
 @reports
 def tenant_(
     reading: Open,

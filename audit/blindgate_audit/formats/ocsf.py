@@ -24,8 +24,8 @@
 - `entity` (or `resources`) is the object, with the states before and after in its `data`.
 - Severity: 4 High for a compromised key, a revoked signer, a body that was altered or is missing; 3 Medium for failures and for
   a paused log; 1 Informational for the rest.
-- An event whose body is gone is API Activity, 0 Unknown. Its time is unknown, and OCSF wants one: it is that of the row before,
-  0 where there is none, and `unmapped.time_unknown` says so.
+- An event whose body is gone is API Activity, 99 Other: Gone. Its time is unknown, and OCSF wants one: it is that of the row
+  before, 0 where there is none, and `unmapped.time_unknown` says so.
 - `unmapped` has what OCSF has no place for: proof, digest, details, note.
 """
 
@@ -39,7 +39,7 @@ from blindgate_protocol.events import Action, Event
 OCSF_VERSION: Final = "1.5.0"
 _ENTITY_MANAGEMENT: Final = (3, "Identity & Access Management", 3004, "Entity Management")
 _API_ACTIVITY: Final = (6, "Application Activity", 6003, "API Activity")
-_UNKNOWN: Final = (0, "Unknown")
+_GONE: Final = (99, "Gone")
 _CREATE: Final = (1, "Create")
 _READ: Final = (2, "Read")
 _UPDATE: Final = (3, "Update")
@@ -94,7 +94,6 @@ _USER_TYPES: Final = {
     "operator": (1, "User"),
     "administrator": (2, "Admin"),
     "gateway": (3, "System"),
-    "node": (4, "Service"),
 }
 
 
@@ -144,7 +143,7 @@ def ocsf_event(row: Row, *, origin: str, time: int) -> dict[str, Any]:
 
 def _classified(event: Event | None) -> tuple[tuple[int, str, int, str], tuple[int, str]]:
     if event is None:
-        return _API_ACTIVITY, _UNKNOWN
+        return _API_ACTIVITY, _GONE
     activity = _ENTITY_ACTIVITIES.get(event.action)
     return (_API_ACTIVITY, _API_ACTIVITIES[event.action]) if activity is None else (_ENTITY_MANAGEMENT, activity)
 

@@ -28,7 +28,8 @@ from blindgate_audit.formats.tables import ROWS_IN_A_BLOCK, write_table
 from blindgate_audit.report import Proof, Row
 from blindgate_protocol.errors import InputError
 from blindgate_protocol.events import Action
-from exports import CLIENT, KEY, NODE, ORIGIN, START, TENANT, life, stated, statement, told
+from exports import CLIENT, KEY, NODE, START, TENANT, life, stated, statement, told
+from static_logs import ORIGIN
 
 OBJECTS = {
     "key": f"key:{KEY}",
