@@ -42,7 +42,7 @@ LogKey: TypeAlias = Annotated[
     typer.Option(
         "--key",
         metavar="NAME+ID+KEY",
-        help="The log's verifier key, from somebody you trust. Without it: the one that `audit verify` remembered, or the log's own.",
+        help="The log's verifier key, from somebody you trust. Else the one that `audit verify` remembered, or the log's own.",
     ),
 ]
 Witnesses: TypeAlias = Annotated[
