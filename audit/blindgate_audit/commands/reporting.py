@@ -196,8 +196,9 @@ def _open(
     with ExitStack() as stack:
         answers: Answers
         if folder is not None:
-            source: Folder | Address = Folder(folder)
-            answers = FolderAnswers(source)
+            export = Folder(folder)
+            source: Folder | Address = export
+            answers = FolderAnswers(export)
         elif url and api_key:
             source = Address(url, ca=ca)
             stack.callback(source.close)
