@@ -200,5 +200,3 @@ def test_no_proof_is_made_of_what_is_not_in_the_tree() -> None:
     assert caught.value.index == 5
     with pytest.raises(LogError, match="a tree of 4 entries does not begin with one of 5"):
         consistency_proof(5, 4, _subtree)
-
-
