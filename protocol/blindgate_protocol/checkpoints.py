@@ -199,7 +199,7 @@ def cosign_by(checkpoint: Checkpoint, key: LogKey, *, seconds: int) -> Signature
     if not 0 <= seconds <= _MOST_SECONDS:
         message = f"a cosignature's time is in seconds since 1970, from 0 to 2^63 - 1, got {seconds}"
         raise LogError(message)
-    signature = key.sign_bytes(_signed_by(checkpoint, key.verifier, seconds))
+    signature = key.sign_bytes(signed_by(checkpoint, key.verifier, seconds))
     return SignatureLine(key.verifier.name, key.verifier.id, seconds.to_bytes(_TIME_BYTES, "big") + signature)
 
 
@@ -233,12 +233,12 @@ def _verify_timed(checkpoint: Checkpoint, line: SignatureLine, key: VerifierKey)
         message = f"no cosignature of {key.name}"
         raise LogError(message)
     verify = verify_ml_dsa_44 if key.kind is KeyKind.ML_DSA_44 else verify_ed25519
-    verify(key, signature, _signed_by(checkpoint, key, seconds))
+    verify(key, signature, signed_by(checkpoint, key, seconds))
     return seconds
 
 
-def _signed_by(checkpoint: Checkpoint, key: VerifierKey, seconds: int) -> bytes:
-    """What a cosigner's key of this kind signs: tlog-cosignature's two messages."""
+def signed_by(checkpoint: Checkpoint, key: VerifierKey, seconds: int) -> bytes:
+    """What a key of this kind signs when it cosigns: tlog-cosignature's two messages. Raises `LogError` for one that does not."""
     if key.kind is KeyKind.COSIGNATURE:
         return f"cosignature/v1\ntime {seconds}\n{checkpoint.text()}".encode()
     if key.kind is not KeyKind.ML_DSA_44:
