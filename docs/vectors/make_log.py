@@ -1,8 +1,8 @@
 """Writes examples of everything that the log is made of, good and bad, to `log.json` beside this file.
 
 Keys, salts and times are fixed, so making them again changes nothing; `--check` compares instead of writing. Another implementation
-reads the file (bytes are in base64) and must come to each `verdict`: `ok`, or the error's code. Signatures by ML-DSA-44 are drawn at random, so
-there is none here: there are the seed, the key and the message that is signed.
+reads the file, in which bytes are base64, and must come to each `verdict`: `ok`, or the code of the error. ML-DSA-44 draws its
+signatures at random, so there is none here: there are the seed, the key and the message that is signed.
 """
 
 import base64
