@@ -11,7 +11,7 @@ cannot be told that it never made one. So the owner finds what no proof of a log
 4. `unknown`: it is told, and the owner did not sign it here: somebody else has the owner's signing key, or it has another home;
 5. `other`: it is told with another digest, state, or signer than the owner's;
 6. `gap`: what is told does not follow on what was told before, or numbers are skipped, repeated or out of order;
-7. `early`: the gateway destroyed the key before the time that its owner had signed.
+7. `early`: the gateway destroyed the key before the time that its owner had signed, by more than clocks differ.
 
 What is told comes as events of the log (`told_by_events`) or as signed statements (`told_by_statements`). That an event stands in
 the log is another question: `logged` and `merkle`.
@@ -29,6 +29,7 @@ from blindgate_protocol.errors import BlindgateError, KeyHistoryError, Malformed
 from blindgate_protocol.events import Action, Event
 from blindgate_protocol.keys import KeyState, KeyStatement, check_statement
 from blindgate_protocol.logged import Logged
+from blindgate_protocol.receipts import CLOCK_SKEW
 from blindgate_protocol.signing import Signed, open_signed
 from blindgate_protocol.values import Digest, Millis
 
@@ -233,7 +234,7 @@ def _is_carried_out(before: Told, each: Told) -> bool:
 
 def _carried_out(key: Digest, own: Sequence[Signed[KeyStatement]], each: Told) -> Iterator[KeyFinding]:
     at = own[each.sequence - 1].document.destroy_at if each.sequence <= len(own) else None
-    if at is not None and each.time is not None and each.time < at:
+    if at is not None and each.time is not None and each.time < at - CLOCK_SKEW:
         says = f"the key was destroyed {(at - each.time) // 1000} seconds before the time that its owner had signed"
         yield KeyFinding(key, each.sequence, Disagreement.EARLY, says, each.index)
 

@@ -20,6 +20,7 @@ from blindgate_protocol.key_history import (
 )
 from blindgate_protocol.keys import KeyState, KeyStatement
 from blindgate_protocol.logged import Logged
+from blindgate_protocol.receipts import CLOCK_SKEW
 from blindgate_protocol.signing import Signed, SigningKey
 from blindgate_protocol.values import BlobRef
 
@@ -207,8 +208,10 @@ def test_a_scheduled_destruction_is_carried_out_on_the_owners_word_and_not_befor
     assert at is not None
     carried_out = {"action": Action.KEY_DESTROYED, "after": "destroyed", "actor": "gateway", "role": "gateway"}
     whole = log_of(OWN)[:-1]
-    assert judged([*whole, logged(OWN[-1], 99, time=at, **carried_out)]) == []
-    assert judged([*whole, logged(OWN[-1], 99, time=at - 1000, **carried_out)]) == [(Disagreement.EARLY, 5)]
+    assert judged([*whole, logged(OWN[-1], 99, time=at - CLOCK_SKEW, **carried_out)]) == []
+    assert judged([*whole, logged(OWN[-1], 99, time=at - CLOCK_SKEW - 1000, **carried_out)]) == [
+        (Disagreement.EARLY, 5)
+    ]
     last = signed(KeyState.DESTROYED, OWN[-1])
     assert judged([*whole, logged(OWN[-1], 99, time=at, **carried_out), logged(last, 100)], own=[*OWN, last]) == []
 
