@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from blindgate_protocol.errors import KeyHistoryError
-from blindgate_protocol.events import Action, Event
+from blindgate_protocol.events import Action
 from blindgate_protocol.key_history import (
     SETTLE,
     Disagreement,
@@ -21,12 +21,9 @@ from blindgate_protocol.key_history import (
 from blindgate_protocol.keys import KeyState, KeyStatement
 from blindgate_protocol.logged import Logged
 from blindgate_protocol.receipts import CLOCK_SKEW
-from blindgate_protocol.signing import Signed, SigningKey
-from blindgate_protocol.values import BlobRef
+from blindgate_protocol.signing import Signed
+from key_events import BLOB, DAY, STRANGER, life, log_of, logged, signed
 
-KEY, STRANGER = (SigningKey.from_seed(bytes([n]) * 32) for n in (1, 2))
-BLOB = BlobRef(digest="sha256:" + "ab" * 32, size=1)
-DAY = 86_400_000
 NOW = 100 * DAY
 LIFE = (
     KeyState.REGISTERED,
@@ -35,78 +32,7 @@ LIFE = (
     KeyState.ACTIVE,
     KeyState.DESTRUCTION_SCHEDULED,
 )
-ACTIONS = dict(
-    zip(
-        KeyState,
-        (
-            Action.KEY_REGISTERED,
-            Action.KEY_ACTIVATED,
-            Action.KEY_SUSPENDED,
-            Action.KEY_SUPERSEDED,
-            Action.KEY_DEACTIVATED,
-            Action.KEY_COMPROMISED,
-            Action.KEY_DESTRUCTION_SCHEDULED,
-            Action.KEY_DESTROYED,
-        ),
-        strict=True,
-    )
-)
-
-
-def signed(
-    state: KeyState, previous: Signed[KeyStatement] | None = None, signer: SigningKey = KEY, **changes: Any
-) -> Signed[KeyStatement]:
-    """The next statement of a chain."""
-    number = 1 if previous is None else previous.document.sequence + 1
-    given: dict[str, Any] = {
-        "key": BLOB,
-        "tenant": "hospital",
-        "parameters": BLOB.digest,
-        "state": state,
-        "client": signer.id,
-        "sequence": number,
-        "previous": None if previous is None else previous.digest,
-        "issued": number * DAY,
-    }
-    if state is KeyState.DESTRUCTION_SCHEDULED:
-        given["destroy_at"] = (number + 7) * DAY
-    return signer.sign(KeyStatement(**(given | changes)))
-
-
-def life(*states: KeyState) -> list[Signed[KeyStatement]]:
-    """A chain of statements."""
-    chain: list[Signed[KeyStatement]] = []
-    for state in states:
-        chain.append(signed(state, chain[-1] if chain else None))
-    return chain
-
-
 OWN = life(*LIFE)
-
-
-def logged(statement: Signed[KeyStatement], index: int, **changes: Any) -> Logged:
-    """A statement's event, as the gateway logs it."""
-    document = statement.document
-    given: dict[str, Any] = {
-        "time": document.issued + 20,
-        "action": ACTIONS[document.state],
-        "actor": "tenant-" + "0" * 32,
-        "role": "tenant",
-        "object": f"key:{document.key.digest}",
-        "digest": statement.digest,
-        "after": document.state.value,
-        "details": {"client": document.client, "sequence": str(document.sequence)}
-        | ({} if document.previous is None else {"previous": document.previous}),
-        "software": "0.1.0",
-    }
-    return Logged(index=index, event=Event(**(given | changes)).to_bytes().decode(), salt=bytes(32))
-
-
-def log_of(chain: Sequence[Signed[KeyStatement]]) -> list[Logged]:
-    """What the gateway tells of a chain, and that the key was sent somewhere meanwhile."""
-    events = [logged(statement, 10 * place) for place, statement in enumerate(chain)]
-    sent = {"job": "0" * 32, "node": STRANGER.id}
-    return [*events, logged(chain[0], 999, action=Action.KEY_SENT, digest=None, after=None, details=sent)]
 
 
 def erased(index: int) -> Logged:
