@@ -61,10 +61,11 @@ class KeyLife:
                 view = self._transport.get(f"/v1/keys/{ref.digest}", KeyView)
             except NotFoundError:
                 chain = self.statements.chain(ref.digest)
-                if len(chain) > 1:
-                    raise _lost(ref.digest, chain) from None
                 upload(self._transport, evaluation)
-                return self._send(chain[0]) if chain else self._sign(ref, parameters, KeyState.ACTIVE, chain)
+                if not chain:
+                    return self._sign(ref, parameters, KeyState.ACTIVE, chain)
+                # A gateway that was set up anew, or is another one, is told what was said, in the same words.
+                return [self._send(statement) for statement in chain][-1]
             return self._settled(ref.digest, view)
 
     def show(self, key: str) -> KeyView:
@@ -93,8 +94,7 @@ class KeyLife:
             try:
                 shown = open_signed(self._transport.get(f"/v1/keys/{key}", KeyView).statement, KeyStatement)
             except NotFoundError:
-                message = f"the gateway has no key {key}: use a model with it, which uploads it, or destroy it"
-                raise NotFoundError(message) from None
+                raise _lost(key, chain) from None
             _require_own(key, chain, shown)
             missing = chain[shown.document.sequence :]
             for statement in missing:
@@ -226,10 +226,15 @@ def _require_own(key: str, chain: Chain, shown: Signed[KeyStatement]) -> None:
 
 
 def _lost(key: str, chain: Chain, shown: Signed[KeyStatement] | None = None) -> KeyHistoryError:
-    told = "does not know the key" if shown is None else f"shows statement {shown.document.sequence} as the last one"
+    signed = f"{len(chain)} statements, the last that it is {chain[-1].document.state.value}" if chain else "nothing"
+    if shown is None:
+        told = "does not know the key"
+        remedy = "if it is another one, using a model uploads the key and says everything again"
+    else:
+        told = f"shows statement {shown.document.sequence} as the last one"
+        remedy = "if it was restored from a backup, or is another one: `blindgate keys resend`"
     return KeyHistoryError(
-        f"key {key}: this client has signed {len(chain)} statements, the last that it is {chain[-1].document.state.value}; the "
-        f"gateway {told}. It has lost what it was told, withholds it, or is another gateway: `blindgate keys resend` tells it again"
+        f"key {key}: this client has signed {signed}; the gateway {told}. It withholds the rest; or, {remedy}"
     )
 
 

@@ -319,14 +319,21 @@ def test_a_key_that_is_not_active_is_not_used_and_the_error_says_what_to_do(
 
 
 def test_a_gateway_that_was_set_up_anew_gets_the_key_again(bank: Bank, tmp_path: Path) -> None:
-    """With the same statement: the owner has not said it twice."""
+    """With the same statements: the owner has not said anything twice."""
     key = _made(bank)
+    bank.run("suspend", key)
+    bank.run("resume", key)
     with bank.desk.parts.database.write() as connection:
         connection.execute(key_statements.delete())
         connection.execute(keys.delete())
         connection.execute(blobs.delete())
+    done = bank.run("resend", key)
+    assert isinstance(done.exception, KeyHistoryError)
+    assert "does not know the key" in str(done.exception)
     assert _made(bank) == key
-    assert _states(bank, key) == ["active"]
+    assert _states(bank, key) == ["active", "suspended", "active"]
+    with bank.client() as client:
+        assert client.key_life.show(key).state is KeyState.ACTIVE
 
 
 # The commands
