@@ -116,7 +116,12 @@ class KeyRequest(Value):
 
 
 class KeyView(Value):
-    """A key as the gateway knows it."""
+    """A key as the gateway knows it.
+
+    Attributes:
+        state: what the last statement says; or `destroyed`, where that one schedules the destruction and it was carried out.
+        statement: the last one.
+    """
 
     key: BlobRef
     parameters: Digest
