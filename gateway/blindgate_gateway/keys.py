@@ -31,6 +31,8 @@ from sqlalchemy import bindparam, insert, select, update
 from blindgate_gateway.blobs import Blobs
 from blindgate_gateway.database import Row, Transaction, clock, prepared
 from blindgate_gateway.identity import Account, Role, require_tenant
+from blindgate_gateway.log.objects import key_object
+from blindgate_gateway.log.telling import GATEWAY, Actor, tell
 from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.problems import not_found, refusal
@@ -40,6 +42,7 @@ from blindgate_gateway.tables import key_statements, keys
 from blindgate_gateway.transitions import cancel_jobs_under, hold_jobs_under
 from blindgate_gateway.uploads import end_uploads_of
 from blindgate_gateway.wakeups import QUEUE
+from blindgate_protocol.events import Action
 from blindgate_protocol.keys import KeyState, KeyStatement, check_statement
 from blindgate_protocol.messages import KeyList, KeyRequest, KeyView
 from blindgate_protocol.signing import Signed, open_signed
@@ -54,6 +57,16 @@ _CANCELLING: Final = {
 }
 _IN_USE: Final = frozenset({KeyState.REGISTERED, KeyState.ACTIVE})
 """A key that becomes one of these must have its bytes here. What is said of it otherwise is taken even if they were lost."""
+_ACTIONS: Final = {
+    KeyState.REGISTERED: Action.KEY_REGISTERED,
+    KeyState.ACTIVE: Action.KEY_ACTIVATED,
+    KeyState.SUSPENDED: Action.KEY_SUSPENDED,
+    KeyState.SUPERSEDED: Action.KEY_SUPERSEDED,
+    KeyState.DEACTIVATED: Action.KEY_DEACTIVATED,
+    KeyState.COMPROMISED: Action.KEY_COMPROMISED,
+    KeyState.DESTRUCTION_SCHEDULED: Action.KEY_DESTRUCTION_SCHEDULED,
+    KeyState.DESTROYED: Action.KEY_DESTROYED,
+}
 _MOST_AT_ONCE: Final = 200
 
 _IS_DUE = keys.c.destroy_at <= clock()
@@ -168,6 +181,7 @@ def _change(
     """
     tenant, digest = statement.document.tenant, statement.document.key.digest
     cancelled: list[str] = []
+    _tell(connection, statement, before=before, after=after)
     if (before in HOLDING) != (after in HOLDING):
         hold_jobs_under(connection, tenant, digest, held=after in HOLDING)
     if after in _CANCELLING:
@@ -178,6 +192,43 @@ def _change(
         # Before the transaction ends: if the store cannot do it now, nothing was destroyed, and the owner is told so.
         blobs.purge(tenant, digest)
     return cancelled
+
+
+def _tell(
+    connection: Transaction, statement: Signed[KeyStatement], *, before: KeyState | None, after: KeyState
+) -> None:
+    """Tell the log of a step. What the gateway carries out by itself is told on the ground of the statement that asked for it."""
+    document, what = statement.document, key_object(statement.document.key.digest)
+    signed = Actor(statement.signer, "client") if after is document.state else GATEWAY
+    if before is None:
+        size = {"size": str(document.key.size)}
+        tell(
+            connection,
+            Action.KEY_UPLOADED,
+            what,
+            by=signed,
+            tenant=document.tenant,
+            digest=document.key.digest,
+            details=size,
+        )
+    details = {"client": statement.signer, "sequence": str(document.sequence)}
+    if document.previous is not None:
+        details["previous"] = document.previous
+    if after is KeyState.DESTROYED:
+        details["blob"] = "purged"
+    resumed = after is KeyState.ACTIVE and before not in {None, KeyState.REGISTERED}
+    tell(
+        connection,
+        Action.KEY_RESUMED if resumed else _ACTIONS[after],
+        what,
+        by=signed,
+        tenant=document.tenant,
+        digest=statement.digest,
+        reason=document.reason,
+        before=None if before is None else before.value,
+        after=after.value,
+        details=details,
+    )
 
 
 def _is_gone(row: Row) -> bool:

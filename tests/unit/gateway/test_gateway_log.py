@@ -299,7 +299,13 @@ def test_a_nodes_word_that_it_forgot_a_key_is_in_the_log_as_it_came(desk: Desk) 
     node = desk.worker.key
 
     def hand_in(**changes: Any) -> int:
-        given = {"node": node.id, "tenant": "bank", "key": key.digest, "reason": "unused", "issued": now_ms()} | changes
+        given: dict[str, Any] = {
+            "node": node.id,
+            "tenant": "bank",
+            "key": key.digest,
+            "reason": "unused",
+            "issued": now_ms(),
+        } | changes
         statement = node.sign(Eviction(**given))
         return desk.worker.send("POST", "/v1/evictions", EvictionReport(evictions=(statement.envelope,))).status_code
 
