@@ -118,6 +118,10 @@ def verify_tree(
     # 6.
     then = walk.then if walk.seen else {EMPTY_ROOT}
     continues = None if seen is None or not then else seen.root in then
+    if seen is not None and continues is None and findings.count == before:
+        findings.add(
+            "fork", f"whether the log begins with the {seen.size} entries that were seen cannot be told", index=0
+        )
     if seen is not None and continues is False and seen.size < checkpoint.size:
         message = (
             f"the first {seen.size} entries are not those that the log had when it was seen with {seen.size}: "

@@ -131,7 +131,7 @@ def test_any_fork_behind_what_was_seen_is_found() -> None:
     for seed in range(of(1500, slice_of=100)):
         drawn = random.Random(seed)
         size = drawn.randrange(1, 700)
-        seen = drawn.randrange(size + 1)
+        seen = drawn.choice([drawn.randrange(size + 1), size // 256 * 256, size])
         entries = random_entries(size, seed)
         _, before = files_of(entries[:seen])
         changed = drawn.randrange(size)

@@ -297,11 +297,8 @@ def _print(audit: _Audit, key: VerifierKey, opened: OpenedCheckpoint | None, *, 
     ]
     if findings.rest:
         lines.append(f"  and {findings.rest:,} more")
-    verdict = (
-        "Everything that was checked holds."
-        if not findings.count
-        else f"{findings.count:,} findings: this log does not hold."
-    )
+    wrong = "1 finding" if findings.count == 1 else f"{findings.count:,} findings"
+    verdict = f"{wrong}: this log does not hold." if findings.count else "Everything that was checked holds."
     sys.stdout.write("".join(f"{_plain(line)}\n" for line in [*lines, *([""] if findings.count else []), verdict]))
 
 
