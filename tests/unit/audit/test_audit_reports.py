@@ -376,3 +376,9 @@ def test_a_file_has_the_rows_and_the_terminal_the_words(run: Callable[..., Resul
     assert "Last state: destroyed." in result.stderr
     assert len(place.read_text().splitlines()) == 7
     assert json.loads(place.read_text().splitlines()[0])["time"].startswith("2026-01-01")
+
+
+def test_the_documentation_tells_of_every_action() -> None:
+    """An auditor looks up what an event means; one that is not there means nothing to them."""
+    text = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
+    assert [action for action in Action if f"`{action}`" not in text] == []
