@@ -6,11 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
+from audit_command import audit_verify
 from audited_gateway import API_KEY, Audited, key_life, shown, statement_record
-from blindgate_audit.commands import app
-from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.events import Action
 from static_logs import LOG_KEY, event, findings, verifier, write_events, write_log
 
@@ -25,13 +23,7 @@ def verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Verify:
 
     def run(where: object, *arguments: str, api_key: str | None = API_KEY) -> tuple[int, str]:
         given = [] if api_key is None else ["--api-key", api_key]
-        result = CliRunner().invoke(
-            app, ["verify", str(where), "--remember", str(tmp_path / "memory"), *given, *arguments]
-        )
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            assert isinstance(result.exception, BlindgateError), result.exception
-            return 1, str(result.exception)
-        return result.exit_code, result.stdout
+        return audit_verify(tmp_path / "memory", where, *given, *arguments)
 
     return run
 

@@ -5,25 +5,22 @@ Each test goes through the command, as an auditor does. `test_audit_campaign` da
 
 import json
 import shutil
-import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from typer.testing import CliRunner
 
-from blindgate_audit import fetching
-from blindgate_audit.commands import app
+from audit_command import audit_verify
 from blindgate_protocol.checkpoints import Checkpoint
-from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.notes import KeyKind
 from blindgate_protocol.tiles import WIDTH, Tile, pack_entries, unpack_entries
 from static_logs import LOG_KEY, ORIGIN, WITNESSES, findings, put, random_entries, served, sign, verifier, write_log
 
+Verify = Callable[..., tuple[int, str]]
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(b"\x02" * 32)
 SIZE = 5000
 LARGE = 66_000
@@ -45,17 +42,9 @@ def log(whole: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def verify(tmp_path: Path) -> Callable[..., tuple[int, str]]:
-    """Run the command; gives its exit status and what it printed, an error's text included."""
-
-    def run(where: object, *arguments: str) -> tuple[int, str]:
-        result = CliRunner().invoke(app, ["verify", str(where), "--remember", str(tmp_path / "memory"), *arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            assert isinstance(result.exception, BlindgateError), result.exception
-            return 1, str(result.exception)
-        return result.exit_code, result.stdout
-
-    return run
+def verify(tmp_path: Path) -> Verify:
+    """The command, with a memory of its own."""
+    return partial(audit_verify, tmp_path / "memory")
 
 
 def named_witnesses(*names: str) -> list[str]:
@@ -137,9 +126,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], list[tuple[int | None, str]]]
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_file_is_named_by_rule_and_index_and_nothing_else_is(
-    change: str, log: Path, verify: Callable[..., tuple[int, str]]
-) -> None:
+def test_a_changed_file_is_named_by_rule_and_index_and_nothing_else_is(change: str, log: Path, verify: Verify) -> None:
     """Each change is named once, at its place, although every hash above it changes with it."""
     do, expected = CHANGES[change]
     do(log)
@@ -148,7 +135,7 @@ def test_a_changed_file_is_named_by_rule_and_index_and_nothing_else_is(
     assert findings(printed) == expected
 
 
-def test_a_wrong_entry_is_told_from_a_wrong_tile(log: Path, verify: Callable[..., tuple[int, str]]) -> None:
+def test_a_wrong_entry_is_told_from_a_wrong_tile(log: Path, verify: Verify) -> None:
     """Whichever leads to the signed root is right."""
     flip(log / BUNDLE, WRONG % WIDTH * 35 + 20)
     status, printed = verify(log)
@@ -162,9 +149,7 @@ def test_a_wrong_entry_is_told_from_a_wrong_tile(log: Path, verify: Callable[...
     assert "it is the tiles that are wrong" in printed
 
 
-def test_a_tile_high_above_the_entries_is_named_by_the_first_of_them(
-    tmp_path: Path, verify: Callable[..., tuple[int, str]]
-) -> None:
+def test_a_tile_high_above_the_entries_is_named_by_the_first_of_them(tmp_path: Path, verify: Verify) -> None:
     """Level 1 has a whole tile and a partial one, level 2 begins."""
     log = tmp_path / "log"
     log.mkdir()
@@ -179,7 +164,7 @@ def test_a_tile_high_above_the_entries_is_named_by_the_first_of_them(
     assert findings(verify(log, "--json")[1]) == [(7 * WIDTH, "subtree-hash"), (65_536, "missing"), (0, "subtree-hash")]
 
 
-def test_a_whole_log_holds_from_its_folder_and_over_http(log: Path, verify: Callable[..., tuple[int, str]]) -> None:
+def test_a_whole_log_holds_from_its_folder_and_over_http(log: Path, verify: Verify) -> None:
     """A folder and a server of the same files are one log."""
     key = f"--key={verifier(LOG_KEY)}"
     status, printed = verify(log, key, *named_witnesses(*WITNESSES))
@@ -195,7 +180,7 @@ def test_a_whole_log_holds_from_its_folder_and_over_http(log: Path, verify: Call
     assert findings(found) == [(WRONG, "entry-hash"), (0, "missing")]
 
 
-def test_without_a_key_the_log_is_said_to_vouch_for_itself(log: Path, verify: Callable[..., tuple[int, str]]) -> None:
+def test_without_a_key_the_log_is_said_to_vouch_for_itself(log: Path, verify: Verify) -> None:
     """Trust on first use is called so, and is only on first use."""
     assert "vouches for itself" in verify(log)[1]
     assert "vouches for itself" not in verify(log)[1]  # remembered now
@@ -203,7 +188,7 @@ def test_without_a_key_the_log_is_said_to_vouch_for_itself(log: Path, verify: Ca
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 512, 4999, 5000])
-def test_a_log_is_remembered_and_may_grow(size: int, tmp_path: Path, verify: Callable[..., tuple[int, str]]) -> None:
+def test_a_log_is_remembered_and_may_grow(size: int, tmp_path: Path, verify: Verify) -> None:
     """Whatever size it had when it was seen."""
     log = tmp_path / "log"
     log.mkdir()
@@ -215,7 +200,7 @@ def test_a_log_is_remembered_and_may_grow(size: int, tmp_path: Path, verify: Cal
     assert f"begins with the {size:,} entries" in printed
 
 
-def test_a_rollback_names_the_entries_that_are_gone(log: Path, verify: Callable[..., tuple[int, str]]) -> None:
+def test_a_rollback_names_the_entries_that_are_gone(log: Path, verify: Verify) -> None:
     """An old database under a new checkpoint is what a rollback is."""
     assert verify(log)[0] == 0
     rewrite(log, random_entries(SIZE)[:4000])
@@ -224,9 +209,7 @@ def test_a_rollback_names_the_entries_that_are_gone(log: Path, verify: Callable[
     assert verify(log)[0] == 1  # it is not believed the second time either
 
 
-def test_a_log_rewritten_and_signed_with_its_own_key_is_a_fork(
-    log: Path, verify: Callable[..., tuple[int, str]]
-) -> None:
+def test_a_log_rewritten_and_signed_with_its_own_key_is_a_fork(log: Path, verify: Verify) -> None:
     """Whoever holds the log's key can sign another tree: not before those who saw the first."""
     assert verify(log)[0] == 0
     changed = random_entries(SIZE)
@@ -242,7 +225,7 @@ def test_a_log_rewritten_and_signed_with_its_own_key_is_a_fork(
     assert findings(verify(log, "--json")[1]) == [(0, "fork")]
 
 
-def test_another_key_for_a_log_that_was_seen_is_refused(log: Path, verify: Callable[..., tuple[int, str]]) -> None:
+def test_another_key_for_a_log_that_was_seen_is_refused(log: Path, verify: Verify) -> None:
     """Named with `--key` or not: what was seen was under another."""
     assert verify(log)[0] == 0
     rewrite(log, random_entries(SIZE), private=OTHER_KEY)
@@ -252,7 +235,7 @@ def test_another_key_for_a_log_that_was_seen_is_refused(log: Path, verify: Calla
     assert findings(verify(log, "--json", f"--key={verifier(OTHER_KEY)}")[1]) == [(None, "key")]
 
 
-def test_a_log_under_a_new_name_at_the_same_place_is_refused(log: Path, verify: Callable[..., tuple[int, str]]) -> None:
+def test_a_log_under_a_new_name_at_the_same_place_is_refused(log: Path, verify: Verify) -> None:
     """A new name and a new key are no way out of what was seen."""
     assert verify(log)[0] == 0
     rewrite(log, random_entries(100), private=OTHER_KEY, origin="new.example/log")
@@ -260,7 +243,7 @@ def test_a_log_under_a_new_name_at_the_same_place_is_refused(log: Path, verify: 
     assert (status, findings(printed)) == (1, [(None, "key")])
 
 
-def test_tiles_of_another_log_are_refused(log: Path, tmp_path: Path, verify: Callable[..., tuple[int, str]]) -> None:
+def test_tiles_of_another_log_are_refused(log: Path, tmp_path: Path, verify: Verify) -> None:
     """They agree with each other, and not with what was signed."""
     other = tmp_path / "other"
     other.mkdir()
@@ -271,7 +254,7 @@ def test_tiles_of_another_log_are_refused(log: Path, tmp_path: Path, verify: Cal
     assert (status, findings(printed)) == (1, [(None, "root")])
 
 
-def test_a_checkpoint_of_another_log_is_refused(log: Path, verify: Callable[..., tuple[int, str]]) -> None:
+def test_a_checkpoint_of_another_log_is_refused(log: Path, verify: Verify) -> None:
     """A log is its origin."""
     (log / "checkpoint").write_bytes(sign(Checkpoint("other.example/log", SIZE, bytes(32))))
     status, printed = verify(log, "--json")
@@ -291,7 +274,7 @@ def test_too_few_cosignatures_are_refused(
     cosignatures: str,
     name: str,
     log: Path,
-    verify: Callable[..., tuple[int, str]],
+    verify: Verify,
 ) -> None:
     """A witness counts whose key is known, under its name."""
     rewrite(log, random_entries(10), witnesses=witnesses)
@@ -299,9 +282,7 @@ def test_too_few_cosignatures_are_refused(
     assert (status, findings(printed)) == (1, [(None, "cosignatures")])
 
 
-def test_a_repeated_witness_is_refused_and_one_key_counts_once(
-    log: Path, verify: Callable[..., tuple[int, str]]
-) -> None:
+def test_a_repeated_witness_is_refused_and_one_key_counts_once(log: Path, verify: Verify) -> None:
     """Two lines of one witness are none, and two names of one key are one witness."""
     note = (log / "checkpoint").read_bytes()
     line = note.splitlines(keepends=True)[-1]
@@ -313,18 +294,14 @@ def test_a_repeated_witness_is_refused_and_one_key_counts_once(
     assert verify(log, *named_witnesses("w1.example"))[0] == 0
 
 
-def test_what_does_not_hold_is_not_remembered(
-    log: Path, tmp_path: Path, verify: Callable[..., tuple[int, str]]
-) -> None:
+def test_what_does_not_hold_is_not_remembered(log: Path, tmp_path: Path, verify: Verify) -> None:
     """What was refused once is no history."""
     flip(log / BUNDLE, 20)
     assert verify(log)[0] == 1
     assert not (tmp_path / "memory").exists()
 
 
-def test_a_log_that_is_wrong_everywhere_prints_a_hundred_and_counts_the_rest(
-    log: Path, verify: Callable[..., tuple[int, str]]
-) -> None:
+def test_a_log_that_is_wrong_everywhere_prints_a_hundred_and_counts_the_rest(log: Path, verify: Verify) -> None:
     """A hostile log fills no screen and no memory."""
     for number in range(5):
         put(log, Tile(None, number), (log / Tile(None, number + 10).path).read_bytes())
@@ -333,9 +310,7 @@ def test_a_log_that_is_wrong_everywhere_prints_a_hundred_and_counts_the_rest(
     assert f"and {5 * WIDTH - 100:,} more" in printed
 
 
-def test_a_checkpoint_of_more_entries_than_there_are_ends_soon(
-    log: Path, verify: Callable[..., tuple[int, str]]
-) -> None:
+def test_a_checkpoint_of_more_entries_than_there_are_ends_soon(log: Path, verify: Verify) -> None:
     """A size costs nothing to claim."""
     (log / "checkpoint").write_bytes(sign(Checkpoint(ORIGIN, 10**15, bytes(32))))
     begun = time.monotonic()
@@ -345,89 +320,10 @@ def test_a_checkpoint_of_more_entries_than_there_are_ends_soon(
     assert time.monotonic() - begun < 20
 
 
-def test_a_terminal_is_not_steered_by_what_a_log_says(log: Path, verify: Callable[..., tuple[int, str]]) -> None:
+def test_a_terminal_is_not_steered_by_what_a_log_says(log: Path, verify: Verify) -> None:
     """An origin is a stranger's text."""
     rewrite(log, random_entries(3), origin="evil.example\u202e/\u009b31m")
     status, printed = verify(log)
     assert status == 0
     assert "\u202e" not in printed
     assert "\u009b" not in printed
-
-
-# Servers that are no help
-
-
-def hostile(answer: Callable[[BaseHTTPRequestHandler], None]) -> type[BaseHTTPRequestHandler]:
-    """A server that answers everything in one way."""
-
-    class Hostile(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer(self)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    return Hostile
-
-
-def test_an_answer_without_end_is_cut_off(verify: Callable[..., tuple[int, str]]) -> None:
-    """It is cut off where a checkpoint must have ended."""
-    sent = []
-
-    def endless(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
-        request.end_headers()
-        try:
-            for _ in range(10_000):
-                request.wfile.write(bytes(1 << 16))
-                sent.append(1 << 16)
-        except OSError:
-            return
-
-    with served(hostile(endless)) as url:
-        status, printed = verify(url)
-    assert status == 1
-    assert "more than the 131072 bytes" in printed
-    assert sum(sent) < 64 << 20
-
-
-def test_a_redirect_is_not_followed(whole: Path, verify: Callable[..., tuple[int, str]]) -> None:
-    """Whoever is asked answers, or nobody."""
-    with served(whole) as elsewhere:
-
-        def redirect(request: BaseHTTPRequestHandler) -> None:
-            request.send_response(302)
-            request.send_header("Location", f"{elsewhere}{request.path}")
-            request.send_header("Content-Length", "0")
-            request.end_headers()
-
-        with served(hostile(redirect)) as url:
-            status, printed = verify(url)
-    assert status == 1
-    assert "redirects are not followed" in printed
-
-
-def test_an_answer_that_drips_is_not_waited_for(
-    verify: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A byte now and then keeps no auditor waiting."""
-    over = threading.Event()
-
-    def drip(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
-        request.end_headers()
-        while not over.wait(0.05):
-            try:
-                request.wfile.write(b"x")
-                request.wfile.flush()
-            except OSError:
-                return
-
-    monkeypatch.setattr(fetching, "MOST_SECONDS", 0.5)
-    with served(hostile(drip)) as url:
-        begun = time.monotonic()
-        status, printed = verify(url)
-        over.set()
-    assert status == 1
-    assert "not whole after" in printed
-    assert time.monotonic() - begun < 10
