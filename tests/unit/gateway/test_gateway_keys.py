@@ -1,11 +1,14 @@
 """An evaluation key's life at the gateway."""
 
+import time
 from typing import Any
 
 import httpx2
 import pytest
 from sqlalchemy import delete, select, update
 
+from blindgate_gateway.check import documents
+from blindgate_gateway.check.findings import State
 from blindgate_gateway.keys import destroy_due
 from blindgate_gateway.tables import blobs, keys
 from blindgate_protocol.canonical import digest
@@ -284,3 +287,26 @@ def test_a_reason_is_kept_with_its_statement(desk: Desk) -> None:
     desk.tenant.state(signed)
     view = KeyView.model_validate_json(desk.tenant.ask("GET", f"/v1/keys/{key.digest}").content)
     assert open_signed(view.statement, KeyStatement).document.reason == "the laptop is being repaired"
+
+
+def test_the_gateways_check_knows_a_destruction_that_was_due_from_one_that_was_not(desk: Desk) -> None:
+    """A key may be destroyed on the ground of its schedule when the time has come, and is a fault before."""
+    key, first = _live(desk)
+    desk.tenant.state(_schedule(desk, key, first, at=now_ms() + 2000))
+    assert _checked(desk) is State.OK
+    while destroy_due(desk.parts) == 0:
+        time.sleep(0.1)
+    assert _shown(desk, key) is KeyState.DESTROYED
+    assert _checked(desk) is State.OK
+    other = desk.tenant.upload(b"another evaluation key")
+    second = desk.tenant.statement(other, KeyState.ACTIVE)
+    desk.tenant.state(second)
+    desk.tenant.state(_schedule(desk, other, second, at=now_ms() + 60_000))
+    _let_time_come(desk, other)
+    assert destroy_due(desk.parts) == 1
+    assert _checked(desk) is State.FAULT
+
+
+def _checked(desk: Desk) -> State:
+    with desk.parts.database.read() as connection:
+        return documents._keys(connection).state
