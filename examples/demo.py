@@ -8,6 +8,7 @@ Exits with 1 if one label differs, a receipt does not verify, or a planted value
 """
 
 import argparse
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import pandas as pd
 from rich.console import Console
@@ -29,7 +31,7 @@ from blindgate.output import when
 from blindgate_protocol.receipts import check_receipt
 from models.breast_cancer import ADDITIVE, FOREST, LINEAR, NAMES, TREES, patients, plain
 from models.build import INSECURE_DEMO_PUBLISHER, package_file
-from world import World, folder_for
+from world import BLINDGATE, World, folder_for
 
 NODES = ("node-1", "node-2")
 ASKED = {
@@ -96,6 +98,7 @@ class Demo:
             self._show_outcomes(outcomes)
             self._show_stored(outcomes)
             self._show_receipts(client, outcomes)
+            self._verify_log()
             self._search(client)
             client.close()
         return self._verdict()
@@ -190,7 +193,7 @@ class Demo:
 
     def _show_receipts(self, client: Client, outcomes: list[Outcome]) -> None:
         table = Table(title="\nReceipts", title_justify="left", box=None, header_style="bold")
-        for heading in ("job", "model", "node", "evaluated in", "output", "verified"):
+        for heading in ("job", "model", "node", "evaluated in", "output", "verified", "in the log at"):
             table.add_column(heading)
         operators = client.policy.allowed_operators()
         for outcome in outcomes:
@@ -201,6 +204,7 @@ class Demo:
                     continue
                 try:
                     certificate = check_receipt(bundle.receipt, bundle.order, bundle.manifest, operators=operators)
+                    logged = job.logged
                 except Exception as error:  # noqa: BLE001  (whatever it is, the demo has failed)
                     self.failures.append(f"receipt of job {job.id}: {error}")
                     continue
@@ -212,12 +216,26 @@ class Demo:
                     f"{receipt.finished - receipt.started:,} ms",
                     receipt.output.digest[:23] + "…",
                     "[green]yes[/green]",
+                    "[red]nowhere[/red]" if logged is None else str(logged.index),
                 )
+                if logged is None:
+                    self.failures.append(f"job {job.id} is not in the log")
         console.print(table)
         console.print(
             "[dim]Each agrees with the order that this client signed: job, model, circuit, key, input, node, operator. "
             "Not proven: that the node computed what it says.[/dim]"
         )
+
+    def _verify_log(self) -> None:
+        """Do what an auditor does with the files of the gateway's log, by the auditor's own command."""
+        wait_for_files(self.world)
+        command = [BLINDGATE, "audit", "verify", str(self.world.log_folder), "--key", self.world.log_key()]
+        command += ["--remember", str(self.world.folder / "auditor")]
+        console.print(f"\n[bold]The log[/bold], verified by: blindgate audit verify {self.world.log_folder}")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        console.print(done.stdout.strip() or done.stderr.strip())
+        if done.returncode != 0:
+            self.failures.append("the gateway's log does not verify")
 
     def _search(self, client: Client) -> None:
         store = FileStore(client.home / "keys")
@@ -248,9 +266,21 @@ class Demo:
             console.print(f"[red]FAILED[/red] {failure}")
         if not self.failures:
             console.print(
-                "\n[bold green]Every label is the plaintext model's, every receipt verified, nothing leaked.[/bold green]"
+                "\n[bold green]Every label is the plaintext model's, every receipt verified and in the log, "
+                "nothing leaked.[/bold green]"
             )
         return 1 if self.failures else 0
+
+
+def wait_for_files(world: World) -> None:
+    """Let the gateway write out what was logged so far: it does so every other second."""
+    size = httpx2.get(f"{world.url}/v1/log").json()["size"]
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        checkpoint = world.log_folder / "checkpoint"
+        if checkpoint.exists() and int(checkpoint.read_text().split("\n")[1]) >= size:
+            return
+        time.sleep(0.1)
 
 
 def marked(rows: pd.DataFrame) -> pd.DataFrame:

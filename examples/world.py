@@ -49,6 +49,7 @@ class World:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._gateway_settings = dict(gateway or {})
         self._api_keys: dict[str, str] = {}
+        self._log_key: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -117,9 +118,23 @@ class World:
             upload(transport, opened.server)
             transport.post("/v1/models", ModelOffer(manifest=opened.manifest.envelope), ModelOffer)
 
+    @property
+    def log_folder(self) -> Path:
+        """The gateway's log as files."""
+        return self.gateway_folder / "log"
+
+    def log_key(self) -> str:
+        """The verifier key of the gateway's log, as its operator would give it to clients and auditors."""
+        if self._log_key is None:
+            shown = self._command("gateway", "log", "key", "--data", str(self.gateway_folder), "--json")
+            self._log_key = str(shown["key"])
+        return self._log_key
+
     def policy(self, path: Path | None = None) -> Policy:
-        """A policy that trusts this world's publishers and operator."""
-        return Policy(dict(self.publishers), {"this-world": self.operator.id}, path=path)
+        """A policy that trusts this world's publishers, operator and log."""
+        return Policy(
+            dict(self.publishers), {"this-world": self.operator.id}, path=path, logs={"this-world": self.log_key()}
+        )
 
     def client(
         self, tenant: str = "hospital", *, home: Path | None = None, url: str | None = None, **given: Any

@@ -112,7 +112,7 @@ def sweep_records(parts: Parts) -> int:
             connection.execute(delete(table).where(table.c.job.in_(old)))
         if old:
             until = connection.execute(select(_KEPT_SINCE_RECORDS), {"retention": parts.settings.records}).scalar()
-            details = {"count": str(len(old)), "ended-before": str(until)}
+            details = {"kind": "jobs", "count": str(len(old)), "until": str(until)}
             tell(connection, Action.RECORDS_DELETED, "records:jobs", by=GATEWAY, details=details)
     if old:
         log.info("sweep.records", deleted=len(old))

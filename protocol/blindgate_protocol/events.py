@@ -80,6 +80,7 @@ class Action(StrEnum):
     LOG_READ = "log.read"
     LOG_EXPORTED = "log.exported"
     EVENT_ERASED = "event.erased"
+    PSEUDONYM_ERASED = "pseudonym.erased"
 
 
 class Event(Value):

@@ -85,6 +85,7 @@ _API_ACTIVITIES: Final = {
     Action.LOG_READ: _READ,
     Action.LOG_EXPORTED: _READ,
     Action.EVENT_ERASED: _DELETE,
+    Action.PSEUDONYM_ERASED: _DELETE,
 }
 _SEVERITIES: Final = {1: "Informational", 3: "Medium", 4: "High"}
 _HIGH_ACTIONS: Final = frozenset({Action.KEY_COMPROMISED, Action.SIGNER_REVOKED})

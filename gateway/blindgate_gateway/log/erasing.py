@@ -44,5 +44,5 @@ def erase_name(database: Database, kind: Kind, name: str, *, reason: str) -> str
     with database.write() as connection:
         erase_pseudonym(connection, kind, name)
         what = tenant_object(pseudonym)
-        tell(connection, Action.EVENT_ERASED, what, by=CONSOLE, reason=reason, details={"what": "translation"})
+        tell(connection, Action.PSEUDONYM_ERASED, what, by=CONSOLE, reason=reason)
     return pseudonym
