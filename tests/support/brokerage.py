@@ -194,9 +194,14 @@ class GatewayProcess:
 def _environment(settings: Settings) -> Mapping[str, str]:
     values = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     values |= {name: value.get_secret_value() for name, value in settings if isinstance(value, SecretStr)}
+    tables = {
+        name: [f"{key}={one}" for key, one in value.items()]
+        for name, value in values.items()
+        if isinstance(value, dict)
+    }
     return {
         f"BLINDGATE_GATEWAY_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
-        for name, value in values.items()
+        for name, value in (values | tables).items()
     }
 
 
