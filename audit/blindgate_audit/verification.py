@@ -62,7 +62,7 @@ def verify_checkpoint(
     """Steps 1 and 2 above. Gives the checkpoint, or `None` when there is none to go on with."""
     # 1.
     try:
-        opened = open_checkpoint(data, LogTrust(trust.log))
+        opened = open_checkpoint(data, LogTrust(trust.log, second=trust.second))
     except (LogError, MalformedError) as error:
         findings.add("checkpoint", str(error))
         return None

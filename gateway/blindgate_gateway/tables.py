@@ -374,6 +374,8 @@ log_head = Table(
     Column("id", Integer, primary_key=True),
     # The log's verifier key, as C2SP writes it.
     Column("key", Text, nullable=False),
+    # Its second one, by ML-DSA-44, where the gateway that began it could make one.
+    Column("second", Text),
     Column("size", BigInteger, nullable=False),
     # The roots of its complete subtrees, the largest first.
     Column("hashes", LargeBinary, nullable=False),

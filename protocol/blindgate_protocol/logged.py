@@ -90,12 +90,14 @@ class LogView(Value):
 
     Attributes:
         key: its verifier key, C2SP's `name+id+key`; the name is its origin.
+        second: its second key, by ML-DSA-44, where it has one.
         size: how many entries have an index.
         pending: how many events wait for one.
         witnesses: the witnesses that are asked, by their verifier keys.
     """
 
     key: Text
+    second: Text | None = None
     size: Size
     pending: Size
     witnesses: tuple[Text, ...] = ()

@@ -70,6 +70,14 @@ def verify(
             "the one that lies beside the log.",
         ),
     ] = None,
+    second_key: Annotated[
+        str | None,
+        typer.Option(
+            "--second-key",
+            metavar="NAME+ID+KEY",
+            help="The log's second key, by ML-DSA-44: its signature must be there as well.",
+        ),
+    ] = None,
     witness: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,7 +114,8 @@ def verify(
     audit = _Audit(open_source(log, ca=ca), Memory(remember))
     try:
         trusted, remembered = _trusted(audit, key)
-        trust = LogTrust(trusted, witnesses, wanted)
+        second = None if second_key is None else _key(second_key, "--second-key")
+        trust = LogTrust(trusted, witnesses, wanted, second)
         opened = _head(audit, trust, remembered)
         if opened is not None:
             _body(audit, opened, remembered, api_key=api_key, ca=ca)

@@ -23,11 +23,17 @@ def show_key(*, config: ConfigOption = None, data: DataOption = None, as_json: J
     """Print the log's verifier key: clients trust it with `blindgate policy trust log NAME KEY`, witnesses add it to their logs."""
     found = load_settings(config, data=data)
     with refusals(), opened(found) as database:
-        key = LogKeeper(database, found).sequencer.head().key
+        head = LogKeeper(database, found).sequencer.head()
     if as_json:
-        print_json({"key": str(key), "origin": key.name})
-    else:
-        Console(soft_wrap=True).print(str(key), highlight=False)
+        second = None if head.second is None else str(head.second)
+        print_json({"key": str(head.key), "second": second, "origin": head.key.name})
+        return
+    console = Console(soft_wrap=True)
+    console.print(str(head.key), highlight=False)
+    if head.second is not None:
+        about = "\nIts second key, by ML-DSA-44 (blindgate audit verify --second-key …):\n"
+        console.print(about, style="dim", highlight=False)
+        console.print(str(head.second), highlight=False)
 
 
 @log_app.command("show")

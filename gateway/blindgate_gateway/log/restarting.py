@@ -14,10 +14,10 @@ from sqlalchemy import select, update
 from blindgate_gateway.database import Database, clock
 from blindgate_gateway.log.objects import log_object
 from blindgate_gateway.log.sequencer import Head, Sequencer
-from blindgate_gateway.log.signing_key import make_key, verifier_key
+from blindgate_gateway.log.signing_key import LogKeys, set_aside
 from blindgate_gateway.log.telling import CONSOLE, tell
 from blindgate_gateway.tables import cosignatures, log_head
-from blindgate_protocol.checkpoints import Checkpoint, sign_checkpoint
+from blindgate_protocol.checkpoints import Checkpoint
 from blindgate_protocol.events import Action
 from blindgate_protocol.merkle import HASH_BYTES, Frontier
 
@@ -29,19 +29,23 @@ def restart_log(database: Database, key_file: Path, folder: Path, *, reason: str
     """
     before = Sequencer(database, key_file).head()
     kept = f"{before.key.name.replace('/', '_')}.{int(time.time())}"
-    if key_file.exists():
-        key_file.rename(key_file.with_name(f"{key_file.name}.{kept}"))
+    set_aside(key_file, kept)
     if folder.exists():
         folder.rename(folder.with_name(f"{folder.name}.{kept}"))
-    private = make_key(key_file)
     origin = f"blindgate-{secrets.token_hex(8)}"
+    keys = LogKeys.make(key_file, origin)
     with database.write() as connection:
         connection.alone("log")
         row = connection.execute(select(log_head.c.size, log_head.c.hashes)).one()
         stored: bytes = row.hashes
         tree = Frontier(row.size, [stored[at : at + HASH_BYTES] for at in range(0, len(stored), HASH_BYTES)])
-        note = sign_checkpoint(Checkpoint(origin, row.size, tree.root()), private)
-        moved = {"key": str(verifier_key(origin, private)), "checkpoint": str(note), "signed": clock()}
+        note = keys.sign(Checkpoint(origin, row.size, tree.root()), seconds=int(time.time()))
+        moved = {
+            "key": str(keys.first.verifier),
+            "second": None if keys.second is None else str(keys.second.verifier),
+            "checkpoint": str(note),
+            "signed": clock(),
+        }
         connection.execute(update(log_head).values(**moved))
         connection.execute(cosignatures.delete())
         tell(

@@ -52,7 +52,13 @@ def show_log(call: Call[None, None]) -> Answer:
     keeper = call.parts.log
     head = keeper.sequencer.head()
     witnesses = tuple(call.parts.settings.witnesses.values())
-    return LogView(key=str(head.key), size=head.size, pending=keeper.sequencer.pending(), witnesses=witnesses)
+    return LogView(
+        key=str(head.key),
+        second=None if head.second is None else str(head.second),
+        size=head.size,
+        pending=keeper.sequencer.pending(),
+        witnesses=witnesses,
+    )
 
 
 @routes.get("/log/checkpoint", answers={200: Raw("text/plain")})

@@ -10,25 +10,25 @@
 Who dies in it has done nothing; the next one finds the same events. A checkpoint is on the disk before anybody sees it, so a power
 failure cannot take back what was signed.
 
-The log belongs to a key. A gateway that has another one, or none, writes events and leaves their places to those that have it.
+The log belongs to its keys. A gateway that has others, or none, writes events and leaves their places to those that have them.
 """
 
 import base64
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import bindparam, func, insert, select, update
 
 from blindgate_gateway.database import Database, Row, Transaction, clock, prepared
-from blindgate_gateway.log.signing_key import load_key, make_key, verifier_key
+from blindgate_gateway.log.signing_key import LogKeys
 from blindgate_gateway.tables import events, log_head, log_tiles
-from blindgate_protocol.checkpoints import Checkpoint, sign_checkpoint
-from blindgate_protocol.errors import BlindgateError, ForkedLogError
+from blindgate_protocol.checkpoints import Checkpoint
+from blindgate_protocol.errors import ForkedLogError
 from blindgate_protocol.events import ENTRY_VERSION
 from blindgate_protocol.merkle import HASH_BYTES, Frontier, leaf_hash
 from blindgate_protocol.notes import VerifierKey
@@ -36,7 +36,7 @@ from blindgate_protocol.tiles import HEIGHT
 
 MOST_AT_ONCE: Final = 4096
 _HEAD = prepared(select(log_head).where(log_head.c.id == 1))
-_BEGIN = prepared(insert(log_head).values(signed=clock()), "id", "key", "size", "hashes", "checkpoint")
+_BEGIN = prepared(insert(log_head).values(signed=clock()), "id", "key", "second", "size", "hashes", "checkpoint")
 _MOVE = prepared(
     update(log_head)
     .where(log_head.c.id == 1, log_head.c.size == bindparam("from_size"))
@@ -65,13 +65,15 @@ class Head:
     """The log as its last checkpoint has it."""
 
     key: VerifierKey
+    second: VerifierKey | None
     size: int
     checkpoint: str
 
     @classmethod
     def of(cls, row: Row) -> "Head":
         """From its row."""
-        return cls(VerifierKey.parse(row.key), row.size, row.checkpoint)
+        second = None if row.second is None else VerifierKey.parse(row.second)
+        return cls(VerifierKey.parse(row.key), second, row.size, row.checkpoint)
 
 
 class Sequencer:
@@ -81,7 +83,7 @@ class Sequencer:
         """Sign with the key in `key_file`, which is made when the log begins. `origin` is the log's name, if it begins here."""
         self._database, self._key_file, self._origin = database, key_file, origin
         self._lock = threading.Lock()
-        self._key: Ed25519PrivateKey | None = None
+        self._keys: LogKeys | None = None
         self._signed = 0
         self.between: Callable[[], None] = lambda: None
         """Called before the transaction ends, for tests that die there."""
@@ -99,7 +101,7 @@ class Sequencer:
 
     def signs(self) -> bool:
         """Whether this gateway has the log's key."""
-        return self._private(self.head()) is not None
+        return self._own(self.head()) is not None
 
     def advance(self) -> Head:
         """Give every event a place that was written before this was called. Gives the head then.
@@ -112,18 +114,18 @@ class Sequencer:
                 if head.size < self._signed:
                     message = f"the log had {self._signed} entries, the database says {head.size}: it is an older copy"
                     raise ForkedLogError(message)
-                private = self._private(head)
-                if private is None or self._database.look(_IS_PENDING, {}) is None:
+                keys = self._own(head)
+                if keys is None or self._database.look(_IS_PENDING, {}) is None:
                     return head
                 with self._database.write() as connection:
-                    placed = self._step(connection, private)
+                    placed = self._step(connection, keys)
                     self.between()
                 if placed < MOST_AT_ONCE:
                     head = self.head()
                     self._signed = max(self._signed, head.size)
                     return head
 
-    def _step(self, connection: Transaction, private: Ed25519PrivateKey) -> int:
+    def _step(self, connection: Transaction, keys: LogKeys) -> int:
         connection.alone("log")
         # 1.
         row = connection.execute(_HEAD).one()
@@ -139,7 +141,8 @@ class Sequencer:
                 if level % HEIGHT == 0:
                     connection.execute(_KEEP, {"level": level // HEIGHT, "number": number, "hash": top})
         # 4.
-        note = sign_checkpoint(Checkpoint(VerifierKey.parse(row.key).name, frontier.size, frontier.root()), private)
+        tree = Checkpoint(keys.first.verifier.name, frontier.size, frontier.root())
+        note = keys.sign(tree, seconds=int(time.time()))
         moved = {
             "from_size": row.size,
             "to_size": frontier.size,
@@ -155,24 +158,24 @@ class Sequencer:
             row = connection.execute(_HEAD).first()
             if row is not None:
                 return row
-            private = load_key(self._key_file) or make_key(self._key_file)
             origin = self._origin or f"blindgate-{secrets.token_hex(8)}"
-            key = verifier_key(origin, private)
-            note = sign_checkpoint(Checkpoint(origin, 0, Frontier().root()), private)
-            first: dict[str, Any] = {"id": 1, "key": str(key), "size": 0, "hashes": b"", "checkpoint": str(note)}
+            keys = LogKeys.make(self._key_file, origin)
+            note = keys.sign(Checkpoint(origin, 0, Frontier().root()), seconds=int(time.time()))
+            first: dict[str, Any] = {
+                "id": 1,
+                "key": str(keys.first.verifier),
+                "second": None if keys.second is None else str(keys.second.verifier),
+                "size": 0,
+                "hashes": b"",
+                "checkpoint": str(note),
+            }
             connection.execute(_BEGIN, first)
             return connection.execute(_HEAD).one()
 
-    def _private(self, head: Head) -> Ed25519PrivateKey | None:
-        if self._key is None:
-            try:
-                found = load_key(self._key_file)
-            except OSError as error:
-                message = f"the log's key {self._key_file} cannot be read: {error.strerror}"
-                raise BlindgateError(message) from error
-            if found is not None and verifier_key(head.key.name, found) == head.key:
-                self._key = found
-        return self._key
+    def _own(self, head: Head) -> LogKeys | None:
+        if self._keys is None:
+            self._keys = LogKeys.load(self._key_file, head.key, head.second)
+        return self._keys
 
 
 def root_in(checkpoint: str) -> bytes:

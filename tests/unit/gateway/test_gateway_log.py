@@ -19,10 +19,11 @@ from blindgate_protocol.checkpoints import EntryProof, LogTrust, open_checkpoint
 from blindgate_protocol.errors import ForkedLogError, LogError
 from blindgate_protocol.events import Action, Event, leaf_of
 from blindgate_protocol.keys import KeyState
+from blindgate_protocol.log_keys import LogKey
 from blindgate_protocol.logged import LoggedPage, LoggedProof, LogView, PseudonymPage
 from blindgate_protocol.messages import EvictionReport
 from blindgate_protocol.nodes import Eviction
-from blindgate_protocol.notes import VerifierKey
+from blindgate_protocol.notes import KeyKind, VerifierKey
 from blindgate_protocol.signing import SigningKey, open_signed
 from brokerage import Caller, now_ms
 from desk import Desk
@@ -289,7 +290,7 @@ def test_a_log_that_went_back_begins_anew_under_another_name(desk: Desk) -> None
         Action.LOG_STARTED,
         {"follows": old.key.name, "entries": str(old.size)},
     )
-    assert len(list(settings.data.glob("log.*"))) == 3  # the key, the old key, and the old log's files
+    assert len(list(settings.data.glob("log.*"))) == 5  # both keys, the old ones, and the old log's files
 
 
 def test_a_nodes_word_that_it_forgot_a_key_is_in_the_log_as_it_came(desk: Desk) -> None:
@@ -318,3 +319,17 @@ def test_a_nodes_word_that_it_forgot_a_key_is_in_the_log_as_it_came(desk: Desk) 
     assert hand_in(node=SigningKey.generate().id) == 422
     assert hand_in(issued=now_ms() + 10_000_000) == 422
     assert len(_told(desk, action="key.evicted")) == 1
+
+
+def test_every_checkpoint_is_signed_by_ml_dsa_too(desk: Desk) -> None:
+    """Who trusts both keys needs both lines, and they are there: from the first checkpoint on."""
+    view = LogView.model_validate_json(desk.http.get("/v1/log").content)
+    assert view.second is not None
+    trust = LogTrust(VerifierKey.parse(view.key), second=VerifierKey.parse(view.second))
+    assert open_checkpoint(desk.http.get("/log/checkpoint").content, trust).checkpoint.size == 0
+    desk.submit()
+    desk.parts.log.sequencer.advance()
+    assert open_checkpoint(desk.http.get("/log/checkpoint").content, trust).checkpoint.size > 0
+    stranger = LogKey.generate(VerifierKey.parse(view.key).name, KeyKind.ML_DSA_44).verifier
+    with pytest.raises(LogError):
+        open_checkpoint(desk.http.get("/log/checkpoint").content, LogTrust(trust.log, second=stranger))

@@ -59,6 +59,7 @@ def upgrade() -> None:
         "log_head",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("key", sa.Text, nullable=False),
+        sa.Column("second", sa.Text),
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("hashes", sa.LargeBinary, nullable=False),
         sa.Column("checkpoint", sa.Text, nullable=False),
