@@ -65,6 +65,7 @@ _PATH_PARAMETERS = {
     "upload": ("an upload's id", {"type": "string"}),
     "number": ("a part's number, from 1", {"type": "integer", "minimum": 1}),
     "name": ("a model's name", {"type": "string"}),
+    "tile": ("a tile's place, such as `0/x001/234` or `entries/000.p/17`", {"type": "string"}),
 }
 
 

@@ -20,6 +20,7 @@ from blindgate_protocol.keys import KeyState
 from blindgate_protocol.messages import (
     LEASE_HEADER,
     Commit,
+    EvictionReport,
     JobRequest,
     KeyRequest,
     LeaseRequest,
@@ -28,9 +29,10 @@ from blindgate_protocol.messages import (
     Release,
     UploadRequest,
 )
+from blindgate_protocol.nodes import Eviction
 from blindgate_protocol.signing import SigningKey
 from blindgate_protocol.values import Value
-from brokerage import Caller, Worker, blob_ref, random_bytes
+from brokerage import Caller, Worker, blob_ref, now_ms, random_bytes
 from desk import Desk, open_desk
 
 TENANT, READER, PUBLISHER, NODE = Role.TENANT, Role.READER, Role.PUBLISHER, Role.NODE
@@ -39,8 +41,8 @@ ANYBODY: frozenset[Role] = frozenset()
 
 OWNED = {"job", "digest", "upload"}
 """What a path calls objects of one tenant."""
-SHARED = {"name", "manifest", "number"}
-"""What it calls models, which are for every tenant, and parts of an upload."""
+SHARED = {"name", "manifest", "number", "tile"}
+"""What it calls models, which are for every tenant, parts of an upload, and tiles of the log, which are for everybody."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,14 @@ TABLE: dict[tuple[str, str], Row] = {
     ("POST", "/v1/leases/<job>/commit"): Row(frozenset({NODE})),
     ("POST", "/v1/leases/<job>/refuse"): Row(frozenset({NODE})),
     ("POST", "/v1/leases/<job>/release"): Row(frozenset({NODE})),
+    ("POST", "/v1/evictions"): Row(frozenset({NODE})),
+    ("GET", "/v1/log"): Row(ANYBODY),
+    ("GET", "/log/checkpoint"): Row(ANYBODY),
+    ("GET", "/log/tile/<path:tile>"): Row(ANYBODY),
+    ("GET", "/v1/jobs/<job>/proof"): Row(frozenset({TENANT, READER}), owned=True),
+    ("GET", "/v1/keys/<digest>/events"): Row(frozenset({TENANT, READER}), owned=True),
+    ("GET", "/v1/audit/events"): Row(frozenset({AUDITOR})),
+    ("GET", "/v1/audit/pseudonyms"): Row(frozenset({AUDITOR})),
     ("GET", "/v1/operator/jobs"): Row(frozenset({OPERATOR})),
     ("GET", "/v1/operator/jobs/<job>"): Row(frozenset({OPERATOR})),
     ("GET", "/v1/operator/nodes"): Row(frozenset({OPERATOR})),
@@ -133,6 +143,9 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         order = desk.tenant.order(desk.manifest, desk.tenant.upload(random_bytes(8)))
         upload = desk.tenant.ask("POST", "/v1/uploads", UploadRequest(size=9, sha256=blob_ref(random_bytes(9)).digest))
         receipt = desk.worker.receipt(lease, b"out")
+        eviction = desk.worker.key.sign(
+            Eviction(node=desk.worker.key.id, tenant="bank", key=key.digest, reason="room", issued=now_ms())
+        )
         yield World(
             desk=desk,
             bodies={
@@ -141,6 +154,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                 "keys.state_key": KeyRequest(statement=statement.envelope),
                 "jobs.submit": JobRequest(order=order.envelope),
                 "leases.poll": LeaseRequest(families=("echo",)),
+                "evictions.report": EvictionReport(evictions=(eviction.envelope,)),
                 "leases.commit": Commit(receipt=receipt.envelope),
                 "leases.refuse": Refusal(code="no", reason=""),
                 "leases.release": Release(code="no", reason=""),
@@ -184,7 +198,7 @@ def test_every_route_has_a_row_and_every_row_a_route(world: World) -> None:
 def test_a_path_that_names_a_tenants_object_is_tried_by_another_tenant() -> None:
     """A row cannot leave that out: which names in a path are a tenant's is said once, and a new name has to be said, too."""
     for (method, rule), row in TABLE.items():
-        named = set(re.findall(r"<(?:int:)?(\w+)>", rule))
+        named = set(re.findall(r"<(?:int:|path:)?(\w+)>", rule))
         assert named <= OWNED | SHARED, (method, rule)
         assert row.owned == bool(named & OWNED and row.roles & {TENANT, READER, PUBLISHER}), (method, rule)
 
@@ -325,7 +339,7 @@ def test_an_unknown_route_is_a_problem_like_any_other(world: World, path: str) -
 def test_a_route_with_another_method_is_a_problem_too(world: World, rule: str) -> None:
     """405, in the same form, and it says which methods there are."""
     there = {method for method, of in TABLE if of == rule}
-    path = re.sub(r"<int:\w+>", "1", re.sub(r"<\w+>", "a", rule))
+    path = re.sub(r"<int:\w+>", "1", re.sub(r"<(?:path:)?\w+>", "a", rule))
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - there:
         answer = world.desk.http.request(method, path)
         assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed")
