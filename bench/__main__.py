@@ -30,6 +30,7 @@ from bench import (  # noqa: E402
     private,
     queueing,
     search,
+    telling,
     tree_batches,
 )
 from bench.rows import Row  # noqa: E402
@@ -47,6 +48,7 @@ MODULES: dict[str, Callable[[], list[Row]]] = {
     "queueing": queueing.rows,
     "node": node.rows,
     "log": log.rows,
+    "telling": telling.rows,
     "client_to_client": client_to_client.rows,
 }
 RESULTS = HERE / "results"

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, case, insert, or_, select
 from blindgate_gateway.database import Database, Transaction, clock, is_busy, prepared, upsert
 from blindgate_gateway.identity.credentials import Credential
 from blindgate_gateway.identity.roles import Account, Role, Scope, Staff, StaffRole
-from blindgate_gateway.log.objects import credential_object, tenant_object
+from blindgate_gateway.log.objects import credential_object, staff_object, tenant_object
 from blindgate_gateway.log.pseudonyms import pseudonym_of
 from blindgate_gateway.log.telling import CONSOLE, tell
 from blindgate_gateway.problems import not_found, refusal
@@ -87,11 +87,16 @@ def add_tenant(database: Database, name: str, scopes: Iterable[Scope], *, lasts:
     credential = Credential.generate("bg")
     with database.write() as connection:
         text = " ".join(sorted(set(scopes)))
+        may = _rights(connection, api_keys.c.tenant == name)
         if connection.execute(_ADD_TENANT, {"name": name}).rowcount:
             whose = pseudonym_of(connection, "tenant", name)
             tell(connection, Action.TENANT_ADDED, tenant_object(whose), by=CONSOLE, tenant=name, after="active")
         connection.execute(insert(api_keys).values(**_row(credential, lasts), tenant=name, scopes=text))
         _tell_granted(connection, credential.id, tenant=name, staff=None, scopes=text)
+        if may and not set(text.split()) <= may:
+            _tell_role(
+                connection, tenant_object(pseudonym_of(connection, "tenant", name)), may, {*text.split()}, tenant=name
+            )
     return credential
 
 
@@ -99,8 +104,11 @@ def add_staff(database: Database, name: str, role: StaffRole, *, lasts: Millis |
     """Give somebody of the staff an API key. It is shown once."""
     credential = Credential.generate("bs")
     with database.write() as connection:
+        may = _rights(connection, api_keys.c.staff == name)
         connection.execute(insert(api_keys).values(**_row(credential, lasts), staff=name, scopes=role.value))
         _tell_granted(connection, credential.id, tenant=None, staff=name, scopes=role.value)
+        if may and role.value not in may:
+            _tell_role(connection, staff_object(pseudonym_of(connection, "staff", name)), may, {role.value})
     return credential
 
 
@@ -197,6 +205,19 @@ def _tell_granted(  # noqa: PLR0913  (what the event says)
         details["replaces"] = replaces
     action = Action.CREDENTIAL_GRANTED if replaces is None else Action.CREDENTIAL_ROTATED
     tell(connection, action, credential_object(key), by=CONSOLE, tenant=tenant, after="active", details=details)
+
+
+def _rights(connection: Transaction, whose: ColumnElement[bool]) -> set[str]:
+    """What somebody may do by the keys that are good now."""
+    rows = connection.execute(select(api_keys.c.scopes).where(whose, _GOOD)).scalars()
+    return {right for scopes in rows for right in scopes.split()}
+
+
+def _tell_role(
+    connection: Transaction, what: str, before: set[str], new: set[str], *, tenant: str | None = None
+) -> None:
+    rights = {"before": " ".join(sorted(before)), "after": " ".join(sorted(before | new))}
+    tell(connection, Action.ROLE_CHANGED, what, by=CONSOLE, tenant=tenant, details=rights)
 
 
 def _bare(key: str) -> str:

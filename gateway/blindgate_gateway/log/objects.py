@@ -31,6 +31,11 @@ def tenant_object(pseudonym: str) -> str:
     return f"tenant:{pseudonym}"
 
 
+def staff_object(pseudonym: str) -> str:
+    """Somebody of the gateway's own staff."""
+    return f"staff:{pseudonym}"
+
+
 def event_object(index: int) -> str:
     """An entry of the log itself."""
     return f"event:{index}"

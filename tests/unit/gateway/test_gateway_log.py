@@ -121,6 +121,22 @@ def test_what_the_gateways_operator_does_is_told(desk: Desk) -> None:
     assert Action.MODEL_PUBLISHED in {action for action, _ in told}
 
 
+def test_who_may_do_more_than_before_is_told(desk: Desk) -> None:
+    """A first key is a grant; one that opens other doors besides is a change of role."""
+    add_staff(desk.parts.database, "ann", StaffRole.AUDITOR)
+    add_staff(desk.parts.database, "ann", StaffRole.AUDITOR)
+    add_tenant(desk.parts.database, "lab", [Scope.READ])
+    before = len(_told(desk, action="role.changed"))
+    add_staff(desk.parts.database, "ann", StaffRole.OPERATOR)
+    add_tenant(desk.parts.database, "lab", [Scope.JOBS])
+    staff, tenant = _told(desk, action="role.changed")[before:]
+    assert (staff.object.partition("-")[0], staff.details) == (
+        "staff:staff",
+        {"before": "auditor", "after": "auditor operator"},
+    )
+    assert tenant.details == {"before": "read", "after": "jobs read"}
+
+
 def test_wrong_credentials_are_told_and_cannot_fill_the_log(desk: Desk) -> None:
     """A hundred wrong secrets are a handful of events, and none repeats what was sent."""
     before = len(_told(desk))
