@@ -99,7 +99,7 @@ def _watched(desk: Desk) -> list[float]:
         finally:
             spent[0] += time.perf_counter() - began
 
-    desk.app.wsgi_app = watch  # type: ignore[method-assign]
+    desk.app.wsgi_app = watch  # type: ignore[method-assign, assignment]
     return spent
 
 
@@ -142,7 +142,7 @@ def _large(desk: Desk) -> list[Row]:
         row("log: an inclusion proof served, of 1,000,000 entries", times, ASKED_MS, target=1, unit="ms"),
         row(
             "log: room of an event in the database",
-            float(pages) / count,
+            float(pages or 0) / count,
             ASKED_BYTES,
             target=1,
             unit="bytes",
