@@ -1,4 +1,4 @@
-"""The gateway as an application: every room's routes, one way in, one way to refuse; and beside them the auditors' pages (`console`).
+"""The gateway as an application: every room's routes, one way in, one way to refuse; beside them, the auditors' `console`.
 
 `create_app(settings)` opens nothing and starts nothing, so a server may build it once and fork. It expects a prepared data
 folder and a migrated database (`opening.prepare`).

@@ -1,8 +1,8 @@
 """Signing in and out.
 
 Signing in shows an auditor's API key once. It is looked at by the same code as the key of any other request: the same limits for
-wrong guesses by address, the same event in the log for each failure. What is not of a key's shape is not looked at further, and counts
-as a guess. The key itself is kept nowhere; what the browser gets is a token that is good for this console alone, and ends.
+wrong guesses by address, the same events in the log for failures. What is not of a key's shape is a wrong guess without a further
+look. The key itself is kept nowhere; what the browser gets is a token that is good for this console alone, and ends.
 """
 
 import re

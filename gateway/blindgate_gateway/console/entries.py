@@ -1,8 +1,8 @@
 """Entries of the log as pages show them: read, named, and held against the tree.
 
 A `Check` is made here, on the gateway, from the same parts as anybody's: the event's words and salt, the hashes from its place to
-the root, and the checkpoint. It shows that the database at hand agrees with the tree that was signed. It does not show that this tree
-is the one that others saw: that is what witnesses and `blindgate audit verify` are for.
+the root, and the checkpoint. It shows that the database at hand agrees with the tree that was signed. It does not show that this
+tree is the one that others saw: that is what witnesses and `blindgate audit verify` are for.
 """
 
 import json

@@ -82,5 +82,5 @@ def _find(index: int) -> tuple[Entry, Checker]:
     checker = checker_now()
     found = latest_of(parts().database, before=index + 1, most=1) if index < checker.head.size else ()
     if not found or found[0].index != index:
-        raise not_found(f"entry: the log has {checker.head.size:,}, from 0 on")
+        raise not_found(f"entry: the log has {checker.head.size:,}")
     return entry_from(found[0]), checker

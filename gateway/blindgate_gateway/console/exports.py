@@ -1,8 +1,8 @@
 """Events to take along: JSON Lines for programs, CSV for tables.
 
-A line of JSON is what `/v1/audit/events` gives of an event: its index, its words and its salt, so that each can be held against the tree
-again. CSV is for reading: its texts are what tenants and nodes said, so one that a spreadsheet would take for a formula gets an
-apostrophe before it. Both name people by pseudonym. Each export is told to the log, with what was asked for.
+A line of JSON is what `/v1/audit/events` gives of an event: its index, its words and its salt, so that each can be held against the
+tree again. CSV is for reading: its texts are what tenants and nodes said, so one that a spreadsheet would take for a formula gets
+an apostrophe before it. Both name people by pseudonym. Each export is told to the log, with what was asked for.
 
 Events are read a page at a time while they are sent: however many there are, the gateway holds a thousand.
 """
@@ -95,7 +95,7 @@ def _table(found: Iterator[Logged]) -> Iterator[str]:
 
 
 def _row(one: Logged) -> Mapping[str, Any]:
-    row = as_row(entry_from(one))
+    row = dict(as_row(entry_from(one)))
     return row | {"time": iso(row["time"])} if "time" in row else row
 
 

@@ -185,9 +185,7 @@ def _way(entries: Sequence[Entry], row: Row, stored: JobRecord | None) -> Way:
     return Way(entries, stored, order, receipt, certificate, findings)
 
 
-def _opened(
-    text: str, kind: type[DocumentT], name: str, findings: list[tuple[str, bool]]
-) -> Signed[DocumentT] | None:
+def _opened(text: str, kind: type[DocumentT], name: str, findings: list[tuple[str, bool]]) -> Signed[DocumentT] | None:
     try:
         signed = open_signed(text.encode(), kind)
     except BlindgateError as error:

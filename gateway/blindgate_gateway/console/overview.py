@@ -28,7 +28,9 @@ _LAST_LINE = prepared(
     .limit(1)
 )
 _ENDS = prepared(select(func.min(events.c.id).label("first"), func.max(events.c.id).label("last")))
-_NEXT = prepared(select(events.c.id, events.c.time).where(events.c.id >= bindparam("at")).order_by(events.c.id).limit(1))
+_NEXT = prepared(
+    select(events.c.id, events.c.time).where(events.c.id >= bindparam("at")).order_by(events.c.id).limit(1)
+)
 _COUNTS = prepared(
     select(events.c.action, func.count().label("count"))
     .where(events.c.id >= bindparam("first"), events.c.time >= bindparam("since"))

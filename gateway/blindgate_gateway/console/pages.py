@@ -5,7 +5,7 @@
    `Sec-Fetch-Site`, or names the site in `Origin`. The cookie is `SameSite=Strict` besides.
 3. Each answer forbids the browser whatever a page does not need: no script, style or picture but the console's own files, nothing
    inline, no frame around it, nothing kept in a cache, no address told to other sites.
-4. Texts come from tenants, nodes and strangers. The templates escape all of them, and a template that names what is not there fails.
+4. Texts come from tenants, nodes and strangers. The templates escape all of them; one that names what is not there fails.
 
 The pages need no script. htmx, where it runs, puts a part of an answer in place of loading the page anew.
 """

@@ -5,7 +5,7 @@ A session stands for an API key of an auditor, and for nothing by itself: each t
 1. that it was used within `IDLE`, and made within `WHOLE`;
 2. that its API key is an auditor's, was not revoked, and has not expired.
 
-So a revoked key ends its sessions with it. The database's clock decides, and the table is everybody's: whichever process of whichever
+So a revoked key ends its sessions with it. The database's clock decides, and the table is everybody's: whichever process of which
 gateway gets the next request finds the session. When it was used is kept by the minute, so that reading writes little.
 """
 
