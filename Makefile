@@ -73,6 +73,7 @@ check: $(INSTALLED)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) docs/vectors/make.py --check
+	$(PY) docs/vectors/make_log.py --check
 	$(PY) docs/check.py
 
 bench: $(INSTALLED)
@@ -80,6 +81,7 @@ bench: $(INSTALLED)
 
 vectors: $(INSTALLED)
 	$(PY) docs/vectors/make.py
+	$(PY) docs/vectors/make_log.py
 
 nightly: $(INSTALLED)
 	BLINDGATE_CAMPAIGN=20 $(PY) -m pytest --timeout=7200 tests/properties tests/attacks tests/faults

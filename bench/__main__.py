@@ -24,6 +24,7 @@ from bench import (  # noqa: E402
     concrete,
     families,
     linear,
+    log,
     network,
     node,
     private,
@@ -45,6 +46,7 @@ MODULES: dict[str, Callable[[], list[Row]]] = {
     "blobs": blobs.rows,
     "queueing": queueing.rows,
     "node": node.rows,
+    "log": log.rows,
     "client_to_client": client_to_client.rows,
 }
 RESULTS = HERE / "results"

@@ -16,7 +16,7 @@ _ABOUT = {
     "audit": "Check a gateway's log without trusting the gateway; the life of keys; one job, replayed.",
     "gateway": "Run the broker that cannot see: serve, migrate, tenants, enrolments, jobs.",
     "jobs": "Your jobs: how they stand, their receipts, cancelling.",
-    "keys": "Your key sets, without their secrets.",
+    "keys": "Your key sets, without their secrets, and what you say about them.",
     "models": "Models: list, show, compile, publish.",
     "node": "Run a compute node: serve, check its sandbox, its key.",
     "operator": "Vouch for nodes: your operator key, certificates for nodes.",

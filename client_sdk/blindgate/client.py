@@ -18,12 +18,15 @@ from typing import Self
 
 from blindgate.bundles import Bundles
 from blindgate.job import Job
+from blindgate.key_life import KeyLife
 from blindgate.keyring import KeyRing
 from blindgate.keystore import FileStore, SecretStore
+from blindgate.logs import Logs
 from blindgate.model import Model
 from blindgate.places import Pathlike, home_folder, policy_file
 from blindgate.policy import Policy
-from blindgate.seen import SeenVersions
+from blindgate.seen import SeenTrees, SeenVersions
+from blindgate.statements import OwnStatements
 from blindgate.transport import Transport
 from blindgate_models import clients
 from blindgate_models.halves import ClientHalf
@@ -70,14 +73,16 @@ class Client:
         self._home = home_folder(home)
         self._policy = policy if isinstance(policy, Policy) else Policy.load(policy_file(policy, home))
         self._transport = Transport(url, api_key, ca=ca)
-        self._given_store = key_store
+        self._store = key_store
         self._passphrase = passphrase if passphrase is not None else os.environ.get("BLINDGATE_PASSPHRASE") or None
         self._deadline = deadline
         self._progress = progress
         self._keys: KeyRing | None = None
         self._tenant: str | None = None
         self._bundles = Bundles(self._home / "bundles")
+        self._statements = OwnStatements(self._home / "statements")
         self._seen = SeenVersions(self._home / "seen.json")
+        self._logs = Logs(self._policy, SeenTrees(self._home / "logs.json"))
 
     @classmethod
     def from_env(cls) -> Self:
@@ -102,6 +107,18 @@ class Client:
     def transport(self) -> Transport:
         """The way to the gateway."""
         return self._transport
+
+    @property
+    def key_store(self) -> SecretStore:
+        """Where this client's secrets rest."""
+        if self._store is None:
+            self._store = FileStore(self._home / "keys", self._passphrase)
+        return self._store
+
+    @property
+    def key_life(self) -> KeyLife:
+        """What this client says about its own keys, and what it has said."""
+        return self._key_ring().life
 
     @property
     def tenant(self) -> str:
@@ -152,6 +169,7 @@ class Client:
             keys=self._key_ring(),
             transport=self._transport,
             bundles=self._bundles,
+            logs=self._logs,
             deadline=self._deadline,
             show_progress=self._progress,
         )
@@ -165,7 +183,15 @@ class Client:
         half = _client_half(bundle.manifest.document, self._client_part(bundle.manifest))
         key = self._key_ring().key_of(bundle.order.document, half)
         operators = self._policy.allowed_operators()
-        return Job(bundle, half, key.secret, transport=self._transport, bundles=self._bundles, operators=operators)
+        return Job(
+            bundle,
+            half,
+            key.secret,
+            transport=self._transport,
+            bundles=self._bundles,
+            operators=operators,
+            logs=self._logs,
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -182,8 +208,7 @@ class Client:
 
     def _key_ring(self) -> KeyRing:
         if self._keys is None:
-            store = self._given_store or FileStore(self._home / "keys", self._passphrase)
-            self._keys = KeyRing(store, self._transport, self.tenant)
+            self._keys = KeyRing(self.key_store, self._transport, self.tenant, self._statements)
         return self._keys
 
     def _client_part(self, manifest: Signed[Manifest]) -> bytes:

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate import frames
-from blindgate.bundles import Bundle, Bundles
+from blindgate.bundles import Bundles
+from blindgate.logs import Logs
 from blindgate.neighbours import SearchResult, check_count, index_half, nearest
-from blindgate.opening import acknowledge, fetch_result, verify_receipt
+from blindgate.opening import acknowledge, fetch_result, find_in_log, verify_receipt
 from blindgate.transport import Transport
 from blindgate_models.halves import ClientHalf
+from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.errors import (
     GatewayError,
     JobCancelledError,
@@ -26,6 +28,7 @@ from blindgate_protocol.errors import (
     JobFailedError,
     JobTimeoutError,
 )
+from blindgate_protocol.inclusion import Standing
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobRecord, JobView
 from blindgate_protocol.receipts import Receipt
@@ -73,6 +76,7 @@ class Job:
         transport: Transport,
         bundles: Bundles,
         operators: Container[str],
+        logs: Logs,
         timings: Timings | None = None,
     ) -> None:
         """Made by `Model.submit` and `Client.job`."""
@@ -84,6 +88,7 @@ class Job:
         self._transport = transport
         self._bundles = bundles
         self._operators = operators
+        self._logs = logs
         self._submitted = time.monotonic()
         self._result: bytes | None = None
         self._scores: NDArray[np.float64] | None = None
@@ -97,6 +102,9 @@ class Job:
 
         `timeout` is in seconds; without one it waits until the order's deadline. Raises `JobTimeoutError` when there is no
         result in time, another `JobError` when there will be none, and a `ReceiptError` when the result is not to be believed.
+
+        Where the policy names a log, it waits for the result to stand in it, for the policy's `log_within` seconds more at most,
+        and raises a `LogError` when it does not; it may be called again then.
         """
         output = self._bundle.manifest.document.output
         if output.task == "search":
@@ -134,6 +142,11 @@ class Job:
         return self._bundle.receipt
 
     @property
+    def logged(self) -> Standing | None:
+        """Where the receipt stands in the log; `None` where the policy names none or nothing was fetched. Raises `LogError`."""
+        return self._logs.standing(self._bundle)
+
+    @property
     def bundle(self) -> Bundle:
         """The job's signed documents."""
         return self._bundle
@@ -153,11 +166,12 @@ class Job:
             return view.state
 
     def fetch(self, timeout: float | None = None) -> None:
-        """Wait for the result, verify the receipt, fetch and acknowledge, without decrypting."""
+        """Wait for the result, verify the receipt, fetch, find it in the log and acknowledge, without decrypting."""
         if self._result is not None:
             return
         view = self._wait(timeout)
-        self.timings.wait += time.monotonic() - self._submitted
+        seen = time.monotonic()
+        self.timings.wait = seen - self._submitted
         with _clock(self.timings, "verify"):
             receipt = verify_receipt(view, self._bundle, operators=self._operators)
         evaluated = (receipt.document.finished - receipt.document.started) / 1000
@@ -167,7 +181,9 @@ class Job:
             result = fetch_result(self._transport, view, receipt)
         self.timings.bytes_down += len(result)
         with _clock(self.timings, "verify"):
-            self._bundle = acknowledge(self._transport, self._bundles, self._bundle, receipt)
+            complete = find_in_log(self._transport, self._logs, self._bundle, receipt, seen=seen)
+            acknowledge(self._transport, self._bundles, complete)
+        self._bundle = complete
         self._result = result
 
     def decrypt(self) -> None:

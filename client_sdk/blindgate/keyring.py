@@ -8,6 +8,10 @@ things on first use, so that a crash at any point loses nothing and leaks nothin
 3. upload the evaluation key and register it at the gateway, with a statement signed by this client.
 
 A secret that was sealed and whose evaluation key never arrived is found again, and step 3 is done then.
+
+A key set whose evaluation key was superseded or destroyed, by this client's own word, is set aside the next time that keys for
+these parameters are asked for, and a new one is made. What was encrypted under the old one is still decrypted with it, for as long
+as its secret is kept.
 """
 
 import json
@@ -15,19 +19,19 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from blindgate.key_life import KeyLife
 from blindgate.keystore import SecretStore
 from blindgate.progress import working
+from blindgate.statements import OwnStatements
 from blindgate.transport import Transport
-from blindgate.uploads import upload
 from blindgate_models.halves import ClientHalf, KeySet
 from blindgate_protocol.canonical import canonical, digest
-from blindgate_protocol.errors import KeyStoreError, NotFoundError
+from blindgate_protocol.errors import KeyStoreError
 from blindgate_protocol.keys import KeyState, KeyStatement
-from blindgate_protocol.messages import KeyRequest, KeyView
 from blindgate_protocol.order import Order
 from blindgate_protocol.signing import SigningKey
-from blindgate_protocol.values import BlobRef
 
+_REPLACED = frozenset({KeyState.SUPERSEDED, KeyState.DESTROYED})
 _SIGNING_KEY = "client-signing-key"
 
 
@@ -50,11 +54,12 @@ class Key:
 class KeyRing:
     """The keys of one tenant in one key store."""
 
-    def __init__(self, store: SecretStore, transport: Transport, tenant: str) -> None:
-        """Look for keys in `store`; register evaluation keys through `transport`."""
+    def __init__(self, store: SecretStore, transport: Transport, tenant: str, statements: OwnStatements) -> None:
+        """Look for keys in `store`; register evaluation keys through `transport`; keep what is said of them in `statements`."""
         self._store = store
-        self._transport = transport
         self._tenant = tenant
+        self._statements = statements
+        self.life = KeyLife(statements, transport, lambda: self.signer, tenant)
         self._ready: dict[str, Key] = {}
         self._signer: SigningKey | None = None
 
@@ -71,6 +76,7 @@ class KeyRing:
         if parameters not in self._ready:
             name = self._name(parameters)
             with self._store.lock():
+                self._set_aside_replaced(name)
                 keys = self._stored(name)
                 if keys is None:
                     with working("making keys (once for these parameters)", show=show_progress):
@@ -87,12 +93,14 @@ class KeyRing:
         an answer.
         """
         name = self._name(digest(canonical(half.key_parameters)))
-        keys = self._stored(name)
-        about = self._store.get(f"{name}.about")
-        if keys is None or about is None or json.loads(about)["made"] > order.issued:
-            message = f"job {order.job}: the key that its rows were encrypted with is not in this key store"
-            raise KeyStoreError(message)
-        return Key(keys.secret, order.evaluation_key)
+        for place in (name, _aside(name, order.evaluation_key)):
+            about, secret = self._about(place), self._store.get(f"{place}.secret")
+            if about is None or secret is None:
+                continue
+            if about["evaluation"] == order.evaluation_key and about["made"] <= order.issued:
+                return Key(secret, order.evaluation_key)
+        message = f"job {order.job}: the key that its rows were encrypted with is not in this key store"
+        raise KeyStoreError(message)
 
     def _name(self, parameters: str) -> str:
         return f"{self._tenant}.{parameters.removeprefix('sha256:')[:32]}"
@@ -101,11 +109,31 @@ class KeyRing:
         secret = self._store.get(f"{name}.secret")
         if secret is None:
             return None
-        about = self._store.get(f"{name}.about")
+        about = self._about(name)
         if about is None:
             return None
-        evaluation = self._store.get(f"{name}.evaluation") if json.loads(about)["evaluation"] else None
+        evaluation = self._store.get(f"{name}.evaluation") if about["evaluation"] else None
         return KeySet(secret, evaluation)
+
+    def _about(self, name: str) -> dict[str, Any] | None:
+        about = self._store.get(f"{name}.about")
+        return None if about is None else json.loads(about)
+
+    def _set_aside_replaced(self, name: str) -> None:
+        """Make room for a new key set. A crash in between leaves the old one in one place or in both."""
+        about = self._about(name)
+        if about is None or about["evaluation"] is None:
+            return
+        chain = self._statements.chain(about["evaluation"])
+        if not chain or not _is_replaced(chain[-1].document):
+            return
+        place = _aside(name, about["evaluation"])
+        for part in ("secret", "about"):
+            kept = self._store.get(f"{name}.{part}")
+            if kept is not None:
+                self._store.put(f"{place}.{part}", kept)
+        for part in ("about", "secret", "evaluation"):
+            self._store.delete(f"{name}.{part}")
 
     def _seal(self, name: str, keys: KeySet, parameters: str) -> None:
         self._store.put(f"{name}.secret", keys.secret)
@@ -117,28 +145,30 @@ class KeyRing:
         self._store.put(f"{name}.about", json.dumps(about).encode())
 
     def _register(self, evaluation: bytes, parameters: str) -> str:
-        ref = BlobRef(digest=digest(evaluation), size=len(evaluation))
-        try:
-            known = self._transport.get(f"/v1/keys/{ref.digest}", KeyView)
-        except NotFoundError:
-            upload(self._transport, evaluation)
-            statement = KeyStatement(
-                key=ref,
-                tenant=self._tenant,
-                parameters=parameters,
-                state=KeyState.ACTIVE,
-                client=self.signer.id,
-                sequence=1,
-                previous=None,
-                issued=int(time.time() * 1000),
-            )
-            known = self._transport.post(
-                "/v1/keys", KeyRequest(statement=self.signer.sign(statement).envelope), KeyView
-            )
+        known = self.life.begin(evaluation, parameters)
         if known.state is not KeyState.ACTIVE:
-            message = f"evaluation key {ref.digest} is {known.state.value} at the gateway; it must be active"
+            key = known.key.digest
+            message = f"evaluation key {key} is {known.state.value} at the gateway; it must be active{_remedy(known.state, key)}"
             raise KeyStoreError(message)
-        return ref.digest
+        return known.key.digest
+
+
+def _aside(name: str, evaluation: str | None) -> str:
+    """Where a key set lies that another took the place of."""
+    return name if evaluation is None else f"{name}.{evaluation.removeprefix('sha256:')[:32]}"
+
+
+def _is_replaced(last: KeyStatement) -> bool:
+    is_over = last.destroy_at is not None and last.destroy_at <= time.time() * 1000
+    return last.state in _REPLACED or is_over
+
+
+def _remedy(state: KeyState, key: str) -> str:
+    if state in {KeyState.SUSPENDED, KeyState.DESTRUCTION_SCHEDULED}:
+        return f": blindgate keys resume {key}"
+    if state in {KeyState.DEACTIVATED, KeyState.COMPROMISED}:
+        return f". Once it is destroyed, a new one is made: blindgate keys destroy {key}"
+    return ""
 
 
 def signing_key(store: SecretStore) -> SigningKey:
@@ -159,4 +189,19 @@ def described(store: SecretStore) -> list[dict[str, Any]]:
         about = store.get(name) if name.endswith(".about") else None
         if about is not None:
             found.append(json.loads(about))
+    return found
+
+
+def forget(store: SecretStore, evaluation: str) -> bool:
+    """Delete the secret key that belongs to an evaluation key, and all else of its key set. Whether there was one."""
+    found = False
+    with store.lock():
+        for name in store.names():
+            about = store.get(name) if name.endswith(".about") else None
+            if about is None or json.loads(about)["evaluation"] != evaluation:
+                continue
+            place = name.removesuffix(".about")
+            found = found or store.get(f"{place}.secret") is not None
+            for part in ("secret", "evaluation", "about"):
+                store.delete(f"{place}.{part}")
     return found

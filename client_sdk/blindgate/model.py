@@ -25,17 +25,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate import frames
-from blindgate.bundles import Bundle, Bundles
+from blindgate.bundles import Bundles
 from blindgate.encryptors import WORTH_SECONDS, Encryptors, cores
 from blindgate.frames import Table
 from blindgate.job import Job, Timings
 from blindgate.keyring import KeyRing
+from blindgate.logs import Logs
 from blindgate.neighbours import SearchResult, check_count, index_half
 from blindgate.policy import Policy
 from blindgate.progress import working
 from blindgate.transport import Transport
 from blindgate.uploads import blob_ref, upload
 from blindgate_models.halves import ClientHalf
+from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.errors import BlindgateError, InputError
 from blindgate_protocol.manifest import Manifest, model_ref
 from blindgate_protocol.messages import BudgetView, JobRequest, JobView
@@ -70,6 +72,7 @@ class Model:
         keys: KeyRing,
         transport: Transport,
         bundles: Bundles,
+        logs: Logs,
         deadline: float,
         show_progress: bool | None,
     ) -> None:
@@ -83,6 +86,7 @@ class Model:
         self._keys = keys
         self._transport = transport
         self._bundles = bundles
+        self._logs = logs
         self._deadline = deadline
         self._show_progress = show_progress
 
@@ -246,6 +250,7 @@ class Model:
             transport=self._transport,
             bundles=self._bundles,
             operators=operators,
+            logs=self._logs,
             timings=timings,
         )
 

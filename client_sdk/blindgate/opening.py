@@ -4,20 +4,23 @@ The order of things is the argument:
 
 1. the receipt is held against the order that this client signed and kept (`receipts.check_receipt`);
 2. exactly as many bytes as the receipt names are fetched, where they did not come along, and their digest compared;
-3. the bundle is kept;
-4. the gateway is told that the result arrived, in the same words whatever it is;
-5. only then may the caller decrypt.
+3. where the policy names a log, the receipt stands in it, within the policy's time (`logs.Logs.find`);
+4. the bundle is kept, with the receipt and the proof of step 3;
+5. the gateway is told that the result arrived, in the same words whatever it is;
+6. only then may the caller decrypt.
 
-Nothing is sent after step 4 that depends on the plaintext: no retry, no complaint, no second acknowledgement. A node that
-answers with crafted ciphertexts learns nothing from what this client does next, because it does nothing next. When step 1 or 2
-refuses, nothing is sent either, and nothing is decrypted.
+Nothing is sent after step 5 that depends on the plaintext: no retry, no complaint, no second acknowledgement. A node that
+answers with crafted ciphertexts learns nothing from what this client does next, because it does nothing next. When step 1, 2 or 3
+refuses, nothing is acknowledged either, and nothing is decrypted; the caller may ask again.
 """
 
 from collections.abc import Container
 from dataclasses import replace
 
-from blindgate.bundles import Bundle, Bundles
+from blindgate.bundles import Bundles
+from blindgate.logs import Logs
 from blindgate.transport import Transport
+from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.errors import ReceiptOrderError, ResultDigestError
 from blindgate_protocol.messages import JobView
 from blindgate_protocol.receipts import Receipt, check_receipt, check_result
@@ -47,9 +50,16 @@ def fetch_result(transport: Transport, view: JobView, receipt: Signed[Receipt]) 
     return result
 
 
-def acknowledge(transport: Transport, bundles: Bundles, bundle: Bundle, receipt: Signed[Receipt]) -> Bundle:
-    """Do steps 3 and 4. Gives the bundle with its receipt."""
+def find_in_log(transport: Transport, logs: Logs, bundle: Bundle, receipt: Signed[Receipt], *, seen: float) -> Bundle:
+    """Do step 3, for a result that was `seen` then, on the monotonic clock. Gives the bundle with its receipt and the proof.
+
+    Raises a `LogError`, `UntrustedSignerError`, `MalformedError` or `GatewayError`.
+    """
     complete = replace(bundle, receipt=receipt)
+    return logs.find(transport, complete, seen=seen) if logs.wanted else complete
+
+
+def acknowledge(transport: Transport, bundles: Bundles, complete: Bundle) -> None:
+    """Do steps 4 and 5."""
     bundles.save(complete)
-    transport.post_only(f"/v1/jobs/{receipt.document.job}/acknowledge")
-    return complete
+    transport.post_only(f"/v1/jobs/{complete.order.document.job}/acknowledge")

@@ -1,7 +1,7 @@
 """Where the SDK keeps files, and where it is told so.
 
-One folder, `home`, holds the key store, the bundles of past jobs and what was seen of models. The policy lies beside it, in
-the user's configuration, because its owner edits it by hand.
+One folder, `home`, holds the key store, the bundles of past jobs, what was signed about keys and what was seen of models and logs.
+The policy lies beside it, in the user's configuration, because its owner edits it by hand.
 
 | what | argument | environment | default |
 |---|---|---|---|

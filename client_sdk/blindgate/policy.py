@@ -6,8 +6,16 @@
     [operators]                  # whose nodes may run jobs
     north-compute = "ed25519:…"
 
+    [logs]                       # in which of these logs a result must stand; without any, none is asked for
+    our-gateway = "gateway.example/log+1a2b3c4d+…"
+
+    [witnesses]                  # who may vouch that a log shows everybody the same tree
+    somebody-else = "witness.example+5e6f7a8b+…"
+
     [rules]
     lanes = ["fhe"]              # never falls back to another
+    cosignatures = 1             # how many of the witnesses must have vouched; 0 by default
+    log_within = 30.0            # seconds after which a result that does not stand in a log is refused
 
 Nothing is trusted that is not in it. A missing or unknown signer is an error that first shows what would be trusted and then
 says how to add it; adding is the owner's act, never the SDK's.
@@ -17,16 +25,21 @@ The names are for people. What counts is the key.
 
 import os
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from blindgate_protocol.errors import PolicyError, UntrustedSignerError
+from blindgate_protocol.checkpoints import LogTrust
+from blindgate_protocol.errors import MalformedError, PolicyError, UntrustedSignerError
 from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.notes import KeyKind, Note, VerifierKey
 from blindgate_protocol.signing import Signed, first_error
 from blindgate_protocol.values import KeyId, Name, Value
+
+LONGEST_LOG_WITHIN: Final = 86_400.0
 
 
 class Rules(Value):
@@ -34,14 +47,41 @@ class Rules(Value):
 
     Attributes:
         lanes: the lanes that a job may take.
+        cosignatures: how many of the policy's witnesses must have cosigned the tree that a result stands in.
+        log_within: for how many seconds a result may be missing in the log before it is refused; up to a day.
     """
 
     lanes: Annotated[tuple[Literal["fhe"], ...], Field(min_length=1)] = ("fhe",)
+    cosignatures: Annotated[int, Field(ge=0)] = 0
+    log_within: Annotated[float, Field(gt=0, le=LONGEST_LOG_WITHIN)] = 30.0
+
+
+def _verifier_key(*kinds: KeyKind) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        try:
+            key = VerifierKey.parse(text)
+        except MalformedError as error:
+            raise ValueError(str(error)) from error
+        if key.kind not in kinds:
+            message = f"this key's kind is {key.kind.name}, expected {' or '.join(kind.name for kind in kinds)}"
+            raise ValueError(message)
+        return text
+
+    return check
+
+
+LogKey = Annotated[str, AfterValidator(_verifier_key(KeyKind.ED25519))]
+"""A log's verifier key, C2SP's `name+id+key`; the name is the log's origin."""
+
+WitnessKey = Annotated[str, AfterValidator(_verifier_key(KeyKind.COSIGNATURE, KeyKind.ML_DSA_44))]
+"""A witness's verifier key."""
 
 
 class _PolicyFile(Value):
     publishers: dict[Name, KeyId] = Field(default_factory=dict)
     operators: dict[Name, KeyId] = Field(default_factory=dict)
+    logs: dict[Name, LogKey] = Field(default_factory=dict)
+    witnesses: dict[Name, WitnessKey] = Field(default_factory=dict)
     rules: Rules = Rules()
 
 
@@ -53,12 +93,21 @@ class Policy:
         publishers: signing keys by the owner's name for them.
         operators: likewise.
         path: the file it came from, or would be written to.
+        logs: verifier keys of logs, by the owner's name for them: a result must stand in one of them.
+        witnesses: verifier keys of those who cosign a log's trees.
+
+    Raises `PolicyError` when its rules ask for more than it names.
     """
 
     publishers: dict[str, str]
     operators: dict[str, str]
     rules: Rules = field(default_factory=Rules)
     path: Path | None = None
+    logs: dict[str, str] = field(default_factory=dict)
+    witnesses: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._require_enough()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Policy":
@@ -79,19 +128,26 @@ class Policy:
         except ValueError as error:
             message = f"policy {path}: not TOML: {error}"
             raise PolicyError(message) from error
-        return cls(parsed.publishers, parsed.operators, parsed.rules, path)
+        return cls(parsed.publishers, parsed.operators, parsed.rules, path, parsed.logs, parsed.witnesses)
 
     def save(self) -> None:
-        """Write the policy to its file, whole or not at all."""
+        """Write the policy to its file, whole or not at all. Raises `PolicyError` rather than write what `load` would refuse."""
         if self.path is None:
             message = "this policy has no file"
             raise PolicyError(message)
-        lines = ["# What this Blindgate client allows, and whom it trusts.", "", "[publishers]"]
-        lines += [f'"{name}" = "{key}"' for name, key in self.publishers.items()]  # a bare key's dot is a table
-        lines += ["", "[operators]"]
-        lines += [f'"{name}" = "{key}"' for name, key in self.operators.items()]
+        self._require_enough()
+        lines = ["# What this Blindgate client allows, and whom it trusts."]
+        for kind, roots in (
+            ("publishers", self.publishers),
+            ("operators", self.operators),
+            ("logs", self.logs),
+            ("witnesses", self.witnesses),
+        ):
+            lines += ["", f"[{kind}]"]
+            lines += [f'"{name}" = "{key}"' for name, key in roots.items()]  # a bare key's dot is a table
         lanes = ", ".join(f'"{lane}"' for lane in self.rules.lanes)
-        lines += ["", "[rules]", f"lanes = [{lanes}]", ""]
+        lines += ["", "[rules]", f"lanes = [{lanes}]"]
+        lines += [f"cosignatures = {self.rules.cosignatures}", f"log_within = {self.rules.log_within}", ""]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         temporary.write_text("\n".join(lines))
@@ -120,11 +176,52 @@ class Policy:
         )
         raise UntrustedSignerError(message)
 
+    def log_trusts(self) -> dict[str, LogTrust]:
+        """The logs, each with the witnesses and how many of them are wanted, by the owner's names."""
+        witnesses = {name: VerifierKey.parse(key) for name, key in self.witnesses.items()}
+        wanted = self.rules.cosignatures
+        return {name: LogTrust(VerifierKey.parse(key), witnesses, wanted) for name, key in self.logs.items()}
+
+    def require_log(self, checkpoint: Note) -> None:
+        """Refuse a checkpoint that no log of the policy signed, by the names of its lines. Raises `UntrustedSignerError`.
+
+        Verifies nothing: that is `inclusion.check_logged`'s.
+        """
+        keys = [trust.log for trust in self.log_trusts().values()]
+        if any((line.name, line.id) == (key.name, key.id) for line in checkpoint.lines for key in keys):
+            return
+        origin = checkpoint.text.partition("\n")[0]
+        ids = ", ".join(line.id.hex() for line in checkpoint.lines if line.name == origin) or "none"
+        message = (
+            f"the result is shown in the log {origin!r} (signed with key {ids}), which the policy does not name. "
+            f"{self._trusted('logs', self.logs)} Ask the gateway's operator for the log's key (they see it with: blindgate "
+            "gateway log key) outside of this gateway, and trust it with: blindgate policy trust log NAME ORIGIN+ID+KEY"
+        )
+        raise UntrustedSignerError(message)
+
     def require_lane(self, lane: str) -> None:
         """Refuse a lane that the rules do not allow. Raises `PolicyError`."""
         if lane not in self.rules.lanes:
             message = (
                 f"the model runs in lane {lane!r}; the policy's rule rules.lanes allows {', '.join(self.rules.lanes)}"
+            )
+            raise PolicyError(message)
+
+    def _require_enough(self) -> None:
+        """A rule that nobody can meet refuses every result, and one without a log is silently off: neither is a policy."""
+        wanted = self.rules.cosignatures
+        different = len({VerifierKey.parse(key).key for key in self.witnesses.values()})
+        where = "policy" if self.path is None else f"policy {self.path}"
+        if wanted > different:
+            message = (
+                f"{where}: rules.cosignatures asks for {wanted} witnesses, and [witnesses] names {different}. Trust another "
+                "with: blindgate policy trust witness NAME NAME+ID+KEY"
+            )
+            raise PolicyError(message)
+        if wanted and not self.logs:
+            message = (
+                f"{where}: rules.cosignatures asks for cosignatures, and [logs] names no log. Trust one with: "
+                "blindgate policy trust log NAME ORIGIN+ID+KEY"
             )
             raise PolicyError(message)
 

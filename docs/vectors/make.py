@@ -134,14 +134,22 @@ def tampered(signed: Signed[Any]) -> Envelope:
 
 def unsorted(signed: Signed[Any], signer: SigningKey) -> Envelope:
     """The same document, well signed, but its payload is not the canonical form."""
-    spaced = json.dumps(json.loads(signed.document.payload()), indent=1).encode()
-    body = signed.document
+    return signed_as(signed, signer, json.dumps(json.loads(signed.document.payload()), indent=1).encode())
 
-    class _Spaced(type(body)):  # type: ignore[misc]
+
+def with_members(signed: Signed[Any], signer: SigningKey, **members: Any) -> Envelope:
+    """The same document, well signed, with members in its payload that it would not write itself."""
+    return signed_as(signed, signer, canonical(json.loads(signed.document.payload()) | members))
+
+
+def signed_as(signed: Signed[Any], signer: SigningKey, payload: bytes) -> Envelope:
+    """An envelope of the same type over other bytes."""
+
+    class _As(type(signed.document)):  # type: ignore[misc]
         def payload(self) -> bytes:
-            return spaced
+            return payload
 
-    return signer.sign(_Spaced.model_validate(body.model_dump())).envelope
+    return signer.sign(_As.model_validate(signed.document.model_dump())).envelope
 
 
 def cases() -> Iterator[dict[str, Any]]:
@@ -179,6 +187,39 @@ def cases() -> Iterator[dict[str, Any]]:
     yield case("receipt", "with an expired certificate", changed(RECEIPT, NODE, certificate=old), "receipt-node")
     early = changed(RECEIPT, NODE, started=T, finished=T + 1)
     yield case("receipt", "finished before the order was made", early, "receipt-order")
+    reasoned = CLIENT.sign(STATEMENT.document.model_copy(update={"reason": "the study begins"}))
+    yield case("key-statement", "with a reason", reasoned.envelope, "ok", digest=reasoned.digest)
+    nothing = with_members(STATEMENT, CLIENT, reason=None)
+    yield case("key-statement", "with a reason that is null", nothing, "bad-envelope")
+    timed = changed(STATEMENT, CLIENT, destroy_at=T + DAY)
+    yield case("key-statement", "with a time of destruction and no schedule", timed, "bad-envelope")
+
+
+def key_chains() -> Iterator[dict[str, Any]]:
+    """Lives of a key: what the owner said one after the other, and whether the last of it is taken."""
+    active, suspended, deactivated = KeyState.ACTIVE, KeyState.SUSPENDED, KeyState.DEACTIVATED
+    compromised, scheduled, destroyed = KeyState.COMPROMISED, KeyState.DESTRUCTION_SCHEDULED, KeyState.DESTROYED
+    for what, verdict, states in (
+        ("suspended, resumed, destroyed", "ok", (active, suspended, active, destroyed)),
+        ("a scheduled destruction, called off", "ok", (active, scheduled, active)),
+        ("called off to where the key never stood", "malformed", (active, scheduled, suspended)),
+        ("deactivated, and back by way of a schedule", "malformed", (active, deactivated, scheduled, active)),
+        ("compromised, and trusted again", "malformed", (active, compromised, active)),
+        ("destroyed, and back", "malformed", (active, destroyed, active)),
+    ):
+        yield {"case": what, "verdict": verdict, "statements": [each.model_dump(mode="json") for each in said(states)]}
+
+
+def said(states: tuple[KeyState, ...]) -> Iterator[Envelope]:
+    """One statement after the other about the same key, a day apart."""
+    previous = None
+    for number, state in enumerate(states, start=1):
+        issued = T + number * DAY
+        at = issued + 7 * DAY if state is KeyState.DESTRUCTION_SCHEDULED else None
+        body = {"state": state, "sequence": number, "previous": previous, "issued": issued, "destroy_at": at}
+        signed = CLIENT.sign(STATEMENT.document.model_copy(update=body))
+        previous = signed.digest
+        yield signed.envelope
 
 
 def case(kind: str, what: str, envelope: Envelope, verdict: str, **more: str) -> dict[str, Any]:
@@ -231,6 +272,7 @@ def vectors() -> dict[str, Any]:
             for value in ({"b": 1, "a": [1.0, 1e21, 0.1]}, "\u20ac\n", {}, [True, None], 2**53 - 1, -0.0)
         ],
         "cases": list(cases()),
+        "key_chains": list(key_chains()),
         "requests": list(requests()),
     }
 

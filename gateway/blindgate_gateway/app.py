@@ -18,6 +18,7 @@ from blindgate_gateway import (
     budgets,
     callers,
     catalogue,
+    evictions,
     jobs,
     keys,
     leases,
@@ -43,7 +44,20 @@ from blindgate_telemetry import NO_TRACES
 
 ROUTES: tuple[Route, ...] = tuple(
     route
-    for room in (callers, catalogue, budgets, uploads, keys, jobs, nodes, leases, oversight, log_rooms, operations)
+    for room in (
+        callers,
+        catalogue,
+        budgets,
+        uploads,
+        keys,
+        jobs,
+        nodes,
+        leases,
+        evictions,
+        oversight,
+        log_rooms,
+        operations,
+    )
     for route in room.routes.declared
 )
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})

@@ -5,6 +5,8 @@ gateway tells a waiting client in time, too. The look is a read; only if somethi
 two processes find at once is written once (`transitions`). A lease that goes on for longer than any does was given by a clock that
 was set back since: it goes on for as long as one given now.
 
+A key whose destruction was scheduled is destroyed when its time has come, by the same thread, within a second or two (`keys`).
+
 A blob is deleted when it was stored longer ago than the retention and nothing refers to it any more: no manifest, no key that
 is not destroyed, no job that has not ended. A job's end counts as storing its blobs anew (`transitions`). One statement says all
 of this and deletes the row, so whoever renews the blob comes wholly before or wholly after. Its object goes afterwards; no other
@@ -23,6 +25,7 @@ from blindgate_gateway.console.sessions import sweep_sessions
 from blindgate_gateway.database import clock, prepared
 from blindgate_gateway.idempotency import sweep_answers
 from blindgate_gateway.identity import sweep_nonces
+from blindgate_gateway.keys import destroy_due
 from blindgate_gateway.log.telling import GATEWAY, tell
 from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
@@ -173,6 +176,8 @@ def _sweep(parts: Parts) -> None:
             if time.monotonic() >= strays_due:
                 strays_due = time.monotonic() + STRAYS_SECONDS
                 sweep_strays(parts)
+            # Last: a store that is away must not keep the rest from being done.
+            destroy_due(parts)
         except Exception:  # noqa: BLE001
             # Whatever it was (a full disk, a busy database), the next round finds the same work again.
             log.exception("sweep.failed")

@@ -186,6 +186,8 @@ rows_asked = Table(
     Column("rows", BigInteger, nullable=False),
 )
 
+_SCHEDULED = text("destroy_at IS NOT NULL")
+
 keys = Table(
     "keys",
     metadata,
@@ -193,6 +195,9 @@ keys = Table(
     Column("digest", String, primary_key=True),
     Column("state", String, nullable=False),
     Column("sequence", Integer, nullable=False),
+    # While its destruction is scheduled, and not carried out.
+    Column("destroy_at", BigInteger),
+    Index("ix_keys_destroy_at", "destroy_at", sqlite_where=_SCHEDULED, postgresql_where=_SCHEDULED),
 )
 
 key_statements = Table(
@@ -235,7 +240,7 @@ jobs = Table(
     Column("tenant", String, ForeignKey("tenants.name"), nullable=False),
     Column("queue", String, ForeignKey("queues.id"), nullable=False),
     Column("state", String, nullable=False),
-    # 1 while its key is suspended.
+    # 1 while its key is suspended, or its destruction scheduled.
     Column("held", Integer, nullable=False, server_default="0"),
     # Which goes first: the lowest. It is the order's priority, the other way round.
     Column("rank", Integer, nullable=False, server_default="0"),

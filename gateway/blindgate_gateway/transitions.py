@@ -330,17 +330,17 @@ def cancel_job(connection: Transaction, job: str, *, tenant: str) -> bool:
     return True
 
 
-def cancel_jobs_under(connection: Transaction, tenant: str, key: str) -> list[str]:
-    """Cancel what still needs a key that is no more. Gives the jobs."""
+def cancel_jobs_under(connection: Transaction, tenant: str, key: str, *, why: str) -> list[str]:
+    """Cancel what still needs a key that no node is sent any more. Gives the jobs."""
     rows = connection.execute(_UNDER_KEY, {"of_tenant": tenant, "of_key": key}).all()
     by = tenant_actor(connection, tenant)
     for row in rows:
-        _end(connection, row, JobEvent.CANCEL, JobCancelledError.code, "its evaluation key was destroyed", by=by)
+        _end(connection, row, JobEvent.CANCEL, JobCancelledError.code, why, by=by)
     return [row.job for row in rows]
 
 
 def hold_jobs_under(connection: Transaction, tenant: str, key: str, *, held: bool) -> None:
-    """Let nobody lease what needs a suspended key, or let them again."""
+    """Let nobody lease what needs a key, or let them again."""
     connection.execute(_HOLD, {"of_tenant": tenant, "of_key": key, "held_now": int(held)})
 
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from blindgate_node.blobs import SealedBlob
 from blindgate_protocol.errors import SandboxError
+from blindgate_protocol.nodes import EvictionReason
 
 
 class KeyName(NamedTuple):
@@ -56,10 +57,10 @@ class KeyCache:
         *,
         most_bytes: int,
         seconds: float,
-        dropped: Callable[[KeyName], None] = lambda _: None,
+        dropped: Callable[[KeyName, EvictionReason], None] = lambda _name, _reason: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Keep at most `most_bytes`, none longer than `seconds` after its last use. `dropped` is told what goes."""
+        """Keep at most `most_bytes`, none longer than `seconds` after its last use. `dropped` is told what goes, and why."""
         self._most = most_bytes
         self._seconds = seconds
         self._dropped = dropped
@@ -115,13 +116,13 @@ class KeyCache:
         with self._changed:
             for name, entry in list(self._entries.items()):
                 if entry.users == 0 and self._now() - entry.used >= self._seconds:
-                    self._evict(name)
+                    self._evict(name, "unused")
 
     def clear(self) -> None:
         """Wipe every key that is not in use."""
         with self._changed:
             for name in [name for name, entry in self._entries.items() if entry.users == 0]:
-                self._evict(name)
+                self._evict(name, "stopping")
 
     def _take(
         self,
@@ -166,12 +167,12 @@ class KeyCache:
             if idle is None:
                 return False
             others.pop(idle)
-            self._evict(idle)
+            self._evict(idle, "room")
         return True
 
     def _room(self) -> int:
         return sum(entry.room for entry in self._entries.values())
 
-    def _evict(self, name: KeyName) -> None:
+    def _evict(self, name: KeyName, reason: EvictionReason) -> None:
         self._entries.pop(name).blob.wipe()
-        self._dropped(name)
+        self._dropped(name, reason)

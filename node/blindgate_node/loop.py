@@ -22,9 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from blindgate_node.enrolment import enrol, load_certificate
+from blindgate_node.evictions import Evictions, quietly
 from blindgate_node.families import FAMILIES, Family, installed
 from blindgate_node.jobs import Jobs, Log
-from blindgate_node.key_cache import KeyCache
+from blindgate_node.key_cache import KeyCache, KeyName
 from blindgate_node.means import shortage
 from blindgate_node.packages import Packages
 from blindgate_node.pool import Pool
@@ -37,6 +38,7 @@ from blindgate_node.transport import Gateway, LeaseName, pauses, wait_after
 from blindgate_node.trial import check_layers, compiled_programs
 from blindgate_protocol.errors import BlindgateError, ClockSkewError, KeyStoreError, NotAuthorisedError, PolicyError
 from blindgate_protocol.messages import Lease, LeaseRequest, Release
+from blindgate_protocol.nodes import EvictionReason
 from blindgate_telemetry import open_traces
 
 _MAX_KEYS = 256
@@ -92,7 +94,8 @@ class Node:
         self._gateway = Gateway(
             settings.gateway, key=self.key, ca=settings.ca, connections=2 * settings.slots + 4, traces=self._traces
         )
-        self._keys = KeyCache(most_bytes=settings.key_bytes, seconds=settings.key_seconds, dropped=self._pool.drop)
+        self._evictions = Evictions(self.key, self._gateway.report)
+        self._keys = KeyCache(most_bytes=settings.key_bytes, seconds=settings.key_seconds, dropped=self._drop)
         self._journal = Journal(settings.data / "receipts.jsonl", _now())
         self._pulse = Pulse(self._gateway, lambda event, lease: log(event, job=lease.job, generation=lease.generation))
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="journal")
@@ -124,6 +127,7 @@ class Node:
         while not self._stopping.wait(_TICK_SECONDS):
             self._pool.retire()
             self._keys.expire()
+            quietly(self._evictions.hand_in, self._log)
         self._log("node.draining")
         ended = threading.Thread(target=self._wait_for_end, args=(poller, workers), name="drain")
         ended.start()
@@ -147,6 +151,7 @@ class Node:
     def _close(self) -> None:
         self._pulse.stop()
         self._keys.clear()
+        quietly(self._evictions.hand_in, self._log)
         self._pool.close()
         self._aside.shutdown()
         self._journal.close()
@@ -211,6 +216,10 @@ class Node:
         finally:
             self._pulse.remove(lease)
             self._slots.release()
+
+    def _drop(self, name: KeyName, reason: EvictionReason) -> None:
+        self._pool.drop(name)
+        self._evictions.note(name, reason)
 
     def _give_back(self, lease: Lease) -> None:
         with suppress(BlindgateError):

@@ -46,6 +46,7 @@ from blindgate_protocol.messages import (
     Commit,
     EnrolmentAnswer,
     EnrolmentBody,
+    EvictionReport,
     Heartbeat,
     Lease,
     LeaseRequest,
@@ -141,6 +142,10 @@ class Gateway:
     def heartbeat(self, lease: LeaseName) -> Heartbeat:
         """Say that the job is still worked on, once."""
         return _parsed(self._once("POST", f"/v1/leases/{lease.job}/heartbeat", lease=lease), Heartbeat)
+
+    def report(self, evictions: EvictionReport) -> None:
+        """Hand in what was signed about keys that are forgotten, once."""
+        self._once("POST", "/v1/evictions", body=evictions)
 
     def download(self, lease: LeaseName, digest: str, take: Callable[[Iterator[bytes]], AnyT], go_on: GoOn) -> AnyT:
         """Stream a blob of the job's into `take`, from its start again when the connection breaks."""

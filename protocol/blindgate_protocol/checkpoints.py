@@ -4,17 +4,19 @@
     20852163                    how many entries
     CsUYapGG…                   the root over them, base64
 
-    — origin …                  the log's signature
+    — origin …                  the log's signature, by Ed25519
+    — origin …                  where it has a second key, its line by ML-DSA-44
     — witness …                 cosignatures: no other tree was seen
 
 `open_checkpoint` establishes, under a `LogTrust` (who the log is, which witnesses count, how many are wanted):
 
-1. the text has the form, and is of the log that is trusted, by its origin;
-2. the log's own signature is there, once, and verifies;
+1. the text has the form, and is of the log that is trusted, by its origin; a tree without entries has the root of none;
+2. the log's own signature is there, once, and verifies; so does that of its second key, where one is trusted;
 3. of the trusted witnesses at least so many cosigned, each with a signature that verifies. A line of a trusted witness that does
    not verify refuses the whole; a witness counts once, with whatever keys.
 
-What it does not establish: that this tree continues one that was seen before (`merkle.verify_consistency`).
+What it does not establish: that this tree continues one that was seen before (`merkle.verify_consistency`), and anything about
+extension lines, which ML-DSA-44 does not sign and nobody here reads.
 
 Section 12 of docs/protocol.md.
 """
@@ -26,11 +28,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from blindgate_protocol.errors import LogError, MalformedError
-from blindgate_protocol.merkle import HASH_BYTES, verify_inclusion
+from blindgate_protocol.log_keys import LogKey, verify_ml_dsa_44
+from blindgate_protocol.merkle import EMPTY_ROOT, HASH_BYTES, verify_inclusion
 from blindgate_protocol.notes import (
     KeyKind,
     Note,
@@ -43,15 +45,23 @@ from blindgate_protocol.notes import (
 
 PROOF_HEAD: Final = "c2sp.org/tlog-proof@v1"
 MOST_HASHES: Final = 64
+MAX_PROOF_BYTES: Final = 1 << 18
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,15}")
+_MOST_ENTRIES: Final = 10**16
 _TIME_BYTES: Final = 8
+_MOST_NAME_BYTES: Final = 255
+_MOST_SECONDS: Final = (1 << 63) - 1
+_FORM: Final = "a checkpoint is an origin, a size and a root, each on its line"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A tree that a log says it is.
+    """A tree that a log says it is. Making one raises `MalformedError`.
 
     Attributes:
+        origin: the log's name, on one line.
+        size: how many entries, below 10^16.
+        root: 32 bytes.
         extensions: further lines of the text, which nobody here understands.
     """
 
@@ -59,6 +69,14 @@ class Checkpoint:
     size: int
     root: bytes
     extensions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        lines = (self.origin, *self.extensions)
+        if "" in lines or any("\n" in line for line in lines) or not 0 <= self.size < _MOST_ENTRIES:
+            raise MalformedError(_FORM)
+        if len(self.root) != HASH_BYTES:
+            message = f"the root of a tree has {HASH_BYTES} bytes, got {len(self.root)}"
+            raise MalformedError(message)
 
     def text(self) -> str:
         """What is signed."""
@@ -70,28 +88,44 @@ class Checkpoint:
         """Read a checkpoint's text. Raises `MalformedError`."""
         lines = text.split("\n")
         if len(lines) < 4 or lines.pop() != "":  # noqa: PLR2004  (three lines, and what is behind the last newline)
-            message = "a checkpoint is an origin, a size and a root, each on its line"
-            raise MalformedError(message)
+            raise MalformedError(_FORM)
         origin, size, root, *extensions = lines
-        if not origin or not _SIZE.fullmatch(size) or "" in extensions:
-            message = "a checkpoint is an origin, a size and a root, each on its line"
-            raise MalformedError(message)
+        if not _SIZE.fullmatch(size):
+            raise MalformedError(_FORM)
         return cls(origin, int(size), parse_hash(root), tuple(extensions))
 
 
 @dataclass(frozen=True)
 class LogTrust:
-    """Whom to believe about a log.
+    """Whom to believe about a log. Making one raises `MalformedError` for a key that cannot do what it is named for.
 
     Attributes:
-        log: the log's verifier key; its name is the log's origin.
-        witnesses: verifier keys, by the owner's name for the witness.
+        log: the log's verifier key, of kind `ED25519`; its name is the log's origin.
+        witnesses: verifier keys of the kinds that cosign, by the owner's name for the witness. The log's own key is none: it would
+            vouch for itself.
         cosignatures: how many of the witnesses must have cosigned.
+        second: the log's key of kind `ML_DSA_44`, under the same name. Where it is given, its line must be there too, and verify.
     """
 
     log: VerifierKey
     witnesses: Mapping[str, VerifierKey] = field(default_factory=dict)
     cosignatures: int = 0
+    second: VerifierKey | None = None
+
+    def __post_init__(self) -> None:
+        if self.log.kind is not KeyKind.ED25519:
+            message = f"the log's key is of kind {self.log.kind.name}, expected ED25519"
+            raise MalformedError(message)
+        if self.second is not None and (self.second.kind, self.second.name) != (KeyKind.ML_DSA_44, self.log.name):
+            message = f"the second key of the log {self.log.name} is of kind ML_DSA_44 and has the log's name"
+            raise MalformedError(message)
+        own = {self.log.key, None if self.second is None else self.second.key}
+        for name, key in self.witnesses.items():
+            if key.kind is KeyKind.ED25519 or key.key in own:
+                message = f"the key of the witness {name} is " + (
+                    "the log's own: a witness is somebody else" if key.key in own else "none that cosigns"
+                )
+                raise MalformedError(message)
 
 
 @dataclass(frozen=True)
@@ -115,12 +149,13 @@ def open_checkpoint(data: bytes, trust: LogTrust) -> OpenedCheckpoint:
     if checkpoint.origin != trust.log.name:
         message = f"a checkpoint of the log {checkpoint.origin!r}, expected one of {trust.log.name!r}"
         raise LogError(message)
-    # 2.
-    line = note.line_of(trust.log)
-    if line is None:
-        message = f"the checkpoint of {checkpoint.size} entries has no signature of the log's trusted key"
+    if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
+        message = "a checkpoint of a tree without entries, under a root that is not the one of none"
         raise LogError(message)
-    verify_line(note.text, line, trust.log)
+    # 2.
+    verify_line(note.text, _line_of_log(note, checkpoint, trust.log), trust.log)
+    if trust.second is not None:
+        _verify_timed(checkpoint, _line_of_log(note, checkpoint, trust.second), trust.second)
     # 3.
     cosigned: dict[str, int] = {}
     for name, key in trust.witnesses.items():
@@ -137,44 +172,82 @@ def open_checkpoint(data: bytes, trust: LogTrust) -> OpenedCheckpoint:
     return OpenedCheckpoint(checkpoint, cosigned, note)
 
 
-def sign_checkpoint(checkpoint: Checkpoint, private: Ed25519PrivateKey) -> Note:
-    """A log's note of its own checkpoint."""
+def sign_checkpoint(
+    checkpoint: Checkpoint, private: Ed25519PrivateKey, *, second: LogKey | None = None, seconds: int = 0
+) -> Note:
+    """A log's note of its own checkpoint; with a line of its `second` key (`ML_DSA_44`, under its origin) where it has one.
+
+    `seconds`, since 1970, stand in the second line alone: with 0, as by default, it says nothing about when.
+    """
     key = VerifierKey(checkpoint.origin, KeyKind.ED25519, private.public_key().public_bytes_raw())
     text = checkpoint.text()
-    return Note(text, (SignatureLine(key.name, key.id, private.sign(text.encode())),))
+    own = SignatureLine(key.name, key.id, private.sign(text.encode()))
+    return Note(text, (own,) if second is None else (own, cosign_by(checkpoint, second, seconds=seconds)))
 
 
 def cosign(checkpoint: Checkpoint, private: Ed25519PrivateKey, *, name: str, seconds: int) -> SignatureLine:
-    """A witness's line: at this time, this was the largest tree of the log that it had seen, and it continued all before."""
-    key = VerifierKey(name, KeyKind.COSIGNATURE, private.public_key().public_bytes_raw())
-    signature = private.sign(_cosigned(checkpoint, seconds))
-    return SignatureLine(name, key.id, seconds.to_bytes(_TIME_BYTES, "big") + signature)
+    """`cosign_by` an Ed25519 key under this name."""
+    return cosign_by(checkpoint, LogKey(name, KeyKind.COSIGNATURE, private), seconds=seconds)
+
+
+def cosign_by(checkpoint: Checkpoint, key: LogKey, *, seconds: int) -> SignatureLine:
+    """A witness's line: at this time, this was the largest tree of the log that it had seen, and it continued all before.
+
+    Raises `LogError` for a key that is of no kind that cosigns, for a time that is none, and for an origin of more than 255 bytes
+    where ML-DSA-44 signs.
+    """
+    if not 0 <= seconds <= _MOST_SECONDS:
+        message = f"a cosignature's time is in seconds since 1970, from 0 to 2^63 - 1, got {seconds}"
+        raise LogError(message)
+    signature = key.sign_bytes(signed_by(checkpoint, key.verifier, seconds))
+    return SignatureLine(key.verifier.name, key.verifier.id, seconds.to_bytes(_TIME_BYTES, "big") + signature)
 
 
 def verify_cosignature(checkpoint: Checkpoint, line: SignatureLine, key: VerifierKey) -> int:
-    """Decide whether `line` is `key`'s cosignature. Gives its time, in seconds since 1970. Raises `LogError`."""
-    seconds = int.from_bytes(line.signature[:_TIME_BYTES], "big")
-    if (line.name, line.id) != (key.name, key.id) or len(line.signature) <= _TIME_BYTES or seconds >= 1 << 63:
-        message = f"no cosignature of {key.name}"
-        raise LogError(message)
-    signature = line.signature[_TIME_BYTES:]
-    if key.kind is KeyKind.COSIGNATURE:
-        verify_ed25519(key, signature, _cosigned(checkpoint, seconds))
-    elif key.kind is KeyKind.ML_DSA_44:
-        _verify_ml_dsa(key, signature, _cosigned_message(checkpoint, key.name, seconds))
-    else:
-        message = f"the key of {key.name} is none that cosigns"
+    """Decide whether `line` is `key`'s cosignature. Gives its time, in seconds since 1970. Raises `LogError`.
+
+    By ML-DSA-44, a line without a time (0) says only that this tree is consistent with others, not that it was the largest: it
+    is refused, since that is not what a witness is asked for.
+    """
+    seconds = _verify_timed(checkpoint, line, key)
+    if key.kind is KeyKind.ML_DSA_44 and seconds == 0:
+        message = (
+            f"the cosignature of {key.name} has no time: it does not say that this was the largest tree it had seen"
+        )
         raise LogError(message)
     return seconds
 
 
-def _cosigned(checkpoint: Checkpoint, seconds: int) -> bytes:
-    return f"cosignature/v1\ntime {seconds}\n{checkpoint.text()}".encode()
+def _line_of_log(note: Note, checkpoint: Checkpoint, key: VerifierKey) -> SignatureLine:
+    line = note.line_of(key)
+    if line is None:
+        which = "trusted" if key.kind is KeyKind.ED25519 else "second"
+        message = f"the checkpoint of {checkpoint.size} entries has no signature of the log's {which} key"
+        raise LogError(message)
+    return line
 
 
-def _cosigned_message(checkpoint: Checkpoint, name: str, seconds: int) -> bytes:
-    """The `cosigned_message` of tlog-cosignature, for a whole tree."""
-    cosigner, origin = name.encode(), checkpoint.origin.encode()
+def _verify_timed(checkpoint: Checkpoint, line: SignatureLine, key: VerifierKey) -> int:
+    seconds, signature = int.from_bytes(line.signature[:_TIME_BYTES], "big"), line.signature[_TIME_BYTES:]
+    if (line.name, line.id) != (key.name, key.id) or not signature or seconds > _MOST_SECONDS:
+        message = f"no cosignature of {key.name}"
+        raise LogError(message)
+    verify = verify_ml_dsa_44 if key.kind is KeyKind.ML_DSA_44 else verify_ed25519
+    verify(key, signature, signed_by(checkpoint, key, seconds))
+    return seconds
+
+
+def signed_by(checkpoint: Checkpoint, key: VerifierKey, seconds: int) -> bytes:
+    """What a key of this kind signs when it cosigns: tlog-cosignature's two messages. Raises `LogError` for one that does not."""
+    if key.kind is KeyKind.COSIGNATURE:
+        return f"cosignature/v1\ntime {seconds}\n{checkpoint.text()}".encode()
+    if key.kind is not KeyKind.ML_DSA_44:
+        message = f"the key of {key.name} is of kind {key.kind.name}, which does not cosign"
+        raise LogError(message)
+    cosigner, origin = key.name.encode(), checkpoint.origin.encode()
+    if len(origin) > _MOST_NAME_BYTES:
+        message = f"ML-DSA-44 signs for an origin of at most {_MOST_NAME_BYTES} bytes, got {len(origin)}"
+        raise LogError(message)
     return b"".join(
         (
             b"subtree/v1\n\0",
@@ -186,16 +259,6 @@ def _cosigned_message(checkpoint: Checkpoint, name: str, seconds: int) -> bytes:
             checkpoint.root,
         )
     )
-
-
-def _verify_ml_dsa(key: VerifierKey, signature: bytes, message: bytes) -> None:
-    try:
-        from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey  # noqa: PLC0415  (newer builds)
-
-        MLDSA44PublicKey.from_public_bytes(key.key).verify(signature, message)
-    except (ImportError, InvalidSignature, ValueError) as error:
-        text = f"the signature of {key.name} does not verify"
-        raise LogError(text) from error
 
 
 # Proofs that travel
@@ -216,7 +279,13 @@ class EntryProof:
 
     @classmethod
     def parse(cls, data: bytes) -> "EntryProof":
-        """Read a proof; verifies nothing. Raises `MalformedError`."""
+        """Read a proof; verifies nothing. Raises `MalformedError`.
+
+        A line of `extra` data, which nobody signed, is passed over.
+        """
+        if len(data) > MAX_PROOF_BYTES:
+            message = f"a proof of {len(data)} bytes: at most {MAX_PROOF_BYTES}"
+            raise MalformedError(message)
         head, gap, checkpoint = data.partition(b"\n\n")
         lines = head.decode(errors="replace").split("\n")
         if not gap or lines[0] != PROOF_HEAD:

@@ -23,6 +23,7 @@
     ├── LogError                a log that contradicts itself, its signatures or what was known: names the index and the rule
     │   ├── NotLoggedError          a result that does not stand in the log that the policy names, in time
     │   └── ForkedLogError          two trees where there can be one: somebody was shown another log
+    ├── KeyHistoryError         a key's history that is not what its owner signed: names the key and the statement
     ├── TransitionError         a job cannot go from this state to that one
     ├── LeaseLostError          the lease belongs to somebody else now
     ├── KeyStoreError           the key store cannot be opened or read
@@ -204,6 +205,12 @@ class ForkedLogError(LogError):
     """Two trees where there can be one."""
 
     code = "forked-log"
+
+
+class KeyHistoryError(BlindgateError):
+    """What is told, or kept, of a key's history is not a chain of its owner's statements, or not the owner's own chain."""
+
+    code = "key-history"
 
 
 class TransitionError(BlindgateError):

@@ -27,14 +27,16 @@ from blindgate_protocol.values import Digest, Millis, Name, Text, Value
 SALT_BYTES: Final = 32
 ENTRY_VERSION: Final = b"\x01"
 ENTRY_BYTES: Final = 33
+MAX_EVENT_BYTES: Final = 1 << 16
+"""An event that says more is none; `logged` carries it as text."""
 
 Pseudonym = Annotated[str, StringConstraints(pattern=r"^(?:tenant|staff|person|credential)-[0-9a-f]{32}$")]
 """Stands for somebody whom only the gateway can name, and only for as long as it keeps the translation."""
 
-Actor = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(?:[-:][A-Za-z0-9_-]{1,64})?$")]
+Actor = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,31}(?:[-:][A-Za-z0-9_-]{1,64})?$")]
 """A pseudonym, a signing key's id, `gateway` for what it does by itself, `console` for whoever works on its machine, `unknown`."""
 
-ObjectId = Annotated[str, StringConstraints(pattern=r"^[a-z-]+:[A-Za-z0-9:._/-]{1,160}$")]
+ObjectId = Annotated[str, StringConstraints(pattern=r"^[a-z-]{1,32}:[A-Za-z0-9:._/-]{1,160}$")]
 """What an event is about: its kind and its id, such as `key:sha256:…`, `job:…`, `node:ed25519:…`."""
 
 
@@ -116,13 +118,21 @@ class Event(Value):
     software: Text
 
     def to_bytes(self) -> bytes:
-        """The event's canonical bytes, as they are committed to."""
-        return canonical(self.model_dump(mode="json"))
+        """The event's canonical bytes, as they are committed to. Raises `MalformedError` for more than 64 KiB."""
+        data = canonical(self.model_dump(mode="json"))
+        _check_size(data)
+        return data
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Event":
-        """Read an event. Raises `MalformedError`."""
-        parse_canonical(data)
+        """Read an event, which must have every member, also those that are null. Raises `MalformedError`."""
+        _check_size(data)
+        members = parse_canonical(data)
+        # A reader who fills in what is missing would write other bytes than were committed to.
+        missing = cls.model_fields.keys() - members if isinstance(members, dict) else ()
+        if missing:
+            message = f"not an event: {min(missing)} is missing"
+            raise MalformedError(message)
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
@@ -139,5 +149,11 @@ def entry_of(event: bytes, salt: bytes) -> bytes:
 
 
 def leaf_of(event: bytes, salt: bytes) -> bytes:
-    """The leaf hash of an event."""
+    """The leaf hash of an event. Raises `LogError` for a salt of another length."""
     return leaf_hash(entry_of(event, salt))
+
+
+def _check_size(data: bytes) -> None:
+    if len(data) > MAX_EVENT_BYTES:
+        message = f"an event of {len(data)} bytes: at most {MAX_EVENT_BYTES}"
+        raise MalformedError(message)

@@ -5,9 +5,23 @@ The tree itself is public and says nothing (`tiles`, `events`); these are for th
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema, model_validator
 
+from blindgate_protocol.events import MAX_EVENT_BYTES, SALT_BYTES
 from blindgate_protocol.values import Name, Size, Text, Value
+
+MOST_EVENTS = 1000
+"""On one page."""
+
+EventText = Annotated[str, Field(max_length=MAX_EVENT_BYTES)]
+"""An event's canonical JSON, as text. `events.Event.from_bytes` reads it."""
+
+Salt = Annotated[
+    bytes,
+    Field(min_length=SALT_BYTES, max_length=SALT_BYTES),
+    WithJsonSchema({"type": "string", "format": "base64url", "minLength": 44, "maxLength": 44}),
+]
+"""The salt of an event's commitment, in base64url."""
 
 
 class Logged(Value):
@@ -15,13 +29,20 @@ class Logged(Value):
 
     Attributes:
         index: where it stands in the log.
-        event: its canonical JSON, as text; `None` where it was erased.
-        salt: the salt of its commitment, in base64url; `None` where it was erased.
+        event: its canonical JSON; `None` where it was erased.
+        salt: the salt of its commitment; `None` where, and only where, the event was erased.
     """
 
-    index: Annotated[int, Field(ge=0)]
-    event: Annotated[str, Field(max_length=1 << 16)] | None
-    salt: bytes | None
+    index: Size
+    event: EventText | None
+    salt: Salt | None
+
+    @model_validator(mode="after")
+    def _erased_together(self) -> "Logged":
+        if (self.event is None) != (self.salt is None):
+            message = "event and salt are erased together"
+            raise ValueError(message)
+        return self
 
 
 class LoggedPage(Value):
@@ -33,8 +54,8 @@ class LoggedPage(Value):
     """
 
     size: Size
-    events: tuple[Logged, ...]
-    after: int | None
+    events: Annotated[tuple[Logged, ...], Field(max_length=MOST_EVENTS)]
+    after: Size | None
 
 
 class LoggedProof(Value):
@@ -44,8 +65,8 @@ class LoggedProof(Value):
         proof: a C2SP tlog-proof, with the checkpoint that it leads to.
     """
 
-    event: Annotated[str, Field(max_length=1 << 16)]
-    salt: bytes
+    event: EventText
+    salt: Salt
     proof: Annotated[str, Field(max_length=1 << 18)]
 
 

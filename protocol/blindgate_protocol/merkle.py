@@ -40,14 +40,23 @@ class Frontier:
 
     def __init__(self, size: int = 0, hashes: Sequence[bytes] = ()) -> None:
         """Take up a tree of `size` leaves. Raises `LogError` when `hashes` cannot be its subtrees."""
-        if size.bit_count() != len(hashes) or any(len(one) != HASH_BYTES for one in hashes):
-            message = f"a tree of {size} entries has {size.bit_count()} complete subtrees, got {len(hashes)}"
+        if size < 0 or size.bit_count() != len(hashes) or any(len(one) != HASH_BYTES for one in hashes):
+            message = (
+                f"a tree of {size} entries has {size.bit_count()} complete subtrees with roots of {HASH_BYTES} bytes, "
+                f"got {len(hashes)}"
+            )
             raise LogError(message)
         self.size = size
         self.hashes = list(hashes)
 
     def append(self, leaf: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Add a leaf; gives (level, index, root) of each subtree above it that this completes. Must be run to its end."""
+        """Add a leaf; gives (level, index, root) of each subtree above it that this completes. Must be run to its end.
+
+        Raises `LogError` for what is no leaf hash.
+        """
+        if len(leaf) != HASH_BYTES:
+            message = f"the leaf hash of entry {self.size} has {HASH_BYTES} bytes, got {len(leaf)}"
+            raise LogError(message, index=self.size)
         level, index, top = 0, self.size, leaf
         while index & 1:
             top = node_hash(self.hashes.pop(), top)
@@ -76,19 +85,24 @@ def root_of(leaves: Sequence[bytes]) -> bytes:
 
 
 def verify_inclusion(*, index: int, size: int, leaf: bytes, proof: Sequence[bytes], root: bytes) -> None:
-    """Decide whether `leaf` stands at `index` in the tree of `size` with this `root` (RFC 9162, 2.1.3.2). Raises `LogError`."""
+    """Decide whether `leaf` stands at `index` in the tree of `size` with this `root` (RFC 9162, 2.1.3.2). Raises `LogError`.
+
+    `size` and `root` belong together because a checkpoint signs both: by itself, the way from one entry to a root would often pass
+    for one in a tree that is somewhat larger.
+    """
     if not 0 <= index < size:
         message = f"entry {index} cannot be in a tree of {size}"
-        raise LogError(message)
+        raise LogError(message, index=index)
     inner = (index ^ (size - 1)).bit_length()
     border = (index >> inner).bit_count()
-    _check_hashes([leaf, root, *proof], len(proof), inner + border, f"inclusion of entry {index} in a tree of {size}")
+    what = f"inclusion of entry {index} in a tree of {size}"
+    _check_hashes([leaf, root, *proof], len(proof), inner + border, what, index=index)
     top = _climb(leaf, proof[:inner], index)
     for left in proof[inner:]:
         top = node_hash(left, top)
     if top != root:
         message = f"the proof does not lead from entry {index} to the root of the tree of {size}"
-        raise LogError(message)
+        raise LogError(message, index=index)
 
 
 def verify_consistency(
@@ -141,7 +155,7 @@ def inclusion_proof(index: int, size: int, subtrees: Subtrees) -> list[bytes]:
     """The proof that entry `index` stands in the tree of `size`. Raises `LogError`."""
     if not 0 <= index < size:
         message = f"entry {index} is not in a tree of {size}"
-        raise LogError(message)
+        raise LogError(message, index=index)
     return _path(index, 0, size, subtrees)
 
 
@@ -156,7 +170,13 @@ def consistency_proof(first: int, second: int, subtrees: Subtrees) -> list[bytes
 
 
 def range_root(begin: int, end: int, subtrees: Subtrees) -> bytes:
-    """The root over the leaves from `begin` up to `end`, where `begin` is where a complete subtree of that size may begin."""
+    """The root over the leaves from `begin` up to `end`, where `begin` is where a complete subtree of that size may begin.
+
+    Raises `LogError` for a range without leaves.
+    """
+    if not 0 <= begin < end:
+        message = f"no entries from {begin} up to {end}"
+        raise LogError(message)
     width = end - begin
     if width & (width - 1) == 0 and begin % width == 0:
         level = width.bit_length() - 1
@@ -195,10 +215,10 @@ def _climb(start: bytes, siblings: Sequence[bytes], index: int) -> bytes:
     return top
 
 
-def _check_hashes(hashes: Sequence[bytes], got: int, wanted: int, what: str) -> None:
+def _check_hashes(hashes: Sequence[bytes], got: int, wanted: int, what: str, *, index: int | None = None) -> None:
     if got != wanted:
         message = f"a proof of {what} has {wanted} hashes, got {got}"
-        raise LogError(message)
+        raise LogError(message, index=index)
     if any(len(one) != HASH_BYTES for one in hashes):
         message = f"a proof of {what} is made of hashes of {HASH_BYTES} bytes"
-        raise LogError(message)
+        raise LogError(message, index=index)

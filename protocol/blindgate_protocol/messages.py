@@ -116,7 +116,12 @@ class KeyRequest(Value):
 
 
 class KeyView(Value):
-    """A key as the gateway knows it."""
+    """A key as the gateway knows it.
+
+    Attributes:
+        state: what the last statement says; or `destroyed`, where that one schedules the destruction and it was carried out.
+        statement: the last one.
+    """
 
     key: BlobRef
     parameters: Digest
@@ -226,6 +231,12 @@ class EnrolmentAnswer(Value):
 
     node: KeyId
     name: Name
+
+
+class EvictionReport(Value):
+    """A node hands in what it signed about keys that it forgot: `Eviction` documents."""
+
+    evictions: Annotated[tuple[Envelope, ...], Field(min_length=1, max_length=64)]
 
 
 class LeaseRequest(Value):

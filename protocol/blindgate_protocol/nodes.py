@@ -1,13 +1,17 @@
 """Who a node is: an operator's signature over its key, and the node's own proof that it holds that key.
 
+What a node says about itself is its word, signed: an `Eviction` states that it forgot a key, and nobody can know that it did.
+
 Section 6 of docs/protocol.md.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from blindgate_protocol.errors import ReceiptNodeError
 from blindgate_protocol.signing import Document, Signed
-from blindgate_protocol.values import KeyId, Millis, Name, Text
+from blindgate_protocol.values import Digest, KeyId, Millis, Name, Text
+
+EvictionReason = Literal["unused", "room", "stopping"]
 
 
 class NodeCertificate(Document):
@@ -35,6 +39,24 @@ class EnrolmentRequest(Document):
     node: KeyId
     gateway: Text
     challenge: Text
+    issued: Millis
+
+
+class Eviction(Document):
+    """A node says that a tenant's evaluation key is in its memory no more. Signed by the node's key.
+
+    Attributes:
+        key: the key's digest.
+        reason: `unused` for a while, `room` was needed for another, the node is `stopping`.
+        issued: when it was wiped, by the node's clock.
+    """
+
+    media_type: ClassVar[str] = "application/vnd.blindgate.key-eviction.v1+json"
+
+    node: KeyId
+    tenant: Name
+    key: Digest
+    reason: EvictionReason
     issued: Millis
 
 

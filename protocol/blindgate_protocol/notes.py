@@ -11,7 +11,7 @@ Three kinds of signature are understood:
 
 - `ED25519`: over the text;
 - `COSIGNATURE`: over the text and a time, by a witness that saw no other tree (tlog-cosignature);
-- `ML_DSA_44`: likewise, by a key that a quantum computer does not break.
+- `ML_DSA_44`: likewise, by a key that a quantum computer does not break (`log_keys`).
 
 `open_note` establishes that one line of each given key is there, once, and verifies; lines of keys that nobody asked about are left
 alone, as the format says. Two lines of one key are refused.
@@ -36,8 +36,10 @@ from blindgate_protocol.errors import LogError, MalformedError
 MAX_NOTE_BYTES: Final = 1 << 17
 MOST_SIGNATURES: Final = 64
 _ID_BYTES: Final = 4
-_LINE: Final = re.compile(r"— ([^ +\s]{1,200}) ([A-Za-z0-9+/]+={0,2})")
-_NAME: Final = re.compile(r"[^+\s]{1,200}")
+_LINE: Final = re.compile(r"— ([^+\s]+) ([A-Za-z0-9+/]+={0,2})")
+_NAME: Final = re.compile(r"[^+\s\x00-\x1f\ud800-\udfff]+")
+_MOST_NAME_BYTES: Final = 255
+"""What a signed message of ML-DSA-44 has room for."""
 
 
 class KeyKind(IntEnum):
@@ -48,26 +50,42 @@ class KeyKind(IntEnum):
     ML_DSA_44 = 0x06
 
 
+_KEY_BYTES: Final = {KeyKind.ED25519: 32, KeyKind.COSIGNATURE: 32, KeyKind.ML_DSA_44: 1312}
+
+
 @dataclass(frozen=True)
 class VerifierKey:
-    """A key under the name that its owner uses: `name+id+key` as text."""
+    """A key under the name that its owner uses: `name+id+key` as text. Making one raises `MalformedError`.
+
+    Attributes:
+        name: 1 to 255 bytes of UTF-8 without spaces, control characters or `+`.
+        key: the public key as its algorithm encodes it: 32 bytes, or 1,312 of ML-DSA-44.
+    """
 
     name: str
     kind: KeyKind
     key: bytes
 
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or len(self.name.encode()) > _MOST_NAME_BYTES:
+            message = f"a key's name has 1 to {_MOST_NAME_BYTES} bytes, and no space, control character or +"
+            raise MalformedError(message)
+        if len(self.key) != _KEY_BYTES[self.kind]:
+            message = f"a key of kind {self.kind.name} has {_KEY_BYTES[self.kind]} bytes, got {len(self.key)}"
+            raise MalformedError(message)
+
     @classmethod
     def parse(cls, text: str) -> "VerifierKey":
         """Read a verifier key. Raises `MalformedError`."""
         name, _, rest = text.partition("+")
-        hint, _, encoded = rest.partition("+")
+        _, _, encoded = rest.partition("+")
         try:
             raw = base64.b64decode(encoded, validate=True)
             found = cls(name, KeyKind(raw[0]), raw[1:])
         except (ValueError, IndexError) as error:
             message = "a verifier key is <name>+<8 hexadecimal digits>+<base64>, of a kind that is known here"
             raise MalformedError(message) from error
-        if not _NAME.fullmatch(name) or str(found) != text or hint != found.id.hex():
+        if str(found) != text:
             message = "a verifier key whose id is not that of its name and key"
             raise MalformedError(message)
         return found

@@ -23,17 +23,20 @@ from blindgate_protocol.merkle import HASH_BYTES, Subtrees, root_of
 CHECKPOINT: Final = "checkpoint"
 WIDTH: Final = 256
 HEIGHT: Final = 8
-MOST_LEVELS: Final = 8
+_LEVELS: Final = 64
+_MOST_DIGITS: Final = 18
+"""Of a tile's number: 2^53 entries need 14."""
 _PATH: Final = re.compile(
-    r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?"
+    r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?"
 )
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile, or one bundle where `level` is `None`.
+    """One tile, or one bundle where `level` is `None`. Making one raises `MalformedError`.
 
     Attributes:
+        level: 0 to 63.
         number: which one of its level, from 0.
         width: how many hashes or entries it has, 1 to 256.
     """
@@ -41,6 +44,12 @@ class Tile:
     level: int | None
     number: int
     width: int = WIDTH
+
+    def __post_init__(self) -> None:
+        level = 0 if self.level is None else self.level
+        if not (0 <= level < _LEVELS and 0 <= self.number < 10**_MOST_DIGITS and 1 <= self.width <= WIDTH):
+            message = f"no tile {self.number} of width {self.width} on level {self.level}"
+            raise MalformedError(message)
 
     @property
     def path(self) -> str:
@@ -56,7 +65,7 @@ class Tile:
     def parse(cls, path: str) -> "Tile":
         """Read a name. Raises `MalformedError` for what no tile is called."""
         match = _PATH.fullmatch(path)
-        if match is not None and len(match.group(2)) <= 4 * 6:
+        if match is not None:
             level, place, width = match.groups()
             found = cls(
                 None if level == "entries" else int(level),
@@ -105,7 +114,7 @@ def unpack_entries(bundle: bytes, width: int) -> list[bytes]:
         entries.append(bundle[at + 2 : end])
         at = end
     if at != len(bundle) or len(entries) != width:
-        message = f"a bundle of {width} entries, got {len(bundle)} bytes that hold {len(entries)} or break off"
+        message = f"a bundle of {width} entries: got {len(bundle)} bytes that hold another number of them, or break off"
         raise MalformedError(message)
     return entries
 
@@ -122,10 +131,14 @@ def subtrees_of(size: int, read: Callable[[Tile], bytes]) -> Subtrees:
     """The complete subtrees of a tree of `size`, from its tiles: what provers ask for (`merkle.Subtrees`).
 
     `read` gives a tile's bytes. What it gives is checked for its length only: whoever makes a proof from it checks the proof.
+    What was read is kept for as long as the function is. It raises `LogError` for a subtree that is not complete in this tree.
     """
     kept: dict[Tile, list[bytes]] = {}
 
     def subtree(level: int, index: int) -> bytes:
+        if level < 0 or index < 0 or (index + 1) << level > size:
+            message = f"subtree {index} of level {level} is not complete in a tree of {size}"
+            raise LogError(message, index=index << level if level >= 0 else None)
         tile_level, above = divmod(level, HEIGHT)
         first = index << above  # among the hashes of that tile level
         number, begin = divmod(first, WIDTH)

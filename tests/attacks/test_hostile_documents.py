@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from blindgate.bundles import read_bundle
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.package import MAX_PACKAGE_BYTES, parse_part, read_package, write_package
 from blindgate_models.publishing import open_package
+from blindgate_protocol.bundle import read_bundle
 from blindgate_protocol.errors import (
     BlindgateError,
     EnvelopeError,

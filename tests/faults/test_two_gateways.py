@@ -39,6 +39,7 @@ from failover import ADDRESS, failover_client, insist
 from postgresql import PostgresqlServer
 from runs import running, wait_until
 from s3 import S3Server
+from whole_log import check_whole_log
 
 JOBS = campaigns.of(2000, slice_of=500)
 NODES = 4
@@ -53,7 +54,7 @@ def test_two_gateways_on_one_database_end_every_job_once_though_one_is_killed(
     """Both have work, nothing is lost, nothing is doubled."""
     keys, url = Keys(), postgresql_server.new_database()
     given = {"database": url, "addresses": (ADDRESS,), "lease": 3000, "attempts": 100, "part": 64 * 1024}
-    given |= {"max_blob": 1 << 20, **s3_server.new_bucket()}
+    given |= {"max_blob": 1 << 20, "log_key": tmp_path / "log.key", **s3_server.new_bucket()}
     settings = [make_settings(tmp_path / name, keys, **given) for name in ("first", "second")]
     brokerage, gateways = Brokerage(settings[0], keys), [GatewayProcess(one) for one in settings]
     for gateway in gateways:
@@ -80,6 +81,7 @@ def test_two_gateways_on_one_database_end_every_job_once_though_one_is_killed(
                 gateway.kill()
     assert not errors, errors
     _check(settings[1], submitted)
+    check_whole_log(settings[1])
     answered = [gateway.log.read_text().count('"path": "/v1/leases"') for gateway in gateways]
     assert min(answered) > JOBS // 20, answered
 

@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,23 +14,29 @@ from blindgate_witness.records import Records
 from growing_log import GrowingLog
 from witness_process import running_witness
 
-KILLS = campaigns.of(200, slice_of=30)
-LATEST_MS = 60
+KILLS = campaigns.of(200, slice_of=40)
+WHOLE = 8
+"""Of so many kills one ends the master too; the others the worker alone, which is made anew much sooner."""
+LATEST_MS = 200
 
 
 @pytest.mark.slow
 def test_nothing_that_was_cosigned_is_forgotten(tmp_path: Path) -> None:
-    """Killed while a log asks as fast as it can; after each start the tree goes on, and another one is refused."""
+    """Killed while a log asks as fast as it can; after each kill the tree goes on, and another one is refused."""
     log = GrowingLog().grow(1)
     chance = random.Random(0)
-    cosigned = cosigned_unheard = 0
+    cosigned = unheard = 0
     with running_witness(tmp_path / "witness", log.key) as witness:
         known = Witness(witness.url, witness.key)
         for number in range(KILLS):
-            killer = threading.Timer(chance.uniform(0, LATEST_MS) / 1000, witness.kill)
+            whole = number % WHOLE == 0
+            kill = witness.kill if whole else witness.kill_worker
+            killer = threading.Timer(chance.uniform(0, LATEST_MS) / 1000, kill)
             killer.start()
             asked = last = known.size
-            while True:
+            while (
+                killer.is_alive()
+            ):  # a log that asks again between the end of one worker and the next hears of no failure
                 asked = log.size + 1
                 log.grow(asked)
                 try:
@@ -44,14 +49,14 @@ def test_nothing_that_was_cosigned_is_forgotten(tmp_path: Path) -> None:
             seen = Records(witness.data / "witness.sqlite3").log(log.origin)
             assert seen is not None
             assert last <= seen.seen.size <= asked, f"kill {number}"
-            cosigned_unheard += seen.seen.size == asked
-            witness.start()
-            if seen.seen.size > 1:
+            unheard += seen.seen.size == asked
+            if whole:
+                witness.start()
+            if seen.seen.size > 0:
                 fork = GrowingLog(log.origin, log.private).grow(seen.seen.size + 1, word=f"other {number}")
                 with pytest.raises(ForkedLogError):
                     Witness(witness.url, witness.key).ask(fork.note(), fork.prove, seconds=10)
             known.ask(log.note(), log.prove, seconds=10)
             assert known.size == log.size
-    print(
-        f"{KILLS} kills, {cosigned} cosigned, {cosigned_unheard} written down and not heard of, {time.process_time():.0f} s"
-    )
+    print(f"{KILLS} kills, {cosigned} cosigned, {unheard} written down and not heard of")
+    assert cosigned

@@ -47,6 +47,7 @@ from brokerage import (
     make_settings,
     random_bytes,
 )
+from whole_log import check_whole_log
 
 PART = 64 * 1024
 SIZES = (200, 1024, 3 * PART + 100)
@@ -365,6 +366,8 @@ def check(ledger: Ledger, bank: Tenant, settings: Settings, *, result_of: Callab
     for (tenant, _), row in kept.items():
         sums[tenant] += row.size
     assert (counted, asked) == (sums, [])
+    # The log tells of each end once, without a gap, in a tree that is signed and on the disk.
+    check_whole_log(settings)
     # What it was in the middle of is in nobody's way, and is collected.
     collect(settings)
     if settings.blobs is None:

@@ -149,21 +149,21 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("systemd-analyze is not installed")
-    for unit in (DEPLOY / "systemd").glob("blindgate-gateway.*"):
+    for unit in (DEPLOY / "systemd").glob("blindgate-*.*"):
         text = unit.read_text().replace("/opt/blindgate/bin/blindgate", sys.executable)
         (tmp_path / unit.name).write_text(text)
     units = sorted(str(path) for path in tmp_path.iterdir())
     checked = subprocess.run([program, "verify", *units], capture_output=True, text=True, check=False)
     told = [line for line in checked.stderr.splitlines() if "blindgate" in line]
     assert (checked.returncode, told) == (0, [])
-    service = tmp_path / "blindgate-gateway.service"
-    scored = subprocess.run(
-        [program, "security", "--offline=yes", "--threshold=20", str(service)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert scored.returncode == 0, scored.stdout
+    for service in tmp_path.glob("*.service"):
+        scored = subprocess.run(
+            [program, "security", "--offline=yes", "--threshold=20", str(service)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert scored.returncode == 0, scored.stdout
 
 
 def test_the_compose_file_is_one() -> None:

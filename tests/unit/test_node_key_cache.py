@@ -152,8 +152,13 @@ def test_a_key_counts_as_large_as_it_grows_while_it_is_used() -> None:
 
 def test_a_key_that_is_kept_expanded_counts_so_until_it_goes() -> None:
     """Jobs share what a zygote keeps; another model's zygote keeps another; both are told when the key is dropped."""
-    clock, dropped = Clock(), list[KeyName]()
-    store, cache = Store(), KeyCache(most_bytes=9 * SIZE, seconds=60, dropped=dropped.append, now=clock)
+    clock, dropped = Clock(), list[tuple[KeyName, str]]()
+    store, cache = (
+        Store(),
+        KeyCache(
+            most_bytes=9 * SIZE, seconds=60, dropped=lambda name, reason: dropped.append((name, reason)), now=clock
+        ),
+    )
     for _ in range(3):
         use(cache, store, "a", expansion=3.0, keeper="model a")
         assert cache.room() == 4 * SIZE
@@ -161,10 +166,10 @@ def test_a_key_that_is_kept_expanded_counts_so_until_it_goes() -> None:
     assert cache.room() == 7 * SIZE
     use(cache, store, "b", expansion=3.0, keeper="model a")
     assert cache.room() == 4 * SIZE, "the first key made room, with all that kept it"
-    assert dropped == [store.name("a")]
+    assert dropped == [(store.name("a"), "room")]
     clock.time = 61
     cache.expire()
-    assert (cache.room(), dropped) == (0, [store.name("a"), store.name("b")])
+    assert (cache.room(), dropped) == (0, [(store.name("a"), "room"), (store.name("b"), "unused")])
 
 
 def test_many_jobs_under_one_key_wait_for_each_other_and_all_run() -> None:

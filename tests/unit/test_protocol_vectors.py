@@ -1,6 +1,7 @@
 """The protocol's vectors: every document, good and bad, comes to the verdict that the file states."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,20 @@ def test_every_vector_comes_to_its_verdict(case: dict[str, Any]) -> None:
     with pytest.raises(BlindgateError) as caught:
         _check(case["document"], envelope)
     assert caught.value.code == case["verdict"]
+
+
+@pytest.mark.parametrize("case", VECTORS["key_chains"], ids=lambda case: case["case"])
+def test_every_life_of_a_key_comes_to_its_verdict(case: dict[str, Any]) -> None:
+    """All statements but the last are taken, and that one as the file says."""
+    envelopes = [Envelope.model_validate_json(json.dumps(each)) for each in case["statements"]]
+    chain: list[Signed[KeyStatement]] = []
+    for envelope in envelopes:
+        signed = open_signed(envelope, KeyStatement)
+        last = len(chain) == len(envelopes) - 1
+        with pytest.raises(BlindgateError) if last and case["verdict"] != "ok" else nullcontext() as caught:
+            check_statement(signed, chain[-1] if chain else None, chain[-2] if len(chain) > 1 else None)
+        assert caught is None or caught.value.code == case["verdict"]
+        chain.append(signed)
 
 
 @pytest.mark.parametrize("case", VECTORS["requests"], ids=lambda case: case["case"])

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ import pytest
 from blindgate.commands import keys, publisher
 from blindgate.keystore import FileStore
 from blindgate.policy import Policy
-from blindgate.seen import SeenVersions
-from blindgate_protocol.errors import KeyStoreError, MalformedError, PolicyError, UntrustedSignerError
+from blindgate.seen import SeenTrees, SeenVersions
+from blindgate_protocol.checkpoints import Checkpoint
+from blindgate_protocol.errors import ForkedLogError, KeyStoreError, MalformedError, PolicyError, UntrustedSignerError
+from blindgate_protocol.merkle import HASH_BYTES
 from blindgate_protocol.signing import SigningKey
+from memory_log import MemoryLog
 
 KEY = SigningKey.from_seed(b"p" * 32).id
 SECRET = b"the secret key's own bytes"
@@ -161,3 +165,33 @@ def test_a_damaged_memory_of_versions_is_not_ignored(tmp_path: Path) -> None:
     (tmp_path / "seen.json").write_bytes(os.urandom(16))
     with pytest.raises(MalformedError):
         SeenVersions(tmp_path / "seen.json").version(KEY, "m")
+
+
+LOG = MemoryLog()
+CHECKPOINT = Checkpoint(LOG.key.name, 10, b"r" * HASH_BYTES)
+
+
+def test_another_tree_of_the_same_size_is_no_memory_of_this_client(tmp_path: Path) -> None:
+    """Two processes of one client that were shown two logs find it out."""
+    SeenTrees(tmp_path / "logs.json").remember(str(LOG.key), CHECKPOINT)
+    with pytest.raises(ForkedLogError, match="two trees of 10"):
+        SeenTrees(tmp_path / "logs.json").remember(str(LOG.key), replace(CHECKPOINT, root=b"s" * HASH_BYTES))
+
+
+def test_seen_trees_only_grow(tmp_path: Path) -> None:
+    """A process that was slower does not set another's memory back; another log's is its own."""
+    seen = SeenTrees(tmp_path / "logs.json")
+    seen.remember(str(LOG.key), CHECKPOINT)
+    seen.remember(str(LOG.key), replace(CHECKPOINT, size=9))
+    known = SeenTrees(tmp_path / "logs.json").trees()
+    assert [(log, tree.size) for log, tree in known.items()] == [(str(LOG.key), 10)]
+    with pytest.raises(ForkedLogError, match="with 9 entries"):
+        known[str(LOG.key)].require_not_smaller(replace(CHECKPOINT, size=9))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": {"size": 1}}', '{"a": {"size": 1, "root": "00"}}'])
+def test_a_damaged_memory_of_logs_is_not_ignored(tmp_path: Path, text: str) -> None:
+    """Deleting it silently would be the rollback that it guards against."""
+    (tmp_path / "logs.json").write_text(text)
+    with pytest.raises(MalformedError, match=r"logs\.json is damaged"):
+        SeenTrees(tmp_path / "logs.json").trees()

@@ -39,7 +39,7 @@ class Signer:
         try:
             VerifierKey.parse(str(made.key))
         except MalformedError as error:
-            message = f"{name!r} is no name for a witness: 1 to 200 characters, no space and no +"
+            message = f"{name!r} is no name for a witness: 1 to 255 bytes, no space and no +"
             raise MalformedError(message) from error
         return made
 

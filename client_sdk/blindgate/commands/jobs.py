@@ -5,12 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from blindgate.bundles import Bundles, read_bundle
+from blindgate.bundles import Bundles
 from blindgate.commands.options import Connect, Home, Json, PolicyPath, asks_gateway
 from blindgate.output import show, show_one, when
 from blindgate.places import home_folder, policy_file
 from blindgate.policy import Policy
+from blindgate_protocol.bundle import Bundle, read_bundle
 from blindgate_protocol.errors import ReceiptError
+from blindgate_protocol.inclusion import Standing, check_logged
 from blindgate_protocol.messages import JobList, JobRecord
 from blindgate_protocol.receipts import check_receipt
 
@@ -58,7 +60,10 @@ def receipt(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Verify a job's receipt again, offline, from the bundle that this client kept; exit status 1 when it does not hold."""
+    """Verify a job's receipt again, offline, from the bundle that this client kept; exit status 1 when it does not hold.
+
+    Where the policy names a log, it must stand in that, too; what was fetched before the policy did has no proof of it.
+    """
     path = Path(job)
     bundle = read_bundle(path.read_bytes()) if path.is_file() else Bundles(home_folder(home) / "bundles").load(job)
     if bundle.receipt is None:
@@ -67,6 +72,7 @@ def receipt(
     roots = Policy.load(policy_file(policy, home))
     roots.require_publisher(bundle.manifest)
     certificate = check_receipt(bundle.receipt, bundle.order, bundle.manifest, operators=roots.allowed_operators())
+    standing = check_logged(bundle, roots.log_trusts()) if roots.logs else None
     document = bundle.receipt.document
     shown: dict[str, Any] = {
         "job": document.job,
@@ -81,8 +87,11 @@ def receipt(
         "software": ", ".join(f"{name} {version}" for name, version in document.software.items()),
         "started": when(document.started),
         "finished": when(document.finished),
+        "logged": _place(standing) if as_json else _place_in_words(standing, bundle),
         "not_proven": "that the node computed what it says: in the fhe lane a receipt is the node's word",
     }
+    if standing is not None and not standing.cosigned:
+        shown["not_proven"] += "; that the log shows others the same tree: no witness cosigned it"
     show_one(shown, as_json=as_json)
 
 
@@ -92,3 +101,27 @@ def cancel(connect: Connect, job: JobArgument) -> None:
     """Stop a job. What has ended stays as it ended."""
     with connect() as client:
         typer.echo(client.job(job).cancel().value)
+
+
+def _place(standing: Standing | None) -> dict[str, Any] | None:
+    if standing is None:
+        return None
+    return {
+        "log": standing.log,
+        "origin": standing.key.name,
+        "index": standing.index,
+        "size": standing.checkpoint.size,
+        "time": standing.event.time,
+        "cosigned": {name: seconds * 1000 for name, seconds in standing.cosigned.items()},
+    }
+
+
+def _place_in_words(standing: Standing | None, bundle: Bundle) -> str:
+    if standing is None:
+        kept = "" if bundle.logged is None else "; the bundle has a proof, which was not checked"
+        return f"not asked: the policy names no log{kept}"
+    witnesses = ", ".join(f"{name} at {when(seconds * 1000)}" for name, seconds in standing.cosigned.items())
+    return (
+        f"{when(standing.event.time)}, at index {standing.index} of {standing.log} ({standing.key.name}), in the tree of "
+        f"{standing.checkpoint.size} entries, cosigned by {witnesses or 'no witness'}"
+    )

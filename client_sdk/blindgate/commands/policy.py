@@ -1,6 +1,6 @@
 """`blindgate policy show|trust|distrust`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 from pydantic import TypeAdapter, ValidationError
@@ -8,14 +8,23 @@ from pydantic import TypeAdapter, ValidationError
 from blindgate.commands.options import Home, Json, PolicyPath
 from blindgate.output import note, show
 from blindgate.places import policy_file
-from blindgate.policy import Policy
+from blindgate.policy import LogKey, Policy, WitnessKey
 from blindgate_protocol.errors import PolicyError
 from blindgate_protocol.signing import first_error
 from blindgate_protocol.values import KeyId, Name
 
 app = typer.Typer(help="What this client allows, and whom it trusts.", no_args_is_help=True)
 
-Kind = Annotated[Literal["publisher", "operator"], typer.Argument(help="Whose models, or whose nodes.")]
+Kind = Annotated[
+    Literal["publisher", "operator", "log", "witness"],
+    typer.Argument(help="Whose models, whose nodes, in which log results must stand, or who vouches for logs."),
+]
+_KEYS: Final[dict[str, TypeAdapter[Any]]] = {
+    "publisher": TypeAdapter(KeyId),
+    "operator": TypeAdapter(KeyId),
+    "log": TypeAdapter(LogKey),
+    "witness": TypeAdapter(WitnessKey),
+}
 NameArgument = Annotated[str, typer.Argument(help="Your name for them.")]
 
 
@@ -23,10 +32,18 @@ NameArgument = Annotated[str, typer.Argument(help="Your name for them.")]
 def show_(policy: PolicyPath = None, home: Home = None, as_json: Json = False) -> None:
     """Show whom this client trusts, and the file where it says so."""
     loaded = Policy.load(policy_file(policy, home))
-    rows = [{"may": "publish models", "name": name, "key": key} for name, key in loaded.publishers.items()]
-    rows += [{"may": "run jobs", "name": name, "key": key} for name, key in loaded.operators.items()]
+    rows = [
+        {"may": may, "name": name, "key": key}
+        for may, roots in (
+            ("publish models", loaded.publishers),
+            ("run jobs", loaded.operators),
+            ("log results", loaded.logs),
+            ("vouch for logs", loaded.witnesses),
+        )
+        for name, key in roots.items()
+    ]
     if not as_json:
-        note(f"policy {loaded.path}; lanes: {', '.join(loaded.rules.lanes)}")
+        note(f"policy {loaded.path}; lanes: {', '.join(loaded.rules.lanes)}; {_log_rules(loaded)}")
     show(rows, as_json=as_json, empty="It trusts nobody. See: blindgate policy trust --help")
 
 
@@ -34,34 +51,64 @@ def show_(policy: PolicyPath = None, home: Home = None, as_json: Json = False) -
 def trust(
     kind: Kind,
     name: NameArgument,
-    key: Annotated[str, typer.Argument(help="Their key, ed25519:…, as they gave it to you outside of the gateway.")],
+    key: Annotated[
+        str,
+        typer.Argument(
+            help="Their key, as they gave it to you outside of the gateway: ed25519:…, or NAME+ID+KEY of a log or witness."
+        ),
+    ],
     policy: PolicyPath = None,
     home: Home = None,
 ) -> None:
-    """Trust a publisher's models or an operator's nodes from now on."""
+    """Trust a publisher's models, an operator's nodes, a gateway's log or a witness from now on.
+
+    From the first log on, results are refused that do not stand in one of the logs that you trust.
+    """
     try:
-        TypeAdapter(KeyId).validate_python(key)
+        _KEYS[kind].validate_python(key)
         TypeAdapter(Name).validate_python(name)
     except ValidationError as error:
-        message = f"not a name and a key (ed25519: and 43 characters): {first_error(error)}"
+        form = "name+id+key, as C2SP writes it" if kind in {"log", "witness"} else "ed25519: and 43 characters"
+        message = f"not a name and a key ({form}): {first_error(error)}"
         raise PolicyError(message) from error
     loaded = Policy.load(policy_file(policy, home))
-    roots = loaded.publishers if kind == "publisher" else loaded.operators
+    roots = _roots(loaded, kind)
     if roots.get(name, key) != key:
         message = f"{kind} {name!r} is already another key, {roots[name]}; use another name, or distrust that one first"
         raise PolicyError(message)
     roots[name] = key
     loaded.save()
     note(f"{loaded.path} now trusts {kind} {name!r} ({key})")
+    _note_log_rules(loaded, kind)
 
 
 @app.command()
 def distrust(kind: Kind, name: NameArgument, policy: PolicyPath = None, home: Home = None) -> None:
     """Trust them no longer."""
     loaded = Policy.load(policy_file(policy, home))
-    roots = loaded.publishers if kind == "publisher" else loaded.operators
+    roots = _roots(loaded, kind)
     if roots.pop(name, None) is None:
         message = f"the policy names no {kind} {name!r}"
         raise PolicyError(message)
     loaded.save()
     note(f"{loaded.path} no longer trusts {kind} {name!r}")
+    _note_log_rules(loaded, kind)
+
+
+def _roots(policy: Policy, kind: str) -> dict[str, str]:
+    by_kind = {"publisher": policy.publishers, "operator": policy.operators, "log": policy.logs}
+    return by_kind.get(kind, policy.witnesses)
+
+
+def _note_log_rules(policy: Policy, kind: str) -> None:
+    if kind in {"log", "witness"}:
+        note(f"{_log_rules(policy)} (rules.cosignatures and rules.log_within in that file)")
+
+
+def _log_rules(policy: Policy) -> str:
+    if not policy.logs:
+        return "results need not stand in a log"
+    wanted, seconds = policy.rules.cosignatures, policy.rules.log_within
+    return (
+        f"results must stand in a log within {seconds:g} s, cosigned by {wanted} of {len(policy.witnesses)} witnesses"
+    )

@@ -16,14 +16,16 @@ from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import all_jobs, job_documents, key_statements, keys, manifests, nodes
 from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.jobs import JobState
-from blindgate_protocol.keys import KeyStatement, check_statement
+from blindgate_protocol.keys import KeyState, KeyStatement, check_statement
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.order import Order
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Signed, open_signed
+from blindgate_protocol.values import Millis
 
 _PAGE: Final = 500
+_NOW = prepared(select(clock()))
 _STATEMENTS = select(key_statements).order_by(key_statements.c.tenant, key_statements.c.key, key_statements.c.sequence)
 _JOBS = prepared(
     select(all_jobs, job_documents)
@@ -108,15 +110,14 @@ def _keys(connection: Transaction) -> Finding:
     chains: dict[tuple[str, str], list[Row]] = {}
     for row in connection.execute(_STATEMENTS).all():
         chains.setdefault((row.tenant, row.key), []).append(row)
-    wrong, rows = [], connection.execute(select(keys)).all()
+    wrong, rows, now = [], connection.execute(select(keys)).all(), connection.execute(_NOW).scalar()
     for row in rows:
         try:
             last = _chain(chains.pop((row.tenant, row.digest), []))
         except BlindgateError as error:
             wrong.append(f"{row.tenant} {row.digest}: {error}")
             continue
-        said = None if last is None else (last.document.state.value, last.document.sequence)
-        if said != (row.state, row.sequence):
+        if last is None or (row.state, row.sequence, row.destroy_at) not in _said(last.document, now):
             wrong.append(f"{row.tenant} {row.digest}: its row says otherwise than the last statement")
     wrong += [f"{tenant} {digest}: statements without a key" for tenant, digest in chains]
     if wrong:
@@ -124,17 +125,24 @@ def _keys(connection: Transaction) -> Finding:
     return well("keys", f"{len(rows)} keys are what their chains of statements say")
 
 
+def _said(last: KeyStatement, now: Millis) -> Iterator[tuple[str, int, Millis | None]]:
+    """What a key's row may say after this statement: what it says, or that a scheduled destruction was carried out."""
+    yield last.state.value, last.sequence, last.destroy_at
+    if last.destroy_at is not None and last.destroy_at <= now:
+        yield KeyState.DESTROYED.value, last.sequence, None
+
+
 def _chain(rows: list[Row]) -> Signed[KeyStatement] | None:
-    last = None
+    last, earlier = None, None
     for row in rows:
         statement = open_signed(row.envelope.encode(), KeyStatement)
-        check_statement(statement, last)
+        check_statement(statement, last, earlier)
         document = statement.document
         said = (document.tenant, document.key.digest, document.sequence, statement.digest)
         if said != (row.tenant, row.key, row.sequence, row.digest):
             message = f"statement {row.sequence} is not the one that was stored"
             raise BlindgateError(message)
-        last = statement
+        last, earlier = statement, last
     return last
 
 

@@ -8,8 +8,8 @@ from sqlalchemy import bindparam, case, exists, select, update
 
 from blindgate_gateway.check.rows import REALLY_STORED
 from blindgate_gateway.database import Database, prepared, upsert
+from blindgate_gateway.keys import HOLDING
 from blindgate_gateway.tables import jobs, keys, stored_bytes, tenants
-from blindgate_protocol.keys import KeyState
 
 _TENANTS = prepared(select(tenants.c.name))
 _BEGIN = prepared(
@@ -21,10 +21,10 @@ _SUM = prepared(select(REALLY_STORED.label("really")).where(tenants.c.name == bi
 _SET = prepared(
     update(stored_bytes).where(stored_bytes.c.tenant == bindparam("of_tenant")).values(bytes=bindparam("really"))
 )
-_IS_SUSPENDED = exists().where(
-    keys.c.tenant == jobs.c.tenant, keys.c.digest == jobs.c.evaluation_key, keys.c.state == KeyState.SUSPENDED.value
+_IS_HELD = exists().where(
+    keys.c.tenant == jobs.c.tenant, keys.c.digest == jobs.c.evaluation_key, keys.c.state.in_(sorted(HOLDING))
 )
-_HELD = case((_IS_SUSPENDED, 1), else_=0)
+_HELD = case((_IS_HELD, 1), else_=0)
 _HOLD = prepared(update(jobs).where(jobs.c.evaluation_key.is_not(None), jobs.c.held != _HELD).values(held=_HELD))
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, case, exists, fun
 from blindgate_gateway.check.findings import MOST_EXAMPLES, Finding, State, fault, warning, well
 from blindgate_gateway.check.server import RESTORE, whole_view
 from blindgate_gateway.database import Database, Transaction, clock
+from blindgate_gateway.keys import HOLDING
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import (
     attempts,
@@ -58,7 +59,8 @@ _SUCCEEDED = ended_jobs.c.state == JobState.SUCCEEDED.value
 _TRIED = select(func.count()).where(attempts.c.job == jobs.c.job).scalar_subquery()
 _TRIED_ENDED = select(func.count()).where(attempts.c.job == ended_jobs.c.job).scalar_subquery()
 _KEY_OF_JOB = and_(keys.c.tenant == jobs.c.tenant, keys.c.digest == jobs.c.evaluation_key)
-_IS_SUSPENDED = exists().where(_KEY_OF_JOB, keys.c.state == KeyState.SUSPENDED.value)
+_IS_HELD = exists().where(_KEY_OF_JOB, keys.c.state.in_(sorted(HOLDING)))
+_GIVEN_UP = keys.c.state.in_([KeyState.COMPROMISED.value, KeyState.DESTROYED.value])
 _DESTROYED = keys.c.state == KeyState.DESTROYED.value
 
 
@@ -164,12 +166,13 @@ _RULES: Final = (
     ),
     Rule(
         "jobs.keys",
-        "every open job's evaluation key is there, and the job is held back exactly while it is suspended",
+        "every open job's evaluation key is there and not compromised, and the job is held back exactly while that key is "
+        "suspended or its destruction scheduled",
         select(jobs.c.job).where(
             jobs.c.evaluation_key.is_not(None),
             or_(
-                ~exists().where(_KEY_OF_JOB, ~_DESTROYED),
-                jobs.c.held != case((_IS_SUSPENDED, 1), else_=0),
+                ~exists().where(_KEY_OF_JOB, ~_GIVEN_UP),
+                jobs.c.held != case((_IS_HELD, 1), else_=0),
             ),
         ),
         f"{REPAIR}: it sets what is held back right; a job whose key is not there ends at its deadline",

@@ -9,6 +9,7 @@ from blindgate_gateway.commands.options import ConfigOption, DataOption, JsonOpt
 from blindgate_gateway.commands.printing import print_json, print_table
 from blindgate_gateway.log.erasing import erase_events, erase_name
 from blindgate_gateway.log.keeper import LogKeeper
+from blindgate_gateway.log.restarting import restart_log
 from blindgate_gateway.settings import load_settings
 
 log_app = typer.Typer(
@@ -89,3 +90,25 @@ def erase_words(
         print_json({"erased": count})
     else:
         typer.echo(f"erased: {count}")
+
+
+@log_app.command("restart")
+def restart(
+    *,
+    reason: ReasonOption,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Begin another log over the same entries, with another name and key: after the database was put back from an older copy.
+
+    Stop every gateway before. Clients, auditors and witnesses must be told the new key: those who saw the old log's last tree
+    refuse it under the old name, and are right.
+    """
+    found = load_settings(config, data=data)
+    with refusals(), opened(found) as database:
+        key = restart_log(database, found.log_key_file, found.data / "log", reason=reason).key
+    if as_json:
+        print_json({"key": str(key), "origin": key.name})
+    else:
+        Console(soft_wrap=True).print(f"The log's key is now\n\n  {key}", highlight=False)

@@ -57,7 +57,7 @@ def test_a_name_is_made_up_from_the_machines(tmp_path: Path) -> None:
     assert _json("init", "--data", str(tmp_path / "new"))["name"] == f"{os.uname().nodename}/witness"
 
 
-@pytest.mark.parametrize("name", ["two words", "a+b", "a\nb", "x" * 201])
+@pytest.mark.parametrize("name", ["two words", "a+b", "a\nb", "x" * 256])
 def test_a_name_that_no_verifier_key_can_have_is_refused(tmp_path: Path, name: str) -> None:
     """And nothing is made."""
     refused = _run("init", "--data", str(tmp_path / "new"), "--name", name)
@@ -116,7 +116,7 @@ def test_logs_are_added_listed_and_removed(data: Path) -> None:
         "gateway.example/log",
         "gateway.example/log+00000000+AVIwDrHHaZ0sR9nVzj6BS8U/I5RkLN+KHVIbocU/KUbU",
         str(VerifierKey("w", KeyKind.COSIGNATURE, Ed25519PrivateKey.generate().public_key().public_bytes_raw())),
-        str(VerifierKey("short", KeyKind.ED25519, bytes(31))),
+        "short+ec952e1e+AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
     ],
     ids=["nothing", "a name", "another id", "a witness's", "short"],
 )

@@ -11,6 +11,7 @@ from blindgate_gateway.identity import add_staff, add_tenant, revoke_api_key, ro
 from blindgate_gateway.identity.roles import Scope, StaffRole
 from blindgate_gateway.log.erasing import erase_events, erase_name
 from blindgate_gateway.log.keeper import LogKeeper
+from blindgate_gateway.log.restarting import restart_log
 from blindgate_gateway.nodes import dismiss_node
 from blindgate_gateway.parts import connect
 from blindgate_gateway.tables import events, log_head
@@ -19,8 +20,11 @@ from blindgate_protocol.errors import ForkedLogError, LogError
 from blindgate_protocol.events import Action, Event, leaf_of
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.logged import LoggedPage, LoggedProof, LogView, PseudonymPage
+from blindgate_protocol.messages import EvictionReport
+from blindgate_protocol.nodes import Eviction
 from blindgate_protocol.notes import VerifierKey
-from brokerage import Caller
+from blindgate_protocol.signing import SigningKey, open_signed
+from brokerage import Caller, now_ms
 from desk import Desk
 from whole_log import check_whole_log
 
@@ -269,3 +273,48 @@ def test_a_keys_statements_are_told(desk: Desk) -> None:
     assert [event.details["sequence"] for event in told[1:]] == ["1", "2", "3"]
     assert (told[2].before, told[2].after) == ("active", "suspended")
     assert desk.stranger.send("GET", f"/v1/keys/{key.digest}/events").status_code == 404
+
+
+def test_a_log_that_went_back_begins_anew_under_another_name(desk: Desk) -> None:
+    """The entries stay; the name and the key are others, and the first event says which log it follows."""
+    desk.submit()
+    desk.parts.log.keep()
+    old = desk.parts.log.sequencer.head()
+    settings = desk.parts.settings
+    new = restart_log(desk.parts.database, settings.log_key_file, settings.data / "log", reason="a test")
+    assert new.key != old.key
+    assert new.size == old.size
+    told = check_whole_log(settings)
+    assert (told[-1].action, told[-1].details) == (
+        Action.LOG_STARTED,
+        {"follows": old.key.name, "entries": str(old.size)},
+    )
+    assert len(list(settings.data.glob("log.*"))) == 3  # the key, the old key, and the old log's files
+
+
+def test_a_nodes_word_that_it_forgot_a_key_is_in_the_log_as_it_came(desk: Desk) -> None:
+    """Signed, whole, and only from the node that it is about."""
+    key = desk.tenant.upload(b"evaluation key")
+    desk.tenant.state(desk.tenant.statement(key, KeyState.ACTIVE))
+    node = desk.worker.key
+
+    def hand_in(**changes: Any) -> int:
+        given: dict[str, Any] = {
+            "node": node.id,
+            "tenant": "bank",
+            "key": key.digest,
+            "reason": "unused",
+            "issued": now_ms(),
+        } | changes
+        statement = node.sign(Eviction(**given))
+        return desk.worker.send("POST", "/v1/evictions", EvictionReport(evictions=(statement.envelope,))).status_code
+
+    assert hand_in() == 204
+    (told,) = _told(desk, action="key.evicted")
+    assert (told.object, told.reason, told.actor) == (f"key:{key.digest}", "unused", node.id)
+    statement = open_signed(told.details["statement"].encode(), Eviction)
+    assert (statement.signer, statement.digest) == (node.id, told.digest)
+    assert hand_in(tenant="clinic") == 404
+    assert hand_in(node=SigningKey.generate().id) == 422
+    assert hand_in(issued=now_ms() + 10_000_000) == 422
+    assert len(_told(desk, action="key.evicted")) == 1

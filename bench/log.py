@@ -1,0 +1,90 @@
+"""What an auditor waits for: a million entries verified from their tiles, and one entry's inclusion proof made from them.
+
+- *verify*: `blindgate audit verify`'s walk over a folder: every bundle read and hashed, every hash of every tile compared, the
+  root, and the root of the first half again, as for somebody who had seen the log with half as many. One thread; 60 s were asked.
+- *proof*: the way from an entry drawn at random to the root, made from tiles that were read for it alone; 5 ms were asked.
+- *memory*: the most that a process has for that walk, against the same over a hundredth of the entries.
+"""
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from bench.rows import Row, row
+
+from blindgate_audit.findings import Findings
+from blindgate_audit.sources import Folder, fetched
+from blindgate_audit.verification import verify_checkpoint, verify_tree
+from blindgate_protocol.checkpoints import Checkpoint, LogTrust
+from blindgate_protocol.events import ENTRY_VERSION
+from blindgate_protocol.merkle import inclusion_proof
+from blindgate_protocol.notes import VerifierKey
+from blindgate_protocol.tiles import subtrees_of
+from static_logs import log_files, write_log
+
+ENTRIES: Final = 1_000_000
+RUNS: Final = 3
+PROOFS: Final = 300
+ASKED_SECONDS: Final = 60.0
+ASKED_MS: Final = 5.0
+
+
+def rows() -> list[Row]:
+    drawn = random.Random(5)
+    with tempfile.TemporaryDirectory() as folder:
+        large, small = Path(folder) / "large", Path(folder) / "small"
+        entries = [ENTRY_VERSION + drawn.randbytes(32) for _ in range(ENTRIES)]
+        half = log_files(entries[: ENTRIES // 2])[1]
+        write_log(large, entries)
+        write_log(small, entries[: ENTRIES // 100])
+        del entries
+        seconds = [_verify(Folder(large), half) for _ in range(RUNS)]
+        proofs = [_prove(Folder(large), drawn.randrange(ENTRIES)) for _ in range(PROOFS)]
+        memory, less = (_memory(one) for one in (large, small))
+    return [
+        row("log: 1,000,000 entries verified from tiles", seconds, ASKED_SECONDS, target=1, unit="s"),
+        row("log: inclusion proof from tiles, of 1,000,000", proofs, ASKED_MS, target=1, unit="ms"),
+        row("log: memory of that walk, against 10,000 entries", memory, less, target=0.9, unit="MB"),
+    ]
+
+
+def _verify(source: Folder, seen: Checkpoint | None) -> float:
+    begun = time.perf_counter()
+    findings = Findings()
+    opened = verify_checkpoint(source.checkpoint(), LogTrust(VerifierKey.parse(source.key())), seen, findings)
+    assert opened is not None
+    walked = verify_tree(lambda tiles: fetched(source, tiles), opened.checkpoint, seen, findings)
+    assert walked.by_entries
+    assert walked.continues is not False
+    assert not findings.count
+    return time.perf_counter() - begun
+
+
+def _prove(source: Folder, index: int) -> float:
+    begun = time.perf_counter()
+    inclusion_proof(index, ENTRIES, subtrees_of(ENTRIES, source.read))
+    return 1000 * (time.perf_counter() - begun)
+
+
+def _memory(folder: Path) -> float:
+    """What a process of its own takes for it at most, in MB."""
+    ran = subprocess.run([sys.executable, "-m", "bench.log", str(folder)], check=True, capture_output=True)
+    return float(json.loads(ran.stdout))
+
+
+def _main(arguments: Sequence[str]) -> None:
+    _verify(Folder(Path(arguments[0])), None)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    print(
+        next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    )  # getrusage has the parent's, too
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

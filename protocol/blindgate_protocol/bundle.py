@@ -1,0 +1,80 @@
+"""What is kept of one job: its signed documents and where its receipt stands in the log, in one file that a stranger can check.
+
+    {"manifest": …, "order": …, "receipt": …, "logged": {"event": …, "salt": …, "proof": …}, "evidence": null}
+
+Nothing in it is secret: no row, no key, no ciphertext. `receipt` is null until the job has one, `logged` where nobody asked for it.
+`evidence` has its place for jobs that run in a trusted execution environment, and is null.
+
+`read_bundle` establishes that each document is signed by the key that it names. It says nothing of whose keys these are, nor that
+the documents are about one job: `receipts.check_receipt` and `inclusion.check_logged` do, for whoever has a policy.
+
+Section 12 of docs/protocol.md.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import ValidationError
+
+from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.logged import LoggedProof
+from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.order import Order
+from blindgate_protocol.receipts import Receipt
+from blindgate_protocol.signing import Envelope, Signed, first_error, open_signed
+from blindgate_protocol.values import Value
+
+MAX_BUNDLE_BYTES: Final = 8 << 20
+"""Three envelopes and a proof; what is larger is refused before it is parsed."""
+
+
+class _BundleFile(Value):
+    manifest: Envelope
+    order: Envelope
+    receipt: Envelope | None
+    logged: LoggedProof | None = None
+    evidence: None = None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The signed documents of one job.
+
+    Attributes:
+        receipt: `None` until the job has one.
+        logged: the event of the job's success and the proof that it is in the log, as the gateway gave it; `None` where the policy
+            named no log. `inclusion.check_logged` decides what it is worth.
+    """
+
+    manifest: Signed[Manifest]
+    order: Signed[Order]
+    receipt: Signed[Receipt] | None = None
+    logged: LoggedProof | None = None
+
+    def to_bytes(self) -> bytes:
+        """The bundle's file."""
+        file = _BundleFile(
+            manifest=self.manifest.envelope,
+            order=self.order.envelope,
+            receipt=None if self.receipt is None else self.receipt.envelope,
+            logged=self.logged,
+        )
+        return file.model_dump_json(indent=1).encode()
+
+
+def read_bundle(data: bytes) -> Bundle:
+    """Parse a bundle and verify its signatures. Raises `MalformedError` or `SignatureError`."""
+    if len(data) > MAX_BUNDLE_BYTES:
+        message = f"a bundle of {len(data)} bytes: at most {MAX_BUNDLE_BYTES}"
+        raise MalformedError(message)
+    try:
+        file = _BundleFile.model_validate_json(data)
+    except ValidationError as error:
+        message = f"not a bundle: {first_error(error)}"
+        raise MalformedError(message) from error
+    return Bundle(
+        open_signed(file.manifest, Manifest),
+        open_signed(file.order, Order),
+        None if file.receipt is None else open_signed(file.receipt, Receipt),
+        file.logged,
+    )
