@@ -14,7 +14,6 @@ from sqlalchemy import bindparam, select
 
 from blindgate_gateway.database import Database, prepared
 from blindgate_gateway.log.objects import event_object
-from blindgate_gateway.log.reading import page_of
 from blindgate_gateway.log.sequencer import Head
 from blindgate_gateway.log.tree import reader
 from blindgate_gateway.tables import events, nodes, pseudonyms
@@ -27,6 +26,12 @@ from blindgate_protocol.notes import parse_note
 from blindgate_protocol.tiles import subtrees_of
 
 _COMMITMENT = prepared(select(events.c.commitment).where(events.c.position == bindparam("index")))
+_ERASURE = prepared(
+    select(events.c.position)
+    .where(events.c.object == bindparam("object"), events.c.action == Action.EVENT_ERASED.value)
+    .order_by(events.c.id)
+    .limit(1)
+)
 _NAMES = prepared(
     select(pseudonyms.c.pseudonym, pseudonyms.c.name).where(
         pseudonyms.c.pseudonym.in_(bindparam("listed", expanding=True))
@@ -140,9 +145,11 @@ class Checker:
         if logged.event is None or logged.salt is None:
             row = self._database.look(_COMMITMENT, {"index": index})
             leaf = leaf_hash(ENTRY_VERSION + row.commitment) if row is not None else b""
-            told = self._erasure_of(index)
-            where = "No entry tells of it" if told is None else f"Entry {told} tells of it"
-            steps.append((f"The words of this entry were erased; its commitment is kept. {where}.", told is not None))
+            told = self._database.look(_ERASURE, {"object": event_object(index)})
+            where = "No event" if told is None else "An event that waits for its place"
+            where = where if told is None or told.position is None else f"Entry {told.position}"
+            text = f"The words of this entry were erased; its commitment is kept. {where} tells of it."
+            steps.append((text, told is not None))
         else:
             leaf = leaf_hash(entry_of(logged.event.encode(), logged.salt))
             steps.append(("The words are an event in its canonical form.", entry.event is not None))
@@ -159,11 +166,6 @@ class Checker:
         )
         steps.append(("That root stands in a checkpoint which the log's key signed.", self._is_signed))
         return Check(index, size, tuple(steps), leaf, proof)
-
-    def _erasure_of(self, index: int) -> int | None:
-        wanted = {"object": event_object(index), "action": Action.EVENT_ERASED.value}
-        found = page_of(self._database, size=self.head.size, after=-1, most=1, **wanted).events
-        return found[0].index if found else None
 
 
 def as_row(entry: Entry) -> Mapping[str, Any]:

@@ -1,9 +1,9 @@
 """Keys and their lives: what their owners signed, and what happened to them, as one line of time."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from flask import Response
 from sqlalchemy import bindparam, select, tuple_
@@ -127,25 +127,34 @@ def _owners(database: Database, digest: str) -> list[Owner]:
 
 
 def _moments(entries: Sequence[Entry], checks: Sequence[Check], *, is_whole: bool) -> list[Moment]:
-    """Follow each owner's count of its statements, and the digest of the one before that each statement names."""
+    """Follow each owner's count of its statements, and the digest of the one before that each statement names.
+
+    An entry whose words were erased may be any statement that is missing: so many are not called gaps.
+    """
     last: dict[str | None, tuple[int, str | None]] = {}
+    erased = 0
     moments = []
     for entry, check in zip(entries, checks, strict=True):
         gap = None
+        erased += entry.is_erased
         number = entry.details.get("sequence", "")
         if entry.event is not None and re.fullmatch(r"[0-9]{1,9}", number):
             before = last.get(entry.event.tenant, (0, None) if is_whole else None)
             if before is not None:
-                gap = _gap(before, int(number), entry.details)
+                gap = _gap(before, (int(number), entry.event.digest), entry.details.get("previous"), erased)
             last[entry.event.tenant] = (int(number), entry.event.digest)
+            erased = 0
         moments.append(Moment(entry, check, gap))
     return moments
 
 
-def _gap(before: tuple[int, str | None], number: int, details: Mapping[str, Any]) -> str | None:
-    expected = before[0] + 1
-    if number != expected:
-        return f"The owner's statement {expected} is missing here: this one is statement {number}."
-    if before[1] is not None and details.get("previous", before[1]) != before[1]:
+def _gap(before: tuple[int, str | None], this: tuple[int, str | None], previous: str | None, erased: int) -> str | None:
+    if this == before:
+        return None  # the gateway carried out what the owner had scheduled
+    expected, number = before[0] + 1, this[0]
+    if not expected <= number <= expected + erased:
+        missing = str(expected) if number <= expected + 1 else f"{expected} to {number - 1}"
+        return f"The owner's statement {missing} is missing here: this one is statement {number}."
+    if number == expected and previous != before[1]:
         return f"Statement {number} follows on another one than the statement before it here."
     return None

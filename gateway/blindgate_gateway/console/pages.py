@@ -15,7 +15,8 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, current_app, g, redirect, request, url_for
+from apiflask import APIBlueprint
+from flask import Response, current_app, g, redirect, request, url_for
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -31,7 +32,7 @@ from blindgate_protocol.messages import Problem
 
 NAME: Final = "console"
 COOKIE: Final = "blindgate-console"
-console = Blueprint(NAME, __name__, url_prefix="/console", static_folder="static")
+console = APIBlueprint(NAME, __name__, url_prefix="/console", static_folder="static", enable_openapi=False)
 OPEN: Final = frozenset({"console.show_sign_in", "console.sign_in", "console.static"})
 """What is shown without a session."""
 MAX_FORM_BYTES: Final = 4096

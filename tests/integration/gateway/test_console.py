@@ -18,7 +18,7 @@ from blindgate_gateway.identity import StaffRole, revoke_api_key
 from blindgate_gateway.log.erasing import erase_events, erase_name
 from blindgate_gateway.log.objects import key_object
 from blindgate_gateway.log.pseudonyms import pseudonym_of
-from blindgate_gateway.log.telling import Actor, tell, tenant_actor
+from blindgate_gateway.log.telling import GATEWAY, Actor, tell, tenant_actor
 from blindgate_gateway.settings import DAY
 from blindgate_gateway.tables import api_keys, events, job_documents, sessions
 from blindgate_protocol.canonical import digest
@@ -80,7 +80,7 @@ def index_of(desk: Desk, what: str, action: Action) -> int:
     desk.parts.log.sequencer.advance()
     with desk.parts.database.read() as connection:
         rows = connection.execute(select(events.c.position, events.c.object, events.c.action)).all()
-    return max(row.position for row in rows if (row.object, row.action) == (what, action.value))
+    return max(int(row.position) for row in rows if (row.object, row.action) == (what, action.value))
 
 
 def told(desk: Desk, action: Action) -> list[Event]:
@@ -345,9 +345,11 @@ def test_what_strangers_say_is_text(desk: Desk, browser: httpx2.Client) -> None:
     job = desk.leased()
     with desk.parts.database.write() as connection:
         pseudonym_of(connection, "person", MARKUP)
-        what = {"by": Actor("gateway", "gateway"), "reason": MARKUP, "details": {"note": MARKUP}}
-        tell(connection, Action.JOB_FAILED, f"job:{job.job}", **what)
-        tell(connection, Action.KEY_SENT, key_object(digest(b"k")), **what)
+        for action, what in (
+            (Action.JOB_FAILED, f"job:{job.job}"),
+            (Action.KEY_SENT, key_object(digest(b"k"))),
+        ):
+            tell(connection, action, what, by=GATEWAY, reason=MARKUP, details={"note": MARKUP})
     index = index_of(desk, f"job:{job.job}", Action.JOB_FAILED)
     for path in (f"/jobs/{job.job}", f"/keys/{digest(b'k')}", f"/log/{index}", "/log", "/names"):
         text = browser.get(f"/console{path}").text
@@ -447,7 +449,7 @@ def test_an_erased_entry_stands_and_says_so(desk: Desk, browser: httpx2.Client) 
     assert ">erased</span>" in browser.get("/console/log").text
     with desk.parts.database.write() as connection:
         connection.execute(update(events).where(events.c.position == index + 1).values(body=None, salt=None))
-    assert "No entry tells of it." in browser.get(f"/console/log/{index + 1}").text
+    assert "No event tells of it." in browser.get(f"/console/log/{index + 1}").text
 
 
 def test_a_jobs_way_is_told_from_submit_to_receipt(desk: Desk, browser: httpx2.Client) -> None:
@@ -527,6 +529,8 @@ def test_a_keys_life_is_a_line_of_time_and_shows_gaps(desk: Desk, browser: httpx
     assert "The owner&#39;s statement 3 is missing here: this one is statement 4." in text
     assert "<b>bank</b>" in text
     assert f'href="/console/jobs/{"0" * 32}"' in text
+    erase_events(desk.parts.database, [index_of(desk, key_object(key), Action.KEY_ACTIVATED)], reason="asked for")
+    assert browser.get(f"/console/keys/{key}").text.count("is missing here") == 1, "what was erased is no gap"
     erase_name(desk.parts.database, "tenant", owner, reason="asked for")
     text = browser.get(f"/console/keys/{key}").text
     assert "<b>bank</b>" not in text, "nobody can say any more who it was"
@@ -570,7 +574,7 @@ def test_an_export_is_what_the_log_holds_and_is_told(desk: Desk, browser: httpx2
     """Each line proves itself; more events than a page has; each export is an event, with its filter and no name."""
     with desk.parts.database.write() as connection:
         for _ in range(1100):
-            tell(connection, Action.LOG_READ, "log:x", by=Actor("gateway", "gateway"))
+            tell(connection, Action.LOG_READ, "log:x", by=GATEWAY)
     finished(desk)
     size = desk.parts.log.sequencer.head().size
     answer = browser.get("/console/exports/events.jsonl")
@@ -591,7 +595,7 @@ def test_an_export_is_what_the_log_holds_and_is_told(desk: Desk, browser: httpx2
 def test_no_text_becomes_a_formula(desk: Desk, browser: httpx2.Client, text: str) -> None:
     """In whatever column it comes."""
     with desk.parts.database.write() as connection:
-        tell(connection, Action.JOB_FAILED, "job:x", by=Actor("gateway", "gateway"), reason=text)
+        tell(connection, Action.JOB_FAILED, "job:x", by=GATEWAY, reason=text)
     desk.parts.log.sequencer.advance()
     (row,) = csv.DictReader(io.StringIO(browser.get("/console/exports/events.csv?object=job:x").text, newline=""))
     assert row["reason"] == cell(text) == f"'{text}"

@@ -1,13 +1,13 @@
 """Sessions: who signed in to the auditors' console.
 
-Revision: 0012, from 0011. On PostgreSQL the tenants' role has no right to the table.
+Revision: 0013, from 0012. On PostgreSQL the tenants' role has no right to the table.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
