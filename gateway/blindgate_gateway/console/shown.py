@@ -52,7 +52,7 @@ WORDS: Final[Mapping[Action, str]] = {
 
 def moment(millis: int) -> str:
     """A time, in milliseconds since 1970, for people."""
-    return _at(millis).strftime("%Y-%m-%d %H:%M:%S.") + f"{millis % 1000:03} UTC"
+    return _at(millis).strftime("%Y-%m-%d %H:%M:%S.") + f"{millis % 1000:03}\N{NO-BREAK SPACE}UTC"
 
 
 def iso(millis: int) -> str:
@@ -63,7 +63,9 @@ def iso(millis: int) -> str:
 def short(text: str) -> str:
     """The beginning of what a digest, a key or a pseudonym says behind its kind."""
     kind, mark, rest = text.partition(":") if ":" in text else text.partition("-")
-    if kind in {"credential", "job", "key", "node", "tenant"} and ":" in text:
+    if kind == "tenant" and ":" in text:
+        return short(rest)
+    if kind in {"credential", "job", "key", "node"} and ":" in text:
         return f"{kind}{mark}{short(rest)}"
     body, front = (rest, kind + mark) if rest else (text, "")
     return text if len(body) <= _SHORT + 1 else f"{front}{body[:_SHORT]}…"
