@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select, update
 
 from blindgate_gateway.console.exports import cell
@@ -22,11 +23,12 @@ from blindgate_gateway.log.telling import GATEWAY, Actor, tell, tenant_actor
 from blindgate_gateway.settings import DAY
 from blindgate_gateway.tables import api_keys, events, job_documents, sessions
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.checkpoints import EntryProof, LogTrust
+from blindgate_protocol.checkpoints import Checkpoint, EntryProof, LogTrust, cosign
 from blindgate_protocol.events import Action, Event, leaf_of
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.logged import Logged
 from blindgate_protocol.messages import Lease
+from blindgate_protocol.notes import KeyKind, SignatureLine, VerifierKey, parse_note
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import open_signed
 from brokerage import random_bytes
@@ -377,6 +379,38 @@ def test_the_overview_says_how_the_log_stands(desk: Desk, browser: httpx2.Client
     with desk.parts.database.write() as connection:
         connection.execute(update(events).values(time=events.c.time - 2 * DAY))
     assert "job.succeeded" not in browser.get("/console/").text
+
+
+def test_the_overview_says_what_each_witness_cosigned(tmp_path: Path) -> None:
+    """Last, and how far behind that is; a line that is not the witness's counts as none."""
+    private = [Ed25519PrivateKey.generate() for _ in range(3)]
+    keys = [
+        VerifierKey(f"w{number}.example", KeyKind.COSIGNATURE, one.public_key().public_bytes_raw())
+        for number, one in enumerate(private)
+    ]
+    witnesses = {f"http://{key.name}": str(key) for key in keys}
+    with open_desk(tmp_path, witnesses=witnesses) as desk:
+        desk.parts.log.sequencer.advance()
+        head = desk.parts.log.sequencer.head()
+        tree = Checkpoint.parse(parse_note(head.checkpoint.encode()).text)
+        for signer, key in ((private[0], keys[0]), (private[2], keys[1])):
+            line = cosign(tree, signer, name=key.name, seconds=1_700_000_000)
+            line = SignatureLine(line.name, key.id, line.signature)
+            desk.parts.log._note_cosignature(head, str(key), str(line))
+        finished(desk)
+        sign_in(desk.http, desk.auditor.token)
+        text = desk.http.get("/console/").text
+        rows = {
+            key.name: re.sub(r"<[^>]+>", " ", found)
+            for key in keys
+            for found in re.findall(rf"{key.name}</code>(.*?)</tr>", text, re.DOTALL)
+        }
+        now = int(desk.http.get("/v1/log").json()["size"])
+    assert "2023-11-14 22:13:20.000" in rows["w0.example"]
+    assert rows["w0.example"].split()[-2:] == [str(tree.size), str(now - tree.size)]
+    assert "does not verify" in rows["w1.example"]
+    assert "2023" not in rows["w1.example"]
+    assert "never" in rows["w2.example"]
 
 
 def test_the_log_is_paged_from_its_end_and_filtered(desk: Desk, browser: httpx2.Client) -> None:
