@@ -1,4 +1,4 @@
-"""The gateway as an application: every room's routes, one way in, one way to refuse.
+"""The gateway as an application: every room's routes, one way in, one way to refuse; beside them, the auditors' `console`.
 
 `create_app(settings)` opens nothing and starts nothing, so a server may build it once and fork. It expects a prepared data
 folder and a migrated database (`opening.prepare`).
@@ -28,6 +28,8 @@ from blindgate_gateway import (
     oversight,
     uploads,
 )
+from blindgate_gateway.console import NAME as CONSOLE
+from blindgate_gateway.console import console, problem_page
 from blindgate_gateway.documentation import describe
 from blindgate_gateway.log import rooms as log_rooms
 from blindgate_gateway.log.telling import REQUEST_ID
@@ -79,6 +81,8 @@ def create_app(settings: Settings) -> APIFlask:
             methods=[route.method],
         )
     describe(app, ROUTES)
+    if settings.console:
+        app.register_blueprint(console)
     app.register_error_handler(Exception, _refuse)
     app.register_error_handler(HTTPException, _refuse)
     if parts.traces is not NO_TRACES:
@@ -145,7 +149,10 @@ def _refuse(error: Exception) -> Response:
     elif not isinstance(error, HTTPException) and not is_stalled(error):
         log.error("failed", request=request.environ[REQUEST_ID], exc_info=error)
     retry_after = error.retry_after if isinstance(error, GatewayError) else None
-    response = problem_response(problem, retry_after=retry_after)
+    if request.blueprint == CONSOLE:
+        response = problem_page(problem, retry_after=retry_after)
+    else:
+        response = problem_response(problem, retry_after=retry_after)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
     return response

@@ -95,12 +95,16 @@ class Rates:
             raise
 
     def charge(self, request: Request, credential: str) -> None:
-        """Take a token of a credential that was good. Raises `GatewayError` (429)."""
+        """Note that the credential which came with a request was good, and take a token of it. Raises `GatewayError` (429)."""
         with self._lock:
             self._good[claim_of(request)] = None
             self._good.move_to_end(claim_of(request))
             if len(self._good) > MOST:
                 self._good.popitem(last=False)
+        self.spend(credential)
+
+    def spend(self, credential: str) -> None:
+        """Take a token of a credential that was good before, and did not come along itself. Raises `GatewayError` (429)."""
         wait = self._credentials.take(credential)
         if wait:
             raise _limited("this credential asks for more than its share", wait)

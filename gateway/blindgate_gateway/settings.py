@@ -94,6 +94,7 @@ class Settings(BaseSettings):
         checkpoint: how long an event waits for its place in the log at most, in milliseconds.
         witnesses: who cosigns checkpoints: the address of each witness, and its verifier key; as `address=key` with commas
             between, or a table.
+        console: whether auditors find pages under `/console`.
         oidc_issuer: the OpenID Connect issuer whose tokens people may bring, exactly as in `iss`; none when not set.
         oidc_audience: what `aud` of those tokens must be or hold: this gateway's name at the issuer.
         oidc_claim: which claim says what somebody may do; a list, or a text with spaces between.
@@ -145,6 +146,7 @@ class Settings(BaseSettings):
     log_origin: Annotated[str, Field(pattern=r"^[^\s+]{1,200}$")] | None = None
     checkpoint: Annotated[Millis, Field(ge=50, le=600_000)] = 2000
     witnesses: Witnesses = Field(default_factory=dict)
+    console: bool = True
     oidc_issuer: str | None = None
     oidc_audience: str | None = None
     oidc_claim: str = "roles"

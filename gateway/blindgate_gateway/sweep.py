@@ -21,6 +21,7 @@ import time
 from sqlalchemy import bindparam, delete, exists, or_, select
 
 from blindgate_gateway import quotas
+from blindgate_gateway.console.sessions import sweep_sessions
 from blindgate_gateway.database import clock, prepared
 from blindgate_gateway.idempotency import sweep_answers
 from blindgate_gateway.identity import sweep_nonces
@@ -168,6 +169,7 @@ def _sweep(parts: Parts) -> None:
             if time.monotonic() >= bytes_due:
                 bytes_due = time.monotonic() + RETENTION_SECONDS
                 sweep_answers(parts.database)
+                sweep_sessions(parts.database)
                 for sweep in (sweep_bytes, sweep_records):
                     while sweep(parts) == MOST_AT_ONCE:
                         pass

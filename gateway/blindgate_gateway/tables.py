@@ -73,6 +73,17 @@ api_keys = Table(
     Column("used", BigInteger),
 )
 
+sessions = Table(
+    "sessions",
+    metadata,
+    # SHA-256 of the token in the auditor's cookie, and the API key that was shown for it.
+    Column("token_hash", String, primary_key=True),
+    Column("api_key", String, ForeignKey("api_keys.id"), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=False),
+    Index(None, "api_key"),
+)
+
 enrolment_tokens = Table(
     "enrolment_tokens",
     metadata,

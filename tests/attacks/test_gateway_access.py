@@ -1,6 +1,7 @@
 """Every route, with every wrong caller.
 
-The table is held against the application's own routes: a route that is added without a row here fails the first test.
+The table is held against the application's own routes: a route that is added without a row here fails the first test. The auditors'
+console has a table of its own: who comes there brings no credential with a request, but the cookie of a session.
 """
 
 import re
@@ -103,6 +104,30 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/openapi.json"): Row(ANYBODY),
     ("GET", "/docs"): Row(ANYBODY),
 }
+OPEN, SESSION = False, True
+CONSOLE: dict[tuple[str, str], bool] = {
+    ("GET", "/console/sign-in"): OPEN,
+    ("POST", "/console/sign-in"): OPEN,
+    ("GET", "/console/static/<path:filename>"): OPEN,
+    ("POST", "/console/sign-out"): SESSION,
+    ("GET", "/console/"): SESSION,
+    ("GET", "/console/keys"): SESSION,
+    ("GET", "/console/keys/<digest>"): SESSION,
+    ("GET", "/console/jobs"): SESSION,
+    ("GET", "/console/jobs/<job>"): SESSION,
+    ("GET", "/console/jobs/<job>/check"): SESSION,
+    ("GET", "/console/jobs/<job>/receipt"): SESSION,
+    ("GET", "/console/log"): SESSION,
+    ("GET", "/console/log/<int:index>"): SESSION,
+    ("GET", "/console/log/<int:index>/check"): SESSION,
+    ("GET", "/console/log/<int:index>/proof"): SESSION,
+    ("GET", "/console/exports"): SESSION,
+    ("GET", "/console/exports/events.jsonl"): SESSION,
+    ("GET", "/console/exports/events.csv"): SESSION,
+    ("GET", "/console/names"): SESSION,
+}
+"""The pages of the console, and whether they need an auditor's session."""
+GUARDED_PAGES = [pytest.param(*place, id=" ".join(place)) for place, needed in CONSOLE.items() if needed]
 DECLARED = {(route.method, route.rule): route for route in ROUTES}
 GUARDED = [pytest.param(route, id=f"{route.method} {route.rule}") for route in ROUTES if route.roles]
 
@@ -188,11 +213,100 @@ def test_every_route_has_a_row_and_every_row_a_route(world: World) -> None:
         (method, rule.rule)
         for rule in world.desk.app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        if rule.endpoint != "static"
+        if rule.endpoint != "static" and not rule.endpoint.startswith("console.")
     }
     assert rules == set(TABLE)
     for place, route in DECLARED.items():
         assert route.roles == TABLE[place].roles, place
+
+
+def test_every_page_of_the_console_has_a_row(world: World) -> None:
+    """A new page must say here whether it is shown without a session, and is no route of the interface's document."""
+    rules = {
+        (method, rule.rule)
+        for rule in world.desk.app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.endpoint.startswith("console.")
+    }
+    assert rules == set(CONSOLE)
+    assert not any(path.startswith("/console") for path in world.desk.http.get("/openapi.json").json()["paths"])
+
+
+def _console(world: World, method: str, rule: str, cookie: str | None, **headers: str) -> httpx2.Response:
+    names = {"<int:index>": "0", "<job>": world.names["job"], "<digest>": world.names["digest"]}
+    for name, value in names.items():
+        rule = rule.replace(name, value)
+    given = {"Sec-Fetch-Site": "same-origin"} | ({} if cookie is None else {"Cookie": f"blindgate-console={cookie}"})
+    world.desk.http.cookies.clear()
+    return world.desk.http.request(method, rule, headers=given | headers)
+
+
+def _session(world: World) -> str:
+    form = {"key": world.desk.auditor.token}
+    answer = world.desk.http.post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": "same-origin"})
+    return str(answer.cookies["blindgate-console"])
+
+
+@pytest.mark.parametrize(("method", "rule"), GUARDED_PAGES)
+@pytest.mark.parametrize(
+    "cookie",
+    [None, "", "x", "A" * 43, '"' + r"\303\251" * 43 + '"', "A" * 4000],
+    ids=["none", "empty", "short", "unknown", "odd", "long"],
+)
+def test_a_page_without_a_session_sends_to_sign_in(world: World, method: str, rule: str, cookie: str | None) -> None:
+    """And shows nothing: also to whoever brings an auditor's API key, as on the other routes."""
+    for headers in ({}, {"Authorization": f"Bearer {world.desk.auditor.token}"}):
+        answer = _console(world, method, rule, cookie, **headers)
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/console/sign-in")
+        assert world.names["job"] not in answer.text
+
+
+@pytest.mark.parametrize(("method", "rule"), GUARDED_PAGES)
+@pytest.mark.parametrize(
+    "change",
+    [{"revoked": 1}, {"expires": 1}, {"scopes": "operator"}],
+    ids=["revoked", "expired", "an operator's now"],
+)
+def test_a_session_is_worth_what_its_key_is(world: World, method: str, rule: str, change: dict[str, int | str]) -> None:
+    """At each request."""
+    cookie = _session(world)
+    assert world.desk.auditor.token is not None
+    this = update(api_keys).where(api_keys.c.id == world.desk.auditor.token[3:19])
+    with world.desk.parts.database.write() as connection:
+        connection.execute(this.values(change))
+    try:
+        answer = _console(world, method, rule, cookie)
+    finally:
+        with world.desk.parts.database.write() as connection:
+            connection.execute(this.values({"revoked": None, "expires": None, "scopes": "auditor"}))
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/console/sign-in")
+
+
+@pytest.mark.parametrize(("method", "rule"), GUARDED_PAGES)
+def test_an_auditors_session_opens_the_page(world: World, method: str, rule: str) -> None:
+    """Each of them: what is not there (a receipt, before the job ended) is not found, and nothing is refused."""
+    world.desk.parts.log.sequencer.advance()
+    answer = _console(world, method, rule, _session(world))
+    assert answer.status_code in {200, 302, 303, 404}
+    assert answer.headers.get("Location") != "/console/sign-in" or rule == "/console/sign-out"
+    assert answer.status_code != 404 or "receipt" in rule
+
+
+@pytest.mark.parametrize("role", [TENANT, READER, PUBLISHER, OPERATOR])
+def test_nobody_but_an_auditor_signs_in(world: World, role: Role) -> None:
+    """Whatever their key is good for elsewhere."""
+    world.desk.http.cookies.clear()
+    form = {"key": _as(world, role).token}
+    answer = world.desk.http.post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": "same-origin"})
+    assert (answer.status_code, "Set-Cookie" in answer.headers) == (403 if role is OPERATOR else 401, False)
+
+
+def test_a_session_opens_nothing_but_the_console(world: World) -> None:
+    """No other route looks at its cookie."""
+    headers = {"Cookie": f"blindgate-console={_session(world)}"}
+    for route in ROUTES:
+        if route.roles:
+            assert world.desk.http.request(route.method, world.path(route), headers=headers).status_code == 401
 
 
 def test_a_path_that_names_a_tenants_object_is_tried_by_another_tenant() -> None:

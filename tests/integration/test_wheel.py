@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = "blindgate_models/native/libkernel.so"
+CONSOLE = ("templates/base.html", "static/console.css", "static/htmx.min.js", "static/htmx.LICENSE.txt")
+"""What a gateway's pages are made of beside its modules."""
 
 ANSWER = """
 import numpy as np
@@ -73,7 +75,9 @@ def test_without_a_compiler_the_wheel_is_pure_and_works(tmp_path: Path) -> None:
     empty.mkdir()
     wheel = built(tmp_path, PATH=str(empty))
     assert wheel.name.endswith("-py3-none-any.whl")
-    assert LIBRARY not in zipfile.ZipFile(wheel).namelist()
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert LIBRARY not in names
+    assert {f"blindgate_gateway/console/{name}" for name in CONSOLE} <= names
     assert answer(wheel, tmp_path / "site") == "SealArithmetic"
 
 

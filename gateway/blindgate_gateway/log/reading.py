@@ -13,6 +13,8 @@ MOST: Final = 1000
 _COLUMNS = (events.c.position, events.c.body, events.c.salt)
 _BEHIND = (events.c.position > bindparam("after")) & (events.c.position < bindparam("size"))
 _PAGE = select(*_COLUMNS).where(_BEHIND).order_by(events.c.position).limit(bindparam("most"))
+_BEFORE = (events.c.position < bindparam("before")) & (events.c.position >= 0)
+_LATEST = select(*_COLUMNS).where(_BEFORE).order_by(events.c.position.desc()).limit(bindparam("most"))
 _FILTERS: Final[Mapping[str, Any]] = {
     "object": events.c.object == bindparam("object"),
     "tenant": events.c.tenant == bindparam("tenant"),
@@ -43,6 +45,14 @@ def page_of(database: Database, *, size: int, after: int, most: int, **wanted: A
         rows = connection.execute(query, {"after": after, "size": size, "most": most, **given}).all()
     found = tuple(logged(row) for row in rows)
     return LoggedPage(size=size, events=found, after=found[-1].index if len(found) == most else None)
+
+
+def latest_of(database: Database, *, before: int, most: int, **wanted: Any) -> tuple[Logged, ...]:
+    """The last `most` events with a place below `before` that are as `wanted` says (see `page_of`), the latest first."""
+    given = {name: value for name, value in wanted.items() if value is not None}
+    query = _LATEST.where(*(_FILTERS[name] for name in given))
+    with database.read() as connection:
+        return tuple(map(logged, connection.execute(query, {"before": before, "most": most, **given}).all()))
 
 
 def last_event(database: Database, what: str, action: str, *, tenant: str) -> Row:

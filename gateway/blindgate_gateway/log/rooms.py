@@ -166,14 +166,15 @@ def list_pseudonyms(call: Call[Staff, None]) -> Answer:
 
 
 def note_reading(parts: Parts, reader: Staff, what: str, *, exported: bool = False) -> None:
-    """Let the log tell that somebody read it: once a minute for each reader, kind and process."""
+    """Let the log tell that somebody read it: once a minute for each reader, kind and process; of an export, each time."""
     action = Action.LOG_EXPORTED if exported else Action.LOG_READ
-    with parts.database.read() as connection:
-        last = connection.memory.setdefault("readings", {})
-    now, place = time.monotonic(), (reader.name, what, action)
-    if now < last.get(place, 0.0):
-        return
-    last[place] = now + _READ_SECONDS
+    if not exported:
+        with parts.database.read() as connection:
+            last = connection.memory.setdefault("readings", {})
+        now, place = time.monotonic(), (reader.name, what)
+        if now < last.get(place, 0.0):
+            return
+        last[place] = now + _READ_SECONDS
     origin = parts.log.sequencer.head().key.name
     with parts.database.write(durable=False) as connection:
         by = Actor(pseudonym_of(connection, "staff", reader.name), "auditor")

@@ -35,7 +35,7 @@ from brokerage import Keys, Tenant, blob_ref, make_settings, random_bytes
 from desk import Desk, open_desk
 from postgresql import PostgresqlServer
 
-NOBODYS = {"api_keys", "enrolment_tokens", "nonces"}
+NOBODYS = {"api_keys", "enrolment_tokens", "nonces", "sessions"}
 """Tables that no tenant's request reads."""
 SHARED = {"manifests": "every tenant reads the catalogue", "nodes": "names of the nodes that had a tenant's jobs"}
 
