@@ -28,7 +28,7 @@ from blindgate_gateway import (
     oversight,
     uploads,
 )
-from blindgate_gateway.console import NAME as CONSOLE
+from blindgate_gateway.console import NAME as COMMAND_LINE
 from blindgate_gateway.console import console, problem_page
 from blindgate_gateway.documentation import describe
 from blindgate_gateway.log import rooms as log_rooms
@@ -149,7 +149,7 @@ def _refuse(error: Exception) -> Response:
     elif not isinstance(error, HTTPException) and not is_stalled(error):
         log.error("failed", request=request.environ[REQUEST_ID], exc_info=error)
     retry_after = error.retry_after if isinstance(error, GatewayError) else None
-    if request.blueprint == CONSOLE:
+    if request.blueprint == COMMAND_LINE:
         response = problem_page(problem, retry_after=retry_after)
     else:
         response = problem_response(problem, retry_after=retry_after)

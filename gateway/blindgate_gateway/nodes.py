@@ -17,7 +17,7 @@ from sqlalchemy import insert, select, update
 from blindgate_gateway.database import Database, clock
 from blindgate_gateway.identity import check_clock, spend_enrolment_token
 from blindgate_gateway.log.objects import node_object
-from blindgate_gateway.log.telling import CONSOLE, node_actor, tell
+from blindgate_gateway.log.telling import COMMAND_LINE, node_actor, tell
 from blindgate_gateway.problems import not_found
 from blindgate_gateway.routing import Answer, Call, Routes
 from blindgate_gateway.tables import nodes
@@ -111,4 +111,4 @@ def dismiss_node(database: Database, key: str) -> None:
         replaced = update(nodes).where(nodes.c.key == key).values(expires=0)
         if connection.execute(replaced).rowcount != 1:
             raise not_found(f"node: {key}")
-        tell(connection, Action.NODE_DISMISSED, node_object(key), by=CONSOLE, before="enrolled", after="dismissed")
+        tell(connection, Action.NODE_DISMISSED, node_object(key), by=COMMAND_LINE, before="enrolled", after="dismissed")

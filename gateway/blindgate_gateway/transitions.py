@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, func, insert, literal_c
 
 from blindgate_gateway.database import Row, Transaction, clock, prepared
 from blindgate_gateway.log.objects import job_object
-from blindgate_gateway.log.telling import CONSOLE, GATEWAY, Actor, node_actor, tell, tenant_actor
+from blindgate_gateway.log.telling import COMMAND_LINE, GATEWAY, Actor, node_actor, tell, tenant_actor
 from blindgate_gateway.queues import LEASED
 from blindgate_gateway.tables import KEPT, attempts, blobs, ended_jobs, job_documents, jobs, nodes
 from blindgate_protocol.errors import JobCancelledError, JobDeadError, JobTimeoutError, LeaseLostError
@@ -356,7 +356,7 @@ def resend(connection: Transaction, job: str, *, queue: str) -> bool:
         connection,
         Action.JOB_RESENT,
         job_object(job),
-        by=CONSOLE,
+        by=COMMAND_LINE,
         tenant=row.tenant,
         before=JobState.DEAD.value,
         after=state,

@@ -34,7 +34,7 @@ Pseudonym = Annotated[str, StringConstraints(pattern=r"^(?:tenant|staff|person|c
 """Stands for somebody whom only the gateway can name, and only for as long as it keeps the translation."""
 
 Actor = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,31}(?:[-:][A-Za-z0-9_-]{1,64})?$")]
-"""A pseudonym, a signing key's id, `gateway` for what it does by itself, `console` for whoever works on its machine, `unknown`."""
+"""A pseudonym, a signing key's id, `gateway` for what it does by itself, `command-line` for who works on its machine, `unknown`."""
 
 ObjectId = Annotated[str, StringConstraints(pattern=r"^[a-z-]{1,32}:[A-Za-z0-9:._/-]{1,160}$")]
 """What an event is about: its kind and its id, such as `key:sha256:…`, `job:…`, `node:ed25519:…`."""

@@ -88,7 +88,7 @@ def test_what_is_no_event_is_refused(change: dict[str, Any], message: str) -> No
 
 @pytest.mark.parametrize(
     "actor",
-    ["gateway", "console", "unknown", CLIENT.id, TENANT, f"staff-{'00' * 16}", f"credential-{'00' * 16}"],
+    ["gateway", "command-line", "unknown", CLIENT.id, TENANT, f"staff-{'00' * 16}", f"credential-{'00' * 16}"],
 )
 def test_whoever_acts_has_a_form(actor: str) -> None:
     """A pseudonym, a signing key's id, or one of the gateway's own words."""

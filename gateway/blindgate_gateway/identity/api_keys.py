@@ -17,7 +17,7 @@ from blindgate_gateway.identity.credentials import Credential
 from blindgate_gateway.identity.roles import Account, Role, Scope, Staff, StaffRole
 from blindgate_gateway.log.objects import credential_object, staff_object, tenant_object
 from blindgate_gateway.log.pseudonyms import pseudonym_of
-from blindgate_gateway.log.telling import CONSOLE, tell
+from blindgate_gateway.log.telling import COMMAND_LINE, tell
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.settings import DAY
 from blindgate_gateway.tables import api_keys, tenants
@@ -90,7 +90,7 @@ def add_tenant(database: Database, name: str, scopes: Iterable[Scope], *, lasts:
         may = _rights(connection, api_keys.c.tenant == name)
         if connection.execute(_ADD_TENANT, {"name": name}).rowcount:
             whose = pseudonym_of(connection, "tenant", name)
-            tell(connection, Action.TENANT_ADDED, tenant_object(whose), by=CONSOLE, tenant=name, after="active")
+            tell(connection, Action.TENANT_ADDED, tenant_object(whose), by=COMMAND_LINE, tenant=name, after="active")
         connection.execute(insert(api_keys).values(**_row(credential, lasts), tenant=name, scopes=text))
         _tell_granted(connection, credential.id, tenant=name, staff=None, scopes=text)
         if may and not set(text.split()) <= may:
@@ -182,7 +182,7 @@ def revoke_api_key(database: Database, key: str, *, staff: bool) -> None:
             connection,
             Action.CREDENTIAL_REVOKED,
             credential_object(_bare(key)),
-            by=CONSOLE,
+            by=COMMAND_LINE,
             tenant=row.tenant,
             before="active",
             after="revoked",
@@ -204,7 +204,7 @@ def _tell_granted(  # noqa: PLR0913  (what the event says)
     if replaces is not None:
         details["replaces"] = replaces
     action = Action.CREDENTIAL_GRANTED if replaces is None else Action.CREDENTIAL_ROTATED
-    tell(connection, action, credential_object(key), by=CONSOLE, tenant=tenant, after="active", details=details)
+    tell(connection, action, credential_object(key), by=COMMAND_LINE, tenant=tenant, after="active", details=details)
 
 
 def _rights(connection: Transaction, whose: ColumnElement[bool]) -> set[str]:
@@ -217,7 +217,7 @@ def _tell_role(
     connection: Transaction, what: str, before: set[str], new: set[str], *, tenant: str | None = None
 ) -> None:
     rights = {"before": " ".join(sorted(before)), "after": " ".join(sorted(before | new))}
-    tell(connection, Action.ROLE_CHANGED, what, by=CONSOLE, tenant=tenant, details=rights)
+    tell(connection, Action.ROLE_CHANGED, what, by=COMMAND_LINE, tenant=tenant, details=rights)
 
 
 def _bare(key: str) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, update
 from blindgate_gateway.database import Database, prepared
 from blindgate_gateway.log.objects import event_object, tenant_object
 from blindgate_gateway.log.pseudonyms import Kind, erase_pseudonym, known_pseudonym
-from blindgate_gateway.log.telling import CONSOLE, tell
+from blindgate_gateway.log.telling import COMMAND_LINE, tell
 from blindgate_gateway.problems import not_found
 from blindgate_gateway.tables import events
 from blindgate_protocol.events import Action
@@ -31,7 +31,12 @@ def erase_events(database: Database, indices: Iterable[int], *, reason: str) -> 
             if connection.execute(_ERASE, {"index": index}).rowcount != 1:
                 raise not_found(f"event with words at index {index} of the log")
             tell(
-                connection, Action.EVENT_ERASED, event_object(index), by=CONSOLE, reason=reason, details={"count": "1"}
+                connection,
+                Action.EVENT_ERASED,
+                event_object(index),
+                by=COMMAND_LINE,
+                reason=reason,
+                details={"count": "1"},
             )
     return len(wanted)
 
@@ -44,5 +49,5 @@ def erase_name(database: Database, kind: Kind, name: str, *, reason: str) -> str
     with database.write() as connection:
         erase_pseudonym(connection, kind, name)
         what = tenant_object(pseudonym)
-        tell(connection, Action.PSEUDONYM_ERASED, what, by=CONSOLE, reason=reason)
+        tell(connection, Action.PSEUDONYM_ERASED, what, by=COMMAND_LINE, reason=reason)
     return pseudonym

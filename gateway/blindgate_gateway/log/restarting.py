@@ -15,7 +15,7 @@ from blindgate_gateway.database import Database, clock
 from blindgate_gateway.log.objects import log_object
 from blindgate_gateway.log.sequencer import Head, Sequencer
 from blindgate_gateway.log.signing_key import LogKeys, set_aside
-from blindgate_gateway.log.telling import CONSOLE, tell
+from blindgate_gateway.log.telling import COMMAND_LINE, tell
 from blindgate_gateway.tables import cosignatures, log_head
 from blindgate_protocol.checkpoints import Checkpoint
 from blindgate_protocol.events import Action
@@ -52,7 +52,7 @@ def restart_log(database: Database, key_file: Path, folder: Path, *, reason: str
             connection,
             Action.LOG_STARTED,
             log_object(origin),
-            by=CONSOLE,
+            by=COMMAND_LINE,
             reason=reason,
             details={"follows": before.key.name, "entries": str(row.size)},
         )

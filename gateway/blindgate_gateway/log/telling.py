@@ -37,7 +37,7 @@ class Actor:
 
 
 GATEWAY: Final = Actor("gateway", "gateway")
-CONSOLE: Final = Actor("console", "administrator")
+COMMAND_LINE: Final = Actor("command-line", "administrator")
 UNKNOWN: Final = Actor("unknown", "unknown")
 
 

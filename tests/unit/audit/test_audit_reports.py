@@ -164,7 +164,13 @@ def test_an_altered_body_is_shown_and_named(run: Callable[..., Result], tmp_path
 def test_an_erased_body_is_no_fault_where_the_log_says_so(run: Callable[..., Result], tmp_path: Path) -> None:
     """A range of two; the gateway still knows whose they were."""
     said = told(
-        Action.EVENT_ERASED, "event:3", 9000, actor="console", role="administrator", tenant=None, details={"count": "2"}
+        Action.EVENT_ERASED,
+        "event:3",
+        9000,
+        actor="command-line",
+        role="administrator",
+        tenant=None,
+        details={"count": "2"},
     )
     export = Export([*life(), said])
     export.erase(3)

@@ -114,7 +114,7 @@ def test_what_the_gateways_operator_does_is_told(desk: Desk) -> None:
     told = {(event.action, event.object): event for event in _told(desk)}
     assert told[Action.CREDENTIAL_GRANTED, f"credential:{key.id}"].details == {"scopes": "jobs"}
     assert told[Action.CREDENTIAL_ROTATED, f"credential:{new.id}"].details["replaces"] == key.id
-    assert told[Action.CREDENTIAL_REVOKED, f"credential:{new.id}"].actor == "console"
+    assert told[Action.CREDENTIAL_REVOKED, f"credential:{new.id}"].actor == "command-line"
     assert told[Action.CREDENTIAL_GRANTED, f"credential:{staff.id}"].details["staff"].startswith("staff-")
     assert told[Action.NODE_DISMISSED, f"node:{desk.worker.key.id}"].after == "dismissed"
     assert Action.NODE_ENROLLED in {action for action, _ in told}
