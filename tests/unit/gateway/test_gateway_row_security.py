@@ -16,6 +16,7 @@ from blindgate_gateway import stored, uploads
 from blindgate_gateway import views as rooms_views
 from blindgate_gateway.commands.options import refusals
 from blindgate_gateway.database import Prepared, prepared
+from blindgate_gateway.log.pseudonyms import name_of
 from blindgate_gateway.opening import migrate
 from blindgate_gateway.tables import (
     all_jobs,
@@ -35,7 +36,7 @@ from brokerage import Keys, Tenant, blob_ref, make_settings, random_bytes
 from desk import Desk, open_desk
 from postgresql import PostgresqlServer
 
-NOBODYS = {"api_keys", "enrolment_tokens", "nonces", "sessions"}
+NOBODYS = {"api_keys", "cosignatures", "enrolment_tokens", "log_head", "log_tiles", "nonces", "sessions"}
 """Tables that no tenant's request reads."""
 SHARED = {"manifests": "every tenant reads the catalogue", "nodes": "names of the nodes that had a tenant's jobs"}
 
@@ -69,10 +70,12 @@ def _submit(desk: Desk, tenant: Tenant) -> None:
 
 def _owners(desk: Desk, table: Table) -> set[str]:
     """Whose rows a query without any condition gives, for the tenant `bank`."""
-    name = {"tenants": "name", "idempotency": "caller"}.get(table.name, "tenant")
+    name = {"tenants": "name", "pseudonyms": "name", "idempotency": "caller"}.get(table.name, "tenant")
     with desk.parts.database.of_tenant("bank").read() as connection:
         rows = connection.execute(select(table)).all()
     assert rows, f"{table.name}: nothing is visible, not even the tenant's own"
+    if table.name == "events":
+        return {name_of(desk.parts.database, row.tenant) or "nobody" for row in rows}
     if hasattr(rows[0], name):
         return {getattr(row, name) for row in rows}
     with desk.parts.database.read() as connection:
