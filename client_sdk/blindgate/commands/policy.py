@@ -153,8 +153,8 @@ def _moment(at: str | None) -> datetime:
 
 def _revoked(found: Revocation | None, *, as_json: bool) -> dict[str, Any]:
     if found is None:
-        return {"revoked": None, "reason": None}
-    return {"revoked": found.at if as_json else f"from {when(found.at)} on", "reason": found.reason}
+        return {"revoked_from": None, "reason": None}
+    return {"revoked_from": found.at if as_json else when(found.at), "reason": found.reason}
 
 
 def _roots(policy: Policy, kind: str) -> dict[str, str]:
