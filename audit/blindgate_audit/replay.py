@@ -7,7 +7,8 @@ so in this order, and goes on where something does not hold, so that every fault
 2. the manifest is the one that the order names, was valid when the order was issued, and its publisher is one that is vouched for;
 3. the receipt answers the order, and an operator that the order allowed, and that is vouched for, says so of its node at that time
    (`receipts.check_receipt`);
-4. the receipt's event stands in a log that is vouched for, cosigned as often as is wanted (`inclusion.check_logged`).
+4. the receipt's event stands in a log that is vouched for, cosigned as often as is wanted (`inclusion.check_logged`);
+5. nobody whose signature is needed was revoked when it counts as made (`revocations.signatures`).
 
 Where no key of a role was given, its signature holds under a key that nobody vouched for. Of a log nothing holds then but that
 the entry leads to the root that is written there: a checkpoint does not bring its key along.
@@ -18,7 +19,7 @@ The verdict is one of three. `refused`: something contradicts. `unvouched`: noth
 No clock and no network: the same bundle and roots give the same answer in ten years.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -45,6 +46,7 @@ from blindgate_protocol.merkle import verify_inclusion
 from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.notes import VerifierKey, parse_note
 from blindgate_protocol.receipts import check_receipt
+from blindgate_protocol.revocations import DatedSignature, Role, require_unrevoked, signatures
 from blindgate_protocol.signing import Signed, open_signed
 
 Document = Literal["manifest", "order", "receipt", "certificate", "log"]
@@ -140,14 +142,24 @@ class Replay:
 _ROOTS: Final = ("publisher", "operator", "log")
 """Those whom an auditor must vouch for. A client is whoever it is, unless it was named."""
 
+_SIGNED: Final[dict[Role, Document]] = {
+    "publisher": "manifest",
+    "client": "order",
+    "operator": "certificate",
+    "node": "receipt",
+}
+
 
 def replay(bundle: Bundle, roots: Roots) -> Replay:
-    """Check a bundle against itself and `roots` (steps 1 to 4 above). What does not hold is in the answer, never raised."""
+    """Check a bundle against itself and `roots` (steps 1 to 5 above). What does not hold is in the answer, never raised."""
     refusals: list[Refusal] = []
     _check_order(bundle, roots, refusals)  # 1.
     _check_model(bundle, roots, refusals)  # 2.
     certificate = _check_receipt(bundle, roots, refusals)  # 3.
     place = _check_place(bundle, roots, refusals)  # 4.
+    logged = None if place is None or place.log is None else place.event.time
+    dated = tuple(signatures(bundle, logged=logged))
+    _check_revoked(dated, roots, refusals)  # 5.
     signers = tuple(_signers(bundle, roots, certificate, place))
     known = Known(
         bundle=bundle,
@@ -156,6 +168,7 @@ def replay(bundle: Bundle, roots: Roots) -> Replay:
         logged=place is not None,
         cosigned=() if place is None else tuple(place.cosigned.values()),
         unvouched=tuple(signer.role for signer in signers if not signer.vouched),
+        own_word=tuple(one.role for one in dated if one.own_word and one.key in roots.revoked),
     )
     return Replay(bundle, certificate, place, signers, tuple(refusals), tuple(unproven(known)))
 
@@ -233,6 +246,12 @@ def _unsigned_place(bundle: Bundle, logged: LoggedProof) -> Place:
         root=tree.root,
     )
     return Place(None, None, proof.index, event, tree)
+
+
+def _check_revoked(dated: Iterable[DatedSignature], roots: Roots, refusals: list[Refusal]) -> None:
+    for signature in dated:
+        with _refused(_SIGNED[signature.role], refusals):
+            require_unrevoked(signature, roots.revoked)
 
 
 def _signers(

@@ -6,6 +6,7 @@ The file is the TOML that a client calls its policy. Of it these are read, and n
     [operators]                  # whose nodes
     [logs]                       # C2SP verifier keys: name+id+key
     [witnesses]                  # likewise
+    [revoked]                    # from when on a signing key is believed no longer, whoever's it is
     [rules]
     cosignatures = 1             # how many of the witnesses must have cosigned; 0 by default
 
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from blindgate_protocol.checkpoints import LogTrust
 from blindgate_protocol.errors import MalformedError, PolicyError
 from blindgate_protocol.notes import VerifierKey
+from blindgate_protocol.revocations import Revocation, Revocations
 from blindgate_protocol.signing import first_error, public_key
 from blindgate_protocol.values import KeyId, Name
 
@@ -42,6 +44,7 @@ class _PolicyFile(BaseModel):
     operators: dict[Name, KeyId] = Field(default_factory=dict)
     logs: dict[Name, str] = Field(default_factory=dict)
     witnesses: dict[Name, str] = Field(default_factory=dict)
+    revoked: Revocations = Field(default_factory=dict)
     rules: _Rules = _Rules()
 
 
@@ -56,6 +59,7 @@ class Roots:
         logs: verifier keys of logs; a result must be in one of them.
         witnesses: verifier keys of witnesses.
         cosignatures: how many of the witnesses must have cosigned.
+        revoked: from when on a signing key is believed no longer, by key.
     """
 
     publishers: Mapping[str, str] = field(default_factory=dict)
@@ -64,6 +68,7 @@ class Roots:
     logs: Mapping[str, VerifierKey] = field(default_factory=dict)
     witnesses: Mapping[str, VerifierKey] = field(default_factory=dict)
     cosignatures: int = 0
+    revoked: Mapping[str, Revocation] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -87,6 +92,7 @@ class Roots:
             logs={name: _verifier_key(f"logs.{name}", key) for name, key in parsed.logs.items()},
             witnesses={name: _verifier_key(f"witnesses.{name}", key) for name, key in parsed.witnesses.items()},
             cosignatures=parsed.rules.cosignatures,
+            revoked=parsed.revoked,
         )
 
     def joined(  # noqa: PLR0913  (one for each role)

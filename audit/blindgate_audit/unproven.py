@@ -38,6 +38,7 @@ class Known:
         log_known: whether the log's key was named, so that its signature was verified.
         cosigned: when trusted witnesses cosigned, in seconds since 1970.
         unvouched: the roles whose keys nobody named.
+        own_word: the roles whose keys are revoked, and that could have chosen the time by which they were not yet.
     """
 
     bundle: Bundle
@@ -46,6 +47,7 @@ class Known:
     log_known: bool
     cosigned: tuple[int, ...]
     unvouched: tuple[str, ...]
+    own_word: tuple[str, ...] = ()
 
 
 def unproven(known: Known) -> Iterator[Unproven]:
@@ -72,8 +74,15 @@ def _of_signers(known: Known) -> Iterator[Unproven]:
     yield Unproven(
         "revocation",
         "that publisher, operator, client and node were in good standing then: a certificate says who vouched and for how long, "
-        "while enrolment, dismissal and revocation are events of the log that are not in a bundle",
+        "while enrolment, dismissal and revocation are events of the log that are not in a bundle. A policy's [revoked] was "
+        "honoured, and says what its owner knew",
     )
+    if known.own_word:
+        yield Unproven(
+            "revocation-time",
+            f"that the {' and the '.join(known.own_word)} signed before the revocation: no log that was named shows the "
+            "time, which is their own word",
+        )
 
 
 def _of_the_job(bundle: Bundle) -> Iterator[Unproven]:

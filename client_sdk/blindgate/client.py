@@ -146,12 +146,13 @@ class Client:
     def model(self, name: str) -> Model:
         """Take a model for use.
 
-        Checks the manifest's signature, that the policy trusts its publisher, its dates, that it is no older version than was
-        seen before, and that its client part is the one that it names. Raises `UntrustedSignerError`, `ManifestError` or
-        `PackageError`.
+        Checks the manifest's signature, that the policy trusts its publisher and has not revoked it, its dates, that it is no older
+        version than was seen before, and that its client part is the one that it names. Raises `UntrustedSignerError`,
+        `ManifestError` or `PackageError`.
         """
         manifest = self.manifest(name)
         self._policy.require_publisher(manifest)
+        self._policy.require_believed("publisher", manifest.signer)
         seen = self._seen.version(manifest.signer, name)
         check_manifest(
             manifest, publishers=self._policy.publishers.values(), now=int(time.time() * 1000), seen_version=seen
@@ -182,14 +183,14 @@ class Client:
         bundle = self._bundles.load(job_id)
         half = _client_half(bundle.manifest.document, self._client_part(bundle.manifest))
         key = self._key_ring().key_of(bundle.order.document, half)
-        operators = self._policy.allowed_operators()
+        self._policy.named_operators()  # without any, no receipt could be verified
         return Job(
             bundle,
             half,
             key.secret,
             transport=self._transport,
             bundles=self._bundles,
-            operators=operators,
+            policy=self._policy,
             logs=self._logs,
         )
 

@@ -5,7 +5,6 @@ the gateway says.
 """
 
 import time
-from collections.abc import Container
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,7 +15,8 @@ from blindgate import frames
 from blindgate.bundles import Bundles
 from blindgate.logs import Logs
 from blindgate.neighbours import SearchResult, check_count, index_half, nearest
-from blindgate.opening import acknowledge, fetch_result, find_in_log, verify_receipt
+from blindgate.opening import acknowledge, fetch_result, find_in_log, refuse_revoked, verify_receipt
+from blindgate.policy import Policy
 from blindgate.transport import Transport
 from blindgate_models.halves import ClientHalf
 from blindgate_protocol.bundle import Bundle
@@ -75,7 +75,7 @@ class Job:
         *,
         transport: Transport,
         bundles: Bundles,
-        operators: Container[str],
+        policy: Policy,
         logs: Logs,
         timings: Timings | None = None,
     ) -> None:
@@ -87,7 +87,7 @@ class Job:
         self._secret = secret
         self._transport = transport
         self._bundles = bundles
-        self._operators = operators
+        self._policy = policy
         self._logs = logs
         self._submitted = time.monotonic()
         self._result: bytes | None = None
@@ -173,7 +173,7 @@ class Job:
         seen = time.monotonic()
         self.timings.wait = seen - self._submitted
         with _clock(self.timings, "verify"):
-            receipt = verify_receipt(view, self._bundle, operators=self._operators)
+            receipt = verify_receipt(view, self._bundle, operators=self._policy.named_operators())
         evaluated = (receipt.document.finished - receipt.document.started) / 1000
         self.timings.evaluate = min(evaluated, self.timings.wait)
         self.timings.wait -= self.timings.evaluate
@@ -182,6 +182,7 @@ class Job:
         self.timings.bytes_down += len(result)
         with _clock(self.timings, "verify"):
             complete = find_in_log(self._transport, self._logs, self._bundle, receipt, seen=seen)
+            refuse_revoked(self._policy, self._logs, complete)
             acknowledge(self._transport, self._bundles, complete)
         self._bundle = complete
         self._result = result

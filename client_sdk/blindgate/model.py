@@ -3,7 +3,7 @@
 What happens before anything leaves this machine, in this order:
 
 1. the table is checked against the manifest's columns;
-2. the policy is asked: this lane, these operators;
+2. the policy is asked: this lane, these operators, and whether publisher or client were revoked;
 3. keys are found or made;
 4. the rows are encrypted;
 5. the order is signed and its bundle kept.
@@ -222,6 +222,8 @@ class Model:
         timings = Timings()
         self._policy.require_lane(self.manifest.document.lane)
         self._policy.allowed_operators()
+        self._policy.require_believed("publisher", self.manifest.signer)
+        self._policy.require_believed("client", self._keys.signer.id)
         start = time.monotonic()
         key = self._keys.key_for(self._half, show_progress=self._show_progress)
         timings.make_keys = time.monotonic() - start
@@ -242,14 +244,13 @@ class Model:
             self._transport.post("/v1/jobs", request, JobView)
         timings.upload = time.monotonic() - start
         timings.bytes_up = blob.size
-        operators = self._policy.allowed_operators()
         return Job(
             bundle,
             self._half,
             secret,
             transport=self._transport,
             bundles=self._bundles,
-            operators=operators,
+            policy=self._policy,
             logs=self._logs,
             timings=timings,
         )

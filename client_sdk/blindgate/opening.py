@@ -5,13 +5,15 @@ The order of things is the argument:
 1. the receipt is held against the order that this client signed and kept (`receipts.check_receipt`);
 2. exactly as many bytes as the receipt names are fetched, where they did not come along, and their digest compared;
 3. where the policy names a log, the receipt stands in it, within the policy's time (`logs.Logs.find`);
-4. the bundle is kept, with the receipt and the proof of step 3;
-5. the gateway is told that the result arrived, in the same words whatever it is;
-6. only then may the caller decrypt.
+4. nobody whose signature this rests on was revoked when it counts as made (`Policy.require_unrevoked`): by the log's time
+   where step 3 found one, by the receipt's own where the policy names no log;
+5. the bundle is kept, with the receipt and the proof of step 3;
+6. the gateway is told that the result arrived, in the same words whatever it is;
+7. only then may the caller decrypt.
 
-Nothing is sent after step 5 that depends on the plaintext: no retry, no complaint, no second acknowledgement. A node that
-answers with crafted ciphertexts learns nothing from what this client does next, because it does nothing next. When step 1, 2 or 3
-refuses, nothing is acknowledged either, and nothing is decrypted; the caller may ask again.
+Nothing is sent after step 6 that depends on the plaintext: no retry, no complaint, no second acknowledgement. A node that
+answers with crafted ciphertexts learns nothing from what this client does next, because it does nothing next. When one of the
+steps 1 to 4 refuses, nothing is acknowledged either, and nothing is decrypted; the caller may ask again.
 """
 
 from collections.abc import Container
@@ -19,6 +21,7 @@ from dataclasses import replace
 
 from blindgate.bundles import Bundles
 from blindgate.logs import Logs
+from blindgate.policy import Policy
 from blindgate.transport import Transport
 from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.errors import ReceiptOrderError, ResultDigestError
@@ -59,7 +62,14 @@ def find_in_log(transport: Transport, logs: Logs, bundle: Bundle, receipt: Signe
     return logs.find(transport, complete, seen=seen) if logs.wanted else complete
 
 
+def refuse_revoked(policy: Policy, logs: Logs, complete: Bundle) -> None:
+    """Do step 4. Raises `RevokedSignerError`."""
+    if policy.revoked:
+        standing = logs.standing(complete)
+        policy.require_unrevoked(complete, logged=None if standing is None else standing.event.time)
+
+
 def acknowledge(transport: Transport, bundles: Bundles, complete: Bundle) -> None:
-    """Do steps 4 and 5."""
+    """Do steps 5 and 6."""
     bundles.save(complete)
     transport.post_only(f"/v1/jobs/{complete.order.document.job}/acknowledge")

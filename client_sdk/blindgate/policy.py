@@ -12,6 +12,9 @@
     [witnesses]                  # who may vouch that a log shows everybody the same tree
     somebody-else = "witness.example+5e6f7a8b+…"
 
+    [revoked]                    # from when on which of those, or which node or client, is believed no longer
+    "ed25519:…" = 2026-11-20T10:00:00Z
+
     [rules]
     lanes = ["fhe"]              # never falls back to another
     cosignatures = 1             # how many of the witnesses must have vouched; 0 by default
@@ -21,9 +24,14 @@ Nothing is trusted that is not in it. A missing or unknown signer is an error th
 says how to add it; adding is the owner's act, never the SDK's.
 
 The names are for people. What counts is the key.
+
+**To revoke is not to distrust.** A revoked key stays named: no new job uses it, and what it signed before its time stays
+verifiable. A key that is taken out is a stranger's, and its receipts of ten years ago are, too. Which time counts: `revocations`.
 """
 
+import json
 import os
+import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,12 +40,22 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.checkpoints import LogTrust
 from blindgate_protocol.errors import MalformedError, PolicyError, UntrustedSignerError
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.notes import KeyKind, Note, VerifierKey
+from blindgate_protocol.revocations import (
+    DatedSignature,
+    Revocation,
+    Revocations,
+    Role,
+    require_unrevoked,
+    signatures,
+    toml_time,
+)
 from blindgate_protocol.signing import Signed, first_error
-from blindgate_protocol.values import KeyId, Name, Value
+from blindgate_protocol.values import KeyId, Millis, Name, Value
 
 LONGEST_LOG_WITHIN: Final = 86_400.0
 
@@ -82,6 +100,7 @@ class _PolicyFile(Value):
     operators: dict[Name, KeyId] = Field(default_factory=dict)
     logs: dict[Name, LogKey] = Field(default_factory=dict)
     witnesses: dict[Name, WitnessKey] = Field(default_factory=dict)
+    revoked: Revocations = Field(default_factory=dict)
     rules: Rules = Rules()
 
 
@@ -95,6 +114,7 @@ class Policy:
         path: the file it came from, or would be written to.
         logs: verifier keys of logs, by the owner's name for them: a result must stand in one of them.
         witnesses: verifier keys of those who cosign a log's trees.
+        revoked: from when on a signing key is believed no longer, by key, whoever's it is.
 
     Raises `PolicyError` when its rules ask for more than it names.
     """
@@ -105,6 +125,7 @@ class Policy:
     path: Path | None = None
     logs: dict[str, str] = field(default_factory=dict)
     witnesses: dict[str, str] = field(default_factory=dict)
+    revoked: dict[str, Revocation] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._require_enough()
@@ -128,7 +149,8 @@ class Policy:
         except ValueError as error:
             message = f"policy {path}: not TOML: {error}"
             raise PolicyError(message) from error
-        return cls(parsed.publishers, parsed.operators, parsed.rules, path, parsed.logs, parsed.witnesses)
+        roots = (parsed.publishers, parsed.operators, parsed.rules, path, parsed.logs, parsed.witnesses)
+        return cls(*roots, parsed.revoked)
 
     def save(self) -> None:
         """Write the policy to its file, whole or not at all. Raises `PolicyError` rather than write what `load` would refuse."""
@@ -145,6 +167,8 @@ class Policy:
         ):
             lines += ["", f"[{kind}]"]
             lines += [f'"{name}" = "{key}"' for name, key in roots.items()]  # a bare key's dot is a table
+        if self.revoked:
+            lines += ["", "[revoked]", *(f'"{key}" = {_toml(found)}' for key, found in self.revoked.items())]
         lanes = ", ".join(f'"{lane}"' for lane in self.rules.lanes)
         lines += ["", "[rules]", f"lanes = [{lanes}]"]
         lines += [f"cosignatures = {self.rules.cosignatures}", f"log_within = {self.rules.log_within}", ""]
@@ -166,7 +190,16 @@ class Policy:
         raise UntrustedSignerError(message)
 
     def allowed_operators(self) -> tuple[str, ...]:
-        """The operators whose nodes may run a job. Raises `UntrustedSignerError` when there is none."""
+        """The operators whose nodes may run a new job. Raises `UntrustedSignerError` when there is none."""
+        named, now = self.named_operators(), _now()
+        allowed = tuple(key for key in named if key not in self.revoked or now < self.revoked[key].at)
+        if not allowed:
+            for key in named:  # the first of them is told of
+                self.require_believed("operator", key)
+        return allowed
+
+    def named_operators(self) -> tuple[str, ...]:
+        """The operators whose receipts may be verified: the revoked ones, too. Raises `UntrustedSignerError` when there is none."""
         if self.operators:
             return tuple(sorted(set(self.operators.values())))
         message = (
@@ -175,6 +208,20 @@ class Policy:
             "blindgate policy trust operator NAME ed25519:…"
         )
         raise UntrustedSignerError(message)
+
+    def require_believed(self, role: Role, key: str) -> None:
+        """Refuse a key that is revoked by now, for what is begun now. Raises `RevokedSignerError`."""
+        require_unrevoked(DatedSignature(role, key, _now(), "asked for"), self.revoked)
+
+    def require_unrevoked(self, bundle: Bundle, *, logged: Millis | None) -> None:
+        """Refuse a bundle in which a signature counts as made when its key was revoked already. Raises `RevokedSignerError`.
+
+        `logged`: when a log of this policy says that the receipt was accepted; `None` where none does.
+        """
+        if not self.revoked:
+            return
+        for signature in signatures(bundle, logged=logged):
+            require_unrevoked(signature, self.revoked)
 
     def log_trusts(self) -> dict[str, LogTrust]:
         """The logs, each with the witnesses and how many of them are wanted, by the owner's names."""
@@ -231,6 +278,15 @@ class Policy:
             return f"{where} has no {kind}."
         names = ", ".join(f"{name} ({key})" for name, key in roots.items())
         return f"{where} has these {kind}: {names}."
+
+
+def _toml(found: Revocation) -> str:
+    at = toml_time(found.at)
+    return at if found.reason is None else f"{{ at = {at}, reason = {json.dumps(found.reason, ensure_ascii=False)} }}"
+
+
+def _now() -> Millis:
+    return time.time_ns() // 1_000_000
 
 
 def _tuples(value: object) -> object:

@@ -4,6 +4,7 @@
     ├── InputError              the caller's table does not fit the model: names the column and the row
     ├── PolicyError             the policy does not allow it, and no weaker way is tried
     │   └── UntrustedSignerError    signed by somebody the policy does not name; says how to add them
+    │       └── RevokedSignerError      signed when the signer's key was revoked already: names key and time
     ├── MalformedError          bytes that are not what they claim to be: names the field
     │   ├── EnvelopeError           not a signed document
     │   ├── PackageError            not a model package, or a part that does not parse
@@ -83,6 +84,12 @@ class UntrustedSignerError(PolicyError):
     """Signed by a key that the policy does not name."""
 
     code = "untrusted-signer"
+
+
+class RevokedSignerError(UntrustedSignerError):
+    """Signed at or after the time from which on the policy believes this key no longer."""
+
+    code = "revoked-signer"
 
 
 class MalformedError(BlindgateError):

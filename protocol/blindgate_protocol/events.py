@@ -73,6 +73,7 @@ class Action(StrEnum):
     LOGIN_FAILED = "login.failed"
     ROLE_CHANGED = "role.changed"
     RETENTION_CHANGED = "retention.changed"
+    SIGNER_ADDED = "signer.added"
     SIGNER_REVOKED = "signer.revoked"
     RECORDS_DELETED = "records.deleted"
     LOG_STARTED = "log.started"

@@ -2,7 +2,7 @@
 
 | action | class | activity |
 |---|---|---|
-| `key.registered`, `tenant.added`, `credential.granted` | 3004 | 1 Create |
+| `key.registered`, `tenant.added`, `credential.granted`, `signer.added` | 3004 | 1 Create |
 | `key.sent` | 3004 | 2 Read |
 | `key.uploaded`, `key.evicted`, `key.superseded`, `key.destruction-scheduled` | 3004 | 3 Update |
 | `credential.rotated`, `role.changed` | 3004 | 3 Update |
@@ -65,6 +65,7 @@ _ENTITY_ACTIVITIES: Final = {
     Action.CREDENTIAL_ROTATED: _UPDATE,
     Action.CREDENTIAL_REVOKED: _DELETE,
     Action.ROLE_CHANGED: _UPDATE,
+    Action.SIGNER_ADDED: _CREATE,
     Action.SIGNER_REVOKED: (9, "Disable"),
 }
 _API_ACTIVITIES: Final = {

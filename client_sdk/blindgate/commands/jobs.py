@@ -15,6 +15,7 @@ from blindgate_protocol.errors import ReceiptError
 from blindgate_protocol.inclusion import Standing, check_logged
 from blindgate_protocol.messages import JobList, JobRecord
 from blindgate_protocol.receipts import check_receipt
+from blindgate_protocol.revocations import signatures
 
 app = typer.Typer(help="Your jobs: how they stand, their receipts, cancelling.", no_args_is_help=True)
 
@@ -63,6 +64,8 @@ def receipt(
     """Verify a job's receipt again, offline, from the bundle that this client kept; exit status 1 when it does not hold.
 
     Where the policy names a log, it must stand in that, too; what was fetched before the policy did has no proof of it.
+
+    What was signed before its signer was revoked holds: by the log's time, or, without a log, by the receipt's own.
     """
     path = Path(job)
     bundle = read_bundle(path.read_bytes()) if path.is_file() else Bundles(home_folder(home) / "bundles").load(job)
@@ -71,8 +74,10 @@ def receipt(
         raise ReceiptError(message)
     roots = Policy.load(policy_file(policy, home))
     roots.require_publisher(bundle.manifest)
-    certificate = check_receipt(bundle.receipt, bundle.order, bundle.manifest, operators=roots.allowed_operators())
+    certificate = check_receipt(bundle.receipt, bundle.order, bundle.manifest, operators=roots.named_operators())
     standing = check_logged(bundle, roots.log_trusts()) if roots.logs else None
+    logged = None if standing is None else standing.event.time
+    roots.require_unrevoked(bundle, logged=logged)
     document = bundle.receipt.document
     shown: dict[str, Any] = {
         "job": document.job,
@@ -92,6 +97,11 @@ def receipt(
     }
     if standing is not None and not standing.cosigned:
         shown["not_proven"] += "; that the log shows others the same tree: no witness cosigned it"
+    if any(one.own_word and one.key in roots.revoked for one in signatures(bundle, logged=logged)):
+        shown["not_proven"] += (
+            "; that this came before the revocation of its node or operator: no log that the policy names shows the time, "
+            "which is the node's word"
+        )
     show_one(shown, as_json=as_json)
 
 

@@ -1,15 +1,17 @@
-"""`blindgate policy show|trust|distrust`."""
+"""`blindgate policy show|trust|distrust|revoke`."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
 from blindgate.commands.options import Home, Json, PolicyPath
-from blindgate.output import note, show
+from blindgate.output import note, show, when
 from blindgate.places import policy_file
 from blindgate.policy import LogKey, Policy, WitnessKey
-from blindgate_protocol.errors import PolicyError
+from blindgate_protocol.errors import InputError, PolicyError
+from blindgate_protocol.revocations import Revocation, Revocations
 from blindgate_protocol.signing import first_error
 from blindgate_protocol.values import KeyId, Name
 
@@ -25,12 +27,13 @@ _KEYS: Final[dict[str, TypeAdapter[Any]]] = {
     "log": TypeAdapter(LogKey),
     "witness": TypeAdapter(WitnessKey),
 }
+_REVOKED: Final = TypeAdapter(Revocations)
 NameArgument = Annotated[str, typer.Argument(help="Your name for them.")]
 
 
 @app.command("show")
 def show_(policy: PolicyPath = None, home: Home = None, as_json: Json = False) -> None:
-    """Show whom this client trusts, and the file where it says so."""
+    """Show whom this client trusts, which keys it believes no longer, and the file where it says so."""
     loaded = Policy.load(policy_file(policy, home))
     rows = [
         {"may": may, "name": name, "key": key}
@@ -42,6 +45,10 @@ def show_(policy: PolicyPath = None, home: Home = None, as_json: Json = False) -
         )
         for name, key in roots.items()
     ]
+    if loaded.revoked:
+        named = {row["key"] for row in rows}
+        rows += [{"may": "nothing", "name": "", "key": key} for key in loaded.revoked if key not in named]
+        rows = [row | _revoked(loaded.revoked.get(row["key"]), as_json=as_json) for row in rows]
     if not as_json:
         note(f"policy {loaded.path}; lanes: {', '.join(loaded.rules.lanes)}; {_log_rules(loaded)}")
     show(rows, as_json=as_json, empty="It trusts nobody. See: blindgate policy trust --help")
@@ -84,7 +91,10 @@ def trust(
 
 @app.command()
 def distrust(kind: Kind, name: NameArgument, policy: PolicyPath = None, home: Home = None) -> None:
-    """Trust them no longer."""
+    """Trust them no longer: they are strangers then, and what they signed before does not verify any more.
+
+    Where a key was stolen or somebody's service ended, `revoke` the key instead: what came before stays verifiable.
+    """
     loaded = Policy.load(policy_file(policy, home))
     roots = _roots(loaded, kind)
     if roots.pop(name, None) is None:
@@ -93,6 +103,58 @@ def distrust(kind: Kind, name: NameArgument, policy: PolicyPath = None, home: Ho
     loaded.save()
     note(f"{loaded.path} no longer trusts {kind} {name!r}")
     _note_log_rules(loaded, kind)
+
+
+@app.command()
+def revoke(
+    key: Annotated[str, typer.Argument(help="A publisher's, an operator's, a node's or a client's signing key.")],
+    at: Annotated[
+        str | None,
+        typer.Option("--at", help="From when on: 2026-11-20T10:00:00Z, or with another zone. Without it, from now on."),
+    ] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Why, in a sentence that is kept in the file.")] = None,
+    policy: PolicyPath = None,
+    home: Home = None,
+) -> None:
+    """Believe a signing key no longer, from a time on: no new job uses it, and no result is taken that it signed since.
+
+    What it signed before stays verifiable, as long as the policy names it (do not distrust it). Only a log's time shows what came
+    before: without one, a node's own clock is asked. Revoked again, a key's time can only become an earlier one.
+    """
+    value = {"at": _moment(at)} | ({} if reason is None else {"reason": reason})
+    try:
+        revocation = _REVOKED.validate_python({key: value})[key]
+    except ValidationError as error:
+        message = f"not a signing key (ed25519: and 43 characters), a time and a reason: {first_error(error)}"
+        raise PolicyError(message) from error
+    loaded = Policy.load(policy_file(policy, home))
+    known = loaded.revoked.get(key)
+    if known is not None and known.at < revocation.at:
+        message = f"{key} is revoked from {when(known.at)} on already; to take that back is a decision to be made in {loaded.path}"
+        raise PolicyError(message)
+    loaded.revoked[key] = revocation
+    loaded.save()
+    note(
+        f"{loaded.path} believes {key} no longer, from {when(revocation.at)} on; what it signed before stays verifiable"
+    )
+
+
+def _moment(at: str | None) -> datetime:
+    try:
+        found = datetime.now(UTC) if at is None else datetime.fromisoformat(at)
+    except ValueError as error:
+        message = f"--at: got {at!r}, expected a time with its zone, such as 2026-11-20T10:00:00Z"
+        raise InputError(message) from error
+    if found.tzinfo is None:
+        message = f"--at: {at!r} has no zone; put Z behind it for UTC, or +01:00"
+        raise InputError(message)
+    return found
+
+
+def _revoked(found: Revocation | None, *, as_json: bool) -> dict[str, Any]:
+    if found is None:
+        return {"revoked_from": None, "reason": None}
+    return {"revoked_from": found.at if as_json else when(found.at), "reason": found.reason}
 
 
 def _roots(policy: Policy, kind: str) -> dict[str, str]:

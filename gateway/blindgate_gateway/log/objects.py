@@ -16,6 +16,11 @@ def node_object(key: str) -> str:
     return f"node:{key}"
 
 
+def signer_object(key: str) -> str:
+    """A publisher or an operator, by its signing key."""
+    return f"signer:{key}"
+
+
 def model_object(name: str, version: int) -> str:
     """A model in one version."""
     return f"model:{name}/{version}"
