@@ -13,7 +13,7 @@ from sqlalchemy import select
 from blindgate_gateway.database import Database, Transaction, prepared
 from blindgate_gateway.log.objects import log_object, signer_object
 from blindgate_gateway.log.sequencer import Sequencer
-from blindgate_gateway.log.telling import CONSOLE, GATEWAY, tell
+from blindgate_gateway.log.telling import COMMAND_LINE, GATEWAY, tell
 from blindgate_gateway.parts import connect
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import events
@@ -28,7 +28,10 @@ _LAST_KEPT = prepared(
 )
 _SIGNERS = prepared(
     select(events.c.action, events.c.object, events.c.body)
-    .where(events.c.action.in_([Action.SIGNER_ADDED.value, Action.SIGNER_REVOKED.value]))
+    .where(
+        events.c.action.in_([Action.SIGNER_ADDED.value, Action.SIGNER_REVOKED.value]),
+        events.c.tenant.is_(None),  # true of all of them: it lets the database see which index fits
+    )
     .order_by(events.c.id)
 )
 
@@ -73,9 +76,24 @@ def _tell_signers(connection: Transaction, settings: Settings) -> None:
         (before.add if row.action == Action.SIGNER_ADDED.value else before.discard)(one)
     for kind, key in sorted(before - now):
         what, details = signer_object(key), {"kind": kind}
-        tell(connection, Action.SIGNER_REVOKED, what, by=CONSOLE, details=details, before="believed", after="revoked")
+        tell(
+            connection,
+            Action.SIGNER_REVOKED,
+            what,
+            by=COMMAND_LINE,
+            details=details,
+            before="believed",
+            after="revoked",
+        )
     for kind, key in sorted(now - before):
-        tell(connection, Action.SIGNER_ADDED, signer_object(key), by=CONSOLE, details={"kind": kind}, after="believed")
+        tell(
+            connection,
+            Action.SIGNER_ADDED,
+            signer_object(key),
+            by=COMMAND_LINE,
+            details={"kind": kind},
+            after="believed",
+        )
 
 
 def _log(database: Database, settings: Settings) -> str:
