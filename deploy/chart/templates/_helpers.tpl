@@ -37,6 +37,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 # A folder that a gateway makes itself is its user's alone.
 - name: BLINDGATE_GATEWAY_DATA
   value: /data/gateway
+- name: BLINDGATE_GATEWAY_LOG_KEY
+  value: /run/log-key/log.key
 - name: BLINDGATE_GATEWAY_DATABASE
   valueFrom: {secretKeyRef: {name: {{ .Values.secret }}, key: database}}
 - name: BLINDGATE_GATEWAY_S3_KEY_ID

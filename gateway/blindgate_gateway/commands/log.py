@@ -1,5 +1,6 @@
 """`blindgate gateway log …`: which log this is, how far it is, and what is erased from its keeping."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from blindgate_gateway.commands.printing import print_json, print_table
 from blindgate_gateway.log.erasing import erase_events, erase_name
 from blindgate_gateway.log.keeper import LogKeeper
 from blindgate_gateway.log.restarting import restart_log
+from blindgate_gateway.log.signing_key import SECOND, LogKeys
 from blindgate_gateway.settings import load_settings
 
 log_app = typer.Typer(
@@ -34,6 +36,27 @@ def show_key(*, config: ConfigOption = None, data: DataOption = None, as_json: J
         about = "\nIts second key, by ML-DSA-44 (blindgate audit verify --second-key …):\n"
         console.print(about, style="dim", highlight=False)
         console.print(str(head.second), highlight=False)
+
+
+@log_app.command("make-key")
+def make_key(
+    file: Annotated[
+        Path, typer.Argument(help="Where the key goes; its second half lies beside it, in FILE.ml-dsa-44.")
+    ],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a log's key in a file, for several gateways that sign one log (setting `log_key`). One gateway makes its own.
+
+    A key that is there already is left as it is.
+    """
+    with refusals():
+        keys = LogKeys.make(file, "unnamed")
+    files = [str(file), *([] if keys.second is None else [f"{file}{SECOND}"])]
+    if as_json:
+        print_json({"files": files})
+    else:
+        typer.echo("\n".join(files))
 
 
 @log_app.command("show")

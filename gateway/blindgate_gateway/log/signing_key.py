@@ -46,12 +46,21 @@ class LogKeys:
 
     @classmethod
     def make(cls, path: Path, origin: str) -> "LogKeys":
-        """The keys that are there, or fresh ones, for a log that begins under this name."""
-        first = _load(path, origin, KeyKind.ED25519) or _make(path, origin, KeyKind.ED25519)
+        """The keys that are there, or fresh ones, for a log that begins under this name. Raises `BlindgateError`."""
         try:
-            second = _load(_beside(path), origin, KeyKind.ML_DSA_44) or _make(_beside(path), origin, KeyKind.ML_DSA_44)
-        except LogError:  # cryptography lacks it
-            second = None
+            first = _load(path, origin, KeyKind.ED25519) or _make(path, origin, KeyKind.ED25519)
+            try:
+                second = _load(_beside(path), origin, KeyKind.ML_DSA_44) or _make(
+                    _beside(path), origin, KeyKind.ML_DSA_44
+                )
+            except LogError:  # cryptography lacks it
+                second = None
+        except OSError as error:
+            message = (
+                f"the log begins here, and its key cannot be made: {path}: {error.strerror}. Where the folder cannot be "
+                "written, make it elsewhere, with `blindgate gateway log make-key FILE`, and put both files there"
+            )
+            raise BlindgateError(message) from error
         return cls(first, second)
 
     def sign(self, checkpoint: Checkpoint, *, seconds: int) -> Note:
