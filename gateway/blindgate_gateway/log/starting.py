@@ -28,7 +28,10 @@ _LAST_KEPT = prepared(
 )
 _SIGNERS = prepared(
     select(events.c.action, events.c.object, events.c.body)
-    .where(events.c.action.in_([Action.SIGNER_ADDED.value, Action.SIGNER_REVOKED.value]))
+    .where(
+        events.c.action.in_([Action.SIGNER_ADDED.value, Action.SIGNER_REVOKED.value]),
+        events.c.tenant.is_(None),  # clients' keys are their tenants'
+    )
     .order_by(events.c.id)
 )
 
