@@ -4,7 +4,7 @@ An order is accepted when
 
 1. its signature holds, under the client key that it names, it is not dated ahead of the database's clock by more than `CLOCK_SKEW`
    (no receipt for it could be taken then), and its deadline has not passed;
-2. it names the caller's tenant;
+2. it names the caller's tenant, which has not revoked the client's key (`signers`);
 3. its model is in the catalogue, has not expired, and is the one that the order's reference names;
 4. its rows and its input keep the manifest's limits, and the input is stored under the tenant with that size, or comes along;
 5. its evaluation key is there exactly when the manifest asks for one, is active, fits the model, and keeps the limit;
@@ -31,6 +31,7 @@ from blindgate_gateway.log.telling import tell, tenant_actor
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.queues import find_queue
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
+from blindgate_gateway.signers import require_unrevoked_signer
 from blindgate_gateway.stored import check_data, keep_data, send_blob
 from blindgate_gateway.tables import all_jobs, blobs, job_documents, jobs
 from blindgate_gateway.transitions import cancel_job
@@ -233,7 +234,7 @@ def show_record(call: Call[Account, None], job: str) -> Answer:
 
 
 def accept_order(connection: Transaction, order: Signed[Order], *, along: bool) -> Signed[Manifest]:
-    """Decide whether a verified order can become a job (steps 1 and 3 to 5 above); gives its model's manifest.
+    """Decide whether a verified order can become a job (steps 1 to 5 above, but for the caller); gives its model's manifest.
 
     An input that came `along` has been stored by now, just as the order says. Raises what the step says.
     """
@@ -252,6 +253,8 @@ def accept_order(connection: Transaction, order: Signed[Order], *, along: bool) 
     if now >= manifest.document.expires:
         message = f"model {manifest.document.name!r} version {manifest.document.version} has expired"
         raise ExpiredManifestError(message)
+    # 2.
+    require_unrevoked_signer(connection, document.tenant, order.signer)
     # 4.
     limits = manifest.document.limits
     check_within("rows", document.rows, limits.rows_per_job)

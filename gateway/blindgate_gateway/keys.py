@@ -37,6 +37,7 @@ from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Routes
+from blindgate_gateway.signers import require_unrevoked_signer
 from blindgate_gateway.stored import forget_blob, renewed_size
 from blindgate_gateway.tables import key_statements, keys
 from blindgate_gateway.transitions import cancel_jobs_under, hold_jobs_under
@@ -116,6 +117,7 @@ def state_key(call: Call[Account, KeyRequest]) -> Answer:
         if row is not None and document.state is not KeyState.DESTROYED and _is_gone(row):
             raise refusal("conflict", "the time of this key's destruction has come: it is destroyed")
         if document.state in _IN_USE:
+            require_unrevoked_signer(connection, tenant, statement.signer)
             _check_blob(connection, statement)
         _store(connection, statement, first=previous is None)
         before = None if row is None else KeyState(row.state)

@@ -46,6 +46,8 @@ tenants = Table(
     Column("in_flight", Integer),
     # How many bytes it may have stored, if that is not the setting.
     Column("quota", BigInteger),
+    # The signing keys of its clients that it revoked, between spaces.
+    Column("revoked_signers", Text),
 )
 
 stored_bytes = Table(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from blindgate_gateway import identity, queues, quotas
+from blindgate_gateway import identity, queues, quotas, signers
 from blindgate_gateway.commands.options import (
     ConfigOption,
     DataOption,
@@ -16,6 +16,7 @@ from blindgate_gateway.commands.options import (
     duration,
     name,
     refusals,
+    signing_key,
 )
 from blindgate_gateway.commands.printing import print_json, print_rows, print_secret
 from blindgate_gateway.identity import Credential, Scope, StaffRole
@@ -96,6 +97,24 @@ def revoke_tenant_key(key: TenantKey, *, config: ConfigOption = None, data: Data
     """Make an API key useless from now on."""
     with refusals(), database_of(config, data) as database:
         identity.revoke_api_key(database, key, staff=False)
+
+
+@tenants_app.command("revoke-signer")
+def revoke_signer(
+    tenant: Annotated[str, typer.Argument(help="The tenant.", metavar="NAME")],
+    key: Annotated[
+        str, typer.Argument(help="The client's signing key, as `blindgate keys signer` shows it.", metavar="KEY_ID")
+    ],
+    *,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Believe a client's signing key no longer, for its tenant, who asked for it: no new job and no new key by its word.
+
+    There is no way back. Jobs that wait still run; the log says from when on (signer.revoked).
+    """
+    with refusals(), database_of(config, data) as database:
+        signers.revoke_signer(database, name(tenant), signing_key(key))
 
 
 @tenants_app.command("limit")

@@ -14,7 +14,8 @@ from blindgate_gateway.commands.printing import fail
 from blindgate_gateway.database import Database, database_fault
 from blindgate_gateway.settings import DAY, Settings, load_settings
 from blindgate_protocol.errors import BlindgateError, MalformedError
-from blindgate_protocol.values import Millis, Name
+from blindgate_protocol.signing import public_key
+from blindgate_protocol.values import KeyId, Millis, Name
 
 ConfigOption = Annotated[
     Path | None,
@@ -66,6 +67,17 @@ def name(text: str) -> str:
     except ValidationError as error:
         message = f"{text!r} is not a name: 1 to 64 lower-case letters, digits, dots, dashes or underscores"
         raise MalformedError(message) from error
+
+
+def signing_key(text: str) -> str:
+    """A signing key, as an argument. Raises `MalformedError`."""
+    try:
+        found = TypeAdapter[str](KeyId).validate_python(text)
+        public_key(found)
+    except ValueError as error:
+        message = f"{text!r} is not a signing key: ed25519: and 43 characters"
+        raise MalformedError(message) from error
+    return found
 
 
 def duration(text: str) -> Millis:

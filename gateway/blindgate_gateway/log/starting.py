@@ -30,7 +30,7 @@ _SIGNERS = prepared(
     select(events.c.action, events.c.object, events.c.body)
     .where(
         events.c.action.in_([Action.SIGNER_ADDED.value, Action.SIGNER_REVOKED.value]),
-        events.c.tenant.is_(None),  # true of all of them: it lets the database see which index fits
+        events.c.tenant.is_(None),  # clients' keys are their tenants'
     )
     .order_by(events.c.id)
 )

@@ -11,8 +11,11 @@ from typer.testing import CliRunner, Result
 from blindgate_gateway.commands import app
 from blindgate_gateway.settings import DAY
 from blindgate_protocol.messages import Refusal, UploadRequest
+from blindgate_protocol.signing import SigningKey
 from brokerage import Caller, Tenant
 from desk import Desk
+
+SIGNER = SigningKey.generate().id
 
 
 def _run(*arguments: str) -> Result:
@@ -150,6 +153,8 @@ def test_an_enrolment_token_is_made_for_a_time(data: str) -> None:
         pytest.param(["staff", "revoke", "x"], "no such API key", id="no staff key"),
         pytest.param(["tenants", "rotate", "x"], "no such API key", id="no key to rotate"),
         pytest.param(["tenants", "add", "x", "--expires", "soon"], "not a length of time", id="no time"),
+        pytest.param(["tenants", "revoke-signer", "x", "ed25519:x"], "not a signing key", id="no signing key"),
+        pytest.param(["tenants", "revoke-signer", "nobody", SIGNER], "no such tenant", id="no tenant"),
         pytest.param(["nodes", "dismiss", "x"], "no such node", id="no node"),
         pytest.param(["serve", "--port", "0"], "port", id="no port"),
     ],
@@ -186,5 +191,5 @@ def test_settings_and_migrations_are_shown(data: str) -> None:
     """For people and for scripts."""
     assert _json("settings", "--data", data)["data"] == data
     assert "threads" in _run("settings", "--data", data).stdout
-    assert _json("migrate", "--data", data) == {"before": "0012", "after": "0012"}
+    assert _json("migrate", "--data", data) == {"before": "0014", "after": "0014"}
     assert "nothing to do" in _run("migrate", "--data", data).stdout

@@ -1,14 +1,20 @@
-"""What the log tells of the publishers and operators that a gateway's settings gain and lose."""
+"""Whose signatures count at a gateway: publishers and operators by its settings, clients until their tenants revoke them."""
 
 from dataclasses import dataclass
 
+import pytest
 from sqlalchemy import select, update
 
 from blindgate_gateway.log.starting import tell_start
 from blindgate_gateway.parts import connect
 from blindgate_gateway.settings import Settings
+from blindgate_gateway.signers import revoke_signer
 from blindgate_gateway.tables import events
+from blindgate_protocol.errors import NotFoundError
 from blindgate_protocol.events import Action, Event
+from blindgate_protocol.jobs import JobState
+from blindgate_protocol.keys import KeyState
+from blindgate_protocol.messages import JobRequest, KeyRequest
 from blindgate_protocol.signing import SigningKey
 from desk import OTHER_OPERATOR, Desk
 
@@ -90,3 +96,52 @@ def test_an_erased_event_of_a_signer_is_no_obstacle(desk: Desk) -> None:
             .values(body=None, salt=None)
         )
     assert told.start() == {("signer.added", "publisher", publisher)}
+
+
+def test_nothing_new_is_begun_by_the_word_of_a_client_whose_key_its_tenant_revoked(desk: Desk) -> None:
+    """No job and no evaluation key; what waits still runs, and another client of the tenant goes on."""
+    tenant, key = desk.tenant, desk.tenant.keys.client.id
+    waiting = desk.submit().job
+    ref = tenant.upload(b"an evaluation key")
+    registered = tenant.statement(ref, KeyState.REGISTERED)
+    tenant.ask("POST", "/v1/keys", KeyRequest(statement=registered.envelope))
+    order = tenant.order(desk.manifest, tenant.upload(b"input"))
+
+    revoke_signer(desk.parts.database, tenant.name, key)
+    revoke_signer(desk.parts.database, tenant.name, key)
+    refused = tenant.send("POST", "/v1/jobs", JobRequest(order=order.envelope))
+    assert (refused.status_code, refused.json()["code"]) == (403, "revoked-signer")
+    active = tenant.statement(ref, KeyState.ACTIVE, registered)
+    refused = tenant.send("POST", "/v1/keys", KeyRequest(statement=active.envelope))
+    assert (refused.status_code, refused.json()["code"]) == (403, "revoked-signer")
+
+    other = SigningKey.generate()
+    tenant.submit(other.sign(order.document.model_copy(update={"client": other.id})))
+    assert desk.state(waiting) is JobState.QUEUED
+    theirs = desk.stranger
+    theirs.submit(
+        theirs.order(desk.manifest, theirs.upload(b"input"))
+    )  # the same key in another tenant is not its business
+    lost = tenant.statement(ref, KeyState.COMPROMISED, registered)
+    assert tenant.send("POST", "/v1/keys", KeyRequest(statement=lost.envelope)).status_code == 200
+
+    with desk.parts.database.read() as connection:
+        rows = connection.execute(select(events.c.body).where(events.c.object == f"signer:{key}")).all()
+    (told,) = [Event.from_bytes(row.body.encode()) for row in rows]
+    assert (told.action, told.details, told.actor) == (Action.SIGNER_REVOKED, {"kind": "client"}, "console")
+    assert told.tenant is not None
+
+
+def test_a_clients_revoked_key_is_no_setting(desk: Desk) -> None:
+    """The next start does not take it for a publisher's or an operator's."""
+    told = Told(desk.parts.settings)
+    told.start()
+    revoke_signer(desk.parts.database, desk.tenant.name, NEW)
+    told.start()
+    assert told.start() == set()
+
+
+def test_only_a_tenant_revokes(desk: Desk) -> None:
+    """A name that was mistyped is told."""
+    with pytest.raises(NotFoundError):
+        revoke_signer(desk.parts.database, "nobody", NEW)
