@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import bindparam, select
 
-from blindgate_gateway.database import Database, prepared
+from blindgate_gateway.database import Database, Transaction, prepared
 from blindgate_gateway.tables import events, log_tiles
 from blindgate_protocol.checkpoints import EntryProof
 from blindgate_protocol.errors import LogError
@@ -21,6 +21,9 @@ _COMMITMENTS = prepared(
     select(events.c.commitment)
     .where(events.c.position >= bindparam("first"), events.c.position < bindparam("end"))
     .order_by(events.c.position)
+)
+_PLACES = prepared(
+    select(events.c.position).where(events.c.position >= bindparam("first"), events.c.position < bindparam("end"))
 )
 _ROOTS = prepared(
     select(log_tiles.c.hash)
@@ -49,14 +52,22 @@ def read_tile(database: Database, tile: Tile) -> bytes:
             parts = connection.execute(_ROOTS, {**place, "level": tile.level}).scalars()
         else:
             parts = connection.execute(_COMMITMENTS, place).scalars()
-    if len(parts) != tile.width:
-        message = f"entries are missing in the database: {tile.path} has {len(parts)} of {tile.width}"
-        raise LogError(message, index=first + len(parts))
+        if len(parts) != tile.width:
+            raise _hole(connection, tile, place)
     if tile.level is None:
         return pack_entries([ENTRY_VERSION + part for part in parts])
     if tile.level == 0:
         return b"".join(leaf_hash(ENTRY_VERSION + part) for part in parts)
     return b"".join(parts)
+
+
+def _hole(connection: Transaction, tile: Tile, place: dict[str, int]) -> LogError:
+    """Names what is missing under a tile that cannot be made."""
+    if tile.level:
+        return LogError(f"the roots of tiles are missing in the database: {tile.path} cannot be made")
+    there = set(connection.execute(_PLACES, place).scalars())
+    missing = next(index for index in range(place["first"], place["end"]) if index not in there)
+    return LogError(f"entry {missing} is missing in the database: {tile.path} cannot be made", index=missing)
 
 
 def reader(database: Database) -> Callable[[Tile], bytes]:

@@ -263,7 +263,7 @@ def test_a_row_that_was_taken_out_is_missed_by_name(desk: Desk) -> None:
     size = desk.parts.log.sequencer.head().size
     answer = desk.http.get(f"/log/tile/entries/000.p/{size}")
     assert (answer.status_code, answer.json()["code"]) == (409, "log")
-    assert "entries are missing" in answer.json()["detail"]
+    assert "entry 3 is missing" in answer.json()["detail"]
 
 
 def test_a_keys_statements_are_told(desk: Desk) -> None:
