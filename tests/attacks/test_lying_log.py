@@ -251,7 +251,8 @@ def test_a_logged_result_is_opened_and_its_place_kept(scene: Scene, capsys: pyte
 
 def test_a_receipt_without_its_proof_does_not_hold_under_a_policy_that_names_a_log(scene: Scene, world: World) -> None:
     """Such as a result that was fetched before the policy did."""
-    with world.client(home=scene.home, key_store=scene.keys) as before:
+    trusting = Policy(dict(world.publishers), {"this-world": world.operator.id})
+    with Client(world.url, world.api_key("hospital"), policy=trusting, home=scene.home, key_store=scene.keys) as before:
         before.job(scene.first.id).result(timeout=30)
     assert scene.asked(scene.first, "proof") == 0
     scene.client(within=LONG)
@@ -268,7 +269,7 @@ def test_too_few_cosignatures_are_waited_for_and_refused_when_they_do_not_come(
     with pytest.raises(NotLoggedError, match="0 cosignatures"):
         job.result(timeout=30)
     assert decrypted == []
-    assert scene.asked(job, "proof") > 1
+    assert scene.asked(job, "proof") >= 1
     assert scene.asked(job, "acknowledge") == 0
     answers = iter((NOT_YET, told(scene.proof(scene.first)), told(scene.proof(scene.first, cosigned=True))))
     scene.answers[scene.first.id] = lambda: next(answers)
