@@ -156,6 +156,7 @@ def test_what_a_client_sends_does_not_depend_on_what_it_decrypted(
         assert [one.path for one in next(iter(heard["valid"]))] == [
             "/v1/jobs/JOB",
             *([] if along else ["/v1/jobs/JOB/result"]),
+            "/v1/jobs/JOB/proof",
             "/v1/jobs/JOB/acknowledge",
         ]
         assert outcomes["valid"] == {"a label"}

@@ -1,4 +1,4 @@
-"""Row-level security on PostgreSQL: is it as migration 0009 made it.
+"""Row-level security on PostgreSQL: is it as migrations 0009 and 0011 made it.
 
 A dump has the rules and not the role that they are for, so a restored database may be without either; and a rule that somebody
 dropped is missed by nobody, since the queries hold without it.
@@ -13,15 +13,19 @@ from blindgate_gateway.check.findings import Finding, fault, well
 from blindgate_gateway.database import Transaction
 from blindgate_gateway.tables import metadata
 
-_OUT_OF_REACH: Final = frozenset({"api_keys", "enrolment_tokens", "nonces", "nodes"})
+_OUT_OF_REACH: Final = frozenset(
+    {"api_keys", "cosignatures", "enrolment_tokens", "log_head", "log_tiles", "nodes", "nonces", "sessions"}
+)
 _POLICIES: Final = frozenset(
-    {("manifests", "everybody"), ("manifests", "publisher"), ("blobs", "published")}
+    {("manifests", "everybody"), ("manifests", "publisher"), ("blobs", "published"), ("events", "told")}
     | {(name, "tenant") for name in metadata.tables if name not in _OUT_OF_REACH | {"manifests"}}
 )
 _MAKE: Final = (
     "run as an administrator: CREATE ROLE blindgate_tenant NOLOGIN; GRANT blindgate_tenant TO the gateway's role"
 )
-_AGAIN: Final = "somebody changed the rules by hand: undo it; migration 0009 (0009_row_security.py) has the statements"
+_AGAIN: Final = (
+    "somebody changed the rules by hand: undo it; migrations 0009 (0009_row_security.py) and 0011 have the statements"
+)
 
 _ROLE: Final = text(
     # Since PostgreSQL 16 a member may be one that may not become the role.
