@@ -130,18 +130,23 @@ class World:
             self._log_key = str(shown["key"])
         return self._log_key
 
-    def policy(self, path: Path | None = None) -> Policy:
-        """A policy that trusts this world's publishers, operator and log."""
-        return Policy(
-            dict(self.publishers), {"this-world": self.operator.id}, path=path, logs={"this-world": self.log_key()}
-        )
+    def policy(self, path: Path | None = None, *, log: bool = True) -> Policy:
+        """A policy that trusts this world's publishers, operator and, unless told otherwise, log."""
+        logs = {"this-world": self.log_key()} if log else {}
+        return Policy(dict(self.publishers), {"this-world": self.operator.id}, path=path, logs=logs)
 
     def client(
-        self, tenant: str = "hospital", *, home: Path | None = None, url: str | None = None, **given: Any
+        self,
+        tenant: str = "hospital",
+        *,
+        home: Path | None = None,
+        url: str | None = None,
+        log: bool = True,
+        **given: Any,
     ) -> Client:
-        """A client of a tenant, with its files under `client/` (or `home`)."""
+        """A client of a tenant, with its files under `client/` (or `home`), that trusts the gateway's log or asks none."""
         home = home or self.folder / "client"
-        policy = self.policy(home / "policy.toml")
+        policy = self.policy(home / "policy.toml", log=log)
         policy.save()
         return Client(url or self.url, self.api_key(tenant), policy=policy, home=home, **given)
 

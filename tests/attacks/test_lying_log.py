@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from between import Answer, Proxy
-from blindgate import Client, Policy
+from blindgate import Client, Policy, logs
 from blindgate.bundles import Bundles
 from blindgate.commands import jobs as commands
 from blindgate.job import Job
@@ -118,8 +118,12 @@ def told(proof: LoggedProof) -> Answer:
 
 
 @pytest.fixture
-def scene(world: World, tmp_path: Path, small_rows: np.ndarray[Any, Any]) -> Iterator[Scene]:
+def scene(
+    world: World, tmp_path: Path, small_rows: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Scene]:
     """Two evaluated jobs behind a proxy that answers for the log."""
+    # The proxy's own answers come when the gateway has given its, which waits for witnesses that it does not have.
+    monkeypatch.setattr(logs, "LONG_POLL_SECONDS", 0.2)
     with Proxy(world.url) as proxy:
         made = Scene(world, proxy, tmp_path, small_rows)
         yield made
