@@ -128,7 +128,7 @@ def test_nothing_new_is_begun_by_the_word_of_a_client_whose_key_its_tenant_revok
     with desk.parts.database.read() as connection:
         rows = connection.execute(select(events.c.body).where(events.c.object == f"signer:{key}")).all()
     (told,) = [Event.from_bytes(row.body.encode()) for row in rows]
-    assert (told.action, told.details, told.actor) == (Action.SIGNER_REVOKED, {"kind": "client"}, "console")
+    assert (told.action, told.details, told.actor) == (Action.SIGNER_REVOKED, {"kind": "client"}, "command-line")
     assert told.tenant is not None
 
 
