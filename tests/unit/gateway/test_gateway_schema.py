@@ -40,7 +40,7 @@ def test_the_interface_document_is_valid_and_complete(desk: Desk) -> None:
     validate(spec)
     assert spec["openapi"].startswith("3.1")
     for route in ROUTES:
-        operation = spec["paths"][re.sub(r"<(?:int:)?(\w+)>", r"{\1}", route.rule)][route.method.lower()]
+        operation = spec["paths"][re.sub(r"<(?:int:|path:)?(\w+)>", r"{\1}", route.rule)][route.method.lower()]
         assert bool(operation.get("security")) == bool(route.roles)
         assert ("requestBody" in operation) == (route.body is not None)
         assert {str(status) for status in route.answers} == set(operation["responses"]) - {
@@ -65,7 +65,7 @@ def test_the_page_for_people_needs_nothing_from_elsewhere(desk: Desk) -> None:
     page = desk.http.get("/docs").text
     assert not re.search(r"https?://|<script|@import|url\(|<link|<img", page)
     for route in ROUTES:
-        assert re.sub(r"<(?:int:)?(\w+)>", r"{\1}", route.rule) in page
+        assert re.sub(r"<(?:int:|path:)?(\w+)>", r"{\1}", route.rule) in page
     assert "lease-lost" in page
 
 
