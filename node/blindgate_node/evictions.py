@@ -1,6 +1,6 @@
-"""What this node says about keys that it forgot: signed at once, handed in soon.
+"""What this node says about keys that it forgot: signed at once, handed in soon, by a thread that nothing else waits for.
 
-A statement waits here until the gateway has taken it. It is said once more after a failure, and dropped when the gateway will never
+A statement waits here until the gateway has taken it. It is said again after a failure, and dropped when the gateway will never
 take it, or when so many wait that the gateway must have been away for long: it is the node's word, and nothing depends on it.
 """
 
@@ -18,6 +18,9 @@ from blindgate_protocol.signing import Envelope, SigningKey
 
 MOST_WAITING: Final = 1000
 MOST_TOGETHER: Final = 64
+PAUSE_SECONDS: Final = 1.0
+AGAIN_SECONDS: Final = 10.0
+"""After a failure."""
 _REFUSED: Final = range(400, 500)
 _LATER: Final = frozenset({401, 408, 429})
 
@@ -25,11 +28,28 @@ _LATER: Final = frozenset({401, 408, 429})
 class Evictions:
     """The statements of one node."""
 
-    def __init__(self, key: SigningKey, report: Callable[[EvictionReport], None]) -> None:
-        """Sign with `key`; hand in by `report`, which raises `BlindgateError` where it could not."""
-        self._key, self._report = key, report
+    def __init__(
+        self,
+        key: SigningKey,
+        report: Callable[[EvictionReport], None],
+        log: Callable[..., None] = lambda *_, **__: None,
+    ) -> None:
+        """Sign with `key`; hand in by `report`, which raises `BlindgateError` where it could not, and note that in `log`."""
+        self._key, self._report, self._log = key, report, log
         self._waiting: deque[Envelope] = deque(maxlen=MOST_WAITING)
         self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="evictions", daemon=True)
+
+    def start(self) -> None:
+        """Hand in what comes, until `close`."""
+        self._thread.start()
+
+    def close(self, *, seconds: float) -> None:
+        """Hand in what is left, if the gateway takes it in so many seconds."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
 
     def note(self, name: KeyName, reason: EvictionReason) -> None:
         """A key was wiped."""
@@ -45,9 +65,10 @@ class Evictions:
 
     def hand_in(self) -> None:
         """Hand in what waits. Raises `BlindgateError` when the gateway could not be told; it waits on then."""
+        together = MOST_TOGETHER
         while True:
             with self._lock:
-                some = tuple(self._waiting)[:MOST_TOGETHER]
+                some = tuple(self._waiting)[:together]
             if not some:
                 return
             try:
@@ -55,15 +76,23 @@ class Evictions:
             except GatewayError as error:
                 if error.status not in _REFUSED or error.status in _LATER:
                     raise
+                if len(some) > 1:  # one of them is refused: the others are not to go with it
+                    together = 1
+                    continue
             with self._lock:
                 for envelope in some:
                     if self._waiting and self._waiting[0] is envelope:
                         self._waiting.popleft()
 
-
-def quietly(hand_in: Callable[[], None], log: Callable[..., None]) -> None:
-    """Hand in, and only note when that failed."""
-    try:
-        hand_in()
-    except BlindgateError as error:
-        log("evictions.waiting", code=error.code, reason=str(error))
+    def _run(self) -> None:
+        pause = PAUSE_SECONDS
+        while True:
+            stopping = self._stopping.wait(pause)
+            try:
+                self.hand_in()
+                pause = PAUSE_SECONDS
+            except BlindgateError as error:
+                self._log("evictions.waiting", code=error.code, reason=str(error))
+                pause = AGAIN_SECONDS
+            if stopping:
+                return

@@ -4,7 +4,8 @@ Threads, and what each may wait for:
 
 - the poller asks for work when a slot is free and nothing is short (`means`), one long poll at a time;
 - each slot runs one job (`jobs`), and waits for its worker and the gateway;
-- the pulse sends heartbeats (`pulse`), and one more writes receipts (`receipts`);
+- the pulse sends heartbeats (`pulse`), one more writes receipts (`receipts`), and one hands in what was signed about forgotten keys
+  (`evictions`);
 - the caller's thread retires what is idle, and waits for the end.
 
 `drain` asks for no more work, lets running jobs finish for `drain_seconds`, then gives them back. A long poll that is out may
@@ -22,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from blindgate_node.enrolment import enrol, load_certificate
-from blindgate_node.evictions import Evictions, quietly
+from blindgate_node.evictions import Evictions
 from blindgate_node.families import FAMILIES, Family, installed
 from blindgate_node.jobs import Jobs, Log
 from blindgate_node.key_cache import KeyCache, KeyName
@@ -94,7 +95,7 @@ class Node:
         self._gateway = Gateway(
             settings.gateway, key=self.key, ca=settings.ca, connections=2 * settings.slots + 4, traces=self._traces
         )
-        self._evictions = Evictions(self.key, self._gateway.report)
+        self._evictions = Evictions(self.key, self._gateway.report, log)
         self._keys = KeyCache(most_bytes=settings.key_bytes, seconds=settings.key_seconds, dropped=self._drop)
         self._journal = Journal(settings.data / "receipts.jsonl", _now())
         self._pulse = Pulse(self._gateway, lambda event, lease: log(event, job=lease.job, generation=lease.generation))
@@ -121,13 +122,13 @@ class Node:
     def serve(self) -> None:
         """Work until `drain` is called. Raises `NotAuthorisedError` when the gateway does not know this node any more."""
         self._log("node.started", node=self.key.id, gateway=self._settings.gateway, families=list(self._families))
+        self._evictions.start()
         workers = ThreadPoolExecutor(self._settings.slots, thread_name_prefix="job")
         poller = threading.Thread(target=self._poll, args=(workers,), name="poller")
         poller.start()
         while not self._stopping.wait(_TICK_SECONDS):
             self._pool.retire()
             self._keys.expire()
-            quietly(self._evictions.hand_in, self._log)
         self._log("node.draining")
         ended = threading.Thread(target=self._wait_for_end, args=(poller, workers), name="drain")
         ended.start()
@@ -151,7 +152,7 @@ class Node:
     def _close(self) -> None:
         self._pulse.stop()
         self._keys.clear()
-        quietly(self._evictions.hand_in, self._log)
+        self._evictions.close(seconds=_FLUSH_SECONDS)
         self._pool.close()
         self._aside.shutdown()
         self._journal.close()

@@ -52,6 +52,19 @@ def test_what_is_never_taken_does_not_wait_for_ever() -> None:
     gateway.failure = GatewayError("no such key", status=404)
     evictions.hand_in()
     gateway.failure = None
+    evictions.note(KeyName("nobody", NAME.digest), "room")
+    evictions.note(NAME, "stopping")
+
+    def take(report: EvictionReport) -> None:
+        if any(open_signed(envelope, Eviction).document.tenant == "nobody" for envelope in report.evictions):
+            message = "no such key"
+            raise GatewayError(message, status=404)
+        gateway.report(report)
+
+    evictions._report = take
+    evictions.hand_in()
+    assert [one.reason for one in gateway.taken] == ["stopping"], "one that is refused takes no other with it"
+    gateway.taken.clear()
     for _ in range(MOST_WAITING + 10):
         evictions.note(NAME, "unused")
     evictions.hand_in()

@@ -1,6 +1,7 @@
 """Wrong credentials, told to the log without letting whoever brings them fill it.
 
-One event a minute for each credential that somebody claims, with how often; of more than `MOST` in a minute, the rest together.
+In each minute, a credential that somebody claims is told of at the first, second, fourth, eighth … failure, with how many there
+were; of more than `MOST` credentials in a minute, the rest are told of together.
 What is not of a credential's shape is `unknown`: an attacker chooses the words, and the log repeats none of them.
 """
 

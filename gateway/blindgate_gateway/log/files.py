@@ -3,22 +3,23 @@
 A file, once written, never changes; only `checkpoint` is replaced, after everything that it stands on. Partial tiles go when the
 whole one is there.
 
-The files know how far the log was. A database that says less was put back from an older copy: then nothing is written, and the
-fault is named, since whoever saw the larger tree would take the smaller one for another.
+The files know how far the log was. A database that says less, or that holds another tree, was put back from an older copy: then
+nothing is signed (`sequencer`) and nothing is written, and the fault is named, since whoever saw the larger tree would be shown a
+second one.
 """
 
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from blindgate_gateway.database import Database
-from blindgate_gateway.log.sequencer import Head, root_in
+from blindgate_gateway.log.sequencer import Head, check_continues
 from blindgate_gateway.log.tree import read_tile
 from blindgate_protocol.checkpoints import Checkpoint
-from blindgate_protocol.errors import BlindgateError, ForkedLogError
+from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.notes import parse_note
 from blindgate_protocol.tiles import CHECKPOINT, HEIGHT, WIDTH, Tile
 
@@ -32,25 +33,31 @@ class LogFiles:
         """Keep `folder`, which is made when it is needed."""
         self._folder, self._database = folder, database
 
-    def size(self) -> int:
-        """How many entries the files have. Raises `BlindgateError` when the checkpoint there cannot be read."""
-        written = self._written()
-        return 0 if written is None else written.size
+    def written(self) -> Checkpoint | None:
+        """The tree that the files have. Raises `BlindgateError` when the checkpoint there cannot be read."""
+        try:
+            data = (self._folder / CHECKPOINT).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return Checkpoint.parse(parse_note(data).text)
+        except BlindgateError as error:
+            message = f"{self._folder / CHECKPOINT}: {error}"
+            raise BlindgateError(message) from error
 
-    def write(self, head: Head) -> int:
-        """Write what is new. Gives how many entries the files have then. Raises `ForkedLogError`, `OSError`."""
+    def write(self, latest: Callable[[], Head]) -> int:
+        """Write what is new of the `latest` head. Gives how many entries the files have then. Raises `OSError`.
+
+        Raises `ForkedLogError` when the files have more than the database, or another tree.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._alone():
-            written = self._written()
+            written = self.written()
+            head = (
+                latest()
+            )  # after the files were looked at: another process may have written a larger tree just before
+            check_continues(self._database, written, head)
             size = 0 if written is None else written.size
-            if size > head.size or (
-                written is not None and size == head.size and written.root != root_in(head.checkpoint)
-            ):
-                message = (
-                    f"the log's files in {self._folder} have {size} entries and the database {head.size}, or another tree: the "
-                    "database was put back from an older copy (docs/operations.md says what to do)"
-                )
-                raise ForkedLogError(message)
             if written is not None and size == head.size:
                 return size
             _replace(self._folder / KEY, f"{head.key}\n".encode())
@@ -67,17 +74,6 @@ class LogFiles:
         _replace(path, read_tile(self._database, tile))
         if tile.width == WIDTH:
             shutil.rmtree(path.with_name(f"{path.name}.p"), ignore_errors=True)
-
-    def _written(self) -> Checkpoint | None:
-        try:
-            data = (self._folder / CHECKPOINT).read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
-            return Checkpoint.parse(parse_note(data).text)
-        except BlindgateError as error:
-            message = f"{self._folder / CHECKPOINT}: {error}"
-            raise BlindgateError(message) from error
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

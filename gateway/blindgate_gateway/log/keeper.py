@@ -56,8 +56,10 @@ class LogKeeper:
     def __init__(self, database: Database, settings: Settings) -> None:
         """`database` is the gateway's own, not a tenant's view of it."""
         self.database = database
-        self.sequencer = Sequencer(database, settings.log_key_file, origin=settings.log_origin)
         self.files = LogFiles(settings.data / "log", database)
+        self.sequencer = Sequencer(
+            database, settings.log_key_file, origin=settings.log_origin, written=self.files.written
+        )
         self._pause = settings.checkpoint / 1000
         self._witnesses = settings.witnesses
         self._wanted = [threading.Event() for _ in range(1 + len(self._witnesses))]
@@ -86,8 +88,8 @@ class LogKeeper:
 
     def keep(self) -> None:
         """Do what is due: places, a checkpoint, files."""
-        head = self.sequencer.advance()
-        self.files.write(head)
+        self.sequencer.advance()
+        self.files.write(self.sequencer.head)
 
     def show_to(self, witness: Witness) -> None:
         """Get a witness's cosignature of the log as it is, unless it is there. Raises `LogError`."""

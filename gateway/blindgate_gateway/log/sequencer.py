@@ -8,12 +8,12 @@
 4. sign the checkpoint of the tree that comes out, and make it the head.
 
 Who dies in it has done nothing; the next one finds the same events. A checkpoint is on the disk before anybody sees it, so a power
-failure cannot take back what was signed.
+failure cannot take back what was signed. Before a process signs for the first time, the database must continue the tree that the
+log's files have: one that was put back from an older copy is not signed, since whoever saw the larger tree would be shown another.
 
 The log belongs to its keys. A gateway that has others, or none, writes events and leaves their places to those that have them.
 """
 
-import base64
 import secrets
 import threading
 import time
@@ -26,13 +26,14 @@ from sqlalchemy import bindparam, func, insert, select, update
 
 from blindgate_gateway.database import Database, Row, Transaction, clock, prepared
 from blindgate_gateway.log.signing_key import LogKeys
+from blindgate_gateway.log.tree import reader
 from blindgate_gateway.tables import events, log_head, log_tiles
 from blindgate_protocol.checkpoints import Checkpoint
 from blindgate_protocol.errors import ForkedLogError
 from blindgate_protocol.events import ENTRY_VERSION
-from blindgate_protocol.merkle import HASH_BYTES, Frontier, leaf_hash
-from blindgate_protocol.notes import VerifierKey
-from blindgate_protocol.tiles import HEIGHT
+from blindgate_protocol.merkle import HASH_BYTES, Frontier, leaf_hash, range_root
+from blindgate_protocol.notes import VerifierKey, parse_note
+from blindgate_protocol.tiles import HEIGHT, subtrees_of
 
 MOST_AT_ONCE: Final = 4096
 _HEAD = prepared(select(log_head).where(log_head.c.id == 1))
@@ -79,12 +80,23 @@ class Head:
 class Sequencer:
     """Gives events their places, for one process of a gateway."""
 
-    def __init__(self, database: Database, key_file: Path, *, origin: str | None = None) -> None:
-        """Sign with the key in `key_file`, which is made when the log begins. `origin` is the log's name, if it begins here."""
+    def __init__(
+        self,
+        database: Database,
+        key_file: Path,
+        *,
+        origin: str | None = None,
+        written: Callable[[], Checkpoint | None] = lambda: None,
+    ) -> None:
+        """Sign with the key in `key_file`, which is made when the log begins. `origin` is the log's name, if it begins here.
+
+        `written` gives the tree that was written out, as far as anybody knows here.
+        """
         self._database, self._key_file, self._origin = database, key_file, origin
         self._lock = threading.Lock()
         self._keys: LogKeys | None = None
         self._signed = 0
+        self._written: Callable[[], Checkpoint | None] | None = written
         self.between: Callable[[], None] = lambda: None
         """Called before the transaction ends, for tests that die there."""
 
@@ -117,6 +129,9 @@ class Sequencer:
                 keys = self._own(head)
                 if keys is None or self._database.look(_IS_PENDING, {}) is None:
                     return head
+                if self._written is not None:
+                    check_continues(self._database, self._written(), head)
+                    self._written = None
                 with self._database.write() as connection:
                     placed = self._step(connection, keys)
                     self.between()
@@ -178,6 +193,18 @@ class Sequencer:
         return self._keys
 
 
-def root_in(checkpoint: str) -> bytes:
-    """The root that a checkpoint of our own names."""
-    return base64.b64decode(checkpoint.split("\n")[2])
+def check_continues(database: Database, written: Checkpoint | None, head: Head) -> None:
+    """Decide whether the database's log begins with the tree that was `written` out before. Raises `ForkedLogError`."""
+    if written is None or written.size == 0:
+        return
+    if written.size == head.size and written.root == Checkpoint.parse(parse_note(head.checkpoint.encode()).text).root:
+        return
+    if written.size < head.size:
+        tree = subtrees_of(written.size, reader(database))
+        if range_root(0, written.size, tree) == written.root:
+            return
+    message = (
+        f"the log's files have {written.size} entries and the database has {head.size}, or another tree: the database was put back "
+        "from an older copy (docs/operations.md says what to do)"
+    )
+    raise ForkedLogError(message)

@@ -245,8 +245,11 @@ def test_a_database_that_went_back_is_not_signed(desk: Desk) -> None:
     with pytest.raises(ForkedLogError, match="older copy"):
         keeper.sequencer.advance()
     database = connect(desk.parts.settings)
-    with pytest.raises(ForkedLogError, match="older copy"):
-        LogKeeper(database, desk.parts.settings).files.write(keeper.sequencer.head())
+    fresh = LogKeeper(database, desk.parts.settings)
+    for duty in (fresh.sequencer.advance, fresh.keep, lambda: fresh.files.write(fresh.sequencer.head)):
+        with pytest.raises(ForkedLogError, match="older copy"):
+            duty()
+    assert fresh.sequencer.head().size == old.size, "a process that begins anew signs nothing either"
     database.close()
 
 
