@@ -56,10 +56,13 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str | None:
     """A fresh database: `None` stands for the embedded one, else a PostgreSQL URI."""
-    if request.param == "sqlite":
-        return None
-    server: PostgresqlServer = request.getfixturevalue("postgresql_server")
-    return server.new_database()
+    return None if request.param == "sqlite" else request.getfixturevalue("postgresql_server").new_database()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest) -> str | None:
+    """The same, without a gateway's tables: for tests of what makes them."""
+    return None if request.param == "sqlite" else request.getfixturevalue("postgresql_server").new_database(empty=True)
 
 
 @pytest.fixture(scope="session")

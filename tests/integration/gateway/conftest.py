@@ -1,19 +1,38 @@
 """Real gateway processes."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from brokerage import Brokerage, GatewayProcess, Keys, Publisher, Running, Tenant, Worker, http_client, make_settings
 
+_WORKERS = {"one worker": 1, "three workers": 3}
 
-@pytest.fixture(params=[1, 3], ids=["one worker", "three workers"])
+
+@pytest.fixture(params=_WORKERS)
 def running(request: pytest.FixtureRequest, tmp_path: Path, database_url: str | None) -> Iterator[Running]:
-    """A gateway with a model, a tenant and a node, over HTTP, on each database."""
+    """A gateway with a model, a tenant and a node, over HTTP, on each database; for a test that ends it."""
+    with _gateway(tmp_path, _WORKERS[request.param], database_url) as made:
+        yield made
+
+
+@pytest.fixture(
+    scope="module", params=[f"{database}, {workers}" for database in ("sqlite", "postgresql") for workers in _WORKERS]
+)
+def standing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The same, shared by the tests of a module that leave it as it is: to start one takes longer than most of them."""
+    database, _, workers = request.param.partition(", ")
+    url = request.getfixturevalue("postgresql_server").new_database() if database == "postgresql" else None
+    with _gateway(tmp_path_factory.mktemp("standing"), _WORKERS[workers], url) as made:
+        yield made
+
+
+@contextmanager
+def _gateway(folder: Path, workers: int, database: str | None) -> Iterator[Running]:
     keys = Keys()
-    given = {"workers": request.param, "threads": 16, "part": 256 * 1024, "database": database_url}
-    settings = make_settings(tmp_path / "gateway", keys, **given)
+    settings = make_settings(folder / "gateway", keys, workers=workers, threads=16, part=256 * 1024, database=database)
     brokerage = Brokerage(settings, keys)
     gateway = GatewayProcess(settings)
     gateway.start()

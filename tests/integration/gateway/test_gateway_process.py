@@ -29,49 +29,49 @@ def _submit(running: Running, data: bytes) -> JobView:
     return running.tenant.submit(running.tenant.order(running.manifest, running.tenant.upload(data)))
 
 
-def test_jobs_go_through_and_large_blobs_keep_their_bytes(running: Running) -> None:
+def test_jobs_go_through_and_large_blobs_keep_their_bytes(standing: Running) -> None:
     """One part and many, through whichever worker answers."""
     for size in (1, 1024, 256 * 1024, 3 * 256 * 1024 + 5):
         data = random_bytes(size)
-        job = _submit(running, data).job
-        lease = running.worker.lease(wait=5000)
+        job = _submit(standing, data).job
+        lease = standing.worker.lease(wait=5000)
         assert lease is not None
-        got = running.worker.command(lease, "GET", f"blobs/{blob_ref(data).digest}").content
+        got = standing.worker.command(lease, "GET", f"blobs/{blob_ref(data).digest}").content
         assert got == data
-        running.worker.finish(lease, data[::-1])
-        assert running.tenant.ask("GET", f"/v1/jobs/{job}/result").content == data[::-1]
+        standing.worker.finish(lease, data[::-1])
+        assert standing.tenant.ask("GET", f"/v1/jobs/{job}/result").content == data[::-1]
 
 
-def test_a_waiting_node_and_a_waiting_tenant_are_woken(running: Running) -> None:
+def test_a_waiting_node_and_a_waiting_tenant_are_woken(standing: Running) -> None:
     """A long poll ends when there is something, not when its time is over, in whichever worker it waits."""
     leases: list[Lease | None] = []
-    node = threading.Thread(target=lambda: leases.append(running.worker.lease(wait=20_000)))
+    node = threading.Thread(target=lambda: leases.append(standing.worker.lease(wait=20_000)))
     node.start()
     time.sleep(0.3)
     began = time.monotonic()
-    job = _submit(running, b"something to do").job
+    job = _submit(standing, b"something to do").job
     node.join()
     assert leases[0] is not None
     views: list[JobView] = []
-    with http_client(running.gateway.url) as http:
-        key = running.brokerage.api_key("bank")
-        watcher = Tenant(http, key, name="bank", keys=running.brokerage.keys)
+    with http_client(standing.gateway.url) as http:
+        key = standing.brokerage.api_key("bank")
+        watcher = Tenant(http, key, name="bank", keys=standing.brokerage.keys)
         tenant = threading.Thread(target=lambda: views.append(watcher.job(job, wait=20_000)))
         tenant.start()
         time.sleep(0.3)
-        running.worker.finish(leases[0], b"done")
+        standing.worker.finish(leases[0], b"done")
         tenant.join()
     assert views[0].state is JobState.SUCCEEDED
     assert time.monotonic() - began < 15
 
 
-def test_polls_beyond_the_cap_are_answered_at_once(running: Running) -> None:
+def test_polls_beyond_the_cap_are_answered_at_once(standing: Running) -> None:
     """Those who wait cannot take every thread: the gateway still answers the others."""
     threads, answers = [], []
 
     def poll() -> None:
-        with http_client(running.gateway.url) as http:
-            caller = running.worker.over(http)
+        with http_client(standing.gateway.url) as http:
+            caller = standing.worker.over(http)
             began = time.monotonic()
             caller.ask("POST", "/v1/leases", b'{"families":["echo"],"wait":3000}')
             answers.append(time.monotonic() - began)
@@ -80,7 +80,7 @@ def test_polls_beyond_the_cap_are_answered_at_once(running: Running) -> None:
         threads.append(threading.Thread(target=poll))
         threads[-1].start()
     time.sleep(1)
-    with http_client(running.gateway.url) as http:
+    with http_client(standing.gateway.url) as http:
         assert http.get("/healthz", timeout=2).status_code == 200
     for thread in threads:
         thread.join()
@@ -88,7 +88,7 @@ def test_polls_beyond_the_cap_are_answered_at_once(running: Running) -> None:
     assert min(answers) < 2.5
 
 
-def test_a_gateway_process_has_nothing_loaded_that_could_see(running: Running) -> None:
+def test_a_gateway_process_has_nothing_loaded_that_could_see(standing: Running) -> None:
     """Neither the modules of a fresh process nor the files that the running one has mapped."""
     code = (
         "import json, sys; import blindgate_gateway.server, blindgate_gateway.app; print(json.dumps(list(sys.modules)))"
@@ -96,7 +96,7 @@ def test_a_gateway_process_has_nothing_loaded_that_could_see(running: Running) -
     loaded = json.loads(subprocess.check_output([sys.executable, "-c", code]))
     assert {name.partition(".")[0] for name in loaded} & FORBIDDEN == set()
     assert "blindgate_gateway.leases" in loaded
-    for process in [running.gateway.pid, *running.gateway.workers()]:
+    for process in [standing.gateway.pid, *standing.gateway.workers()]:
         mapped = set(re.findall(r"/site-packages/([a-z_]+)", Path(f"/proc/{process}/maps").read_text()))
         assert "pydantic_core" in mapped
         assert mapped & FORBIDDEN == set()
@@ -141,28 +141,28 @@ def test_sigterm_ends_waiting_and_lets_work_finish(running: Running) -> None:
     assert time.monotonic() - began < 20
 
 
-def test_a_second_gateway_in_the_same_folder_is_refused(running: Running) -> None:
+def test_a_second_gateway_in_the_same_folder_is_refused(standing: Running) -> None:
     """Two masters would clear away each other's uploads."""
-    command = [sys.executable, "-m", "blindgate_gateway", "serve", "--data", str(running.brokerage.settings.data)]
+    command = [sys.executable, "-m", "blindgate_gateway", "serve", "--data", str(standing.brokerage.settings.data)]
     second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert second.returncode == 1
     assert "another gateway" in second.stderr
-    assert running.tenant.send("GET", "/v1/jobs").status_code == 200
+    assert standing.tenant.send("GET", "/v1/jobs").status_code == 200
 
 
-def test_the_log_is_json_and_holds_no_body_no_query_and_no_secret(running: Running) -> None:
+def test_the_log_is_json_and_holds_no_body_no_query_and_no_secret(standing: Running) -> None:
     """Names, sizes and times only."""
-    job = _submit(running, b"PLANTED-IN-A-BLOB").job
-    running.tenant.job(job, wait=1)
-    running.tenant.send("GET", f"/v1/jobs/{job}?wait=1&note=PLANTED-IN-A-QUERY")
-    running.tenant.send("POST", "/v1/jobs", b'{"order": "PLANTED-IN-A-BODY"}')
-    lines = running.gateway.log.read_text().splitlines()
+    job = _submit(standing, b"PLANTED-IN-A-BLOB").job
+    standing.tenant.job(job, wait=1)
+    standing.tenant.send("GET", f"/v1/jobs/{job}?wait=1&note=PLANTED-IN-A-QUERY")
+    standing.tenant.send("POST", "/v1/jobs", b'{"order": "PLANTED-IN-A-BODY"}')
+    lines = standing.gateway.log.read_text().splitlines()
     events = [json.loads(line) for line in lines]
     assert any(event.get("path") == f"/v1/jobs/{job}" for event in events)
     assert any(event["event"] == "listening" for event in events)
     text = "\n".join(lines)
     assert "PLANTED" not in text
-    assert running.tenant._headers["Authorization"].partition(".")[2] not in text
+    assert standing.tenant._headers["Authorization"].partition(".")[2] not in text
 
 
 CROOKED = {
@@ -174,22 +174,22 @@ CROOKED = {
 }
 
 
-def test_crooked_requests_are_refused_and_the_next_one_answered(running: Running) -> None:
+def test_crooked_requests_are_refused_and_the_next_one_answered(standing: Running) -> None:
     """A worker survives what a socket can bring."""
     for name, (sent, status) in CROOKED.items():
-        with socket.create_connection(("127.0.0.1", running.brokerage.settings.port)) as raw:
+        with socket.create_connection(("127.0.0.1", standing.brokerage.settings.port)) as raw:
             raw.sendall(sent)
             assert f" {status} ".encode() in raw.recv(4096).partition(b"\r\n")[0], name
-        assert running.tenant.send("GET", "/v1/jobs").status_code == 200, name
+        assert standing.tenant.send("GET", "/v1/jobs").status_code == 200, name
 
 
-def test_a_body_without_a_length_is_refused(running: Running) -> None:
+def test_a_body_without_a_length_is_refused(standing: Running) -> None:
     """Chunked bodies have no length that could be checked before reading."""
     upload = Upload.model_validate_json(
-        running.tenant.ask("POST", "/v1/uploads", UploadRequest(size=5, sha256=blob_ref(b"hello").digest)).content
+        standing.tenant.ask("POST", "/v1/uploads", UploadRequest(size=5, sha256=blob_ref(b"hello").digest)).content
     )
-    answer = running.tenant.http.put(
-        f"/v1/uploads/{upload.upload}/parts/1", content=iter([b"he", b"llo"]), headers=running.tenant._headers
+    answer = standing.tenant.http.put(
+        f"/v1/uploads/{upload.upload}/parts/1", content=iter([b"he", b"llo"]), headers=standing.tenant._headers
     )
     assert (answer.status_code, answer.json()["code"]) == (411, "length-required")
-    assert running.tenant.upload(b"hello") == blob_ref(b"hello")
+    assert standing.tenant.upload(b"hello") == blob_ref(b"hello")

@@ -145,9 +145,9 @@ def test_staff_keys_are_no_tenants_keys(desk: Desk) -> None:
     assert _status(desk, second, "/v1/audit/jobs") == 200
 
 
-def test_keys_of_an_older_gateway_go_on(tmp_path: Path, database_url: str | None) -> None:
+def test_keys_of_an_older_gateway_go_on(tmp_path: Path, empty_database_url: str | None) -> None:
     """What was `tenant` is `jobs` now; `publish` is `publish`."""
-    settings = make_settings(tmp_path / "older", Keys(), database=database_url)
+    settings = make_settings(tmp_path / "older", Keys(), database=empty_database_url)
     migrate(settings, to="0006")
     with connect(settings).migrating() as connection:
         connection.exec_driver_sql("INSERT INTO tenants (name, created) VALUES ('bank', 1)")

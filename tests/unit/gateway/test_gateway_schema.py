@@ -25,9 +25,9 @@ from desk import Desk, open_desk
 from postgresql import PostgresqlServer
 
 
-def test_the_migrations_make_the_tables(tmp_path: Path, database_url: str | None) -> None:
+def test_the_migrations_make_the_tables(tmp_path: Path, empty_database_url: str | None) -> None:
     """A table that changed without a migration fails here; migrating twice does nothing."""
-    settings = make_settings(tmp_path / "gateway", Keys(), database=database_url)
+    settings = make_settings(tmp_path / "gateway", Keys(), database=empty_database_url)
     assert migrate(settings) == (None, _LATEST)
     assert migrate(settings) == (_LATEST, _LATEST)
     with connect(settings).migrating() as connection:
@@ -148,9 +148,9 @@ def test_a_gateway_that_can_write_is_ready_and_one_that_cannot_is_not(desk: Desk
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
 
-def test_jobs_of_an_older_gateway_move_to_their_queues(tmp_path: Path, database_url: str | None) -> None:
+def test_jobs_of_an_older_gateway_move_to_their_queues(tmp_path: Path, empty_database_url: str | None) -> None:
     """Waiting ones can be leased as before, ended ones keep their documents and attempts."""
-    settings = make_settings(tmp_path / "gateway", Keys(), database=database_url)
+    settings = make_settings(tmp_path / "gateway", Keys(), database=empty_database_url)
     migrate(settings, to="0003")
     with connect(settings).migrating() as connection:
         for statement in _OLD_ROWS:
@@ -209,9 +209,9 @@ def test_blobs_of_an_older_gateway_are_where_they_were(tmp_path: Path) -> None:
     assert not list((settings.data / "partial").iterdir())
 
 
-def test_nodes_of_an_older_gateway_and_their_jobs_stay(tmp_path: Path, database_url: str | None) -> None:
+def test_nodes_of_an_older_gateway_and_their_jobs_stay(tmp_path: Path, empty_database_url: str | None) -> None:
     """Their tokens go: their keys were known before, and are what they sign with now."""
-    settings = make_settings(tmp_path / "gateway", Keys(), database=database_url)
+    settings = make_settings(tmp_path / "gateway", Keys(), database=empty_database_url)
     migrate(settings, to="0005")
     with connect(settings).migrating() as connection:
         for statement in _OLD_NODES:
@@ -286,7 +286,7 @@ def test_a_migration_takes_as_long_as_it_takes(
 ) -> None:
     """Of many rows, or while another gateway is at it: what bounds a request does not end it."""
     monkeypatch.setattr("blindgate_gateway.database.postgresql._OPTIONS", "-c lock_timeout=50 -c statement_timeout=50")
-    settings = make_settings(tmp_path / "gateway", Keys(), database=postgresql_server.new_database())
+    settings = make_settings(tmp_path / "gateway", Keys(), database=postgresql_server.new_database(empty=True))
     began = threading.Event()
 
     def first() -> None:
