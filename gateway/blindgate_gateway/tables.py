@@ -78,12 +78,17 @@ api_keys = Table(
 sessions = Table(
     "sessions",
     metadata,
-    # SHA-256 of the token in the auditor's cookie, and the API key that was shown for it.
+    # SHA-256 of the token in the auditor's cookie, and what was shown for it: an API key, or a person's token from elsewhere.
     Column("token_hash", String, primary_key=True),
-    Column("api_key", String, ForeignKey("api_keys.id"), nullable=False),
+    Column("api_key", String, ForeignKey("api_keys.id")),
+    Column("person", String),
+    # Of a person: what in the token gave the role, and when the token ends.
+    Column("grounds", Text),
+    Column("expires", BigInteger),
     Column("created", BigInteger, nullable=False),
     Column("used", BigInteger, nullable=False),
     Index(None, "api_key"),
+    Index(None, "person"),
 )
 
 enrolment_tokens = Table(

@@ -71,6 +71,8 @@ class Action(StrEnum):
     CREDENTIAL_ROTATED = "credential.rotated"
     CREDENTIAL_REVOKED = "credential.revoked"
     LOGIN_FAILED = "login.failed"
+    SESSION_STARTED = "session.started"
+    SESSION_ENDED = "session.ended"
     ROLE_CHANGED = "role.changed"
     RETENTION_CHANGED = "retention.changed"
     SIGNER_ADDED = "signer.added"
