@@ -381,6 +381,8 @@ events = Table(
     Column("salt", LargeBinary),
     Index("ix_events_position", "position", unique=True, sqlite_where=_PLACED, postgresql_where=_PLACED),
     Index("ix_events_pending", "id", sqlite_where=_PENDING, postgresql_where=_PENDING),
+    # Only of those with a place: telling an event, in a job's transaction, costs no entry here; the sequencer makes it.
+    Index("ix_events_action_position", "action", "position", sqlite_where=_PLACED, postgresql_where=_PLACED),
     Index(None, "object", "id"),
     Index(None, "tenant", "id"),
 )
@@ -408,6 +410,9 @@ log_tiles = Table(
     Column("level", Integer, primary_key=True),
     Column("number", BigInteger, primary_key=True),
     Column("hash", LargeBinary, nullable=False),
+    # Of a full tile of entries (level 1): between which times its events are.
+    Column("earliest", BigInteger),
+    Column("latest", BigInteger),
 )
 
 cosignatures = Table(

@@ -1,9 +1,9 @@
 """Signing in and out.
 
-Signing in shows an auditor's API key once, or, where the settings name an OpenID Connect issuer, a person's token from there, pasted
-into the same field. It is looked at by the same code as what any other request brings: the same limits for wrong guesses by
-address, the same events in the log for failures. What is of neither shape is a wrong guess without a further look. Key and token
-are kept nowhere; what the browser gets is another token, which is good for this console alone, and ends.
+Signing in shows an auditor's API key once, or, where the settings name an OpenID Connect issuer, a person's token from there, in
+the same field. It is looked at by the same code as what any other request brings: the same limits for wrong guesses by address,
+the same events in the log for failures. What is of neither shape is a wrong guess without a further look. Key and token are kept
+nowhere; what the browser gets is another token, which is good for this console alone, and ends.
 """
 
 import re

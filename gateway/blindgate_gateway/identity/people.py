@@ -13,7 +13,7 @@ a second claim names; it has to be a tenant already. Times are compared with thi
 
 A token may be shown once for a session that asks for it no more (the auditors' console). What made it count is then written down,
 as `Grounds`, and looked at each time the session is used: the same issuer, audience and claim in the settings, the value still
-mapped to the role, the key still the issuer's. That somebody lost the role at the issuer is seen where it is for any token, at its end.
+mapped to the role, the key still the issuer's. That somebody lost the role there is seen where it is for any token, at its end.
 """
 
 import json
