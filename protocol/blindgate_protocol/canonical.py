@@ -39,7 +39,7 @@ def canonical_plain(value: Any) -> bytes:
     """The same bytes for a value of few kinds, four times as fast: text, whole numbers, booleans, `None`, dicts and lists of them.
 
     Whoever calls knows by the value's type that its whole numbers are below 2^53 and that the names in it are ASCII. Of what is not
-    so, other bytes come out than `canonical` gives, or some where it gives none. Raises `MalformedError` for halves of surrogate pairs.
+    so, other bytes come out than `canonical` gives, or some where it gives none. Raises `MalformedError` for half a surrogate pair.
     """
     try:
         return _PLAIN.encode(value).encode()

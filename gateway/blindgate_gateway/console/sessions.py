@@ -110,12 +110,13 @@ def begin_session(database: Database, auditor: Staff, *, instead_of: str = "") -
         "api_key": auditor.key if grounds is None else None,
         "person": None if grounds is None else auditor.key,
     }
-    expiry = {"grounds": None, "expires": None}
-    if grounds is not None:
-        expiry = {"grounds": grounds.text, "expires": grounds.expires}
+    until = {
+        "grounds": None if grounds is None else grounds.text,
+        "expires": None if grounds is None else grounds.expires,
+    }
     with database.write() as connection:
         _end(connection, instead_of, "signed in anew")
-        connection.execute(_ADD, {"token_hash": _hash(token), **holder, **expiry})
+        connection.execute(_ADD, {"token_hash": _hash(token), **holder, **until})
         by = _actor(connection, auditor)
         shown = {"credential": auditor.key} if grounds is None else {"credential": "token"}
         tell(connection, Action.SESSION_STARTED, _name(_hash(token)), by=by, after="active", details=shown)

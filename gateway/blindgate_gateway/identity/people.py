@@ -72,7 +72,7 @@ class People:
         Raises `GatewayError` (503) when the issuer's keys cannot be had.
         """
         *terms, named, counted = json.loads(grounds)
-        given = (self._settings.oidc_roles.get(value) for value in counted)
+        given = [self._settings.oidc_roles.get(value) for value in counted]
         return terms == self._terms() and role.value in given and self._keys.find(named) is not None
 
     def _terms(self) -> list[str | None]:
