@@ -78,12 +78,17 @@ api_keys = Table(
 sessions = Table(
     "sessions",
     metadata,
-    # SHA-256 of the token in the auditor's cookie, and the API key that was shown for it.
+    # SHA-256 of the token in the auditor's cookie, and what was shown for it: an API key, or a person's token from elsewhere.
     Column("token_hash", String, primary_key=True),
-    Column("api_key", String, ForeignKey("api_keys.id"), nullable=False),
+    Column("api_key", String, ForeignKey("api_keys.id")),
+    Column("person", String),
+    # Of a person: what in the token gave the role, and when the token ends.
+    Column("grounds", Text),
+    Column("expires", BigInteger),
     Column("created", BigInteger, nullable=False),
     Column("used", BigInteger, nullable=False),
     Index(None, "api_key"),
+    Index(None, "person"),
 )
 
 enrolment_tokens = Table(
@@ -376,6 +381,8 @@ events = Table(
     Column("salt", LargeBinary),
     Index("ix_events_position", "position", unique=True, sqlite_where=_PLACED, postgresql_where=_PLACED),
     Index("ix_events_pending", "id", sqlite_where=_PENDING, postgresql_where=_PENDING),
+    # Only of those with a place: telling an event, in a job's transaction, costs no entry here; the sequencer makes it.
+    Index("ix_events_action_position", "action", "position", sqlite_where=_PLACED, postgresql_where=_PLACED),
     Index(None, "object", "id"),
     Index(None, "tenant", "id"),
 )
@@ -403,6 +410,9 @@ log_tiles = Table(
     Column("level", Integer, primary_key=True),
     Column("number", BigInteger, primary_key=True),
     Column("hash", LargeBinary, nullable=False),
+    # Of a full tile of entries (level 1): between which times its events are.
+    Column("earliest", BigInteger),
+    Column("latest", BigInteger),
 )
 
 cosignatures = Table(

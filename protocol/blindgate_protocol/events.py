@@ -11,14 +11,13 @@ ciphertexts, which hold random bits.
 Section 12 of docs/protocol.md.
 """
 
-import hashlib
 import hmac
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from blindgate_protocol.canonical import canonical, parse_canonical
+from blindgate_protocol.canonical import canonical_plain, parse_canonical
 from blindgate_protocol.errors import LogError, MalformedError
 from blindgate_protocol.merkle import leaf_hash
 from blindgate_protocol.signing import first_error
@@ -71,6 +70,8 @@ class Action(StrEnum):
     CREDENTIAL_ROTATED = "credential.rotated"
     CREDENTIAL_REVOKED = "credential.revoked"
     LOGIN_FAILED = "login.failed"
+    SESSION_STARTED = "session.started"
+    SESSION_ENDED = "session.ended"
     ROLE_CHANGED = "role.changed"
     RETENTION_CHANGED = "retention.changed"
     SIGNER_ADDED = "signer.added"
@@ -121,7 +122,8 @@ class Event(Value):
 
     def to_bytes(self) -> bytes:
         """The event's canonical bytes, as they are committed to. Raises `MalformedError` for more than 64 KiB."""
-        data = canonical(self.model_dump(mode="json"))
+        # Its numbers are a version and a time below 2^53; its members' names, and those in `details`, are ASCII.
+        data = canonical_plain(self.model_dump(mode="json"))
         _check_size(data)
         return data
 
@@ -129,6 +131,14 @@ class Event(Value):
     def from_bytes(cls, data: bytes) -> "Event":
         """Read an event, which must have every member, also those that are null. Raises `MalformedError`."""
         _check_size(data)
+        # Bytes that come out again, each of them, are the canonical form of the event that was read from them: nothing is missing,
+        # twice, in another order or otherwise written. Whatever is wrong with others is named by the longer way.
+        try:
+            event = cls.model_validate_json(data)
+            if event.to_bytes() == data:
+                return event
+        except (ValidationError, MalformedError):
+            pass
         members = parse_canonical(data)
         # A reader who fills in what is missing would write other bytes than were committed to.
         missing = cls.model_fields.keys() - members if isinstance(members, dict) else ()
@@ -147,7 +157,7 @@ def entry_of(event: bytes, salt: bytes) -> bytes:
     if len(salt) != SALT_BYTES:
         message = f"a salt has {SALT_BYTES} bytes, got {len(salt)}"
         raise LogError(message)
-    return ENTRY_VERSION + hmac.new(salt, event, hashlib.sha256).digest()
+    return ENTRY_VERSION + hmac.digest(salt, event, "sha256")
 
 
 def leaf_of(event: bytes, salt: bytes) -> bytes:

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,6 +136,13 @@ def test_a_salt_of_another_length_opens_nothing(salt: bytes) -> None:
 def test_actions_are_named_as_they_are_filed() -> None:
     """What it happens to, a point, and what happened."""
     assert all(re.fullmatch(r"[a-z]+\.[a-z]+(-[a-z]+)*", action) for action in Action)
+
+
+@pytest.mark.parametrize("page", ["audit.md", "protocol.md"])
+def test_every_action_is_explained(page: str) -> None:
+    """An auditor finds no event in the log that the documents do not know."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / page).read_text()
+    assert [action.value for action in Action if f"`{action.value}`" not in text] == []
 
 
 SHOWN = {"index": 3, "event": BYTES.decode(), "salt": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}

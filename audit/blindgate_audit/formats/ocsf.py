@@ -15,7 +15,8 @@
 | `log.read`, `log.exported` | 6003 | 2 Read |
 | every other change of a job, `retention.changed`, `log.started`, `log.paused` | 6003 | 3 Update |
 | `records.deleted`, `event.erased` | 6003 | 4 Delete |
-| `login.failed` | 6003 | 99 Other: Login |
+| `login.failed`, `session.started` | 6003 | 99 Other: Login |
+| `session.ended` | 6003 | 99 Other: Logout |
 
 - `metadata.event_code` is the action, `metadata.sequence` the index, `metadata.uid` the log's name and the index,
   `metadata.tenant_uid` the tenant's pseudonym, `metadata.correlation_uid` the request; `time` is in milliseconds.
@@ -79,6 +80,8 @@ _API_ACTIVITIES: Final = {
     Action.JOB_RESENT: _UPDATE,
     Action.MODEL_PUBLISHED: _CREATE,
     Action.LOGIN_FAILED: (99, "Login"),
+    Action.SESSION_STARTED: (99, "Login"),
+    Action.SESSION_ENDED: (99, "Logout"),
     Action.RETENTION_CHANGED: _UPDATE,
     Action.RECORDS_DELETED: _DELETE,
     Action.LOG_STARTED: _UPDATE,

@@ -35,7 +35,8 @@ COOKIE: Final = "blindgate-console"
 console = APIBlueprint(NAME, __name__, url_prefix="/console", static_folder="static", enable_openapi=False)
 OPEN: Final = frozenset({"console.show_sign_in", "console.sign_in", "console.static"})
 """What is shown without a session."""
-MAX_FORM_BYTES: Final = 4096
+MAX_FORM_BYTES: Final = 16 * 1024
+"""A person's token has a few thousand bytes; in a header, no more than 8190 would be read."""
 _HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -103,7 +104,7 @@ def _admit() -> AnyResponse | None:
     # 1.
     if request.endpoint in OPEN:
         return None
-    found = find_session(parts().database, request.cookies.get(COOKIE, ""))
+    found = find_session(parts().database, request.cookies.get(COOKIE, ""), parts().doorkeeper.people)
     if found is None:
         return _send_to_sign_in()
     parts().rates.spend(found.key)

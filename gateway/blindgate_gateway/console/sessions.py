@@ -1,82 +1,148 @@
 """Who is signed in to the console: a random token in the auditor's cookie, and its hash here.
 
-A session stands for an API key of an auditor, and for nothing by itself: each time it is shown, one statement decides
+A session stands for what was shown for it, and for nothing by itself: each time it is used, it is looked at whether
 
-1. that it was used within `IDLE`, and made within `WHOLE`;
-2. that its API key is an auditor's, was not revoked, and has not expired.
+1. it was used within `IDLE`, and made within `WHOLE`;
+2. the API key that was shown is an auditor's, was not revoked, and has not expired;
+3. or, of a person who signs in elsewhere, the token that was shown has not ended, and what gave it the role still would (`people`).
 
 So a revoked key ends its sessions with it. The database's clock decides, and the table is everybody's: whichever process of which
 gateway gets the next request finds the session. When it was used is kept by the minute, so that reading writes little.
+
+That a session begins, and that somebody ends one, is an event, in the transaction of its row. One that ends by itself, by its times
+or with what it stands for, writes none: that follows from the event of its beginning, or from the one that withdrew the key. The
+log calls a session by the beginning of its token's hash, with which nobody can sign in.
 """
 
 import hashlib
 import secrets
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, delete, insert, or_, select, update
+from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
 
-from blindgate_gateway.database import Database, clock, is_busy, prepared
-from blindgate_gateway.identity import Role, Staff
+from blindgate_gateway.database import Database, Row, Transaction, clock, is_busy, prepared
+from blindgate_gateway.identity import Grounds, Role, Staff
+from blindgate_gateway.log.objects import session_object
+from blindgate_gateway.log.pseudonyms import pseudonym_of
+from blindgate_gateway.log.telling import Actor, tell
 from blindgate_gateway.tables import api_keys, sessions
+from blindgate_protocol.events import Action
 from blindgate_protocol.values import Millis
+
+if TYPE_CHECKING:
+    from blindgate_gateway.identity.people import People
 
 IDLE: Final[Millis] = 30 * 60_000
 WHOLE: Final[Millis] = 8 * 3_600_000
 MOST: Final = 16
-"""How many sessions an API key has at once: of more, the oldest ends."""
+"""How many sessions an API key, or a person, has at once: of more, the oldest ends."""
 TOKEN_LENGTH: Final = 43
+_NAME_LENGTH: Final = 32
 _MINUTE: Final = 60_000
-_GOES_ON = (sessions.c.used > clock() - IDLE, sessions.c.created > clock() - WHOLE)
+_GOES_ON = and_(sessions.c.used > clock() - IDLE, sessions.c.created > clock() - WHOLE)
 _OF_TOKEN = prepared(
-    select(api_keys.c.id, api_keys.c.staff, (sessions.c.used <= clock() - _MINUTE).label("stale"))
-    .join(sessions, sessions.c.api_key == api_keys.c.id)
+    select(
+        sessions.c.token_hash,
+        sessions.c.api_key,
+        api_keys.c.staff,
+        sessions.c.person,
+        sessions.c.grounds,
+        sessions.c.expires,
+        (sessions.c.used <= clock() - _MINUTE).label("stale"),
+    )
+    .outerjoin_from(sessions, api_keys, sessions.c.api_key == api_keys.c.id)
     .where(
         sessions.c.token_hash == bindparam("hash"),
         # 1.
-        *_GOES_ON,
-        # 2.
-        api_keys.c.staff.is_not(None),
-        api_keys.c.scopes == Role.AUDITOR.value,
-        api_keys.c.revoked.is_(None),
-        or_(api_keys.c.expires.is_(None), api_keys.c.expires > clock()),
+        _GOES_ON,
+        or_(
+            # 2.
+            and_(
+                api_keys.c.staff.is_not(None),
+                api_keys.c.scopes == Role.AUDITOR.value,
+                api_keys.c.revoked.is_(None),
+                or_(api_keys.c.expires.is_(None), api_keys.c.expires > clock()),
+            ),
+            # 3.
+            and_(sessions.c.person.is_not(None), sessions.c.expires > clock()),
+        ),
     )
 )
-_ADD = prepared(insert(sessions).values(created=clock(), used=clock()), "token_hash", "api_key")
+_ADD = prepared(
+    insert(sessions).values(created=clock(), used=clock()), "token_hash", "api_key", "person", "grounds", "expires"
+)
 _USE = prepared(update(sessions).where(sessions.c.token_hash == bindparam("hash")).values(used=clock()))
 _END = prepared(delete(sessions).where(sessions.c.token_hash == bindparam("hash")))
+_HOLDER = or_(sessions.c.api_key == bindparam("api_key"), sessions.c.person == bindparam("person"))
 _END_OLDEST = prepared(
-    delete(sessions).where(
+    delete(sessions)
+    .where(
         sessions.c.token_hash.in_(
             select(sessions.c.token_hash)
-            .where(sessions.c.api_key == bindparam("key"))
+            .where(_HOLDER)
             .order_by(sessions.c.created.desc(), sessions.c.token_hash)
             .offset(bindparam("kept"))
             .limit(1000)
         )
     )
+    # Columns and nothing computed: `expires IS NULL` is false in here under SQLite 3.40, whatever the column holds.
+    .returning(sessions.c.token_hash, sessions.c.used, sessions.c.created, sessions.c.expires, clock().label("now"))
 )
-_SWEEP = prepared(delete(sessions).where(or_(sessions.c.used <= clock() - IDLE, sessions.c.created <= clock() - WHOLE)))
+_SWEEP = prepared(
+    delete(sessions).where(
+        or_(
+            sessions.c.used <= clock() - IDLE,
+            sessions.c.created <= clock() - WHOLE,
+            sessions.c.expires <= clock(),
+        )
+    )
+)
 
 
-def begin_session(database: Database, auditor: Staff) -> str:
-    """Begin a session of the API key that `auditor` signed in with. Gives the token, which is kept nowhere."""
+def begin_session(database: Database, auditor: Staff, *, instead_of: str = "") -> str:
+    """Begin a session for what `auditor` signed in with, and end the one of the token `instead_of`, if there is one.
+
+    Gives the token, which is kept nowhere.
+    """
     token = secrets.token_urlsafe(32)
+    grounds = auditor.grounds
+    holder = {
+        "api_key": auditor.key if grounds is None else None,
+        "person": None if grounds is None else auditor.key,
+    }
+    until = {
+        "grounds": None if grounds is None else grounds.text,
+        "expires": None if grounds is None else grounds.expires,
+    }
     with database.write() as connection:
-        connection.execute(_ADD, {"token_hash": _hash(token), "api_key": auditor.key})
-        connection.execute(_END_OLDEST, {"key": auditor.key, "kept": MOST})
+        _end(connection, instead_of, "signed in anew")
+        connection.execute(_ADD, {"token_hash": _hash(token), **holder, **until})
+        by = _actor(connection, auditor)
+        shown = {"credential": auditor.key} if grounds is None else {"credential": "token"}
+        tell(connection, Action.SESSION_STARTED, _name(_hash(token)), by=by, after="active", details=shown)
+        for row in connection.execute(_END_OLDEST, {**holder, "kept": MOST}).all():
+            if _went_on(row):
+                _tell_ended(connection, row.token_hash, by, f"more than {MOST} sessions")
     return token
 
 
-def find_session(database: Database, token: str) -> Staff | None:
-    """Whose session this is (steps 1 and 2 above), or `None`; notes that it was used."""
+def find_session(database: Database, token: str, people: "People | None") -> Staff | None:
+    """Whose session this is (steps 1 to 3 above), or `None`; notes that it was used.
+
+    Raises `GatewayError` (503) when a person's issuer cannot be asked for its keys.
+    """
     if len(token) != TOKEN_LENGTH or not token.isascii():
         return None
     row = database.look(_OF_TOKEN, {"hash": _hash(token)})
     if row is None:
         return None
+    found = _auditor(row)
+    # 3.
+    if found.grounds is not None and (people is None or not people.still_holds(found.grounds.text, Role.AUDITOR)):
+        return None
     if row.stale:
         _note_use(database, token)
-    return Staff(row.staff, frozenset({Role.AUDITOR}), row.id)
+    return found
 
 
 def _note_use(database: Database, token: str) -> None:
@@ -90,15 +156,57 @@ def _note_use(database: Database, token: str) -> None:
 
 def end_session(database: Database, token: str) -> None:
     """End a session, if there is one."""
-    if token.isascii():
-        with database.write() as connection:
-            connection.execute(_END, {"hash": _hash(token)})
+    with database.write() as connection:
+        _end(connection, token, "signed out")
 
 
 def sweep_sessions(database: Database) -> None:
     """Forget sessions that are over."""
     with database.write(durable=False) as connection:
         connection.execute(_SWEEP)
+
+
+def _end(connection: Transaction, token: str, reason: str) -> None:
+    if len(token) != TOKEN_LENGTH or not token.isascii():
+        return
+    this = {"hash": _hash(token)}
+    row = connection.execute(_OF_TOKEN, this).first()
+    if connection.execute(_END, this).rowcount and row is not None:  # what was over has ended before
+        _tell_ended(connection, row.token_hash, _actor(connection, _auditor(row)), reason)
+
+
+def _tell_ended(connection: Transaction, token_hash: str, by: Actor, reason: str) -> None:
+    tell(
+        connection,
+        Action.SESSION_ENDED,
+        _name(token_hash),
+        by=by,
+        reason=reason,
+        before="active",
+        after="ended",
+    )
+
+
+def _went_on(row: Row) -> bool:
+    """Whether a session of a holder who signs in just now was not over by its times."""
+    expired = row.expires is not None and row.expires <= row.now
+    return bool(row.used > row.now - IDLE and row.created > row.now - WHOLE and not expired)
+
+
+def _auditor(row: Row) -> Staff:
+    """Whose a session's row is."""
+    roles = frozenset({Role.AUDITOR})
+    if row.person is None:
+        return Staff(row.staff, roles, row.api_key)
+    return Staff(row.person, roles, row.person, Grounds(row.grounds, row.expires))
+
+
+def _actor(connection: Transaction, auditor: Staff) -> Actor:
+    return Actor(pseudonym_of(connection, "staff", auditor.name), Role.AUDITOR.value)
+
+
+def _name(token_hash: str) -> str:
+    return session_object(token_hash[:_NAME_LENGTH])
 
 
 def _hash(token: str) -> str:

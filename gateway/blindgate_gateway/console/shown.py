@@ -38,8 +38,11 @@ WORDS: Final[Mapping[Action, str]] = {
     Action.CREDENTIAL_ROTATED: "Credential rotated",
     Action.CREDENTIAL_REVOKED: "Credential revoked",
     Action.LOGIN_FAILED: "Login failed",
+    Action.SESSION_STARTED: "Signed in to the console",
+    Action.SESSION_ENDED: "Signed out of the console",
     Action.ROLE_CHANGED: "Role changed",
     Action.RETENTION_CHANGED: "Retention changed",
+    Action.SIGNER_ADDED: "Signer added",
     Action.SIGNER_REVOKED: "Signer revoked",
     Action.RECORDS_DELETED: "Records deleted",
     Action.LOG_STARTED: "Log started",
@@ -47,6 +50,7 @@ WORDS: Final[Mapping[Action, str]] = {
     Action.LOG_READ: "Log read",
     Action.LOG_EXPORTED: "Log exported",
     Action.EVENT_ERASED: "Event erased",
+    Action.PSEUDONYM_ERASED: "Pseudonym erased",
 }
 
 
@@ -65,7 +69,7 @@ def short(text: str) -> str:
     kind, mark, rest = text.partition(":") if ":" in text else text.partition("-")
     if kind == "tenant" and ":" in text:
         return short(rest)
-    if kind in {"credential", "job", "key", "node"} and ":" in text:
+    if kind in {"credential", "job", "key", "node", "session"} and ":" in text:
         return f"{kind}{mark}{short(rest)}"
     body, front = (rest, kind + mark) if rest else (text, "")
     return text if len(body) <= _SHORT + 1 else f"{front}{body[:_SHORT]}…"

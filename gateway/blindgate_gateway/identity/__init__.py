@@ -11,7 +11,17 @@ from blindgate_gateway.identity.api_keys import (
 from blindgate_gateway.identity.credentials import Credential
 from blindgate_gateway.identity.doorkeeper import Doorkeeper
 from blindgate_gateway.identity.enrolment_tokens import add_enrolment_token, spend_enrolment_token
-from blindgate_gateway.identity.roles import Account, Caller, Node, Role, Scope, Staff, StaffRole, require_tenant
+from blindgate_gateway.identity.roles import (
+    Account,
+    Caller,
+    Grounds,
+    Node,
+    Role,
+    Scope,
+    Staff,
+    StaffRole,
+    require_tenant,
+)
 from blindgate_gateway.identity.signatures import check_clock, sweep_nonces
 
 __all__ = [
@@ -20,6 +30,7 @@ __all__ = [
     "Caller",
     "Credential",
     "Doorkeeper",
+    "Grounds",
     "Node",
     "Role",
     "Scope",

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from blindgate_gateway.problems import refusal
+from blindgate_protocol.values import Millis
 
 
 class Role(StrEnum):
@@ -67,12 +68,30 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Grounds:
+    """Why somebody who signed in elsewhere is staff here, and until when (see `people`).
+
+    Attributes:
+        text: what has to be so still, as `People.still_holds` reads it. No secret.
+        expires: when the token ends, in milliseconds since 1970.
+    """
+
+    text: str
+    expires: Millis
+
+
+@dataclass(frozen=True, slots=True)
 class Staff:
-    """Somebody who runs the gateway, or audits it: belongs to no tenant."""
+    """Somebody who runs the gateway, or audits it: belongs to no tenant.
+
+    Attributes:
+        grounds: of a person who brought a token from elsewhere; `None` for whoever has an API key.
+    """
 
     name: str
     roles: frozenset[Role]
     key: str
+    grounds: Grounds | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,11 @@ def staff_object(pseudonym: str) -> str:
     return f"staff:{pseudonym}"
 
 
+def session_object(name: str) -> str:
+    """A session at the auditors' console, by a name that opens nothing."""
+    return f"session:{name}"
+
+
 def event_object(index: int) -> str:
     """An entry of the log itself."""
     return f"event:{index}"

@@ -1,11 +1,16 @@
-"""What was logged, read back for those who may: pages of events in the log's order."""
+"""What was logged, read back for those who may: pages of events in the log's order.
+
+No question reads the whole log for its answer. Events of an action, of an object and of a tenant have an index each; a window of
+time is first made into places (`windows`).
+"""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Select, bindparam, select
 
-from blindgate_gateway.database import Database, Row, prepared
+from blindgate_gateway.database import Database, Row, Transaction, prepared
+from blindgate_gateway.log.windows import places_of
 from blindgate_gateway.tables import events
 from blindgate_protocol.logged import Logged, LoggedPage
 
@@ -13,12 +18,14 @@ MOST: Final = 1000
 _COLUMNS = (events.c.position, events.c.body, events.c.salt)
 _BEHIND = (events.c.position > bindparam("after")) & (events.c.position < bindparam("size"))
 _PAGE = select(*_COLUMNS).where(_BEHIND).order_by(events.c.position).limit(bindparam("most"))
-_BEFORE = (events.c.position < bindparam("before")) & (events.c.position >= 0)
+_BEFORE = (events.c.position < bindparam("before")) & (events.c.position >= bindparam("first"))
 _LATEST = select(*_COLUMNS).where(_BEFORE).order_by(events.c.position.desc()).limit(bindparam("most"))
 _FILTERS: Final[Mapping[str, Any]] = {
     "object": events.c.object == bindparam("object"),
     "tenant": events.c.tenant == bindparam("tenant"),
     "action": events.c.action == bindparam("action"),
+    # Of one object there are few events, and SQLite, which keeps no statistics here, would take the index by action for shorter.
+    "action of object": events.c.action + "" == bindparam("action"),
     "since": events.c.time >= bindparam("since"),
     "until": events.c.time < bindparam("until"),
 }
@@ -39,25 +46,39 @@ def page_of(database: Database, *, size: int, after: int, most: int, **wanted: A
 
     `wanted` has any of `object`, `tenant` (a pseudonym), `action`, `since` and `until` (milliseconds, the second exclusive).
     """
-    given = {name: value for name, value in wanted.items() if value is not None}
-    query = _PAGE.where(*(_FILTERS[name] for name in given))
+    query, given = _asked(_PAGE, wanted)
     with database.read() as connection:
-        rows = connection.execute(query, {"after": after, "size": size, "most": most, **given}).all()
+        first, end = _places(connection, size, given)
+        bounds = {"after": max(after, first - 1), "size": end, "most": most}
+        rows = connection.execute(query, bounds | given).all()
     found = tuple(logged(row) for row in rows)
     return LoggedPage(size=size, events=found, after=found[-1].index if len(found) == most else None)
 
 
 def latest_of(database: Database, *, before: int, most: int, **wanted: Any) -> tuple[Logged, ...]:
     """The last `most` events with a place below `before` that are as `wanted` says (see `page_of`), the latest first."""
-    given = {name: value for name, value in wanted.items() if value is not None}
-    query = _LATEST.where(*(_FILTERS[name] for name in given))
+    query, given = _asked(_LATEST, wanted)
     with database.read() as connection:
-        return tuple(map(logged, connection.execute(query, {"before": before, "most": most, **given}).all()))
+        first, end = _places(connection, before, given)
+        bounds = {"first": first, "before": end, "most": most}
+        return tuple(map(logged, connection.execute(query, bounds | given).all()))
 
 
 def last_event(database: Database, what: str, action: str, *, tenant: str) -> Row:
     """The row (id, body, salt) of the last event of this kind about a tenant's object, or `None`."""
     return database.look(_LAST, {"object": what, "action": action, "tenant": tenant})
+
+
+def _asked(query: Select[Any], wanted: Mapping[str, Any]) -> tuple[Select[Any], dict[str, Any]]:
+    given = {name: value for name, value in wanted.items() if value is not None}
+    filters = ["action of object" if name == "action" and "object" in given else name for name in given]
+    return query.where(*(_FILTERS[name] for name in filters)), given
+
+
+def _places(connection: Transaction, size: int, given: Mapping[str, Any]) -> tuple[int, int]:
+    if not given.keys() & {"since", "until"}:
+        return 0, size
+    return places_of(connection, size=size, since=given.get("since"), until=given.get("until"))
 
 
 def logged(row: Row) -> Logged:

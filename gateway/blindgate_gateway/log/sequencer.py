@@ -4,7 +4,7 @@
 
 1. read the head: how many entries there are, and the roots of their complete subtrees;
 2. give the events without a place the next ones, in the order in which they were written down;
-3. append their leaves, and keep the root of each complete subtree that tiles are made of;
+3. append their leaves, and keep the root of each complete subtree that tiles are made of, with the times in it (`windows`);
 4. sign the checkpoint of the tree that comes out, and make it the head.
 
 Who dies in it has done nothing; the next one finds the same events. A checkpoint is on the disk before anybody sees it, so a power
@@ -27,13 +27,14 @@ from sqlalchemy import bindparam, func, insert, select, update
 from blindgate_gateway.database import Database, Row, Transaction, clock, prepared
 from blindgate_gateway.log.signing_key import LogKeys
 from blindgate_gateway.log.tree import reader
+from blindgate_gateway.log.windows import KEEP_TILE
 from blindgate_gateway.tables import events, log_head, log_tiles
 from blindgate_protocol.checkpoints import Checkpoint
 from blindgate_protocol.errors import ForkedLogError
 from blindgate_protocol.events import ENTRY_VERSION
 from blindgate_protocol.merkle import HASH_BYTES, Frontier, leaf_hash, range_root
 from blindgate_protocol.notes import VerifierKey, parse_note
-from blindgate_protocol.tiles import HEIGHT, subtrees_of
+from blindgate_protocol.tiles import HEIGHT, WIDTH, subtrees_of
 
 MOST_AT_ONCE: Final = 4096
 _HEAD = prepared(select(log_head).where(log_head.c.id == 1))
@@ -153,7 +154,10 @@ class Sequencer:
         # 3.
         for event in sorted(placed, key=lambda event: event.position):
             for level, number, top in frontier.append(leaf_hash(ENTRY_VERSION + event.commitment)):
-                if level % HEIGHT == 0:
+                if level == HEIGHT:
+                    full = {"first": number * WIDTH, "end": (number + 1) * WIDTH}
+                    connection.execute(KEEP_TILE, {"number": number, "hash": top, **full})
+                elif level % HEIGHT == 0:
                     connection.execute(_KEEP, {"level": level // HEIGHT, "number": number, "hash": top})
         # 4.
         tree = Checkpoint(keys.first.verifier.name, frontier.size, frontier.root())

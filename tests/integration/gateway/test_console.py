@@ -15,13 +15,14 @@ from sqlalchemy import select, update
 
 from blindgate_gateway.console.exports import cell
 from blindgate_gateway.console.sessions import IDLE, MOST, WHOLE, sweep_sessions
+from blindgate_gateway.console.shown import WORDS
 from blindgate_gateway.identity import StaffRole, revoke_api_key
 from blindgate_gateway.log.erasing import erase_events, erase_name
 from blindgate_gateway.log.objects import key_object
 from blindgate_gateway.log.pseudonyms import pseudonym_of
 from blindgate_gateway.log.telling import GATEWAY, Actor, tell, tenant_actor
 from blindgate_gateway.settings import DAY
-from blindgate_gateway.tables import api_keys, events, job_documents, sessions
+from blindgate_gateway.tables import api_keys, events, job_documents, pseudonyms, sessions
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.checkpoints import Checkpoint, EntryProof, LogTrust, cosign
 from blindgate_protocol.events import Action, Event, leaf_of
@@ -92,10 +93,21 @@ def told(desk: Desk, action: Action) -> list[Event]:
     return [Event.from_bytes(body.encode()) for body in rows]
 
 
+def auditors_pseudonym(desk: Desk) -> str:
+    """Who signs in."""
+    with desk.parts.database.read() as connection:
+        return str(connection.execute(select(pseudonyms.c.pseudonym).where(pseudonyms.c.kind == "staff")).scalar())
+
+
 def change_session(desk: Desk, **values: Any) -> None:
     """Let the session be older."""
     with desk.parts.database.write() as connection:
         connection.execute(update(sessions).values(values))
+
+
+def test_every_action_has_words() -> None:
+    """No page shows what only programs read."""
+    assert set(WORDS) == set(Action)
 
 
 # Signing in
@@ -257,6 +269,52 @@ def test_a_key_has_so_many_sessions_at_most(desk: Desk) -> None:
     assert desk.http.get("/console/").status_code == 200, "the last one goes on"
 
 
+def test_signing_in_and_out_is_told_to_the_log(desk: Desk) -> None:
+    """With who it was by pseudonym and which key they showed; the session's name is one with which nobody can sign in."""
+    sign_in(desk.http, desk.auditor.token)
+    token = desk.http.cookies["blindgate-console"]
+    desk.http.post("/console/sign-out", headers=SAME)
+    (began,), (ended,) = told(desk, Action.SESSION_STARTED), told(desk, Action.SESSION_ENDED)
+    assert (began.actor, began.role, began.after) == (auditors_pseudonym(desk), "auditor", "active")
+    assert (ended.actor, ended.before, ended.after, ended.reason) == (began.actor, "active", "ended", "signed out")
+    assert began.object == ended.object
+    assert re.fullmatch(r"session:[0-9a-f]{32}", began.object)
+    assert token not in began.to_bytes().decode()
+    assert desk.auditor.token is not None
+    assert began.details == {"credential": desk.auditor.token[3:19]}
+    assert all(event.request for event in (began, ended))
+
+
+def test_a_session_that_another_takes_the_place_of_is_told_as_ended(desk: Desk) -> None:
+    """In the same browser, or since there were too many; what had ended by itself is not told as ended again."""
+    for _ in range(2):
+        sign_in(desk.http, desk.auditor.token)
+    first, second = (event.object for event in told(desk, Action.SESSION_STARTED))
+    (ended,) = told(desk, Action.SESSION_ENDED)
+    assert (ended.object, ended.reason) == (first, "signed in anew")
+    for _ in range(MOST):
+        desk.http.cookies.clear()
+        sign_in(desk.http, desk.auditor.token)
+    (_, pushed_out) = told(desk, Action.SESSION_ENDED)
+    assert (pushed_out.object, pushed_out.reason) == (second, f"more than {MOST} sessions")
+    change_session(desk, used=1)
+    sign_in(desk.http, desk.auditor.token)
+    assert len(told(desk, Action.SESSION_ENDED)) == 2
+
+
+def test_a_sign_in_without_its_event_did_not_happen(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both stand in one transaction."""
+
+    def fail(*_args: object, **_named: object) -> None:
+        message = "no event can be written"
+        raise OSError(message)
+
+    monkeypatch.setattr("blindgate_gateway.console.sessions.tell", fail)
+    assert sign_in(desk.http, desk.auditor.token).status_code == 500
+    with desk.parts.database.read() as connection:
+        assert connection.execute(select(sessions)).all() == []
+
+
 def test_the_console_can_be_off(tmp_path: Path) -> None:
     """Then there is nothing under its path."""
     with open_desk(tmp_path, console=False) as desk:
@@ -339,7 +397,7 @@ def test_what_is_asked_wrongly_is_refused_in_words(reader: httpx2.Client, path: 
 
 def test_a_form_that_is_too_long_is_refused(desk: Desk) -> None:
     """Before it is read."""
-    assert sign_in(desk.http, "A" * 5000).status_code == 413
+    assert sign_in(desk.http, "A" * 20_000).status_code == 413
 
 
 def test_what_strangers_say_is_text(desk: Desk, browser: httpx2.Client) -> None:
