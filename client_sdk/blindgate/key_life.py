@@ -74,10 +74,17 @@ class KeyLife:
             return self._settled(key, self._shown(key))
 
     def state(
-        self, key: str, state: KeyState | None, *, reason: str | None = None, destroy_at: Millis | None = None
+        self,
+        key: str,
+        state: KeyState | None,
+        *,
+        reason: str | None = None,
+        destroy_at: Millis | None = None,
+        successor: str | None = None,
     ) -> KeyView:
         """Say that a key is in `state` from now on; `None` leads back to use: resumed, or a scheduled destruction called off.
 
+        `successor`: the digest of the key that takes the place of one that is superseded, where there is one.
         Raises `MalformedError` when that cannot follow on what was said before, and `KeyHistoryError` as `show` does.
         """
         with self.statements.lock():
@@ -85,7 +92,10 @@ class KeyLife:
             chain = self.statements.chain(key)
             last = chain[-1].document
             following = _resumed(chain) if state is None else state
-            return self._sign(last.key, last.parameters, following, chain, reason=reason, destroy_at=destroy_at)
+            if state is None and following is KeyState.SUPERSEDED:
+                successor = chain[-2].document.successor  # as it was said before
+            said = {"reason": reason, "destroy_at": destroy_at, "successor": successor}
+            return self._sign(last.key, last.parameters, following, chain, **said)
 
     def resend(self, key: str) -> int:
         """Send what this gateway has not got of the chain: it is another one, or was restored from a backup. Gives how many."""
@@ -152,15 +162,13 @@ class KeyLife:
         _require_state(key, view, shown.document)
         return view
 
-    def _sign(  # noqa: PLR0913  (a statement's members)
+    def _sign(
         self,
         key: BlobRef,
         parameters: str,
         state: KeyState,
         chain: Chain,
-        *,
-        reason: str | None = None,
-        destroy_at: Millis | None = None,
+        **said: str | Millis | None,
     ) -> KeyView:
         try:
             document = KeyStatement(
@@ -172,8 +180,7 @@ class KeyLife:
                 sequence=len(chain) + 1,
                 previous=chain[-1].digest if chain else None,
                 issued=int(time.time() * 1000),
-                destroy_at=destroy_at,
-                reason=reason,
+                **said,
             )
         except ValidationError as error:
             message = f"this cannot be said about a key: {first_error(error)}"
