@@ -15,7 +15,7 @@ it, or somebody else signs with this client's key.
 import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypedDict, Unpack
 
 from pydantic import ValidationError
 
@@ -34,6 +34,14 @@ _AGAIN: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTT
 """Refusals that are none: the same may be sent later."""
 _MOST_EVENTS: Final = 100_000
 """No key has more: who shows more would fill this machine's memory."""
+
+
+class _Said(TypedDict, total=False):
+    """What a statement says beside the state, where it says anything."""
+
+    reason: str | None
+    destroy_at: Millis | None
+    successor: str | None
 
 
 class KeyLife:
@@ -94,7 +102,7 @@ class KeyLife:
             following = _resumed(chain) if state is None else state
             if state is None and following is KeyState.SUPERSEDED:
                 successor = chain[-2].document.successor  # as it was said before
-            said = {"reason": reason, "destroy_at": destroy_at, "successor": successor}
+            said = _Said(reason=reason, destroy_at=destroy_at, successor=successor)
             return self._sign(last.key, last.parameters, following, chain, **said)
 
     def resend(self, key: str) -> int:
@@ -168,7 +176,7 @@ class KeyLife:
         parameters: str,
         state: KeyState,
         chain: Chain,
-        **said: str | Millis | None,
+        **said: Unpack[_Said],
     ) -> KeyView:
         try:
             document = KeyStatement(

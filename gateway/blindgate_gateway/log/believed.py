@@ -136,11 +136,10 @@ def kept_for(settings: Settings) -> dict[str, str]:
 def gateway_id(data: Path) -> str:
     """The id of the gateway in this data folder; made when it has none. Raises `BlindgateError` for a file that is none."""
     file = data / "gateway.id"
-    try:
-        with file.open("x", encoding="ascii") as new:
-            new.write(f"{secrets.token_hex(_ID_BYTES)}\n")
-    except FileExistsError:
-        pass
+    if not file.exists():  # the folder is one gateway's: nobody else makes it meanwhile
+        new = file.with_name("gateway.id.new")
+        new.write_text(f"{secrets.token_hex(_ID_BYTES)}\n", encoding="ascii")
+        new.replace(file)  # whole or not at all, on a disk that is full
     found = file.read_text(encoding="ascii", errors="replace").strip()
     if len(found) != 2 * _ID_BYTES or not set(found) <= set("0123456789abcdef"):
         message = f"{file}: expected {2 * _ID_BYTES} hexadecimal digits; remove it, and the gateway gets another id"
