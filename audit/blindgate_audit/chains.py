@@ -44,6 +44,7 @@ class _Link:
     sequence: int | None = None
     digest: str | None = None
     state: str | None = None
+    successor: str | None = None
 
 
 @dataclass
@@ -69,6 +70,7 @@ class Chains:
         first = link is None
         if link is None:
             link = self._links[event.object] = _Link(row.index)
+        link.successor = event.details.get("successor", link.successor)
         if row.sequence is not None:
             self._follow_statement(row, row.sequence, event, link)
         if event.after is not None:
@@ -84,6 +86,11 @@ class Chains:
         """The number of the last statement about the key; `None` where none was told."""
         link = self._links.get(key)
         return None if link is None else link.sequence
+
+    def successor(self, key: str) -> str | None:
+        """The digest of the key that took this one's place, by its owner's word; `None` where no event names one."""
+        link = self._links.get(key)
+        return None if link is None else link.successor
 
     def _follow_statement(self, row: Row, sequence: int, event: Event, link: _Link) -> None:
         client, previous = event.details.get("client"), event.details.get("previous")

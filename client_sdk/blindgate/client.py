@@ -32,7 +32,8 @@ from blindgate_models import clients
 from blindgate_models.halves import ClientHalf
 from blindgate_models.package import parse_part
 from blindgate_protocol.canonical import canonical, digest
-from blindgate_protocol.errors import GatewayError, MalformedError, ManifestError, PackageDigestError
+from blindgate_protocol.errors import GatewayError, MalformedError, ManifestError, PackageDigestError, PolicyError
+from blindgate_protocol.keys import KeyStatement
 from blindgate_protocol.manifest import Manifest, check_manifest
 from blindgate_protocol.messages import ModelList, ModelOffer, TenantView
 from blindgate_protocol.signing import Signed, open_signed
@@ -120,6 +121,22 @@ class Client:
         """What this client says about its own keys, and what it has said."""
         return self._key_ring().life
 
+    def successor_of(self, key: str) -> str | None:
+        """The digest of another evaluation key for what `key` is for, made unless it is there.
+
+        `None` where the gateway offers no model with the same parameters that this client may use. Nothing is said of `key` itself:
+        see `key_life`.
+        """
+        parameters = open_signed(self.key_life.show(key).statement, KeyStatement).document.parameters
+        for manifest in self.models():
+            if manifest.document.key_parameters == parameters:
+                try:
+                    half = self._taken(manifest.document.name)[1]
+                except (PolicyError, ManifestError):
+                    continue  # another one may be trusted, and not be over
+                return self._key_ring().successor_of(key, half, show_progress=self._progress)
+        return None
+
     @property
     def tenant(self) -> str:
         """The tenant that the API key belongs to, in the gateway's words."""
@@ -150,17 +167,7 @@ class Client:
         version than was seen before, and that its client part is the one that it names. Raises `UntrustedSignerError`,
         `ManifestError` or `PackageError`.
         """
-        manifest = self.manifest(name)
-        self._policy.require_publisher(manifest)
-        self._policy.require_believed("publisher", manifest.signer)
-        seen = self._seen.version(manifest.signer, name)
-        check_manifest(
-            manifest, publishers=self._policy.publishers.values(), now=int(time.time() * 1000), seen_version=seen
-        )
-        self._policy.require_lane(manifest.document.lane)
-        part = self._client_part(manifest)
-        half = _client_half(manifest.document, part)
-        self._seen.remember(manifest.signer, name, manifest.document.version)
+        manifest, half, part = self._taken(name)
         return Model(
             manifest,
             half,
@@ -174,6 +181,21 @@ class Client:
             deadline=self._deadline,
             show_progress=self._progress,
         )
+
+    def _taken(self, name: str) -> tuple[Signed[Manifest], ClientHalf, bytes]:
+        """A model's manifest, checked as `model` says, its client half, and the bytes that this came from."""
+        manifest = self.manifest(name)
+        self._policy.require_publisher(manifest)
+        self._policy.require_believed("publisher", manifest.signer)
+        seen = self._seen.version(manifest.signer, name)
+        check_manifest(
+            manifest, publishers=self._policy.publishers.values(), now=int(time.time() * 1000), seen_version=seen
+        )
+        self._policy.require_lane(manifest.document.lane)
+        part = self._client_part(manifest)
+        half = _client_half(manifest.document, part)
+        self._seen.remember(manifest.signer, name, manifest.document.version)
+        return manifest, half, part
 
     def job(self, job_id: str) -> Job:
         """Take up a job again that this client submitted, in this process or another, from its bundle.

@@ -15,7 +15,7 @@ it, or somebody else signs with this client's key.
 import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypedDict, Unpack
 
 from pydantic import ValidationError
 
@@ -34,6 +34,14 @@ _AGAIN: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTT
 """Refusals that are none: the same may be sent later."""
 _MOST_EVENTS: Final = 100_000
 """No key has more: who shows more would fill this machine's memory."""
+
+
+class _Said(TypedDict, total=False):
+    """What a statement says beside the state, where it says anything."""
+
+    reason: str | None
+    destroy_at: Millis | None
+    successor: str | None
 
 
 class KeyLife:
@@ -74,10 +82,17 @@ class KeyLife:
             return self._settled(key, self._shown(key))
 
     def state(
-        self, key: str, state: KeyState | None, *, reason: str | None = None, destroy_at: Millis | None = None
+        self,
+        key: str,
+        state: KeyState | None,
+        *,
+        reason: str | None = None,
+        destroy_at: Millis | None = None,
+        successor: str | None = None,
     ) -> KeyView:
         """Say that a key is in `state` from now on; `None` leads back to use: resumed, or a scheduled destruction called off.
 
+        `successor`: the digest of the key that takes the place of one that is superseded, where there is one.
         Raises `MalformedError` when that cannot follow on what was said before, and `KeyHistoryError` as `show` does.
         """
         with self.statements.lock():
@@ -85,7 +100,10 @@ class KeyLife:
             chain = self.statements.chain(key)
             last = chain[-1].document
             following = _resumed(chain) if state is None else state
-            return self._sign(last.key, last.parameters, following, chain, reason=reason, destroy_at=destroy_at)
+            if state is None and following is KeyState.SUPERSEDED:
+                successor = chain[-2].document.successor  # as it was said before
+            said = _Said(reason=reason, destroy_at=destroy_at, successor=successor)
+            return self._sign(last.key, last.parameters, following, chain, **said)
 
     def resend(self, key: str) -> int:
         """Send what this gateway has not got of the chain: it is another one, or was restored from a backup. Gives how many."""
@@ -152,15 +170,13 @@ class KeyLife:
         _require_state(key, view, shown.document)
         return view
 
-    def _sign(  # noqa: PLR0913  (a statement's members)
+    def _sign(
         self,
         key: BlobRef,
         parameters: str,
         state: KeyState,
         chain: Chain,
-        *,
-        reason: str | None = None,
-        destroy_at: Millis | None = None,
+        **said: Unpack[_Said],
     ) -> KeyView:
         try:
             document = KeyStatement(
@@ -172,8 +188,7 @@ class KeyLife:
                 sequence=len(chain) + 1,
                 previous=chain[-1].digest if chain else None,
                 issued=int(time.time() * 1000),
-                destroy_at=destroy_at,
-                reason=reason,
+                **said,
             )
         except ValidationError as error:
             message = f"this cannot be said about a key: {first_error(error)}"

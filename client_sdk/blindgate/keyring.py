@@ -10,8 +10,9 @@ things on first use, so that a crash at any point loses nothing and leaks nothin
 A secret that was sealed and whose evaluation key never arrived is found again, and step 3 is done then.
 
 A key set whose evaluation key was superseded or destroyed, by this client's own word, is set aside the next time that keys for
-these parameters are asked for, and a new one is made. What was encrypted under the old one is still decrypted with it, for as long
-as its secret is kept.
+these parameters are asked for, and a new one is made. Or the new one is made first (`successor_of`), so that the statement that
+supersedes the old one can name it. What was encrypted under the old one is still decrypted with it, for as long as its secret is
+kept.
 """
 
 import json
@@ -86,6 +87,28 @@ class KeyRing:
             self._ready[parameters] = Key(keys.secret, evaluation)
         return self._ready[parameters]
 
+    def successor_of(self, key: str, half: ClientHalf, *, show_progress: bool | None) -> str:
+        """The evaluation key that takes the place of `key`: made now, sealed and registered, unless that was done before.
+
+        `half` is that of a model with the same parameters. Nothing is said of `key` yet: a crash in between leaves both in use at
+        the gateway, and the new one is found again.
+        """
+        parameters = digest(canonical(half.key_parameters))
+        name = self._name(parameters)
+        with self._store.lock():
+            about = self._about(name)
+            if about is not None and about["evaluation"] == key:
+                with working("making keys (once for these parameters)", show=show_progress):
+                    keys = half.make_keys()
+                self._set_aside(name, key)
+                self._seal(name, keys, parameters)
+        self._ready.pop(parameters, None)
+        found = self.key_for(half, show_progress=show_progress).evaluation
+        if found is None or found == key:
+            message = f"key {key}: these parameters need no evaluation key, so nothing takes its place"
+            raise KeyStoreError(message)
+        return found
+
     def key_of(self, order: Order, half: ClientHalf) -> Key:
         """The key set that an order's rows were encrypted with.
 
@@ -125,9 +148,11 @@ class KeyRing:
         if about is None or about["evaluation"] is None:
             return
         chain = self._statements.chain(about["evaluation"])
-        if not chain or not _is_replaced(chain[-1].document):
-            return
-        place = _aside(name, about["evaluation"])
+        if chain and _is_replaced(chain[-1].document):
+            self._set_aside(name, about["evaluation"])
+
+    def _set_aside(self, name: str, evaluation: str) -> None:
+        place = _aside(name, evaluation)
         for part in ("secret", "about"):
             kept = self._store.get(f"{name}.{part}")
             if kept is not None:

@@ -216,6 +216,8 @@ def _tell(
     details = {"client": statement.signer, "sequence": str(document.sequence)}
     if document.previous is not None:
         details["previous"] = document.previous
+    if document.successor is not None and after is document.state:
+        details["successor"] = document.successor
     if after is KeyState.DESTROYED:
         details["blob"] = "purged"
     resumed = after is KeyState.ACTIVE and before not in {None, KeyState.REGISTERED}

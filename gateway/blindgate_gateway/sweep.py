@@ -12,6 +12,8 @@ is not destroyed, no job that has not ended. A job's end counts as storing its b
 of this and deletes the row, so whoever renews the blob comes wholly before or wholly after. Its object goes afterwards; no other
 blob ever has it.
 
+Every now and then a gateway shows the others that it is there (`log.believed`).
+
 The store is gone through, too, less often: what lies there longer than the grace and has no row is deleted (`blobs`).
 """
 
@@ -26,6 +28,7 @@ from blindgate_gateway.database import clock, prepared
 from blindgate_gateway.idempotency import sweep_answers
 from blindgate_gateway.identity import sweep_nonces
 from blindgate_gateway.keys import destroy_due
+from blindgate_gateway.log.believed import SHOWN_EVERY, show
 from blindgate_gateway.log.telling import GATEWAY, tell
 from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
@@ -162,10 +165,14 @@ def start_sweeping(parts: Parts) -> None:
 def _sweep(parts: Parts) -> None:
     bytes_due = time.monotonic() + RETENTION_SECONDS
     strays_due = time.monotonic() + STRAYS_SECONDS
+    show_due = time.monotonic() + SHOWN_EVERY
     while True:
         time.sleep(LEASE_SECONDS)
         try:
             sweep_often(parts)
+            if time.monotonic() >= show_due:
+                show_due = time.monotonic() + SHOWN_EVERY
+                show(parts.database, parts.settings)
             if time.monotonic() >= bytes_due:
                 bytes_due = time.monotonic() + RETENTION_SECONDS
                 sweep_answers(parts.database)

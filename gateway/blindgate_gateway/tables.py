@@ -112,6 +112,21 @@ nodes = Table(
     Column("enrolled", BigInteger, nullable=False),
 )
 
+gateways = Table(
+    "gateways",
+    metadata,
+    # What the file `gateway.id` in its data folder says.
+    Column("id", String, primary_key=True),
+    # From when on it showed itself without a gap, and when it last did.
+    Column("since", BigInteger, nullable=False),
+    Column("seen", BigInteger, nullable=False),
+    # Whom it believes, by its settings: key ids, between spaces.
+    Column("publishers", Text, nullable=False),
+    Column("operators", Text, nullable=False),
+    # For how long it keeps things, by its settings, as JSON.
+    Column("kept", Text, nullable=False),
+)
+
 nonces = Table(
     "nonces",
     metadata,

@@ -414,6 +414,9 @@ def _keep(  # noqa: PLR0913  (the job's end, and what the log tells of it)
     kept: Mapping[str, Any] = {**row._asdict(), **changes, "state": state.value}
     ended = connection.execute(_ENDED, kept).one()
     details = {"generation": str(row.generation)} | ({"node": row.node} if before == JobState.LEASED.value else {})
+    if state is JobState.SUCCEEDED:
+        # Since when the gateway has had the order: a bundle holds this event, and not the one of the submission.
+        details["submitted"] = str(row.submitted)
     tell(
         connection,
         _ENDS[state],

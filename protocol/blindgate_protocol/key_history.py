@@ -9,7 +9,7 @@ cannot be told that it never made one. So the owner finds what no proof of a log
 2. `pending`: likewise, but it is the owner's last, and was not acknowledged yet or is too new to be logged;
 3. `erased`: likewise, and an event at its place has no body any more, so it can be neither confirmed nor denied;
 4. `unknown`: it is told, and the owner did not sign it here: somebody else has the owner's signing key, or it has another home;
-5. `other`: it is told with another digest, state, or signer than the owner's;
+5. `other`: it is told with another digest, state, signer, or successor than the owner's;
 6. `gap`: what is told does not follow on what was told before, or numbers are skipped, repeated or out of order;
 7. `early`: the gateway destroyed the key before the time that its owner had signed, by more than clocks differ.
 
@@ -111,6 +111,7 @@ class Told:
     client: str | None
     time: Millis | None = None
     index: int | None = None
+    successor: Digest | None = None
 
     @property
     def is_erased(self) -> bool:
@@ -179,7 +180,8 @@ def told_by_statements(statements: Iterable[Signed[KeyStatement]]) -> Iterator[T
     """What signed statements about a key tell."""
     for signed in statements:
         document = signed.document
-        yield Told(document.sequence, signed.digest, document.previous, document.state.value, signed.signer)
+        told = document.sequence, signed.digest, document.previous, document.state.value, signed.signer
+        yield Told(*told, successor=document.successor)
 
 
 def chain_bytes(chain: Sequence[Signed[KeyStatement]]) -> bytes:
@@ -271,6 +273,7 @@ def _agrees(key: Digest, own: Sequence[Signed[KeyStatement]], each: Told) -> Ite
         ("state", each.state, document.state.value),
         ("signer", each.client, signed.signer),
         ("previous", each.previous, document.previous),
+        ("successor", each.successor, document.successor),
     ):
         if is_told != is_own:
             says = f"the owner signed {what} {is_own or 'none'}, told is {is_told or 'none'}"
@@ -321,4 +324,5 @@ def _told(key: Digest, index: int, event: Event) -> Told:
         event.details.get("client"),
         event.time,
         index,
+        event.details.get("successor"),
     )

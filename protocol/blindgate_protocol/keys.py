@@ -23,8 +23,8 @@ What may follow on what:
 5. From its time on nothing but `destroyed` follows on a scheduled destruction. The gateway does not wait for that statement: the
    owner has signed when the bytes are to go.
 
-`reason` and `destroy_at` are members of a statement only where they say something. So a statement without them has the bytes, and
-the digest, that it had before there were such members.
+`reason`, `destroy_at` and `successor` are members of a statement only where they say something. So a statement without them has the
+bytes, and the digest, that it had before there were such members.
 
 Section 9 of docs/protocol.md.
 """
@@ -82,6 +82,8 @@ class KeyStatement(Document):
         previous: the digest of the statement before; `None` for the first.
         destroy_at: when the bytes are to go, after `issued`. There exactly in a statement of `destruction-scheduled`.
         reason: why, in a sentence. Not there where there is nothing to say.
+        successor: the key that took this one's place. In a statement of `superseded` and in no other; not there where its owner had
+            none yet.
     """
 
     media_type: ClassVar[str] = "application/vnd.blindgate.key-statement.v1+json"
@@ -96,6 +98,17 @@ class KeyStatement(Document):
     issued: Millis
     destroy_at: Millis | None = None
     reason: KeyReason | None = None
+    successor: Digest | None = None
+
+    @model_validator(mode="after")
+    def _says_by_what(self) -> Self:
+        if self.successor is not None and self.state is not KeyState.SUPERSEDED:
+            message = f"successor belongs to {KeyState.SUPERSEDED.value} and to no other state"
+            raise ValueError(message)
+        if self.successor == self.key.digest:
+            message = "successor must be another key"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _says_when_and_nothing_empty(self, info: ValidationInfo) -> Self:
@@ -118,7 +131,7 @@ class KeyStatement(Document):
         return canonical(self.model_dump(mode="json", exclude=silent))
 
 
-_ABSENT: Final = ("destroy_at", "reason")
+_ABSENT: Final = ("destroy_at", "reason", "successor")
 
 
 def check_statement(

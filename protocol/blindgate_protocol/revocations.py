@@ -8,7 +8,14 @@ else first speaks of it, as far as a job's bundle shows that:
 
 1. a **manifest**, when the client issued the order that names it;
 2. a **receipt**, and with it the word of the node's operator, when a log that is trusted says that it was accepted;
-3. an **order**, when the receipt for it was logged so: its own time is its client's word.
+3. an **order**, when the event of rule 2 says that the order was submitted (its detail `submitted`, between the order's `issued`,
+   as far as clocks may be off, and the event's own time); where it says nothing of that, when the receipt was logged. The time in
+   the order is its client's word, and never counts where there is a receipt: whoever stole the key dates back what they order
+   today.
+
+So a job that was under way when its client's key was revoked ends well. What a thief submits after the revocation does not, unless
+the gateway lies about when it came, as it could about any time in its log: the event `job.submitted` stands in the same log, and
+an auditor who compares the two finds that.
 
 Where no trusted log shows the receipt, 2. and 3. go by the receipt's `finished`, which is the node's own word. A revoked node can
 write any time there: whoever wants to rely on revocations names a log. A log's time is its gateway's clock, which may be wrong.
@@ -20,6 +27,7 @@ In a policy file:
     "ed25519:…" = { at = 2026-11-20T10:00:00+01:00, reason = "a laptop was stolen" }
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +38,9 @@ from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.errors import BlindgateError, RevokedSignerError
+from blindgate_protocol.events import Event
 from blindgate_protocol.nodes import NodeCertificate
+from blindgate_protocol.receipts import CLOCK_SKEW
 from blindgate_protocol.signing import open_signed, public_key
 from blindgate_protocol.values import KeyId, Millis, Value
 
@@ -96,7 +106,8 @@ class DatedSignature:
 def signatures(bundle: Bundle, *, logged: Millis | None) -> Iterator[DatedSignature]:
     """The signatures of a bundle with their times (rules 1 to 3 above); what is not there has none.
 
-    `logged`: when a log that is trusted says that the receipt was accepted; `None` where none does.
+    `logged`: when a log that is trusted says that the receipt was accepted; `None` where none does. With it `bundle.logged` is the
+    event that says so.
     """
     order, receipt = bundle.order, bundle.receipt
     yield DatedSignature("publisher", bundle.manifest.signer, order.document.issued, "ordered")
@@ -105,12 +116,29 @@ def signatures(bundle: Bundle, *, logged: Millis | None) -> Iterator[DatedSignat
         return
     is_logged = logged is not None
     at = receipt.document.finished if logged is None else logged
-    yield DatedSignature("client", order.signer, at, "logged" if is_logged else "finished, by the node's clock,")
+    submitted = _submitted(bundle) if is_logged else None
+    if submitted is not None:
+        yield DatedSignature("client", order.signer, submitted, "submitted, as the log says,")
+    else:
+        yield DatedSignature("client", order.signer, at, "logged" if is_logged else "finished, by the node's clock,")
     own = "logged" if is_logged else "finished, by its own clock,"
     with suppress(BlindgateError):  # a certificate that does not open is `receipts.check_receipt`'s to refuse
         operator = open_signed(receipt.document.certificate, NodeCertificate).signer
         yield DatedSignature("operator", operator, at, own, own_word=not is_logged)
     yield DatedSignature("node", receipt.signer, at, own, own_word=not is_logged)
+
+
+def _submitted(bundle: Bundle) -> Millis | None:
+    """When the event that shows the receipt as logged says that the order came; `None` where it says nothing that can be."""
+    if bundle.logged is None:
+        return None
+    with suppress(BlindgateError, UnicodeEncodeError):
+        event = Event.from_bytes(bundle.logged.event.encode())
+        said = event.details.get("submitted", "")
+        earliest = bundle.order.document.issued - CLOCK_SKEW
+        if re.fullmatch(r"[0-9]{1,15}", said) and earliest <= int(said) <= event.time:
+            return int(said)
+    return None
 
 
 def require_unrevoked(signature: DatedSignature, revoked: Mapping[str, Revocation]) -> None:

@@ -21,7 +21,9 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skops.io import dump
+from typer.testing import CliRunner, Result
 
+from blindgate.commands import keys
 from blindgate_models.compilers.fine_tuning import train
 from blindgate_models.compilers.polynomial import compile_network
 from blindgate_models.compilers.squares import SquareNetwork
@@ -67,6 +69,39 @@ def test_many_tenants_keys_take_no_more_memory_than_the_node_has_room_for(tmp_pa
                 np.testing.assert_allclose(client.model("digits").predict(rows), network.scores(rows), atol=1e-3)
             taken.append(_memory(node))
     assert max(taken) < taken[2] + 5 * MEBI
+
+
+def test_the_command_that_supersedes_a_key_makes_the_next_one_and_names_it(world: World, tmp_path: Path) -> None:
+    """Found by the key's parameters among the gateway's models; jobs go on under it."""
+    rows = np.zeros((1, 3))
+    network = drawn([3, 2, 2])
+    world.publish(package(compile_network(network, rows, ranges=[(-1.0, 1.0)] * 3), name="tiny-network"))
+    world.policy(tmp_path / "policy.toml").save()
+    environment = {
+        "BLINDGATE_URL": world.url,
+        "BLINDGATE_API_KEY": world.api_key("hospital"),
+        "BLINDGATE_HOME": str(tmp_path),
+    }
+
+    def run(*command: str) -> Result:
+        result = CliRunner().invoke(keys.app, list(command), env=environment, catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+        return result
+
+    with world.client(home=tmp_path) as client:
+        np.testing.assert_allclose(client.model("tiny-network").predict(rows), network.scores(rows), atol=1e-3)
+    (old,) = [one["evaluation_key"] for one in json.loads(run("list", "--json").stdout)]
+    said = run("supersede", old, "--reason", "a year is over").stderr
+    shown = json.loads(run("show", old, "--json").stdout)
+    assert (shown["at_gateway"], shown["statements"][1]["reason"]) == ("superseded", "a year is over")
+    successor = shown["statements"][1]["successor"]
+    assert f"its place took {successor}" in said
+    listed = {one["evaluation_key"]: one["at_gateway"] for one in json.loads(run("list", "--json").stdout)}
+    assert listed == {old: "superseded", successor: "active"}
+    with world.client(home=tmp_path) as client:
+        job = client.model("tiny-network").submit(rows)
+        np.testing.assert_allclose(job.result(60), network.scores(rows), atol=1e-3)
+        assert job.bundle.order.document.evaluation_key == successor
 
 
 def _memory(node: psutil.Process) -> int:

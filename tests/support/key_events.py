@@ -64,7 +64,8 @@ def logged(statement: Signed[KeyStatement], index: int, **changes: Any) -> Logge
         "digest": statement.digest,
         "after": document.state.value,
         "details": {"client": document.client, "sequence": str(document.sequence)}
-        | ({} if document.previous is None else {"previous": document.previous}),
+        | ({} if document.previous is None else {"previous": document.previous})
+        | ({} if document.successor is None else {"successor": document.successor}),
         "software": "0.1.0",
     }
     return Logged(index=index, event=Event(**(given | changes)).to_bytes().decode(), salt=bytes(32))

@@ -22,7 +22,7 @@ from blindgate_protocol.keys import KeyState, KeyStatement
 from blindgate_protocol.logged import Logged
 from blindgate_protocol.receipts import CLOCK_SKEW
 from blindgate_protocol.signing import Signed
-from key_events import BLOB, DAY, STRANGER, life, log_of, logged, signed
+from key_events import BLOB, DAY, OWNER, STRANGER, life, log_of, logged, signed
 
 NOW = 100 * DAY
 LIFE = (
@@ -81,6 +81,9 @@ def test_what_was_put_in_the_place_of_a_statement_is_named_and_so_is_the_gap() -
     assert judged(log_of([OWN[0], other, *OWN[2:]])) == [(Disagreement.OTHER, 2), (Disagreement.GAP, 3)]
 
 
+DETAILS = {"sequence": "5", "client": OWNER.id, "previous": OWN[3].digest}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -91,6 +94,10 @@ def test_what_was_put_in_the_place_of_a_statement_is_named_and_so_is_the_gap() -
             {"details": {"sequence": "5", "client": STRANGER.id, "previous": OWN[3].digest}}, id="another signer"
         ),
         pytest.param({"details": {"sequence": "5", "previous": OWN[3].digest}}, id="no signer"),
+        pytest.param(
+            {"details": DETAILS | {"successor": "sha256:" + "0" * 64}},
+            id="a successor that nobody named",
+        ),
     ],
 )
 def test_an_event_that_tells_something_else_than_the_statement_is_named(changes: dict[str, Any]) -> None:

@@ -83,9 +83,27 @@ def test_what_is_said_is_signed() -> None:
     assert (opened.document.reason, opened.document.destroy_at) == ("the study ended", 32 * DAY)
 
 
+def test_the_key_that_took_its_place_is_signed() -> None:
+    """Where the owner names it; a statement that names none has the bytes that it had before one could."""
+    other = "sha256:" + "1" * 64
+    before = said(KeyState.ACTIVE)
+    signed = said(KeyState.SUPERSEDED, before, successor=other)
+    check([before, signed])
+    opened = open_signed(signed.envelope.to_bytes(), KeyStatement)
+    assert opened.document.successor == other
+    assert json.loads(opened.document.payload())["successor"] == other
+    assert "successor" not in json.loads(said(KeyState.SUPERSEDED, before).document.payload())
+
+
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
+        pytest.param({"successor": "sha256:" + "1" * 64}, "belongs to superseded", id="a successor of an active key"),
+        pytest.param({"state": "superseded", "successor": BLOB.digest}, "another key", id="its own successor"),
+        pytest.param({"successor": None}, "successor is left out", id="an empty successor has another payload"),
+        pytest.param(
+            {"state": "superseded", "successor": "the next one"}, "successor", id="a successor that is no digest"
+        ),
         pytest.param({"reason": None}, "reason is left out", id="an empty reason has another payload"),
         pytest.param({"destroy_at": None}, "destroy_at is left out", id="so has an empty time"),
         pytest.param({"destroy_at": 5 * DAY}, "belongs to destruction-scheduled", id="a time without a schedule"),

@@ -15,6 +15,7 @@ from blindgate_audit.replay import Verdict, replay
 from blindgate_audit.roots import Roots
 from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.errors import BlindgateError, InputError, PolicyError, RevokedSignerError
+from blindgate_protocol.receipts import CLOCK_SKEW
 from blindgate_protocol.revocations import Revocation, toml_time
 from blindgate_protocol.signing import SigningKey
 from bundled_jobs import FINISHED, LOGGED, MINUTE, ORDERED, BundledJobs
@@ -108,6 +109,41 @@ def test_a_revoked_node_cannot_date_itself_back_where_there_is_a_log(jobs: Bundl
     replayed = replay(bundle, replace(roots, logs={}))
     assert replayed.verdict is Verdict.UNVOUCHED
     assert "revocation-time" in {one.code for one in replayed.not_proven}
+
+
+def test_a_job_that_was_under_way_when_its_clients_key_was_revoked_ends_well(jobs: BundledJobs, tmp_path: Path) -> None:
+    """By the time that the log's event says that the order came; never by the order's own, which a thief writes as he likes."""
+    manifest = jobs.manifest()
+    order = jobs.order(manifest)
+    receipt = jobs.receipt(order)
+
+    def shown(submitted: str) -> Bundle:
+        details = {"node": receipt.document.node, "submitted": submitted}
+        proof = jobs.log.proof(jobs.event(receipt, details=details), witnesses=[jobs.witness])
+        return jobs.bundle(manifest=manifest, order=order, receipt=receipt, logged=proof)
+
+    def refusals(bundle: Bundle, at: int, **roots: Any) -> list[str]:
+        return [
+            one.code
+            for one in replay(bundle, jobs.roots(revoked={jobs.client.id: Revocation(at=at)}, **roots)).refusals
+        ]
+
+    came = ORDERED + 1000
+    under_way = shown(str(came))
+    assert refusals(under_way, came + 1) == []
+    client_says(under_way, jobs, tmp_path, f'"{jobs.client.id}" = {toml_time(came + 1)}', logged=True)
+    assert refusals(under_way, came) == ["revoked-signer"]
+    with pytest.raises(RevokedSignerError, match="and this was submitted, as the log says, at"):
+        client_says(under_way, jobs, tmp_path, f'"{jobs.client.id}" = {toml_time(came)}', logged=True)
+    # The thief's order says that it is older than the revocation; the gateway got it later.
+    assert refusals(shown(str(ORDERED + 60_000)), ORDERED + 1) == ["revoked-signer"]
+    # What cannot be, and what no trusted log says, counts for nothing.
+    for submitted in (str(LOGGED + 1), str(ORDERED - CLOCK_SKEW - 1), "0", "-1", "soon", "", "9" * 16, "१२"):
+        assert refusals(shown(submitted), LOGGED) == ["revoked-signer"], submitted
+    assert refusals(under_way, FINISHED, logs={}, witnesses={}, cosignatures=0) == ["revoked-signer"]
+    # It is the client's date alone.
+    revoked = {jobs.node.id: Revocation(at=came + 1)}
+    assert [one.code for one in replay(under_way, jobs.roots(revoked=revoked)).refusals] == ["revoked-signer"]
 
 
 def test_an_order_without_a_receipt_is_its_clients_word(jobs: BundledJobs) -> None:

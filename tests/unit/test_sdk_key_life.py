@@ -293,6 +293,52 @@ def test_a_superseded_keys_results_are_decrypted_and_the_next_use_makes_a_new_on
             _ring(client).key_of(stranger, half)
 
 
+def test_a_superseded_key_says_which_key_took_its_place(bank: Bank) -> None:
+    """Made and registered first, and found again after a crash in between; the log tells it, and so does the owner's list."""
+    half: Any = Half()
+    with bank.client() as client:
+        old = _key(client)
+        key = str(old.evaluation)
+        successor = _ring(client).successor_of(key, half, show_progress=False)
+        assert client.key_life.show(successor).state is client.key_life.show(key).state is KeyState.ACTIVE
+    with bank.client() as client:  # a process that begins anew, since that one said nothing of the old key
+        assert _ring(client).successor_of(key, half, show_progress=False) == successor
+        client.key_life.state(key, KeyState.SUPERSEDED, successor=successor)
+        assert _key(client).evaluation == successor
+        assert _ring(client).key_of(_order(bank, old), half).secret == old.secret
+        client.key_life.state(key, KeyState.DESTRUCTION_SCHEDULED, destroy_at=int(time.time() * 1000) + HOUR)
+        client.key_life.state(key, None)
+        assert [one.document.successor for one in client.key_life.statements.chain(key)] == [
+            None,
+            successor,
+            None,
+            successor,
+        ]
+        bank.desk.parts.log.sequencer.advance()
+        told = [Event.from_bytes(one.event.encode()) for one in client.key_life.events(key) if one.event is not None]
+        assert [one.details["successor"] for one in told if one.action is Action.KEY_SUPERSEDED] == [
+            successor,
+            successor,
+        ]
+    shown = json.loads(bank.run("show", key, "--offline", "--json").stdout)
+    assert shown["statements"][1]["successor"] == successor
+
+
+def test_a_key_is_superseded_without_a_successor_where_no_model_is_to_be_had(bank: Bank) -> None:
+    """And says so, or is not asked to have one."""
+    key = _made(bank)
+    assert "none is named" in bank.run("supersede", key).stderr
+    again = _made(bank)
+    assert again != key
+    assert "none is named" not in bank.run("supersede", again, "--later").stderr
+    assert [
+        chain[-1].document.successor for chain in map(OwnStatements(bank.home / "statements").chain, (key, again))
+    ] == [
+        None,
+        None,
+    ]
+
+
 def _order(bank: Bank, key: Key) -> Order:
     order = bank.desk.tenant.order(bank.desk.manifest, bank.desk.tenant.upload(b"x"), evaluation_key=key.evaluation)
     return order.document.model_copy(update={"issued": int(time.time() * 1000) + 1})

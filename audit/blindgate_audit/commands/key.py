@@ -39,7 +39,8 @@ def key_(
     """Show the life of an evaluation key, from the log, each event proven to stand there.
 
     The column `proof` says: in log; body altered (the log committed to another); erased (as a later event says); missing. Below the
-    table: gaps in the statements that the key's owner numbered and signed, and the state that the last event left.
+    table: gaps in the statements that the key's owner numbered and signed, the state that the last event left, and the key that
+    took this one's place where its owner named one.
 
     Exit status 1 when a body is altered or missing, or a gap shows.
     """
@@ -52,6 +53,9 @@ def key_(
     state, statement = chains.last_state(name), chains.last_statement(name)
     if state is not None:
         place.say(f"Last state: {state}.")
+    successor = chains.successor(name)
+    if successor is not None:
+        place.say(f"The key that took its place, as its owner says: {successor}.")
     if statement is not None:
         whole = "without a gap" if not chains.count else "with gaps"
         place.say(f"Its owner's statements, as the log tells of them: {whole}, the last is number {statement}.")

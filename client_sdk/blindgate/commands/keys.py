@@ -19,7 +19,7 @@ from blindgate.output import note, show, show_one, when
 from blindgate.places import home_folder
 from blindgate.statements import OwnStatements
 from blindgate_protocol.errors import BlindgateError, GatewayError, InputError, NotFoundError
-from blindgate_protocol.keys import KeyState, KeyStatement
+from blindgate_protocol.keys import KEY_TRANSITIONS, KeyState, KeyStatement
 from blindgate_protocol.messages import KeyView
 from blindgate_protocol.signing import open_signed
 from blindgate_protocol.values import Millis
@@ -92,6 +92,7 @@ def show_(
             "state": signed.document.state.value,
             "signed": signed.document.issued if as_json else when(signed.document.issued),
             "destroy_at": _time(signed.document.destroy_at, as_json=as_json),
+            "successor": signed.document.successor,
             "reason": signed.document.reason,
             "sent": signed.digest != unsent,
             "statement": signed.digest,
@@ -137,13 +138,34 @@ def resume(connect: Connect, key: KeyArgument, reason: Reason = None) -> None:
 
 @app.command()
 @asks_gateway
-def supersede(connect: Connect, key: KeyArgument, reason: Reason = None) -> None:
-    """Say that another key takes this one's place. It is made when a model with these parameters is next used.
+def supersede(
+    connect: Connect,
+    key: KeyArgument,
+    reason: Reason = None,
+    later: Annotated[
+        bool,
+        typer.Option(
+            "--later",
+            help="Make no other key now: one is made when a model with these parameters is next used, and nobody is told which "
+            "key it took the place of.",
+        ),
+    ] = False,
+) -> None:
+    """Say that another key takes this one's place, and which: it is made and uploaded first, or found if it is there.
 
     Waiting jobs still run under the old one, and their results are still decrypted. There is no way back.
     """
     with connect() as client:
-        _say(client, key, KeyState.SUPERSEDED, reason)
+        named = _named(key, _known(client))
+        stands = open_signed(client.key_life.show(named).statement, KeyStatement).document.state
+        successor = None
+        if not later and KeyState.SUPERSEDED in KEY_TRANSITIONS[stands]:
+            successor = client.successor_of(named)
+        _say(client, named, KeyState.SUPERSEDED, reason, successor=successor)
+        if successor is not None:
+            note(f"its place took {successor}")
+        elif not later:
+            note("no model that you may use has these parameters, so no other key was made, and none is named")
 
 
 @app.command()
@@ -220,10 +242,16 @@ def resend(connect: Connect, key: KeyArgument) -> None:
 
 
 def _say(
-    client: Client, key: str, state: KeyState | None, reason: str | None, *, destroy_at: Millis | None = None
+    client: Client,
+    key: str,
+    state: KeyState | None,
+    reason: str | None,
+    *,
+    destroy_at: Millis | None = None,
+    successor: str | None = None,
 ) -> None:
     named = _named(key, _known(client))
-    view = client.key_life.state(named, state, reason=reason, destroy_at=destroy_at)
+    view = client.key_life.state(named, state, reason=reason, destroy_at=destroy_at, successor=successor)
     note(f"key {named}: {_described(view, client.key_life.statements.chain(named)[-1].document)}")
 
 

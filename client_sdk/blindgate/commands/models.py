@@ -12,6 +12,7 @@ import typer
 from blindgate.commands.options import Connect, Home, Json, Passphrase, asks_gateway
 from blindgate.commands.publisher import key_store, publisher_key
 from blindgate.output import note, require_folder, show, show_one, when
+from blindgate.policy import Policy
 from blindgate.progress import working
 from blindgate.uploads import upload
 from blindgate_models.publishing import (
@@ -41,9 +42,11 @@ app = typer.Typer(help="Models: list, show, compile, publish.", no_args_is_help=
 @app.command("list")
 @asks_gateway
 def list_(connect: Connect, as_json: Json = False) -> None:
-    """List the models that the gateway offers, and whether your policy trusts who signed them."""
+    """List the models that the gateway offers, and whether your policy trusts who signed them.
+
+    `trust` says yes for those that you may use. A publisher that you revoked, or never named, signs nothing that is used now.
+    """
     with connect() as client:
-        trusted = client.policy.publishers
         rows = [
             {
                 "name": manifest.document.name,
@@ -51,8 +54,7 @@ def list_(connect: Connect, as_json: Json = False) -> None:
                 "family": manifest.document.family,
                 "columns": len(manifest.document.columns),
                 "expires": manifest.document.expires if as_json else when(manifest.document.expires),
-                "publisher": next((name for name, key in trusted.items() if key == manifest.signer), None)
-                or f"not trusted: {manifest.signer}",
+                **_publisher(client.policy, manifest.signer, as_json=as_json),
                 "summary": manifest.document.summary,
             }
             for manifest in client.models()
@@ -72,7 +74,8 @@ def show_(
         _print(open_package(Path(name)).manifest, as_json=as_json)
         return
     with connect() as client:
-        _print(client.manifest(name), as_json=as_json)
+        manifest = client.manifest(name)
+        _print(manifest, client.policy, as_json=as_json)
 
 
 @app.command("compile")
@@ -326,17 +329,39 @@ def _show_compiled(shown: dict[str, Any], compared: "Mapping[str, CompiledModel 
             note(f"{line['family']} does not take this model: {line['fits']}")
 
 
-def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:
-    document = manifest.document
+def _publisher(policy: Policy, key: str, *, as_json: bool) -> dict[str, Any]:
+    """Who signed a model, by the policy's name where it has one, and whether the policy lets it be used now."""
+    name = next((name for name, known in policy.publishers.items() if known == key), None)
+    found, now = policy.revoked.get(key), int(time.time() * 1000)
+    trust = "not trusted" if name is None else "yes"
+    if found is not None and found.at <= now:
+        trust = "revoked"
     if as_json:
-        show_one(
-            {"publisher": manifest.signer, "digest": manifest.digest, **document.model_dump(mode="json")}, as_json=True
-        )
+        return {
+            "publisher": name,
+            "publisher_key": key,
+            "trust": trust,
+            "revoked_from": None if found is None else found.at,
+            "revoked_reason": None if found is None else found.reason,
+        }
+    if found is not None:
+        trust = "not trusted, revoked" if name is None else "revoked" if found.at <= now else "yes, but revoked"
+        trust += f" from {when(found.at)}" + (f" ({found.reason})" if found.reason else "")
+    return {"publisher": name or key, "trust": trust}
+
+
+def _print(manifest: Signed[Manifest], policy: Policy | None = None, *, as_json: bool) -> None:
+    document = manifest.document
+    trust = {} if policy is None else _publisher(policy, manifest.signer, as_json=as_json)
+    if as_json:
+        about = {"publisher": manifest.signer, "digest": manifest.digest, **document.model_dump(mode="json")}
+        show_one(about | {name: value for name, value in trust.items() if name not in about}, as_json=True)
         return
-    about: dict[str, Any] = {
+    shown: dict[str, Any] = {
         "name": f"{document.name}, version {document.version}",
         "summary": document.summary,
         "publisher": manifest.signer,
+        **{name: value for name, value in trust.items() if name != "publisher"},
         "digest": manifest.digest,
         "valid": f"{when(document.issued)} to {when(document.expires)}",
         "family": f"{document.family}, lane {document.lane}, evaluation key {'yes' if document.evaluation_key else 'no'}",
@@ -353,7 +378,7 @@ def _print(manifest: Signed[Manifest], *, as_json: bool) -> None:
         "you_learn": "; ".join(document.discloses.to_client),
         "a_node_learns": "; ".join(document.discloses.to_node),
     }
-    show_one(about, as_json=False)
+    show_one(shown, as_json=False)
     columns = [
         {
             "column": column.name,

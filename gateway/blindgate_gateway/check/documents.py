@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, func, select
 from blindgate_gateway.check.findings import Finding, Progress, fault, warning, well
 from blindgate_gateway.check.server import RESTORE, whole_view
 from blindgate_gateway.database import Database, Row, Transaction, clock, prepared
+from blindgate_gateway.log.believed import differences, known_gateways
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import all_jobs, job_documents, key_statements, keys, manifests, nodes
 from blindgate_protocol.errors import BlindgateError
@@ -60,6 +61,7 @@ def look(settings: Settings, database: Database, *, every_job: bool, progress: P
         certified = connection.execute(select(nodes)).all()
         yield _found("nodes", "nodes' certificates", certified, _node)
         yield _expiring(settings, connection, certified)
+        yield _believed(connection)
         yield _keys(connection)
     if every_job:
         yield _jobs(database, progress)
@@ -104,6 +106,16 @@ def _expiring(settings: Settings, connection: Transaction, rows: list[Row]) -> F
     if rows and not heard:
         return warning("nodes.heard", detail, "certify and enrol nodes again: nobody computes")
     return well("nodes.heard", detail)
+
+
+def _believed(connection: Transaction) -> Finding:
+    rows = known_gateways(connection)
+    told = differences(rows)
+    if told:
+        detail = f"the {len(rows)} gateways of this database do not believe the same publishers and operators"
+        remedy = "give all of them the same `publishers` and `operators`, and restart them one after the other"
+        return warning("signers", detail, remedy, *told)
+    return well("signers", f"{len(rows)} gateways of this database believe the same publishers and operators")
 
 
 def _keys(connection: Transaction) -> Finding:

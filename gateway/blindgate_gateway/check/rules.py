@@ -14,7 +14,7 @@ from blindgate_gateway.database import Transaction
 from blindgate_gateway.tables import metadata
 
 _OUT_OF_REACH: Final = frozenset(
-    {"api_keys", "cosignatures", "enrolment_tokens", "log_head", "log_tiles", "nodes", "nonces", "sessions"}
+    {"api_keys", "cosignatures", "enrolment_tokens", "gateways", "log_head", "log_tiles", "nodes", "nonces", "sessions"}
 )
 _POLICIES: Final = frozenset(
     {("manifests", "everybody"), ("manifests", "publisher"), ("blobs", "published"), ("events", "told")}

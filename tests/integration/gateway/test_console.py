@@ -585,7 +585,7 @@ def test_a_receipt_that_was_exchanged_in_the_database_is_found(desk: Desk, brows
 
 def test_a_keys_life_is_a_line_of_time_and_shows_gaps(desk: Desk, browser: httpx2.Client) -> None:
     """Statements by their numbers, who did it, to which node it went; a number that is missing is said."""
-    key, owner = digest(random_bytes(8)), "bank"
+    key, successor, owner = digest(random_bytes(8)), digest(random_bytes(8)), "bank"
     statements = [digest(random_bytes(8)) for _ in range(5)]
     with desk.parts.database.write() as connection:
         by = tenant_actor(connection, owner)
@@ -594,6 +594,7 @@ def test_a_keys_life_is_a_line_of_time_and_shows_gaps(desk: Desk, browser: httpx
             action: Action, number: int, after: str, before: str | None = None, previous: str | None = None
         ) -> None:
             details = {"sequence": str(number)} | ({} if previous is None else {"previous": previous})
+            details |= {"successor": successor} if after == "superseded" else {}
             what = {"digest": statements[number], "before": before, "after": after, "details": details}
             tell(connection, action, key_object(key), by=by, tenant=owner, **what)  # type: ignore[arg-type]
 
@@ -617,6 +618,7 @@ def test_a_keys_life_is_a_line_of_time_and_shows_gaps(desk: Desk, browser: httpx
     ]
     assert parts == sorted(parts)
     assert text.count('<span class="good">in the log</span>') == 4
+    assert f'<dt>Its place took</dt><dd><a href="/console/keys/{successor}">' in text
     assert text.count("is missing here") == 1
     assert "The owner&#39;s statement 3 is missing here: this one is statement 4." in text
     assert "<b>bank</b>" in text

@@ -67,6 +67,17 @@ def test_the_life_of_a_key_is_a_table_with_words_below(run: Callable[..., Result
     assert "vouches for itself" not in below
 
 
+def test_the_key_that_took_its_place_is_named(run: Callable[..., Result], tmp_path: Path) -> None:
+    """As its owner signed it; in the row, and in words below."""
+    active = stated(Action.KEY_ACTIVATED, 1, None, "active")
+    superseded = stated(Action.KEY_SUPERSEDED, 2, "active", "superseded")
+    superseded = superseded.model_copy(update={"details": superseded.details | {"successor": OTHER_KEY}})
+    folder = Export([active, superseded]).write(tmp_path / "log")
+    result = run("key", KEY, "--folder", str(folder), "--key", VKEY, "--format", "json")
+    assert f"The key that took its place, as its owner says: {OTHER_KEY}." in result.stderr
+    assert json.loads(result.stdout.splitlines()[1])["details"]["successor"] == OTHER_KEY
+
+
 @pytest.mark.parametrize("text", ["abab", f"sha256:{'ab' * 6}", "sha256:abababababab…", f"key:{KEY}"])
 def test_the_beginning_of_a_digest_is_enough(run: Callable[..., Result], tmp_path: Path, text: str) -> None:
     """As the table prints it, too."""

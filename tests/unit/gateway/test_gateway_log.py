@@ -86,6 +86,8 @@ def test_a_jobs_life_is_told(desk: Desk) -> None:
     life = _told(desk, object=f"job:{lease.job}")
     assert [event.action for event in life] == [Action.JOB_SUBMITTED, Action.JOB_LEASED, Action.JOB_SUCCEEDED]
     assert life[1].details == {"node": desk.worker.key.id, "generation": "1"}
+    submitted = desk.tenant.job(lease.job).submitted
+    assert life[2].details == life[1].details | {"submitted": str(submitted)}
     assert len({event.tenant for event in life}) == 1
     assert "bank" not in "".join(event.to_bytes().decode() for event in life)
 

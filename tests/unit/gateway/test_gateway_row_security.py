@@ -36,7 +36,7 @@ from brokerage import Keys, Tenant, blob_ref, make_settings, random_bytes
 from desk import Desk, open_desk
 from postgresql import PostgresqlServer
 
-NOBODYS = {"api_keys", "cosignatures", "enrolment_tokens", "log_head", "log_tiles", "nonces", "sessions"}
+NOBODYS = {"api_keys", "cosignatures", "enrolment_tokens", "gateways", "log_head", "log_tiles", "nonces", "sessions"}
 """Tables that no tenant's request reads."""
 SHARED = {"manifests": "every tenant reads the catalogue", "nodes": "names of the nodes that had a tenant's jobs"}
 

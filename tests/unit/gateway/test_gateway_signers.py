@@ -1,16 +1,20 @@
 """Whose signatures count at a gateway: publishers and operators by its settings, clients until their tenants revoke them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
+from structlog.testing import capture_logs
 
+from blindgate_gateway.check import Finding, State, examine
+from blindgate_gateway.log.believed import LOST_AFTER, gateway_id, show
 from blindgate_gateway.log.starting import tell_start
 from blindgate_gateway.parts import connect
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.signers import revoke_signer
-from blindgate_gateway.tables import events
-from blindgate_protocol.errors import NotFoundError
+from blindgate_gateway.tables import events, gateways
+from blindgate_protocol.errors import BlindgateError, NotFoundError
 from blindgate_protocol.events import Action, Event
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.keys import KeyState
@@ -29,9 +33,36 @@ class Told:
     settings: Settings
     seen: int = 0
 
-    def start(self, **changes: object) -> set[tuple[str, str, str]]:
-        """Start a gateway with other settings; gives action, kind and key of what that told."""
+    def start(self, gateway: int | None = None, **changes: object) -> set[tuple[str, str, str]]:
+        """Start a gateway with other settings, another one where it has a number; gives what that told."""
+        self._be(gateway)
         tell_start(self.settings.model_copy(update=changes))
+        return self.told()
+
+    def show(self, gateway: int, *, away: int = 0) -> set[tuple[str, str, str]]:
+        """Let a gateway show itself, after the others did not for so many milliseconds; gives what that told."""
+        self._be(gateway)
+        database = connect(self.settings)
+        try:
+            with database.write() as connection:
+                connection.execute(
+                    update(gateways).where(gateways.c.id != f"{gateway:032x}").values(seen=gateways.c.seen - away)
+                )
+            show(database, self.settings)
+        finally:
+            database.close()
+        return self.told()
+
+    def long_here(self, gateway: int) -> None:
+        """Let a gateway have shown itself for an hour without a gap."""
+        self._change(gateway, since=gateways.c.since - 3_600_000)
+
+    def cut_off(self, gateway: int) -> None:
+        """Let a gateway not have shown itself for an hour."""
+        self._change(gateway, seen=gateways.c.seen - 3_600_000)
+
+    def told(self) -> set[tuple[str, str, str]]:
+        """Action, kind and key of what was told of signers since this was last asked."""
         database = connect(self.settings)
         try:
             with database.read() as connection:
@@ -49,6 +80,18 @@ class Told:
             for event in new
             if event.action in SIGNERS
         }
+
+    def _be(self, gateway: int | None) -> None:
+        if gateway is not None:
+            (self.settings.data / "gateway.id").write_text(f"{gateway:032x}\n")
+
+    def _change(self, gateway: int, **values: object) -> None:
+        database = connect(self.settings)
+        try:
+            with database.write() as connection:
+                connection.execute(update(gateways).where(gateways.c.id == f"{gateway:032x}").values(**values))
+        finally:
+            database.close()
 
 
 def test_who_is_added_to_the_settings_and_taken_out_is_told_at_the_next_start(desk: Desk) -> None:
@@ -81,6 +124,86 @@ def test_one_key_in_two_roles_loses_one_of_them(desk: Desk) -> None:
     told = Told(settings)
     told.start(operators=(publisher,))
     assert told.start(operators=()) == {("signer.revoked", "operator", publisher)}
+
+
+def test_gateways_whose_settings_differ_for_good_do_not_contradict_each_other(desk: Desk) -> None:
+    """Each start tells nothing but what it changed; what only one believes counts for as long as that one does."""
+    told = Told(desk.parts.settings)
+    told.start(1)
+    theirs = {"publishers": (NEW,), "retention": 5_000}
+    assert told.start(2, **theirs) == {("signer.added", "publisher", NEW)}
+    before = len(_events(desk, Action.RETENTION_CHANGED))
+    for _ in range(3):
+        assert told.start(1) == set()
+        assert told.start(2, **theirs) == set()
+    assert len(_events(desk, Action.RETENTION_CHANGED)) == before
+    assert told.start(2) == {("signer.revoked", "publisher", NEW)}
+    assert told.start(1) == set()
+
+
+def test_a_change_that_is_rolled_over_several_gateways_is_told_once(desk: Desk) -> None:
+    """What is new by the first that believes it, what is gone by the last that did."""
+    settings = desk.parts.settings
+    (publisher,) = settings.publishers
+    told = Told(settings)
+    for gateway in (1, 2, 3):
+        told.start(gateway)
+    now = {"publishers": (NEW,), "records": settings.records * 2}
+    before = len(_events(desk, Action.RETENTION_CHANGED))
+    assert told.start(1, **now) == {("signer.added", "publisher", NEW)}
+    assert told.start(2, **now) == set()
+    assert told.start(2, **now) == set()
+    assert told.start(3, **now) == {("signer.revoked", "publisher", publisher)}
+    assert told.start(1, **now) == set()
+    assert len(_events(desk, Action.RETENTION_CHANGED)) == before + 1
+
+
+def test_what_a_lost_gateway_alone_believed_is_told_as_revoked_by_one_that_was_there(desk: Desk) -> None:
+    """Neither by one that has just begun, nor before its time; a gateway that comes back says again what it believes."""
+    told = Told(desk.parts.settings)
+    told.start(2, publishers=(NEW,))
+    told.start(1)
+    assert told.show(1, away=LOST_AFTER + 1000) == set()  # it has only begun itself
+    told.long_here(1)
+    told.cut_off(1)
+    assert told.show(1) == set()  # it was away itself
+    told.start(2, publishers=(NEW,))
+    told.long_here(1)
+    assert told.show(1, away=LOST_AFTER - 60_000) == set()
+    assert told.show(1, away=120_000) == {("signer.revoked", "publisher", NEW)}
+    assert _events(desk, Action.SIGNER_REVOKED)[-1].reason == (
+        "no gateway that believed it has shown itself for 10 minutes"
+    )
+    told.settings = told.settings.model_copy(update={"publishers": (NEW, *told.settings.publishers)})
+    assert told.show(2) == {("signer.added", "publisher", NEW)}
+    assert told.show(1, away=1000) == set()
+
+
+def test_gateways_that_differ_are_told_of_where_people_look(desk: Desk) -> None:
+    """A line when one starts, and `gateway check`; nothing once they agree."""
+    settings = desk.parts.settings
+    told = Told(settings)
+    told.start(1)
+    assert _checked(settings).state is State.OK
+    with capture_logs() as lines:
+        told.start(2, operators=settings.operators[:1])
+    assert [line["differences"] for line in lines if line["event"] == "signers.differ"] == [
+        [f"operator {OTHER_OPERATOR.id} is not believed by {2:032x}"]
+    ]
+    found = _checked(settings)
+    assert found.state is State.WARNING
+    assert found.examples == (f"operator {OTHER_OPERATOR.id} is not believed by {2:032x}",)
+    told.start(1, operators=settings.operators[:1])
+    assert _checked(settings).state is State.OK
+
+
+def test_a_gateways_id_is_its_folders(tmp_path: Path) -> None:
+    """Made once; what is none is refused by its name."""
+    first = gateway_id(tmp_path)
+    assert gateway_id(tmp_path) == first
+    (tmp_path / "gateway.id").write_text("mine")
+    with pytest.raises(BlindgateError, match=r"gateway\.id: expected 32 hexadecimal digits"):
+        gateway_id(tmp_path)
 
 
 def test_an_erased_event_of_a_signer_is_no_obstacle(desk: Desk) -> None:
@@ -145,3 +268,14 @@ def test_only_a_tenant_revokes(desk: Desk) -> None:
     """A name that was mistyped is told."""
     with pytest.raises(NotFoundError):
         revoke_signer(desk.parts.database, "nobody", NEW)
+
+
+def _events(desk: Desk, action: Action) -> list[Event]:
+    with desk.parts.database.read() as connection:
+        rows = connection.execute(select(events.c.body).where(events.c.action == action.value).order_by(events.c.id))
+        return [Event.from_bytes(row.body.encode()) for row in rows.all()]
+
+
+def _checked(settings: Settings) -> Finding:
+    findings = examine(settings, read_data=False, progress=lambda *_: None)
+    return next(one for one in findings if one.check == "signers")
