@@ -164,9 +164,9 @@ def test_no_question_reads_the_whole_log(
         assert index == "ix_events_object_id" or re.search(r"Sort|TEMP B-TREE", plan) is None
 
 
-def test_a_log_of_before_gets_its_times(tmp_path: Path, database_url: str | None) -> None:
+def test_a_log_of_before_gets_its_times(tmp_path: Path, empty_database_url: str | None) -> None:
     """With the migration: tiles that were full already have theirs."""
-    settings = make_settings(tmp_path / "gateway", Keys(), database=database_url)
+    settings = make_settings(tmp_path / "gateway", Keys(), database=empty_database_url)
     migrate(settings, to="0015")
     database = connect(settings)
     with database.migrating() as connection:
