@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 from sklearn.linear_model import LogisticRegression
 
 from blindgate_models.compilers.compiled import CompiledModel
@@ -19,6 +20,9 @@ from postgresql import PostgresqlServer, find_programs, running_server
 from s3 import S3Server
 from signed_packages import PUBLISHER, package
 from world import World
+
+# Left alone, it draws each traceback with colours and locals, which takes half a second.
+structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +53,7 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(
             "PostgreSQL's server is not installed (Debian: postgresql)"
         )
-    with running_server(programs) as server:
+    with running_server(programs, fsync="off") as server:  # its processes are killed here, the machine is not
         yield server
 
 

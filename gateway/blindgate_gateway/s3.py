@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
+import botocore.session  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
@@ -64,8 +66,18 @@ class Bucket:
             # What is asked for by address has no bucket in its host name.
             s3={"payload_signing_enabled": False, "addressing_style": "path" if endpoint else "auto"},
         )
-        session = boto3.session.Session(aws_access_key_id=key_id, aws_secret_access_key=secret, region_name=self.region)
+        own = botocore.session.get_session()
+        own.register_component("data_loader", _descriptions())
+        session = boto3.session.Session(
+            aws_access_key_id=key_id, aws_secret_access_key=secret, region_name=self.region, botocore_session=own
+        )
         return session.client("s3", endpoint_url=endpoint, config=config)
+
+
+@cache
+def _descriptions() -> Any:
+    """What botocore knows of Amazon's services: megabytes of JSON, read once for all sessions of this process."""
+    return botocore.session.get_session().get_component("data_loader")
 
 
 class Body:

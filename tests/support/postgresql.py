@@ -164,7 +164,7 @@ def running_server(
         try:
             yield server
         finally:
-            server.stop()
+            server.kill()  # to shut down, it would write everything to its disk
 
 
 def children_of(process: int) -> list[int]:

@@ -25,6 +25,7 @@ class S3Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "s3.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._client: Any = None  # for what the tests prepare; it takes longer to make than to use
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -55,11 +56,10 @@ class S3Server:
     def new_bucket(self, *, versions: bool = False, direct: bool = False) -> Mapping[str, Any]:
         """Make an empty bucket; gives the settings of a gateway that works on it, `direct` with URLs for parts."""
         name = f"tests-{token_hex(6)}"
-        client = self.client()
-        client.create_bucket(Bucket=name)
+        self._client = self._client or self.client()
+        self._client.create_bucket(Bucket=name)
         if versions:
-            client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-        client.close()
+            self._client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
         settings = {
             "blobs": f"s3://{name}/gateway",
             "s3_endpoint": self.url,
@@ -72,6 +72,8 @@ class S3Server:
     def stop(self) -> None:
         """End it."""
         assert self._process is not None
+        if self._client is not None:
+            self._client.close()
         self._process.kill()
         self._process.wait()
 
