@@ -34,7 +34,12 @@ class Ciphertexts:
 
     def lacks(self, digest: str) -> bool:
         """Whether bytes of this digest are still to be kept: they are not here, and nobody has failed to write them."""
-        return digest not in self._lost and not self._path(digest).exists()
+        if digest in self._lost:
+            return False
+        try:
+            return not self._path(digest).exists()
+        except OSError:  # a folder that may not be entered: `keep` finds out why
+            return True
 
     def keep(self, data: bytes, digest: str) -> None:
         """Write `data`, whose digest is `digest`. Where that does not work it warns, and raises nothing."""
