@@ -18,14 +18,14 @@ from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.polynomial import compile_network
 from blindgate_models.compilers.search import compile_search
 from blindgate_protocol.bundle import Bundle, ciphertext_file, read_bundle
-from blindgate_protocol.errors import BlindgateError, InputError
+from blindgate_protocol.errors import BlindgateError
 from disks import fill, small_disk
 from signed_packages import package
 from square_networks import drawn
 from world import World
 
 BLINDGATE = Path(sys.executable).with_name("blindgate")
-CSV = "a,b,c\n0.1,-0.4,0.9\n-1,0,1\n"
+CSV = "x0,x1,x2\n0.1,-0.4,0.9\n-1,0,1\n"
 TENANT = "keeper"
 
 
@@ -65,7 +65,7 @@ class Handed(NamedTuple):
 def network() -> CompiledModel:
     """A network of squares: it has an evaluation key."""
     rows = np.random.default_rng(0).uniform(-1, 1, size=(60, 3))
-    return compile_network(drawn([3, 4, 2]), rows, ranges=[(-1.0, 1.0)] * 3, names=["a", "b", "c"])
+    return compile_network(drawn([3, 4, 2]), rows, ranges=[(-1.0, 1.0)] * 3)
 
 
 @pytest.fixture(scope="module")
@@ -231,12 +231,11 @@ def test_a_search_keeps_its_ciphertexts_and_says_what_they_are_not_good_for(serv
 
 
 def test_in_python_a_client_keeps_them_when_it_is_told_to(served: World, tmp_path: Path) -> None:
-    """And an input that an option names is taken in place of the folder's."""
+    """Without an evaluation key, where the model needs none; and the package is asked for by the model's name."""
     with served.client(TENANT, home=tmp_path / "home", keep_ciphertexts=True) as client:
         client.model("small").predict(np.zeros((1, 4)))
     (bundle,) = (tmp_path / "home" / "bundles").glob("*.json")
     handed = Handed(tmp_path / "home" / "bundles", read_bundle(bundle.read_bytes()))
-    assert len(list((handed.folder / "ciphertexts").iterdir())) == 2  # no key: the small model needs none
+    assert len(list((handed.folder / "ciphertexts").iterdir())) == 2
     shutil.copy(tmp_path / "home" / "policy.toml", handed.folder)
-    with pytest.raises(InputError, match="small version 1"):
-        raise InputError(refusal(handed))
+    assert "small version 1" in refusal(handed)
