@@ -240,7 +240,7 @@ class Model:
         """Once for each key: it is large, and the same for many jobs."""
         kept = self._bundles.ciphertexts
         if kept is not None and evaluation is not None and kept.lacks(evaluation):
-            key = self._keys.evaluation_key(self._half)
+            key = self._keys.evaluation_key(self._half, evaluation)
             if key is not None:
                 kept.keep(key, evaluation)
 
