@@ -9,16 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from blindgate_protocol.errors import InputError, KeyHistoryError, MalformedError, NotFoundError
+from blindgate_protocol.errors import InputError, KeyHistoryError
 from blindgate_protocol.key_history import (
     MAX_CHAIN_BYTES,
     UNSENT_SUFFIX,
-    Disagreement,
     KeyFinding,
     chain_key,
-    compare,
+    compare_logged,
     read_chain,
-    told_by_events,
 )
 from blindgate_protocol.keys import KeyStatement
 from blindgate_protocol.logged import Logged
@@ -56,18 +54,11 @@ def read_folder(folder: Path) -> list[OwnChain]:
 
 def examine(own: OwnChain, events: Callable[[str], Iterable[Logged]], *, now: Millis) -> list[KeyFinding]:
     """Compare one key's chain with what `events` gives for its digest. What is no history is a finding, too."""
-    try:
-        return compare(
-            own.key, own.chain, told_by_events(own.key, _bounded(events(own.key))), now=now, unsent=own.unsent
-        )
-    except NotFoundError:
-        return compare(own.key, own.chain, (), now=now, unsent=own.unsent)
-    except (KeyHistoryError, MalformedError) as error:
-        return [KeyFinding(own.key, 0, Disagreement.OTHER, str(error))]
+    return compare_logged(own.key, own.chain, _bounded(events, own.key), now=now, unsent=own.unsent)
 
 
-def _bounded(events: Iterable[Logged]) -> Iterator[Logged]:
-    for count, event in enumerate(events, start=1):
+def _bounded(events: Callable[[str], Iterable[Logged]], key: str) -> Iterator[Logged]:
+    for count, event in enumerate(events(key), start=1):
         if count > _MOST_EVENTS:
             message = f"the gateway lists more than {_MOST_EVENTS} events of one key"
             raise KeyHistoryError(message)

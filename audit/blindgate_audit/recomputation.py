@@ -34,10 +34,12 @@ from blindgate_protocol.errors import (
     InputError,
     PackageDigestError,
     PackageError,
+    ResultDigestError,
     SandboxError,
 )
 from blindgate_protocol.manifest import Manifest
-from blindgate_protocol.receipts import check_result
+from blindgate_protocol.receipts import Receipt, check_result
+from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import BlobRef
 
 DEFAULT_MEMORY: Final = 8 << 30
@@ -84,6 +86,12 @@ class Recomputation:
     seconds: float | None = None
 
 
+NOTHING_TO_COMPARE: Final = Recomputation(
+    "not-comparable", "what the receipt says is refused, so there is nothing to compare with"
+)
+"""What comes of a job whose receipt is refused, or missing, whatever its files are."""
+
+
 def recompute(
     replayed: Replay, files: Files, *, memory: int = DEFAULT_MEMORY, seconds: int = DEFAULT_SECONDS
 ) -> Recomputation:
@@ -107,12 +115,12 @@ def recompute(
         replayed.bundle.receipt,
     )
     if receipt is None or replayed.verdict is Verdict.REFUSED:  # 1.
-        return Recomputation("not-comparable", "what the receipt says is refused, so there is nothing to compare with")
+        return NOTHING_TO_COMPARE
     given = _read_named(files.input, order.input, CiphertextError, "the input that the order names")  # 2.
     key = _read_key(files.key, order.evaluation_key, manifest.limits.evaluation_key_bytes)
     part = _read_part(files.package, manifest)
     if files.result is not None:
-        check_result(receipt, _read(files.result, receipt.document.output.size))
+        _check_result(files.result, receipt)
     if manifest.determinism != "bit-exact":
         text = (
             f"the files are the ones that the documents name, and no more can be said: the manifest calls this model's determinism "
@@ -144,6 +152,14 @@ def _read_named(path: Path, named: BlobRef, kind: type[CiphertextError], what: s
     return data
 
 
+def _check_result(path: Path, receipt: Signed[Receipt]) -> None:
+    try:
+        check_result(receipt, _read(path, receipt.document.output.size))
+    except ResultDigestError as error:
+        message = f"{path}: {error}"
+        raise ResultDigestError(message) from error
+
+
 def _read_key(path: Path | None, named: str | None, most: int) -> bytes | None:
     if path is None and named is not None:
         message = f"this job was computed under evaluation key {named}: give its file with --key"
@@ -163,21 +179,23 @@ def _read_key(path: Path | None, named: str | None, most: int) -> bytes | None:
 def _read_part(path: Path, manifest: Manifest) -> bytes:
     """The model's server part, from a package, a folder, or a file of its own."""
     named = manifest.server
-    data = b""
+    data, damaged = b"", ""
     for place in _places(path, named):
         data = _read(place, MAX_SERVER_BYTES)
         if data.startswith(b"PK"):
             try:
                 data = _server_part(data)
-            except PackageError:
+            except PackageError as error:
                 if place == path:
-                    raise
+                    message = f"{path}: {error}"
+                    raise type(error)(message) from error
+                damaged += f"; {place.name}: {error}"
                 continue  # a folder may hold others' files
         if (len(data), digest(data)) == (named.size, named.digest):
             return data
     message = (
         f"{path}: holds no server part of model {manifest.name} version {manifest.version}, {named.size} bytes with digest "
-        f"{named.digest}"
+        f"{named.digest}{damaged}"
     )
     raise PackageDigestError(message)
 

@@ -2,22 +2,35 @@
 
 A bundle is written before the order leaves, so a process that dies in between can find its job again. The receipt joins it
 when the client has checked it, with the proof of where it stands in the log. What a bundle holds: `blindgate_protocol.bundle`.
+
+Where it was asked for, the bytes that the bundles name are kept beside them: see `ciphertexts`.
 """
 
 import re
 from pathlib import Path
 
+from blindgate.ciphertexts import Ciphertexts
 from blindgate.keystore import write_durably
-from blindgate_protocol.bundle import Bundle, read_bundle
+from blindgate_protocol.bundle import CIPHERTEXTS, Bundle, read_bundle
 from blindgate_protocol.errors import MalformedError, NotFoundError
 
 
 class Bundles:
-    """The bundles under one folder."""
+    """The bundles under one folder.
 
-    def __init__(self, folder: Path) -> None:
-        """Keep bundles in `folder`, which is made on first use."""
+    Attributes:
+        ciphertexts: where the bytes are kept that bundles name; `None` where they are not.
+    """
+
+    def __init__(self, folder: Path, *, ciphertexts: bool = False) -> None:
+        """Keep bundles in `folder`, which is made on first use, and with `ciphertexts` the bytes that they name."""
         self._folder = folder
+        self.ciphertexts: Ciphertexts | None = None
+        self.keep_ciphertexts(wanted=ciphertexts)
+
+    def keep_ciphertexts(self, *, wanted: bool = True) -> None:
+        """Keep from now on the bytes that bundles name, or do not."""
+        self.ciphertexts = Ciphertexts(self._folder / CIPHERTEXTS) if wanted else None
 
     def save(self, bundle: Bundle) -> None:
         """Write a bundle, in place of what was there."""

@@ -57,6 +57,7 @@ class Client:
         ca: str | None = None,
         deadline: float = DEFAULT_DEADLINE_SECONDS,
         progress: bool | None = None,
+        keep_ciphertexts: bool = False,
     ) -> None:
         """Connect on first use.
 
@@ -70,6 +71,7 @@ class Client:
             ca: a file of CA certificates to trust instead of the system's.
             deadline: seconds after which an order may not be worked on any more.
             progress: show progress of long work; by default when standard error is a terminal.
+            keep_ciphertexts: keep beside the bundles what jobs send and get, so that they can be evaluated again by an auditor.
         """
         self._home = home_folder(home)
         self._policy = policy if isinstance(policy, Policy) else Policy.load(policy_file(policy, home))
@@ -80,7 +82,7 @@ class Client:
         self._progress = progress
         self._keys: KeyRing | None = None
         self._tenant: str | None = None
-        self._bundles = Bundles(self._home / "bundles")
+        self._bundles = Bundles(self._home / "bundles", ciphertexts=keep_ciphertexts)
         self._statements = OwnStatements(self._home / "statements")
         self._seen = SeenVersions(self._home / "seen.json")
         self._logs = Logs(self._policy, SeenTrees(self._home / "logs.json"))
@@ -103,6 +105,11 @@ class Client:
     def home(self) -> Path:
         """Where keys and bundles rest."""
         return self._home
+
+    @property
+    def bundles(self) -> Bundles:
+        """What is kept of jobs."""
+        return self._bundles
 
     @property
     def transport(self) -> Transport:

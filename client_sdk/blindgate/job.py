@@ -183,6 +183,8 @@ class Job:
         with _clock(self.timings, "verify"):
             complete = find_in_log(self._transport, self._logs, self._bundle, receipt, seen=seen)
             refuse_revoked(self._policy, self._logs, complete)
+            if self._bundles.ciphertexts is not None:
+                self._bundles.ciphertexts.keep(result, receipt.document.output.digest)
             acknowledge(self._transport, self._bundles, complete)
         self._bundle = complete
         self._result = result

@@ -109,6 +109,11 @@ class KeyRing:
             raise KeyStoreError(message)
         return found
 
+    def evaluation_key(self, half: ClientHalf, named: str) -> bytes | None:
+        """The bytes of the evaluation key with this digest; `None` where another took its place meanwhile."""
+        key = self._store.get(f"{self._name(digest(canonical(half.key_parameters)))}.evaluation")
+        return key if key is not None and digest(key) == named else None
+
     def key_of(self, order: Order, half: ClientHalf) -> Key:
         """The key set that an order's rows were encrypted with.
 

@@ -1,4 +1,6 @@
-"""Whether a result stands in a log that the policy names: asked after its receipt was checked, before anything is done with it.
+"""Whether a result stands in a log that the policy names, and, before anything is encrypted, whether the gateway serves such a log.
+
+The first is asked after a result's receipt was checked, before anything is done with it; the second once for each client.
 
 `Logs.find` asks the gateway for the proof until there is one that holds, or until the policy's `log_within` seconds are over. Of
 each answer it establishes:
@@ -13,26 +15,42 @@ yet, too few cosignatures yet, a tree that lags behind because its witnesses do)
 is over.
 
 A larger tree than was seen is taken without asking whether it continues the smaller one: see `seen`.
+
+`Logs.look` asks for the log's latest checkpoint, and holds it against rule 1, the log's signatures and the first half of rule 4. It
+says nothing of any job: a gateway that passes may still log none, and `find` refuses that. What it spares is to compute, and to
+show a gateway who asks for how much, for results that could never be opened. A tree that is smaller than was seen passes: a cache
+may be seconds old. So do cosignatures that are missing: they come with time.
 """
 
+import threading
 import time
 from dataclasses import replace
+from typing import Final
 
 from blindgate.policy import Policy
 from blindgate.seen import SeenTrees
 from blindgate.transport import Transport
 from blindgate_protocol.bundle import Bundle
-from blindgate_protocol.checkpoints import EntryProof
-from blindgate_protocol.errors import ForkedLogError, GatewayError, LogError, NotFoundError, NotLoggedError
+from blindgate_protocol.checkpoints import EntryProof, open_checkpoint
+from blindgate_protocol.errors import (
+    ForkedLogError,
+    GatewayError,
+    LogError,
+    MalformedError,
+    NotFoundError,
+    NotLoggedError,
+)
 from blindgate_protocol.inclusion import Standing, check_logged
 from blindgate_protocol.logged import LoggedProof
-from blindgate_protocol.notes import parse_note
+from blindgate_protocol.notes import MAX_NOTE_BYTES, parse_note
 
 LONG_POLL_SECONDS = 20.0
 """How long one request is held open by the gateway."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 2.0
 """Between two requests, growing, where the gateway answered before its time."""
+
+_NOTHING_SENT: Final = "Nothing was encrypted or sent"
 
 
 class Logs:
@@ -42,11 +60,24 @@ class Logs:
         """Ask for what `policy` wants, and remember in `seen` what was relied on."""
         self._policy = policy
         self._seen = seen
+        self._looking = threading.Lock()
+        self._looked = False
 
     @property
     def wanted(self) -> bool:
         """Whether the policy names a log."""
         return bool(self._policy.logs)
+
+    def look(self, transport: Transport) -> None:
+        """Refuse a gateway that serves none of the policy's logs. Asks until it was answered once, and not again.
+
+        Raises `UntrustedSignerError`, a `LogError` or `MalformedError` for what it serves, and `GatewayError` when it does not say.
+        """
+        with self._looking:
+            if self._looked or not self.wanted:
+                return
+            self._look(transport)
+            self._looked = True
 
     def standing(self, bundle: Bundle) -> Standing | None:
         """Where a kept receipt stands, checked again, offline; `None` where the policy names no log or nothing was kept.
@@ -78,6 +109,33 @@ class Logs:
             if time.monotonic() - asked < wait / 2:  # it was not held open
                 time.sleep(min(pause, left))
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _look(self, transport: Transport) -> None:
+        try:
+            data = transport.fetch("/log/checkpoint", MAX_NOTE_BYTES)
+            note = parse_note(data)
+        except NotFoundError as error:
+            message = (
+                f"this gateway serves no log, and the policy wants results to stand in one. {_NOTHING_SENT}: {error}"
+            )
+            raise NotLoggedError(message) from error
+        except GatewayError as error:
+            message = (
+                "this gateway does not say at the moment which log it serves, and the policy wants results to stand in one that "
+                f"it names. {_NOTHING_SENT}; try again: {error}"
+            )
+            raise type(error)(
+                message, status=error.status, problem=error.problem, retry_after=error.retry_after
+            ) from error
+        except MalformedError as error:
+            message = f"what this gateway serves as its log's checkpoint is none. {_NOTHING_SENT}: {error}"
+            raise MalformedError(message) from error
+        self._policy.require_log(note, "nothing was encrypted or sent: this gateway serves the log")
+        trust = next(each for each in self._policy.log_trusts().values() if note.line_of(each.log) is not None)
+        tree = open_checkpoint(data, replace(trust, cosignatures=0)).checkpoint
+        known = self._seen.trees().get(str(trust.log))
+        if known is not None:
+            known.require_not_another(tree)
 
     def _ask(self, transport: Transport, bundle: Bundle, wait: float) -> Bundle:
         job, wanted = bundle.order.document.job, self._policy.rules.cosignatures

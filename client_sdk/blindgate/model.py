@@ -4,9 +4,10 @@ What happens before anything leaves this machine, in this order:
 
 1. the table is checked against the manifest's columns;
 2. the policy is asked: this lane, these operators, and whether publisher or client were revoked;
-3. keys are found or made;
-4. the rows are encrypted;
-5. the order is signed and its bundle kept.
+3. where the policy names a log, the gateway is asked once which it serves;
+4. keys are found or made;
+5. the rows are encrypted;
+6. the order is signed and its bundle kept.
 
 `predict` splits a long table into several jobs, encrypts the next while the last is under way, by every core where that pays
 (`blindgate.encryptors`), and decrypts only after the results of all of them were fetched and acknowledged: nothing that is sent
@@ -224,14 +225,24 @@ class Model:
         self._policy.allowed_operators()
         self._policy.require_believed("publisher", self.manifest.signer)
         self._policy.require_believed("client", self._keys.signer.id)
+        self._logs.look(self._transport)
         start = time.monotonic()
         key = self._keys.key_for(self._half, show_progress=self._show_progress)
         timings.make_keys = time.monotonic() - start
+        self._keep_key(key.evaluation)
         start = time.monotonic()
         with working(f"encrypting {len(rows)} rows", show=self._show_progress) as advance:
             ciphertexts = self._half.encrypt(key.secret, rows, advance)
         timings.encrypt = time.monotonic() - start
         return _Prepared(ciphertexts, len(rows), key.evaluation, key.secret, timings)
+
+    def _keep_key(self, evaluation: str | None) -> None:
+        """Once for each key: it is large, and the same for many jobs."""
+        kept = self._bundles.ciphertexts
+        if kept is not None and evaluation is not None and kept.lacks(evaluation):
+            key = self._keys.evaluation_key(self._half, evaluation)
+            if key is not None:
+                kept.keep(key, evaluation)
 
     def _send(self, ciphertexts: bytes, rows: int, evaluation: str | None, secret: bytes, timings: Timings) -> Job:
         start, job = time.monotonic(), new_job_id()
@@ -240,6 +251,8 @@ class Model:
             blob = blob_ref(ciphertexts) if small else upload(self._transport, ciphertexts)
             bundle = Bundle(self.manifest, self._keys.signer.sign(self._order(job, blob, rows, evaluation)))
             self._bundles.save(bundle)
+            if self._bundles.ciphertexts is not None:
+                self._bundles.ciphertexts.keep(ciphertexts, blob.digest)
             request = JobRequest(order=bundle.order.envelope, input_data=ciphertexts if small else None)
             self._transport.post("/v1/jobs", request, JobView)
         timings.upload = time.monotonic() - start

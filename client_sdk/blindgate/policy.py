@@ -9,6 +9,9 @@
     [logs]                       # in which of these logs a result must stand; without any, none is asked for
     our-gateway = "gateway.example/log+1a2b3c4d+…"
 
+    [second_keys]                # a log's second key, by ML-DSA-44, under the log's name: its signature must be there as well
+    our-gateway = "gateway.example/log+9e8f7a6b+…"
+
     [witnesses]                  # who may vouch that a log shows everybody the same tree
     somebody-else = "witness.example+5e6f7a8b+…"
 
@@ -91,6 +94,9 @@ def _verifier_key(*kinds: KeyKind) -> Callable[[str], str]:
 LogKey = Annotated[str, AfterValidator(_verifier_key(KeyKind.ED25519))]
 """A log's verifier key, C2SP's `name+id+key`; the name is the log's origin."""
 
+SecondKey = Annotated[str, AfterValidator(_verifier_key(KeyKind.ML_DSA_44))]
+"""A log's second verifier key; its name is the log's origin, too."""
+
 WitnessKey = Annotated[str, AfterValidator(_verifier_key(KeyKind.COSIGNATURE, KeyKind.ML_DSA_44))]
 """A witness's verifier key."""
 
@@ -99,6 +105,7 @@ class _PolicyFile(Value):
     publishers: dict[Name, KeyId] = Field(default_factory=dict)
     operators: dict[Name, KeyId] = Field(default_factory=dict)
     logs: dict[Name, LogKey] = Field(default_factory=dict)
+    second_keys: dict[Name, SecondKey] = Field(default_factory=dict)
     witnesses: dict[Name, WitnessKey] = Field(default_factory=dict)
     revoked: Revocations = Field(default_factory=dict)
     rules: Rules = Rules()
@@ -115,8 +122,10 @@ class Policy:
         logs: verifier keys of logs, by the owner's name for them: a result must stand in one of them.
         witnesses: verifier keys of those who cosign a log's trees.
         revoked: from when on a signing key is believed no longer, by key, whoever's it is.
+        second_keys: the logs' second verifier keys, by the names of `logs`: every checkpoint of such a log must have a signature
+            of it as well.
 
-    Raises `PolicyError` when its rules ask for more than it names.
+    Raises `PolicyError` when its rules ask for more than it names, or a second key is of no log that it names.
     """
 
     publishers: dict[str, str]
@@ -126,6 +135,7 @@ class Policy:
     logs: dict[str, str] = field(default_factory=dict)
     witnesses: dict[str, str] = field(default_factory=dict)
     revoked: dict[str, Revocation] = field(default_factory=dict)
+    second_keys: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._require_enough()
@@ -150,7 +160,7 @@ class Policy:
             message = f"policy {path}: not TOML: {error}"
             raise PolicyError(message) from error
         roots = (parsed.publishers, parsed.operators, parsed.rules, path, parsed.logs, parsed.witnesses)
-        return cls(*roots, parsed.revoked)
+        return cls(*roots, parsed.revoked, parsed.second_keys)
 
     def save(self) -> None:
         """Write the policy to its file, whole or not at all. Raises `PolicyError` rather than write what `load` would refuse."""
@@ -163,8 +173,11 @@ class Policy:
             ("publishers", self.publishers),
             ("operators", self.operators),
             ("logs", self.logs),
+            ("second_keys", self.second_keys),
             ("witnesses", self.witnesses),
         ):
+            if kind == "second_keys" and not roots:  # a release that does not know the section refuses it, empty or not
+                continue
             lines += ["", f"[{kind}]"]
             lines += [f'"{name}" = "{key}"' for name, key in roots.items()]  # a bare key's dot is a table
         if self.revoked:
@@ -224,13 +237,19 @@ class Policy:
             require_unrevoked(signature, self.revoked)
 
     def log_trusts(self) -> dict[str, LogTrust]:
-        """The logs, each with the witnesses and how many of them are wanted, by the owner's names."""
+        """The logs, each with its second key, the witnesses and how many of them are wanted, by the owner's names."""
         witnesses = {name: VerifierKey.parse(key) for name, key in self.witnesses.items()}
+        seconds = {name: VerifierKey.parse(key) for name, key in self.second_keys.items()}
         wanted = self.rules.cosignatures
-        return {name: LogTrust(VerifierKey.parse(key), witnesses, wanted) for name, key in self.logs.items()}
+        return {
+            name: LogTrust(VerifierKey.parse(key), witnesses, wanted, seconds.get(name))
+            for name, key in self.logs.items()
+        }
 
-    def require_log(self, checkpoint: Note) -> None:
+    def require_log(self, checkpoint: Note, shown: str = "the result is shown in the log") -> None:
         """Refuse a checkpoint that no log of the policy signed, by the names of its lines. Raises `UntrustedSignerError`.
+
+        `shown` says in the error what the log has to do with this client.
 
         Verifies nothing: that is `inclusion.check_logged`'s.
         """
@@ -240,7 +259,7 @@ class Policy:
         origin = checkpoint.text.partition("\n")[0]
         ids = ", ".join(line.id.hex() for line in checkpoint.lines if line.name == origin) or "none"
         message = (
-            f"the result is shown in the log {origin!r} (signed with key {ids}), which the policy does not name. "
+            f"{shown} {origin!r} (signed with key {ids}), which the policy does not name. "
             f"{self._trusted('logs', self.logs)} Ask the gateway's operator for the log's key (they see it with: blindgate "
             "gateway log key) outside of this gateway, and trust it with: blindgate policy trust log NAME ORIGIN+ID+KEY"
         )
@@ -271,6 +290,13 @@ class Policy:
                 "blindgate policy trust log NAME ORIGIN+ID+KEY"
             )
             raise PolicyError(message)
+        for name, text in self.second_keys.items():
+            log = self.logs.get(name)
+            origin = None if log is None else VerifierKey.parse(log).name
+            if VerifierKey.parse(text).name != origin:
+                expected = f"[logs] names no {name!r}" if log is None else f"the log {name!r} is {origin!r}"
+                message = f"{where}: second_keys.{name} is a key of {VerifierKey.parse(text).name!r}, and {expected}"
+                raise PolicyError(message)
 
     def _trusted(self, kind: str, roots: dict[str, str]) -> str:
         where = "this policy" if self.path is None else str(self.path)

@@ -74,7 +74,7 @@ class SeenTree(Value):
         if checkpoint.size == self.size and checkpoint.root.hex() != self.root:
             message = (
                 f"the log {checkpoint.origin!r} signed two trees of {self.size} entries: this client was shown the other one "
-                "before. Keep this job's id and tell the gateway's auditors: no honest log does that"
+                "before. Tell the gateway's auditors, and with which job it was: no honest log does that"
             )
             raise ForkedLogError(message)
 

@@ -147,6 +147,10 @@ class Transport:
             raise MalformedError(message)
         return data
 
+    def fetch(self, path: str, most: int) -> bytes:
+        """GET bytes of which nobody knows how many there are. Raises `MalformedError` when there are more than `most`."""
+        return self._send("GET", path, most=most)
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()

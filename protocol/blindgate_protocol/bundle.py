@@ -8,6 +8,9 @@ Nothing in it is secret: no row, no key, no ciphertext. `receipt` is null until 
 `read_bundle` establishes that each document is signed by the key that it names. It says nothing of whose keys these are, nor that
 the documents are about one job: `receipts.check_receipt` and `inclusion.check_logged` do, for whoever has a policy.
 
+Who keeps the bytes that these documents name by digest (input, result, evaluation key, the model's server part) lays them into the
+folder `CIPHERTEXTS` beside the bundle, each as the file that `ciphertext_file` names. There an auditor looks for them.
+
 Section 12 of docs/protocol.md.
 """
 
@@ -16,6 +19,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from blindgate_protocol.canonical import DIGEST_PREFIX
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.logged import LoggedProof
 from blindgate_protocol.manifest import Manifest
@@ -26,6 +30,15 @@ from blindgate_protocol.values import Value
 
 MAX_BUNDLE_BYTES: Final = 8 << 20
 """Three envelopes and a proof; what is larger is refused before it is parsed."""
+
+
+CIPHERTEXTS: Final = "ciphertexts"
+"""The folder beside bundles."""
+
+
+def ciphertext_file(digest: str) -> str:
+    """The name of the file that holds the bytes of this digest: its hexadecimal digits."""
+    return digest.removeprefix(DIGEST_PREFIX)
 
 
 class _BundleFile(Value):

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from blindgate_protocol.errors import BlindgateError, KeyHistoryError, MalformedError
+from blindgate_protocol.errors import BlindgateError, KeyHistoryError, MalformedError, NotFoundError
 from blindgate_protocol.events import Action, Event
 from blindgate_protocol.keys import KeyState, KeyStatement, check_statement
 from blindgate_protocol.logged import Logged
@@ -92,6 +92,17 @@ class KeyFinding:
     says: str
     index: int | None = None
 
+    def row(self) -> dict[str, str | int | bool | None]:
+        """The finding as monitors print it, for people and for scripts."""
+        return {
+            "key": self.key,
+            "statement": self.sequence,
+            "finding": self.disagreement.value,
+            "fault": self.disagreement.is_fault,
+            "event": self.index,
+            "says": self.says,
+        }
+
 
 @dataclass(frozen=True)
 class Told:
@@ -117,6 +128,27 @@ class Told:
     def is_erased(self) -> bool:
         """Whether nothing is known of it but its place."""
         return self.sequence == 0
+
+
+def compare_logged(
+    key: Digest,
+    own: Sequence[Signed[KeyStatement]],
+    events: Iterable[Logged],
+    *,
+    now: Millis,
+    unsent: Digest | None = None,
+) -> list[KeyFinding]:
+    """`compare` with what a gateway's log has about `key`, page by page as it is asked for.
+
+    A gateway that knows no such key tells nothing, and a list of events that is no history is a finding, too. Raises what `events`
+    raises besides.
+    """
+    try:
+        return compare(key, own, told_by_events(key, events), now=now, unsent=unsent)
+    except NotFoundError:
+        return compare(key, own, (), now=now, unsent=unsent)
+    except (KeyHistoryError, MalformedError) as error:
+        return [KeyFinding(key, 0, Disagreement.OTHER, str(error))]
 
 
 def compare(

@@ -18,6 +18,7 @@ from audit_command import audit_verify
 from blindgate_protocol.checkpoints import Checkpoint
 from blindgate_protocol.notes import KeyKind
 from blindgate_protocol.tiles import WIDTH, Tile, pack_entries, unpack_entries
+from second_keys import LIES, SECOND, Lines, signed_too
 from static_logs import LOG_KEY, ORIGIN, WITNESSES, findings, put, random_entries, served, sign, verifier, write_log
 
 Verify = Callable[..., tuple[int, str]]
@@ -327,3 +328,52 @@ def test_a_terminal_is_not_steered_by_what_a_log_says(log: Path, verify: Verify)
     assert status == 0
     assert "\u202e" not in printed
     assert "\u009b" not in printed
+
+
+def policy_file(folder: Path, *logs: tuple[str, object], more: str = "") -> str:
+    """The option that names a client's policy with these logs."""
+    path = folder / "policy.toml"
+    path.write_text("[logs]\n" + "".join(f'{name} = "{key}"\n' for name, key in logs) + more)
+    return f"--policy={path}"
+
+
+SECOND_KEYS = f'[second_keys]\nours = "{SECOND.verifier}"\n'
+
+
+@pytest.mark.parametrize("lines", LIES.values(), ids=LIES.keys())
+def test_a_log_that_its_second_key_did_not_sign_is_refused_under_a_policy_that_names_it(
+    log: Path, tmp_path: Path, verify: Verify, lines: Lines
+) -> None:
+    """And one that it did sign holds, and the output says by whom."""
+    policy = policy_file(tmp_path, ("ours", verifier(LOG_KEY)), more=SECOND_KEYS)
+    note = (log / "checkpoint").read_bytes()
+    (log / "checkpoint").write_bytes(signed_too(note, lines))
+    status, printed = verify(log, "--json", policy)
+    assert (status, findings(printed)) == (1, [(None, "checkpoint")])
+    (log / "checkpoint").write_bytes(signed_too(note))
+    status, printed = verify(log, policy)
+    assert status == 0, printed
+    assert "signed by the key that the policy names, and by its second key" in printed
+
+
+def test_a_policys_witnesses_are_wanted_as_it_says(log: Path, tmp_path: Path, verify: Verify) -> None:
+    """Of several logs, the one that signed what is here is asked for."""
+    named = "".join(f'{name[:2]} = "{verifier(key, name, KeyKind.COSIGNATURE)}"\n' for name, key in WITNESSES.items())
+    rule = f"[witnesses]\n{named}[rules]\ncosignatures = 2\n"
+    logs = (("other", verifier(OTHER_KEY, "other.example/log")), ("ours", verifier(LOG_KEY)))
+    policy = policy_file(tmp_path, *logs, more=rule)
+    assert verify(log, policy)[0] == 0
+    rewrite(log, random_entries(SIZE), witnesses={"w1.example": WITNESSES["w1.example"]})
+    assert findings(verify(log, "--json", policy)[1]) == [(None, "cosignatures")]
+    assert verify(log, policy, "--cosignatures", "1")[0] == 0
+
+
+def test_a_log_that_the_policy_does_not_name_is_refused(log: Path, tmp_path: Path, verify: Verify) -> None:
+    """One by another key, and one among several; and a key beside a policy is one too many."""
+    policy = policy_file(tmp_path, ("ours", verifier(OTHER_KEY)))
+    assert findings(verify(log, "--json", policy)[1]) == [(None, "checkpoint")]
+    for logs in ((), (("one", verifier(OTHER_KEY)), ("two", verifier(OTHER_KEY, "two.example/log")))):
+        status, printed = verify(log, policy_file(tmp_path, *logs))
+        assert status == 1
+        assert "signed by no log that it names" in printed
+    assert verify(log, policy, f"--key={verifier(LOG_KEY)}")[0] == 2

@@ -13,6 +13,7 @@ from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.logged import LoggedProof
 from blindgate_protocol.signing import SigningKey
 from bundled_jobs import FINISHED, LOGGED, MINUTE, ORDERED, STARTED, BundledJobs, Log, Witness, somebody_elses
+from second_keys import LIES, SECOND, Lines, proof_signed_too
 from signed_packages import DAY, NOW
 
 KEY = digest(b"an evaluation key")
@@ -314,3 +315,16 @@ def test_no_flipped_byte_of_a_bundle_holds() -> None:
         except BlindgateError:
             continue
         assert replayed.verdict is Verdict.REFUSED or replayed.bundle == before.bundle, position
+
+
+@pytest.mark.parametrize("lines", LIES.values(), ids=LIES.keys())
+def test_a_log_without_the_signature_of_its_second_key_is_refused_where_that_is_named(lines: Lines) -> None:
+    """Who names only the first key takes it; the honest one holds under both."""
+    jobs = BundledJobs()
+    named = jobs.roots(second_keys={"ours": SECOND.verifier})
+    lying = with_the_proof_of(jobs, lambda logged: proof_signed_too(logged, lines))
+    replayed = replay(lying, named)
+    assert replayed.verdict is Verdict.REFUSED
+    assert [refusal.document for refusal in replayed.refusals] == ["log"]
+    assert replay(lying, jobs.roots()).verdict is Verdict.HOLDS
+    assert replay(with_the_proof_of(jobs, proof_signed_too), named).verdict is Verdict.HOLDS

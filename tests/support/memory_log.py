@@ -57,6 +57,10 @@ class MemoryLog:
         leaves = self._leaves[: len(self.events) if size is None else size]
         return Checkpoint(self.key.name, len(leaves), root_of(leaves))
 
+    def note(self, size: int | None = None) -> bytes:
+        """The signed checkpoint of that tree, as the log serves it."""
+        return str(sign_checkpoint(self.checkpoint(size), self.private)).encode()
+
     def proof(self, index: int, size: int | None = None, *, cosigners: Sequence[Cosigner] = ()) -> LoggedProof:
         """The proof that the event at `index` stands in the tree of the first `size`."""
         event, salt = self.events[index]

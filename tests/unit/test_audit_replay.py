@@ -21,6 +21,7 @@ from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import BlindgateError, PolicyError
 from blindgate_protocol.signing import SigningKey
 from bundled_jobs import COSIGNED, FINISHED, LOGGED, MINUTE, ORDERED, STARTED, BundledJobs
+from second_keys import SECOND, proof_signed_too
 
 BLINDGATE = Path(sys.executable).with_name("blindgate")
 
@@ -192,6 +193,28 @@ def test_keys_may_be_named_one_by_one(jobs: BundledJobs, files: tuple[Path, Path
     assert run(files[0], *named[:4]).exit_code == 1  # nobody vouches for the log
 
 
+def test_a_logs_second_key_may_be_named_in_the_policy_or_by_itself(jobs: BundledJobs, files: tuple[Path, Path]) -> None:
+    """Either way a log that it did not sign is refused; and it belongs to a log that is named."""
+    bundle, policy = files
+    second = ("--second-key", SECOND.verifier)
+    assert run(bundle, "--policy", policy).exit_code == 0
+    refused = run(bundle, "--policy", policy, *second)
+    assert refused.exit_code == 1
+    assert "no signature of the log's second key" in refused.output
+    both = policy.with_name("both.toml")
+    both.write_text(jobs.policy() + f'[second_keys]\nours = "{SECOND.verifier}"\n')
+    assert run(bundle, "--policy", both).exit_code == 1
+    made = jobs.bundle()
+    assert made.logged is not None
+    bundle.write_bytes(replace(made, logged=proof_signed_too(made.logged)).to_bytes())
+    bare = ("--publisher", jobs.publisher.id, "--operator", jobs.operator.id)
+    for named in (("--policy", both), ("--policy", policy, *second), (*bare, "--log", jobs.log.key, *second)):
+        assert run(bundle, *named).exit_code == 0, named
+    stray = run(bundle, *bare, *second)
+    assert isinstance(stray.exception, PolicyError)
+    assert "--second-key: a second key of the log 'gateway.example/log', which is not among" in str(stray.exception)
+
+
 def test_without_roots_the_verdict_says_that_nobody_vouched(files: tuple[Path, Path]) -> None:
     """Status 1, and in plain words why."""
     done = run(files[0])
@@ -273,8 +296,7 @@ def test_the_command_as_it_is_typed_says_what_is_wrong_in_one_line(tmp_path: Pat
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param(("--recompute",), id="nothing to evaluate"),
-        pytest.param(("--recompute", "--input", "input.bin"), id="no model"),
+        pytest.param(("--ciphertexts", "."), id="a folder and no wish"),
         pytest.param(("--input", "input.bin"), id="files and no wish"),
         pytest.param(("--cosignatures", -1), id="fewer than none"),
     ],
@@ -296,6 +318,7 @@ def test_a_mistyped_command_gives_status_2(files: tuple[Path, Path], options: tu
         pytest.param(f'[operators]\n"N N" = "{"ed25519:" + "A" * 43}"', "operators", id="a name that is none"),
         pytest.param('[logs]\nours = "gateway.example/log"', "logs.ours", id="a log without a key"),
         pytest.param('[witnesses]\nw = "w+00000000+BAAA"', "witnesses.w", id="a witness with another key's id"),
+        pytest.param(f'[second_keys]\nours = "{SECOND.verifier}"', "second_keys.ours", id="a second key of no log"),
         pytest.param("[rules]\ncosignatures = -1", "rules.cosignatures", id="fewer than none"),
         pytest.param('[rules]\ncosignatures = "2"', "rules.cosignatures", id="a text for a number"),
         pytest.param("publishers = [", "not TOML", id="no TOML"),

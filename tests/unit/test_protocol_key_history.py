@@ -1,11 +1,17 @@
 """A key's history as it is told, held against what its owner signed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
-from blindgate_protocol.errors import KeyHistoryError
+from blindgate_protocol.errors import (
+    BlindgateError,
+    GatewayUnreachableError,
+    KeyHistoryError,
+    MalformedError,
+    NotFoundError,
+)
 from blindgate_protocol.events import Action
 from blindgate_protocol.key_history import (
     SETTLE,
@@ -14,6 +20,7 @@ from blindgate_protocol.key_history import (
     chain_key,
     chain_name,
     compare,
+    compare_logged,
     read_chain,
     told_by_events,
     told_by_statements,
@@ -201,3 +208,22 @@ def test_a_file_of_another_key_is_not_taken_for_this_ones() -> None:
     """The name says which it is."""
     with pytest.raises(KeyHistoryError, match="about key"):
         read_chain("sha256:" + "0" * 64, DATA)
+
+
+def asked(*events: Logged, then: BlindgateError) -> Iterator[Logged]:
+    """What a gateway lists, page by page, until it answers with something else."""
+    yield from events
+    raise then
+
+
+def test_a_gateway_that_lists_no_history_is_a_finding_and_one_that_does_not_answer_is_none() -> None:
+    """No such key is a history that lacks everything; what does not parse is another; a fault of the network is nobody's."""
+    found = compare_logged(BLOB.digest, OWN, asked(then=NotFoundError("no such key")), now=NOW)
+    assert [(each.disagreement, each.sequence) for each in found] == [
+        (Disagreement.MISSING, number) for number in range(1, 6)
+    ]
+    for error in (MalformedError("junk"), KeyHistoryError("no end")):
+        (one,) = compare_logged(BLOB.digest, OWN, asked(*log_of(OWN)[:2], then=error), now=NOW)
+        assert (one.key, one.disagreement, one.says) == (BLOB.digest, Disagreement.OTHER, str(error))
+    with pytest.raises(GatewayUnreachableError):
+        compare_logged(BLOB.digest, OWN, asked(then=GatewayUnreachableError("no answer")), now=NOW)

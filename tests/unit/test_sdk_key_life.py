@@ -20,6 +20,7 @@ from blindgate.commands import keys as commands
 from blindgate.key_life import KeyLife
 from blindgate.keyring import Key, KeyRing
 from blindgate.statements import OwnStatements
+from blindgate.transport import Transport, _parsed
 from blindgate_gateway.keys import destroy_due
 from blindgate_gateway.tables import blobs, key_statements, keys
 from blindgate_models.halves import KeySet
@@ -578,3 +579,22 @@ def test_a_history_that_does_not_parse_is_a_finding_and_not_the_end(
         (found,) = key_monitor.examine(client.key_life, client.key_life.signer, now=0)
     assert (found.disagreement, found.sequence) == (Disagreement.OTHER, 0)
     assert "event 0" in found.says
+
+
+def test_a_list_of_events_that_is_none_is_a_finding_and_not_the_end(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway ends no client's monitor by answering with something else; a finding looks the same for people and scripts."""
+    key = _made(bank)
+    get = Transport.get
+
+    def answer(self: Transport, path: str, answer: Any, **given: Any) -> Any:
+        return _parsed(b"[]", answer) if path.endswith("/events") else get(self, path, answer, **given)
+
+    monkeypatch.setattr(Transport, "get", answer)
+    done = bank.run("monitor", "--json")
+    (found,) = json.loads(done.stdout)["findings"]
+    assert done.exit_code == 1
+    assert list(found) == ["key", "statement", "finding", "fault", "event", "says"]
+    assert (found["key"], found["finding"], found["fault"]) == (key, "other", True)
+    assert "answer is malformed" in found["says"]

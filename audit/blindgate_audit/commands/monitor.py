@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -66,17 +66,7 @@ def _events(gateway: Gateway, key: str, *, is_tenant: bool) -> Iterable[Logged]:
 
 
 def _tell(found: list[KeyFinding], *, keys: int, as_json: bool) -> None:
-    rows: list[dict[str, Any]] = [
-        {
-            "key": finding.key,
-            "statement": finding.sequence,
-            "finding": finding.disagreement.value,
-            "fault": finding.disagreement.is_fault,
-            "event": finding.index,
-            "says": finding.says,
-        }
-        for finding in found
-    ]
+    rows = [finding.row() for finding in found]
     if as_json:
         sys.stdout.write(json.dumps({"keys": keys, "findings": rows}) + "\n")
         sys.stdout.flush()

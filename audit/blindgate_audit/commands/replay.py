@@ -10,7 +10,14 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from blindgate_audit.recomputation import DEFAULT_MEMORY, DEFAULT_SECONDS, Files, Recomputation, recompute
+from blindgate_audit.ciphertexts import find_files, folder_beside
+from blindgate_audit.recomputation import (
+    DEFAULT_MEMORY,
+    DEFAULT_SECONDS,
+    NOTHING_TO_COMPARE,
+    Recomputation,
+    recompute,
+)
 from blindgate_audit.replay import Replay, Signer, Verdict
 from blindgate_audit.replay import replay as replay_bundle
 from blindgate_audit.roots import Roots
@@ -40,7 +47,8 @@ def replay(
     policy: Annotated[
         Path | None,
         typer.Option(
-            help="A client's policy file: its publishers, operators, logs, witnesses and rules.cosignatures are whom you trust.",
+            help="A client's policy file: its publishers, operators, logs with their second keys, witnesses and "
+            "rules.cosignatures are whom you trust.",
             rich_help_panel=_ROOTS,
         ),
     ] = None,
@@ -55,6 +63,13 @@ def replay(
         list[str] | None,
         typer.Option(
             help="A log's verifier key, name+id+key: the job must be in one that you name.", rich_help_panel=_ROOTS
+        ),
+    ] = None,
+    second_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The second key, by ML-DSA-44, of a log that you name: its signature must be there as well.",
+            rich_help_panel=_ROOTS,
         ),
     ] = None,
     witness: Annotated[
@@ -74,6 +89,14 @@ def replay(
             "--recompute", help="Evaluate the job again and compare the results' digests.", rich_help_panel=_AGAIN
         ),
     ] = False,
+    ciphertexts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the files lie that are not named below, by digest; the folder 'ciphertexts' beside the bundle by default.",
+            rich_help_panel=_AGAIN,
+        ),
+    ] = None,
     input_: Annotated[
         Path | None, typer.Option("--input", help="The input's ciphertext.", rich_help_panel=_AGAIN)
     ] = None,
@@ -103,10 +126,7 @@ def replay(
     Exit status 0 only when every signature holds under keys that you named (and, with --recompute, the results are equal); 1 when
     something is refused, nobody vouched for a key, or the results could not be found equal.
     """
-    if recompute_ and (input_ is None or package is None):
-        message = "--recompute needs the ciphertexts: --input, --package, and --key where the model has evaluation keys"
-        raise typer.BadParameter(message)
-    if not recompute_ and (input_, package, key, result) != (None,) * 4:
+    if not recompute_ and (ciphertexts, input_, package, key, result) != (None,) * 5:
         message = "files are read with --recompute only"
         raise typer.BadParameter(message)
     roots = (Roots() if policy is None else Roots.load(policy)).joined(
@@ -114,16 +134,21 @@ def replay(
         operators=operator or (),
         clients=client or (),
         logs=log or (),
+        second_keys=second_key or (),
         witnesses=witness or (),
         cosignatures=cosignatures,
     )
     with bundle.open("rb") as file:
         replayed = replay_bundle(read_bundle(file.read(MAX_BUNDLE_BYTES + 1)), roots)
     again = None
-    if recompute_ and input_ is not None and package is not None:
+    if recompute_ and replayed.verdict is Verdict.REFUSED:
+        again = NOTHING_TO_COMPARE
+    elif recompute_:
+        folder = ciphertexts or folder_beside(bundle)
+        files = find_files(folder, replayed.bundle, given=input_, package=package, key=key, result=result)
         if not as_json:
             typer.echo("Evaluating again …", err=True)
-        again = recompute(replayed, Files(input_, package, key, result), memory=memory << 20, seconds=seconds)
+        again = recompute(replayed, files, memory=memory << 20, seconds=seconds)
     open_ends = [one for one in replayed.not_proven if not (one.code == COMPUTATION and _equal(again))]
     typer.echo(
         json.dumps(_document(replayed, open_ends, again), indent=2) if as_json else _page(replayed, open_ends, again)

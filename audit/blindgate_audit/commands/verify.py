@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -18,13 +18,14 @@ from blindgate_audit.gateway import Gateway
 from blindgate_audit.progress import working
 from blindgate_audit.records import Records
 from blindgate_audit.remembered import Memory, Remembered
+from blindgate_audit.roots import Roots
 from blindgate_audit.sources import Address, Folder, fetched, open_source
 from blindgate_audit.verification import Observer, Walked, verify_checkpoint, verify_tree
 from blindgate_protocol.checkpoints import LogTrust, OpenedCheckpoint
-from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.errors import MalformedError, PolicyError
 from blindgate_protocol.events import Event
 from blindgate_protocol.logged import Logged
-from blindgate_protocol.notes import VerifierKey
+from blindgate_protocol.notes import VerifierKey, parse_note
 from blindgate_protocol.oversight import JobRecords, StatementRecords
 
 _LATEST_SECONDS: Final = 15.0
@@ -61,6 +62,14 @@ def verify(
     log: Annotated[
         str, typer.Argument(metavar="URL|FOLDER", help="The gateway's address, its log's, or a log's folder.")
     ],
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            metavar="FILE",
+            help="A client's policy file: its log with the second key, its witnesses and rules.cosignatures are whom you trust.",
+        ),
+    ] = None,
     key: Annotated[
         str | None,
         typer.Option(
@@ -86,7 +95,11 @@ def verify(
     ] = None,
     cosignatures: Annotated[
         int | None,
-        typer.Option("--cosignatures", min=0, help="How many of the witnesses must have cosigned. By default all."),
+        typer.Option(
+            "--cosignatures",
+            min=0,
+            help="How many of the witnesses must have cosigned. By default all, or what the policy says.",
+        ),
     ] = None,
     api_key: Annotated[
         str | None,
@@ -109,13 +122,23 @@ def verify(
 
     Exit status 0 says that everything holds that was checked. Otherwise each line says which rule is broken, and at which index.
     """
+    if policy is not None and key is not None:
+        message = "--policy names the log's key: give it or --key"
+        raise typer.BadParameter(message)
     witnesses = dict(_witness(one) for one in witness or ())
-    wanted = len(witnesses) if cosignatures is None else cosignatures
     audit = _Audit(open_source(log, ca=ca), Memory(remember))
     try:
-        trusted, remembered = _trusted(audit, key)
-        second = None if second_key is None else _key(second_key, "--second-key")
-        trust = LogTrust(trusted, witnesses, wanted, second)
+        if policy is None:
+            trusted, remembered = _trusted(audit, None if key is None else _key(key, "--key"), "that you gave")
+            trust = LogTrust(trusted, witnesses, len(witnesses))
+        else:
+            named = _of_policy(audit, policy)
+            trusted, remembered = _trusted(audit, named.log, "that the policy names")
+            trust = replace(named, witnesses={**named.witnesses, **witnesses})
+        if cosignatures is not None:
+            trust = replace(trust, cosignatures=cosignatures)
+        if second_key is not None:
+            trust = replace(trust, second=_key(second_key, "--second-key"))
         opened = _head(audit, trust, remembered)
         if opened is not None:
             _body(audit, opened, remembered, api_key=api_key, ca=ca)
@@ -130,9 +153,24 @@ def verify(
         raise typer.Exit(1)
 
 
-def _trusted(audit: _Audit, given: str | None) -> tuple[VerifierKey, Remembered | None]:
-    """The key that the log is held against, and what is remembered of the log."""
-    key = VerifierKey.parse(audit.source.key()) if given is None else _key(given, "--key")
+def _of_policy(audit: _Audit, policy: Path) -> LogTrust:
+    """What a policy's log asks for: the log that signed what is here, or the only one. Raises `PolicyError`."""
+    trusts = Roots.load(policy).trusts()
+    if len(trusts) == 1:
+        return next(iter(trusts.values()))
+    note = parse_note(audit.source.checkpoint())
+    lines = {(line.name, line.id) for line in note.lines}
+    found = next((trust for trust in trusts.values() if (trust.log.name, trust.log.id) in lines), None)
+    if found is None:
+        names = ", ".join(f"{name} ({trust.log})" for name, trust in trusts.items()) or "none"
+        message = f"policy {policy}: {audit.source.name} is signed by no log that it names; it names: {names}"
+        raise PolicyError(message)
+    return found
+
+
+def _trusted(audit: _Audit, given: VerifierKey | None, whose: str) -> tuple[VerifierKey, Remembered | None]:
+    """The key that the log is held against, and what is remembered of the log. `whose` says where a given one came from."""
+    key = VerifierKey.parse(audit.source.key()) if given is None else given
     before = audit.memory.log_at(_place(audit.source))
     if given is None and before is not None and before != key.name:
         file = audit.memory.file(before)
@@ -147,7 +185,7 @@ def _trusted(audit: _Audit, given: str | None) -> tuple[VerifierKey, Remembered 
         audit.findings.add("key", message)
         key = remembered.key if given is None else key
     if given is not None:
-        audit.told["checkpoint"] = "signed by the key that you gave"
+        audit.told["checkpoint"] = f"signed by the key {whose}"
     elif remembered is not None:
         audit.told["checkpoint"] = f"signed by the key that was remembered on {_when(remembered.seen)}"
     else:
@@ -164,6 +202,8 @@ def _head(audit: _Audit, trust: LogTrust, remembered: Remembered | None) -> Open
     opened = verify_checkpoint(audit.source.checkpoint(), trust, before, audit.findings)
     if opened is None:
         return None
+    if trust.second is not None:
+        audit.told["checkpoint"] += ", and by its second key"
     audit.told["checkpoint"] = f"{opened.checkpoint.size:,} entries, {audit.told['checkpoint']}"
     if trust.witnesses or trust.cosignatures:
         by = ", ".join(f"{name} on {_when(1000 * at)}" for name, at in sorted(opened.cosigned.items()))

@@ -10,8 +10,7 @@ import typer
 from blindgate.commands.options import Connect, Json, asks_gateway
 from blindgate.key_life import KeyLife
 from blindgate.output import note, show
-from blindgate_protocol.errors import KeyHistoryError, NotFoundError
-from blindgate_protocol.key_history import Disagreement, KeyFinding, compare, told_by_events
+from blindgate_protocol.key_history import Disagreement, KeyFinding, compare_logged
 from blindgate_protocol.keys import KeyStatement
 from blindgate_protocol.messages import KeyView
 from blindgate_protocol.signing import open_signed
@@ -47,12 +46,7 @@ def examine(life: KeyLife, signer: str, *, now: int) -> list[KeyFinding]:
     found: list[KeyFinding] = []
     for key in statements.keys():  # noqa: SIM118  (not a dictionary)
         chain, unsent = statements.chain(key), statements.unsent(key)
-        try:
-            found += compare(key, chain, told_by_events(key, life.events(key)), now=now, unsent=unsent)
-        except NotFoundError:
-            found += compare(key, chain, (), now=now, unsent=unsent)
-        except KeyHistoryError as error:
-            found.append(KeyFinding(key, 0, Disagreement.OTHER, str(error)))
+        found += compare_logged(key, chain, life.events(key), now=now, unsent=unsent)
     known = set(statements.keys())
     found += [_stranger(view) for view in life.listed() if view.key.digest not in known and _signer(view) == signer]
     return found
@@ -72,17 +66,7 @@ def _stranger(view: KeyView) -> KeyFinding:
 
 
 def _tell(findings: list[KeyFinding], *, keys: int, as_json: bool) -> None:
-    rows: list[dict[str, Any]] = [
-        {
-            "key": finding.key,
-            "statement": finding.sequence,
-            "finding": finding.disagreement.value,
-            "fault": finding.disagreement.is_fault,
-            "event": finding.index,
-            "says": finding.says,
-        }
-        for finding in findings
-    ]
+    rows: list[dict[str, Any]] = [finding.row() for finding in findings]
     if as_json:
         sys.stdout.write(json.dumps({"keys": keys, "findings": rows}) + "\n")
         sys.stdout.flush()

@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from blindgate.client import Client
+from blindgate.model import Model
+from blindgate.output import note
 from blindgate_protocol.errors import GatewayError
 
 Url: TypeAlias = Annotated[str, typer.Option("--url", envvar="BLINDGATE_URL", help="The gateway's address.")]
@@ -24,6 +26,14 @@ Home: TypeAlias = Annotated[
 Ca: TypeAlias = Annotated[str | None, typer.Option("--ca", help="A file of CA certificates to trust.")]
 Passphrase: TypeAlias = Annotated[
     str | None, typer.Option("--passphrase", envvar="BLINDGATE_PASSPHRASE", help="What the key store is sealed with.")
+]
+KeepCiphertexts: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--keep-ciphertexts",
+        help="Keep what is sent and what comes back beside the jobs' bundles, in bundles/ciphertexts, so that an auditor can "
+        "evaluate them again.",
+    ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -47,6 +57,20 @@ def asks_gateway(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def note_ciphertexts(client: Client, model: Model) -> None:
+    """Tell where the ciphertexts were kept, and what they are not good for."""
+    kept = client.bundles.ciphertexts
+    if kept is None:
+        return
+    note(f"ciphertexts kept in {kept.folder}" + (f", but for {kept.lost} files, see above" if kept.lost else ""))
+    document = model.manifest.document
+    if document.determinism != "bit-exact":
+        note(
+            f"the manifest of {document.name} calls its determinism {document.determinism!r}: evaluated again, an honest result "
+            "may differ, so the ciphertexts show what was computed on, and not that it was computed"
+        )
 
 
 def _connect(

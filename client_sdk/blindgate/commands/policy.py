@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from blindgate.commands.options import Home, Json, PolicyPath
 from blindgate.output import note, show, when
 from blindgate.places import policy_file
-from blindgate.policy import LogKey, Policy, WitnessKey
+from blindgate.policy import LogKey, Policy, SecondKey, WitnessKey
 from blindgate_protocol.errors import InputError, PolicyError
 from blindgate_protocol.revocations import Revocation, Revocations
 from blindgate_protocol.signing import first_error
@@ -18,15 +18,23 @@ from blindgate_protocol.values import KeyId, Name
 app = typer.Typer(help="What this client allows, and whom it trusts.", no_args_is_help=True)
 
 Kind = Annotated[
-    Literal["publisher", "operator", "log", "witness"],
-    typer.Argument(help="Whose models, whose nodes, in which log results must stand, or who vouches for logs."),
+    Literal["publisher", "operator", "log", "second-key", "witness"],
+    typer.Argument(
+        help="Whose models, whose nodes, in which log results must stand, by which second key that log must sign, or who "
+        "vouches for logs."
+    ),
 ]
 _KEYS: Final[dict[str, TypeAdapter[Any]]] = {
     "publisher": TypeAdapter(KeyId),
     "operator": TypeAdapter(KeyId),
     "log": TypeAdapter(LogKey),
+    "second-key": TypeAdapter(SecondKey),
     "witness": TypeAdapter(WitnessKey),
 }
+_LOG_KINDS: Final = frozenset({"log", "second-key", "witness"})
+_SHOWN: Final = 160
+"""Of a key that is longer, people see the beginning: one of ML-DSA-44 has 1,800 characters."""
+
 _REVOKED: Final = TypeAdapter(Revocations)
 NameArgument = Annotated[str, typer.Argument(help="Your name for them.")]
 
@@ -41,6 +49,7 @@ def show_(policy: PolicyPath = None, home: Home = None, as_json: Json = False) -
             ("publish models", loaded.publishers),
             ("run jobs", loaded.operators),
             ("log results", loaded.logs),
+            ("sign that log as well", loaded.second_keys),
             ("vouch for logs", loaded.witnesses),
         )
         for name, key in roots.items()
@@ -51,6 +60,7 @@ def show_(policy: PolicyPath = None, home: Home = None, as_json: Json = False) -
         rows = [row | _revoked(loaded.revoked.get(row["key"]), as_json=as_json) for row in rows]
     if not as_json:
         note(f"policy {loaded.path}; lanes: {', '.join(loaded.rules.lanes)}; {_log_rules(loaded)}")
+        rows = [row | {"key": _shortened(row["key"])} for row in rows]
     show(rows, as_json=as_json, empty="It trusts nobody. See: blindgate policy trust --help")
 
 
@@ -67,25 +77,26 @@ def trust(
     policy: PolicyPath = None,
     home: Home = None,
 ) -> None:
-    """Trust a publisher's models, an operator's nodes, a gateway's log or a witness from now on.
+    """Trust a publisher's models, an operator's nodes, a gateway's log, its second key or a witness from now on.
 
-    From the first log on, results are refused that do not stand in one of the logs that you trust.
+    From the first log on, results are refused that do not stand in one of the logs that you trust. From a log's second key on (by
+    ML-DSA-44, under the name that you gave the log), they are refused if that did not sign the log, too.
     """
     try:
         _KEYS[kind].validate_python(key)
         TypeAdapter(Name).validate_python(name)
     except ValidationError as error:
-        form = "name+id+key, as C2SP writes it" if kind in {"log", "witness"} else "ed25519: and 43 characters"
+        form = "name+id+key, as C2SP writes it" if kind in _LOG_KINDS else "ed25519: and 43 characters"
         message = f"not a name and a key ({form}): {first_error(error)}"
         raise PolicyError(message) from error
     loaded = Policy.load(policy_file(policy, home))
     roots = _roots(loaded, kind)
     if roots.get(name, key) != key:
-        message = f"{kind} {name!r} is already another key, {roots[name]}; use another name, or distrust that one first"
+        message = f"{kind} {name!r} is already another key, {_shortened(roots[name])}; use another name, or distrust that one first"
         raise PolicyError(message)
     roots[name] = key
     loaded.save()
-    note(f"{loaded.path} now trusts {kind} {name!r} ({key})")
+    note(f"{loaded.path} now trusts {kind} {name!r} ({_shortened(key)})")
     _note_log_rules(loaded, kind)
 
 
@@ -100,6 +111,8 @@ def distrust(kind: Kind, name: NameArgument, policy: PolicyPath = None, home: Ho
     if roots.pop(name, None) is None:
         message = f"the policy names no {kind} {name!r}"
         raise PolicyError(message)
+    if kind == "log":
+        loaded.second_keys.pop(name, None)
     loaded.save()
     note(f"{loaded.path} no longer trusts {kind} {name!r}")
     _note_log_rules(loaded, kind)
@@ -158,12 +171,21 @@ def _revoked(found: Revocation | None, *, as_json: bool) -> dict[str, Any]:
 
 
 def _roots(policy: Policy, kind: str) -> dict[str, str]:
-    by_kind = {"publisher": policy.publishers, "operator": policy.operators, "log": policy.logs}
+    by_kind = {
+        "publisher": policy.publishers,
+        "operator": policy.operators,
+        "log": policy.logs,
+        "second-key": policy.second_keys,
+    }
     return by_kind.get(kind, policy.witnesses)
 
 
+def _shortened(key: str) -> str:
+    return key if len(key) <= _SHOWN else f"{key[:_SHOWN]}…"
+
+
 def _note_log_rules(policy: Policy, kind: str) -> None:
-    if kind in {"log", "witness"}:
+    if kind in _LOG_KINDS:
         note(f"{_log_rules(policy)} (rules.cosignatures and rules.log_within in that file)")
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from blindgate.commands.options import Connect, asks_gateway
+from blindgate.commands.options import Connect, KeepCiphertexts, asks_gateway, note_ciphertexts
 from blindgate.output import note, require_folder
 from blindgate_protocol.errors import InputError
 from blindgate_protocol.manifest import Column
@@ -35,6 +35,7 @@ def predict(
     ] = None,
     proba: Annotated[bool, typer.Option("--proba", help="Write a column of probability for each class too.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
+    keep_ciphertexts: KeepCiphertexts = False,
 ) -> None:
     """Predict under encryption: a CSV file in, a CSV file out.
 
@@ -43,6 +44,7 @@ def predict(
     """
     require_folder(output)
     with connect() as client:
+        client.bundles.keep_ciphertexts(wanted=keep_ciphertexts)
         taken = client.model(model)
         table = read_csv(rows, taken.manifest.document.columns)
         header = ["prediction"]
@@ -55,6 +57,7 @@ def predict(
         else:
             lines = [[value] for value in taken.predict(table, timeout=timeout).tolist()]
         note(f"rows: {len(lines)}, jobs: {len(taken.last_jobs)}, every receipt verified")
+        note_ciphertexts(client, taken)
     with sys.stdout if output is None else output.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)

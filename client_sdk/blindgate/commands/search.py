@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from blindgate.commands.options import Connect, Json, asks_gateway
+from blindgate.commands.options import Connect, Json, KeepCiphertexts, asks_gateway, note_ciphertexts
 from blindgate.commands.predict import read_csv
 from blindgate.output import note, require_folder, show
 from blindgate_protocol.errors import InputError
@@ -32,6 +32,7 @@ def search(
         ),
     ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
+    keep_ciphertexts: KeepCiphertexts = False,
     as_json: Json = False,
 ) -> None:
     """Find the nearest entries of an index under encryption: vectors in, a CSV file out.
@@ -44,9 +45,11 @@ def search(
     require_folder(output)
     vectors = _read_array(queries) if queries.suffix == ".npy" else read_csv(queries)
     with connect() as client:
+        client.bundles.keep_ciphertexts(wanted=keep_ciphertexts)
         taken = client.model(model)
         found = taken.search(vectors, k, timeout=timeout)
         note(f"vectors: {len(found.ids)}, jobs: {len(taken.last_jobs)}, every receipt verified")
+        note_ciphertexts(client, taken)
     rows: list[dict[str, Any]] = [
         {"query": query, "rank": rank, "id": entry, "score": score}
         for query, (ids, scores) in enumerate(zip(found.ids.tolist(), found.scores.tolist(), strict=True))

@@ -22,7 +22,10 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the log: a
 
 @log_app.command("key")
 def show_key(*, config: ConfigOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Print the log's verifier key: clients trust it with `blindgate policy trust log NAME KEY`, witnesses add it to their logs."""
+    """Print the log's verifier key: clients trust it with `blindgate policy trust log NAME KEY`, witnesses add it to their logs.
+
+    Where it has a second key, by ML-DSA-44, that too: `blindgate policy trust second-key NAME KEY`.
+    """
     found = load_settings(config, data=data)
     with refusals(), opened(found) as database:
         head = LogKeeper(database, found).sequencer.head()
@@ -33,7 +36,10 @@ def show_key(*, config: ConfigOption = None, data: DataOption = None, as_json: J
     console = Console(soft_wrap=True)
     console.print(str(head.key), highlight=False)
     if head.second is not None:
-        about = "\nIts second key, by ML-DSA-44 (blindgate audit verify --second-key …):\n"
+        about = (
+            "\nIts second key, by ML-DSA-44 (clients: blindgate policy trust second-key NAME KEY, by the name that they gave this "
+            "log; auditors: blindgate audit verify --second-key KEY):\n"
+        )
         console.print(about, style="dim", highlight=False)
         console.print(str(head.second), highlight=False)
 
