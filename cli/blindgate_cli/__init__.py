@@ -6,6 +6,7 @@ still has the commands of the others. Asking for help lists the names and what e
 """
 
 import sys
+import warnings
 from importlib.metadata import EntryPoint, entry_points, version
 
 from blindgate_protocol.errors import BlindgateError
@@ -54,6 +55,9 @@ def _run(command: EntryPoint, arguments: list[str]) -> None:
             f"blindgate: '{command.name}' needs {error.name!r}, which is not installed: pip install 'blindgate[{extra}]'\n"
         )
         raise SystemExit(1) from error
+    warnings.formatwarning = lambda message, *_, **__: (
+        f"blindgate: warning: {message}\n"
+    )  # no line of source to a reader
     try:
         app(args=arguments, prog_name=f"blindgate {command.name}")
     except BlindgateError as error:
