@@ -19,12 +19,13 @@ from bench.queueing import _databases
 from bench.rows import Row, row
 from sqlalchemy import func, select
 
+from blindgate_gateway.logs import configure_logs
 from blindgate_gateway.tables import events
 from blindgate_protocol.tiles import WIDTH
 from brokerage import blob_ref, random_bytes
 from desk import Desk, open_desk
 
-ROUNDS: Final = 20
+ROUNDS: Final = 40
 JOBS: Final = 15
 ENTRIES: Final = 1_000_000
 PROOFS: Final = 200
@@ -46,6 +47,7 @@ def rows() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="blindgate-bench-", dir=os.environ.get("BENCH_DIR")) as name:
         folder = Path(name)
         folder.chmod(0o711)
+        configure_logs(file=folder / "gateway.log", level="info")
         with _databases(folder) as databases:
             for database, url in databases.items():
                 with open_desk(folder / database, database=url(), rate=0, waiting=1 << 30, queue=1 << 30) as desk:

@@ -16,10 +16,6 @@ import rfc8785
 from blindgate_protocol.errors import MalformedError
 
 DIGEST_PREFIX = "sha256:"
-# Its escapes are RFC 8785's, and for ASCII names the order by code points is the one by UTF-16. Its floats would not be.
-_PLAIN = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, check_circular=False, sort_keys=True, separators=(",", ":")
-)
 
 
 def canonical(value: Any) -> bytes:
@@ -31,19 +27,6 @@ def canonical(value: Any) -> bytes:
     try:
         return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
-        message = f"no canonical JSON form: {type(error).__name__}"
-        raise MalformedError(message) from error
-
-
-def canonical_plain(value: Any) -> bytes:
-    """The same bytes for a value of few kinds, four times as fast: text, whole numbers, booleans, `None`, dicts and lists of them.
-
-    Whoever calls knows by the value's type that its whole numbers are below 2^53 and that the names in it are ASCII. Of what is not
-    so, other bytes come out than `canonical` gives, or some where it gives none. Raises `MalformedError` for half a surrogate pair.
-    """
-    try:
-        return _PLAIN.encode(value).encode()
-    except UnicodeEncodeError as error:
         message = f"no canonical JSON form: {type(error).__name__}"
         raise MalformedError(message) from error
 

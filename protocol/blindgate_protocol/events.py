@@ -16,8 +16,9 @@ from enum import StrEnum
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
+from pydantic_core import PydanticSerializationError
 
-from blindgate_protocol.canonical import canonical_plain, parse_canonical
+from blindgate_protocol.canonical import parse_canonical
 from blindgate_protocol.errors import LogError, MalformedError
 from blindgate_protocol.merkle import leaf_hash
 from blindgate_protocol.signing import first_error
@@ -104,26 +105,34 @@ class Event(Value):
         software: the gateway's version.
     """
 
-    version: Literal[1] = 1
-    time: Millis
+    # In the order in which their canonical form has them: `to_bytes` relies on it.
     action: Action
     actor: Actor
-    role: Name
-    tenant: Pseudonym | None = None
-    object: ObjectId
+    after: Name | None = None
+    before: Name | None = None
+    details: Annotated[dict[Name, Text], Field(max_length=16)] = Field(default_factory=dict)
     digest: Digest | None = None
+    object: ObjectId
     outcome: Literal["success", "failure"] = "success"
     reason: Text | None = None
     request: Name | None = None
-    before: Name | None = None
-    after: Name | None = None
-    details: Annotated[dict[Name, Text], Field(max_length=16)] = Field(default_factory=dict)
+    role: Name
     software: Text
+    tenant: Pseudonym | None = None
+    time: Millis
+    version: Literal[1] = 1
 
     def to_bytes(self) -> bytes:
         """The event's canonical bytes, as they are committed to. Raises `MalformedError` for more than 64 KiB."""
-        # Its numbers are a version and a time below 2^53; its members' names, and those in `details`, are ASCII.
-        data = canonical_plain(self.model_dump(mode="json"))
+        # Pydantic writes no spaces, and RFC 8785's escapes; numbers are a version and a time below 2^53; names are ASCII.
+        event = self
+        if list(self.details) != (ordered := sorted(self.details)):
+            event = self.model_copy(update={"details": {name: self.details[name] for name in ordered}})
+        try:
+            data = event.model_dump_json().encode()
+        except (PydanticSerializationError, UnicodeEncodeError) as error:  # half a surrogate pair
+            message = f"no canonical JSON form: {type(error).__name__}"
+            raise MalformedError(message) from error
         _check_size(data)
         return data
 

@@ -38,6 +38,8 @@ _NAMES = prepared(
     )
 )
 _NODES = prepared(select(nodes.c.key, nodes.c.name).where(nodes.c.key.in_(bindparam("listed", expanding=True))))
+_FIRST: Final = ("time", "action", "actor", "role", "tenant", "object")
+"""What somebody who reads a table looks for, before the rest."""
 _OBJECTS: Final = {"key", "job"}
 """Kinds of objects that have a page of their own."""
 
@@ -173,4 +175,5 @@ def as_row(entry: Entry) -> Mapping[str, Any]:
     if entry.event is None:
         return {"index": entry.index}
     event = entry.event.model_dump(mode="json")
-    return {"index": entry.index} | event | {"details": json.dumps(event["details"], sort_keys=True)}
+    shown = {"index": entry.index} | {name: event.pop(name) for name in _FIRST} | event
+    return shown | {"details": json.dumps(shown["details"], sort_keys=True)}
