@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import campaigns
 from blindgate_models.halves import KeySet, Part
 from blindgate_models.package import parse_part, serialise_part
 from blindgate_protocol.errors import CiphertextError, EvaluationKeyError, PackageError, ResultError
@@ -27,7 +28,7 @@ from blindgate_models.concrete.server import ConcreteServer
 from blindgate_models.concrete.spec import HEADER_BYTES
 
 MUTATIONS = 420
-HEAVY_EVERY = 14  # a mutation in a random word runs the whole evaluation
+HEAVY_EVERY = campaigns.of(14, slice_of=28)  # a mutation in a random word runs the whole evaluation
 
 
 def look_up(width: int) -> str:
