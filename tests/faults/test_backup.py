@@ -205,7 +205,7 @@ def _restore(settings: Settings, backup: Path, data: Path, request: pytest.Fixtu
         _run("restore SQLite and the folder", request, DATA=data, BACKUP=backup)
         return new
     server: PostgresqlServer = request.getfixturevalue("postgresql_server")
-    url = server.new_database()
+    url = server.new_database(empty=True)
     _run("restore PostgreSQL", request, DATABASE=url, BACKUP=backup)
     _sh(f'umask 077 && mkdir "{data}" && rsync --archive "$BACKUP/blobs" "{data}"', request, BACKUP=backup)
     return new.model_copy(update={"database": type(settings.database)(url)})
