@@ -76,12 +76,16 @@ class Frontier:
 
 
 def root_of(leaves: Sequence[bytes]) -> bytes:
-    """The root over these leaf hashes."""
-    frontier = Frontier()
-    for leaf in leaves:
-        for _ in frontier.append(leaf):
-            pass
-    return frontier.root()
+    """The root over these leaf hashes, level by level. Raises `LogError` for what is no leaf hash."""
+    for index, leaf in enumerate(leaves):
+        if len(leaf) != HASH_BYTES:
+            message = f"the leaf hash of entry {index} has {HASH_BYTES} bytes, got {len(leaf)}"
+            raise LogError(message, index=index)
+    hashes = list(leaves) or [EMPTY_ROOT]
+    while len(hashes) > 1:
+        alone = hashes[-1:] if len(hashes) & 1 else []  # goes up as it is: the tree's right edge
+        hashes = [node_hash(left, right) for left, right in zip(hashes[::2], hashes[1::2], strict=False)] + alone
+    return hashes[0]
 
 
 def verify_inclusion(*, index: int, size: int, leaf: bytes, proof: Sequence[bytes], root: bytes) -> None:
