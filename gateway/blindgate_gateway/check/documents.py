@@ -115,7 +115,7 @@ def _believed(connection: Transaction) -> Finding:
         detail = f"the {len(rows)} gateways of this database do not believe the same publishers and operators"
         remedy = "give all of them the same `publishers` and `operators`, and restart them one after the other"
         return warning("signers", detail, remedy, *told)
-    return well("signers", f"{len(rows)} gateways of this database believe the same publishers and operators")
+    return well("signers", f"all gateways of this database ({len(rows)}) believe the same publishers and operators")
 
 
 def _keys(connection: Transaction) -> Finding:

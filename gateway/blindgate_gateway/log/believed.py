@@ -106,6 +106,8 @@ def show(database: Database, settings: Settings) -> None:
     with database.write() as connection:
         connection.alone("signers")
         lost = [row.id for row in connection.execute(_FORGET, me).all()]
+        if not lost:  # another one was faster
+            return
         rows = connection.execute(_ALL, {}).all()
         reason = f"no gateway that believed it has shown itself for {LOST_AFTER // 60_000} minutes"
         _tell(connection, rows, by=GATEWAY, reason=reason)

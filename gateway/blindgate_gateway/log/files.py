@@ -53,9 +53,8 @@ class LogFiles:
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._alone():
             written = self.written()
-            head = (
-                latest()
-            )  # after the files were looked at: another process may have written a larger tree just before
+            # After the files were looked at: another process may have written a larger tree just before.
+            head = latest()
             check_continues(self._database, written, head)
             size = 0 if written is None else written.size
             if written is not None and size == head.size:
