@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 import psutil
+from bench.forgetful import forgetful_gateway
 from bench.lean import lean_client
 from bench.rows import Row, row
 from sqlalchemy import bindparam, update
@@ -97,6 +98,16 @@ def rows() -> list[Row]:
                 ]
         measured.append(
             row(
+                "jobs through a gateway that checks and keeps nothing, 4 nodes, against bare leases and commits of SQLite",
+                _jobs_a_second_forgotten(folder / "forgetful"),
+                _bare_rate(folder / "forgetful", None),
+                target=None,
+                unit="jobs/s",
+                more_is_better=True,
+            )
+        )
+        measured.append(
+            row(
                 "JSON requests of a core",
                 _requests(folder / "requests"),
                 REQUESTS_TARGET,
@@ -131,26 +142,41 @@ def _jobs_a_second(place: Path, url: str | None) -> float:
     settings = make_settings(place / "gateway", keys, database=url, workers=1 if url is None else 2)
     brokerage, gateway = Brokerage(settings, keys), GatewayProcess(settings)
     gateway.start()
-    fork = multiprocessing.get_context("fork")
-    ended, over = fork.Value("i", 0), fork.Event()
     try:
         with http_client(gateway.url) as http:
             manifest = brokerage.manifest()
             Publisher(http, brokerage.api_key("models", publish=True)).publish(manifest)
-        processes = [
-            fork.Process(target=_submit, args=(gateway.url, brokerage, name, manifest, over)) for name in TENANTS
-        ] + [fork.Process(target=_work, args=(gateway.url, brokerage, number, ended, over)) for number in range(NODES)]
-        for process in processes:
-            process.start()
-        time.sleep(SECONDS / 4)
-        before, began = ended.value, time.perf_counter()
-        time.sleep(SECONDS)
-        rate = (ended.value - before) / (time.perf_counter() - began)
-        over.set()
-        for process in processes:
-            process.join()
+        return _rate(gateway.url, brokerage, manifest)
     finally:
         gateway.stop()
+
+
+def _jobs_a_second_forgotten(place: Path) -> float:
+    """The same callers, and a gateway that only speaks HTTP."""
+    keys = Keys()
+    settings = make_settings(place, keys)
+    migrate(settings)
+    brokerage = Brokerage(settings, keys)
+    manifest = brokerage.manifest()
+    with forgetful_gateway(manifest.envelope.model_dump(mode="json")) as url:
+        return _rate(url, brokerage, manifest)
+
+
+def _rate(url: str, brokerage: Brokerage, manifest: Signed[Manifest]) -> float:
+    fork = multiprocessing.get_context("fork")
+    ended, over = fork.Value("i", 0), fork.Event()
+    processes = [fork.Process(target=_submit, args=(url, brokerage, name, manifest, over)) for name in TENANTS] + [
+        fork.Process(target=_work, args=(url, brokerage, number, ended, over)) for number in range(NODES)
+    ]
+    for process in processes:
+        process.start()
+    time.sleep(SECONDS / 4)
+    before, began = ended.value, time.perf_counter()
+    time.sleep(SECONDS)
+    rate = (ended.value - before) / (time.perf_counter() - began)
+    over.set()
+    for process in processes:
+        process.join()
     return float(rate)
 
 

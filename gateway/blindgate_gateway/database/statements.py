@@ -28,6 +28,9 @@ _DIALECTS: Final[Mapping[Dialect, Any]] = {
 }
 _INSERTS: Final[Mapping[Dialect, Callable[[Table], Any]]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
+MOST_LENGTHS: Final = 64
+"""Of how many lengths of its lists a statement keeps its text."""
+
 Row: TypeAlias = Any
 """A named tuple of the statement's columns."""
 
@@ -73,19 +76,32 @@ class _Text:
 
     def __init__(self, statement: ClauseElement, dialect: Dialect, columns: Sequence[str]) -> None:
         compiled: Any = statement.compile(dialect=_DIALECTS[dialect], column_keys=list(columns) or None)
-        self._expanding = bool(compiled.post_compile_params)
         self._compiled = compiled
+        self._lists = tuple(compiled.bind_names[bind] for bind in compiled.post_compile_params)
+        self._written_out: dict[tuple[int, ...], str] = {}
         self.sql = str(compiled)
         self.fixed = {name: bind.effective_value for bind, name in compiled.bind_names.items() if not bind.required}
         self.row: Any = None
 
     def with_lists(self, parameters: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-        """The text and the parameters, lists written out."""
+        """The text and the parameters, lists written out.
+
+        Writing them out takes longer than running most statements, so a text is kept for each length that a list had.
+        """
         given = {**self.fixed, **parameters} if self.fixed else parameters
-        if not self._expanding:
+        if not self._lists:
             return self.sql, given
-        state = self._compiled.construct_expanded_state(given, escape_names=False)
-        return state.statement, state.parameters
+        lengths = tuple(len(given[name]) for name in self._lists)
+        text = self._written_out.get(lengths)
+        if text is None:
+            state = self._compiled.construct_expanded_state(given, escape_names=False)
+            if len(self._written_out) < MOST_LENGTHS:
+                self._written_out[lengths] = state.statement
+            return state.statement, state.parameters
+        values = {name: value for name, value in given.items() if name not in self._lists}
+        for name in self._lists:
+            values.update((f"{name}_{place}", value) for place, value in enumerate(given[name], 1))
+        return text, values
 
 
 class Prepared:
