@@ -11,6 +11,7 @@ The rules, by name, as scripts may read them:
     entry-form      an entry is a commitment of a version that is known
     entry-hash      an entry hashes to what the tile of level 0 has at its place
     subtree-hash    a hash of a higher tile is the root of the entries below it
+    version         a tile's other files, of when the log was smaller, begin alike
     root            the entries lead to the root that the log signed
     gap             every entry has its event
     commitment      an event and its salt are what the entry commits to

@@ -26,7 +26,7 @@ from blindgate_protocol.logged import Logged, LogView
 from blindgate_protocol.merkle import HASH_BYTES
 from blindgate_protocol.notes import MAX_NOTE_BYTES
 from blindgate_protocol.signing import first_error
-from blindgate_protocol.tiles import CHECKPOINT, WIDTH, Tile
+from blindgate_protocol.tiles import CHECKPOINT, HEIGHT, WIDTH, Tile
 
 MOST_BUNDLE_BYTES: Final = 1 << 20
 """An entry of this log has 33 bytes; a bundle with as many as 4,096 each is still read, to say what is wrong with it."""
@@ -90,6 +90,22 @@ class Folder:
         """The tile's file, or the beginning of the whole tile's."""
         return _whole_or_partial(tile, self._read)
 
+    def versions(self, tile: Tile) -> Iterator[tuple[Tile, "Read"]]:
+        """The other files of the same place, each with what came of reading it: narrower, wider, or whole (`versions`)."""
+        partial = self.path / f"{Tile(tile.level, tile.number).path}.p"
+        names = [file.name for file in partial.iterdir()] if partial.is_dir() else []
+        widths = {WIDTH, *(int(name) for name in names if name.isdecimal())} - {tile.width}
+        for width in sorted(widths.intersection(range(1, WIDTH + 1))):
+            other = Tile(tile.level, tile.number, width)
+            if (self.path / other.path).exists():
+                yield other, self._attempt(other)
+
+    def strays(self, size: int) -> int:
+        """How many files under `tile` are no part of a tree of `size`: beyond it, or under a name that no tile has."""
+        return sum(
+            not _is_within(size, file.relative_to(self.path)) for file in self.path.glob("tile/**/*") if file.is_file()
+        )
+
     def events(self) -> Iterator[Logged] | None:
         """The events of an export, or `None` where there are none. Raises `MalformedError`."""
         files = sorted((self.path / "events").glob("*.jsonl"))
@@ -97,6 +113,12 @@ class Folder:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _attempt(self, tile: Tile) -> "Read":
+        try:
+            return self._read(tile.path, _most(tile))
+        except (MalformedError, NotFoundError) as error:
+            return error
 
     def _events(self, files: list[Path]) -> Iterator[Logged]:
         for file in files:
@@ -213,7 +235,7 @@ def attempt(source: Source, tile: Tile) -> Read:
 
 
 def _whole_or_partial(tile: Tile, read: Callable[[str, int], bytes]) -> bytes:
-    most = MOST_BUNDLE_BYTES if tile.level is None else WIDTH * HASH_BYTES
+    most = _most(tile)
     try:
         return read(tile.path, most)
     except NotFoundError:
@@ -230,6 +252,18 @@ def _whole_or_partial(tile: Tile, read: Callable[[str, int], bytes]) -> bytes:
     for _ in range(tile.width):
         end += 2 + int.from_bytes(whole[end : end + 2], "big")
     return whole[:end]
+
+
+def _is_within(size: int, file: Path) -> bool:
+    try:
+        tile = Tile.parse(file.as_posix())
+    except MalformedError:
+        return False
+    return tile.number * WIDTH < size >> HEIGHT * (tile.level or 0)
+
+
+def _most(tile: Tile) -> int:
+    return MOST_BUNDLE_BYTES if tile.level is None else WIDTH * HASH_BYTES
 
 
 def _require_file(file: Path) -> None:

@@ -11,7 +11,8 @@
 4. every hash of every tile is the root of the entries below it, as they are in the bundles;
 5. the entries lead to the root of the checkpoint;
 6. the first entries, as many as there were when the log was seen last, lead to the root that it had then. The tree of then is
-   computed again, so no proof of consistency has to be believed.
+   computed again, so no proof of consistency has to be believed;
+7. in a folder, the other files of a tile, which earlier checkpoints need, begin as it does (`versions`).
 
 Where a bundle and a tile disagree, either may be wrong, and the entry is named. One wrong entry changes every hash above it: a
 higher tile is named only for a hash that neither the entries nor the tile below it explain. Which of the two leads to the signed
@@ -26,6 +27,7 @@ from typing import Final
 
 from blindgate_audit.findings import Findings
 from blindgate_audit.sources import Read
+from blindgate_audit.versions import compare_versions
 from blindgate_protocol.checkpoints import Checkpoint, LogTrust, OpenedCheckpoint, open_checkpoint
 from blindgate_protocol.errors import LogError, MalformedError
 from blindgate_protocol.events import ENTRY_BYTES, ENTRY_VERSION
@@ -37,6 +39,9 @@ Observer = Callable[[int, Sequence[bytes | None]], None]
 
 Reader = Callable[[Iterable[Tile]], Iterator[tuple[Tile, Read]]]
 """Reads tiles and gives them in their order, as `sources.fetched` does."""
+
+Versions = Callable[[Tile], Iterable[tuple[Tile, Read]]]
+"""The other files of a tile's place, as `sources.Folder.versions` gives them."""
 
 _Hash = bytes | None  # what is not known was named as missing before
 
@@ -84,23 +89,32 @@ def verify_checkpoint(
     return opened
 
 
-def verify_tree(
+def verify_tree(  # noqa: PLR0913  (what is read, and against what)
     read: Reader,
     checkpoint: Checkpoint,
     remembered: Checkpoint | None,
     findings: Findings,
     *,
     observers: Sequence[Observer] = (),
+    versions: Versions = lambda _tile: (),
 ) -> Walked:
-    """Steps 3 to 6 above."""
+    """Steps 3 to 7 above."""
     seen = remembered if remembered is not None and remembered.size <= checkpoint.size else None
     walk = _Walk(findings, observers, 0 if seen is None else seen.size)
-    before = findings.count
+    before = found = findings.count
+    bundle: Read = b""
     for tile, data in read(_in_order(checkpoint.size)):
         if tile.level is None:
+            found, bundle = findings.count, data
             walk.bundle(tile, data)
         else:
             walk.tile(tile, data)
+            # 7. What does not hold itself was named; there is nothing to hold others against.
+            if findings.count == found:
+                _compare(tile, data, versions, findings)
+            if tile.level == 0 and findings.count == found:
+                _compare(Tile(None, tile.number, tile.width), bundle, versions, findings)
+            found = findings.count
         if walk.absent > MOST_ABSENT:
             message = (
                 f"{walk.absent} bundles in a row are not there: nothing behind entry {tile.number * WIDTH} is asked for"
@@ -129,6 +143,12 @@ def verify_tree(
         )
         findings.add("fork", message, index=0)
     return Walked(counted == checkpoint.root, served == checkpoint.root and not walk.torn, continues)
+
+
+def _compare(tile: Tile, data: Read, versions: Versions, findings: Findings) -> None:
+    for other, found in versions(tile):
+        if isinstance(data, bytes):
+            compare_versions(tile, data, other, found, findings)
 
 
 def _in_order(size: int) -> Iterator[Tile]:

@@ -35,7 +35,7 @@ _STEPS: Final = {
     "checkpoint": ("key", "checkpoint"),
     "witnesses": ("cosignatures",),
     "history": ("rollback", "fork"),
-    "tree": ("missing", "entry-form", "entry-hash", "subtree-hash", "root"),
+    "tree": ("missing", "entry-form", "entry-hash", "subtree-hash", "root", "version"),
     "events": ("gap", "commitment", "event-form", "erasure"),
     "records": ("record",),
 }
@@ -246,8 +246,11 @@ def _walk(audit: _Audit, opened: OpenedCheckpoint, remembered: Remembered | None
             None if remembered is None else remembered.checkpoint,
             audit.findings,
             observers=observers if bodies is None else (bodies, *observers),
+            **({"versions": audit.source.versions} if isinstance(audit.source, Folder) else {}),
         )
     audit.told["tree"] = _tree(walked, checkpoint.size)
+    if isinstance(audit.source, Folder) and (strays := audit.source.strays(checkpoint.size)):
+        audit.told["tree"] += f"; {strays} files beyond them are no part of it"
     if remembered is None:
         audit.skipped["history"] = "this log was never seen before"
     else:
