@@ -4,11 +4,13 @@ A real gateway answers, behind a proxy that notes what it was asked.
 """
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from audit_command import audit
@@ -90,12 +92,15 @@ def test_a_key_that_opens_nothing_here_is_told_whose_does_and_what_goes_without(
 
 
 def test_the_way_out_that_is_named_is_one(world: World, keys: dict[str, str], tmp_path: Path) -> None:
-    """Without a key the log holds; with an auditor's, its events, too."""
+    """Without a key the log holds; with an auditor's, its events, too, and what they say of when an order came."""
+    with world.client(home=tmp_path / "home") as client:
+        client.model("small").predict(np.zeros((1, 4)))
     memory = ["--remember", tmp_path / "memory"]
     status, said = audit("verify", world.url, *memory)
     assert (status, "an auditor's API key shows them (--api-key)" in said) == (0, True), said
     status, said = audit("verify", world.url, *memory, api_key=keys["auditor"])
     assert (status, "are the ones that were logged" in said) == (0, True), said
+    assert re.search(r"when [0-9]+ orders came is said with their results as it was logged then", said)
 
 
 def test_a_monitor_is_the_key_owners_or_an_auditors(world: World, keys: dict[str, str], statements: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from blindgate_audit.progress import working
 from blindgate_audit.records import Records
 from blindgate_audit.remembered import Memory, Remembered
 from blindgate_audit.sources import Address, Folder, fetched, open_source
+from blindgate_audit.submissions import Submissions
 from blindgate_audit.verification import Observer, Walked, verify_checkpoint, verify_tree
 from blindgate_protocol.checkpoints import LogTrust, OpenedCheckpoint
 from blindgate_protocol.events import Event
@@ -35,7 +37,7 @@ _STEPS: Final = {
     "witnesses": ("cosignatures",),
     "history": ("rollback", "fork"),
     "tree": ("missing", "entry-form", "entry-hash", "subtree-hash", "root"),
-    "events": ("gap", "commitment", "event-form", "erasure"),
+    "events": ("gap", "commitment", "event-form", "erasure", "submission"),
     "records": ("record",),
 }
 """What is checked, in this order, and the rules of each (`findings`)."""
@@ -168,17 +170,24 @@ def _body(
     if isinstance(source, Address) and api_key is not None:
         without = f"BLINDGATE_API_KEY= blindgate audit verify {source.name}"
         otherwise = f"Without a key the log is verified, without its events: {without}"
-        with Gateway(source.gateway, api_key, ca=ca, otherwise=otherwise) as gateway:
-            records = Records(findings)
-            try:
-                bodies = Bodies(gateway.events(), findings, tell=records.tell)
-                _walk(audit, opened, remembered, bodies)
-                _hold_records(audit, gateway, bodies, records)
-            finally:
-                records.close()
+        with (
+            Gateway(source.gateway, api_key, ca=ca, otherwise=otherwise) as gateway,
+            closing(Records(findings)) as records,
+            closing(Submissions(findings)) as submissions,
+        ):
+            bodies = Bodies(gateway.events(), findings, tell=(records.tell, submissions.tell))
+            _walk(audit, opened, remembered, bodies)
+            _finish_events(audit, bodies, submissions)
+            _hold_records(audit, gateway, bodies, records)
         return
     events = source.events() if isinstance(source, Folder) else None
-    _walk(audit, opened, remembered, None if events is None else Bodies(events, findings))
+    if events is None:
+        _walk(audit, opened, remembered, None)
+    else:
+        with closing(Submissions(findings)) as submissions:
+            bodies = Bodies(events, findings, tell=(submissions.tell,))
+            _walk(audit, opened, remembered, bodies)
+            _finish_events(audit, bodies, submissions)
     audit.skipped["events"] = (
         "an auditor's API key shows them (--api-key)" if isinstance(source, Address) else "none here"
     )
@@ -203,11 +212,15 @@ def _walk(audit: _Audit, opened: OpenedCheckpoint, remembered: Remembered | None
         audit.told["history"] = (
             f"begins with the {remembered.checkpoint.size:,} entries seen on {_when(remembered.seen)}"
         )
-    if bodies is not None:
-        bodies.finish()
-        audit.told["events"] = (
-            f"{bodies.held:,} are the ones that were logged; {bodies.erased:,} were erased, as others tell"
-        )
+
+
+def _finish_events(audit: _Audit, bodies: Bodies, submissions: Submissions) -> None:
+    bodies.finish()
+    submissions.finish(erased=bodies.erased)
+    told = f"{bodies.held:,} are the ones that were logged; {bodies.erased:,} were erased, as others tell"
+    if submissions.stated:
+        told += f"; when {submissions.stated:,} orders came is said with their results as it was logged then"
+    audit.told["events"] = told
 
 
 def _tree(walked: Walked, size: int) -> str:
