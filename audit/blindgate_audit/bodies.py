@@ -38,9 +38,9 @@ class Bodies:
     """
 
     def __init__(
-        self, events: Iterator[Logged], findings: Findings, *, tell: Callable[[int, Event], None] | None = None
+        self, events: Iterator[Logged], findings: Findings, *, tell: Sequence[Callable[[int, Event], None]] = ()
     ) -> None:
-        """Hold `events`, in the order of the log, against entries. `tell` is given each event that holds, with its index."""
+        """Hold `events`, in the order of the log, against entries. `tell` are given each event that holds, with its index."""
         self._events = events
         self._findings = findings
         self._tell = tell
@@ -126,8 +126,8 @@ class Bodies:
         self.held += 1
         if event.action is Action.EVENT_ERASED:
             self._erasure(index, event)
-        if self._tell is not None:
-            self._tell(index, event)
+        for tell in self._tell:
+            tell(index, event)
 
     def _erasure(self, index: int, event: Event) -> None:
         about, count = _ERASED.fullmatch(event.object), event.details.get("count", "1")

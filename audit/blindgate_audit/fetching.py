@@ -90,7 +90,7 @@ class Web:
                     body = self._read(path, response, bound)
             except httpx2.TransportError as error:
                 if pause is None:
-                    message = f"no answer from {self.url}: {error or type(error).__name__}"
+                    message = f"no answer from {self.url}: {error or type(error).__name__}. {_cause(error)}"
                     raise GatewayUnreachableError(message) from error
                 time.sleep(pause)
                 continue
@@ -135,6 +135,16 @@ class Web:
         if status in _NOT_AUTHORISED:
             return NotAuthorisedError(message, status=status, problem=code)
         return GatewayError(message, status=status, problem=code)
+
+
+def _cause(error: httpx2.TransportError) -> str:
+    """What whoever sees this should look at."""
+    said = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return "Its certificate is not from an authority that is trusted here: --ca names a file of those to trust"
+    if "SSL" in said:
+        return "What listens there does not speak TLS as it should: is it an http:// address?"
+    return "Is this the right address, and does the gateway run?"
 
 
 def _pauses() -> Iterator[float | None]:

@@ -17,6 +17,7 @@ The rules, by name, as scripts may read them:
     commitment      an event and its salt are what the entry commits to
     event-form      what was committed to is an event
     erasure         an event that is gone was erased, and a later event says so
+    submission      a job's success states the time for its order that was logged when that came
     record          a key's statement or a receipt on record has its event, and the other way round
 
 A log can be wrong at every place: `Findings` counts all, and keeps the first of them, so a hostile log costs no memory.

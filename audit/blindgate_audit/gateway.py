@@ -2,6 +2,9 @@
 
 Lists are given one entry or one page at a time, so their length costs no memory. A list that does not go forward is refused: a
 gateway cannot keep an auditor turning in a circle.
+
+Whoever is turned away is told whose key this takes, and what can be done without it. A tenant's key is not even sent to a route
+that it cannot open.
 """
 
 import itertools
@@ -12,7 +15,7 @@ from typing import Final, Protocol, Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from blindgate_audit.fetching import Web
-from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.errors import MalformedError, NotAuthorisedError, NotFoundError
 from blindgate_protocol.logged import Logged, LoggedPage, LogView
 from blindgate_protocol.signing import first_error
 
@@ -24,6 +27,15 @@ MOST_EVENTS: Final = 1000
 
 _MOST_RECORDS: Final = 200
 _MOST_PLACE: Final = 400
+_TENANTS: Final = "bg_"
+"""How a tenant's API key begins."""
+
+_OF_AUDITORS: Final = "/v1/audit/"
+_WHOSE: Final = (
+    "Events and records are shown to auditors: --api-key, or BLINDGATE_API_KEY, must be a key that the gateway's operator makes "
+    "with `blindgate gateway staff add NAME --role auditor`"
+)
+_OWN: Final = "--api-key, or BLINDGATE_API_KEY, must be the key of the tenant whose these are, or an auditor's"
 
 AnswerT = TypeVar("AnswerT")
 
@@ -40,21 +52,48 @@ PageT = TypeVar("PageT", bound=Page)
 
 
 class Gateway:
-    """A gateway's routes for auditors. To be closed; a context manager."""
+    """A gateway's routes for auditors. To be closed; a context manager.
 
-    def __init__(self, url: str, api_key: str | None, *, ca: str | None = None) -> None:
-        """Ask the gateway at `url` (the gateway's address, not its log's) with this API key. Raises `GatewayError`."""
+    Attributes:
+        is_tenants: whether the API key is a tenant's, which opens none of the routes for auditors.
+    """
+
+    def __init__(self, url: str, api_key: str | None, *, ca: str | None = None, otherwise: str = "") -> None:
+        """Ask the gateway at `url` (the gateway's address, not its log's) with this API key. Raises `GatewayError`.
+
+        `otherwise`: what whoever has no auditor's key can do instead, a sentence; said where the key does not open a route.
+        """
         self._web = Web(url, api_key=api_key, ca=ca)
+        self._otherwise = otherwise
         self.url = self._web.url
+        self.is_tenants = api_key is not None and api_key.startswith(_TENANTS)
 
     def get(self, path: str, answer: type[AnswerT], parameters: Mapping[str, str] | None = None) -> AnswerT:
         """GET one message. Raises `MalformedError` for what is none, and what `Web.fetch` raises."""
-        body = self._web.fetch(path, most=MAX_ANSWER_BYTES, parameters=parameters)
+        for_auditors = path.startswith(_OF_AUDITORS)
+        whose = ". ".join(filter(None, (_WHOSE, self._otherwise))) if for_auditors else _OWN
+        if for_auditors and self.is_tenants:
+            message = f"{self.url}: this API key is a tenant's. {whose}"
+            raise NotAuthorisedError(message)
+        try:
+            body = self._web.fetch(path, most=MAX_ANSWER_BYTES, parameters=parameters)
+        except NotAuthorisedError as error:
+            message = f"{error}. {whose}"
+            raise NotAuthorisedError(message, status=error.status, problem=error.problem) from error
+        except NotFoundError as error:
+            if not for_auditors or error.problem is not None:
+                raise
+            message = ". ".join(filter(None, (f"{error}. A copy of a log has no events to give", self._otherwise)))
+            raise NotFoundError(message, status=error.status, problem=error.problem) from error
         try:
             return TypeAdapter(answer).validate_json(body)
         except ValidationError as error:
             message = f"{self.url}{path}: the answer is malformed: {first_error(error)}"
             raise MalformedError(message) from error
+
+    def require_auditor(self) -> None:
+        """Ask for one event, before a log is read for nothing. Raises `NotAuthorisedError` where the key is no auditor's."""
+        self.get("/v1/audit/events", LoggedPage, {"most": "1"})
 
     def log(self) -> LogView:
         """What the gateway says of its log: above all its key."""

@@ -3,7 +3,8 @@
 A report reads a few tiles where `audit verify` reads them all, so it establishes less, and remembers nothing:
 
 1. the log's key is the one that was given; else the one that was remembered; else the one beside the log, which vouches for itself;
-2. the checkpoint is signed by it, and cosigned by as many of the trusted witnesses as are wanted;
+2. the checkpoint is signed by it, and by its second key where one was named; as many of the trusted witnesses as are wanted
+   cosigned it;
 3. it is no smaller than the one that was remembered, and its tree begins with that one's.
 
 A key that was remembered and has changed is refused.
@@ -11,7 +12,7 @@ A key that was remembered and has changed is refused.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from blindgate_audit.remembered import Memory, Remembered
@@ -32,6 +33,27 @@ class Voucher(Enum):
 
 
 @dataclass(frozen=True)
+class Named:
+    """What an auditor names of a log.
+
+    Attributes:
+        log: its key; `None` for the one that was remembered, or lies beside it.
+        second: its second key, which must have signed as well.
+        witnesses: whose cosignatures count, by the auditor's names.
+        cosignatures: how many of them must be there.
+    """
+
+    log: VerifierKey | None = None
+    second: VerifierKey | None = None
+    witnesses: Mapping[str, VerifierKey] = field(default_factory=dict)
+    cosignatures: int = 0
+
+    def trust(self, log: VerifierKey) -> LogTrust:
+        """What is asked of the log under this key. Raises `MalformedError` for a second key of another log's."""
+        return LogTrust(log, self.witnesses, self.cosignatures, self.second)
+
+
+@dataclass(frozen=True)
 class Head:
     """A checkpoint that was believed, and from whom."""
 
@@ -39,20 +61,13 @@ class Head:
     voucher: Voucher
 
 
-def open_head(
-    source: Folder | Address,
-    memory: Memory,
-    *,
-    key: VerifierKey | None,
-    witnesses: Mapping[str, VerifierKey],
-    cosignatures: int,
-) -> Head:
+def open_head(source: Folder | Address, memory: Memory, named: Named) -> Head:
     """Establish the log's head (steps 1 to 3 above). Raises `LogError`, or what reading raises."""
     # 1.
-    believed = VerifierKey.parse(source.key()) if key is None else key
+    believed = VerifierKey.parse(source.key()) if named.log is None else named.log
     place = os.path.realpath(source.path) if isinstance(source, Folder) else source.gateway
     before = memory.log_at(place)
-    if key is None and before is not None and before != believed.name:
+    if named.log is None and before is not None and before != believed.name:
         message = f"{source.name}: here was the log {before!r} before, and now there is {believed.name!r}: another log"
         raise LogError(message)
     remembered = memory.recall(believed.name)
@@ -60,12 +75,12 @@ def open_head(
         message = f"the log's key is {believed}, and was {remembered.key} when the log was seen; see {memory.file(believed.name)}"
         raise LogError(message)
     # 2.
-    checkpoint = open_checkpoint(source.checkpoint(), LogTrust(believed, witnesses, cosignatures)).checkpoint
+    checkpoint = open_checkpoint(source.checkpoint(), named.trust(believed)).checkpoint
     # 3.
     if remembered is not None:
         _require_continuation(source, remembered, checkpoint)
     voucher = Voucher.ITSELF if remembered is None else Voucher.REMEMBERED
-    return Head(checkpoint, voucher if key is None else Voucher.GIVEN)
+    return Head(checkpoint, voucher if named.log is None else Voucher.GIVEN)
 
 
 def _require_continuation(source: Folder | Address, remembered: Remembered, now: Checkpoint) -> None:

@@ -24,7 +24,7 @@ from blindgate_audit.fetching import Web
 from blindgate_protocol.errors import LogError, MalformedError, NotFoundError
 from blindgate_protocol.logged import Logged, LogView
 from blindgate_protocol.merkle import HASH_BYTES
-from blindgate_protocol.notes import MAX_NOTE_BYTES
+from blindgate_protocol.notes import MAX_NOTE_BYTES, parse_note
 from blindgate_protocol.signing import first_error
 from blindgate_protocol.tiles import CHECKPOINT, HEIGHT, WIDTH, Tile
 
@@ -75,7 +75,8 @@ class Folder:
         self.path = path
         self.name = str(path)
         if not (path / CHECKPOINT).is_file():
-            message = f"{path}: no log here; a log's folder has a file named {CHECKPOINT!r}"
+            why = f"a log's folder has a file named {CHECKPOINT!r}" if path.is_dir() else "there is no such folder"
+            message = f"{path}: no log here; {why}. An address begins with https:// or http://"
             raise LogError(message)
 
     def checkpoint(self) -> bytes:
@@ -150,16 +151,16 @@ class Address:
     threads = 6
 
     def __init__(self, url: str, *, ca: str | None = None) -> None:
-        """Look for the log at `url`, then at `url/log`. Raises `GatewayError`."""
+        """Look for the log at `url`, then at `url/log`. Raises `NotFoundError` where neither has one, or another `GatewayError`."""
         self._web = Web(url, ca=ca)
         self._ca = ca
         self.name = self._web.url
         self._at = ""
         try:
-            self.checkpoint()
-        except NotFoundError:
+            parse_note(self.checkpoint())
+        except (MalformedError, NotFoundError) as error:
             self._at = "/log"
-            self.checkpoint()
+            self._require_log(error)
 
     @property
     def gateway(self) -> str:
@@ -191,6 +192,20 @@ class Address:
     def close(self) -> None:
         """Close the connections."""
         self._web.close()
+
+    def _require_log(self, before: MalformedError | NotFoundError) -> None:
+        """Refuse a server that has a log here no more than it had one before."""
+        try:
+            parse_note(self.checkpoint())
+        except (MalformedError, NotFoundError) as error:
+            # What was found at the address itself says more than that nothing is below it.
+            reason = before if isinstance(before, MalformedError) else error
+            self.close()
+            message = (
+                f"{self.name}: no log here, neither its checkpoint at /{CHECKPOINT} nor a gateway's at /log/{CHECKPOINT}. "
+                f"Is this the address of a Blindgate gateway, or of its log? {reason}"
+            )
+            raise NotFoundError(message) from error
 
     def _read(self, path: str, most: int) -> bytes:
         return self._web.fetch(f"{self._at}/{path}", most=most)

@@ -80,7 +80,7 @@ def verify_checkpoint(
     if remembered is not None and now.size < remembered.size:
         message = (
             f"the log has {now.size} entries and had {remembered.size} when it was seen last: "
-            f"entries {now.size} to {remembered.size - 1} are gone"
+            f"entries {now.size} to {remembered.size - 1} are gone, or this is an older copy of it"
         )
         findings.add("rollback", message, index=now.size)
     if remembered is not None and now.size == remembered.size and now.root != remembered.root:

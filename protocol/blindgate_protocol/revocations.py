@@ -15,7 +15,7 @@ else first speaks of it, as far as a job's bundle shows that:
 
 So a job that was under way when its client's key was revoked ends well. What a thief submits after the revocation does not, unless
 the gateway lies about when it came, as it could about any time in its log: the event `job.submitted` stands in the same log, and
-an auditor who compares the two finds that.
+an auditor who compares the two (`blindgate audit verify` does) finds that.
 
 Where no trusted log shows the receipt, 2. and 3. go by the receipt's `finished`, which is the node's own word. A revoked node can
 write any time there: whoever wants to rely on revocations names a log. A log's time is its gateway's clock, which may be wrong.

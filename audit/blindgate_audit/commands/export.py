@@ -28,11 +28,16 @@ def export(
     What broke off goes on, and an older export is brought up to date. Then: blindgate audit verify FOLDER.
     """
     source = Address(log, ca=ca)
+    otherwise = f"Without a key the log is exported, without its events: BLINDGATE_API_KEY= blindgate audit export {log} {folder}"
     try:
         with (
-            nullcontext(None) if api_key is None else Gateway(source.gateway, api_key, ca=ca) as gateway,
+            nullcontext(None)
+            if api_key is None
+            else Gateway(source.gateway, api_key, ca=ca, otherwise=otherwise) as gateway,
             working("entries", total=None) as done,
         ):
+            if gateway is not None:
+                gateway.require_auditor()
             size = write_export(source, folder, gateway, done=done)
     finally:
         source.close()

@@ -17,9 +17,6 @@ from blindgate_audit.own_keys import OwnChain, examine, read_folder
 from blindgate_protocol.key_history import KeyFinding
 from blindgate_protocol.logged import Logged
 
-_TENANTS = "bg_"
-"""How a tenant's API key begins. Everybody else asks as an auditor."""
-
 
 def monitor(
     url: Annotated[str, typer.Argument(metavar="URL", help="The gateway's address.")],
@@ -44,7 +41,7 @@ def monitor(
     until then. That the events stand in the log that everybody sees is checked by `verify`.
     """
     with Gateway(url, api_key, ca=ca) as gateway:
-        ask = partial(_events, gateway, is_tenant=api_key.startswith(_TENANTS))
+        ask = partial(_events, gateway)
         while True:
             owned = read_folder(statements)
             found = _examined(owned, ask)
@@ -61,8 +58,8 @@ def _examined(owned: Iterable[OwnChain], ask: Callable[[str], Iterable[Logged]])
     return [finding for own in owned for finding in examine(own, ask, now=now)]
 
 
-def _events(gateway: Gateway, key: str, *, is_tenant: bool) -> Iterable[Logged]:
-    return gateway.logged(f"/v1/keys/{key}/events") if is_tenant else gateway.events(object_id=f"key:{key}")
+def _events(gateway: Gateway, key: str) -> Iterable[Logged]:
+    return gateway.logged(f"/v1/keys/{key}/events") if gateway.is_tenants else gateway.events(object_id=f"key:{key}")
 
 
 def _tell(found: list[KeyFinding], *, keys: int, as_json: bool) -> None:

@@ -23,7 +23,8 @@ from blindgate_audit.replay import replay as replay_bundle
 from blindgate_audit.roots import Roots
 from blindgate_audit.statements import Statement, statements
 from blindgate_audit.unproven import COMPUTATION, Unproven
-from blindgate_protocol.bundle import MAX_BUNDLE_BYTES, read_bundle
+from blindgate_protocol.bundle import MAX_BUNDLE_BYTES, Bundle, read_bundle
+from blindgate_protocol.errors import MalformedError
 
 _SAYS: Final = {
     Verdict.HOLDS: "every signature holds, under keys that you named",
@@ -138,8 +139,7 @@ def replay(
         witnesses=witness or (),
         cosignatures=cosignatures,
     )
-    with bundle.open("rb") as file:
-        replayed = replay_bundle(read_bundle(file.read(MAX_BUNDLE_BYTES + 1)), roots)
+    replayed = replay_bundle(_read(bundle), roots)
     again = None
     if recompute_ and replayed.verdict is Verdict.REFUSED:
         again = NOTHING_TO_COMPARE
@@ -200,6 +200,16 @@ def _page(replayed: Replay, open_ends: list[Unproven], again: Recomputation | No
         lines += ["", "Evaluated again", f"  {again.text}."]
     lines += ["", "NOT proven", *_listed(open_ends)]
     return "\n".join(_plain(line) for line in lines)
+
+
+def _read(file: Path) -> Bundle:
+    with file.open("rb") as opened:
+        data = opened.read(MAX_BUNDLE_BYTES + 1)
+    try:
+        return read_bundle(data)
+    except MalformedError as error:
+        message = f"{file}: {error}. A client keeps one for each job, in HOME/bundles"
+        raise MalformedError(message) from error
 
 
 def _section(statement: Statement) -> int:

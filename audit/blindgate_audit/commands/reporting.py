@@ -17,6 +17,7 @@ import typer
 
 from blindgate_audit.answers import FolderAnswers, GatewayAnswers
 from blindgate_audit.chains import Chains
+from blindgate_audit.commands.trusting import Cosignatures, LogKey, PolicyFile, SecondKey, Witnesses, named_by
 from blindgate_audit.formats.reports import Format, require_place, write_report
 from blindgate_audit.gateway import Gateway
 from blindgate_audit.heads import Voucher, open_head
@@ -26,9 +27,12 @@ from blindgate_audit.report import Answers, Question, Row, Tally, prove
 from blindgate_audit.sources import Address, Folder
 from blindgate_audit.tree import ProvenTree
 from blindgate_protocol.errors import InputError, LogError
-from blindgate_protocol.notes import VerifierKey
 
 _STEP = 64
+_OTHERWISE = (
+    "Or read an auditor's export of the log, with --folder. A tenant follows its own keys with `blindgate keys show` and "
+    "`blindgate keys monitor`"
+)
 
 Url: TypeAlias = Annotated[str, typer.Option("--url", envvar="BLINDGATE_URL", help="The gateway's address.")]
 ApiKey: TypeAlias = Annotated[
@@ -36,21 +40,6 @@ ApiKey: TypeAlias = Annotated[
 ]
 FolderPath: TypeAlias = Annotated[
     Path | None, typer.Option("--folder", help="A folder that `blindgate audit export` wrote, in place of a gateway.")
-]
-LogKey: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--key",
-        metavar="NAME+ID+KEY",
-        help="The log's verifier key, from somebody you trust. Else the one that `audit verify` remembered, or the log's own.",
-    ),
-]
-Witnesses: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--witness", metavar="NAME=VKEY", help="A witness that you trust; may be repeated.")
-]
-Cosignatures: TypeAlias = Annotated[
-    int | None,
-    typer.Option("--cosignatures", min=0, help="How many of the witnesses must have cosigned. By default all."),
 ]
 Remember: TypeAlias = Annotated[
     Path | None,
@@ -141,7 +130,7 @@ def report(reading: Reading, question: Question, place: Place, *, what: str, cha
         )
     if reading.voucher is Voucher.ITSELF:
         place.say(
-            "The log's key came from the log itself, so it vouches for itself: --key names one that you had from elsewhere."
+            "The log's key came from the log itself, so it vouches for itself: --key, or --policy, names one from elsewhere."
         )
     if not reading.answers.whole:
         place.say(
@@ -184,15 +173,14 @@ def _open(
     url: Url = "",
     api_key: ApiKey = "",
     folder: FolderPath = None,
+    policy: PolicyFile = None,
     key: LogKey = None,
+    second_key: SecondKey = None,
     witness: Witnesses = None,
     cosignatures: Cosignatures = None,
     remember: Remember = None,
     ca: Ca = None,
 ) -> Iterator[Reading]:
-    given = None if key is None else VerifierKey.parse(key)
-    witnesses = _witnesses(witness or [])
-    wanted = len(witnesses) if cosignatures is None else cosignatures
     with ExitStack() as stack:
         answers: Answers
         if folder is not None:
@@ -202,25 +190,25 @@ def _open(
         elif url and api_key:
             source = Address(url, ca=ca)
             stack.callback(source.close)
-            answers = GatewayAnswers(stack.enter_context(Gateway(source.gateway, api_key, ca=ca)))
+            gateway = stack.enter_context(Gateway(source.gateway, api_key, ca=ca, otherwise=_OTHERWISE))
+            gateway.require_auditor()
+            answers = GatewayAnswers(gateway)
         else:
             message = (
-                "give --url and --api-key, or set BLINDGATE_URL and BLINDGATE_API_KEY; or give --folder, an export"
+                "give --url and an auditor's --api-key, or set BLINDGATE_URL and BLINDGATE_API_KEY; or give --folder, "
+                "an export"
             )
             raise InputError(message)
-        head = open_head(source, Memory(remember), key=given, witnesses=witnesses, cosignatures=wanted)
+        named = named_by(
+            source,
+            policy=policy,
+            key=key,
+            second_key=second_key,
+            witness=witness or (),
+            cosignatures=cosignatures,
+        )
+        head = open_head(source, Memory(remember), named)
         yield Reading(answers, ProvenTree(head.checkpoint, source.read), head.voucher)
-
-
-def _witnesses(given: Iterable[str]) -> dict[str, VerifierKey]:
-    found: dict[str, VerifierKey] = {}
-    for text in given:
-        name, gap, key = text.partition("=")
-        if not gap or not name or name in found:
-            message = f"--witness {text!r}: expected NAME=VKEY, each name once"
-            raise InputError(message)
-        found[name] = VerifierKey.parse(key)
-    return found
 
 
 def _followed(rows: Iterable[Row], chains: Chains) -> Iterator[Row]:

@@ -5,7 +5,8 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,19 +14,19 @@ from typing import Annotated, Final
 import typer
 
 from blindgate_audit.bodies import Bodies
+from blindgate_audit.commands.trusting import Cosignatures, LogKey, PolicyFile, SecondKey, Witnesses, named_by
 from blindgate_audit.findings import Findings
 from blindgate_audit.gateway import Gateway
 from blindgate_audit.progress import working
 from blindgate_audit.records import Records
 from blindgate_audit.remembered import Memory, Remembered
-from blindgate_audit.roots import Roots
 from blindgate_audit.sources import Address, Folder, fetched, open_source
+from blindgate_audit.submissions import Submissions
 from blindgate_audit.verification import Observer, Walked, verify_checkpoint, verify_tree
 from blindgate_protocol.checkpoints import LogTrust, OpenedCheckpoint
-from blindgate_protocol.errors import MalformedError, PolicyError
 from blindgate_protocol.events import Event
 from blindgate_protocol.logged import Logged
-from blindgate_protocol.notes import VerifierKey, parse_note
+from blindgate_protocol.notes import VerifierKey
 from blindgate_protocol.oversight import JobRecords, StatementRecords
 
 _LATEST_SECONDS: Final = 15.0
@@ -36,7 +37,7 @@ _STEPS: Final = {
     "witnesses": ("cosignatures",),
     "history": ("rollback", "fork"),
     "tree": ("missing", "entry-form", "entry-hash", "subtree-hash", "root", "version"),
-    "events": ("gap", "commitment", "event-form", "erasure"),
+    "events": ("gap", "commitment", "event-form", "erasure", "submission"),
     "records": ("record",),
 }
 """What is checked, in this order, and the rules of each (`findings`)."""
@@ -62,45 +63,11 @@ def verify(
     log: Annotated[
         str, typer.Argument(metavar="URL|FOLDER", help="The gateway's address, its log's, or a log's folder.")
     ],
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            "--policy",
-            metavar="FILE",
-            help="A client's policy file: its log with the second key, its witnesses and rules.cosignatures are whom you trust.",
-        ),
-    ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option(
-            "--key",
-            metavar="NAME+ID+KEY",
-            help="The log's verifier key, from somebody you trust. Without it: the key that was remembered, or, the first time, "
-            "the one that lies beside the log.",
-        ),
-    ] = None,
-    second_key: Annotated[
-        str | None,
-        typer.Option(
-            "--second-key",
-            metavar="NAME+ID+KEY",
-            help="The log's second key, by ML-DSA-44: its signature must be there as well.",
-        ),
-    ] = None,
-    witness: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--witness", metavar="NAME=VKEY", help="A witness that you trust: your name for it, its verifier key."
-        ),
-    ] = None,
-    cosignatures: Annotated[
-        int | None,
-        typer.Option(
-            "--cosignatures",
-            min=0,
-            help="How many of the witnesses must have cosigned. By default all, or what the policy says.",
-        ),
-    ] = None,
+    policy: PolicyFile = None,
+    key: LogKey = None,
+    second_key: SecondKey = None,
+    witness: Witnesses = None,
+    cosignatures: Cosignatures = None,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -122,23 +89,18 @@ def verify(
 
     Exit status 0 says that everything holds that was checked. Otherwise each line says which rule is broken, and at which index.
     """
-    if policy is not None and key is not None:
-        message = "--policy names the log's key: give it or --key"
-        raise typer.BadParameter(message)
-    witnesses = dict(_witness(one) for one in witness or ())
     audit = _Audit(open_source(log, ca=ca), Memory(remember))
     try:
-        if policy is None:
-            trusted, remembered = _trusted(audit, None if key is None else _key(key, "--key"), "that you gave")
-            trust = LogTrust(trusted, witnesses, len(witnesses))
-        else:
-            named = _of_policy(audit, policy)
-            trusted, remembered = _trusted(audit, named.log, "that the policy names")
-            trust = replace(named, witnesses={**named.witnesses, **witnesses})
-        if cosignatures is not None:
-            trust = replace(trust, cosignatures=cosignatures)
-        if second_key is not None:
-            trust = replace(trust, second=_key(second_key, "--second-key"))
+        named = named_by(
+            audit.source,
+            policy=policy,
+            key=key,
+            second_key=second_key,
+            witness=witness or (),
+            cosignatures=cosignatures,
+        )
+        trusted, remembered = _trusted(audit, named.log, "that you gave" if policy is None else "that the policy names")
+        trust = named.trust(trusted)
         opened = _head(audit, trust, remembered)
         if opened is not None:
             _body(audit, opened, remembered, api_key=api_key, ca=ca)
@@ -151,21 +113,6 @@ def verify(
     _print(audit, trusted, opened, as_json=as_json)
     if audit.findings.count:
         raise typer.Exit(1)
-
-
-def _of_policy(audit: _Audit, policy: Path) -> LogTrust:
-    """What a policy's log asks for: the log that signed what is here, or the only one. Raises `PolicyError`."""
-    trusts = Roots.load(policy).trusts()
-    if len(trusts) == 1:
-        return next(iter(trusts.values()))
-    note = parse_note(audit.source.checkpoint())
-    lines = {(line.name, line.id) for line in note.lines}
-    found = next((trust for trust in trusts.values() if (trust.log.name, trust.log.id) in lines), None)
-    if found is None:
-        names = ", ".join(f"{name} ({trust.log})" for name, trust in trusts.items()) or "none"
-        message = f"policy {policy}: {audit.source.name} is signed by no log that it names; it names: {names}"
-        raise PolicyError(message)
-    return found
 
 
 def _trusted(audit: _Audit, given: VerifierKey | None, whose: str) -> tuple[VerifierKey, Remembered | None]:
@@ -221,19 +168,30 @@ def _body(
     """All that asks for the whole log."""
     source, findings = audit.source, audit.findings
     if isinstance(source, Address) and api_key is not None:
-        with Gateway(source.gateway, api_key, ca=ca) as gateway:
-            records = Records(findings)
-            try:
-                bodies = Bodies(gateway.events(), findings, tell=records.tell)
-                _walk(audit, opened, remembered, bodies)
-                _hold_records(audit, gateway, bodies, records)
-            finally:
-                records.close()
+        without = f"BLINDGATE_API_KEY= blindgate audit verify {source.name}"
+        otherwise = f"Without a key the log is verified, without its events: {without}"
+        with (
+            Gateway(source.gateway, api_key, ca=ca, otherwise=otherwise) as gateway,
+            closing(Records(findings)) as records,
+            closing(Submissions(findings)) as submissions,
+        ):
+            bodies = Bodies(gateway.events(), findings, tell=(records.tell, submissions.tell))
+            _walk(audit, opened, remembered, bodies)
+            _finish_events(audit, bodies, submissions)
+            _hold_records(audit, gateway, bodies, records)
         return
     events = source.events() if isinstance(source, Folder) else None
-    _walk(audit, opened, remembered, None if events is None else Bodies(events, findings))
-    audit.skipped["events"] = "only who may read them can (--api-key)" if isinstance(source, Address) else "none here"
-    audit.skipped["records"] = "the gateway has them (its address, with --api-key)"
+    if events is None:
+        _walk(audit, opened, remembered, None)
+    else:
+        with closing(Submissions(findings)) as submissions:
+            bodies = Bodies(events, findings, tell=(submissions.tell,))
+            _walk(audit, opened, remembered, bodies)
+            _finish_events(audit, bodies, submissions)
+    audit.skipped["events"] = (
+        "an auditor's API key shows them (--api-key)" if isinstance(source, Address) else "none here"
+    )
+    audit.skipped["records"] = "the gateway has them (its address, with an auditor's --api-key)"
 
 
 def _walk(audit: _Audit, opened: OpenedCheckpoint, remembered: Remembered | None, bodies: Bodies | None) -> None:
@@ -257,11 +215,15 @@ def _walk(audit: _Audit, opened: OpenedCheckpoint, remembered: Remembered | None
         audit.told["history"] = (
             f"begins with the {remembered.checkpoint.size:,} entries seen on {_when(remembered.seen)}"
         )
-    if bodies is not None:
-        bodies.finish()
-        audit.told["events"] = (
-            f"{bodies.held:,} are the ones that were logged; {bodies.erased:,} were erased, as others tell"
-        )
+
+
+def _finish_events(audit: _Audit, bodies: Bodies, submissions: Submissions) -> None:
+    bodies.finish()
+    submissions.finish(erased=bodies.erased)
+    told = f"{bodies.held:,} are the ones that were logged; {bodies.erased:,} were erased, as others tell"
+    if submissions.stated:
+        told += f"; when {submissions.stated:,} orders came is said with their results as it was logged then"
+    audit.told["events"] = told
 
 
 def _tree(walked: Walked, size: int) -> str:
@@ -304,22 +266,6 @@ def _tell(events: Iterator[Logged], records: Records, last: int) -> int:
         if logged.event is not None:
             records.tell(last, Event.from_bytes(logged.event.encode()))
     return last
-
-
-def _witness(text: str) -> tuple[str, VerifierKey]:
-    name, separator, key = text.partition("=")
-    if not name or not separator:
-        message = f"--witness {text}: expected NAME=VKEY"
-        raise typer.BadParameter(message)
-    return name, _key(key, f"--witness {name}")
-
-
-def _key(text: str, option: str) -> VerifierKey:
-    try:
-        return VerifierKey.parse(text)
-    except MalformedError as error:
-        message = f"{option}: {error}"
-        raise typer.BadParameter(message) from error
 
 
 def _place(source: Folder | Address) -> str:

@@ -56,7 +56,7 @@ class Doorkeeper:
         self.rates.charge(request, caller.key)
         if not caller.roles & roles:
             own = " and ".join(sorted(role.value for role in caller.roles))
-            message = f"this credential is a {own}'s and does not open this route"
+            message = f"this credential is {'an' if own[0] in 'aeiou' else 'a'} {own}'s and does not open this route"
             raise NotAuthorisedError(message, status=403)
         return caller
 

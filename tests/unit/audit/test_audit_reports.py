@@ -370,7 +370,7 @@ def test_a_checkpoint_under_another_key_or_too_few_witnesses_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        pytest.param((), "give --url and --api-key", id="no source"),
+        pytest.param((), "give --url and an auditor's --api-key", id="no source"),
         pytest.param(("--format", "parquet"), "with --output FILE", id="parquet to a terminal"),
         pytest.param(("-o", "none/life.csv"), "there is no folder none", id="no folder"),
     ],
