@@ -21,7 +21,7 @@ from blindgate_audit.sources import Source, fetched
 from blindgate_protocol.checkpoints import LogTrust, open_checkpoint
 from blindgate_protocol.logged import Logged
 from blindgate_protocol.notes import VerifierKey
-from blindgate_protocol.tiles import CHECKPOINT, WIDTH, Tile, bundles_of, tiles_of
+from blindgate_protocol.tiles import CHECKPOINT, KEY, SECOND_KEY, WIDTH, Tile, bundles_of, tiles_of
 
 EVENTS_A_FILE: Final = 10_000
 
@@ -32,7 +32,7 @@ def export(source: Source, folder: Path, gateway: Gateway | None, *, done: Calla
     `done` is told how many entries were dealt with. Raises `GatewayError` where a file is not served, and `LogError` or
     `MalformedError` for a checkpoint that the log's own key did not sign.
     """
-    key, note = source.key(), source.checkpoint()
+    key, second, note = source.key(), source.second_key(), source.checkpoint()
     size = open_checkpoint(note, LogTrust(VerifierKey.parse(key))).checkpoint.size
     folder.mkdir(parents=True, exist_ok=True)
     for tile, data in fetched(source, _wanted(folder, size)):
@@ -43,7 +43,9 @@ def export(source: Source, folder: Path, gateway: Gateway | None, *, done: Calla
             done(tile.number * WIDTH + tile.width)
     if gateway is not None:
         _export_events(gateway, folder / "events", size, done=done)
-    write_whole(folder / "key", f"{key}\n".encode())
+    write_whole(folder / KEY, f"{key}\n".encode())
+    if second is not None:
+        write_whole(folder / SECOND_KEY, f"{second}\n".encode())
     write_whole(folder / CHECKPOINT, note)
     return size
 

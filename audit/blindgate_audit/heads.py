@@ -3,8 +3,8 @@
 A report reads a few tiles where `audit verify` reads them all, so it establishes less, and remembers nothing:
 
 1. the log's key is the one that was given; else the one that was remembered; else the one beside the log, which vouches for itself;
-2. the checkpoint is signed by it, and by its second key where one was named; as many of the trusted witnesses as are wanted
-   cosigned it;
+2. the checkpoint is signed by it, and by its second key where one was named or lies beside the log; as many of the trusted
+   witnesses as are wanted cosigned it;
 3. it is no smaller than the one that was remembered, and its tree begins with that one's.
 
 A key that was remembered and has changed is refused.
@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from blindgate_audit.remembered import Memory, Remembered
-from blindgate_audit.sources import Address, Folder
+from blindgate_audit.sources import Address, Folder, Source
 from blindgate_protocol.checkpoints import Checkpoint, LogTrust, open_checkpoint
-from blindgate_protocol.errors import ForkedLogError, LogError
+from blindgate_protocol.errors import ForkedLogError, LogError, MalformedError
 from blindgate_protocol.merkle import consistency_proof, verify_consistency
 from blindgate_protocol.notes import VerifierKey
 from blindgate_protocol.tiles import subtrees_of
@@ -38,7 +38,7 @@ class Named:
 
     Attributes:
         log: its key; `None` for the one that was remembered, or lies beside it.
-        second: its second key, which must have signed as well.
+        second: its second key, which must have signed as well; `None` for the one beside it, if there is one.
         witnesses: whose cosignatures count, by the auditor's names.
         cosignatures: how many of them must be there.
     """
@@ -48,9 +48,22 @@ class Named:
     witnesses: Mapping[str, VerifierKey] = field(default_factory=dict)
     cosignatures: int = 0
 
-    def trust(self, log: VerifierKey) -> LogTrust:
-        """What is asked of the log under this key. Raises `MalformedError` for a second key of another log's."""
-        return LogTrust(log, self.witnesses, self.cosignatures, self.second)
+    def trust(self, log: VerifierKey, source: Source) -> LogTrust:
+        """What is asked of the log under this key. Raises `MalformedError` for a second key of another log's.
+
+        The second key beside the log vouches for nothing that the first does not: it is asked so that no byte of the checkpoint is
+        taken unread.
+        """
+        if self.second is not None:
+            return LogTrust(log, self.witnesses, self.cosignatures, self.second)
+        beside = source.second_key()
+        try:
+            return LogTrust(
+                log, self.witnesses, self.cosignatures, None if beside is None else VerifierKey.parse(beside)
+            )
+        except MalformedError as error:
+            message = f"the second key beside the log in {source.name}: {error}"
+            raise MalformedError(message) from error
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,7 @@ def open_head(source: Folder | Address, memory: Memory, named: Named) -> Head:
         message = f"the log's key is {believed}, and was {remembered.key} when the log was seen; see {memory.file(believed.name)}"
         raise LogError(message)
     # 2.
-    checkpoint = open_checkpoint(source.checkpoint(), named.trust(believed)).checkpoint
+    checkpoint = open_checkpoint(source.checkpoint(), named.trust(believed, source)).checkpoint
     # 3.
     if remembered is not None:
         _require_continuation(source, remembered, checkpoint)

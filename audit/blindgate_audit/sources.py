@@ -1,7 +1,7 @@
 """Where a log is read from: a folder of files, or an address that serves the same files.
 
     checkpoint                      what the log signed last
-    key                             its verifier key, one line, for whoever has no better
+    key, second-key                 its verifier keys, a line each, for whoever has no better; a log may have one alone
     tile/…                          C2SP's names (`blindgate_protocol.tiles`)
     events/*.jsonl                  in an export: a `Logged` a line, in the order of the log
 
@@ -26,7 +26,7 @@ from blindgate_protocol.logged import Logged, LogView
 from blindgate_protocol.merkle import HASH_BYTES
 from blindgate_protocol.notes import MAX_NOTE_BYTES, parse_note
 from blindgate_protocol.signing import first_error
-from blindgate_protocol.tiles import CHECKPOINT, HEIGHT, WIDTH, Tile
+from blindgate_protocol.tiles import CHECKPOINT, HEIGHT, KEY, SECOND_KEY, WIDTH, Tile
 
 MOST_BUNDLE_BYTES: Final = 1 << 20
 """An entry of this log has 33 bytes; a bundle with as many as 4,096 each is still read, to say what is wrong with it."""
@@ -34,7 +34,6 @@ MOST_BUNDLE_BYTES: Final = 1 << 20
 _MOST_KEY_BYTES: Final = 4096
 _MOST_VIEW_BYTES: Final = 1 << 18
 _MOST_LINE: Final = (1 << 20) + 1
-_KEY: Final = "key"
 
 
 class Source(Protocol):
@@ -54,6 +53,10 @@ class Source(Protocol):
 
     def key(self) -> str:
         """The verifier key that the log itself gives out."""
+        ...
+
+    def second_key(self) -> str | None:
+        """Its second one, where it has one."""
         ...
 
     def read(self, tile: Tile) -> bytes:
@@ -85,7 +88,14 @@ class Folder:
 
     def key(self) -> str:
         """The file `key`."""
-        return _line(self._read(_KEY, _MOST_KEY_BYTES))
+        return _line(self._read(KEY, _MOST_KEY_BYTES))
+
+    def second_key(self) -> str | None:
+        """The file `second-key`."""
+        try:
+            return _line(self._read(SECOND_KEY, _MOST_KEY_BYTES))
+        except NotFoundError:
+            return None
 
     def read(self, tile: Tile) -> bytes:
         """The tile's file, or the beginning of the whole tile's."""
@@ -174,16 +184,20 @@ class Address:
     def key(self) -> str:
         """The file `key` beside the log, or what the gateway says of its log."""
         try:
-            return _line(self._read(_KEY, _MOST_KEY_BYTES))
+            return _line(self._read(KEY, _MOST_KEY_BYTES))
         except NotFoundError:
-            web = Web(self.gateway, ca=self._ca)
-            try:
-                return LogView.model_validate_json(web.fetch("/v1/log", most=_MOST_VIEW_BYTES)).key
-            except ValidationError as error:
-                message = f"{web.url}/v1/log: the answer is malformed: {first_error(error)}"
-                raise MalformedError(message) from error
-            finally:
-                web.close()
+            return self._view().key
+
+    def second_key(self) -> str | None:
+        """The file `second-key`, or what the gateway says of its log; `None` where neither is there."""
+        try:
+            return _line(self._read(SECOND_KEY, _MOST_KEY_BYTES))
+        except NotFoundError:
+            pass
+        try:
+            return self._view().second
+        except NotFoundError:
+            return None
 
     def read(self, tile: Tile) -> bytes:
         """The tile, or the beginning of the whole one."""
@@ -206,6 +220,16 @@ class Address:
                 f"Is this the address of a Blindgate gateway, or of its log? {reason}"
             )
             raise NotFoundError(message) from error
+
+    def _view(self) -> LogView:
+        web = Web(self.gateway, ca=self._ca)
+        try:
+            return LogView.model_validate_json(web.fetch("/v1/log", most=_MOST_VIEW_BYTES))
+        except ValidationError as error:
+            message = f"{web.url}/v1/log: the answer is malformed: {first_error(error)}"
+            raise MalformedError(message) from error
+        finally:
+            web.close()
 
     def _read(self, path: str, most: int) -> bytes:
         return self._web.fetch(f"{self._at}/{path}", most=most)
@@ -294,7 +318,7 @@ def _require_file(file: Path) -> None:
 
 def _line(data: bytes) -> str:
     try:
-        return data.decode().strip()
+        return data.decode().removesuffix("\n")
     except UnicodeDecodeError as error:
         message = "a log's key is one line of text"
         raise MalformedError(message) from error

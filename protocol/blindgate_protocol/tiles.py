@@ -5,6 +5,8 @@ A tile is 256 hashes in a row, all of one level; level *l* has the roots of comp
 it is. So whatever a name stands for is the same for ever, and any cache may keep it.
 
     checkpoint                      the latest, a few seconds old at most
+    key                             the log's verifier key, for whoever has none from somebody better
+    second-key                      its second one, by ML-DSA-44, where it has one
     tile/0/x001/x234/067            tile 1,234,067 of level 0
     tile/0/x001/x234/068.p/17       the first 17 hashes of the next
     tile/entries/x001/x234/068.p/17 the entries under it
@@ -21,6 +23,8 @@ from blindgate_protocol.errors import LogError, MalformedError
 from blindgate_protocol.merkle import HASH_BYTES, Subtrees, root_of
 
 CHECKPOINT: Final = "checkpoint"
+KEY: Final = "key"
+SECOND_KEY: Final = "second-key"
 WIDTH: Final = 256
 HEIGHT: Final = 8
 _LEVELS: Final = 64

@@ -1,4 +1,7 @@
-"""A log's folder as a gateway leaves it: each last tile in every width that it had. No file there can be changed unseen."""
+"""A log's folder as a gateway leaves it: each last tile in every width that it had, signed by two keys that lie beside it.
+
+No bit of any file there can be changed unseen.
+"""
 
 import random
 import shutil
@@ -10,6 +13,8 @@ import pytest
 
 from audit_command import audit_verify
 from blindgate_protocol.tiles import WIDTH, Tile
+from campaigns import of
+from second_keys import SECOND, signed_too
 from static_logs import findings, random_entries, write_log
 
 Verify = Callable[..., tuple[int, str]]
@@ -23,6 +28,8 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, entries = tmp_path_factory.mktemp("grown"), random_entries(SIZES[-1])
     for size in SIZES:
         write_log(folder, entries[:size])
+    (folder / "checkpoint").write_bytes(signed_too((folder / "checkpoint").read_bytes()))
+    (folder / "second-key").write_text(f"{SECOND.verifier}\n")
     return folder
 
 
@@ -70,6 +77,19 @@ def test_any_bit_of_any_file_is_named_by_its_entry(log: Path, verify: Verify) ->
     assert verify(log)[0] == 0
 
 
+@pytest.mark.parametrize("name", ["checkpoint", "key", "second-key"])
+def test_any_bit_of_what_is_signed_and_of_the_keys_is_refused(name: str, log: Path, verify: Verify) -> None:
+    """Also of the second signature, which is longer than all else of the checkpoint, and of what base64 has to spare."""
+    status, printed = verify(log)
+    assert (status, "by its second key" in printed) == (0, True), printed
+    bits = range(8 * len((log / name).read_bytes()))
+    for bit in bits if len(bits) < 2000 else random.Random(2).sample(bits, min(len(bits), of(6000, slice_of=400))):
+        flip(log / name, bit)
+        status, printed = verify(log, "--json")
+        flip(log / name, bit)
+        assert status == 1, f"bit {bit} of {name}: {printed}"
+
+
 def test_what_an_earlier_checkpoint_needs_is_said_to_be_wrong_and_where(log: Path, verify: Verify) -> None:
     """By rule and entry, and nothing else is: the tree that was signed last holds."""
     flip(log / "tile/0/000.p/49", 8 * (HASH * 17 + 3))
@@ -91,8 +111,8 @@ def test_one_wrong_entry_is_not_named_again_for_every_width(log: Path, verify: V
 
 def test_a_wider_file_than_the_checkpoint_needs_begins_alike(log: Path, verify: Verify) -> None:
     """A gateway writes tiles first and the checkpoint last: a copy may be taken in between."""
-    earlier = random_entries(SIZES[-1])[: SIZES[-2]]
-    write_log(log, earlier)
+    write_log(log, random_entries(SIZES[-1])[: SIZES[-2]])
+    (log / "second-key").unlink()
     assert verify(log)[0] == 0
     flip(log / "tile/0/001.p/77", 8 * (HASH * 60))  # beyond this checkpoint: nobody signed it yet
     assert verify(log)[0] == 0

@@ -42,6 +42,11 @@ _STEPS: Final = {
 }
 """What is checked, in this order, and the rules of each (`findings`)."""
 
+_ITSELF: Final = (
+    ": the log vouches for itself. Whoever can write here could have written another log. Ask its owner for the key, on another "
+    "way, and give it with --key"
+)
+
 
 @dataclass
 class _Audit:
@@ -50,6 +55,7 @@ class _Audit:
     Attributes:
         told: of each step that was taken, what there is to say.
         skipped: of each other, why not.
+        itself: whether nobody but the log itself says what its key is.
     """
 
     source: Folder | Address
@@ -57,6 +63,7 @@ class _Audit:
     findings: Findings = field(default_factory=Findings)
     told: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    itself: bool = False
 
 
 def verify(
@@ -100,7 +107,7 @@ def verify(
             cosignatures=cosignatures,
         )
         trusted, remembered = _trusted(audit, named.log, "that you gave" if policy is None else "that the policy names")
-        trust = named.trust(trusted)
+        trust = named.trust(trusted, audit.source)
         opened = _head(audit, trust, remembered)
         if opened is not None:
             _body(audit, opened, remembered, api_key=api_key, ca=ca)
@@ -136,10 +143,8 @@ def _trusted(audit: _Audit, given: VerifierKey | None, whose: str) -> tuple[Veri
     elif remembered is not None:
         audit.told["checkpoint"] = f"signed by the key that was remembered on {_when(remembered.seen)}"
     else:
-        audit.told["checkpoint"] = (
-            "signed by the key that lies beside the log: the log vouches for itself. Whoever can write here could have written "
-            "another log. Ask its owner for the key, on another way, and give it with --key"
-        )
+        audit.told["checkpoint"] = "signed by the key that lies beside the log"
+        audit.itself = True
     return key, remembered
 
 
@@ -152,6 +157,8 @@ def _head(audit: _Audit, trust: LogTrust, remembered: Remembered | None) -> Open
     if trust.second is not None:
         audit.told["checkpoint"] += ", and by its second key"
     audit.told["checkpoint"] = f"{opened.checkpoint.size:,} entries, {audit.told['checkpoint']}"
+    if audit.itself:
+        audit.told["checkpoint"] += _ITSELF
     if trust.witnesses or trust.cosignatures:
         by = ", ".join(f"{name} on {_when(1000 * at)}" for name, at in sorted(opened.cosigned.items()))
         audit.told["witnesses"] = f"{len(opened.cosigned)} cosigned, {trust.cosignatures} wanted" + (

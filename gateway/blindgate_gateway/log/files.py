@@ -21,9 +21,7 @@ from blindgate_gateway.log.tree import read_tile
 from blindgate_protocol.checkpoints import Checkpoint
 from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.notes import parse_note
-from blindgate_protocol.tiles import CHECKPOINT, HEIGHT, WIDTH, Tile
-
-KEY = "key"
+from blindgate_protocol.tiles import CHECKPOINT, HEIGHT, KEY, SECOND_KEY, WIDTH, Tile
 
 
 class LogFiles:
@@ -60,6 +58,8 @@ class LogFiles:
             if written is not None and size == head.size:
                 return size
             _replace(self._folder / KEY, f"{head.key}\n".encode())
+            if head.second is not None:
+                _replace(self._folder / SECOND_KEY, f"{head.second}\n".encode())
             for tile in _new_tiles(size, head.size):
                 self._write_tile(tile)
             _replace(self._folder / CHECKPOINT, head.checkpoint.encode())
