@@ -1,8 +1,8 @@
 """Whether the log says one thing of when an order came: at once, and again with its result.
 
 The event of a job's success states since when the gateway had the order (`submitted`), and whoever is shown a bundle dates the
-order by that (`revocations`): a thief's order would count as made before the revocation if the gateway stated an earlier time. But it
-told of the submission when it came, in an event of its own, which it cannot alter afterwards. So:
+order by that (`revocations`): a thief's order would count as made before the revocation if the gateway stated an earlier time. But
+it told of the submission when it came, in an event of its own, which it cannot alter afterwards. So:
 
 1. the time that a success states is the one of the job's `job.submitted`, up to what two clocks of one gateway's may be apart: its
    database has the first, its process the second;
