@@ -9,6 +9,8 @@ entry as the walk over the tree (`verification`) comes by it:
 4. an event without body and salt was erased, and a later event says so (`event.erased`, about `event:<index>`; in its details
    `count`, where several in a row were). One that is gone and of which no event says so is missing.
 
+An event of an action that this version has no name for is held to all of this, and counted: nothing is concluded from it.
+
 A gateway that erases personal data breaks nothing here; one that takes out a row, or changes one, does.
 
 Events come in the order of the log, one at a time. Those behind the last entry of the checkpoint belong to the next one.
@@ -16,15 +18,20 @@ Events come in the order of the log, one at a time. Those behind the last entry 
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from blindgate_audit.findings import Findings
 from blindgate_protocol.errors import GatewayError, LogError, MalformedError
-from blindgate_protocol.events import Action, Event, entry_of
+from blindgate_protocol.events import Action, Event, OtherAction, entry_of
 from blindgate_protocol.logged import Logged
 
 _ERASED: Final = re.compile(r"event:(0|[1-9][0-9]{0,15})")
+_MOST_UNKNOWN: Final = 20
+OTHERS: Final = "others"
+"""Stands for the rest, where a log has more unknown actions than are kept by name."""
+
 _COUNT: Final = re.compile(r"[1-9][0-9]{0,15}")
 
 
@@ -35,6 +42,8 @@ class Bodies:
         held: how many events are the ones that were logged.
         erased: how many are gone, as others tell; known at the end.
         last: the index of the last event that came; -1 before the first.
+        unknown: how many are of actions that this version has no name for, by action; of the first few actions.
+        first_unknown: the index of the first of each.
     """
 
     def __init__(
@@ -52,6 +61,8 @@ class Bodies:
         self.held = 0
         self.erased = 0
         self.last = -1
+        self.unknown: Counter[str] = Counter()
+        self.first_unknown: dict[str, int] = {}
 
     def __call__(self, first: int, entries: Sequence[bytes | None]) -> None:
         """Take in a bundle's entries and the events that belong to them."""
@@ -124,10 +135,18 @@ class Bodies:
             self._findings.add("event-form", f"entry {index}: {error}", index=index)
             return
         self.held += 1
+        if isinstance(event.action, OtherAction):
+            self._unknown(index, event.action.value)
         if event.action is Action.EVENT_ERASED:
             self._erasure(index, event)
         for tell in self._tell:
             tell(index, event)
+
+    def _unknown(self, index: int, action: str) -> None:
+        if action not in self.first_unknown and len(self.first_unknown) >= _MOST_UNKNOWN:
+            action = OTHERS
+        self.first_unknown.setdefault(action, index)
+        self.unknown[action] += 1
 
     def _erasure(self, index: int, event: Event) -> None:
         about, count = _ERASED.fullmatch(event.object), event.details.get("count", "1")

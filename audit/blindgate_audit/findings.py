@@ -16,6 +16,7 @@ The rules, by name, as scripts may read them:
     gap             every entry has its event
     commitment      an event and its salt are what the entry commits to
     event-form      what was committed to is an event
+    action          an event is of an action that this version has a name for; asked for by --strict alone
     erasure         an event that is gone was erased, and a later event says so
     submission      a job's success states the time for its order that was logged when that came
     record          a key's statement or a receipt on record has its event, and the other way round

@@ -25,7 +25,7 @@ from typing import Final, Protocol
 from blindgate_audit.bodies import Ranges
 from blindgate_audit.tree import ProvenTree
 from blindgate_protocol.errors import LogError, MalformedError
-from blindgate_protocol.events import SALT_BYTES, Action, Event, leaf_of
+from blindgate_protocol.events import SALT_BYTES, Action, Event, OtherAction, leaf_of
 from blindgate_protocol.logged import Logged
 
 _ERASED: Final = re.compile(r"event:(0|[1-9][0-9]{0,15})")
@@ -108,6 +108,7 @@ class Tally:
         faults: how many rows are `ALTERED` or `MISSING`.
         first_fault: the first of these.
         absent: the first index that a source which has every event does not have.
+        unknown: how many rows are of actions that this version has no name for.
     """
 
     rows: int = 0
@@ -118,12 +119,14 @@ class Tally:
     faults: int = 0
     first_fault: Row | None = None
     absent: int | None = None
+    unknown: int = 0
 
     def count(self, row: Row) -> None:
         """Take a row that is shown into account."""
         self.rows += 1
         self.first = row.index if self.first is None else self.first
         self.last = row.index
+        self.unknown += row.event is not None and isinstance(row.event.action, OtherAction)
         if row.proof in {Proof.ALTERED, Proof.MISSING}:
             self.faults += 1
             self.first_fault = self.first_fault or row
@@ -197,7 +200,9 @@ def _proven(index: int, body: bytes, salt: bytes, tree: ProvenTree) -> Row:
     matches = len(salt) == SALT_BYTES and leaf_of(body, salt) == tree.leaf(index)
     proof = Proof.IN_LOG if matches else Proof.ALTERED
     try:
-        return Row(index, proof, Event.from_bytes(body))
+        event = Event.from_bytes(body)
+        unknown = "an action that this version has no name for" if isinstance(event.action, OtherAction) else None
+        return Row(index, proof, event, note=unknown)
     except MalformedError as error:
         return Row(index, proof, note=f"this version cannot read it: {error}")
 

@@ -131,11 +131,15 @@ class Logs:
             message = f"what this gateway serves as its log's checkpoint is none. {_NOTHING_SENT}: {error}"
             raise MalformedError(message) from error
         self._policy.require_log(note, "nothing was encrypted or sent: this gateway serves the log")
-        trust = next(each for each in self._policy.log_trusts().values() if note.line_of(each.log) is not None)
-        tree = open_checkpoint(data, replace(trust, cosignatures=0)).checkpoint
-        known = self._seen.trees().get(str(trust.log))
-        if known is not None:
-            known.require_not_another(tree)
+        seen = self._seen.trees()
+        try:
+            trust = next(each for each in self._policy.log_trusts().values() if note.line_of(each.log) is not None)
+            tree = open_checkpoint(data, replace(trust, cosignatures=0)).checkpoint
+            if str(trust.log) in seen:
+                seen[str(trust.log)].require_not_another(tree)
+        except (LogError, MalformedError) as error:
+            message = f"what this gateway serves as its log's checkpoint does not hold. {_NOTHING_SENT}: {error}"
+            raise type(error)(message) from error
 
     def _ask(self, transport: Transport, bundle: Bundle, wait: float) -> Bundle:
         job, wanted = bundle.order.document.job, self._policy.rules.cosignatures

@@ -8,15 +8,19 @@ An event holds no body of a request and no name of a person or a tenant: those a
 translate until it erases the translation. Values that can be guessed never occur bare: digests are of signed documents and
 ciphertexts, which hold random bits.
 
+Gateways are updated before auditors are, and an event outlives every version. So what an event has, its members, is fixed by its
+`version`, and the list of actions is not: a reader takes an action that it has no name for by the name that it gives itself
+(`OtherAction`), holds it to every proof, and concludes nothing from it.
+
 Section 12 of docs/protocol.md.
 """
 
 import hmac
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic import Field, GetCoreSchemaHandler, StringConstraints, ValidationError
+from pydantic_core import CoreSchema, PydanticSerializationError, core_schema
 
 from blindgate_protocol.canonical import parse_canonical
 from blindgate_protocol.errors import LogError, MalformedError
@@ -86,12 +90,53 @@ class Action(StrEnum):
     PSEUDONYM_ERASED = "pseudonym.erased"
 
 
+class OtherAction(str):
+    """An action that this version has no name for: a later gateway wrote the event.
+
+    The event is as well proven as any other, and is shown by the name that it gives itself. Nothing follows from it here.
+    """
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> str:
+        """The name, as an `Action` has it."""
+        return str(self)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """A name that an action could have, and none has here."""
+        text = core_schema.str_schema(
+            pattern=r"^[a-z]{1,32}\.[a-z]+(?:-[a-z]+)*$", max_length=_MOST_ACTION, strict=True
+        )
+        return core_schema.no_info_after_validator_function(cls._unknown, text)
+
+    @classmethod
+    def _unknown(cls, name: str) -> "OtherAction":
+        if name in _ACTIONS:
+            message = "this is the name of an action that is known, in place of the action"
+            raise ValueError(message)
+        return cls(name)
+
+
+_ACTIONS: Final = frozenset(Action)
+_MOST_ACTION: Final = 64
+
+AnyAction = Annotated[Action | OtherAction, Field(union_mode="left_to_right")]
+"""What happened, where it may be of a kind that came later than this version."""
+
+
+def action_of(name: str) -> Action | OtherAction:
+    """The action of this name."""
+    return Action(name) if name in _ACTIONS else OtherAction(name)
+
+
 class Event(Value):
     """One thing that happened.
 
     Attributes:
         time: when, by the clock of the gateway's process, in milliseconds since 1970.
-        action: what.
+        action: what. A gateway writes only those that it knows; whoever reads may meet others.
         actor: who did it.
         role: as what.
         tenant: whose object it is, by pseudonym; `None` for what is of no tenant.
@@ -106,7 +151,7 @@ class Event(Value):
     """
 
     # In the order in which their canonical form has them: `to_bytes` relies on it.
-    action: Action
+    action: AnyAction
     actor: Actor
     after: Name | None = None
     before: Name | None = None

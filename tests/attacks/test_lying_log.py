@@ -1,126 +1,34 @@
 """A gateway that lies about its log: the result is neither acknowledged nor decrypted, and may be asked for again.
 
-And before there is a result: one that serves no log of the policy's is sent neither keys nor rows nor an order.
-
-The proxy between the SDK and a real gateway answers for the log, with real keys and real trees, so that each lie is as good as
-whoever holds the log's key can make it.
+What such a gateway is asked before there is a result is in `test_log_before_orders`.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from between import Answer, Proxy
+from between import Answer
 from blindgate import Client, Policy, logs
 from blindgate.bundles import Bundles
 from blindgate.commands import jobs as commands
-from blindgate.job import Job
-from blindgate.keystore import FileStore
-from blindgate.policy import Rules
 from blindgate_protocol.errors import (
     BlindgateError,
     ForkedLogError,
-    GatewayError,
     LogError,
     MalformedError,
     NotLoggedError,
     UntrustedSignerError,
 )
 from blindgate_protocol.events import Action
-from blindgate_protocol.logged import LoggedProof
-from blindgate_protocol.receipts import Receipt
-from blindgate_protocol.signing import Signed, open_signed
-from memory_log import Cosigner, MemoryLog, succeeded
-from second_keys import LIES, SECOND, Lines, proof_signed_too, signed_too
+from logged_jobs import LONG, MISSING, NOT_YET, SOON, Lie, Scene, evaluated_jobs, told
+from memory_log import MemoryLog, succeeded
+from second_keys import LIES, Lines, proof_signed_too
 from world import World
-
-SOON, LONG = 0.6, 40.0
-MISSING = Answer(
-    404, b'{"type":"about:blank","title":"t","status":404,"detail":"no such","code":"not-found","request":"0"}'
-)
-NOT_YET = Answer(
-    409, b'{"type":"about:blank","title":"t","status":409,"detail":"not yet","code":"not-logged","request":"0"}'
-)
-
-Lie = Callable[["Scene"], Answer]
-
-
-class Scene:
-    """Two jobs that were evaluated and not opened, of one client, and the log that their receipts stand in.
-
-    The log has the second's event at index 3, the first's at 9, and 12 entries.
-    """
-
-    def __init__(self, world: World, proxy: Proxy, home: Path, rows: np.ndarray[Any, Any]) -> None:
-        self.world, self.proxy, self.home = world, proxy, home
-        self.log, self.witness = MemoryLog(), Cosigner("north.example")
-        self.answers: dict[str, Callable[[], Answer]] = {}
-        self.checkpoint: Callable[[], Answer] = lambda: Answer(200, self.log.note())
-        proxy.lie = self._answer
-        self.clients: list[Client] = []
-        self.keys = FileStore(home / "keys")
-        client = self.client(within=LONG)
-        model = client.model("small")
-        self.first, self.second = model.submit(rows[:3]), model.submit(rows[3:6])
-        self.receipts = {job.id: _receipt(job) for job in (self.second, self.first)}
-        self.log.fill(3)
-        self.index = {}
-        for job, receipt in self.receipts.items():
-            self.index[job] = self.log.append(succeeded(receipt))
-            self.log.fill(5 if job == self.second.id else 2)
-        proxy.heard.clear()
-
-    def client(self, *, within: float, cosignatures: int = 0, second: bool = False) -> Client:
-        """A client whose policy names the log, and its second key where that is wanted."""
-        policy = Policy(
-            dict(self.world.publishers),
-            {"this-world": self.world.operator.id},
-            Rules(cosignatures=cosignatures, log_within=within),
-            self.home / "policy.toml",
-            {"ours": str(self.log.key)},
-            {"north": str(self.witness.key)},
-            second_keys={"ours": str(SECOND.verifier)} if second else {},
-        )
-        policy.save()
-        made = Client(
-            self.proxy.url, self.world.api_key("hospital"), policy=policy, home=self.home, key_store=self.keys
-        )
-        self.clients.append(made)
-        return made
-
-    def job(self, which: Job, **rules: Any) -> Job:
-        """The job in a client with other rules."""
-        return self.client(**rules).job(which.id)
-
-    def proof(self, which: Job, size: int | None = None, *, cosigned: bool = False) -> LoggedProof:
-        """The true proof."""
-        return self.log.proof(self.index[which.id], size, cosigners=[self.witness] if cosigned else [])
-
-    def asked(self, which: Job, what: str) -> int:
-        """How often the client asked for this of a job."""
-        return sum(f"/{which.id}/{what}" in said.path for said in self.proxy.heard)
-
-    def _answer(self, method: str, path: str, answer: Answer) -> Answer:
-        steps = path.partition("?")[0].split("/")
-        if method == "GET" and steps[-1] == "proof":
-            return self.answers[steps[-2]]()
-        return self.checkpoint() if steps[1:] == ["log", "checkpoint"] else answer
-
-
-def _receipt(job: Job) -> Signed[Receipt]:
-    view = job._wait(60)
-    assert view.receipt is not None
-    return open_signed(view.receipt, Receipt)
-
-
-def told(proof: LoggedProof) -> Answer:
-    """A proof as an answer."""
-    return Answer(200, proof.model_dump_json().encode())
 
 
 @pytest.fixture
@@ -130,11 +38,8 @@ def scene(
     """Two evaluated jobs behind a proxy that answers for the log."""
     # The proxy's own answers come when the gateway has given its, which waits for witnesses that it does not have.
     monkeypatch.setattr(logs, "LONG_POLL_SECONDS", 0.2)
-    with Proxy(world.url) as proxy:
-        made = Scene(world, proxy, tmp_path, small_rows)
+    with evaluated_jobs(world, tmp_path, small_rows) as made:
         yield made
-        for client in made.clients:
-            client.close()
 
 
 @pytest.fixture
@@ -359,93 +264,3 @@ def test_a_receipt_that_was_opened_before_the_policy_named_a_second_key_does_not
     scene.client(within=LONG, second=True)
     with pytest.raises(LogError, match="second key"):
         commands.app(["receipt", scene.first.id, "--home", str(scene.home)], standalone_mode=False)
-
-
-# Before the first order
-
-
-def another_log_is_served(scene: Scene) -> Answer:
-    """The log that every client of this gateway is shown is none of the policy's."""
-    other = MemoryLog(scene.log.key.name)
-    other.fill(2)
-    return Answer(200, other.note())
-
-
-def a_signature_is_borrowed(scene: Scene) -> Answer:
-    """A tree of its own above the signature of the log's."""
-    other = MemoryLog(scene.log.key.name)
-    other.fill(1)
-    tree, gap, _ = other.note().rpartition(b"\n\n")
-    return Answer(200, tree + gap + scene.log.note().rpartition(b"\n\n")[2])
-
-
-def a_fork_of_what_was_seen(scene: Scene) -> Answer:
-    """Another tree of the size that this client has relied on, under the log's own key."""
-    other = MemoryLog(scene.log.key.name, scene.log.private)
-    other.fill(12)
-    return Answer(200, other.note())
-
-
-@pytest.mark.parametrize(
-    ("serve", "refusal", "second"),
-    [
-        pytest.param(lambda _: MISSING, NotLoggedError, False, id="no log"),
-        pytest.param(another_log_is_served, UntrustedSignerError, False, id="another log"),
-        pytest.param(a_signature_is_borrowed, LogError, False, id="a borrowed signature"),
-        pytest.param(a_fork_of_what_was_seen, ForkedLogError, False, id="a fork of what was seen"),
-        pytest.param(lambda scene: Answer(200, scene.log.note()), LogError, True, id="no second signature"),
-        pytest.param(
-            lambda scene: Answer(200, signed_too(scene.log.note(), LIES["forged under the right id"])),
-            LogError,
-            True,
-            id="a forged second signature",
-        ),
-        pytest.param(lambda _: Answer(200, b"no checkpoint"), MalformedError, False, id="junk"),
-        pytest.param(lambda _: Answer(200, bytes(1 << 20)), MalformedError, False, id="too much"),
-    ],
-)
-def test_a_gateway_that_serves_no_log_of_the_policys_is_sent_nothing(
-    scene: Scene, small_rows: np.ndarray[Any, Any], serve: Lie, refusal: type[BlindgateError], *, second: bool
-) -> None:
-    """One question is all that it gets after the model was taken. When it answers well, the same client goes on."""
-    scene.answers[scene.first.id] = lambda: told(scene.proof(scene.first))
-    scene.job(scene.first, within=LONG).result(timeout=30)
-    model = scene.client(within=LONG, second=second).model("small")
-    kept = sorted((scene.home / "bundles").iterdir())
-    scene.proxy.heard.clear()
-    scene.checkpoint = lambda: serve(scene)
-    with pytest.raises(refusal) as caught:
-        model.predict(small_rows[:3], timeout=30)
-    assert type(caught.value) is refusal
-    assert [(said.method, said.path) for said in scene.proxy.heard] == [("GET", "/log/checkpoint")]
-    assert sorted((scene.home / "bundles").iterdir()) == kept
-    scene.checkpoint = lambda: Answer(200, signed_too(scene.log.note()))
-    model.submit(small_rows[:3])
-
-
-def test_a_gateway_that_does_not_say_which_log_it_serves_is_asked_again_with_the_next_order(
-    scene: Scene, small_rows: np.ndarray[Any, Any]
-) -> None:
-    """That is a fault and no lie, and the error says so."""
-    model = scene.client(within=LONG).model("small")
-    scene.proxy.heard.clear()
-    scene.checkpoint = lambda: Answer(500, b"")
-    with pytest.raises(GatewayError, match=r"does not say at the moment .* Nothing was encrypted or sent; try again"):
-        model.submit(small_rows[:3])
-    assert {said.path for said in scene.proxy.heard} == {"/log/checkpoint"}
-    scene.checkpoint = lambda: Answer(200, scene.log.note())
-    model.submit(small_rows[:3])
-
-
-def test_three_orders_of_one_client_make_one_look(scene: Scene, small_rows: np.ndarray[Any, Any]) -> None:
-    """A smaller tree than was relied on passes: a cache may be behind."""
-    scene.answers[scene.first.id] = lambda: told(scene.proof(scene.first))
-    scene.first.result(timeout=30)
-    model = scene.client(within=LONG).model("small")
-    scene.proxy.heard.clear()
-    scene.checkpoint = lambda: Answer(200, scene.log.note(5))
-    for _ in range(3):
-        model.submit(small_rows[:3])
-    paths = [said.path for said in scene.proxy.heard]
-    assert paths.count("/log/checkpoint") == 1
-    assert paths.count("/v1/jobs") == 3

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 from blindgate_protocol.canonical import canonical, parse_canonical
 from blindgate_protocol.errors import MalformedError
-from blindgate_protocol.events import Action, Event
+from blindgate_protocol.events import Action, Event, OtherAction
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 EVENTS = st.builds(
     Event,
     time=st.integers(0, 2**53 - 1),
-    action=st.sampled_from(Action),
+    action=st.sampled_from([*Action, OtherAction("key.lent")]),
     actor=st.sampled_from(["gateway", f"tenant-{'0f' * 16}"]),
     role=st.sampled_from(["tenant", "auditor"]),
     tenant=st.none() | st.just(f"tenant-{'0f' * 16}"),

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from blindgate_protocol.events import Action, Event, entry_of
+from blindgate_protocol.events import Action, Event, OtherAction, entry_of
 from blindgate_protocol.logged import Logged, LoggedPage
 from static_logs import served, write_events, write_log
 
@@ -25,7 +25,7 @@ def statement(key: str, sequence: int) -> str:
     return f"sha256:{hashlib.sha256(f'{key} {sequence}'.encode()).hexdigest()}"
 
 
-def told(action: Action, about: str, time: int, **given: object) -> Event:
+def told(action: Action | OtherAction, about: str, time: int, **given: object) -> Event:
     """An event of the tenant about `about`, at START + `time` milliseconds."""
     fields = {
         "time": START + time,

@@ -53,7 +53,7 @@ def check_whole_log(settings: Settings) -> list[Event]:
         assert unpack_hashes((folder / tile.path).read_bytes(), tile.width) == _expected(leaves, tile)
     found = [Event.from_bytes(row.body.encode()) for row in rows]
     told = Counter(
-        (event.object.removeprefix("job:"), _ENDS[event.action].value, event.digest)
+        (event.object.removeprefix("job:"), _ENDS[Action(event.action)].value, event.digest)
         for event in found
         if event.action in _ENDS
     )

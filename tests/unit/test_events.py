@@ -12,7 +12,16 @@ from pydantic import ValidationError
 
 from blindgate_protocol.canonical import canonical
 from blindgate_protocol.errors import LogError, MalformedError
-from blindgate_protocol.events import ENTRY_BYTES, MAX_EVENT_BYTES, Action, Event, entry_of, leaf_of
+from blindgate_protocol.events import (
+    ENTRY_BYTES,
+    MAX_EVENT_BYTES,
+    Action,
+    Event,
+    OtherAction,
+    action_of,
+    entry_of,
+    leaf_of,
+)
 from blindgate_protocol.logged import MOST_EVENTS, Logged, LoggedPage, LoggedProof
 from blindgate_protocol.merkle import leaf_hash
 from blindgate_protocol.signing import SigningKey
@@ -64,7 +73,10 @@ def test_an_event_with_a_member_left_out_is_refused(member: str) -> None:
         ({"time": -1}, "time"),
         ({"time": "now"}, "time"),
         ({"time": 2**53}, "canonical|time"),
-        ({"action": "key.borrowed"}, "action"),
+        ({"action": "Key borrowed"}, "action"),
+        ({"action": "key"}, "action"),
+        ({"action": "key.x" + "y" * 60}, "action"),
+        ({"action": None}, "action"),
         ({"actor": "Mary Jones"}, "actor"),
         ({"actor": "mary@hospital.example"}, "actor"),
         ({"tenant": "hospital"}, "tenant"),
@@ -136,6 +148,21 @@ def test_a_salt_of_another_length_opens_nothing(salt: bytes) -> None:
 def test_actions_are_named_as_they_are_filed() -> None:
     """What it happens to, a point, and what happened."""
     assert all(re.fullmatch(r"[a-z]+\.[a-z]+(-[a-z]+)*", action) for action in Action)
+
+
+def test_an_action_of_a_later_version_is_read_by_its_own_name() -> None:
+    """As the bytes that it was committed to; it is no action that this version acts on, nor can a known one be taken for it."""
+    data = BYTES.replace(b"key.activated", b"key.borrowed-out")
+    event = Event.from_bytes(data)
+    assert isinstance(event.action, OtherAction)
+    assert (event.action.value, event.to_bytes(), action_of("key.borrowed-out")) == (
+        "key.borrowed-out",
+        data,
+        event.action,
+    )
+    assert Event.from_bytes(BYTES).action is action_of("key.activated") is Action.KEY_ACTIVATED
+    with pytest.raises(ValidationError, match="name of an action that is known"):
+        Event.model_validate(dict(EVENT) | {"action": "key.activated"})
 
 
 @pytest.mark.parametrize("page", ["audit.md", "protocol.md"])

@@ -122,6 +122,11 @@ def report(reading: Reading, question: Question, place: Place, *, what: str, cha
         place.say(f"No events of {what} among the {size} entries of {reading.origin}.")
     if not tally.faults:
         place.say("Each body that is shown is the one that the log committed to, under the checkpoint's root.")
+    if tally.unknown:
+        place.say(
+            f"{tally.unknown} of them are of actions that this version has no name for: they are shown by their own, and nothing "
+            "was concluded from them. A newer version may know more."
+        )
     if tally.erased:
         place.say(f"{tally.erased} bodies were erased, as later events of the log say: what they said cannot be shown.")
     if tally.later is not None:

@@ -37,7 +37,7 @@ _STEPS: Final = {
     "witnesses": ("cosignatures",),
     "history": ("rollback", "fork"),
     "tree": ("missing", "entry-form", "entry-hash", "subtree-hash", "root", "version"),
-    "events": ("gap", "commitment", "event-form", "erasure", "submission"),
+    "events": ("gap", "commitment", "event-form", "erasure", "submission", "action"),
     "records": ("record",),
 }
 """What is checked, in this order, and the rules of each (`findings`)."""
@@ -56,10 +56,14 @@ class _Audit:
         told: of each step that was taken, what there is to say.
         skipped: of each other, why not.
         itself: whether nobody but the log itself says what its key is.
+        strict: whether an action that this version has no name for is a finding.
+        unknown: how many events there are of such, by action.
     """
 
     source: Folder | Address
     memory: Memory
+    strict: bool = False
+    unknown: dict[str, int] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
     told: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -90,13 +94,20 @@ def verify(
         ),
     ] = None,
     ca: Annotated[str | None, typer.Option("--ca", help="A file of CA certificates to trust.")] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Fail where the log tells of actions that this version has no name for. Without it they are only counted.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
     """Verify a whole log: signatures, every entry, every tile, and that it continues what was seen of it before.
 
     Exit status 0 says that everything holds that was checked. Otherwise each line says which rule is broken, and at which index.
     """
-    audit = _Audit(open_source(log, ca=ca), Memory(remember))
+    audit = _Audit(open_source(log, ca=ca), Memory(remember), strict=strict)
     try:
         named = named_by(
             audit.source,
@@ -230,7 +241,16 @@ def _finish_events(audit: _Audit, bodies: Bodies, submissions: Submissions) -> N
     told = f"{bodies.held:,} are the ones that were logged; {bodies.erased:,} were erased, as others tell"
     if submissions.stated:
         told += f"; when {submissions.stated:,} orders came is said with their results as it was logged then"
+    if bodies.unknown:
+        named = ", ".join(f"{action} (from entry {index} on)" for action, index in bodies.first_unknown.items())
+        count = f"{bodies.unknown.total():,} are of actions that this version has no name for"
+        told += f"; {count}, and nothing was concluded from them: {named}"
     audit.told["events"] = told
+    audit.unknown = dict(bodies.unknown)
+    for action, index in bodies.first_unknown.items() if audit.strict else ():
+        times = bodies.unknown[action]
+        message = f"entry {index} is the first of {times:,} of an action that this version has no name for: {action}"
+        audit.findings.add("action", message, index=index)
 
 
 def _tree(walked: Walked, size: int) -> str:
@@ -289,6 +309,7 @@ def _print(audit: _Audit, key: VerifierKey, opened: OpenedCheckpoint | None, *, 
             "root": None if opened is None else opened.checkpoint.root.hex(),
             "holds": not findings.count,
             "steps": [{"step": step, "verdict": verdict, "text": text} for step, verdict, text in _steps(audit)],
+            "unknown_actions": audit.unknown,
             "findings": [asdict(one) for one in findings],
             "more_findings": findings.rest,
         }

@@ -17,6 +17,7 @@
 | `records.deleted`, `event.erased` | 6003 | 4 Delete |
 | `login.failed`, `session.started` | 6003 | 99 Other: Login |
 | `session.ended` | 6003 | 99 Other: Logout |
+| one that this version has no name for | 6003 | 99 Other: its own name |
 
 - `metadata.event_code` is the action, `metadata.sequence` the index, `metadata.uid` the log's name and the index,
   `metadata.tenant_uid` the tenant's pseudonym, `metadata.correlation_uid` the request; `time` is in milliseconds.
@@ -35,7 +36,7 @@ from collections.abc import Iterable
 from typing import Any, BinaryIO, Final
 
 from blindgate_audit.report import Proof, Row
-from blindgate_protocol.events import Action, Event
+from blindgate_protocol.events import Action, Event, OtherAction
 
 OCSF_VERSION: Final = "1.5.0"
 _ENTITY_MANAGEMENT: Final = (3, "Identity & Access Management", 3004, "Entity Management")
@@ -149,6 +150,8 @@ def ocsf_event(row: Row, *, origin: str, time: int) -> dict[str, Any]:
 def _classified(event: Event | None) -> tuple[tuple[int, str, int, str], tuple[int, str]]:
     if event is None:
         return _API_ACTIVITY, _GONE
+    if isinstance(event.action, OtherAction):
+        return _API_ACTIVITY, (99, event.action.value)
     activity = _ENTITY_ACTIVITIES.get(event.action)
     return (_API_ACTIVITY, _API_ACTIVITIES[event.action]) if activity is None else (_ENTITY_MANAGEMENT, activity)
 

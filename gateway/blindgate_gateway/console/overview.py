@@ -16,7 +16,7 @@ from blindgate_gateway.settings import DAY
 from blindgate_gateway.tables import cosignatures, events, log_head
 from blindgate_protocol.checkpoints import Checkpoint, verify_cosignature
 from blindgate_protocol.errors import BlindgateError
-from blindgate_protocol.events import Action
+from blindgate_protocol.events import Action, OtherAction, action_of
 from blindgate_protocol.notes import VerifierKey, parse_note
 from blindgate_protocol.values import Millis
 
@@ -94,11 +94,11 @@ def _watcher(database: Database, url: str, text: str) -> Watcher:
         return Watcher(url, text, row.size, None, str(error))
 
 
-def _counts(database: Database, since: Millis) -> Mapping[Action, int]:
+def _counts(database: Database, since: Millis) -> Mapping[Action | OtherAction, int]:
     with database.read() as connection:
         first = _first_since(connection, since - _SLACK)
         rows = connection.execute(_COUNTS, {"first": first, "since": since}).all()
-    return {Action(row.action): row.count for row in rows}
+    return {action_of(row.action): row.count for row in rows}
 
 
 def _first_since(connection: Transaction, since: Millis) -> int:

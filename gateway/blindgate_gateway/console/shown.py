@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from blindgate_protocol.events import Action
+from blindgate_protocol.events import Action, OtherAction
 
 _SHORT: Final = 12
 _LATEST: Final = 253_402_300_799_999  # the end of the year 9999
@@ -75,9 +75,9 @@ def short(text: str) -> str:
     return text if len(body) <= _SHORT + 1 else f"{front}{body[:_SHORT]}…"
 
 
-def words(action: Action) -> str:
-    """What an action means."""
-    return WORDS.get(action, action.value)
+def words(action: Action | OtherAction) -> str:
+    """What an action means; the name that it gives itself, where a later gateway wrote it."""
+    return action.value if isinstance(action, OtherAction) else WORDS.get(action, action.value)
 
 
 def pretty(text: str) -> str:

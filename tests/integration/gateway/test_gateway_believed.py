@@ -27,7 +27,7 @@ def told(settings: Settings) -> list[tuple[Action, str]]:
     finally:
         database.close()
     found = [Event.from_bytes(row.body.encode()) for row in rows]
-    return [(event.action, event.object.removeprefix("signer:")) for event in found]
+    return [(Action(event.action), event.object.removeprefix("signer:")) for event in found]
 
 
 @pytest.mark.slow
