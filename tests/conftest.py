@@ -17,6 +17,7 @@ from blindgate_models.native.kernel import SETTING, kernel
 from blindgate_models.product import arithmetic as arithmetics
 from desk import OTHER_OPERATOR
 from postgresql import PostgresqlServer, find_programs, in_memory, running_server
+from runs import SOON_IN_THE_LOG
 from s3 import S3Server
 from signed_packages import PUBLISHER, package
 from world import World
@@ -122,7 +123,7 @@ def small_compiled(
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory, small_compiled: CompiledModel) -> Iterator[World]:
     """A gateway and one node that serve the small model. Shared: a test that breaks processes makes its own."""
-    with World(tmp_path_factory.mktemp("world")) as made:
+    with World(tmp_path_factory.mktemp("world"), gateway=SOON_IN_THE_LOG) as made:
         made.trust("tests", PUBLISHER.id)
         made.operators.append(OTHER_OPERATOR.id)
         made.start_gateway()

@@ -21,7 +21,7 @@ from brokerage import free_port
 START_SECONDS = 30.0
 ADMINISTRATOR = "administrator"
 _MIGRATED = "migrated"
-_MEMORY = Path("/dev/shm")  # noqa: S108 - its folders in there have names of their own
+_MEMORY = Path("/dev/shm")
 _MEMORY_BYTES = 2 << 30
 _PACKAGED = Path("/usr/lib/postgresql")
 
