@@ -84,7 +84,7 @@ vectors: $(INSTALLED)
 	$(PY) docs/vectors/make_log.py
 
 nightly: $(INSTALLED)
-	BLINDGATE_CAMPAIGN=20 $(PY) -m pytest --timeout=7200 tests/properties tests/attacks tests/faults tests/integration
+	BLINDGATE_CAMPAIGN=20 $(PY) -m pytest --timeout=7200 tests/properties tests/attacks tests/faults tests/integration tests/unit
 
 simulate: $(INSTALLED)
 	@PYTHONPATH=tests/support $(PY) -m simulation $(if $(SEED),--seed $(SEED),--schedules $(or $(SCHEDULES),1000))

@@ -16,7 +16,8 @@ from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.native.kernel import SETTING, kernel
 from blindgate_models.product import arithmetic as arithmetics
 from desk import OTHER_OPERATOR
-from postgresql import PostgresqlServer, find_programs, running_server
+from postgresql import PostgresqlServer, find_programs, in_memory, running_server
+from runs import SOON_IN_THE_LOG
 from s3 import S3Server
 from signed_packages import PUBLISHER, package
 from world import World
@@ -53,14 +54,21 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(
             "PostgreSQL's server is not installed (Debian: postgresql)"
         )
-    with running_server(programs, fsync="off") as server:  # its processes are killed here, the machine is not
+    # Its processes are killed here, the machine is not.
+    with running_server(programs, within=in_memory(), fsync="off", max_wal_size="128MB") as server:
         yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str | None:
+def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
     """A fresh database: `None` stands for the embedded one, else a PostgreSQL URI."""
-    return None if request.param == "sqlite" else request.getfixturevalue("postgresql_server").new_database()
+    if request.param == "sqlite":
+        yield None
+        return
+    server: PostgresqlServer = request.getfixturevalue("postgresql_server")
+    url = server.new_database()
+    yield url
+    server.drop_database(url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -115,7 +123,7 @@ def small_compiled(
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory, small_compiled: CompiledModel) -> Iterator[World]:
     """A gateway and one node that serve the small model. Shared: a test that breaks processes makes its own."""
-    with World(tmp_path_factory.mktemp("world")) as made:
+    with World(tmp_path_factory.mktemp("world"), gateway=SOON_IN_THE_LOG) as made:
         made.trust("tests", PUBLISHER.id)
         made.operators.append(OTHER_OPERATOR.id)
         made.start_gateway()

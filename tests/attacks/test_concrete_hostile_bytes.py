@@ -28,7 +28,7 @@ from blindgate_models.concrete.server import ConcreteServer
 from blindgate_models.concrete.spec import HEADER_BYTES
 
 MUTATIONS = 420
-HEAVY_EVERY = campaigns.of(14, slice_of=28)  # a mutation in a random word runs the whole evaluation
+HEAVY_EVERY = campaigns.of(14, slice_of=70)  # a mutation in a random word runs the whole evaluation
 
 
 def look_up(width: int) -> str:
@@ -62,7 +62,7 @@ def parts() -> Parts:
 @pytest.fixture(scope="module")
 def other() -> Parts:
     """A model of other parameters."""
-    return parts_of(5)
+    return parts_of(4)
 
 
 @pytest.fixture(scope="module")

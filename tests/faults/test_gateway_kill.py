@@ -23,8 +23,8 @@ from ledger import campaign, strike
 from postgresql import PostgresqlServer, running_server
 from s3 import S3Server
 
-KILLS = campaigns.of(200, slice_of=40)
-DATABASE_KILLS = campaigns.of(50, slice_of=8)
+KILLS = campaigns.of(200, slice_of=20)
+DATABASE_KILLS = campaigns.of(50, slice_of=4)
 WHOLE = 5
 """How many of the kills take the master, too."""
 

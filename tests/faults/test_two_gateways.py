@@ -41,7 +41,7 @@ from runs import running, wait_until
 from s3 import S3Server
 from whole_log import check_whole_log
 
-JOBS = campaigns.of(2000, slice_of=500)
+JOBS = campaigns.of(2000, slice_of=250)
 NODES = 4
 LARGE = 200_000
 PATIENCE_SECONDS = 200.0

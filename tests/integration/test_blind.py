@@ -21,6 +21,7 @@ from blindgate.keystore import FileStore
 from blindgate_models.compilers.compiled import CompiledModel
 from models.breast_cancer import TREES, patients
 from models.build import INSECURE_DEMO_PUBLISHER, package_file
+from runs import SOON_IN_THE_LOG
 from signed_packages import PUBLISHER, package
 from world import World
 
@@ -35,7 +36,7 @@ HOLD = "import sys, time; held = sys.stdin.buffer.read(); print(flush=True); tim
 @pytest.fixture
 def own_world(tmp_path: Path, small_compiled: CompiledModel) -> Iterator[World]:
     """A world of this test's own, with two nodes, so that everything in it came from this test."""
-    with World(tmp_path / "world") as made:
+    with World(tmp_path / "world", gateway=SOON_IN_THE_LOG) as made:
         made.trust("tests", PUBLISHER.id)
         made.trust("insecure-demo-publisher", INSECURE_DEMO_PUBLISHER.id)
         made.start_gateway()

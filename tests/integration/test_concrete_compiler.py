@@ -1,6 +1,8 @@
 """From a fitted estimator to a model that answers under encryption, through the compile environment where there is one."""
 
 import json
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from blindgate_models.compilers.compile_environment import CompilerError, compile_worker, find_compile_python
-from blindgate_models.package import parse_part, read_package, serialise_part
+from blindgate_models.compilers.compile_environment import (
+    CompilerError,
+    Conversation,
+    compile_worker,
+    find_compile_python,
+)
+from blindgate_models.package import parse_part, read_package
 
 pytest.importorskip("mlir", reason="the extra `concrete` is not installed")
 pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
@@ -27,6 +34,7 @@ from xgboost import XGBClassifier, XGBRegressor
 
 import campaigns
 from blindgate.held_out import try_out
+from blindgate_models.compilers import concrete
 from blindgate_models.compilers.concrete import compile_concrete
 from blindgate_models.compilers.ensembles import read_forest
 from blindgate_models.compilers.forests import Binning, coded
@@ -47,21 +55,22 @@ def committed_parts(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return parse_part(files.client), parse_part(files.server)
 
 
-@needs_compiler
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_trees_in_the_repository_are_what_their_source_compiles_to() -> None:
-    """Compiling again gives both parts, byte for byte."""
-    client, server = committed_parts(breast_cancer.TREES)
-    compiled = breast_cancer.build(breast_cancer.TREES)
-    assert serialise_part(compiled.client) == serialise_part(client)
-    assert serialise_part(compiled.server) == serialise_part(server)
-    assert compiled.report["agreement_plain"] == 1.0
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Conversation]:
+    """One of the compile environment for this file's models: it takes seconds to start, and stays for the next request."""
+    with compile_worker() as made:
+        yield made
+
+
+@pytest.fixture
+def shared_worker(worker: Conversation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled now is compiled by it."""
+    monkeypatch.setattr(concrete, "compile_worker", lambda _: nullcontext(worker))
 
 
 @needs_compiler
 @pytest.mark.slow
-def test_every_patient_gets_the_plaintext_models_label() -> None:
+def test_every_patient_gets_the_plaintext_models_label(worker: Conversation) -> None:
     """Concrete ML's integers for all 569 patients, scored by the client half, decide as XGBoost does in the clear."""
     train, held_out, *_ = breast_cancer.patients()
     client = ConcreteClient.from_part(committed_parts(breast_cancer.TREES)[0])
@@ -70,15 +79,14 @@ def test_every_patient_gets_the_plaintext_models_label() -> None:
     binning = Binning.of(forest)
     for patients in (train, held_out):
         codes = client.quantise(patients.to_numpy(dtype=np.float64))
-        with compile_worker() as worker:
-            answer = worker.ask(
-                "forest",
-                estimator=forest.estimator,
-                model=coded(binning.snap(forest), binning),
-                codes=codes.tolist(),
-                input_bits=binning.bits,
-                leaf_bits=5,
-            )
+        answer = worker.ask(
+            "forest",
+            estimator=forest.estimator,
+            model=coded(binning.snap(forest), binning),
+            codes=codes.tolist(),
+            input_bits=binning.bits,
+            leaf_bits=5,
+        )
         scores = np.array([client.scores(np.array(row)[None])[0] for row in answer["outputs"]])
         np.testing.assert_array_equal(scores > 0, plain.predict(patients) == 1)
 
@@ -97,6 +105,7 @@ def test_a_held_out_patient_is_answered_under_encryption() -> None:
 
 
 @needs_compiler
+@pytest.mark.usefixtures("shared_worker")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
@@ -158,6 +167,7 @@ def sure(estimator: Any, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 @needs_compiler
+@pytest.mark.usefixtures("shared_worker")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
@@ -185,6 +195,7 @@ def test_users_give_categories_as_they_are(model: Any, patients: tuple[pd.DataFr
 
 
 @needs_compiler
+@pytest.mark.usefixtures("shared_worker")
 @pytest.mark.parametrize(
     ("model", "classes"),
     [
@@ -202,6 +213,7 @@ def test_probabilities_are_not_made_up(model: Any, classes: int) -> None:
 
 
 @needs_compiler
+@pytest.mark.usefixtures("shared_worker")
 def test_several_numbers_a_row_compile() -> None:
     """A linear regression of two targets, under encryption."""
     rows, target = load_diabetes(return_X_y=True)
@@ -221,6 +233,7 @@ def test_what_concrete_ml_says_is_what_the_owner_reads() -> None:
 
 
 @needs_compiler
+@pytest.mark.usefixtures("shared_worker")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
@@ -234,6 +247,8 @@ def test_what_concrete_ml_says_is_what_the_owner_reads() -> None:
 )
 def test_a_log_link_is_read_and_named(estimator: Any) -> None:
     """Scores are logarithms, under encryption too, and the manifest says what makes numbers of them."""
+    if isinstance(estimator, XGBRegressor):
+        campaigns.leave_to_nightly()
     rows, target = load_diabetes(return_X_y=True)
     compiled = compile_concrete(estimator.fit(rows[:100], target[:100]), rows[:100])
     assert (compiled.task, compiled.link) == ("regression", "exp")

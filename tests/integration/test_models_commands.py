@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skops.io import dump
 
+from runs import SOON_IN_THE_LOG
 from shared import shared
 from world import World
 
@@ -144,7 +145,7 @@ def test_from_a_fitted_model_to_somebody_elses_answers(owner: Owner, tmp_path: P
     refused = run(*owner.MADE, "--hide-scores", "--family", "trees", fails=True)
     assert "hide_scores: a logistic model's sigmoid under encryption, got the family 'trees'" in refused
 
-    with World(tmp_path / "world") as world:
+    with World(tmp_path / "world", gateway=SOON_IN_THE_LOG) as world:
         world.trust("owner", owner.publisher)
         world.start_gateway()
         world.start_node("node-1")

@@ -18,6 +18,7 @@ from blindgate_models.compilers.search import compile_search
 from blindgate_models.publishing import open_package
 from blindgate_models.search.spec import quantised_entries, quantised_queries
 from blindgate_protocol.errors import InputError
+from runs import SOON_IN_THE_LOG
 from signed_packages import package
 from world import World
 
@@ -187,7 +188,7 @@ def test_from_an_array_to_somebody_elses_neighbours_by_commands(tmp_path: Path) 
     np.save(tmp_path / "objects.npy", np.array([object()]), allow_pickle=True)
     assert "allow_pickle=False" in run(*made[:2], "objects.npy", *made[3:], fails=True)
 
-    with World(tmp_path / "world") as world:
+    with World(tmp_path / "world", gateway=SOON_IN_THE_LOG) as world:
         world.trust("owner", publisher)
         world.start_gateway()
         world.start_node("node-1")

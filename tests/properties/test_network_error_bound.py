@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import campaigns
 from blindgate_models.compilers.polynomial import network_parts
 from blindgate_models.compilers.squares import Quadratic, SquareNetwork
 from blindgate_models.network.noise import Affine, budget
@@ -41,7 +42,7 @@ def corners(network: SquareNetwork, ranges: Floats, rng: np.random.Generator, co
     return np.asarray(np.clip(rows, low, high))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=campaigns.of(100, slice_of=8), deadline=None)
 @given(made=networks(), seed=st.integers(0, 2**32 - 1), share=st.sampled_from([1e-2, 1.0, 1e9]))
 def test_no_score_is_further_off_than_the_part_says(
     made: tuple[SquareNetwork, Floats], seed: int, share: float

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,6 +22,7 @@ from typing import Any
 import httpx2
 from pydantic import SecretStr
 
+from blindgate_gateway.database import Database
 from blindgate_gateway.identity import Scope, StaffRole, add_enrolment_token, add_staff, add_tenant
 from blindgate_gateway.opening import migrate, open_database
 from blindgate_gateway.settings import DAY, Settings
@@ -211,33 +212,35 @@ class Brokerage:
 
     settings: Settings
     keys: Keys
+    database: Database | None = None
+    """One that is open already, to do with; else each credential opens it for itself, as a command would."""
 
     def __post_init__(self) -> None:
-        migrate(self.settings)
+        if self.database is None:
+            migrate(self.settings)
 
     def api_key(self, tenant: str, *, publish: bool = False, scopes: tuple[Scope, ...] = ()) -> str:
         """A fresh API key, for jobs if nothing else is said."""
-        database = open_database(self.settings)
-        try:
+        with self._opened() as database:
             return str(add_tenant(database, tenant, scopes or [Scope.PUBLISH if publish else Scope.JOBS]))
-        finally:
-            database.close()
 
     def staff_key(self, role: StaffRole, name: str = "somebody") -> str:
         """A fresh API key of somebody of the gateway's staff."""
-        database = open_database(self.settings)
-        try:
+        with self._opened() as database:
             return str(add_staff(database, name, role))
-        finally:
-            database.close()
 
     def enrolment_token(self) -> str:
         """A fresh enrolment token."""
-        database = open_database(self.settings)
-        try:
+        with self._opened() as database:
             return str(add_enrolment_token(database, lasts=DAY))
-        finally:
-            database.close()
+
+    @contextmanager
+    def _opened(self) -> Iterator[Database]:
+        if self.database is not None:
+            yield self.database
+            return
+        with closing(open_database(self.settings)) as database:
+            yield database
 
     def manifest(
         self, *, client: bytes = b"client part", server: bytes = b"server part", **changes: Any

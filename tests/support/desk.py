@@ -93,13 +93,13 @@ def open_desk(folder: Path, **changes: Any) -> Iterator[Desk]:
         settings.data.mkdir(parents=True, mode=0o700, exist_ok=True)
         shutil.copyfile(_migrated(), settings.sqlite_file)
     lock = prepare(settings)
-    brokerage = Brokerage(settings, keys)
     app = create_app(settings)
+    brokerage = Brokerage(settings, keys, app.extensions["blindgate"].database)
     with connection_to(app, settings) as http:
         publisher = Publisher(http, brokerage.api_key("models", publish=True))
         manifest = brokerage.manifest()
         publisher.publish(manifest)
-        yield Desk(
+        desk = Desk(
             brokerage=brokerage,
             app=app,
             http=http,
@@ -112,6 +112,8 @@ def open_desk(folder: Path, **changes: Any) -> Iterator[Desk]:
             auditor=Caller(http, brokerage.staff_key(StaffRole.AUDITOR)),
             manifest=manifest,
         )
+        brokerage.database = None
+        yield desk
     app.extensions["blindgate"].database.close()
     app.extensions["blindgate"].wakeups.close()
     lock.close()

@@ -21,6 +21,8 @@ from brokerage import free_port
 START_SECONDS = 30.0
 ADMINISTRATOR = "administrator"
 _MIGRATED = "migrated"
+_MEMORY = Path("/dev/shm")
+_MEMORY_BYTES = 2 << 30
 _PACKAGED = Path("/usr/lib/postgresql")
 
 
@@ -31,6 +33,11 @@ def find_programs() -> Path | None:
     if found:
         return found[0].parent
     return Path(on_path).resolve().parent if on_path else None
+
+
+def in_memory() -> Path | None:
+    """Where folders lie in memory, if there is room for a server's: a database is 400 files, and a disk takes its time for each."""
+    return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _MEMORY_BYTES else None
 
 
 class PostgresqlServer:
@@ -122,6 +129,11 @@ class PostgresqlServer:
             self._migrated = True
         return self._database(f"test_{token_hex(6)}", _MIGRATED, owner)
 
+    def drop_database(self, url: str) -> None:
+        """Drop one of its databases, whoever is still connected to it."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)".encode())
+
     def _database(self, name: str, template: str, owner: str) -> str:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             with suppress(psycopg.errors.DuplicateObject):
@@ -152,13 +164,13 @@ class PostgresqlServer:
 
 @contextmanager
 def running_server(
-    programs: Path, *, environment: Mapping[str, str] | None = None, **settings: object
+    programs: Path, *, within: Path | None = None, environment: Mapping[str, str] | None = None, **settings: object
 ) -> Iterator[PostgresqlServer]:
-    """A server in a folder of its own, which is removed. The rest as `PostgresqlServer` has it.
+    """A server in a folder of its own, `within` another one perhaps, which is removed. The rest as `PostgresqlServer` has it.
 
     Not in pytest's: it runs under another user id where the tests are root, and another pytest that starts closes the way to those.
     """
-    with tempfile.TemporaryDirectory(prefix="blindgate-postgresql-") as folder:
+    with tempfile.TemporaryDirectory(prefix="blindgate-postgresql-", dir=within) as folder:
         server = PostgresqlServer(Path(folder), programs, environment=environment, **settings)
         server.start()
         try:

@@ -4,6 +4,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Final
+
+SOON_IN_THE_LOG: Final[dict[str, Any]] = {"checkpoint": 200}
+"""A gateway's setting: a client that wants its result in the log waits for milliseconds, and not for seconds."""
 
 
 def wait_until(holds: Callable[[], bool], *, seconds: float) -> None:

@@ -19,6 +19,7 @@ from blindgate_telemetry.collected import first_span
 from brokerage import Brokerage, Caller, GatewayProcess, Keys, Publisher, Tenant, Worker, http_client, make_settings
 from collector import Collector, Told, collecting
 from postgresql import PostgresqlServer
+from runs import SOON_IN_THE_LOG
 from signed_packages import PUBLISHER, package
 from world import World
 
@@ -48,7 +49,7 @@ def test_one_trace_tells_of_one_job_at_its_tenant_its_gateway_and_its_node(
 ) -> None:
     """From the first upload to the evaluation in the node and back; everything hangs together, and no row and no key is in it."""
     rows = np.array([[0.8371946205, -1.2948305716, 0.5560213948, 2.1130587429]])
-    with World(tmp_path / "world", gateway={"workers": 2}) as world:
+    with World(tmp_path / "world", gateway={"workers": 2} | SOON_IN_THE_LOG) as world:
         world.trust("tests", PUBLISHER.id)
         world.start_gateway()
         world.start_node("node-1")
