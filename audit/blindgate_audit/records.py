@@ -11,6 +11,8 @@ logged, with the document's digest. So:
 3. the statements about one key follow on each other (`keys.check_statement`): one that is missing leaves a gap that nobody but
    its owner could close.
 
+4. a job on record is the one that the log tells of (`job_histories`).
+
 What this cannot show: a document whose record and event are both gone, where nothing follows on it. Its owner can (`blindgate
 audit monitor`).
 
@@ -23,6 +25,7 @@ import sqlite3
 from typing import Final
 
 from blindgate_audit.findings import Findings
+from blindgate_audit.job_histories import JobHistories
 from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.events import Action, Event
 from blindgate_protocol.keys import KeyStatement, check_statement
@@ -74,6 +77,7 @@ class Records:
         self._findings = findings
         self._database = sqlite3.connect("", isolation_level=None)  # a file without a name, which SQLite deletes itself
         self._database.executescript(_TABLES)
+        self._histories = JobHistories(findings)
         self._database.execute("BEGIN")
         self._last: Signed[KeyStatement] | None = None
         self._deleted = {"keys": (0, -1), "jobs": (0, -1)}
@@ -83,6 +87,7 @@ class Records:
 
     def tell(self, index: int, event: Event) -> None:
         """Take in an event of the log."""
+        self._histories.tell(index, event)
         if event.action is Action.RECORDS_DELETED:
             self._delete(index, event)
         kind = "keys" if event.action in STATED else "jobs" if event.action is Action.JOB_SUCCEEDED else None
@@ -98,6 +103,9 @@ class Records:
             self._findings.add("record", f"a statement about a key of tenant {record.tenant}: {error}")
             return
         document = signed.document
+        if document.tenant != record.tenant:
+            message = f"key:{document.key.digest}: a statement of tenant {document.tenant} is on record as one of {record.tenant}"
+            self._findings.add("record", message)
         about = f"key:{document.key.digest}"
         what = f"statement {document.sequence} ({document.state.value}) of tenant {document.tenant}"
         before = self._last
@@ -119,6 +127,7 @@ class Records:
 
     def job(self, record: JobRecord) -> None:
         """Take in a job on record."""
+        self._histories.job(record)
         if record.receipt is None:
             return
         try:
@@ -135,7 +144,7 @@ class Records:
 
     def unlogged(self) -> bool:
         """Whether a record has no event yet: it may have come after the checkpoint, and more events may tell."""
-        return self._database.execute(_WITHOUT_EVENT).fetchone() is not None
+        return self._histories.unlogged() or self._database.execute(_WITHOUT_EVENT).fetchone() is not None
 
     def finish(self, *, erased: int = 0) -> int:
         """Hold both sides against each other, once all was taken in.
@@ -163,10 +172,13 @@ class Records:
         if not self._deleted["keys"][0]:
             for about, what in self._late:
                 self._findings.add("record", f"{about}: {what} is the first on record: those before it are gone")
-        return hidden
+        # 4.
+        count, until = self._deleted["jobs"]
+        return max(hidden, self._histories.finish(erased=erased, deleted=count, until=until))
 
     def close(self) -> None:
         """Delete both sides."""
+        self._histories.close()
         self._database.close()
 
     def _keep(self, kind: str, about: str, digest: str, what: str) -> None:

@@ -18,6 +18,7 @@ from blindgate_protocol.logged import Logged, LoggedPage, LogView
 from blindgate_protocol.manifest import ModelRef
 from blindgate_protocol.messages import JobRecord
 from blindgate_protocol.nodes import NodeCertificate
+from blindgate_protocol.order import Order
 from blindgate_protocol.oversight import JobRecords, StatementRecord, StatementRecords
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Envelope, Signed, SigningKey
@@ -58,6 +59,24 @@ def key_life(name: str, tenant: str = "bank") -> list[Signed[KeyStatement]]:
     return said
 
 
+def order(number: int, tenant: str = "bank", issued: int = SOME_DAY - 10**8) -> Signed[Order]:
+    """A client's order; one that is older than the log, unless told otherwise."""
+    return CLIENT.sign(
+        Order(
+            job=f"{number:032x}",
+            tenant=tenant,
+            model=ModelRef(name="echo", version=1, manifest=digest(b"manifest")),
+            input=blob(f"input {number}"),
+            evaluation_key=None,
+            rows=1,
+            operators=(OPERATOR.id,),
+            client=CLIENT.id,
+            issued=issued,
+            deadline=SOME_DAY + 10**9,
+        )
+    )
+
+
 def receipt(number: int, tenant: str = "bank") -> Signed[Receipt]:
     """A node's receipt of a job."""
     certificate = NodeCertificate(
@@ -89,14 +108,14 @@ def statement_record(statement: Signed[KeyStatement]) -> StatementRecord:
     return StatementRecord(tenant=statement.document.tenant, received=SOME_DAY, statement=statement.envelope)
 
 
-def job_record(signed: Signed[Receipt], order: Envelope | None = None) -> JobRecord:
+def job_record(signed: Signed[Receipt], envelope: Envelope | None = None) -> JobRecord:
     """The job as the gateway shows it."""
     document = signed.document
     return JobRecord(
         job=document.job,
         tenant=document.tenant,
         state=JobState.SUCCEEDED,
-        order=order or signed.envelope,  # nobody opens it here
+        order=envelope or order(int(document.job, 16), document.tenant).envelope,
         receipt=signed.envelope,
         blobs=(),
         attempts=(),
@@ -118,6 +137,12 @@ def key_event(number: int, statement: Signed[KeyStatement], **members: Any) -> E
 def job_event(number: int, signed: Signed[Receipt]) -> Event:
     """The event of a receipt."""
     return event(number, action=Action.JOB_SUCCEEDED, object=f"job:{signed.document.job}", digest=signed.digest)
+
+
+def submission(at: int, number: int, **members: Any) -> Event:
+    """The event of an order."""
+    given = {"action": Action.JOB_SUBMITTED, "object": f"job:{number:032x}", "digest": order(number).digest}
+    return event(at, **{**given, **members})
 
 
 @dataclass
@@ -145,7 +170,7 @@ class Audited:
             made.statements += [statement_record(one) for one in said]
         for number in range(jobs):
             signed = receipt(number)
-            made.events += [event(len(made.events)), job_event(len(made.events) + 1, signed)]
+            made.events += [submission(len(made.events), number), job_event(len(made.events) + 1, signed)]
             made.jobs.append(job_record(signed))
         return made
 
