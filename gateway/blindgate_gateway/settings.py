@@ -75,6 +75,8 @@ class Settings(BaseSettings):
         stall: how long a caller may send nothing of a request that it began, or take nothing of its answer, in milliseconds.
         drain: how long a gateway that was told to stop goes on answering, with `/readyz` at 503, in milliseconds: longer than the
             proxy in front keeps connections to it that are idle, or needs to see that it is not ready. 0 where there is no proxy.
+        leaves: whether a gateway that was stopped in order will not come back, since its data folder ends with it. Then the others
+            count without it at once, and not only when it was not seen for ten minutes.
         waiting: how many jobs of a tenant may be waiting or running; who has more is told to ask again later.
         queue: the same, of all tenants together.
         lease: how long a lease lasts without a heartbeat, in milliseconds.
@@ -129,6 +131,7 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=4, le=1024)] = 32
     stall: Annotated[int, Field(ge=100, le=3_600_000)] = 30_000
     drain: Annotated[Millis, Field(ge=0, le=600_000)] = 0
+    leaves: bool = False
     waiting: Annotated[int, Field(ge=1)] = 100_000
     queue: Annotated[int, Field(ge=1)] = 1_000_000
     lease: Annotated[Millis, Field(ge=100)] = 30_000
