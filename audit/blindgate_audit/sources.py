@@ -78,7 +78,7 @@ class Folder:
         self.path = path
         self.name = str(path)
         if not (path / CHECKPOINT).is_file():
-            why = f"a log's folder has a file named {CHECKPOINT!r}" if path.is_dir() else "there is no such folder"
+            why = f"a log's folder has a file named {CHECKPOINT!r}" if path.is_dir() else "that is no folder"
             message = f"{path}: no log here; {why}. An address begins with https:// or http://"
             raise LogError(message)
 

@@ -6,6 +6,7 @@ with secrets hidden.
 """
 
 import re
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -16,7 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from pydantic_settings.sources import TomlConfigSettingsSource
 
 from blindgate_protocol.errors import MalformedError
-from blindgate_protocol.notes import VerifierKey
+from blindgate_protocol.notes import KeyKind, VerifierKey
 from blindgate_protocol.signing import first_error
 from blindgate_protocol.values import KeyId, Millis, Size
 
@@ -74,6 +75,8 @@ class Settings(BaseSettings):
         stall: how long a caller may send nothing of a request that it began, or take nothing of its answer, in milliseconds.
         drain: how long a gateway that was told to stop goes on answering, with `/readyz` at 503, in milliseconds: longer than the
             proxy in front keeps connections to it that are idle, or needs to see that it is not ready. 0 where there is no proxy.
+        leaves: whether a gateway that was stopped in order will not come back, since its data folder ends with it. Then the others
+            count without it at once, and not only when it was not seen for ten minutes.
         waiting: how many jobs of a tenant may be waiting or running; who has more is told to ask again later.
         queue: the same, of all tenants together.
         lease: how long a lease lasts without a heartbeat, in milliseconds.
@@ -93,7 +96,7 @@ class Settings(BaseSettings):
         log_origin: the log's name, from its beginning on: a URL without its scheme, by custom.
         checkpoint: how long an event waits for its place in the log at most, in milliseconds.
         witnesses: who cosigns checkpoints: the address of each witness, and its verifier key; as `address=key` with commas
-            between, or a table.
+            between, or a table. A witness that signs by two keys may be given with both: `key key`.
         console: whether auditors find pages under `/console`.
         oidc_issuer: the OpenID Connect issuer whose tokens people may bring, exactly as in `iss`; none when not set.
         oidc_audience: what `aud` of those tokens must be or hold: this gateway's name at the issuer.
@@ -128,6 +131,7 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=4, le=1024)] = 32
     stall: Annotated[int, Field(ge=100, le=3_600_000)] = 30_000
     drain: Annotated[Millis, Field(ge=0, le=600_000)] = 0
+    leaves: bool = False
     waiting: Annotated[int, Field(ge=1)] = 100_000
     queue: Annotated[int, Field(ge=1)] = 1_000_000
     lease: Annotated[Millis, Field(ge=100)] = 30_000
@@ -202,10 +206,26 @@ class Settings(BaseSettings):
                 message = "must name each witness by its address, http:// or https://"
                 raise ValueError(message)
             try:
-                VerifierKey.parse(key)
+                keys = [VerifierKey.parse(one) for one in key.split()]
             except MalformedError as error:
                 raise ValueError(str(error)) from error
+            kinds = [one.kind for one in keys]
+            if (
+                not keys
+                or KeyKind.ED25519 in kinds
+                or len(set(kinds)) != len(kinds)
+                or len({one.name for one in keys}) > 1
+            ):
+                message = (
+                    "must name each witness's verifier key, or its keys of two kinds under one name; keys that cosign"
+                )
+                raise ValueError(message)
         return value
+
+    @property
+    def witness_keys(self) -> Mapping[str, tuple[VerifierKey, ...]]:
+        """The keys of each witness, by its address."""
+        return {address: tuple(map(VerifierKey.parse, key.split())) for address, key in self.witnesses.items()}
 
     @model_validator(mode="after")
     def _together(self) -> Self:

@@ -13,7 +13,8 @@
 1. the text has the form, and is of the log that is trusted, by its origin; a tree without entries has the root of none;
 2. the log's own signature is there, once, and verifies; so does that of its second key, where one is trusted;
 3. of the trusted witnesses at least so many cosigned, each with a signature that verifies. A line of a trusted witness that does
-   not verify refuses the whole; a witness counts once, with whatever keys.
+   not verify refuses the whole; a witness counts once: two names for one key are one witness, and so are two keys of one name, as
+   a witness has them that cosigns by both algorithms.
 
 What it does not establish: that this tree continues one that was seen before (`merkle.verify_consistency`), and anything about
 extension lines, which ML-DSA-44 does not sign and nobody here reads.
@@ -162,10 +163,11 @@ def open_checkpoint(data: bytes, trust: LogTrust) -> OpenedCheckpoint:
         line = note.line_of(key)
         if line is not None:
             cosigned[name] = verify_cosignature(checkpoint, line, key)
-    keys = {trust.witnesses[name].key for name in cosigned}
-    if len(keys) < trust.cosignatures:
+    keys = [trust.witnesses[name] for name in cosigned]
+    count = min(len({key.key for key in keys}), len({key.name for key in keys}))
+    if count < trust.cosignatures:
         message = (
-            f"the checkpoint of {checkpoint.size} entries has {len(keys)} cosignatures of trusted witnesses; "
+            f"the checkpoint of {checkpoint.size} entries has {count} cosignatures of trusted witnesses; "
             f"{trust.cosignatures} are wanted"
         )
         raise LogError(message)

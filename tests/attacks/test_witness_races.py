@@ -45,7 +45,7 @@ def test_what_is_cosigned_is_a_chain(tmp_path: Path) -> None:
                 size = min(LARGEST, seen + chance.randrange(-2, 12)) if seen > 2 else chance.randrange(1, PARTED)
                 witness = Witness(running.url, running.key)
                 try:
-                    line = witness.ask(log.note(size), log.prove, seconds=60)
+                    (line,) = witness.ask(log.note(size), log.prove, seconds=60)
                 except (WitnessBehind, LogError) as error:
                     refused[type(error).__name__] += 1
                 else:

@@ -40,7 +40,7 @@ def test_nothing_that_was_cosigned_is_forgotten(tmp_path: Path) -> None:
                 asked = log.size + 1
                 log.grow(asked)
                 try:
-                    line = known.ask(log.note(), log.prove, seconds=10)
+                    (line,) = known.ask(log.note(), log.prove, seconds=10)
                 except LogError:
                     break
                 verify_cosignature(Checkpoint.parse(log.note().text), line, witness.key)

@@ -165,9 +165,7 @@ def test_where_nothing_answers_it_is_said_what_to_look_at(
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        pytest.param(
-            "gateway.example", "there is no such folder. An address begins with https:// or http://", id="a host"
-        ),
+        pytest.param("gateway.example", "that is no folder. An address begins with https:// or http://", id="a host"),
         pytest.param(".", "a log's folder has a file named 'checkpoint'", id="a folder of other things"),
     ],
 )

@@ -93,6 +93,17 @@ def test_a_witness_counts_once() -> None:
         open_checkpoint(both, LogTrust(LOG, {"one": TRUSTED["ed25519"], "renamed": renamed.verifier}, 2))
 
 
+def test_a_witness_that_signs_by_both_algorithms_counts_once() -> None:
+    """By its name: whoever names both of its keys does not have two witnesses."""
+    second = LogKey.from_seed("witness.example/w1", KeyKind.ML_DSA_44, b"w" * 32)
+    data = _with(OWN, _cosigned("ed25519"), cosign_by(TREE, second, seconds=NOW))
+    both = {"one": TRUSTED["ed25519"], "the same": second.verifier}
+    assert open_checkpoint(data, LogTrust(LOG, both, 1)).cosigned == {"one": NOW, "the same": NOW}
+    assert open_checkpoint(data, LogTrust(LOG, {"one": second.verifier}, 1)).cosigned == {"one": NOW}
+    with pytest.raises(LogError, match="has 1 cosignatures of trusted witnesses; 2 are wanted"):
+        open_checkpoint(data, LogTrust(LOG, both, 2))
+
+
 OTHER_TREE = Checkpoint(ORIGIN, 5, LEAVES[0])
 
 

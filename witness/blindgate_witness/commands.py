@@ -20,7 +20,7 @@ from platformdirs import user_data_path
 from blindgate_protocol.errors import BlindgateError, LogError, MalformedError
 from blindgate_protocol.notes import KeyKind, VerifierKey
 from blindgate_witness.records import Kept, KnownLog, Records
-from blindgate_witness.signer import Signer, load_signer, save_signer
+from blindgate_witness.signer import Signer, add_second_key, load_signer, save_signer
 from blindgate_witness.submissions import Rule
 
 app = typer.Typer(
@@ -79,13 +79,33 @@ def init(
 
 @app.command()
 def key(*, data: Data = _DATA, as_json: AsJson = False) -> None:
-    """Show the witness's verifier key."""
+    """Show the witness's verifier key, by Ed25519. `second-key` shows the one by ML-DSA-44."""
     with _explained():
         signer = _signer(data)
     if as_json:
         _print_json({"key": str(signer.key), "name": signer.name, "data": str(data.resolve())})
     else:
         typer.echo(str(signer.key))
+
+
+@app.command(name="second-key")
+def second_key(*, data: Data = _DATA, as_json: AsJson = False) -> None:
+    """Show the witness's second key, by ML-DSA-44; make it where there is none yet.
+
+    From its next start on the witness signs by both. Its cosignature by the second holds also against whoever can forge Ed25519 by
+    the time it is read; those who want that put this key into their policies, in place of the first. It is the same witness.
+    """
+    with _explained():
+        signer = _signer(data)
+        made = signer.second is None
+        if made:
+            signer = add_second_key(data / _KEY_FILE, signer)
+    if as_json:
+        _print_json({"key": str(signer.second_key), "name": signer.name, "data": str(data.resolve()), "made": made})
+        return
+    typer.echo(str(signer.second_key))
+    if made:
+        typer.echo("Made. Start `blindgate witness serve` again: it signs with both keys then.", err=True)
 
 
 @app.command()

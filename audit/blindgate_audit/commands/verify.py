@@ -243,8 +243,8 @@ def _finish_events(audit: _Audit, bodies: Bodies, submissions: Submissions) -> N
         told += f"; when {submissions.stated:,} orders came is said with their results as it was logged then"
     if bodies.unknown:
         named = ", ".join(f"{action} (from entry {index} on)" for action, index in bodies.first_unknown.items())
-        count = f"{bodies.unknown.total():,} are of actions that this version has no name for"
-        told += f"; {count}, and nothing was concluded from them: {named}"
+        unknown = f"{bodies.unknown.total():,} are of actions that this version has no name for"
+        told += f"; {unknown}, and nothing was concluded from them: {named}"
     audit.told["events"] = told
     audit.unknown = dict(bodies.unknown)
     for action, index in bodies.first_unknown.items() if audit.strict else ():

@@ -37,6 +37,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 # A folder that a gateway makes itself is its user's alone.
 - name: BLINDGATE_GATEWAY_DATA
   value: /data/gateway
+# It ends with its pod, and the next one is another gateway.
+- name: BLINDGATE_GATEWAY_LEAVES
+  value: "true"
 - name: BLINDGATE_GATEWAY_LOG_KEY
   value: /run/log-key/log.key
 - name: BLINDGATE_GATEWAY_DATABASE

@@ -64,7 +64,7 @@ def show_overview() -> Response:
     note_reading(here, auditor(), "overview")
     head = here.log.sequencer.head()
     signed = here.database.look(_SIGNED, {})
-    watchers = [_watcher(here.database, url, key) for url, key in here.settings.witnesses.items()]
+    watchers = [_watcher(here.database, url, key) for url, keys in here.settings.witness_keys.items() for key in keys]
     now = time.time_ns() // 1_000_000
     return render(
         "overview.html",
@@ -79,9 +79,9 @@ def show_overview() -> Response:
     )
 
 
-def _watcher(database: Database, url: str, text: str) -> Watcher:
-    key = VerifierKey.parse(text)
-    row = database.look(_LAST_LINE, {"witness": str(key)})
+def _watcher(database: Database, url: str, key: VerifierKey) -> Watcher:
+    text = str(key)
+    row = database.look(_LAST_LINE, {"witness": text})
     if row is None:
         return Watcher(url, text)
     try:

@@ -9,6 +9,8 @@ What the log tells has to be true of all of them together, and told once:
    believed. One that stopped counts on: as a rule it is on its way back.
 3. A gateway that has not shown itself for `LOST_AFTER` is forgotten by one that did all that time, and what it alone believed is
    told as revoked. Who was away itself, or has only begun, forgets nobody: the others may have been cut off with it.
+4. A gateway that will not come back, since its folder ends with it (the setting `leaves`), is forgotten when it stops in order, and
+   what it alone believed is told as revoked then. Not when no other one is there: the last one leaves its word.
 
 That settings differ is said where people look: in a line when a gateway starts, and by `blindgate gateway check`.
 """
@@ -68,6 +70,10 @@ _IS_LOST = (
 )
 _LOST = prepared(select(gateways.c.id).where(*_IS_LOST).limit(1))
 _FORGET = prepared(delete(gateways).where(*_IS_LOST).returning(gateways.c.id))
+_OTHERS = prepared(
+    select(gateways.c.id).where(gateways.c.id != bindparam("gateway"), gateways.c.seen >= clock() - _GAP).limit(1)
+)
+_LEAVE = prepared(delete(gateways).where(gateways.c.id == bindparam("gateway")))
 _TOLD = prepared(
     select(events.c.action, events.c.object, events.c.body)
     .where(
@@ -112,6 +118,17 @@ def show(database: Database, settings: Settings) -> None:
         reason = f"no gateway that believed it has shown itself for {LOST_AFTER // 60_000} minutes"
         _tell(connection, rows, by=GATEWAY, reason=reason)
     log.warning("gateways.lost", gateways=lost)
+
+
+def leave(connection: Transaction, settings: Settings) -> None:
+    """Forget this gateway, which has stopped and will not come back, if another one is there (4.)."""
+    connection.alone("signers")
+    me = {"gateway": gateway_id(settings.data)}
+    if connection.execute(_OTHERS, me).first() is None:
+        return
+    connection.execute(_LEAVE, me)
+    rows = connection.execute(_ALL, {}).all()
+    _tell(connection, rows, by=GATEWAY, reason="the last gateway that believed it has stopped and will not come back")
 
 
 def differences(rows: list[Row]) -> list[str]:

@@ -1,11 +1,12 @@
 """What a process of the gateway does about the log: keep it moving, write it out, ask the witnesses, give proofs."""
 
+import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy import bindparam, delete, select
 
 from blindgate_gateway.database import Database, prepared, upsert
 from blindgate_gateway.log.files import LogFiles
@@ -17,15 +18,12 @@ from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import cosignatures, events
 from blindgate_protocol.checkpoints import EntryProof
 from blindgate_protocol.errors import BlindgateError
-from blindgate_protocol.notes import VerifierKey, parse_note
+from blindgate_protocol.notes import parse_note
 
-_ENOUGH = prepared(
-    select(cosignatures.c.size)
+_COSIGNED = prepared(
+    select(cosignatures.c.size, cosignatures.c.witness)
     .where(cosignatures.c.size > bindparam("index"))
-    .group_by(cosignatures.c.size)
-    .having(func.count() >= bindparam("least"))
     .order_by(cosignatures.c.size.desc())
-    .limit(1)
 )
 _LINES = prepared(
     select(cosignatures.c.checkpoint, cosignatures.c.line)
@@ -61,7 +59,7 @@ class LogKeeper:
             database, settings.log_key_file, origin=settings.log_origin, written=self.files.written
         )
         self._pause = settings.checkpoint / 1000
-        self._witnesses = settings.witnesses
+        self._witnesses = settings.witness_keys
         self._wanted = [threading.Event() for _ in range(1 + len(self._witnesses))]
 
     def checkpoint(self) -> str:
@@ -79,12 +77,12 @@ class LogKeeper:
         if not cosigned_by:
             head = self.sequencer.head()
             return prove_inclusion(self.database, row.position, head.size, self._cosigned(head.size) or head.checkpoint)
-        enough = self.database.look(_ENOUGH, {"index": row.position, "least": cosigned_by})
-        checkpoint = None if enough is None else self._cosigned(enough.size)
-        if checkpoint is None:
+        size = self._size_with(cosigned_by, behind=row.position)
+        checkpoint = None if size is None else self._cosigned(size)
+        if size is None or checkpoint is None:
             self._hurry()
             return None
-        return prove_inclusion(self.database, row.position, enough.size, checkpoint)
+        return prove_inclusion(self.database, row.position, size, checkpoint)
 
     def keep(self) -> None:
         """Do what is due: places, a checkpoint, files."""
@@ -94,16 +92,18 @@ class LogKeeper:
     def show_to(self, witness: Witness) -> None:
         """Get a witness's cosignature of the log as it is, unless it is there. Raises `LogError`."""
         head = self.sequencer.head()
-        name = str(witness.key)
-        if not head.size or self.database.look(_HAS, {"size": head.size, "witness": name}) is not None:
+        names = [str(key) for key in witness.keys]
+        if not head.size or all(
+            self.database.look(_HAS, {"size": head.size, "witness": name}) is not None for name in names
+        ):
             return
         prove = partial(prove_consistency, self.database)
-        line = witness.ask(parse_note(head.checkpoint.encode()), prove, seconds=WITNESS_SECONDS)
-        self._note_cosignature(head, name, str(line))
+        lines = witness.ask(parse_note(head.checkpoint.encode()), prove, seconds=WITNESS_SECONDS)
+        self._note_cosignatures(head, dict(zip(names, map(str, lines), strict=True)))
 
     def start(self) -> None:
         """Keep the log, from threads of this process, until it ends."""
-        witnesses = [Witness(url, VerifierKey.parse(key)) for url, key in self._witnesses.items()]
+        witnesses = [Witness(url, *keys) for url, keys in self._witnesses.items()]
         duties = [self.keep, *(partial(self.show_to, witness) for witness in witnesses)]
         for duty, wanted in zip(duties, self._wanted, strict=True):
             threading.Thread(target=self._repeat, args=(duty, wanted), name="log", daemon=True).start()
@@ -132,11 +132,21 @@ class LogKeeper:
             rows = connection.execute(_LINES, {"size": size}).all()
         return None if not rows else rows[0].checkpoint + "".join(row.line for row in rows)
 
-    def _note_cosignature(self, head: Head, witness: str, line: str) -> None:
-        """Keep a witness's line for this checkpoint."""
+    def _size_with(self, least: int, *, behind: int) -> int | None:
+        """The largest tree with an entry at this index that so many witnesses cosigned; two keys of one name are one witness."""
+        with self.database.read() as connection:
+            rows = connection.execute(_COSIGNED, {"index": behind}).all()
+        for size, lines in itertools.groupby(rows, lambda row: row.size):
+            if len({line.witness.partition("+")[0] for line in lines}) >= least:
+                return int(size)
+        return None
+
+    def _note_cosignatures(self, head: Head, lines: Mapping[str, str]) -> None:
+        """Keep a witness's lines for this checkpoint, by its keys."""
         with self.database.write() as connection:
-            row = {"size": head.size, "witness": witness, "checkpoint": head.checkpoint, "line": line}
-            connection.execute(_COSIGN, row)
+            for key, line in lines.items():
+                row = {"size": head.size, "witness": key, "checkpoint": head.checkpoint, "line": line}
+                connection.execute(_COSIGN, row)
             oldest = connection.execute(_SIZES, {"kept": KEPT}).scalar()
             if oldest is not None:
                 connection.execute(_FORGET, {"size": oldest})

@@ -51,7 +51,7 @@ def show_log(call: Call[None, None]) -> Answer:
     """Say which log this is, by its verifier key, and how far it is."""
     keeper = call.parts.log
     head = keeper.sequencer.head()
-    witnesses = tuple(call.parts.settings.witnesses.values())
+    witnesses = tuple(str(key) for keys in call.parts.settings.witness_keys.values() for key in keys)
     return LogView(
         key=str(head.key),
         second=None if head.second is None else str(head.second),

@@ -10,7 +10,7 @@ import json
 from sqlalchemy import select
 
 from blindgate_gateway.database import Database, prepared
-from blindgate_gateway.log.believed import enter, kept_for
+from blindgate_gateway.log.believed import enter, kept_for, leave
 from blindgate_gateway.log.objects import log_object
 from blindgate_gateway.log.sequencer import Sequencer
 from blindgate_gateway.log.telling import GATEWAY, tell
@@ -47,11 +47,13 @@ def tell_start(settings: Settings) -> None:
 
 
 def tell_stop(settings: Settings) -> None:
-    """Say that this gateway, which ends in order, writes no more events."""
+    """Say that this gateway, which ends in order, writes no more events; and what it alone believed, if it will not come back."""
     database = connect(settings)
     try:
         what = _log(database, settings)
         with database.write() as connection:
+            if settings.leaves:
+                leave(connection, settings)
             tell(connection, Action.LOG_PAUSED, what, by=GATEWAY, before="started", after="paused")
     finally:
         database.close()

@@ -57,18 +57,19 @@ class Witness:
     """A witness as the log knows it. Not for several threads at once.
 
     Attributes:
+        keys: one, or two of one name: a witness may cosign by both algorithms, each in a line of its own.
         size: the size that it cosigned last, as far as is known here; 0 before it was asked.
     """
 
-    def __init__(self, url: str, key: VerifierKey) -> None:
+    def __init__(self, url: str, *keys: VerifierKey) -> None:
         """`url` is what `/add-checkpoint` is appended to. Raises `MalformedError`."""
         _split(url)
         self.url = url
-        self.key = key
+        self.keys = keys
         self.size = 0
 
-    def ask(self, note: Note, prove: Prove, *, seconds: float) -> SignatureLine:
-        """The witness's cosignature of this checkpoint of the log's, in `seconds` altogether.
+    def ask(self, note: Note, prove: Prove, *, seconds: float) -> tuple[SignatureLine, ...]:
+        """The witness's cosignatures of this checkpoint of the log's, one by each key, in `seconds` altogether.
 
         Raises `ForkedLogError` where the witness saw another tree, `WitnessBehind` where it saw a larger one than this, `LogError`
         where there is no cosignature for another reason: try again with the next checkpoint.
@@ -80,14 +81,14 @@ class Witness:
             proof = prove(old, size)
             left = until - time.monotonic()
             try:
-                line = cosign_at(self.url, self.key, old=old, proof=proof, note=note, seconds=left)
+                lines = cosign_at(self.url, self.keys, old=old, proof=proof, note=note, seconds=left)
             except WitnessBehind as told:
                 self.size = told.size
                 old = next_old(told, asked=old, size=size)
             else:
                 self.size = size
-                return line
-        message = f"the witness {self.key.name} named another size each of {MOST_ROUNDS} times"
+                return lines
+        message = f"the witness {self.keys[0].name} named another size each of {MOST_ROUNDS} times"
         raise LogError(message)
 
 
@@ -108,45 +109,51 @@ def next_old(told: WitnessBehind, *, asked: int, size: int) -> int:
 
 
 def cosign_at(  # noqa: PLR0913  (what a request is made of)
-    url: str, key: VerifierKey, *, old: int, proof: Sequence[bytes], note: Note, seconds: float
-) -> SignatureLine:
+    url: str, keys: Sequence[VerifierKey], *, old: int, proof: Sequence[bytes], note: Note, seconds: float
+) -> tuple[SignatureLine, ...]:
     """One request to the witness at `url`: `note` is a checkpoint with the log's signature, `proof` leads to it from `old`.
 
-    Gives the witness's line, which was verified under `key`. Raises `WitnessBehind` where it cosigned another size last,
-    `ForkedLogError` where it does not find that the proof leads from the tree that it saw, `MalformedError` for a bad `url`, and
-    otherwise `LogError`.
+    Gives the witness's lines, each verified under one of `keys`, in their order: all of them, or none counts. Raises
+    `WitnessBehind` where it cosigned another size last, `ForkedLogError` where it does not find that the proof leads from the
+    tree that it saw, `MalformedError` for a bad `url`, and otherwise `LogError`.
     """
+    name = keys[0].name
     body = f"old {old}\n{proof_lines(proof)}\n{note}".encode()
     until = time.monotonic() + seconds
     try:
         status, kind, data = _post(_split(url), body, until)
     except (OSError, http.client.HTTPException) as error:
         why = "no answer in time" if time.monotonic() >= until else _shown(str(error)) or type(error).__name__
-        message = f"the witness {key.name} at {url} cannot be asked: {why}"
+        message = f"the witness {name} at {url} cannot be asked: {why}"
         raise LogError(message) from error
     if status == HTTPStatus.OK:
-        return _verified(note, data, key)
+        return _verified(note, data, keys)
     told = _SIZE.fullmatch(data)
     if status == HTTPStatus.CONFLICT and kind == _SIZE_TYPE and told is not None:
-        message = f"the witness {key.name} cosigned {int(told[1])} entries last, and was asked from {old} on"
+        message = f"the witness {name} cosigned {int(told[1])} entries last, and was asked from {old} on"
         raise WitnessBehind(message, int(told[1]))
-    message = f"the witness {key.name} did not cosign: {status} {_shown(data[:_SHOWN].decode(errors='replace'))}"
+    message = f"the witness {name} did not cosign: {status} {_shown(data[:_SHOWN].decode(errors='replace'))}"
     raise (ForkedLogError if status == HTTPStatus.UNPROCESSABLE_ENTITY else LogError)(message)
 
 
-def _verified(note: Note, data: bytes, key: VerifierKey) -> SignatureLine:
-    """The line of `key` among the lines that a witness sent. Lines of other keys are left alone."""
+def _verified(note: Note, data: bytes, keys: Sequence[VerifierKey]) -> tuple[SignatureLine, ...]:
+    """The lines of `keys` among the lines that a witness sent. Lines of other keys are left alone."""
+    name = keys[0].name
     try:
         found = parse_note(f"{note.text}\n".encode() + data)
     except MalformedError as error:
-        message = f"the witness {key.name} answered with no signature lines: {error}"
+        message = f"the witness {name} answered with no signature lines: {error}"
         raise LogError(message) from error
-    line = found.line_of(key) if found.text == note.text else None
-    if line is None:
-        message = f"the witness {key.name} answered without a cosignature under the key that is known"
-        raise LogError(message)
-    verify_cosignature(Checkpoint.parse(note.text), line, key)
-    return line
+    lines = []
+    for key in keys:
+        line = found.line_of(key) if found.text == note.text else None
+        if line is None:
+            which = "the key that is known" if len(keys) == 1 else f"its key of kind {key.kind.name}"
+            message = f"the witness {name} answered without a cosignature under {which}"
+            raise LogError(message)
+        verify_cosignature(Checkpoint.parse(note.text), line, key)
+        lines.append(line)
+    return tuple(lines)
 
 
 def _post(url: SplitResult, body: bytes, until: float) -> tuple[int, str, bytes]:

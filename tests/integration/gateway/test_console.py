@@ -454,7 +454,7 @@ def test_the_overview_says_what_each_witness_cosigned(tmp_path: Path) -> None:
         for signer, key in ((private[0], keys[0]), (private[2], keys[1])):
             line = cosign(tree, signer, name=key.name, seconds=1_700_000_000)
             line = SignatureLine(line.name, key.id, line.signature)
-            desk.parts.log._note_cosignature(head, str(key), str(line))
+            desk.parts.log._note_cosignatures(head, {str(key): str(line)})
         finished(desk)
         sign_in(desk.http, desk.auditor.token)
         text = desk.http.get("/console/").text

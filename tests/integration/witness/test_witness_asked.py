@@ -31,7 +31,7 @@ KEY = VerifierKey("witness.example/w1", KeyKind.COSIGNATURE, PRIVATE.public_key(
 def test_a_gateway_that_remembers_nothing_is_cosigned_at_once(witness: WitnessProcess, log: GrowingLog) -> None:
     """It was restarted, or it is another one of the same database: the witness says where it stands."""
     for size in (10, 11, 300, 300):
-        line = Witness(witness.url, witness.key).ask(log.grow(size).note(), log.prove, seconds=10)
+        (line,) = Witness(witness.url, witness.key).ask(log.grow(size).note(), log.prove, seconds=10)
         assert verify_cosignature(Checkpoint.parse(log.note().text), line, witness.key) > 0
 
 
@@ -94,7 +94,7 @@ def test_a_witness_that_nobody_can_reach_is_named(log: GrowingLog) -> None:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         with pytest.raises(LogError, match=r"witness\.example/w1 at http.*cannot be asked"):
-            cosign_at(url, KEY, old=0, proof=(), note=log.note(), seconds=5)
+            cosign_at(url, [KEY], old=0, proof=(), note=log.note(), seconds=5)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_what_a_stranger_sends_is_no_cosignature(made: bytes) -> None:
         _answering(lambda connection: connection.sendall(made)) as url,
         pytest.raises(LogError, match=KEY.name) as refused,
     ):
-        cosign_at(url, KEY, old=0, proof=(), note=LOG.note(), seconds=5)
+        cosign_at(url, [KEY], old=0, proof=(), note=LOG.note(), seconds=5)
     assert str(refused.value).isprintable()
 
 
@@ -201,7 +201,7 @@ def test_a_witness_that_sends_a_byte_now_and_then_is_cut_off() -> None:
 
     begun = time.monotonic()
     with _answering(send) as url, pytest.raises(LogError, match="no answer in time"):
-        cosign_at(url, KEY, old=0, proof=(), note=LOG.note(), seconds=1)
+        cosign_at(url, [KEY], old=0, proof=(), note=LOG.note(), seconds=1)
     assert time.monotonic() - begun < 4
 
 
@@ -211,7 +211,7 @@ def test_a_witness_that_takes_nothing_is_cut_off() -> None:
         begun = time.monotonic()
         with pytest.raises(LogError, match="no answer in time"):
             cosign_at(
-                f"http://127.0.0.1:{listener.getsockname()[1]}", KEY, old=0, proof=(), note=LOG.note(), seconds=0.5
+                f"http://127.0.0.1:{listener.getsockname()[1]}", [KEY], old=0, proof=(), note=LOG.note(), seconds=0.5
             )
         assert time.monotonic() - begun < 3
 
@@ -241,9 +241,9 @@ def test_over_https_the_certificate_counts(tmp_path: Path, monkeypatch: pytest.M
         try:
             url = f"https://localhost:{server.server_port}"
             with pytest.raises(LogError, match="certificate verify failed"):
-                cosign_at(url, KEY, old=0, proof=(), note=LOG.note(), seconds=5)
+                cosign_at(url, [KEY], old=0, proof=(), note=LOG.note(), seconds=5)
             monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-            assert cosign_at(url, KEY, old=0, proof=(), note=LOG.note(), seconds=5).name == KEY.name
+            assert cosign_at(url, [KEY], old=0, proof=(), note=LOG.note(), seconds=5)[0].name == KEY.name
         finally:
             server.shutdown()
             thread.join()

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from blindgate_gateway.check import Finding, State, examine
 from blindgate_gateway.log.believed import LOST_AFTER, gateway_id, show
-from blindgate_gateway.log.starting import tell_start
+from blindgate_gateway.log.starting import tell_start, tell_stop
 from blindgate_gateway.parts import connect
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.signers import revoke_signer
@@ -51,6 +51,12 @@ class Told:
             show(database, self.settings)
         finally:
             database.close()
+        return self.told()
+
+    def stop(self, gateway: int, **changes: object) -> set[tuple[str, str, str]]:
+        """Stop a gateway in order; gives what that told."""
+        self._be(gateway)
+        tell_stop(self.settings.model_copy(update=changes))
         return self.told()
 
     def long_here(self, gateway: int) -> None:
@@ -177,6 +183,42 @@ def test_what_a_lost_gateway_alone_believed_is_told_as_revoked_by_one_that_was_t
     told.settings = told.settings.model_copy(update={"publishers": (NEW, *told.settings.publishers)})
     assert told.show(2) == {("signer.added", "publisher", NEW)}
     assert told.show(1, away=1000) == set()
+
+
+def test_a_gateway_that_will_not_come_back_is_forgotten_when_it_stops(desk: Desk) -> None:
+    """A change that is rolled over pods ends with the last old one; what others believe, too, is told by nobody."""
+    told = Told(desk.parts.settings)
+    (old,) = told.settings.publishers
+    for pod in (1, 2):
+        told.start(pod)
+    assert told.start(3, publishers=(NEW,)) == {("signer.added", "publisher", NEW)}
+    assert told.stop(1, leaves=True) == set()
+    assert told.start(4, publishers=(NEW,)) == set()
+    assert told.stop(2, leaves=True) == {("signer.revoked", "publisher", old)}
+    assert _events(desk, Action.SIGNER_REVOKED)[-1].reason == (
+        "the last gateway that believed it has stopped and will not come back"
+    )
+
+
+def test_the_last_gateway_leaves_its_word_and_one_that_comes_back_is_waited_for(desk: Desk) -> None:
+    """A service that is stopped and started again has revoked nobody."""
+    told = Told(desk.parts.settings)
+    told.start(1)
+    told.start(2, publishers=(NEW,))
+    assert told.stop(2, publishers=(NEW,)) == set()  # by its settings it comes back
+    told.start(2, publishers=(NEW,))
+    assert told.stop(1, leaves=True) == {("signer.revoked", "publisher", told.settings.publishers[0])}
+    assert told.stop(2, publishers=(NEW,), leaves=True) == set()
+    assert told.start(3, publishers=(NEW,)) == set()
+
+
+def test_who_was_not_seen_for_minutes_is_not_taken_for_one_that_goes_on(desk: Desk) -> None:
+    """Its pod was killed some time ago: then this one is the last."""
+    told = Told(desk.parts.settings)
+    told.start(1)
+    told.start(2, publishers=(NEW,))
+    told.cut_off(1)
+    assert told.stop(2, publishers=(NEW,), leaves=True) == set()
 
 
 def test_gateways_that_differ_are_told_of_where_people_look(desk: Desk) -> None:
