@@ -49,7 +49,7 @@ class World:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._gateway_settings = dict(gateway or {})
         self._api_keys: dict[str, str] = {}
-        self._log_key: str | None = None
+        self._log_keys: tuple[str, str | None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -125,15 +125,23 @@ class World:
 
     def log_key(self) -> str:
         """The verifier key of the gateway's log, as its operator would give it to clients and auditors."""
-        if self._log_key is None:
+        return self.log_keys()[0]
+
+    def log_keys(self) -> tuple[str, str | None]:
+        """That key, and the log's second one, where it has one."""
+        if self._log_keys is None:
             shown = self._command("gateway", "log", "key", "--data", str(self.gateway_folder), "--json")
-            self._log_key = str(shown["key"])
-        return self._log_key
+            self._log_keys = str(shown["key"]), shown["second"]
+        return self._log_keys
 
     def policy(self, path: Path | None = None, *, log: bool = True) -> Policy:
         """A policy that trusts this world's publishers, operator and, unless told otherwise, log."""
-        logs = {"this-world": self.log_key()} if log else {}
-        return Policy(dict(self.publishers), {"this-world": self.operator.id}, path=path, logs=logs)
+        operators = {"this-world": self.operator.id}
+        if not log:
+            return Policy(dict(self.publishers), operators, path=path)
+        key, second = self.log_keys()
+        seconds = {} if second is None else {"this-world": second}
+        return Policy(dict(self.publishers), operators, path=path, logs={"this-world": key}, second_keys=seconds)
 
     def client(
         self,

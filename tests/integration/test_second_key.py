@@ -52,6 +52,7 @@ def test_a_gateway_whose_log_another_second_key_signs_gets_no_order(world: World
     home = tmp_path / "home"
     world.client(home=home).close()
     other = str(LogKey.generate(name, KeyKind.ML_DSA_44).verifier)
+    assert run("policy", "distrust", "second-key", "this-world", "--home", str(home)).returncode == 0
     assert run("policy", "trust", "second-key", "this-world", other, "--home", str(home)).returncode == 0
     with Client(world.url, world.api_key("hospital"), home=home) as client:
         model = client.model("small")
