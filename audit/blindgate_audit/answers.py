@@ -59,7 +59,7 @@ class FolderAnswers:
         """All there are."""
         events = self._folder.events()
         if events is None:
-            message = f"{self._folder.name}: a log without its events; with an auditor's API key `blindgate audit export` writes both"
+            message = f"{self._folder.name}: a log without its events; `blindgate audit export` with an auditor's key writes both"
             raise LogError(message)
         return events
 
