@@ -4,11 +4,12 @@ A job is on record with its order, which its client signed, and with the state t
 
 1. the order is signed by the client that it names, is of this job and tenant, and is the one whose digest the job's `job.submitted`
    has;
-2. where the job has ended on record, that is the end that the log tells of last; and where the log tells of an end, the job has
+2. the blobs that it has on record are those that the order and the receipt name;
+3. where the job has ended on record, that is the end that the log tells of last; and where the log tells of an end, the job has
    ended on record;
-3. a job that the log tells of is on record, or was deleted when its time was over (`records`).
+4. a job that the log tells of is on record, or was deleted when its time was over (`records`).
 
-A success is held by its receipt instead, in 2. where its event is missing, and in 3. (`records`).
+A success is held by its receipt instead, in 3. where its event is missing, and in 4. (`records`).
 
 A job whose order is older than the log has no such event, and is none that is missed. Jobs go on while they are read: what was told
 after the first record was read may be ahead of the records, and is no contradiction.
@@ -25,7 +26,7 @@ from blindgate_protocol.events import Action, Event
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobRecord
 from blindgate_protocol.order import Order
-from blindgate_protocol.receipts import CLOCK_SKEW
+from blindgate_protocol.receipts import CLOCK_SKEW, Receipt
 from blindgate_protocol.signing import open_signed
 from blindgate_protocol.values import Millis
 
@@ -90,8 +91,8 @@ class JobHistories:
         if end is not None or event.action in _OPEN:
             self._database.execute(_TELL, (event.object, None if end is None else end.value, index, later))
 
-    def job(self, record: JobRecord) -> None:
-        """Take in a job on record."""
+    def job(self, record: JobRecord, receipt: Receipt | None) -> None:
+        """Take in a job on record, with its receipt where there is one that was verified."""
         self._reading = True
         about, order = f"job:{record.job}", None
         try:
@@ -104,6 +105,7 @@ class JobHistories:
         ):
             message = f"{about}: its order is of job {order.document.job} of {order.document.tenant}, signed by {order.signer}"
             self._findings.add("record", message)
+        self._hold_blobs(record, None if order is None else order.document, receipt)
         digest, issued = (None, None) if order is None else (order.digest, order.document.issued)
         row = (about, digest, issued, record.state.value, int(record.state.ended and record.receipt is None))
         self._database.execute("INSERT OR IGNORE INTO kept VALUES (?, ?, ?, ?, ?)", row)
@@ -118,7 +120,7 @@ class JobHistories:
 
         Gives for how many of the things on record the event must be among the `erased`.
         """
-        # 1. and 2.
+        # 1. and 3.
         for about, kept, told, entry in self._database.execute(_ANOTHER):
             message = f"{about}: on record is {kept}, and entry {entry} tells of {told}"
             self._findings.add("record", message, index=entry)
@@ -129,7 +131,7 @@ class JobHistories:
                     "record", f"{about}: {what} is on record, and no event of the log tells of it", index=entry
                 )
             hidden = 0
-        # 3.
+        # 4.
         over = 0
         for about, entry, time in self._database.execute(_GONE):
             over += time <= until
@@ -137,6 +139,20 @@ class JobHistories:
                 message = f"{about}: the job that entry {entry} tells of is not on record"
                 self._findings.add("record", message, index=entry)
         return hidden
+
+    def _hold_blobs(self, record: JobRecord, order: Order | None, receipt: Receipt | None) -> None:
+        signed = {
+            "input": None if order is None else order.input.digest,
+            "evaluation key": None if order is None else order.evaluation_key,
+            "result": None if receipt is None else receipt.output.digest,
+        }
+        for blob in record.blobs:
+            named = signed[blob.role]
+            if named is not None and named != blob.digest:
+                message = (
+                    f"job:{record.job}: its {blob.role} on record is {blob.digest}, and {named} is what was signed"
+                )
+                self._findings.add("record", message)
 
     def close(self) -> None:
         """Delete both sides."""

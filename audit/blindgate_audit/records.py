@@ -11,7 +11,7 @@ logged, with the document's digest. So:
 3. the statements about one key follow on each other (`keys.check_statement`): one that is missing leaves a gap that nobody but
    its owner could close.
 
-4. a job on record is the one that the log tells of (`job_histories`).
+4. a job or a node on record is the one that the log tells of (`job_histories`, `node_records`).
 
 What this cannot show: a document whose record and event are both gone, where nothing follows on it. Its owner can (`blindgate
 audit monitor`).
@@ -26,11 +26,12 @@ from typing import Final
 
 from blindgate_audit.findings import Findings
 from blindgate_audit.job_histories import JobHistories
+from blindgate_audit.node_records import NodeHistories
 from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.events import Action, Event
 from blindgate_protocol.keys import KeyStatement, check_statement
 from blindgate_protocol.messages import JobRecord
-from blindgate_protocol.oversight import StatementRecord
+from blindgate_protocol.oversight import NodeRecord, StatementRecord
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Signed, open_signed
 
@@ -77,17 +78,19 @@ class Records:
         self._findings = findings
         self._database = sqlite3.connect("", isolation_level=None)  # a file without a name, which SQLite deletes itself
         self._database.executescript(_TABLES)
-        self._histories = JobHistories(findings)
+        self._histories, self._nodes = JobHistories(findings), NodeHistories(findings)
         self._database.execute("BEGIN")
         self._last: Signed[KeyStatement] | None = None
         self._deleted = {"keys": (0, -1), "jobs": (0, -1)}
         self._late: list[tuple[str, str]] = []
         self.statements = 0
         self.receipts = 0
+        self.nodes = 0
 
     def tell(self, index: int, event: Event) -> None:
         """Take in an event of the log."""
         self._histories.tell(index, event)
+        self._nodes.tell(index, event)
         if event.action is Action.RECORDS_DELETED:
             self._delete(index, event)
         kind = "keys" if event.action in STATED else "jobs" if event.action is Action.JOB_SUCCEEDED else None
@@ -127,13 +130,13 @@ class Records:
 
     def job(self, record: JobRecord) -> None:
         """Take in a job on record."""
-        self._histories.job(record)
-        if record.receipt is None:
-            return
+        signed = None
         try:
-            signed = open_signed(record.receipt, Receipt)
+            signed = None if record.receipt is None else open_signed(record.receipt, Receipt)
         except BlindgateError as error:
             self._findings.add("record", f"job:{record.job}: its receipt: {error}")
+        self._histories.job(record, None if signed is None else signed.document)
+        if signed is None:
             return
         document = signed.document
         if (document.job, document.tenant) != (record.job, record.tenant) or signed.signer != document.node:
@@ -142,9 +145,15 @@ class Records:
         self.receipts += 1
         self._keep("jobs", f"job:{record.job}", signed.digest, f"the receipt of node {document.node}")
 
+    def node(self, record: NodeRecord) -> None:
+        """Take in a node on record."""
+        self._nodes.node(record)
+        self.nodes += 1
+
     def unlogged(self) -> bool:
         """Whether a record has no event yet: it may have come after the checkpoint, and more events may tell."""
-        return self._histories.unlogged() or self._database.execute(_WITHOUT_EVENT).fetchone() is not None
+        late = self._histories.unlogged() or self._nodes.unlogged()
+        return late or self._database.execute(_WITHOUT_EVENT).fetchone() is not None
 
     def finish(self, *, erased: int = 0) -> int:
         """Hold both sides against each other, once all was taken in.
@@ -173,6 +182,7 @@ class Records:
             for about, what in self._late:
                 self._findings.add("record", f"{about}: {what} is the first on record: those before it are gone")
         # 4.
+        self._nodes.finish(erased=erased)
         count, until = self._deleted["jobs"]
         return max(hidden, self._histories.finish(erased=erased, deleted=count, until=until))
 

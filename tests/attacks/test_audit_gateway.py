@@ -34,7 +34,7 @@ def test_an_honest_gateway_holds_down_to_its_records(verify: Verify) -> None:
         status, printed = verify(url)
     assert status == 0, printed
     assert "55 are the ones that were logged" in printed
-    assert "15 statements about keys and 20 receipts have their events" in printed
+    assert "15 statements about keys, 20 receipts and 0 nodes have their events" in printed
 
 
 def test_without_an_api_key_the_tree_alone_is_verified_and_it_is_said_so(verify: Verify) -> None:

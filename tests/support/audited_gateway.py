@@ -19,7 +19,7 @@ from blindgate_protocol.manifest import ModelRef
 from blindgate_protocol.messages import JobRecord
 from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.order import Order
-from blindgate_protocol.oversight import JobRecords, StatementRecord, StatementRecords
+from blindgate_protocol.oversight import JobRecords, NodeRecord, NodeRecords, StatementRecord, StatementRecords
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Envelope, Signed, SigningKey
 from blindgate_protocol.values import BlobRef, Value
@@ -156,6 +156,7 @@ class Audited:
     events: list[Event] = field(default_factory=list)
     statements: list[StatementRecord] = field(default_factory=list)
     jobs: list[JobRecord] = field(default_factory=list)
+    nodes: list[NodeRecord] = field(default_factory=list)
     erased: set[int] = field(default_factory=set)
     late: int = 0
     page: int = 7
@@ -225,6 +226,9 @@ def _answer(gateway: Audited, events: Sequence[Logged], path: str, after: str) -
         case "/v1/audit/keys":
             found, last = _page(gateway.statements, after, gateway.page)
             return StatementRecords(statements=tuple(found), after=last)
+        case "/v1/audit/nodes":
+            found, last = _page(gateway.nodes, after, gateway.page)
+            return NodeRecords(nodes=tuple(found), after=last)
         case "/v1/audit/jobs":
             found, last = _page(gateway.jobs, after, gateway.page)
             return JobRecords(records=tuple(found), after=last)

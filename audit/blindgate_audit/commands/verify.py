@@ -27,7 +27,7 @@ from blindgate_protocol.checkpoints import LogTrust, OpenedCheckpoint
 from blindgate_protocol.events import Event
 from blindgate_protocol.logged import Logged
 from blindgate_protocol.notes import VerifierKey
-from blindgate_protocol.oversight import JobRecords, StatementRecords
+from blindgate_protocol.oversight import JobRecords, NodeRecords, StatementRecords
 
 _LATEST_SECONDS: Final = 15.0
 """For how long events are waited for of records that came after the checkpoint: a gateway gives them a place within seconds."""
@@ -272,6 +272,9 @@ def _hold_records(audit: _Audit, gateway: Gateway, bodies: Bodies, records: Reco
             for statement in statements.statements:
                 records.statement(statement)
             done(records.statements)
+        for nodes in gateway.pages("/v1/audit/nodes", NodeRecords):
+            for node in nodes.nodes:
+                records.node(node)
         for jobs in gateway.pages("/v1/audit/jobs", JobRecords):
             for job in jobs.records:
                 records.job(job)
@@ -282,7 +285,8 @@ def _hold_records(audit: _Audit, gateway: Gateway, bodies: Bodies, records: Reco
             time.sleep(1)
             last = _tell(gateway.events(None if last < 0 else last), records, last)
     hidden = records.finish(erased=bodies.erased)
-    told = f"{records.statements:,} statements about keys and {records.receipts:,} receipts have their events"
+    told = f"{records.statements:,} statements about keys, {records.receipts:,} receipts and {records.nodes:,} nodes"
+    told += " have their events"
     audit.told["records"] = told + (f", but {hidden:,}: theirs must be among the erased ones" if hidden else "")
 
 
