@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from pydantic import ValidationError
 
 from blindgate_audit.fetching import Web
-from blindgate_protocol.errors import LogError, MalformedError, NotFoundError
+from blindgate_protocol.errors import GatewayError, LogError, MalformedError, NotFoundError
 from blindgate_protocol.logged import Logged, LogView
 from blindgate_protocol.merkle import HASH_BYTES
 from blindgate_protocol.notes import MAX_NOTE_BYTES, parse_note
@@ -30,6 +30,9 @@ from blindgate_protocol.tiles import CHECKPOINT, HEIGHT, KEY, SECOND_KEY, WIDTH,
 
 MOST_BUNDLE_BYTES: Final = 1 << 20
 """An entry of this log has 33 bytes; a bundle with as many as 4,096 each is still read, to say what is wrong with it."""
+
+_CANNOT_BE_MADE: Final = 409
+"""What a gateway answers whose database lacks an entry under the tile."""
 
 _MOST_KEY_BYTES: Final = 4096
 _MOST_VIEW_BYTES: Final = 1 << 18
@@ -240,7 +243,7 @@ def open_source(where: str, *, ca: str | None = None) -> Folder | Address:
     return Address(where, ca=ca) if where.startswith(("http://", "https://")) else Folder(Path(where))
 
 
-Read = bytes | MalformedError | NotFoundError
+Read = bytes | MalformedError | GatewayError
 """What came of reading a tile: its bytes, or why there are none."""
 
 
@@ -266,10 +269,14 @@ def fetched(source: Source, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Read]
 
 
 def attempt(source: Source, tile: Tile) -> Read:
-    """Read a tile; that it is not there, or too long, is an answer. Raises `GatewayError` where nobody answers."""
+    """Read a tile; that it is not there, too long, or cannot be made is an answer. Raises `GatewayError` where there is none."""
     try:
         return source.read(tile)
     except (MalformedError, NotFoundError) as error:
+        return error
+    except GatewayError as error:
+        if error.status != _CANNOT_BE_MADE:
+            raise
         return error
 
 

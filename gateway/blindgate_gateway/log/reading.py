@@ -2,8 +2,13 @@
 
 No question reads the whole log for its answer. Events of an action, of an object and of a tenant have an index each; a window of
 time is first made into places (`windows`).
+
+The columns by which events are found say again what their bodies say, and no commitment is over them: one that was edited in the
+database would hide its event from whoever filters, and from nobody who reads all. So an event is shown as its columns have it: then
+it is not the one that was logged, and whoever reads all finds that, at its index.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,10 +17,13 @@ from sqlalchemy import Select, bindparam, select
 from blindgate_gateway.database import Database, Row, Transaction, prepared
 from blindgate_gateway.log.windows import places_of
 from blindgate_gateway.tables import events
+from blindgate_protocol.canonical import canonical
+from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.logged import Logged, LoggedPage
 
 MOST: Final = 1000
-_COLUMNS = (events.c.position, events.c.body, events.c.salt)
+_FOUND_BY = (events.c.action, events.c.object, events.c.tenant, events.c.time)
+_COLUMNS = (events.c.position, events.c.body, events.c.salt, *_FOUND_BY)
 _BEHIND = (events.c.position > bindparam("after")) & (events.c.position < bindparam("size"))
 _PAGE = select(*_COLUMNS).where(_BEHIND).order_by(events.c.position).limit(bindparam("most"))
 _BEFORE = (events.c.position < bindparam("before")) & (events.c.position >= bindparam("first"))
@@ -83,4 +91,17 @@ def _places(connection: Transaction, size: int, given: Mapping[str, Any]) -> tup
 
 def logged(row: Row) -> Logged:
     """An event as it is shown."""
-    return Logged(index=row.position, event=row.body, salt=row.salt)
+    return Logged(index=row.position, event=_as_found(row), salt=row.salt)
+
+
+def _as_found(row: Row) -> str | None:
+    if row.body is None:
+        return None
+    columns = {column.name: getattr(row, column.name) for column in _FOUND_BY}
+    try:
+        said = json.loads(row.body)
+        if all(said[name] == value for name, value in columns.items()):
+            return str(row.body)
+        return canonical({**said, **columns}).decode()
+    except (ValueError, LookupError, TypeError, MalformedError):  # somebody edited the body, which is shown as it is
+        return str(row.body)

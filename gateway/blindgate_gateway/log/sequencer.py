@@ -2,7 +2,8 @@
 
 `advance` is one durable transaction that nobody else is in at the same time, in whichever process of whichever gateway:
 
-1. read the head: how many entries there are, and the roots of their complete subtrees;
+1. read the head: how many entries there are, and the roots of their complete subtrees, which must be those of the tree that was
+   signed: whoever edits that row brings about a log that stops, and none that is signed and wrong;
 2. give the events without a place the next ones, in the order in which they were written down;
 3. append their leaves, and keep the root of each complete subtree that tiles are made of, with the times in it (`windows`);
 4. sign the checkpoint of the tree that comes out, and make it the head.
@@ -30,7 +31,7 @@ from blindgate_gateway.log.tree import reader
 from blindgate_gateway.log.windows import KEEP_TILE
 from blindgate_gateway.tables import events, log_head, log_tiles
 from blindgate_protocol.checkpoints import Checkpoint
-from blindgate_protocol.errors import ForkedLogError
+from blindgate_protocol.errors import ForkedLogError, LogError
 from blindgate_protocol.events import ENTRY_VERSION
 from blindgate_protocol.merkle import HASH_BYTES, Frontier, leaf_hash, range_root
 from blindgate_protocol.notes import VerifierKey, parse_note
@@ -145,8 +146,7 @@ class Sequencer:
         connection.alone("log")
         # 1.
         row = connection.execute(_HEAD).one()
-        stored: bytes = row.hashes
-        frontier = Frontier(row.size, [stored[at : at + HASH_BYTES] for at in range(0, len(stored), HASH_BYTES)])
+        frontier = _frontier(row)
         # 2.
         placed = connection.execute(_PLACE, {"from_size": row.size, "most": MOST_AT_ONCE}).all()
         if not placed:
@@ -195,6 +195,22 @@ class Sequencer:
         if self._keys is None:
             self._keys = LogKeys.load(self._key_file, head.key, head.second)
         return self._keys
+
+
+def _frontier(row: Row) -> Frontier:
+    """The tree that the head's row has, which must be the one that was signed. Raises `ForkedLogError`."""
+    stored: bytes = row.hashes
+    hashes = [stored[at : at + HASH_BYTES] for at in range(0, len(stored), HASH_BYTES)]
+    signed = Checkpoint.parse(parse_note(row.checkpoint.encode()).text)
+    what = f"the row `log_head` was changed: it has {row.size} entries, and signed was a tree of {signed.size}"
+    try:
+        frontier = Frontier(row.size, hashes)
+        is_signed = (row.size, frontier.root()) == (signed.size, signed.root)
+    except LogError as error:
+        raise ForkedLogError(what) from error
+    if not is_signed:
+        raise ForkedLogError(what + " with another root" * (row.size == signed.size))
+    return frontier
 
 
 def check_continues(database: Database, written: Checkpoint | None, head: Head) -> None:

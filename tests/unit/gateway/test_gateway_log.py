@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from blindgate_gateway.identity import add_staff, add_tenant, revoke_api_key, rotate_api_key
 from blindgate_gateway.identity.roles import Scope, StaffRole
@@ -253,6 +253,31 @@ def test_a_database_that_went_back_is_not_signed(desk: Desk) -> None:
             duty()
     assert fresh.sequencer.head().size == old.size, "a process that begins anew signs nothing either"
     database.close()
+
+
+@pytest.mark.parametrize("changed", ["size", "hashes", "another size with as many subtrees"])
+def test_a_head_that_was_edited_is_not_signed_over(desk: Desk, changed: str) -> None:
+    """Jobs go on, and their events wait; once the row is right again, so does the log."""
+    desk.worker.finish(desk.leased(), b"result")
+    head = desk.parts.log.sequencer.advance()
+    with desk.parts.database.read() as connection:
+        row = connection.execute(select(log_head)).one()
+    other = {
+        "size": {"size": row.size + 1000},
+        "hashes": {"hashes": row.hashes[:-1] + bytes([row.hashes[-1] ^ 1])},
+        "another size with as many subtrees": {"size": row.size << 1},
+    }[changed]
+    with desk.parts.database.write() as connection:
+        connection.execute(update(log_head).values(**other))
+    lease = desk.leased()
+    with pytest.raises(ForkedLogError, match="the row `log_head` was changed"):
+        desk.parts.log.sequencer.advance()
+    desk.worker.finish(lease, b"another")
+    with desk.parts.database.write() as connection:
+        connection.execute(update(log_head).values(size=row.size, hashes=row.hashes))
+    assert desk.parts.log.sequencer.advance().size > head.size
+    desk.parts.log.keep()
+    check_whole_log(desk.parts.settings)
 
 
 def test_a_row_that_was_taken_out_is_missed_by_name(desk: Desk) -> None:

@@ -1,0 +1,127 @@
+"""An operator edits the database behind a running gateway: `audit verify` with an auditor's key names the row.
+
+The gateway is honest, and shows what its tables have. What is edited is put back after each test.
+"""
+
+import json
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from audit_command import audit_verify
+from blindgate_models.compilers.compiled import CompiledModel
+from runs import SOON_IN_THE_LOG
+from signed_packages import PUBLISHER, package
+from static_logs import findings
+from world import BLINDGATE, World
+
+Found = tuple[int, list[tuple[int | None, str]], str]
+Edit = tuple[str, str, dict[str, Any], str]
+SUCCESS = "position = (SELECT min(position) FROM events WHERE action = 'job.succeeded')"
+A_JOB = "job = (SELECT min(job) FROM ended_jobs)"
+STRANGER = f"ed25519:{'A' * 43}"
+
+EDITS: dict[str, Edit] = {
+    "an event's words": ("events", SUCCESS, {"body": "{}"}, "commitment"),
+    "an event's salt": ("events", SUCCESS, {"salt": bytes(32)}, "commitment"),
+    "an event's entry": ("events", SUCCESS, {"commitment": bytes(32)}, "commitment"),
+    "by which action an event is found": ("events", SUCCESS, {"action": "job.failed"}, "commitment"),
+    "by which object an event is found": ("events", SUCCESS, {"object": f"job:{'0' * 32}"}, "commitment"),
+    "by which tenant an event is found": ("events", SUCCESS, {"tenant": f"tenant-{'0' * 32}"}, "commitment"),
+    "by which time an event is found": ("events", SUCCESS, {"time": 1_700_000_000_000}, "commitment"),
+    "an event, deleted": ("events", SUCCESS, {}, "gap"),
+    "an event at another place": ("events", SUCCESS, {"position": 10_000_000}, "gap"),
+    "an event erased in secret": ("events", SUCCESS, {"body": None, "salt": None}, "erasure"),
+    "how a job ended": ("ended_jobs", A_JOB, {"state": "failed"}, "record"),
+    "a job's tenant": ("ended_jobs", A_JOB, {"tenant": "models"}, "record"),
+    "a job, deleted": ("ended_jobs", A_JOB, {}, "record"),
+    "a job's documents, deleted": ("job_documents", A_JOB, {}, "record"),
+    "a node's name": ("nodes", "1", {"name": "other"}, "record"),
+    "a node's operator": ("nodes", "1", {"operator": STRANGER}, "record"),
+    "a node, dismissed in secret": ("nodes", "1", {"expires": 0}, "record"),
+    "a node, deleted": ("nodes", "1", {}, "record"),
+}
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory, small_compiled: CompiledModel) -> Iterator[World]:
+    """A gateway of its own that did two jobs."""
+    with World(tmp_path_factory.mktemp("world"), gateway=SOON_IN_THE_LOG) as made:
+        made.trust("tests", PUBLISHER.id)
+        made.start_gateway()
+        made.start_node("node-1")
+        made.publish(package(small_compiled))
+        with made.client() as client:
+            client.model("small").predict(np.zeros((1, 4)))
+            client.model("small").predict(np.ones((1, 4)))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def api_key(audited: World) -> str:
+    """An auditor's."""
+    command = [str(BLINDGATE), "gateway", "staff", "add", "ann", "--role", "auditor", "--json"]
+    command += ["--data", str(audited.gateway_folder)]
+    return str(json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["api_key"])
+
+
+@pytest.fixture
+def verify(audited: World, api_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Found]:
+    """The command; gives its exit status, its findings by entry and rule, and all that it printed."""
+    monkeypatch.setattr("blindgate_audit.commands.verify._LATEST_SECONDS", 0.5)
+
+    def run() -> Found:
+        status, said = audit_verify(tmp_path / "memory", audited.url, "--api-key", api_key, "--json")
+        return status, findings(said), said
+
+    return run
+
+
+@contextmanager
+def edited(world: World, table: str, which: str, **columns: Any) -> Iterator[None]:
+    """Edit the columns of the rows that are meant, or delete those where none is named."""
+    with closing(
+        sqlite3.connect(world.gateway_folder / "gateway.sqlite", isolation_level=None, timeout=10)
+    ) as database:
+        kept = database.execute(f'SELECT * FROM "{table}" WHERE {which}').fetchall()
+        assert kept
+        try:
+            if columns:
+                names = ", ".join(f'"{name}" = ?' for name in columns)
+                database.execute(f'UPDATE "{table}" SET {names} WHERE {which}', tuple(columns.values()))
+            else:
+                database.execute(f'DELETE FROM "{table}" WHERE {which}')
+            yield
+        finally:
+            marks = ", ".join("?" for _ in kept[0])
+            database.executemany(f'INSERT OR REPLACE INTO "{table}" VALUES ({marks})', kept)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_row_is_found_by_its_rule_and_place(edit: str, audited: World, verify: Callable[[], Found]) -> None:
+    """A row of events, of jobs, of receipts, of nodes."""
+    table, which, columns, rule = EDITS[edit]
+    assert verify()[:2] == (0, [])
+    with closing(sqlite3.connect(audited.gateway_folder / "gateway.sqlite")) as database:
+        (place,) = database.execute(f"SELECT position FROM events WHERE {SUCCESS}").fetchone()
+    with edited(audited, table, which, **columns):
+        status, found, said = verify()
+    assert status == 1, said
+    assert rule in {name for _, name in found}, said
+    if table == "events":
+        assert place in {index for index, _ in found}, said
+    assert verify()[:2] == (0, [])
+
+
+def test_an_event_that_is_gone_is_missed_by_whoever_may_not_read_events(audited: World, tmp_path: Path) -> None:
+    """The gateway cannot make the tile; its answer is a finding, and no end of the audit."""
+    with edited(audited, "events", SUCCESS):
+        status, said = audit_verify(tmp_path / "memory", audited.url, "--json")
+    assert (status, {rule for _, rule in findings(said)}) == (1, {"missing"}), said
+    assert "is missing in the database" in said
