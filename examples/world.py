@@ -14,9 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx2
 
@@ -35,8 +35,22 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 
 
+def type_command(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
+    """Run `blindgate`; gives its status, what it printed and what it said to standard error."""
+    done = subprocess.run([BLINDGATE, *command], env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
 class World:
-    """A gateway, nodes and tenants under `folder`. Use it as a context manager: leaving stops every process."""
+    """A gateway, nodes and tenants under `folder`. Use it as a context manager: leaving stops every process.
+
+    Attributes:
+        type_command: how a command is run.
+    """
+
+    type_command: ClassVar[Callable[[Sequence[str], Mapping[str, str]], tuple[int, str, str]]] = staticmethod(
+        type_command
+    )
 
     def __init__(self, folder: Path, *, gateway: Mapping[str, object] | None = None) -> None:
         """Lay out the folders. `gateway` has further settings of the gateway, by name."""
@@ -197,17 +211,11 @@ class World:
             time.sleep(0.05)
 
     def _command(self, *command: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-        done = subprocess.run(
-            [BLINDGATE, *command],
-            env=_clean_environment() | dict(environment or {}),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            message = f"blindgate {' '.join(command)}: {done.stderr}{done.stdout}"
+        status, printed, complained = self.type_command(command, _clean_environment() | dict(environment or {}))
+        if status != 0:
+            message = f"blindgate {' '.join(command)}: {complained}{printed}"
             raise RuntimeError(message)
-        answer: dict[str, Any] = json.loads(done.stdout)
+        answer: dict[str, Any] = json.loads(printed)
         return answer
 
 

@@ -24,7 +24,7 @@ from preloaded import GATEWAY, NODE, OWNER, Preloaded
 from runs import SOON_IN_THE_LOG
 from s3 import S3Server
 from signed_packages import PUBLISHER, package
-from typed import BLINDGATE, Typed
+from typed import BLINDGATE, Typed, type_command
 from world import World
 
 # Left alone, it draws each traceback with colours and locals, which takes half a second.
@@ -44,6 +44,7 @@ def preloaded() -> Iterator[None]:
     GatewayProcess.preloaded = gateways = Preloaded("blindgate_gateway", GATEWAY)
     NodeProcess.preloaded = nodes = Preloaded(node_process.__file__, NODE)
     Typed.preloaded = commands = Preloaded(str(BLINDGATE), OWNER)
+    World.type_command = staticmethod(type_command)
     yield
     GatewayProcess.preloaded = NodeProcess.preloaded = Typed.preloaded = None
     for made in (gateways, nodes, commands):

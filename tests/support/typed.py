@@ -3,10 +3,11 @@
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from brokerage import GatewayProcess
 from preloaded import Preloaded
 
 BLINDGATE = Path(sys.executable).with_name("blindgate")
@@ -14,17 +15,21 @@ SECONDS = 120
 
 
 class Typed:
-    """Where commands are forked from, if they are."""
+    """Where commands are forked from, if they are; but a gateway's, which have their own process for that."""
 
     preloaded: ClassVar[Preloaded | None] = None
 
 
-def blindgate(*command: str, folder: Path, environment: Mapping[str, str], fails: bool = False) -> str:
-    """What a command prints in `folder`; of one that `fails`, what it says to standard error."""
+def type_command(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+) -> tuple[int, str, str]:
+    """Run `blindgate` in `folder`, or in this process's; gives its status, what it printed and what it said to standard error."""
+    of_gateway = command[0] == "gateway"
+    preloaded = GatewayProcess.preloaded if of_gateway else Typed.preloaded
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         forked = None
-        if Typed.preloaded is not None:
-            forked = Typed.preloaded.start(list(command), environment, output, errors=errors, folder=folder)
+        if preloaded is not None:
+            forked = preloaded.start(list(command[of_gateway:]), environment, output, errors=errors, folder=folder)
         process = forked or subprocess.Popen(
             [BLINDGATE, *command], env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
         )
@@ -36,6 +41,11 @@ def blindgate(*command: str, folder: Path, environment: Mapping[str, str], fails
             raise
         for said in (output, errors):
             said.seek(0)
-        printed, complained = output.read().decode(), errors.read().decode()
+        return status, output.read().decode(), errors.read().decode()
+
+
+def blindgate(*command: str, folder: Path, environment: Mapping[str, str], fails: bool = False) -> str:
+    """What a command prints in `folder`; of one that `fails`, what it says to standard error."""
+    status, printed, complained = type_command(command, environment, folder)
     assert (status != 0) is fails, complained
     return complained if fails else printed
