@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -35,10 +35,9 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 
 
-def type_command(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
-    """Run `blindgate`; gives its status, what it printed and what it said to standard error."""
-    done = subprocess.run([BLINDGATE, *command], env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr
+def type_command(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Run `blindgate`."""
+    return subprocess.run([BLINDGATE, *command], env=environment, capture_output=True, text=True, check=False)
 
 
 class World:
@@ -48,8 +47,8 @@ class World:
         type_command: how a command is run.
     """
 
-    type_command: ClassVar[Callable[[Sequence[str], Mapping[str, str]], tuple[int, str, str]]] = staticmethod(
-        type_command
+    type_command: "ClassVar[staticmethod[[Sequence[str], Mapping[str, str]], subprocess.CompletedProcess[str]]]" = (
+        staticmethod(type_command)
     )
 
     def __init__(self, folder: Path, *, gateway: Mapping[str, object] | None = None) -> None:
@@ -211,11 +210,11 @@ class World:
             time.sleep(0.05)
 
     def _command(self, *command: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-        status, printed, complained = self.type_command(command, _clean_environment() | dict(environment or {}))
-        if status != 0:
-            message = f"blindgate {' '.join(command)}: {complained}{printed}"
+        done = self.type_command(command, _clean_environment() | dict(environment or {}))
+        if done.returncode != 0:
+            message = f"blindgate {' '.join(command)}: {done.stderr}{done.stdout}"
             raise RuntimeError(message)
-        answer: dict[str, Any] = json.loads(printed)
+        answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
 

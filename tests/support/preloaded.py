@@ -64,7 +64,7 @@ class Forked(subprocess.Popen[bytes]):
 
     def __init__(self, pid: int, arguments: list[str]) -> None:
         # What a `Popen` knows of a process that it did not start itself.
-        self.args, self.pid, self.returncode = arguments, pid, None  # type: ignore[assignment]
+        self.args, self.pid, self.returncode = arguments, pid, None
         self.stdin = self.stdout = self.stderr = None
         self._child_created = True
         self._waitpid_lock: Any = threading.Lock()

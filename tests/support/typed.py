@@ -22,8 +22,8 @@ class Typed:
 
 def type_command(
     command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
-) -> tuple[int, str, str]:
-    """Run `blindgate` in `folder`, or in this process's; gives its status, what it printed and what it said to standard error."""
+) -> "subprocess.CompletedProcess[str]":
+    """Run `blindgate` in `folder`, or in this process's."""
     of_gateway = command[0] == "gateway"
     preloaded = GatewayProcess.preloaded if of_gateway else Typed.preloaded
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
@@ -41,11 +41,11 @@ def type_command(
             raise
         for said in (output, errors):
             said.seek(0)
-        return status, output.read().decode(), errors.read().decode()
+        return subprocess.CompletedProcess(command, status, output.read().decode(), errors.read().decode())
 
 
 def blindgate(*command: str, folder: Path, environment: Mapping[str, str], fails: bool = False) -> str:
     """What a command prints in `folder`; of one that `fails`, what it says to standard error."""
-    status, printed, complained = type_command(command, environment, folder)
-    assert (status != 0) is fails, complained
-    return complained if fails else printed
+    done = type_command(command, environment, folder)
+    assert (done.returncode != 0) is fails, done.stderr
+    return done.stderr if fails else done.stdout
