@@ -14,9 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx2
 
@@ -35,8 +35,21 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 
 
+def type_command(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Run `blindgate`."""
+    return subprocess.run([BLINDGATE, *command], env=environment, capture_output=True, text=True, check=False)
+
+
 class World:
-    """A gateway, nodes and tenants under `folder`. Use it as a context manager: leaving stops every process."""
+    """A gateway, nodes and tenants under `folder`. Use it as a context manager: leaving stops every process.
+
+    Attributes:
+        type_command: how a command is run.
+    """
+
+    type_command: "ClassVar[staticmethod[[Sequence[str], Mapping[str, str]], subprocess.CompletedProcess[str]]]" = (
+        staticmethod(type_command)
+    )
 
     def __init__(self, folder: Path, *, gateway: Mapping[str, object] | None = None) -> None:
         """Lay out the folders. `gateway` has further settings of the gateway, by name."""
@@ -205,13 +218,7 @@ class World:
             time.sleep(0.05)
 
     def _command(self, *command: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-        done = subprocess.run(
-            [BLINDGATE, *command],
-            env=_clean_environment() | dict(environment or {}),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = self.type_command(command, _clean_environment() | dict(environment or {}))
         if done.returncode != 0:
             message = f"blindgate {' '.join(command)}: {done.stderr}{done.stdout}"
             raise RuntimeError(message)

@@ -11,15 +11,20 @@ import pytest
 import structlog
 from sklearn.linear_model import LogisticRegression
 
+import node_process
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.native.kernel import SETTING, kernel
 from blindgate_models.product import arithmetic as arithmetics
+from brokerage import GatewayProcess
 from desk import OTHER_OPERATOR
+from node_process import NodeProcess
 from postgresql import PostgresqlServer, find_programs, in_memory, running_server
+from preloaded import GATEWAY, NODE, OWNER, Preloaded
 from runs import SOON_IN_THE_LOG
 from s3 import S3Server
 from signed_packages import PUBLISHER, package
+from typed import BLINDGATE, Typed, type_command
 from world import World
 
 # Left alone, it draws each traceback with colours and locals, which takes half a second.
@@ -31,6 +36,19 @@ def broken_pipes_are_errors() -> Iterator[None]:
     """Take SIGPIPE back after each test: evaluating with Concrete installs LLVM's handler, which ends the process."""
     yield
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def preloaded() -> Iterator[None]:
+    """Gateways, nodes and commands are forked from processes that have imported what they need."""
+    GatewayProcess.preloaded = gateways = Preloaded("blindgate_gateway", GATEWAY)
+    NodeProcess.preloaded = nodes = Preloaded(node_process.__file__, NODE)
+    Typed.preloaded = commands = Preloaded(str(BLINDGATE), OWNER)
+    World.type_command = staticmethod(type_command)
+    yield
+    GatewayProcess.preloaded = NodeProcess.preloaded = Typed.preloaded = None
+    for made in (gateways, nodes, commands):
+        made.close()
 
 
 @pytest.fixture(scope="module", params=["kernel", "sealapi"])

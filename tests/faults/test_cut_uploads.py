@@ -38,7 +38,7 @@ from s3 import S3Server
 
 PART = campaigns.of(16, slice_of=1) << 20
 SIZE = campaigns.of(1 << 30, slice_of=(16 << 20) + 4321)
-CUTS = campaigns.of(200, slice_of=14)
+CUTS = campaigns.of(200, slice_of=8)
 RESTARTS = campaigns.of(5, slice_of=2)
 GROWTH = 128 << 20
 """Bytes by which a process may grow meanwhile, whatever the size of the upload."""

@@ -19,6 +19,7 @@ from typing import TypeVar
 import httpx2
 import pytest
 
+import campaigns
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.messages import JobRequest, Lease, LeaseRequest, Refusal, Release
 from blindgate_protocol.receipts import Receipt
@@ -38,7 +39,7 @@ from brokerage import (
 )
 from histories import LATE, OK, UNKNOWN, Kind, Operation, explained
 
-SECONDS = 8.0
+SECONDS = float(campaigns.of(8, slice_of=4))
 MOST_SECONDS = 60.0
 """A machine that is slow, or busy, goes on until everything happened that is to be explained."""
 FEWEST = 500

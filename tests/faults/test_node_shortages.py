@@ -24,7 +24,7 @@ from disks import fill, small_disk
 from ledger import SETTINGS, Ledger, check, top_up, unfinished, wait
 from node_process import ECHO, NodeProcess
 
-TIMES = campaigns.of(50, slice_of=2)
+TIMES = campaigns.of(50, slice_of=1)
 ATTEMPTS = 4
 SLOTS = 2
 """A node's, as `NodeProcess` has them: what is short costs at most the jobs that it is at."""

@@ -14,7 +14,7 @@ from blindgate_witness.records import Records
 from growing_log import GrowingLog
 from witness_process import running_witness
 
-KILLS = campaigns.of(200, slice_of=40)
+KILLS = campaigns.of(200, slice_of=16)
 WHOLE = 8
 """Of so many kills one ends the master too; the others the worker alone, which is made anew much sooner."""
 LATEST_MS = 200

@@ -33,10 +33,10 @@ HOLD = "import sys, time; held = sys.stdin.buffer.read(); print(flush=True); tim
 """A process that holds what it is given."""
 
 
-@pytest.fixture
-def own_world(tmp_path: Path, small_compiled: CompiledModel) -> Iterator[World]:
-    """A world of this test's own, with two nodes, so that everything in it came from this test."""
-    with World(tmp_path / "world", gateway=SOON_IN_THE_LOG) as made:
+@pytest.fixture(scope="module")
+def own_world(tmp_path_factory: pytest.TempPathFactory, small_compiled: CompiledModel) -> Iterator[World]:
+    """A world of this file's own, with two nodes, so that everything in it came from these tests."""
+    with World(tmp_path_factory.mktemp("world"), gateway=SOON_IN_THE_LOG) as made:
         made.trust("tests", PUBLISHER.id)
         made.trust("insecure-demo-publisher", INSECURE_DEMO_PUBLISHER.id)
         made.start_gateway()

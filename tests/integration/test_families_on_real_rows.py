@@ -247,6 +247,8 @@ def test_every_held_out_row_gets_the_class_where_the_node_applies_the_sigmoid(
     data: str, own_world: World, client: Client
 ) -> None:
     """The labels of the logistic model, and its probabilities to two decimals, from a model that never sends a score."""
+    if data == "breast-cancer":  # whose narrow ranges want the largest parameters
+        campaigns.leave_to_nightly()
     table = TABLES[data]()
     model = linear().fit(table.train, table.answers)
     known = (

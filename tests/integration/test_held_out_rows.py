@@ -130,9 +130,10 @@ def test_what_does_not_predict_is_not_compared() -> None:
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 def test_a_model_with_evaluation_keys_is_tried_under_encryption_as_well() -> None:
     """One whose scores stay hidden, and a network, which has no scores that an MLP's could be compared with."""
-    asked = slice(campaigns.of(len(TEST), slice_of=20))
-    prepared = Prepared.of(MODEL, TRAIN, {})
-    trial = try_out(compile_hidden_scores(MODEL, prepared), prepared, TEST[asked], pd.Series(WANTED[asked]))
+    asked, few = slice(campaigns.of(len(TEST), slice_of=20)), list(TRAIN.columns[:4])
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1)).fit(TRAIN[few], KNOWN)
+    prepared = Prepared.of(model, TRAIN[few], {})
+    trial = try_out(compile_hidden_scores(model, prepared), prepared, TEST[few][asked], pd.Series(WANTED[asked]))
     assert trial.accuracy.agreement == 1
     mlp = make_pipeline(StandardScaler(), MLPClassifier((8,), alpha=1.0, random_state=0)).fit(TRAIN, KNOWN)
     prepared = Prepared.of(mlp, TRAIN, {})

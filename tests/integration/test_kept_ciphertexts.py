@@ -22,6 +22,7 @@ from blindgate_protocol.errors import BlindgateError
 from disks import fill, small_disk
 from signed_packages import package
 from square_networks import drawn
+from typed import type_command
 from world import World
 
 BLINDGATE = Path(sys.executable).with_name("blindgate")
@@ -87,9 +88,7 @@ def asks(world: World, home: Path) -> Callable[..., subprocess.CompletedProcess[
     named = {"BLINDGATE_URL": world.url, "BLINDGATE_API_KEY": world.api_key(TENANT), "BLINDGATE_HOME": str(home)}
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [BLINDGATE, *command], env=os.environ | named, capture_output=True, text=True, check=False
-        )
+        return type_command(command, os.environ | named)
 
     return run
 

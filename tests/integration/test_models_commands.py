@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,9 @@ from skops.io import dump
 
 from runs import SOON_IN_THE_LOG
 from shared import shared
+from typed import blindgate
 from world import World
 
-BLINDGATE = Path(sys.executable).with_name("blindgate")
 COLUMNS = [
     "age",
     "sex",
@@ -84,17 +82,7 @@ class Owner:
 
     def run(self, *command: str, fails: bool = False) -> str:
         """What a command prints."""
-        done = subprocess.run(
-            [BLINDGATE, *command],
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert (done.returncode != 0) is fails, done.stderr
-        return done.stderr if fails else done.stdout
+        return blindgate(*command, folder=self.folder, environment=self.environment, fails=fails)
 
     def right(self, rows: slice) -> Any:
         """How right the model in the clear is on these rows."""

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from skops.io import dump
 from typer.testing import CliRunner, Result
 
+import campaigns
 from blindgate.commands import keys
 from blindgate_models.compilers.fine_tuning import train
 from blindgate_models.compilers.polynomial import compile_network
@@ -30,9 +29,9 @@ from blindgate_models.compilers.squares import SquareNetwork
 from runs import SOON_IN_THE_LOG
 from signed_packages import PUBLISHER, package
 from square_networks import drawn
+from typed import blindgate
 from world import World
 
-BLINDGATE = Path(sys.executable).with_name("blindgate")
 MEBI = 1 << 20
 
 
@@ -54,7 +53,7 @@ def test_every_held_out_digit_comes_back_with_the_plaintext_networks_class(world
 
 
 def test_many_tenants_keys_take_no_more_memory_than_the_node_has_room_for(tmp_path: Path) -> None:
-    """Seven tenants, room for the keys of two in use: what the node holds does not grow, and every tenant is answered."""
+    """Several tenants, room for the keys of two in use: what the node holds does not grow, and every tenant is answered."""
     room, rows = 330 * MEBI, np.zeros((1, 64))
     network = drawn([64, 64, 10])
     tmp_path.chmod(0o755)  # the node's workers have other user ids
@@ -65,7 +64,7 @@ def test_many_tenants_keys_take_no_more_memory_than_the_node_has_room_for(tmp_pa
         world.publish(package(compile_network(network, rows, ranges=[(0.0, 1.0)] * 64), name="digits"))
         node = psutil.Process(world.processes["node-1"].pid)
         taken = [_memory(node)]
-        for number in range(7):
+        for number in range(campaigns.of(7, slice_of=4)):
             with world.client(f"tenant-{number}", home=tmp_path / f"tenant-{number}") as client:
                 np.testing.assert_allclose(client.model("digits").predict(rows), network.scores(rows), atol=1e-3)
             taken.append(_memory(node))
@@ -129,11 +128,7 @@ def test_an_mlp_in_a_file_is_compiled_by_the_command(tmp_path: Path) -> None:
     environment = os.environ | {"BLINDGATE_HOME": str(tmp_path / "home"), "BLINDGATE_PASSPHRASE": "a passphrase"}
 
     def command(*arguments: str) -> str:
-        done = subprocess.run(
-            [BLINDGATE, *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return blindgate(*arguments, folder=tmp_path, environment=environment)
 
     command("publisher", "key")
     told = command(

@@ -88,6 +88,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         publisher=keys.publisher.id,
         operator=keys.operator,
         name="node-1",
+        fresh=True,
         idle_seconds=IDLE_SECONDS,
         key_seconds=IDLE_SECONDS,
         poll_seconds=1,

@@ -34,7 +34,8 @@ from blindgate_protocol.messages import JobList
 from blindgate_protocol.signing import SigningKey
 from desk import OTHER_OPERATOR
 from signed_packages import package
-from world import BLINDGATE, World
+from typed import type_command
+from world import World
 
 Rows = np.ndarray[Any, np.dtype[np.float64]]
 COLUMNS = ["x0", "x1", "x2", "x3"]
@@ -248,9 +249,7 @@ def test_the_command_line_predicts_from_csv_to_csv(
     }
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [BLINDGATE, *command], env=environment, capture_output=True, text=True, check=False, timeout=120
-        )
+        return type_command(command, environment)
 
     pd.DataFrame(small_rows[:7], columns=COLUMNS).to_csv(tmp_path / "rows.csv", index=False)
     done = run("predict", "small", str(tmp_path / "rows.csv"), "-o", str(tmp_path / "out.csv"))

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ from blindgate_models.search.spec import quantised_entries, quantised_queries
 from blindgate_protocol.errors import InputError
 from runs import SOON_IN_THE_LOG
 from signed_packages import package
+from typed import blindgate
 from world import World
 
-BLINDGATE = Path(sys.executable).with_name("blindgate")
 ENTRIES, WIDTH = 3000, 100
 
 Floats = NDArray[np.float64]
@@ -142,17 +140,7 @@ def test_from_an_array_to_somebody_elses_neighbours_by_commands(tmp_path: Path) 
     environment = os.environ | {"BLINDGATE_HOME": str(tmp_path / "owner")}
 
     def run(*command: str, fails: bool = False) -> str:
-        done = subprocess.run(
-            [BLINDGATE, *command],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert (done.returncode != 0) is fails, done.stderr
-        return done.stderr if fails else done.stdout
+        return blindgate(*command, folder=tmp_path, environment=environment, fails=fails)
 
     publisher = json.loads(run("publisher", "key", "--json"))["publisher_key"]
     made = ("models", "compile", "embeddings.npy", "--family", "search", "--name", "pages")

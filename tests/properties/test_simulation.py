@@ -17,7 +17,7 @@ from simulation.campaign import Report, how_to_replay, run
 from simulation.planted import PLANTED
 from simulation.world import Simulator
 
-SCHEDULES = of(100_000, slice_of=250)
+SCHEDULES = of(100_000, slice_of=150)
 QUICK = 150
 """Planted faults that so many schedules find are looked for in `make test`; the others in `make nightly`."""
 OFTEN = (

@@ -17,7 +17,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 from pydantic import SecretStr
@@ -59,6 +59,7 @@ from blindgate_protocol.order import Order, new_job_id
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Envelope, Signed, SigningKey, open_signed
 from blindgate_protocol.values import BlobRef, Value
+from preloaded import Preloaded
 
 START_SECONDS = 20.0
 FAMILY = "echo"
@@ -108,15 +109,28 @@ def free_port() -> int:
 
 
 class GatewayProcess:
-    """`python -m blindgate_gateway serve`, as an operator would start it."""
+    """`python -m blindgate_gateway serve`, as an operator would start it, or forked from a process that has imported it.
+
+    Attributes:
+        preloaded: such a process, if there is one.
+    """
+
+    preloaded: ClassVar[Preloaded | None] = None
 
     def __init__(
-        self, settings: Settings, *, environment: Mapping[str, str] | None = None, held: socket.socket | None = None
+        self,
+        settings: Settings,
+        *,
+        environment: Mapping[str, str] | None = None,
+        held: socket.socket | None = None,
+        fresh: bool = False,
     ) -> None:
         """`environment` is what it gets besides its settings and this process's own.
 
-        `held` is a listening socket that the process gets as from systemd, instead of opening its own.
+        `held` is a listening socket that the process gets as from systemd, instead of opening its own. A `fresh` one is started as
+        an operator would.
         """
+        self._fresh = fresh or held is not None
         self.settings = settings
         self.environment = dict(environment or {})
         self.url = f"http://127.0.0.1:{settings.port}"
@@ -132,7 +146,10 @@ class GatewayProcess:
             inherited = [self._held.fileno()]
             command = [sys.executable, "-c", _INHERITING, str(inherited[0]), *command]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            forked = None
+            if self.preloaded is not None and not self._fresh:
+                forked = self.preloaded.start(command[3:], environment, log)
+            self._process = forked or subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True, pass_fds=inherited
             )
         until = time.monotonic() + START_SECONDS

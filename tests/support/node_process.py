@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 
@@ -22,6 +22,7 @@ from blindgate_node.settings import ENVIRONMENT_PREFIX, load_settings
 from blindgate_node.signer import load_or_create_key
 from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.signing import SigningKey
+from preloaded import Preloaded
 
 PROBES = str(Path(__file__).parent / "probes")
 ECHO, HOSTILE, CURIOUS, SHARING, KEYED, COMPUTING = "echo", "hostile", "curious", "sharing", "keyed", "computing"
@@ -39,11 +40,27 @@ _DAY = 86_400_000
 
 
 class NodeProcess:
-    """A node as a process of its own."""
+    """A node as a process of its own.
+
+    Attributes:
+        preloaded: a process to fork it from, if there is one.
+    """
+
+    preloaded: ClassVar[Preloaded | None] = None
 
     def __init__(
-        self, data: Path, gateway: str, *, publisher: str, operator: SigningKey, name: str, **changes: Any
+        self,
+        data: Path,
+        gateway: str,
+        *,
+        publisher: str,
+        operator: SigningKey,
+        name: str,
+        fresh: bool = False,
+        **changes: Any,
     ) -> None:
+        """`changes` are settings. A `fresh` one is started as an operator would."""
+        self._fresh = fresh
         self.data = data
         self.log = data.parent / f"{data.name}.log"
         self.key = load_or_create_key(data / "node.key")
@@ -61,12 +78,11 @@ class NodeProcess:
         secret = {} if token is None else {f"{ENVIRONMENT_PREFIX}ENROLMENT_TOKEN": token}
         before = self.events().count("node.started")
         with (self.data.parent / f"{self.data.name}.out").open("ab") as out:
-            self._process = subprocess.Popen(
-                [sys.executable, __file__],
-                env=os.environ | self.environment | secret,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
+            environment, forked = os.environ | self.environment | secret, None
+            if self.preloaded is not None and not self._fresh:
+                forked = self.preloaded.start([], environment, out)
+            self._process = forked or subprocess.Popen(
+                [sys.executable, __file__], env=environment, stdout=out, stderr=out, start_new_session=True
             )
         self.until(lambda: self.events().count("node.started") > before)
 

@@ -12,6 +12,7 @@ import pytest
 
 from blindgate.commands.predict import read_csv
 from blindgate.output import note, show, show_one
+from typed import type_command
 
 BLINDGATE = Path(sys.executable).with_name("blindgate")
 
@@ -80,9 +81,7 @@ def test_a_place_that_cannot_be_written_is_one_line_that_names_it(
     """Before the work, where it would be long."""
     (tmp_path / "rows.csv").write_text("x\n1\n")
     environment = os.environ | {"BLINDGATE_URL": "http://127.0.0.1:9", "BLINDGATE_API_KEY": "key"}
-    done = subprocess.run(
-        [BLINDGATE, *command], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = type_command(command, environment, tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("blindgate: ")
     assert names in done.stderr

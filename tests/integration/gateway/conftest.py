@@ -36,7 +36,7 @@ def _gateway(folder: Path, workers: int, database: str | None) -> Iterator[Runni
     keys = Keys()
     settings = make_settings(folder / "gateway", keys, workers=workers, threads=16, part=256 * 1024, database=database)
     brokerage = Brokerage(settings, keys)
-    gateway = GatewayProcess(settings)
+    gateway = GatewayProcess(settings, fresh=True)
     gateway.start()
     try:
         with http_client(gateway.url) as first, http_client(gateway.url) as second:

@@ -25,7 +25,7 @@ def running(tmp_path: Path, store: Mapping[str, Any]) -> Iterator[Running]:
     keys = Keys()
     settings = make_settings(tmp_path / "gateway", keys, part=PART, **store)
     brokerage = Brokerage(settings, keys)
-    gateway = GatewayProcess(settings)
+    gateway = GatewayProcess(settings, fresh=True)
     gateway.start()
     try:
         with http_client(gateway.url) as http:

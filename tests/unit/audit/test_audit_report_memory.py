@@ -40,7 +40,7 @@ from blindgate_audit.report import Proof, Row
 from blindgate_protocol.events import Event
 
 event, place = Event.from_bytes(sys.argv[1].encode()), Path(sys.argv[2])
-for count in (5_000, 50_000):
+for count in (3_000, 30_000):
     for form in Format:
         rows = (Row(at, Proof.IN_LOG, event.model_copy(update={"time": event.time + at})) for at in range(count))
         write_report(rows, form, place, origin="gateway.example/log")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+import campaigns
 from blindgate_gateway.sweep import sweep_bytes, sweep_strays
 from blindgate_gateway.tables import blobs, stored_bytes, uploads
 from blindgate_protocol.messages import Upload, UploadRequest
@@ -22,7 +23,9 @@ PUBLISHED = 2
 
 @pytest.fixture
 def desk(tmp_path: Path, database_url: str | None, store: Mapping[str, Any]) -> Iterator[Desk]:
-    """A gateway with one of everybody."""
+    """A gateway with one of everybody; in `make test` the embedded database beside the folder, and PostgreSQL beside S3."""
+    if (database_url is None) is bool(store):
+        campaigns.leave_to_nightly()
     with open_desk(tmp_path, database=database_url, part=PART, lease=60_000, max_blob=1 << 20, **store) as made:
         yield made
         assert _counted(made) == _there(made)

@@ -1,0 +1,51 @@
+"""Commands as somebody types them: `blindgate …`, in a process of its own, forked from one that has imported what they need."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from brokerage import GatewayProcess
+from preloaded import Preloaded
+
+BLINDGATE = Path(sys.executable).with_name("blindgate")
+SECONDS = 120
+
+
+class Typed:
+    """Where commands are forked from, if they are; but a gateway's, which have their own process for that."""
+
+    preloaded: ClassVar[Preloaded | None] = None
+
+
+def type_command(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run `blindgate` in `folder`, or in this process's."""
+    of_gateway = command[0] == "gateway"
+    preloaded = GatewayProcess.preloaded if of_gateway else Typed.preloaded
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        forked = None
+        if preloaded is not None:
+            forked = preloaded.start(list(command[of_gateway:]), environment, output, errors=errors, folder=folder)
+        process = forked or subprocess.Popen(
+            [BLINDGATE, *command], env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
+        )
+        try:
+            status = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        for said in (output, errors):
+            said.seek(0)
+        return subprocess.CompletedProcess(command, status, output.read().decode(), errors.read().decode())
+
+
+def blindgate(*command: str, folder: Path, environment: Mapping[str, str], fails: bool = False) -> str:
+    """What a command prints in `folder`; of one that `fails`, what it says to standard error."""
+    done = type_command(command, environment, folder)
+    assert (done.returncode != 0) is fails, done.stderr
+    return done.stderr if fails else done.stdout
