@@ -9,6 +9,9 @@ A job is on record with its order, which its client signed, and with the state t
    ended on record;
 4. a job that the log tells of is on record, or was deleted when its time was over (`records`).
 
+5. the tenant whose pseudonym the job's `job.submitted` has goes by the name that the client signed, wherever the gateway translates
+   the pseudonym: it says no other name, and none only where it was erased, as an event tells.
+
 A success is held by its receipt instead, in 3. where its event is missing, and in 4. (`records`).
 
 A job whose order is older than the log has no such event, and is none that is missed. Jobs go on while they are read: what was told
@@ -18,6 +21,7 @@ Whatever is not found may be among `erased` events, as in `records`.
 """
 
 import sqlite3
+from collections.abc import Mapping
 from typing import Final
 
 from blindgate_audit.findings import Findings
@@ -39,9 +43,11 @@ _ENDS: Final = {
 }
 _OPEN: Final = {Action.JOB_SUBMITTED, Action.JOB_LEASED, Action.JOB_RESENT}
 _TABLES: Final = """
-CREATE TABLE submitted (job TEXT PRIMARY KEY, digest TEXT, entry INTEGER, time INTEGER, later INTEGER) WITHOUT ROWID;
+CREATE TABLE submitted (job TEXT PRIMARY KEY, digest TEXT, entry INTEGER, time INTEGER, later INTEGER,
+                        tenant TEXT) WITHOUT ROWID;
 CREATE TABLE told (job TEXT PRIMARY KEY, ended TEXT, entry INTEGER, later INTEGER) WITHOUT ROWID;
-CREATE TABLE kept (job TEXT PRIMARY KEY, digest TEXT, issued INTEGER, state TEXT, unproven INTEGER) WITHOUT ROWID;
+CREATE TABLE kept (job TEXT PRIMARY KEY, digest TEXT, issued INTEGER, state TEXT, unproven INTEGER,
+                   tenant TEXT) WITHOUT ROWID;
 """
 _TELL: Final = """
 INSERT INTO told VALUES (?, ?, ?, ?)
@@ -62,6 +68,10 @@ SELECT kept.job, kept.state, told.ended, told.entry FROM kept JOIN told USING (j
 WHERE told.ended IS NOT NULL AND kept.state != told.ended AND NOT told.later
 ORDER BY 4
 """
+_NAMES: Final = """
+SELECT submitted.tenant, kept.tenant, min(submitted.entry) FROM submitted JOIN kept USING (job)
+WHERE submitted.tenant IS NOT NULL GROUP BY 1, 2 ORDER BY 3
+"""
 _GONE: Final = """
 SELECT job, entry, time FROM submitted
 WHERE NOT later AND NOT EXISTS (SELECT 1 FROM kept WHERE kept.job = submitted.job)
@@ -79,14 +89,18 @@ class JobHistories:
         self._database.execute("BEGIN")
         self._began: Millis | None = None
         self._reading = False
+        self._erased: set[str] = set()
+        self._listed: Mapping[str, str] | None = None
 
     def tell(self, index: int, event: Event) -> None:
         """Take in an event of the log."""
         self._began = event.time if self._began is None else min(self._began, event.time)
         later = int(self._reading)
         if event.action is Action.JOB_SUBMITTED:
-            submitted = (event.object, event.digest, index, event.time, later)
-            self._database.execute("INSERT OR IGNORE INTO submitted VALUES (?, ?, ?, ?, ?)", submitted)
+            submitted = (event.object, event.digest, index, event.time, later, event.tenant)
+            self._database.execute("INSERT OR IGNORE INTO submitted VALUES (?, ?, ?, ?, ?, ?)", submitted)
+        if event.action is Action.PSEUDONYM_ERASED:
+            self._erased.add(event.object)
         end = _ENDS.get(event.action) if isinstance(event.action, Action) else None
         if end is not None or event.action in _OPEN:
             self._database.execute(_TELL, (event.object, None if end is None else end.value, index, later))
@@ -107,8 +121,19 @@ class JobHistories:
             self._findings.add("record", message)
         self._hold_blobs(record, None if order is None else order.document, receipt)
         digest, issued = (None, None) if order is None else (order.digest, order.document.issued)
-        row = (about, digest, issued, record.state.value, int(record.state.ended and record.receipt is None))
-        self._database.execute("INSERT OR IGNORE INTO kept VALUES (?, ?, ?, ?, ?)", row)
+        row = (
+            about,
+            digest,
+            issued,
+            record.state.value,
+            int(record.state.ended and record.receipt is None),
+            record.tenant,
+        )
+        self._database.execute("INSERT OR IGNORE INTO kept VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def names(self, listed: Mapping[str, str]) -> None:
+        """Take in how the gateway translates all pseudonyms."""
+        self._listed = listed
 
     def unlogged(self) -> bool:
         """Whether something on record has no event yet, or is ahead of the last one."""
@@ -137,6 +162,16 @@ class JobHistories:
             over += time <= until
             if time > until or over > deleted:
                 message = f"{about}: the job that entry {entry} tells of is not on record"
+                self._findings.add("record", message, index=entry)
+        # 5.
+        named: dict[str, str] = {}
+        for pseudonym, name, entry in self._database.execute(_NAMES):
+            said = named.setdefault(pseudonym, name) if self._listed is None else self._listed.get(pseudonym)
+            if said is None and f"tenant:{pseudonym}" not in self._erased:
+                message = f"{pseudonym}: no name is given for it, and no event tells that it was erased; its orders are {name}'s"
+                self._findings.add("record", message, index=entry)
+            elif said not in {None, name}:
+                message = f"{pseudonym}: it is said to be {said}, and its orders are {name}'s"
                 self._findings.add("record", message, index=entry)
         return hidden
 

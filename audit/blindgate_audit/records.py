@@ -22,6 +22,7 @@ of them cost no memory.
 
 import re
 import sqlite3
+from collections.abc import Mapping
 from typing import Final
 
 from blindgate_audit.findings import Findings
@@ -149,6 +150,10 @@ class Records:
         """Take in a node on record."""
         self._nodes.node(record)
         self.nodes += 1
+
+    def names(self, listed: Mapping[str, str]) -> None:
+        """Take in how the gateway translates all pseudonyms."""
+        self._histories.names(listed)
 
     def unlogged(self) -> bool:
         """Whether a record has no event yet: it may have come after the checkpoint, and more events may tell."""

@@ -42,6 +42,8 @@ EDITS: dict[str, Edit] = {
     "a job's tenant": ("ended_jobs", A_JOB, {"tenant": "models"}, "record"),
     "a job, deleted": ("ended_jobs", A_JOB, {}, "record"),
     "a job's documents, deleted": ("job_documents", A_JOB, {}, "record"),
+    "who is meant by a pseudonym": ("pseudonyms", "name = 'hospital'", {"name": "other"}, "record"),
+    "a pseudonym, erased in secret": ("pseudonyms", "name = 'hospital'", {}, "record"),
     "a node's name": ("nodes", "1", {"name": "other"}, "record"),
     "a node's operator": ("nodes", "1", {"operator": STRANGER}, "record"),
     "a node, dismissed in secret": ("nodes", "1", {"expires": 0}, "record"),

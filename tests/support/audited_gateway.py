@@ -14,7 +14,7 @@ from blindgate_protocol.canonical import digest
 from blindgate_protocol.events import Action, Event
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.keys import KeyState, KeyStatement
-from blindgate_protocol.logged import Logged, LoggedPage, LogView
+from blindgate_protocol.logged import Logged, LoggedPage, LogView, PseudonymPage
 from blindgate_protocol.manifest import ModelRef
 from blindgate_protocol.messages import JobRecord
 from blindgate_protocol.nodes import NodeCertificate
@@ -214,7 +214,7 @@ def shown(gateway: Audited) -> Iterator[str]:
         yield url
 
 
-def _answer(gateway: Audited, events: Sequence[Logged], path: str, after: str) -> Value | None:
+def _answer(gateway: Audited, events: Sequence[Logged], path: str, after: str) -> Value | None:  # noqa: PLR0911  (one for each route)
     match path:
         case "/v1/log":
             return LogView(key=str(verifier(LOG_KEY)), size=len(events), pending=0)
@@ -229,6 +229,8 @@ def _answer(gateway: Audited, events: Sequence[Logged], path: str, after: str) -
         case "/v1/audit/nodes":
             found, last = _page(gateway.nodes, after, gateway.page)
             return NodeRecords(nodes=tuple(found), after=last)
+        case "/v1/audit/pseudonyms":
+            return PseudonymPage(pseudonyms=(), after=None)
         case "/v1/audit/jobs":
             found, last = _page(gateway.jobs, after, gateway.page)
             return JobRecords(records=tuple(found), after=last)

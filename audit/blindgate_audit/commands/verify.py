@@ -25,7 +25,7 @@ from blindgate_audit.submissions import Submissions
 from blindgate_audit.verification import Observer, Walked, verify_checkpoint, verify_tree
 from blindgate_protocol.checkpoints import LogTrust, OpenedCheckpoint
 from blindgate_protocol.events import Event
-from blindgate_protocol.logged import Logged
+from blindgate_protocol.logged import Logged, PseudonymPage
 from blindgate_protocol.notes import VerifierKey
 from blindgate_protocol.oversight import JobRecords, NodeRecords, StatementRecords
 
@@ -279,6 +279,8 @@ def _hold_records(audit: _Audit, gateway: Gateway, bodies: Bodies, records: Reco
             for job in jobs.records:
                 records.job(job)
             done(records.statements + records.receipts)
+        names = gateway.pages("/v1/audit/pseudonyms", PseudonymPage)
+        records.names({one.pseudonym: one.name for page in names for one in page.pseudonyms})
         last = _tell(bodies.rest(), records, bodies.last)
         until = time.monotonic() + _LATEST_SECONDS
         while records.unlogged() and time.monotonic() < until:

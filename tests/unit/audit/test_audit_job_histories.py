@@ -165,6 +165,35 @@ def test_jobs_of_before_the_log_and_of_erased_events_are_no_findings() -> None:
     assert not held(audited, erased=2)
 
 
+MEANT, OTHER = (f"tenant-{digit * 32}" for digit in "ab")
+
+
+@pytest.mark.parametrize(
+    ("listed", "told", "words"),
+    [
+        ({MEANT: "bank"}, (), ""),
+        ({MEANT: "bank", OTHER: "clinic"}, (), ""),
+        ({MEANT: "clinic"}, (), f"{MEANT}: it is said to be clinic, and its orders are bank's"),
+        ({}, (), f"{MEANT}: no name is given for it, and no event tells that it was erased"),
+        ({}, (event(40, action=Action.PSEUDONYM_ERASED, object=f"tenant:{MEANT}"),), ""),
+    ],
+)
+def test_a_pseudonym_stands_for_whom_the_orders_of_its_jobs_name(
+    listed: dict[str, str], told: tuple[Event, ...], words: str
+) -> None:
+    """The translation can be erased, and the log says so; nobody can turn it into another's."""
+    found = Findings()
+    records = Records(found)
+    for index, one in enumerate((submission(0, 1, tenant=MEANT), submission(1, 2, tenant=MEANT), *told)):
+        records.tell(index, one)
+    for number in (1, 2):
+        records.job(kept(number, JobState.QUEUED))
+    records.names(listed)
+    records.finish()
+    records.close()
+    assert [words in one.message for one in found] == ([True] if words else [])
+
+
 def test_jobs_whose_time_was_over_are_explained_by_the_event_that_says_so() -> None:
     """As many as it says, of up to when it says."""
     audited = gateway()
