@@ -47,7 +47,7 @@ from hostile_stage import CANARY, NODE, Stage, behind_a_socket, bytes_of, in_pro
 
 CASES: Final = campaigns.of(16, slice_of=2)
 """Of each operation, for each caller, at each gateway."""
-STRIDE: Final = campaigns.of(1, slice_of=10)
+STRIDE: Final = campaigns.of(1, slice_of=5)
 """Every caller sends each so many-th operation; in `make nightly`, all."""
 SEED: Final = campaigns.of(random.SystemRandom().randrange(1 << 32), slice_of=0)
 UNSENT: Final = 0

@@ -18,12 +18,12 @@ SIMULATED_ROWS = 10
 DIABETES_COLUMNS = ["bmi", "bp", "s5"]
 
 
-def main(worker: str, folder: Path) -> None:
+def main(worker: str, folder: Path, epochs: int) -> None:
     """Fit, answer and dump both networks into `folder`."""
     warnings.simplefilter("ignore")
     runpy.run_path(worker)["adapt"]()
     torch, data, sklearn = map(import_module, ("torch", "sklearn.datasets", "concrete.ml.sklearn"))
-    settings = {"module__n_layers": 2, "max_epochs": 40, "batch_size": 16, "verbose": 0, "callbacks": "disable"}
+    settings = {"module__n_layers": 2, "max_epochs": epochs, "batch_size": 16, "verbose": 0, "callbacks": "disable"}
     torch.manual_seed(0)
 
     rows, species = data.load_iris(return_X_y=True)
@@ -59,4 +59,4 @@ def dump(network: Any, rows: Any, target: Any, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

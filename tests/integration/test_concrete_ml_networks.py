@@ -40,6 +40,8 @@ pytestmark = [
 ]
 BLINDGATE = Path(sys.executable).with_name("blindgate")
 FIT = Path(__file__).with_name("concrete_ml_networks.py")
+EPOCHS = campaigns.of(40, slice_of=8)
+"""What a network has learnt is asked for in `make nightly`."""
 
 
 class Fitted(NamedTuple):
@@ -54,7 +56,7 @@ class Fitted(NamedTuple):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where both networks were fitted and dumped, by Concrete ML in an environment without Blindgate."""
     folder = tmp_path_factory.mktemp("networks")
-    command = [str(find_compile_python()), "-I", str(FIT), concrete_worker.__file__, str(folder)]
+    command = [str(find_compile_python()), "-I", str(FIT), concrete_worker.__file__, str(folder), str(EPOCHS)]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     return folder
 

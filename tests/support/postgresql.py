@@ -80,7 +80,11 @@ class PostgresqlServer:
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""
-        given = {"unix_socket_directories": "", "listen_addresses": "127.0.0.1", "port": self.port} | self._settings
+        given = {"unix_socket_directories": "", "listen_addresses": "127.0.0.1", "port": self.port}
+        given |= {
+            "dynamic_shared_memory_type": "mmap"
+        }  # files in its folder: others would outlive a server that is killed
+        given |= self._settings
         options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
