@@ -135,10 +135,10 @@ class JobHistories:
         """Take in how the gateway translates all pseudonyms."""
         self._listed = listed
 
-    def unlogged(self) -> bool:
-        """Whether something on record has no event yet, or is ahead of the last one."""
+    def unlogged(self, erased: int = 0) -> bool:
+        """Whether something on record has no event yet, erased ones apart, or is ahead of the last one."""
         ahead = self._database.execute(_ANOTHER).fetchone()
-        return ahead is not None or self._database.execute(_UNLOGGED, self._since()).fetchone() is not None
+        return ahead is not None or self._count_unlogged() > erased
 
     def finish(self, *, erased: int, deleted: int, until: Millis) -> int:
         """Hold both sides against each other; `deleted` jobs of up to `until` are not on record any more, as an event tells.
@@ -149,7 +149,7 @@ class JobHistories:
         for about, kept, told, entry in self._database.execute(_ANOTHER):
             message = f"{about}: on record is {kept}, and entry {entry} tells of {told}"
             self._findings.add("record", message, index=entry)
-        hidden = sum(1 for _ in self._database.execute(_UNLOGGED, self._since()))
+        hidden = self._count_unlogged()
         if hidden > erased:
             for about, what, entry in self._database.execute(_UNLOGGED, self._since()):
                 self._findings.add(
@@ -192,6 +192,9 @@ class JobHistories:
     def close(self) -> None:
         """Delete both sides."""
         self._database.close()
+
+    def _count_unlogged(self) -> int:
+        return sum(1 for _ in self._database.execute(_UNLOGGED, self._since()))
 
     def _since(self) -> dict[str, Millis]:
         return {"began": (self._began or 0) + CLOCK_SKEW}

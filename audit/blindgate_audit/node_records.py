@@ -72,9 +72,9 @@ class NodeHistories:
                 self._findings.add("record", message)
         self._kept[about] = (record, digest)
 
-    def unlogged(self) -> bool:
-        """Whether a node on record has no event yet."""
-        return any(self._is_unlogged(about) for about in self._kept)
+    def unlogged(self, erased: int = 0) -> bool:
+        """Whether a node on record has no event yet, erased ones apart."""
+        return not erased and any(self._is_unlogged(about) for about in self._kept)
 
     def finish(self, *, erased: int) -> None:
         """Hold both sides against each other; `erased` events are gone, and any that is missing may be among them."""

@@ -155,10 +155,13 @@ class Records:
         """Take in how the gateway translates all pseudonyms."""
         self._histories.names(listed)
 
-    def unlogged(self) -> bool:
-        """Whether a record has no event yet: it may have come after the checkpoint, and more events may tell."""
-        late = self._histories.unlogged() or self._nodes.unlogged()
-        return late or self._database.execute(_WITHOUT_EVENT).fetchone() is not None
+    def unlogged(self, *, erased: int = 0) -> bool:
+        """Whether a record has no event yet: it may have come after the checkpoint, and more events may tell.
+
+        As many as were `erased` are not waited for.
+        """
+        late = self._histories.unlogged(erased) or self._nodes.unlogged(erased)
+        return late or sum(1 for _ in self._database.execute(_WITHOUT_EVENT)) > erased
 
     def finish(self, *, erased: int = 0) -> int:
         """Hold both sides against each other, once all was taken in.

@@ -283,7 +283,7 @@ def _hold_records(audit: _Audit, gateway: Gateway, bodies: Bodies, records: Reco
         records.names({one.pseudonym: one.name for page in names for one in page.pseudonyms})
         last = _tell(bodies.rest(), records, bodies.last)
         until = time.monotonic() + _LATEST_SECONDS
-        while records.unlogged() and time.monotonic() < until:
+        while records.unlogged(erased=bodies.erased) and time.monotonic() < until:
             time.sleep(1)
             last = _tell(gateway.events(None if last < 0 else last), records, last)
     hidden = records.finish(erased=bodies.erased)

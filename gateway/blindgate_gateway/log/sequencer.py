@@ -200,8 +200,8 @@ class Sequencer:
 def _frontier(row: Row) -> Frontier:
     """The tree that the head's row has, which must be the one that was signed. Raises `ForkedLogError`.
 
-    A head without entries is no tree that is wrong, but one that begins anew: the log's files, and whoever saw the other one, refuse
-    what comes of it.
+    A head without entries is no tree that is wrong, but one that begins anew: the log's files, and whoever saw the other one,
+    refuse what comes of it.
     """
     if row.size == 0:
         return Frontier()
