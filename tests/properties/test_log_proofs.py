@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blindgate_protocol.errors import LogError
-from blindgate_protocol.events import Event, entry_of
+from blindgate_protocol.events import Action, Event, entry_of
 from blindgate_protocol.merkle import (
     HASH_BYTES,
     Frontier,
@@ -179,6 +179,7 @@ def test_bundles_give_back_what_was_put_in(entries: list[bytes]) -> None:
 EVENTS = st.builds(
     Event,
     time=st.integers(0, 2**53 - 1),
+    action=st.sampled_from(Action),
     actor=st.just("gateway"),
     role=st.just("gateway"),
     tenant=st.none() | st.just(f"tenant-{'00' * 16}"),
