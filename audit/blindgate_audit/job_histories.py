@@ -7,15 +7,14 @@ A job is on record with its order, which its client signed, and with the state t
 2. the blobs that it has on record are those that the order and the receipt name;
 3. where the job has ended on record, that is the end that the log tells of last; and where the log tells of an end, the job has
    ended on record;
-4. a job that the log tells of is on record, or was deleted when its time was over (`records`).
-
+4. a job that the log tells of is on record, or was deleted when its time was over (`records`);
 5. the tenant whose pseudonym the job's `job.submitted` has goes by the name that the client signed, wherever the gateway translates
    the pseudonym: it says no other name, and none only where it was erased, as an event tells.
 
 A success is held by its receipt instead, in 3. where its event is missing, and in 4. (`records`).
 
 A job whose order is older than the log has no such event, and is none that is missed. Jobs go on while they are read: what was told
-after the first record was read may be ahead of the records, and is no contradiction.
+after reading them began may be ahead of the records, and is no contradiction.
 
 Whatever is not found may be among `erased` events, as in `records`.
 """
@@ -105,9 +104,12 @@ class JobHistories:
         if end is not None or event.action in _OPEN:
             self._database.execute(_TELL, (event.object, None if end is None else end.value, index, later))
 
+    def begin(self) -> None:
+        """From now on records are read: what is told is later."""
+        self._reading = True
+
     def job(self, record: JobRecord, receipt: Receipt | None) -> None:
         """Take in a job on record, with its receipt where there is one that was verified."""
-        self._reading = True
         about, order = f"job:{record.job}", None
         try:
             order = open_signed(record.order, Order)

@@ -6,7 +6,7 @@
 3. a node that the log tells of is on record: it is kept when it is dismissed.
 
 A node that was taken in before the log began has no such event, and is none that is missed. Nodes are taken in while they are read:
-what was told after the first record was read may be ahead of the records.
+what was told after reading them began may be ahead of the records.
 """
 
 from dataclasses import dataclass
@@ -37,16 +37,21 @@ class NodeHistories:
         self._told: dict[str, _Told] = {}
         self._kept: dict[str, tuple[NodeRecord, str | None]] = {}
         self._began: Millis | None = None
+        self._reading = False
 
     def tell(self, index: int, event: Event) -> None:
         """Take in an event of the log."""
         self._began = event.time if self._began is None else min(self._began, event.time)
         before = self._told.get(event.object)
         if event.action is Action.NODE_ENROLLED:
-            self._told[event.object] = _Told(event.digest, index, later=bool(self._kept))
+            self._told[event.object] = _Told(event.digest, index, later=self._reading)
         elif event.action is Action.NODE_DISMISSED:
             digest = None if before is None else before.digest
-            self._told[event.object] = _Told(digest, index, later=bool(self._kept), dismissed=True)
+            self._told[event.object] = _Told(digest, index, later=self._reading, dismissed=True)
+
+    def begin(self) -> None:
+        """From now on records are read: what is told is later."""
+        self._reading = True
 
     def node(self, record: NodeRecord) -> None:
         """Take in a node on record."""

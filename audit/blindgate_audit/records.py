@@ -9,8 +9,7 @@ logged, with the document's digest. So:
    (`records.deleted`: in its details `kind`, `keys` or `jobs`; `count`, how many; `until`, of what came up to then, in
    milliseconds since 1970);
 3. the statements about one key follow on each other (`keys.check_statement`): one that is missing leaves a gap that nobody but
-   its owner could close.
-
+   its owner could close;
 4. a job or a node on record is the one that the log tells of (`job_histories`, `node_records`).
 
 What this cannot show: a document whose record and event are both gone, where nothing follows on it. Its owner can (`blindgate
@@ -98,6 +97,11 @@ class Records:
         if kind is not None and event.digest is not None:
             row = (kind, event.object, event.digest, index, event.time)
             self._database.execute("INSERT OR IGNORE INTO told VALUES (?, ?, ?, ?, ?)", row)
+
+    def begin(self) -> None:
+        """From now on records are read. What is told after this may be of what came since, and is not missed on record."""
+        self._histories.begin()
+        self._nodes.begin()
 
     def statement(self, record: StatementRecord) -> None:
         """Take in a statement on record; they come by tenant, key and sequence number."""

@@ -267,6 +267,7 @@ def _tree(walked: Walked, size: int) -> str:
 
 def _hold_records(audit: _Audit, gateway: Gateway, bodies: Bodies, records: Records) -> None:
     """The records against the events, those of the last seconds too: they are on record before they have a place in the log."""
+    records.begin()
     with working("records", total=None) as done:
         for statements in gateway.pages("/v1/audit/keys", StatementRecords):
             for statement in statements.statements:

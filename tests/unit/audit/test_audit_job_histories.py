@@ -53,6 +53,7 @@ def held(audited: Audited, *later: Event, erased: int = 0) -> list[tuple[int | N
     records = Records(found)
     for index, one in enumerate(audited.events):
         records.tell(index, one)
+    records.begin()
     for job in audited.jobs:
         records.job(job)
     for index, one in enumerate(later, len(audited.events)):
@@ -153,6 +154,12 @@ def test_jobs_go_on_while_they_are_read() -> None:
     )
     assert not held(audited, *later)
     assert held(audited, *later[:3])  # the fifth was never told of
+
+
+def test_a_first_job_that_comes_while_nothing_is_on_record_is_not_missed() -> None:
+    """An honest gateway that has just begun is not accused."""
+    empty = Audited(events=[event(0, action=Action.LOG_STARTED, object="log:x")])
+    assert not held(empty, submission(1, 1), told(2, Action.JOB_LEASED, 1))
 
 
 def test_jobs_of_before_the_log_and_of_erased_events_are_no_findings() -> None:

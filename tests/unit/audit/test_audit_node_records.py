@@ -62,6 +62,7 @@ def held(kept: list[NodeRecord], *told: Event, later: tuple[Event, ...] = (), er
     records = Records(found)
     for index, one in enumerate((event(0, action=Action.LOG_STARTED, object="log:x"), *told)):
         records.tell(index, one)
+    records.begin()
     for node in kept:
         records.node(node)
     for index, one in enumerate(later, 10):
@@ -122,5 +123,6 @@ def test_nodes_come_and_go_while_they_are_read() -> None:
     """What is told after the records were read contradicts none of them; nor do nodes of before the log, or erased events."""
     assert not held([record()], enrolled(), later=(dismissed(),))
     assert not held([record()], later=(enrolled(),))
+    assert not held([], later=(enrolled(),))
     assert not held([record(enrolled=SOME_DAY)])
     assert not held([record()], erased=1)
