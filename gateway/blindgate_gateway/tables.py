@@ -398,8 +398,8 @@ events = Table(
     Index("ix_events_pending", "id", sqlite_where=_PENDING, postgresql_where=_PENDING),
     # Only of those with a place: telling an event, in a job's transaction, costs no entry here; the sequencer makes it.
     Index("ix_events_action_position", "action", "position", sqlite_where=_PLACED, postgresql_where=_PLACED),
-    Index(None, "object", "id"),
-    Index(None, "tenant", "id"),
+    Index("ix_events_object_position", "object", "position", sqlite_where=_PLACED, postgresql_where=_PLACED),
+    Index("ix_events_tenant_position", "tenant", "position", sqlite_where=_PLACED, postgresql_where=_PLACED),
 )
 
 log_head = Table(

@@ -28,8 +28,12 @@ from blindgate_protocol.tiles import subtrees_of
 _COMMITMENT = prepared(select(events.c.commitment).where(events.c.position == bindparam("index")))
 _ERASURE = prepared(
     select(events.c.position)
-    .where(events.c.object == bindparam("object"), events.c.action == Action.EVENT_ERASED.value)
-    .order_by(events.c.id)
+    .where(
+        events.c.object == bindparam("object"),
+        events.c.action == Action.EVENT_ERASED.value,
+        events.c.position.is_not(None),
+    )
+    .order_by(events.c.position)
     .limit(1)
 )
 _NAMES = prepared(

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, delete, select
 from blindgate_gateway.database import Database, prepared, upsert
 from blindgate_gateway.log.files import LogFiles
 from blindgate_gateway.log.sequencer import Head, Sequencer
-from blindgate_gateway.log.tree import prove_consistency, prove_inclusion
+from blindgate_gateway.log.tree import Prover
 from blindgate_gateway.log.witnesses import Witness
 from blindgate_gateway.logs import log
 from blindgate_gateway.settings import Settings
@@ -58,6 +58,7 @@ class LogKeeper:
         self.sequencer = Sequencer(
             database, settings.log_key_file, origin=settings.log_origin, written=self.files.written
         )
+        self._prover = Prover(database)
         self._pause = settings.checkpoint / 1000
         self._witnesses = settings.witness_keys
         self._wanted = [threading.Event() for _ in range(1 + len(self._witnesses))]
@@ -69,20 +70,21 @@ class LogKeeper:
 
     def prove(self, event: int, *, cosigned_by: int) -> EntryProof | None:
         """The proof that an event (by its row) is in the log, in a checkpoint with so many cosignatures. `None`: not yet."""
-        self.sequencer.advance()
+        head = self.sequencer.advance()
         row = self.database.look(_POSITION, {"event": event})
         if row is None or row.position is None:
             self._hurry()
             return None
         if not cosigned_by:
-            head = self.sequencer.head()
-            return prove_inclusion(self.database, row.position, head.size, self._cosigned(head.size) or head.checkpoint)
+            if row.position >= head.size:  # placed by another process meanwhile
+                head = self.sequencer.head()
+            return self._prover.inclusion(row.position, head.size, self._cosigned(head.size) or head.checkpoint)
         size = self._size_with(cosigned_by, behind=row.position)
         checkpoint = None if size is None else self._cosigned(size)
         if size is None or checkpoint is None:
             self._hurry()
             return None
-        return prove_inclusion(self.database, row.position, size, checkpoint)
+        return self._prover.inclusion(row.position, size, checkpoint)
 
     def keep(self) -> None:
         """Do what is due: places, a checkpoint, files."""
@@ -97,8 +99,7 @@ class LogKeeper:
             self.database.look(_HAS, {"size": head.size, "witness": name}) is not None for name in names
         ):
             return
-        prove = partial(prove_consistency, self.database)
-        lines = witness.ask(parse_note(head.checkpoint.encode()), prove, seconds=WITNESS_SECONDS)
+        lines = witness.ask(parse_note(head.checkpoint.encode()), self._prover.consistency, seconds=WITNESS_SECONDS)
         self._note_cosignatures(head, dict(zip(names, map(str, lines), strict=True)))
 
     def start(self) -> None:

@@ -37,16 +37,13 @@ _FILTERS: Final[Mapping[str, Any]] = {
     "since": events.c.time >= bindparam("since"),
     "until": events.c.time < bindparam("until"),
 }
-_LAST = prepared(
-    select(events.c.id, events.c.body, events.c.salt)
-    .where(
-        events.c.object == bindparam("object"),
-        events.c.action == bindparam("action"),
-        events.c.tenant == bindparam("tenant"),
-    )
-    .order_by(events.c.id.desc())
-    .limit(1)
+_OF_OBJECT = select(events.c.id, events.c.body, events.c.salt).where(
+    events.c.object == bindparam("object"),
+    events.c.action == bindparam("action"),
+    events.c.tenant == bindparam("tenant"),
 )
+_LAST = prepared(_OF_OBJECT.where(events.c.position.is_not(None)).order_by(events.c.position.desc()).limit(1))
+_LAST_PENDING = prepared(_OF_OBJECT.where(events.c.position.is_(None)).order_by(events.c.id.desc()).limit(1))
 
 
 def page_of(database: Database, *, size: int, after: int, most: int, **wanted: Any) -> LoggedPage:
@@ -73,8 +70,13 @@ def latest_of(database: Database, *, before: int, most: int, **wanted: Any) -> t
 
 
 def last_event(database: Database, what: str, action: str, *, tenant: str) -> Row:
-    """The row (id, body, salt) of the last event of this kind about a tenant's object, or `None`."""
-    return database.look(_LAST, {"object": what, "action": action, "tenant": tenant})
+    """The row (id, body, salt) of the last event of this kind about a tenant's object, or `None`.
+
+    An event that waits for its place is found among those that do, which are few, and is later than all that have theirs.
+    """
+    wanted = {"object": what, "action": action, "tenant": tenant}
+    with database.read() as connection:  # one view: an event that gets its place meanwhile is in neither, or in both
+        return connection.execute(_LAST_PENDING, wanted).first() or connection.execute(_LAST, wanted).first()
 
 
 def _asked(query: Select[Any], wanted: Mapping[str, Any]) -> tuple[Select[Any], dict[str, Any]]:

@@ -21,7 +21,7 @@ from sqlalchemy import insert
 from blindgate_gateway.database import Transaction, prepared
 from blindgate_gateway.log.pseudonyms import pseudonym_of
 from blindgate_gateway.tables import events
-from blindgate_protocol.events import SALT_BYTES, Action, Event, entry_of
+from blindgate_protocol.events import SALT_BYTES, Action, entry_of, event_bytes
 
 REQUEST_ID: Final = "blindgate.request"
 """Where a request's environment has its name."""
@@ -67,7 +67,7 @@ def tell(  # noqa: PLR0913  (what an event is made of)
 ) -> None:
     """Write an event about the object `what`, which belongs to the tenant of this name."""
     whose = None if tenant is None else pseudonym_of(connection, "tenant", tenant)
-    given: dict[str, Any] = {
+    members: dict[str, Any] = {
         "time": time.time_ns() // 1_000_000,
         "action": action,
         "actor": by.id,
@@ -82,10 +82,11 @@ def tell(  # noqa: PLR0913  (what an event is made of)
         "after": after,
         "details": details or {},
         "software": software(),
+        "version": 1,
     }
-    body, salt = Event(**given).to_bytes(), secrets.token_bytes(SALT_BYTES)
+    body, salt = event_bytes(members), secrets.token_bytes(SALT_BYTES)
     row = {
-        "time": given["time"],
+        "time": members["time"],
         "action": action.value,
         "object": what,
         "tenant": whose,

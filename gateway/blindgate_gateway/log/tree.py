@@ -5,6 +5,7 @@ changes, so it can be read without a lock and cached by whoever asks.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from sqlalchemy import bindparam, select
@@ -14,7 +15,7 @@ from blindgate_gateway.tables import events, log_tiles
 from blindgate_protocol.checkpoints import EntryProof
 from blindgate_protocol.errors import LogError
 from blindgate_protocol.events import ENTRY_VERSION
-from blindgate_protocol.merkle import consistency_proof, inclusion_proof, leaf_hash
+from blindgate_protocol.merkle import Subtrees, consistency_proof, inclusion_proof, leaf_hash
 from blindgate_protocol.tiles import WIDTH, Tile, pack_entries, subtrees_of
 
 _COMMITMENTS = prepared(
@@ -35,6 +36,10 @@ _ROOTS = prepared(
     .order_by(log_tiles.c.number)
 )
 _HEIGHT: Final = 8
+KEPT_TILES: Final = 128
+"""In a process's memory, of 8 KiB at most."""
+KEPT_ROOTS: Final = 16_384
+"""In a process's memory, of some 200 bytes."""
 
 
 def has_tile(tile: Tile, size: int) -> bool:
@@ -75,12 +80,36 @@ def reader(database: Database) -> Callable[[Tile], bytes]:
     return lambda tile: read_tile(database, tile)
 
 
-def prove_inclusion(database: Database, index: int, size: int, checkpoint: str) -> EntryProof:
-    """The proof that entry `index` is in the tree of this checkpoint."""
-    hashes = inclusion_proof(index, size, subtrees_of(size, reader(database)))
-    return EntryProof(index, tuple(hashes), checkpoint.encode())
+class Prover:
+    """Makes proofs from the database, for one process.
 
+    It remembers the tiles that it read last and roots that it computed, since whoever asks for one proof of a log's newest entries
+    is followed by others. Neither changes, however the tree grows.
+    """
 
-def prove_consistency(database: Database, first: int, second: int) -> list[bytes]:
-    """The proof that the tree of `second` entries begins with that of `first`."""
-    return consistency_proof(first, second, subtrees_of(second, reader(database)))
+    def __init__(self, database: Database) -> None:
+        self._read = lru_cache(maxsize=KEPT_TILES)(reader(database))
+        self._roots: dict[tuple[int, int], bytes] = {}
+
+    def inclusion(self, index: int, size: int, checkpoint: str) -> EntryProof:
+        """The proof that entry `index` is in the tree of this checkpoint."""
+        hashes = inclusion_proof(index, size, self._subtrees(size))
+        return EntryProof(index, tuple(hashes), checkpoint.encode())
+
+    def consistency(self, first: int, second: int) -> list[bytes]:
+        """The proof that the tree of `second` entries begins with that of `first`."""
+        return consistency_proof(first, second, self._subtrees(second))
+
+    def _subtrees(self, size: int) -> Subtrees:
+        tree = subtrees_of(size, self._read)
+
+        def subtree(level: int, index: int) -> bytes:
+            root = self._roots.get((level, index))
+            if root is None:
+                root = tree(level, index)
+                if len(self._roots) >= KEPT_ROOTS:
+                    self._roots.clear()
+                self._roots[level, index] = root
+            return root
+
+        return subtree

@@ -147,7 +147,9 @@ def test_tiles_that_an_older_gateway_kept_may_hold_any_time(database: Database) 
         pytest.param({"action": "key.destroyed"}, "ix_events_action_position", id="an action"),
         pytest.param({"action": "node.enrolled"}, "ix_events_action_position", id="an action of long ago"),
         pytest.param({"since": MIDDLE, "until": MIDDLE + 20_000}, "ix_events_position", id="a window"),
-        pytest.param({"object": f"job:{7:032x}", "action": "job.leased"}, "ix_events_object_id", id="of an object"),
+        pytest.param(
+            {"object": f"job:{7:032x}", "action": "job.leased"}, "ix_events_object_position", id="of an object"
+        ),
     ],
 )
 def test_no_question_reads_the_whole_log(
@@ -161,7 +163,7 @@ def test_no_question_reads_the_whole_log(
         (plan,) = plans_of(database, monkeypatch, ask, of="events.body")
         assert index in plan
         assert re.search(r"Seq Scan|SCAN events", plan) is None
-        assert index == "ix_events_object_id" or re.search(r"Sort|TEMP B-TREE", plan) is None
+        assert index == "ix_events_object_position" or re.search(r"Sort|TEMP B-TREE", plan) is None
 
 
 def test_a_log_of_before_gets_its_times(tmp_path: Path, empty_database_url: str | None) -> None:
