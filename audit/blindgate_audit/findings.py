@@ -19,6 +19,7 @@ The rules, by name, as scripts may read them:
     action          an event is of an action that this version has a name for; asked for by --strict alone
     erasure         an event that is gone was erased, and a later event says so
     submission      a job's success states the time for its order that was logged when that came
+    row             a row of the gateway's tables says what documents and the log say
     record          a key's statement or a receipt on record has its event, and the other way round
 
 A log can be wrong at every place: `Findings` counts all, and keeps the first of them, so a hostile log costs no memory.

@@ -30,7 +30,7 @@ from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobRecord
 from blindgate_protocol.order import Order
 from blindgate_protocol.receipts import CLOCK_SKEW, Receipt
-from blindgate_protocol.signing import open_signed
+from blindgate_protocol.signing import Signed, open_signed
 from blindgate_protocol.values import Millis
 
 _ENDS: Final = {
@@ -108,8 +108,8 @@ class JobHistories:
         """From now on records are read: what is told is later."""
         self._reading = True
 
-    def job(self, record: JobRecord, receipt: Receipt | None) -> None:
-        """Take in a job on record, with its receipt where there is one that was verified."""
+    def job(self, record: JobRecord, receipt: Receipt | None) -> Signed[Order] | None:
+        """Take in a job on record, with its receipt where there is one that was verified. Gives its order, if that verifies."""
         about, order = f"job:{record.job}", None
         try:
             order = open_signed(record.order, Order)
@@ -132,6 +132,7 @@ class JobHistories:
             record.tenant,
         )
         self._database.execute("INSERT OR IGNORE INTO kept VALUES (?, ?, ?, ?, ?, ?)", row)
+        return order
 
     def names(self, listed: Mapping[str, str]) -> None:
         """Take in how the gateway translates all pseudonyms."""

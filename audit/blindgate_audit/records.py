@@ -10,7 +10,8 @@ logged, with the document's digest. So:
    milliseconds since 1970);
 3. the statements about one key follow on each other (`keys.check_statement`): one that is missing leaves a gap that nobody but
    its owner could close;
-4. a job or a node on record is the one that the log tells of (`job_histories`, `node_records`).
+4. a job or a node on record is the one that the log tells of (`job_histories`, `node_records`);
+5. the columns of the gateway's tables say what documents and log say (`rows`).
 
 What this cannot show: a document whose record and event are both gone, where nothing follows on it. Its owner can (`blindgate
 audit monitor`).
@@ -27,6 +28,7 @@ from typing import Final
 from blindgate_audit.findings import Findings
 from blindgate_audit.job_histories import JobHistories
 from blindgate_audit.node_records import NodeHistories
+from blindgate_audit.rows import Rows
 from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.events import Action, Event
 from blindgate_protocol.keys import KeyStatement, check_statement
@@ -72,13 +74,18 @@ ORDER BY entry
 
 
 class Records:
-    """Both sides, as they come in. To be closed."""
+    """Both sides, as they come in. To be closed.
+
+    Attributes:
+        rows: where rows of tables are taken in, before everything else that is on record.
+    """
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         self._database = sqlite3.connect("", isolation_level=None)  # a file without a name, which SQLite deletes itself
         self._database.executescript(_TABLES)
         self._histories, self._nodes = JobHistories(findings), NodeHistories(findings)
+        self.rows = Rows(findings)
         self._database.execute("BEGIN")
         self._last: Signed[KeyStatement] | None = None
         self._deleted = {"keys": (0, -1), "jobs": (0, -1)}
@@ -91,6 +98,7 @@ class Records:
         """Take in an event of the log."""
         self._histories.tell(index, event)
         self._nodes.tell(index, event)
+        self.rows.tell(index, event)
         if event.action is Action.RECORDS_DELETED:
             self._delete(index, event)
         kind = "keys" if event.action in STATED else "jobs" if event.action is Action.JOB_SUCCEEDED else None
@@ -102,6 +110,7 @@ class Records:
         """From now on records are read. What is told after this may be of what came since, and is not missed on record."""
         self._histories.begin()
         self._nodes.begin()
+        self.rows.begin()
 
     def statement(self, record: StatementRecord) -> None:
         """Take in a statement on record; they come by tenant, key and sequence number."""
@@ -131,6 +140,7 @@ class Records:
             self._findings.add("record", f"{about}: {what}: {error}; {came_from}")
         self._last = signed
         self.statements += 1
+        self.rows.statement(record, signed)
         self._keep("keys", about, signed.digest, what)
 
     def job(self, record: JobRecord) -> None:
@@ -140,7 +150,9 @@ class Records:
             signed = None if record.receipt is None else open_signed(record.receipt, Receipt)
         except BlindgateError as error:
             self._findings.add("record", f"job:{record.job}: its receipt: {error}")
-        self._histories.job(record, None if signed is None else signed.document)
+        order = self._histories.job(record, None if signed is None else signed.document)
+        if order is not None:
+            self.rows.job(order, signed)
         if signed is None:
             return
         document = signed.document
@@ -158,13 +170,14 @@ class Records:
     def names(self, listed: Mapping[str, str]) -> None:
         """Take in how the gateway translates all pseudonyms."""
         self._histories.names(listed)
+        self.rows.names(listed)
 
     def unlogged(self, *, erased: int = 0) -> bool:
         """Whether a record has no event yet: it may have come after the checkpoint, and more events may tell.
 
         As many as were `erased` are not waited for.
         """
-        late = self._histories.unlogged(erased) or self._nodes.unlogged(erased)
+        late = self._histories.unlogged(erased) or self._nodes.unlogged(erased) or self.rows.unlogged(erased)
         return late or sum(1 for _ in self._database.execute(_WITHOUT_EVENT)) > erased
 
     def finish(self, *, erased: int = 0) -> int:
@@ -193,6 +206,8 @@ class Records:
         if not self._deleted["keys"][0]:
             for about, what in self._late:
                 self._findings.add("record", f"{about}: {what} is the first on record: those before it are gone")
+        # 5.
+        self.rows.finish(erased=erased)
         # 4.
         self._nodes.finish(erased=erased)
         count, until = self._deleted["jobs"]
@@ -201,6 +216,7 @@ class Records:
     def close(self) -> None:
         """Delete both sides."""
         self._histories.close()
+        self.rows.close()
         self._database.close()
 
     def _keep(self, kind: str, about: str, digest: str, what: str) -> None:

@@ -4,8 +4,9 @@ The event of a job's success states since when the gateway had the order (`submi
 order by that (`revocations`): a thief's order would count as made before the revocation if the gateway stated an earlier time. But
 it told of the submission when it came, in an event of its own, which it cannot alter afterwards. So:
 
-1. the time that a success states is the one of the job's `job.submitted`, up to what two clocks of one gateway's may be apart: its
-   database has the first, its process the second;
+1. the time that a success states is the one that the job's `job.submitted` stated, both by the gateway's database. One of a gateway
+   of before states none: then it is the event's own, up to what two clocks of one gateway may be apart, the database's and the
+   process's;
 2. where a success states a time and no event tells of the submission, that was erased, as others tell, or the log began later.
 
 A success that states no time is of before gateways did. Nothing else of the two is compared.
@@ -23,12 +24,12 @@ from blindgate_protocol.receipts import CLOCK_SKEW
 
 _TIME: Final = re.compile(r"[0-9]{1,15}")
 _TABLES: Final = """
-CREATE TABLE submitted (job TEXT PRIMARY KEY, entry INTEGER, time INTEGER) WITHOUT ROWID;
+CREATE TABLE submitted (job TEXT PRIMARY KEY, entry INTEGER, time INTEGER, apart INTEGER) WITHOUT ROWID;
 CREATE TABLE stated (entry INTEGER PRIMARY KEY, job TEXT, time INTEGER);
 """
 _APART: Final = """
 SELECT stated.entry, stated.job, stated.time, submitted.entry, submitted.time
-FROM stated JOIN submitted USING (job) WHERE abs(stated.time - submitted.time) > ? ORDER BY stated.entry
+FROM stated JOIN submitted USING (job) WHERE abs(stated.time - submitted.time) > submitted.apart ORDER BY stated.entry
 """
 _ALONE: Final = """
 SELECT entry, job, time FROM stated
@@ -54,11 +55,12 @@ class Submissions:
     def tell(self, index: int, event: Event) -> None:
         """Take in an event of the log."""
         self._began = event.time if self._began is None else min(self._began, event.time)
-        if event.action is Action.JOB_SUBMITTED:
-            row = (event.object, index, event.time)
-            self._database.execute("INSERT OR IGNORE INTO submitted VALUES (?, ?, ?)", row)
-            return
         stated = event.details.get("submitted")
+        if event.action is Action.JOB_SUBMITTED:
+            known = stated is not None and _TIME.fullmatch(stated) is not None
+            when = (int(stated or ""), 0) if known else (event.time, CLOCK_SKEW)
+            self._database.execute("INSERT OR IGNORE INTO submitted VALUES (?, ?, ?, ?)", (event.object, index, *when))
+            return
         if event.action is not Action.JOB_SUCCEEDED or stated is None:
             return
         if not _TIME.fullmatch(stated):
@@ -74,10 +76,10 @@ class Submissions:
         `erased` events are gone, as others tell: as many of the submissions may be among them, and nobody can say which.
         """
         # 1.
-        for entry, job, time, told, then in self._database.execute(_APART, (CLOCK_SKEW,)):
+        for entry, job, time, told, then in self._database.execute(_APART):
             message = (
                 f"{job}: entry {entry} states that its order came at {time} ms since 1970, and entry {told}, which tells of that, "
-                f"is of {then}: {abs(time - then) // 1000} s apart"
+                f"has {then}: {abs(time - then) / 1000:g} s apart"
             )
             self._findings.add("submission", message, index=entry)
         # 2.

@@ -26,6 +26,7 @@ from blindgate_gateway import (
     nodes,
     operations,
     oversight,
+    rows,
     uploads,
 )
 from blindgate_gateway.console import NAME as COMMAND_LINE
@@ -55,6 +56,7 @@ ROUTES: tuple[Route, ...] = tuple(
         leases,
         evictions,
         oversight,
+        rows,
         log_rooms,
         operations,
     )

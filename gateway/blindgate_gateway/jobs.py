@@ -141,7 +141,8 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
             tenant=tenant,
             digest=order.digest,
             after=JobState.QUEUED.value,
-            details={} if document.evaluation_key is None else {"key": document.evaluation_key},
+            details={"submitted": str(submitted)}
+            | ({} if document.evaluation_key is None else {"key": document.evaluation_key}),
         )
         if is_new:  # last, so that nothing is waited for while the tenant's others wait for this
             quotas.reserve(connection, tenant, document.input.size, default=call.parts.settings.quota)

@@ -9,17 +9,21 @@ later may miss one that was being submitted, by another process, in the moment o
 little before finds it.
 """
 
-from typing import Final
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, TypeVar
 
 from sqlalchemy import select, tuple_
 
 from blindgate_gateway.database import Database, Row, Transaction
 from blindgate_gateway.identity import Role, Staff
 from blindgate_gateway.listings import Condition, Place, behind, page
+from blindgate_gateway.logs import log
 from blindgate_gateway.problems import not_found
 from blindgate_gateway.routing import Answer, Call, Routes
 from blindgate_gateway.tables import all_jobs, key_statements, nodes
 from blindgate_gateway.views import VIEW, record, views
+from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobRecord
 from blindgate_protocol.oversight import (
@@ -44,6 +48,7 @@ _PAGE: Final = {
 _JOB_PLACE: Final = r"[0-9]{1,16}\.[0-9a-f]{32}"
 _STATEMENT_PLACE: Final = r"[a-z0-9._-]{1,64}/sha256:[0-9a-f]{64}/[0-9]{1,9}"
 _KEY_ID: Final = r"ed25519:[A-Za-z0-9_-]{43}"
+ValueT = TypeVar("ValueT")
 _NAME: Final = r"[a-z0-9._-]{1,64}"
 _STATES: Final = "|".join(state.value for state in JobState)
 
@@ -98,7 +103,7 @@ def list_records(call: Call[Staff, None]) -> Answer:
     query = page("first", _most(call), *conditions)
     with call.parts.database.read() as connection:
         rows = connection.execute(query).all()
-        records = tuple(record(connection, row) for row in rows)
+        records = _readable(rows, partial(record, connection))
     return JobRecords(records=records, after=f"{rows[-1].submitted}.{rows[-1].job}" if rows else after)
 
 
@@ -122,12 +127,7 @@ def list_statements(call: Call[Staff, None]) -> Answer:
     with call.parts.database.read() as connection:
         rows = connection.execute(query).all()
     return StatementRecords(
-        statements=tuple(
-            StatementRecord(
-                tenant=row.tenant, received=row.received, statement=Envelope.from_bytes(row.envelope.encode())
-            )
-            for row in rows
-        ),
+        statements=_readable(rows, _statement),
         after=f"{rows[-1].tenant}/{rows[-1].key}/{rows[-1].sequence}" if rows else after,
     )
 
@@ -183,10 +183,31 @@ def _nodes(call: Call[Staff, None]) -> NodeRecords:
         query = query.where(table.key > after)
     with call.parts.database.read() as connection:
         rows = connection.execute(query).all()
-    found = tuple(
-        NodeRecord(**(row._asdict() | {"certificate": Envelope.from_bytes(row.certificate.encode())})) for row in rows
+    return NodeRecords(nodes=_readable(rows, _node), after=rows[-1].key if rows else after)
+
+
+def _statement(row: Row) -> StatementRecord:
+    return StatementRecord(
+        tenant=row.tenant, received=row.received, statement=Envelope.from_bytes(row.envelope.encode())
     )
-    return NodeRecords(nodes=found, after=found[-1].key if found else after)
+
+
+def _node(row: Row) -> NodeRecord:
+    return NodeRecord(**(row._asdict() | {"certificate": Envelope.from_bytes(row.certificate.encode())}))
+
+
+def _readable(rows: Sequence[Row], make: Callable[[Row], ValueT]) -> tuple[ValueT, ...]:
+    """What can be made of rows.
+
+    One that was edited into something else is left out: auditors find that it is not on record, and see it as it is (`rows`).
+    """
+    made = []
+    for row in rows:
+        try:
+            made.append(make(row))
+        except (BlindgateError, ValueError, TypeError, AttributeError) as error:
+            log.error("record.unreadable", row=str(row[0]), error=type(error).__name__)
+    return tuple(made)
 
 
 def _most(call: Call[Staff, None]) -> int:

@@ -1,9 +1,11 @@
 """What the gateway's own staff is shown: operators every tenant's jobs and the nodes, auditors the records of all.
 
-Lists come in pages. Each page's `after` names its last entry: asked with it again, a list goes on behind that one. A page without
-entries is the end, and its `after` is the one that was asked with, so a list that grows can be taken up later. Section 10 of
+Lists come in pages. Each page's `after` names its last entry: asked with it again, a list goes on behind that one. At the end a
+page has no entries, and its `after` is the one that was asked with, so a list that grows can be taken up later. Section 10 of
 docs/protocol.md has the routes.
 """
+
+from typing import Literal
 
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import Attempt, JobRecord
@@ -73,4 +75,15 @@ class StatementRecords(Value):
     """A page of statements, by tenant, key and sequence number."""
 
     statements: tuple[StatementRecord, ...]
+    after: str | None
+
+
+TableName = Literal["manifests", "keys", "key_statements", "jobs", "ended_jobs", "job_documents", "attempts"]
+"""The tables of a gateway whose rows say again what documents and the log say."""
+
+
+class TableRows(Value):
+    """A page of a table's rows as the database has them, by primary key: each column's value by its name, whatever it is."""
+
+    rows: tuple[dict[str, str | int | None], ...]
     after: str | None

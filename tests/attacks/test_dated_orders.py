@@ -19,9 +19,10 @@ HOUR = 3_600_000
 LATER = SOME_DAY + 12 * HOUR
 
 
-def submitted(number: int, at: int) -> Event:
-    """An order came."""
-    return event(0, action=Action.JOB_SUBMITTED, object=f"job:{number:032x}", time=at)
+def submitted(number: int, at: int, stated: object = None) -> Event:
+    """An order came; a gateway of before `stated` no time of its database's."""
+    details = {} if stated is None else {"submitted": str(stated)}
+    return event(0, action=Action.JOB_SUBMITTED, object=f"job:{number:032x}", time=at, details=details)
 
 
 def succeeded(number: int, at: int, stated: object) -> Event:
@@ -39,7 +40,7 @@ def gateway(*events: Event) -> Audited:
 
 HONEST = (
     submitted(1, LATER),
-    submitted(2, LATER + 5),
+    submitted(2, LATER + 5, LATER + 4),
     succeeded(2, LATER + HOUR, LATER + 4),  # the database's clock
     succeeded(1, LATER + HOUR, LATER),
 )
@@ -88,6 +89,12 @@ def test_an_honest_gateway_states_what_it_logged(verify: Callable[[Audited], tup
             3,
             "no event tells of that",
             id="never logged as submitted",
+        ),
+        pytest.param(
+            (submitted(1, LATER, LATER - 2), *HONEST[1:3], succeeded(1, LATER + HOUR, LATER - 3)),
+            4,
+            "0.001 s apart",
+            id="dated back by a millisecond",
         ),
         pytest.param((*HONEST[:3], succeeded(1, LATER + HOUR, "early")), 4, "states no time", id="no time at all"),
     ],

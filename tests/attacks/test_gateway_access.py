@@ -42,7 +42,7 @@ ANYBODY: frozenset[Role] = frozenset()
 
 OWNED = {"job", "digest", "upload"}
 """What a path calls objects of one tenant."""
-SHARED = {"name", "manifest", "number", "tile"}
+SHARED = {"table", "name", "manifest", "number", "tile"}
 """What it calls models, which are for every tenant, parts of an upload, and tiles of the log, which are for everybody."""
 
 
@@ -98,6 +98,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/v1/audit/jobs/<job>"): Row(frozenset({AUDITOR})),
     ("GET", "/v1/audit/keys"): Row(frozenset({AUDITOR})),
     ("GET", "/v1/audit/nodes"): Row(frozenset({AUDITOR})),
+    ("GET", "/v1/audit/rows/<table>"): Row(frozenset({AUDITOR})),
     ("GET", "/healthz"): Row(ANYBODY),
     ("GET", "/readyz"): Row(ANYBODY),
     ("GET", "/metrics"): Row(ANYBODY),
@@ -190,6 +191,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                 "upload": upload.json()["upload"],
                 "name": "echo",
                 "manifest": desk.manifest.digest,
+                "table": "keys",
             },
             lease=f"{lease.generation}.{lease.token}",
         )

@@ -58,7 +58,7 @@ class Patient:
         return {name: finding.state for name, finding in found.items() if finding.state is not State.OK}
 
     @contextmanager
-    def damaged(self, harm: Callable[[Transaction], None]) -> Iterator[None]:
+    def damaged(self, harm: Callable[[Transaction], object]) -> Iterator[None]:
         """Change rows behind every constraint's back, and put all of them back."""
         database = connect(self.desk.brokerage.settings)
         with database.read() as connection:

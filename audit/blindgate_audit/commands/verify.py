@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -20,14 +20,16 @@ from blindgate_audit.gateway import Gateway
 from blindgate_audit.progress import working
 from blindgate_audit.records import Records
 from blindgate_audit.remembered import Memory, Remembered
+from blindgate_audit.rows import TABLES
 from blindgate_audit.sources import Address, Folder, fetched, open_source
 from blindgate_audit.submissions import Submissions
 from blindgate_audit.verification import Observer, Walked, verify_checkpoint, verify_tree
 from blindgate_protocol.checkpoints import LogTrust, OpenedCheckpoint
+from blindgate_protocol.errors import NotFoundError
 from blindgate_protocol.events import Event
 from blindgate_protocol.logged import Logged, PseudonymPage
 from blindgate_protocol.notes import VerifierKey
-from blindgate_protocol.oversight import JobRecords, NodeRecords, StatementRecords
+from blindgate_protocol.oversight import JobRecords, NodeRecords, StatementRecords, TableRows
 
 _LATEST_SECONDS: Final = 15.0
 """For how long events are waited for of records that came after the checkpoint: a gateway gives them a place within seconds."""
@@ -38,7 +40,7 @@ _STEPS: Final = {
     "history": ("rollback", "fork"),
     "tree": ("missing", "entry-form", "entry-hash", "subtree-hash", "root", "version"),
     "events": ("gap", "commitment", "event-form", "erasure", "submission", "action"),
-    "records": ("record",),
+    "records": ("record", "row"),
 }
 """What is checked, in this order, and the rules of each (`findings`)."""
 
@@ -269,6 +271,7 @@ def _hold_records(audit: _Audit, gateway: Gateway, bodies: Bodies, records: Reco
     """The records against the events, those of the last seconds too: they are on record before they have a place in the log."""
     records.begin()
     with working("records", total=None) as done:
+        _read_rows(gateway, records, done)
         for statements in gateway.pages("/v1/audit/keys", StatementRecords):
             for statement in statements.statements:
                 records.statement(statement)
@@ -290,7 +293,22 @@ def _hold_records(audit: _Audit, gateway: Gateway, bodies: Bodies, records: Reco
     hidden = records.finish(erased=bodies.erased)
     told = f"{records.statements:,} statements about keys, {records.receipts:,} receipts and {records.nodes:,} nodes"
     told += " have their events"
+    if records.rows.count:
+        told += f"; {records.rows.count:,} rows of tables say the same"
     audit.told["records"] = told + (f", but {hidden:,}: theirs must be among the erased ones" if hidden else "")
+
+
+def _read_rows(gateway: Gateway, records: Records, done: Callable[[int], None]) -> None:
+    """The rows of tables, where the gateway shows them: one of before does not."""
+    for table in TABLES:
+        try:
+            for page in gateway.pages(f"/v1/audit/rows/{table}", TableRows):
+                for row in page.rows:
+                    records.rows.row(table, row)
+                done(records.rows.count)
+        except NotFoundError:
+            return
+    records.rows.are_shown()
 
 
 def _tell(events: Iterator[Logged], records: Records, last: int) -> int:

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from blindgate_gateway.tables import ended_jobs, job_documents
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.messages import Release
 from blindgate_protocol.order import Order
-from blindgate_protocol.oversight import JobRecords, NodeRecords, OverseenJob, OverseenJobs, StatementRecords
+from blindgate_protocol.oversight import JobRecords, NodeRecords, OverseenJob, OverseenJobs, StatementRecords, TableRows
 from blindgate_protocol.signing import open_signed
 from brokerage import Caller, Worker, random_bytes
 from desk import Desk
@@ -116,9 +118,53 @@ def test_nodes_are_listed_with_their_certificates(desk: Desk) -> None:
         assert {node.certificate.to_bytes() for node in found} == {w.certificate.envelope.to_bytes() for w in workers}
 
 
+def test_rows_are_listed_as_they_are_and_without_what_opens_a_lease(desk: Desk) -> None:
+    """Every table's, in pages; a lease's token and the bytes of documents are not among them."""
+    key = desk.tenant.upload(random_bytes(20))
+    desk.tenant.state(desk.tenant.statement(key, KeyState.ACTIVE))
+    desk.worker.finish(desk.leased(), b"result")
+    lease = desk.leased()
+    _two_tenants(desk)
+    counts = {
+        "manifests": 1,
+        "keys": 1,
+        "key_statements": 1,
+        "ended_jobs": 2,
+        "jobs": 7,
+        "job_documents": 9,
+        "attempts": 3,
+    }
+    for table, count in counts.items():
+        found = [row for page in _pages(desk.auditor, f"/v1/audit/rows/{table}", TableRows, 2) for row in page.rows]
+        assert len(found) == count, table
+        assert not {"token", "order", "receipt", "object", "secret_hash"} & found[0].keys()
+        assert lease.token not in str(found)
+    assert desk.auditor.send("GET", "/v1/audit/rows/api_keys").status_code == 404
+
+
+def test_a_row_that_is_none_any_more_keeps_no_list_from_its_end(desk: Desk) -> None:
+    """What was edited into something else is left out where documents are shown, and shown as it is among the rows."""
+    jobs = _two_tenants(desk)
+    with desk.parts.database.write() as connection:
+        connection.execute(update(ended_jobs).where(ended_jobs.c.job == jobs[0]).values(state="well"))
+        connection.execute(update(job_documents).where(job_documents.c.job == jobs[1]).values(order="{}"))
+    shown = [one.job for page in _pages(desk.auditor, "/v1/audit/jobs", JobRecords, 3) for one in page.records]
+    assert shown == jobs[2:]
+    rows = TableRows.model_validate_json(desk.auditor.ask("GET", "/v1/audit/rows/ended_jobs").content).rows
+    assert [(row["job"], row["state"]) for row in rows] == [(jobs[0], "well")]
+
+
 @pytest.mark.parametrize(
     "path",
     [
+        "/v1/audit/rows/keys?after=x",
+        "/v1/audit/rows/keys?after=[]",
+        '/v1/audit/rows/keys?after=["bank"]',
+        '/v1/audit/rows/keys?after=["bank",1]',
+        '/v1/audit/rows/keys?after=["bank","\\u0000"]',
+        '/v1/audit/rows/keys?after=["bank","\\ud800"]',
+        '/v1/audit/rows/attempts?after=["a",9223372036854775808]',
+        '/v1/audit/rows/attempts?after=["a",true]',
         "/v1/operator/jobs?after=x",
         "/v1/operator/jobs?after=1.%00",
         "/v1/operator/jobs?state=lost",
@@ -129,7 +175,8 @@ def test_nodes_are_listed_with_their_certificates(desk: Desk) -> None:
 )
 def test_a_question_of_another_form_is_refused(desk: Desk, path: str) -> None:
     """422, and nothing of it reaches the database."""
-    assert desk.operator.send("GET", path).status_code == 422
+    caller = desk.auditor if "/audit/" in path else desk.operator
+    assert caller.send("GET", path).status_code == 422
 
 
 def test_a_job_that_is_not_there_is_404_for_staff_too(desk: Desk) -> None:

@@ -1,0 +1,37 @@
+"""A row of the gateway's tables, and how its columns are held against what was signed or logged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from blindgate_audit.findings import Findings
+
+Value: TypeAlias = str | int | None
+Columns: TypeAlias = Mapping[str, Value]
+"""Values by their columns' names, as the database has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A row.
+
+    Attributes:
+        about: what it is of, as events name objects.
+    """
+
+    about: str
+    table: str
+    columns: Columns
+
+    def get(self, name: str) -> Value:
+        """A column's value; `None` also where there is no such column."""
+        return self.columns.get(name)
+
+    def hold(self, findings: Findings, said: Columns, source: str, *, index: int | None = None) -> None:
+        """Note each column that is not as `source` has `said` it; `index` is the entry that says so."""
+        for name, value in said.items():
+            if self.get(name) != value:
+                message = (
+                    f"{self.about}: in its row of {self.table}, {name} is {self.get(name)!r}; {source} has {value!r}"
+                )
+                findings.add("row", message, index=index)

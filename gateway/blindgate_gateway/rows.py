@@ -1,0 +1,88 @@
+"""Rows as the database has them, for auditors.
+
+The other lists for auditors show documents, which hold themselves by their signatures. Rows also say, in columns of their own, what
+documents and the log say: by them the gateway finds and counts. Whoever edits such a column changes what the gateway does, and no
+document. So auditors are shown the columns too, unread, and hold them against what was signed and logged
+(`blindgate audit verify`).
+
+What opens something (a lease's token), and what only says how a job waits, is not shown. Documents are shown elsewhere, but for the
+manifests of models.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, get_args
+
+from sqlalchemy import Table, select, tuple_
+
+from blindgate_gateway import tables
+from blindgate_gateway.identity import Role, Staff
+from blindgate_gateway.problems import not_found
+from blindgate_gateway.routing import Answer, Call, Routes
+from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.oversight import TableName, TableRows
+
+routes = Routes("rows")
+
+MOST: Final = 200
+MOST_MANIFESTS: Final = 20
+"""Each may have a megabyte."""
+_PLACE: Final = r"\[.{1,400}\]"
+_HIDDEN: Final[Mapping[str, frozenset[str]]] = {
+    "manifests": frozenset(),
+    "keys": frozenset(),
+    "key_statements": frozenset({"envelope"}),
+    "jobs": frozenset({"queue", "held", "rank", "spent", "token", "leased_until"}),
+    "ended_jobs": frozenset({"rank", "token"}),
+    "job_documents": frozenset({"order", "receipt", "acknowledged"}),
+    "attempts": frozenset(),
+}
+_TABLES: Final[Mapping[str, Table]] = {name: getattr(tables, name) for name in get_args(TableName)}
+
+
+@routes.get(
+    "/v1/audit/rows/<table>",
+    roles={Role.AUDITOR},
+    answers={200: TableRows},
+    parameters={
+        "most": ("query", f"how many, at most {MOST}"),
+        "after": ("query text", "where to go on: what the page before gave as `after`"),
+    },
+)
+def list_rows(call: Call[Staff, None], table: str) -> Answer:
+    """List a table's rows as the database has them, by primary key."""
+    source = _TABLES.get(table)
+    if source is None:
+        raise not_found("table")
+    most = MOST_MANIFESTS if table == "manifests" else MOST
+    key = list(source.primary_key.columns)
+    query = select(*(column for column in source.columns if column.name not in _HIDDEN[table]))
+    after = call.text("after", pattern=_PLACE)
+    if after is not None:
+        query = query.where(tuple_(*key) > tuple_(*_place(after, key)))
+    query = query.order_by(*key).limit(call.query("most", default=MOST, most=most))
+    with call.parts.database.read() as connection:
+        rows = [row._asdict() for row in connection.execute(query).all()]
+    last = json.dumps([rows[-1][column.name] for column in key]) if rows else after
+    return TableRows(rows=tuple({name: _shown(value) for name, value in row.items()} for row in rows), after=last)
+
+
+def _place(after: str, key: Sequence[Any]) -> list[Any]:
+    try:
+        place = json.loads(after)
+    except ValueError:
+        place = None
+    types = [column.type.python_type for column in key]
+    if not isinstance(place, list) or [type(value) for value in place] != types or not all(map(_may_be_asked, place)):
+        message = "the query's after is not of the form that this route gives and takes"
+        raise MalformedError(message)
+    return place
+
+
+def _may_be_asked(value: str | int) -> bool:
+    return value.isascii() and value.isprintable() if isinstance(value, str) else 0 <= value < 1 << 31
+
+
+def _shown(value: Any) -> str | int | None:
+    # SQLite keeps whatever was put into a column.
+    return value if value is None or isinstance(value, (str, int)) else repr(value)

@@ -1,0 +1,322 @@
+"""The columns of the gateway's tables are held against documents and log.
+
+An honest gateway's hold, whatever befell its jobs and keys; each edit is named by its row and column.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, insert, select, update
+
+from blindgate_audit.findings import Findings
+from blindgate_audit.records import Records
+from blindgate_audit.rows import TABLES
+from blindgate_gateway.database import Transaction
+from blindgate_gateway.keys import destroy_due
+from blindgate_gateway.sweep import sweep_leases, sweep_records
+from blindgate_gateway.tables import attempts, ended_jobs, job_documents, jobs, key_statements, keys, manifests
+from blindgate_gateway.transitions import resend
+from blindgate_protocol.events import Event
+from blindgate_protocol.keys import KeyState
+from blindgate_protocol.logged import LoggedPage, PseudonymPage
+from blindgate_protocol.messages import Refusal
+from blindgate_protocol.oversight import JobRecords, NodeRecords, StatementRecords, TableRows
+from brokerage import Caller, blob_ref, now_ms, random_bytes
+from desk import Desk
+from patient import Patient, open_patient
+
+EXPIRES_MS = 700
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def patient(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
+    """A gateway of many lives, on each database."""
+    url = request.getfixturevalue("postgresql_server").new_database() if request.param == "postgresql" else None
+    with open_patient(tmp_path_factory.mktemp("patient"), database=url, s3_server=None) as made:
+        live(made)
+        yield made
+
+
+def live(patient: Patient) -> None:
+    """What jobs and keys come to, besides what happened to the patient's already."""
+    desk, job = patient.desk, patient.job
+    for name in ("held", "queued"):
+        desk.tenant.ask("POST", f"/v1/jobs/{job[name]}/cancel")
+    data = random_bytes(9)
+    order = desk.tenant.order(desk.manifest, blob_ref(data), deadline=now_ms() + EXPIRES_MS)
+    job["expired"] = desk.tenant.submit(order, data).job
+    time.sleep(EXPIRES_MS / 1000 + 0.2)
+    sweep_leases(desk.parts)
+    job["refused"] = refuse(desk)
+    job["lost"] = desk.leased().job
+    desk.let_pass(job["lost"])
+    sweep_leases(desk.parts)
+    job["again"] = desk.leased().job
+    desk.let_pass(job["again"])
+    sweep_leases(desk.parts)
+    with desk.parts.database.write() as connection:
+        queue = connection.execute(select(jobs.c.queue).where(jobs.c.job == job["leased"])).scalar()
+        assert resend(connection, job["again"], queue=queue)
+    finish(desk)
+    job["cancelled while leased"] = desk.leased().job
+    desk.tenant.ask("POST", f"/v1/jobs/{job['cancelled while leased']}/cancel")
+    desk.publisher.publish(desk.brokerage.manifest(version=2))
+    for states in (
+        (KeyState.REGISTERED, KeyState.ACTIVE, KeyState.SUSPENDED, KeyState.ACTIVE, KeyState.SUPERSEDED),
+        (KeyState.ACTIVE, KeyState.DEACTIVATED),
+        (KeyState.ACTIVE, KeyState.COMPROMISED),
+    ):
+        key, said = desk.tenant.upload(random_bytes(30)), None
+        for state in states:
+            said = desk.tenant.statement(key, state, said)
+            assert desk.tenant.state(said).status_code in {200, 201}
+    schedule(desk, in_ms=600_000)
+    schedule(desk, in_ms=50)
+    time.sleep(0.1)
+    assert destroy_due(desk.parts) == 1
+
+
+def schedule(desk: Desk, *, in_ms: int) -> None:
+    """A key that is to be destroyed."""
+    key = desk.tenant.upload(random_bytes(30))
+    first = desk.tenant.statement(key, KeyState.ACTIVE)
+    assert desk.tenant.state(first).status_code == 201
+    then = desk.tenant.statement(key, KeyState.ACTIVE, first).document
+    then = then.model_copy(update={"state": KeyState.DESTRUCTION_SCHEDULED, "destroy_at": then.issued + in_ms})
+    assert desk.tenant.state(desk.tenant.keys.client.sign(then)).status_code == 200
+
+
+def finish(desk: Desk) -> None:
+    """Lease what waits, and do it."""
+    lease = desk.worker.lease()
+    assert lease is not None
+    desk.worker.finish(lease, random_bytes(20))
+
+
+def refuse(desk: Desk) -> str:
+    """Lease a job and refuse it. Gives the job."""
+    lease = desk.leased()
+    refusal = Refusal(code="input-malformed", reason="three columns were asked")
+    assert desk.worker.command(lease, "POST", "refuse", refusal).status_code == 200
+    return lease.job
+
+
+def pages(caller: Caller, path: str, kind: Any) -> Iterator[Any]:
+    """Every page."""
+    after: str | None = None
+    while True:
+        asked = f"{path}?most=3" + ("" if after is None else f"&after={after}")
+        page = kind.model_validate_json(caller.ask("GET", asked).content)
+        yield page
+        if page.after is None or str(page.after) == after:
+            return
+        after = str(page.after)
+
+
+def tell(desk: Desk, records: Records, behind: int = -1) -> int:
+    """Tell of all events behind this index. Gives the last one's."""
+    desk.parts.log.sequencer.advance()
+    for page in pages(desk.auditor, "/v1/audit/events", LoggedPage):
+        for one in page.events:
+            if one.index > behind and one.event is not None:
+                records.tell(one.index, Event.from_bytes(one.event.encode()))
+                behind = one.index
+    return behind
+
+
+def audit(desk: Desk, *, between: Callable[[], object] = lambda: None, shown: bool = True) -> tuple[list[str], int]:
+    """What `audit verify` finds of a desk, and how many rows it read.
+
+    Something may happen `between` its reading of rows and of records. Rows may not be `shown`.
+    """
+    found = Findings()
+    records = Records(found)
+    last = tell(desk, records)
+    records.begin()
+    if shown:
+        read_rows(desk, records)
+    between()
+    read_records(desk, records)
+    tell(desk, records, last)
+    records.finish()
+    count = records.rows.count
+    records.close()
+    return [f"{one.rule}: {one.message}" for one in found], count
+
+
+def read_rows(desk: Desk, records: Records) -> None:
+    """Every row of every table."""
+    for table in TABLES:
+        for page in pages(desk.auditor, f"/v1/audit/rows/{table}", TableRows):
+            for row in page.rows:
+                records.rows.row(table, row)
+    records.rows.are_shown()
+
+
+def read_records(desk: Desk, records: Records) -> None:
+    """All else that is on record."""
+    for path, kind, take in (
+        ("keys", StatementRecords, records.statement),
+        ("nodes", NodeRecords, records.node),
+        ("jobs", JobRecords, records.job),
+    ):
+        for page in pages(desk.auditor, f"/v1/audit/{path}", kind):
+            for one in next(iter(dict(page).values())):
+                take(one)
+    names = PseudonymPage.model_validate_json(desk.auditor.ask("GET", "/v1/audit/pseudonyms").content)
+    records.names({one.pseudonym: one.name for one in names.pseudonyms})
+
+
+def test_an_honest_gateway_is_accused_of_nothing(patient: Patient) -> None:
+    """Jobs that succeeded, failed, died, were cancelled, ran out, were sent again; keys in every state; and all rows were read."""
+    found, count = audit(patient.desk)
+    assert found == []
+    with patient.desk.parts.database.read() as connection:
+        tables = (manifests, keys, key_statements, jobs, ended_jobs, job_documents, attempts)
+        assert count == sum(len(connection.execute(select(table)).all()) for table in tables)
+
+
+def test_what_happens_while_the_audit_reads_is_no_contradiction(patient: Patient) -> None:
+    """Jobs that come, are leased, end and are forgotten, a model and keys that move."""
+    desk = patient.desk
+
+    def go_on() -> None:
+        desk.submit()
+        finish(desk)
+        desk.leased()
+        refuse(desk)
+        desk.publisher.publish(desk.brokerage.manifest(version=3))
+        schedule(desk, in_ms=50)
+        key = desk.tenant.upload(random_bytes(30))
+        desk.tenant.state(desk.tenant.statement(key, KeyState.ACTIVE))
+        time.sleep(0.1)
+        destroy_due(desk.parts)
+
+    assert audit(desk, between=go_on)[0] == []
+    assert audit(desk)[0] == []
+
+
+def test_a_gateway_that_shows_no_rows_is_held_by_its_records(patient: Patient) -> None:
+    """One of before has no such route."""
+    with patient.damaged(lambda c: c.execute(update(keys).values(state="active"))):
+        assert audit(patient.desk, shown=False) == ([], 0)
+
+
+def of(patient: Patient, name: str) -> Any:
+    """The condition of one of the patient's jobs, in any table."""
+    return lambda table: table.c.job == patient.job[name]
+
+
+Harm = Callable[[Patient, Transaction], object]
+EDITS: Mapping[str, tuple[str, Harm]] = {
+    "why a job was refused": (
+        "job_documents, code is 'no'; entry",
+        lambda p, c: c.execute(update(job_documents).where(of(p, "refused")(job_documents)).values(code="no")),
+    ),
+    "why a job died": (
+        "job_documents, code is 'no'; entry",
+        lambda p, c: c.execute(update(job_documents).where(of(p, "dead")(job_documents)).values(code="no")),
+    ),
+    "why a job was cancelled": (
+        "job_documents, reason is 'no'; entry",
+        lambda p, c: c.execute(update(job_documents).where(of(p, "cancelled")(job_documents)).values(reason="no")),
+    ),
+    "an end in another state": (
+        "ended_jobs, state is 'dead'; entry",
+        lambda p, c: c.execute(update(ended_jobs).where(of(p, "expired")(ended_jobs)).values(state="dead")),
+    ),
+    "an end in no state": (
+        "ended_jobs, state is 'well'; entry",
+        lambda p, c: c.execute(update(ended_jobs).where(of(p, "refused")(ended_jobs)).values(state="well")),
+    ),
+    "whose lease ended": (
+        "ended_jobs, node is None; entry",
+        lambda p, c: c.execute(update(ended_jobs).where(of(p, "refused")(ended_jobs)).values(node=None)),
+    ),
+    "an open job's deadline": (
+        "jobs, deadline is 7; its order",
+        lambda p, c: c.execute(update(jobs).where(of(p, "leased")(jobs)).values(deadline=7)),
+    ),
+    "an attempt that was refused": (
+        "attempts, outcome is 'lost'; how the job ended",
+        lambda p, c: c.execute(update(attempts).where(of(p, "refused")(attempts)).values(outcome="lost")),
+    ),
+    "an attempt that did not succeed": (
+        "attempts, outcome is 'succeeded'; the job did not end so",
+        lambda p, c: c.execute(update(attempts).where(of(p, "lost")(attempts)).values(outcome="succeeded")),
+    ),
+    "an attempt that is gone": (
+        "has no row of attempts",
+        lambda p, c: c.execute(delete(attempts).where(of(p, "again")(attempts), attempts.c.generation == 1)),
+    ),
+    "an attempt that never was": (
+        "it has an attempt 9, and no event of the log tells of that lease",
+        lambda p, c: c.execute(
+            insert(attempts).values(
+                job=p.job["again"], generation=9, node="node-1", outcome="lost", reason="", ended=now_ms()
+            )
+        ),
+    ),
+    "a suspended key in use": (
+        "keys, state is 'active'; statement 2",
+        lambda p, c: c.execute(update(keys).where(keys.c.digest == p.key).values(state="active")),
+    ),
+    "a destroyed key, kept": (
+        "keys, state is 'active'; statement",
+        lambda _, c: c.execute(update(keys).where(keys.c.state == "destroyed").values(state="active")),
+    ),
+    "a destruction, put off": (
+        "keys, destroy_at is 9000000000000; statement",
+        lambda _, c: c.execute(update(keys).where(keys.c.destroy_at.is_not(None)).values(destroy_at=9_000_000_000_000)),
+    ),
+    "a key's row, deleted": (
+        "has statements about it, and no row of keys",
+        lambda p, c: c.execute(delete(keys).where(keys.c.digest == p.key)),
+    ),
+    "a key nobody stated": (
+        "has a row of keys for it, and made no statement",
+        lambda _, c: c.execute(
+            insert(keys).values(tenant="bank", digest="sha256:" + "0" * 64, state="active", sequence=1)
+        ),
+    ),
+    "a statement's number": (
+        "statement 2 of tenant bank does not stand in key_statements",
+        lambda p, c: c.execute(
+            update(key_statements)
+            .where(key_statements.c.key == p.key, key_statements.c.sequence == 2)
+            .values(sequence=5)
+        ),
+    ),
+    "a model's version": (
+        "manifests, version is 9; its manifest",
+        lambda _, c: c.execute(update(manifests).where(manifests.c.version == 2).values(version=9)),
+    ),
+    "a model, deleted": (
+        "has no row of manifests",
+        lambda _, c: c.execute(delete(manifests).where(manifests.c.version == 2)),
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_is_named_by_its_row_and_column(edit: str, patient: Patient) -> None:
+    """And nothing else is accused in its row's table."""
+    message, harm = EDITS[edit]
+    with patient.damaged(lambda connection: harm(patient, connection)):
+        found, _ = audit(patient.desk)
+    assert any(message in one for one in found), found
+    assert not [one for one in found if one.startswith("row") and message.split(",")[0] not in one], found
+
+
+def test_records_that_were_deleted_in_time_are_not_missed(patient: Patient, tmp_path: Path) -> None:
+    """Their rows are gone as they are. The last of these tests: it leaves no jobs that have ended."""
+    desk = patient.desk
+    desk.parts.settings.__dict__["records"] = 0
+    try:
+        assert sweep_records(desk.parts) > 0
+    finally:
+        desk.parts.settings.__dict__["records"] = 10**12
+    assert audit(desk)[0] == []
