@@ -24,7 +24,7 @@ from preloaded import GATEWAY, NODE, OWNER, Preloaded
 from runs import SOON_IN_THE_LOG
 from s3 import S3Server
 from signed_packages import PUBLISHER, package
-from typed import BLINDGATE, Typed, type_command
+from typed import BLINDGATE, Typed, start_server, type_command
 from world import World
 
 # Left alone, it draws each traceback with colours and locals, which takes half a second.
@@ -45,6 +45,7 @@ def preloaded() -> Iterator[None]:
     NodeProcess.preloaded = nodes = Preloaded(node_process.__file__, NODE)
     Typed.preloaded = commands = Preloaded(str(BLINDGATE), OWNER)
     World.type_command = staticmethod(type_command)
+    World.start_server = staticmethod(start_server)
     yield
     GatewayProcess.preloaded = NodeProcess.preloaded = Typed.preloaded = None
     for made in (gateways, nodes, commands):
