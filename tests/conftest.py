@@ -17,6 +17,7 @@ from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.native.kernel import SETTING, kernel
 from blindgate_models.product import arithmetic as arithmetics
 from brokerage import GatewayProcess
+from campaigns import leave_to_nightly
 from desk import OTHER_OPERATOR
 from node_process import NodeProcess
 from postgresql import PostgresqlServer, find_programs, in_memory, running_server
@@ -84,6 +85,8 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
     if request.param == "sqlite":
         yield None
         return
+    if request.node.get_closest_marker("sqlite") is not None:
+        leave_to_nightly()
     server: PostgresqlServer = request.getfixturevalue("postgresql_server")
     url = server.new_database()
     yield url

@@ -14,6 +14,7 @@ from blindgate_protocol.notes import KeyKind, VerifierKey
 from typed import type_command
 from world import World
 
+
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     """Run a command as somebody who has no API key."""
     alone = {name: value for name, value in os.environ.items() if not name.startswith("BLINDGATE_")}
