@@ -12,6 +12,7 @@ import structlog
 from sklearn.linear_model import LogisticRegression
 
 import node_process
+import quick_stores  # noqa: F401  (from here on, stores of this process are)
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.native.kernel import SETTING, kernel

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
 
 import campaigns
-from blindgate_models.compilers.compiled import CompiledModel
+from blindgate_models.compilers.compiled import CompiledModel, Report
 from blindgate_models.compilers.estimators import choose_family, compile_model
 from blindgate_models.compilers.fine_tuning import fine_tune, read_mlp, train
 from blindgate_models.compilers.network_parameters import choose_parameters
@@ -143,7 +143,7 @@ def regressor(factors: list[float], shift: float = 0.0) -> tuple[Any, Floats]:
 
 
 @cache
-def report_of_one_output() -> dict[str, Any]:
+def report_of_one_output() -> Report:
     """What is reported of the plain one."""
     return compile_network(*regressor([1.0])).report
 
