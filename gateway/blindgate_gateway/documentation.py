@@ -7,7 +7,7 @@ same document, with nothing loaded from elsewhere: gateways stand in networks th
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from apiflask import APIFlask
 from flask import render_template
@@ -20,6 +20,7 @@ from blindgate_gateway.routing import Raw, Route
 from blindgate_protocol.errors import BlindgateError, JobTimeoutError, NotAuthorisedError
 from blindgate_protocol.http_signatures import SIGNATURE
 from blindgate_protocol.messages import DIGEST_HEADER, LEASE_HEADER, REQUEST_HEADER, Problem
+from blindgate_protocol.oversight import TableName
 from blindgate_protocol.values import Value
 
 _REF = "#/components/schemas/{model}"
@@ -65,6 +66,7 @@ _PATH_PARAMETERS = {
     "upload": ("an upload's id", {"type": "string"}),
     "number": ("a part's number, from 1", {"type": "integer", "minimum": 1}),
     "name": ("a model's name", {"type": "string"}),
+    "table": ("a table's name", {"enum": list(get_args(TableName))}),
     "tile": ("a tile's place, such as `0/x001/234` or `entries/000.p/17`", {"type": "string"}),
 }
 
