@@ -232,6 +232,7 @@ class Stage:
         """One job in each state, keys, blobs and uploads."""
         found: dict[str, list[Any]] = {"job": [], "digest": [], "upload": [], "name": ["echo"], "number": [1, 2]}
         found["tile"] = ["0/000.p/1", "entries/000.p/2", "0/000"]
+        found["table"] = ["keys", "ended_jobs", "attempts"]
         found["manifest"] = [self.manifest.digest]
         order = None
         for end in ("succeeded", "failed", "dead", "cancelled", "expired"):
