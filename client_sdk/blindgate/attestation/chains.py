@@ -14,13 +14,16 @@ RFC 5280, sections 4.2.1 and 6.1, as far as such chains need it.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.values import Millis
@@ -28,6 +31,7 @@ from blindgate_protocol.values import Millis
 MAX_CERTIFICATE_BYTES = 16 << 10
 MOST_CERTIFICATES = 12
 _DER = Encoding.DER
+_UNREADABLE = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 
 class ChainError(MalformedError):
@@ -48,9 +52,11 @@ def read_certificate(data: bytes) -> x509.Certificate:
         message = f"a certificate of {len(data)} bytes: at most {MAX_CERTIFICATE_BYTES}"
         raise ChainError(message, rule="form")
     try:
-        made = x509.load_der_x509_certificate(data)
-        made.public_key(), made.extensions, made.subject, made.issuer  # noqa: B018  (each is parsed when it is asked for)
-    except (ValueError, UnsupportedAlgorithm, TypeError) as error:
+        with _any_serial_number():
+            made = x509.load_der_x509_certificate(data)
+        # Each is parsed when it is asked for.
+        made.public_key(), made.extensions, made.subject, made.issuer, made.signature_hash_algorithm  # noqa: B018
+    except (ValueError, TypeError, UnsupportedAlgorithm, *_UNREADABLE) as error:
         message = f"not a certificate: {error}"
         raise ChainError(message, rule="form") from error
     return made
@@ -64,14 +70,23 @@ def read_pem(data: bytes) -> tuple[bytes, ...]:
     if b"-----BEGIN" not in data:
         return (read_certificate(data).public_bytes(_DER),)
     try:
-        found = x509.load_pem_x509_certificates(data)
-    except (ValueError, UnsupportedAlgorithm) as error:
+        with _any_serial_number():
+            found = x509.load_pem_x509_certificates(data)
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         message = f"not a file of certificates: {error}"
         raise ChainError(message, rule="form") from error
     if len(found) > MOST_CERTIFICATES:
         message = f"a chain of {len(found)} certificates: at most {MOST_CERTIFICATES}"
         raise ChainError(message, rule="form")
     return tuple(one.public_bytes(_DER) for one in found)
+
+
+@contextmanager
+def _any_serial_number() -> Iterator[None]:
+    # AMD gives the certificates of all chips the serial number 0, which is warned of. Nothing here reads a serial number.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Parsed a serial number", CryptographyDeprecationWarning)
+        yield
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -90,7 +105,9 @@ def verify_chain(chain: Sequence[x509.Certificate], roots: Mapping[str, str], *,
     # 1.
     root = roots.get(fingerprint(chain[0]))
     if root is None:
-        message = f"the chain begins with {_name(chain[0])} (SHA-256 {fingerprint(chain[0])}), which is no root that is known"
+        message = (
+            f"the chain begins with {_name(chain[0])} (SHA-256 {fingerprint(chain[0])}), which is no root that is known"
+        )
         raise ChainError(message, rule="root")
     # 2.
     _check_signed(chain[0], chain[0])

@@ -1,15 +1,15 @@
 """AMD's attestation report as bytes: 1184 of them, little-endian, 672 signed, then the signature. What each means, and no verdict.
 
-    000 version            038 current TCB       0E0 id key digest       188 family, model, stepping (v3)   1F0 launch TCB
-    004 guest SVN          040 platform          110 author key digest   1A0 chip id                        1F8 mitigations at launch (v5)
-    008 guest policy       048 signing key       140 report id           1E0 committed TCB                  200 mitigations now (v5)
-    010 family, image id   050 report data       160 its migrator's      1E8 firmware now                   2A0 r, s: 72 bytes each
-    030 VMPL               090 measurement       180 reported TCB        1EC firmware committed             330 zeros
-    034 algorithm          0C0 host data
+    000 version           038 current TCB     0E0 id key digest      188 processor (v3)    1F0 launch TCB
+    004 guest SVN         040 platform        110 author key digest  1A0 chip id           1F8 mitigations at launch (v5)
+    008 guest policy      048 signing key     140 report id          1E0 committed TCB     200 mitigations now (v5)
+    010 family, image id  050 report data     160 its migrator's     1E8 firmware now      2A0 r and s, 72 bytes each
+    030 VMPL              090 measurement     180 reported TCB       1EC and committed     330 zeros
+    034 algorithm         0C0 host data
 
-What a version does not define is zero, and so is what follows the signature: anything else is no report of that version. Bits of the
-platform that are not known are no error, since firmware adds some without a new version; bits of the guest policy that are not known
-may allow what nobody here has heard of, and whoever appraises decides.
+What a version does not define is zero, and so is what follows the signature: anything else is no report of that version. Unknown
+bits of the platform are no error, since firmware adds some without a new version. Unknown bits of the guest policy may allow what
+nobody here has heard of: whoever appraises decides.
 
 A TCB is eight bytes, each the security patch level of one part. Turin put the parts in another order and added one, and a report
 tells so only by its processor. So a TCB is read where the product is known.
@@ -74,6 +74,8 @@ _POLICY_BITS: Final = MappingProxyType(
 )
 _POLICY_ALWAYS: Final = 17
 _POLICY_KNOWN: Final = (1 << 26) - 1
+_SIGNING_KEY_AT: Final = 2
+"""Where the signing key begins within its field; before it, whether an author key was given, and whether chip keys are masked."""
 _PLATFORM_BITS: Final = MappingProxyType(
     {
         "smt": 0,
@@ -158,7 +160,7 @@ class Report:
     @property
     def signing_key(self) -> SigningKey:
         """Which key signed."""
-        return SigningKey(self.integer(0x48, 4) >> 2 & 7)
+        return SigningKey(self.integer(0x48, 4) >> _SIGNING_KEY_AT & 7)
 
     @property
     def report_data(self) -> bytes:
@@ -220,6 +222,11 @@ class Report:
         return {name: bool(self.integer(0x40, 8) >> bit & 1) for name, bit in _PLATFORM_BITS.items()}
 
     @property
+    def platform_unknown(self) -> list[int]:
+        """Bits of the platform that are set, and that nobody here knows."""
+        return [bit for bit in range(64) if self.integer(0x40, 8) >> bit & 1 and bit not in _PLATFORM_BITS.values()]
+
+    @property
     def alias_check_complete(self) -> bool:
         """Whether the firmware says that it looked for memory that answers to two addresses. Versions before 3 cannot say it."""
         return self.version >= _IDENTIFIES_PROCESSOR and self.platform["alias_check_complete"]
@@ -260,11 +267,9 @@ def read_report(data: bytes) -> Report:
             f"a signature by algorithm {algorithm}: only {ECDSA_P384_SHA384} is known, ECDSA on P-384 with SHA-384"
         )
         raise ReportError(message, rule="signature-algorithm")
-    key = report.integer(0x48, 4) >> 2 & 7
+    key = report.integer(0x48, 4) >> _SIGNING_KEY_AT & 7
     if key not in list(SigningKey):
-        message = f"a report signed by key {key}: 0 is a VCEK, 1 a VLEK" + (
-            ", and 7 says that nobody signed it" if key == 7 else ""
-        )  # noqa: PLR2004
+        message = f"a report signed by key {key}: 0 is a VCEK, 1 a VLEK, and 7 says that nobody signed it"
         raise ReportError(message, rule="signing-key")
     for begin, end in _reserved(report.version):
         if any(data[begin:end]):
