@@ -149,6 +149,7 @@ def _check_signed(certificate: x509.Certificate, issuer: x509.Certificate) -> No
     if certificate.issuer != issuer.subject:
         message = f"{_name(certificate)} names {certificate.issuer.rfc4514_string()} as its issuer, and stands below {_name(issuer)}"
         raise ChainError(message, rule="chain")
+    _check_beside(certificate)
     key, algorithm = issuer.public_key(), certificate.signature_hash_algorithm
     try:
         if isinstance(key, ec.EllipticCurvePublicKey) and algorithm is not None:
@@ -163,6 +164,17 @@ def _check_signed(certificate: x509.Certificate, issuer: x509.Certificate) -> No
     except (InvalidSignature, ValueError, UnsupportedAlgorithm) as error:
         message = f"the signature of {_name(certificate)} does not verify under {_name(issuer)}"
         raise ChainError(message, rule="chain") from error
+
+
+def _check_beside(certificate: x509.Certificate) -> None:
+    """What stands beside the signed part has one form only, so that a certificate that was changed there is not taken for it."""
+    behind = certificate.public_bytes(_DER).partition(certificate.tbs_certificate_bytes)[2]
+    # An algorithm has fewer than 128 bytes, so that one byte tells its length. RFC 5280, section 4.1.1.2: it is the one inside.
+    algorithm = behind[: 2 + behind[1]]
+    # Whole bytes, which a bit string says by a zero before them.
+    if algorithm not in certificate.tbs_certificate_bytes or not behind.endswith(b"\0" + certificate.signature):
+        message = f"{_name(certificate)} has another algorithm beside its signature than in what is signed, or a signature of odd bits"
+        raise ChainError(message, rule="chain")
 
 
 def _name(certificate: x509.Certificate) -> str:

@@ -50,7 +50,6 @@ _LEVELS: Final = MappingProxyType({"bootloader": 1, "tee": 2, "snp": 3, "microco
 """The last number of a part's extension under `_ARC`.3."""
 _HARDWARE_ID_BYTES: Final = MappingProxyType({Product.MILAN: 64, Product.GENOA: 64, Product.TURIN: 8})
 _INTEGER, _OCTETS, _TEXT = 0x02, 0x04, 0x16
-_LARGEST_LEVEL: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +225,10 @@ def _text(said: dict[str, bytes], oid: str) -> str:
 
 def _level(said: dict[str, bytes], oid: str) -> int:
     value = _extension(said, oid)
-    level = int.from_bytes(value[2:], "big")
-    # DER has one form for each number; a level above 127 has a zero before it.
-    if level > _LARGEST_LEVEL or value != bytes([_INTEGER, len(value) - 2]) + level.to_bytes(
-        level.bit_length() // 8 + 1, "big"
-    ):
-        message = f"the extension {oid} is no number from 0 to {_LARGEST_LEVEL}: {value[:16].hex()}"
+    level = value[-1] if value else 0
+    # DER has one form for each number; a level above 127 has a zero before it, or it would be a negative one.
+    if value != (bytes([_INTEGER, 1, level]) if level < 1 << 7 else bytes([_INTEGER, 2, 0, level])):
+        message = f"the extension {oid} is no number from 0 to 255: {value[:16].hex()}"
         raise ChainError(message, rule="form")
     return level
 
