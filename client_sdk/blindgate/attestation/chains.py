@@ -15,13 +15,16 @@ RFC 5280, sections 4.2.1 and 6.1, as far as such chains need it.
 
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.values import Millis
@@ -51,8 +54,10 @@ def read_certificate(data: bytes) -> x509.Certificate:
         message = f"a certificate of {len(data)} bytes: at most {MAX_CERTIFICATE_BYTES}"
         raise ChainError(message, rule="form")
     try:
-        made = x509.load_der_x509_certificate(data)
-        made.public_key(), made.extensions, made.subject, made.issuer  # each is parsed when it is asked for
+        with _any_serial_number():
+            made = x509.load_der_x509_certificate(data)
+        # Each is parsed when it is asked for.
+        made.public_key(), made.extensions, made.subject, made.issuer, made.signature_hash_algorithm
     except Exception as error:  # whatever a parser makes of hostile bytes
         message = f"not a certificate: {type(error).__name__}"
         raise ChainError(message, rule="form") from error
@@ -67,7 +72,8 @@ def read_pem(data: bytes) -> tuple[bytes, ...]:
     if b"-----BEGIN" not in data:
         return (read_certificate(data).public_bytes(_DER),)
     try:
-        found = x509.load_pem_x509_certificates(data)
+        with _any_serial_number():
+            found = x509.load_pem_x509_certificates(data)
     except Exception as error:  # as above
         message = f"not a file of certificates: {type(error).__name__}"
         raise ChainError(message, rule="form") from error
@@ -75,6 +81,14 @@ def read_pem(data: bytes) -> tuple[bytes, ...]:
         message = f"a chain of {len(found)} certificates: at most {MOST_CERTIFICATES}"
         raise ChainError(message, rule="form")
     return tuple(one.public_bytes(_DER) for one in found)
+
+
+@contextmanager
+def _any_serial_number() -> Iterator[None]:
+    # AMD gives the certificates of all chips the serial number 0, which is warned of. Nothing here reads a serial number.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Parsed a serial number", CryptographyDeprecationWarning)
+        yield
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -139,8 +153,20 @@ def _check_signed(certificate: x509.Certificate, issuer: x509.Certificate) -> No
         named = certificate.issuer.rfc4514_string()
         message = f"{_name(certificate)} names {named} as its issuer, and stands below {_name(issuer)}"
         raise ChainError(message, rule="chain")
+    _check_beside(certificate)
     if not _is_signed(certificate, issuer):
         message = f"the signature of {_name(certificate)} does not verify under {_name(issuer)}"
+        raise ChainError(message, rule="chain")
+
+
+def _check_beside(certificate: x509.Certificate) -> None:
+    """What stands beside the signed part has one form only, so that a certificate that was changed there is not taken for it."""
+    behind = certificate.public_bytes(_DER).partition(certificate.tbs_certificate_bytes)[2]
+    # An algorithm has fewer than 128 bytes, so that one byte tells its length. RFC 5280, section 4.1.1.2: it is the one inside.
+    algorithm = behind[: 2 + behind[1]]
+    # Whole bytes, which a bit string says by a zero before them.
+    if algorithm not in certificate.tbs_certificate_bytes or not behind.endswith(b"\0" + certificate.signature):
+        message = f"{_name(certificate)} has another algorithm beside its signature than in what is signed, or odd bits"
         raise ChainError(message, rule="chain")
 
 
