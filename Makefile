@@ -26,6 +26,7 @@ COMPILE_TORCH ?= --no-deps --require-hashes -r requirements-compile-torch.lock
 DEMO_DIR ?=
 
 # `make test` runs the files of tests in so many processes at once, or in as many as there are cores, if those are fewer.
+# Each has a core, and its libraries one thread: threads that wait for each other while another process has their core take twice as long.
 TEST_PROCESSES ?= 4
 
 .PHONY: demo test check bench models compile-env vectors nightly simulate lock env clean
@@ -47,7 +48,7 @@ demo: $(INSTALLED)
 # Where there is no Python 3.11 or no CPU build of torch, the tests that compile are skipped and say so; CI insists.
 test: $(INSTALLED)
 	@test -z "$(COMPILE_PYTHON)" || $(MAKE) --no-print-directory compile-env || test -z "$$CI"
-	$(PY) -m pytest -n logical --maxprocesses $(TEST_PROCESSES) --dist loadfile
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses $(TEST_PROCESSES) --dist loadfile
 
 compile-env: .venv-compile/.installed
 

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import IO, Any, ClassVar, Self
 
 import httpx2
 
@@ -40,15 +40,31 @@ def type_command(command: Sequence[str], environment: Mapping[str, str]) -> "sub
     return subprocess.run([BLINDGATE, *command], env=environment, capture_output=True, text=True, check=False)
 
 
+def start_server(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """Start `blindgate`, to go on in a session of its own."""
+    return subprocess.Popen(
+        [BLINDGATE, *command],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+
+
 class World:
     """A gateway, nodes and tenants under `folder`. Use it as a context manager: leaving stops every process.
 
     Attributes:
         type_command: how a command is run.
+        start_server: how the gateway or a node is started.
     """
 
     type_command: "ClassVar[staticmethod[[Sequence[str], Mapping[str, str]], subprocess.CompletedProcess[str]]]" = (
         staticmethod(type_command)
+    )
+    start_server: "ClassVar[staticmethod[[Sequence[str], Mapping[str, str], IO[bytes]], subprocess.Popen[bytes]]]" = (
+        staticmethod(start_server)
     )
 
     def __init__(self, folder: Path, *, gateway: Mapping[str, object] | None = None) -> None:
@@ -200,14 +216,7 @@ class World:
         folder.mkdir(parents=True, exist_ok=True)
         environment = {prefix + key.upper(): str(value) for key, value in settings.items()}
         with (folder / "log.jsonl").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [BLINDGATE, *command],
-                env=_clean_environment() | environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            self.processes[name] = self.start_server(command, _clean_environment() | environment, log)
 
     def _await(self, name: str, ready: Any) -> None:
         until = time.monotonic() + _START_SECONDS

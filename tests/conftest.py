@@ -12,11 +12,13 @@ import structlog
 from sklearn.linear_model import LogisticRegression
 
 import node_process
+import quick_stores  # noqa: F401  (from here on, stores of this process are)
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.native.kernel import SETTING, kernel
 from blindgate_models.product import arithmetic as arithmetics
 from brokerage import GatewayProcess
+from campaigns import leave_to_nightly
 from desk import OTHER_OPERATOR
 from node_process import NodeProcess
 from postgresql import PostgresqlServer, find_programs, in_memory, running_server
@@ -24,7 +26,7 @@ from preloaded import GATEWAY, NODE, OWNER, Preloaded
 from runs import SOON_IN_THE_LOG
 from s3 import S3Server
 from signed_packages import PUBLISHER, package
-from typed import BLINDGATE, Typed, type_command
+from typed import BLINDGATE, Typed, start_server, type_command
 from world import World
 
 # Left alone, it draws each traceback with colours and locals, which takes half a second.
@@ -45,6 +47,7 @@ def preloaded() -> Iterator[None]:
     NodeProcess.preloaded = nodes = Preloaded(node_process.__file__, NODE)
     Typed.preloaded = commands = Preloaded(str(BLINDGATE), OWNER)
     World.type_command = staticmethod(type_command)
+    World.start_server = staticmethod(start_server)
     yield
     GatewayProcess.preloaded = NodeProcess.preloaded = Typed.preloaded = None
     for made in (gateways, nodes, commands):
@@ -83,6 +86,8 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
     if request.param == "sqlite":
         yield None
         return
+    if request.node.get_closest_marker("sqlite") is not None:
+        leave_to_nightly()
     server: PostgresqlServer = request.getfixturevalue("postgresql_server")
     url = server.new_database()
     yield url

@@ -18,6 +18,10 @@
     [revoked]                    # from when on which of those, or which node or client, is believed no longer
     "ed25519:…" = 2026-11-20T10:00:00Z
 
+    [platforms.amd-sev-snp]      # whose evidence of a trusted execution environment will do (`attestation.rules`)
+    products = ["Genoa"]
+    measurements = { measurement = ["5ef1…"] }
+
     [rules]
     lanes = ["fhe"]              # never falls back to another
     cosignatures = 1             # how many of the witnesses must have vouched; 0 by default
@@ -43,6 +47,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from blindgate.attestation.rules import PlatformRules
 from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.checkpoints import LogTrust
 from blindgate_protocol.errors import MalformedError, PolicyError, UntrustedSignerError
@@ -108,6 +113,7 @@ class _PolicyFile(Value):
     second_keys: dict[Name, SecondKey] = Field(default_factory=dict)
     witnesses: dict[Name, WitnessKey] = Field(default_factory=dict)
     revoked: Revocations = Field(default_factory=dict)
+    platforms: dict[Name, PlatformRules] = Field(default_factory=dict)
     rules: Rules = Rules()
 
 
@@ -124,6 +130,7 @@ class Policy:
         revoked: from when on a signing key is believed no longer, by key, whoever's it is.
         second_keys: the logs' second verifier keys, by the names of `logs`: every checkpoint of such a log must have a signature
             of it as well.
+        platforms: what evidence of a trusted execution environment must say, by platform; one that is not named is not used.
 
     Raises `PolicyError` when its rules ask for more than it names, or a second key is of no log that it names.
     """
@@ -136,6 +143,7 @@ class Policy:
     witnesses: dict[str, str] = field(default_factory=dict)
     revoked: dict[str, Revocation] = field(default_factory=dict)
     second_keys: dict[str, str] = field(default_factory=dict)
+    platforms: dict[str, PlatformRules] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._require_enough()
@@ -160,7 +168,7 @@ class Policy:
             message = f"policy {path}: not TOML: {error}"
             raise PolicyError(message) from error
         roots = (parsed.publishers, parsed.operators, parsed.rules, path, parsed.logs, parsed.witnesses)
-        return cls(*roots, parsed.revoked, parsed.second_keys)
+        return cls(*roots, parsed.revoked, parsed.second_keys, parsed.platforms)
 
     def save(self) -> None:
         """Write the policy to its file, whole or not at all. Raises `PolicyError` rather than write what `load` would refuse."""
@@ -182,6 +190,8 @@ class Policy:
             lines += [f'"{name}" = "{key}"' for name, key in roots.items()]  # a bare key's dot is a table
         if self.revoked:
             lines += ["", "[revoked]", *(f'"{key}" = {_toml(found)}' for key, found in self.revoked.items())]
+        for name, rules in self.platforms.items():
+            lines += ["", *rules.to_toml(name)]
         lanes = ", ".join(f'"{lane}"' for lane in self.rules.lanes)
         lines += ["", "[rules]", f"lanes = [{lanes}]"]
         lines += [f"cosignatures = {self.rules.cosignatures}", f"log_within = {self.rules.log_within}", ""]

@@ -26,6 +26,7 @@ from clocks import HOUR, Clock, clock_of_their_own
 from ledger import SETTINGS, Ledger, campaign, check, strike, top_up, unfinished, wait
 from node_process import ECHO, NodeProcess
 from postgresql import PostgresqlServer, running_server
+from quick_stores import as_users_have_them
 from world import World
 
 TIMES = campaigns.of(50, slice_of=2)
@@ -119,6 +120,13 @@ def test_a_node_whose_clock_is_off_says_so_and_goes_on_when_it_is_right(tmp_path
     assert said == {"ahead of", "behind"}
 
 
+@pytest.fixture
+def users_stores() -> Iterator[None]:
+    """For a client that is a program of its own."""
+    with as_users_have_them():
+        yield
+
+
 def test_a_node_that_starts_with_a_wrong_clock_says_that_it_is_the_clock(tmp_path: Path, clock: Clock) -> None:
     """It ends, as whatever starts it can see, and starts well when the clock is right."""
     keys = Keys()
@@ -160,6 +168,7 @@ except BlindgateError as error:
 """
 
 
+@pytest.mark.usefixtures("users_stores")
 def test_a_client_whose_clock_is_off_learns_that_it_is_the_clock(world: World, tmp_path: Path, clock: Clock) -> None:
     """Before anything is computed; and when it is right, it gets its answer."""
     world.client(home=tmp_path).close()

@@ -4,8 +4,8 @@ A real gateway answers, behind a proxy that notes what it was asked.
 """
 
 import json
+import os
 import re
-import subprocess
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -20,7 +20,8 @@ from blindgate_protocol.key_history import chain_bytes, chain_name
 from blindgate_protocol.keys import KeyState
 from key_events import BLOB, life
 from static_logs import random_entries, served, write_log
-from world import BLINDGATE, World
+from typed import type_command
+from world import World
 
 KEY = f"sha256:{'ab' * 32}"
 MAKE_ONE = "`blindgate gateway staff add NAME --role auditor`"
@@ -33,9 +34,7 @@ def keys(world: World) -> dict[str, str]:
     made = {"tenant": world.api_key("hospital"), "nobody": NOBODYS}
     for role in ("operator", "auditor"):
         command = ["gateway", "staff", "add", "ann", "--role", role, "--data", str(world.gateway_folder), "--json"]
-        made[role] = json.loads(subprocess.run([BLINDGATE, *command], capture_output=True, check=True).stdout)[
-            "api_key"
-        ]
+        made[role] = json.loads(type_command(command, os.environ).stdout)["api_key"]
     return made
 
 

@@ -23,6 +23,7 @@ from models.breast_cancer import TREES, patients
 from models.build import INSECURE_DEMO_PUBLISHER, package_file
 from runs import SOON_IN_THE_LOG
 from signed_packages import PUBLISHER, package
+from typed import FreshWorld
 from world import World
 
 MARKS = [7.183920465718293, -4.902713584610927, 1.374829105836472]
@@ -36,7 +37,7 @@ HOLD = "import sys, time; held = sys.stdin.buffer.read(); print(flush=True); tim
 @pytest.fixture(scope="module")
 def own_world(tmp_path_factory: pytest.TempPathFactory, small_compiled: CompiledModel) -> Iterator[World]:
     """A world of this file's own, with two nodes, so that everything in it came from these tests."""
-    with World(tmp_path_factory.mktemp("world"), gateway=SOON_IN_THE_LOG) as made:
+    with FreshWorld(tmp_path_factory.mktemp("world"), gateway=SOON_IN_THE_LOG) as made:
         made.trust("tests", PUBLISHER.id)
         made.trust("insecure-demo-publisher", INSECURE_DEMO_PUBLISHER.id)
         made.start_gateway()
@@ -128,9 +129,9 @@ def test_a_fresh_gateway_has_none_of_the_forbidden_modules_loaded() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_running_gateway_has_mapped_none_of_the_forbidden_libraries(world: World) -> None:
+def test_a_running_gateway_has_mapped_none_of_the_forbidden_libraries(own_world: World) -> None:
     """What a process has mapped says what it has loaded, whatever it was told to import."""
-    for pid in planted.family(world.processes["gateway"].pid):
+    for pid in planted.family(own_world.processes["gateway"].pid):
         maps = Path(f"/proc/{pid}/maps").read_text()
         for library in ("numpy", "tenseal", "concrete", "torch", "pandas", "scipy"):
             assert f"site-packages/{library}" not in maps

@@ -112,7 +112,7 @@ def test_a_held_out_patient_is_answered_under_encryption() -> None:
     ("estimator", "outputs", "keyless"),
     [
         pytest.param(
-            make_pipeline(StandardScaler(), RandomForestClassifier(3, max_depth=2, random_state=0)),
+            make_pipeline(StandardScaler(), RandomForestClassifier(2, max_depth=2, random_state=0)),
             3,
             False,
             id="a forest behind a scaler",
@@ -180,7 +180,7 @@ def sure(estimator: Any, rows: pd.DataFrame) -> pd.DataFrame:
     "model",
     [
         pytest.param(RandomForestClassifier(4, max_depth=3, random_state=0), id="forest"),
-        pytest.param(XGBClassifier(n_estimators=4, max_depth=2, n_jobs=1), id="XGBoost"),
+        pytest.param(XGBClassifier(n_estimators=2, max_depth=2, n_jobs=1), id="XGBoost"),
         pytest.param(LogisticRegression(), id="linear"),
         pytest.param(MLPClassifier((3,), random_state=0, max_iter=2000), id="network"),
     ],
@@ -230,12 +230,11 @@ def test_several_numbers_a_row_compile() -> None:
 
 
 @needs_compiler
-def test_what_concrete_ml_says_is_what_the_owner_reads() -> None:
+def test_what_concrete_ml_says_is_what_the_owner_reads(worker: Conversation) -> None:
     """The worker's refusals come back in its own words, and it stays for the next request."""
-    with compile_worker() as worker:
-        for _ in range(2):
-            with pytest.raises(CompilerError, match="Concrete ML: KeyError"):
-                worker.ask("forest")
+    for _ in range(2):
+        with pytest.raises(CompilerError, match="Concrete ML: KeyError"):
+            worker.ask("forest")
 
 
 @needs_compiler

@@ -31,6 +31,7 @@ from blindgate_models.compilers.networks import ask_clear
 from blindgate_models.concrete.client import ConcreteClient
 from blindgate_models.concrete.server import ConcreteServer
 from blindgate_models.concrete.spec import read_specs
+from typed import blindgate
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,10 +39,11 @@ pytestmark = [
         find_compile_python() is None, reason="no compile environment: `make compile-env` makes it, with Python 3.11"
     ),
 ]
-BLINDGATE = Path(sys.executable).with_name("blindgate")
 FIT = Path(__file__).with_name("concrete_ml_networks.py")
 EPOCHS = campaigns.of(40, slice_of=8)
 """What a network has learnt is asked for in `make nightly`."""
+ASKED = campaigns.of(3, slice_of=1)
+"""So many rows are encrypted, and simulated by Concrete ML; of the classifier in `make nightly` alone."""
 
 
 class Fitted(NamedTuple):
@@ -56,7 +58,8 @@ class Fitted(NamedTuple):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where both networks were fitted and dumped, by Concrete ML in an environment without Blindgate."""
     folder = tmp_path_factory.mktemp("networks")
-    command = [str(find_compile_python()), "-I", str(FIT), concrete_worker.__file__, str(folder), str(EPOCHS)]
+    command = [str(find_compile_python()), "-I", str(FIT), concrete_worker.__file__, str(folder)]
+    command += [str(EPOCHS), str(campaigns.of(ASKED, slice_of=0)), str(ASKED)]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     return folder
 
@@ -93,7 +96,7 @@ def test_a_classifier_behind_its_scaler_answers_as_concrete_ml_does(folder: Path
     asked = [0, 60, 120]
     labels = np.array(compiled.labels)[answered(package, rows.iloc[asked]).argmax(axis=1)]
     np.testing.assert_array_equal(labels, network.clear[asked])
-    np.testing.assert_array_equal(network.simulated, network.clear[: len(network.simulated)])
+    np.testing.assert_array_equal(network.simulated, network.clear[:ASKED])
 
 
 def test_the_circuit_takes_all_that_the_quantiser_gives(folder: Path) -> None:
@@ -119,15 +122,7 @@ def test_a_regressor_is_compiled_from_its_file_by_the_command(folder: Path, tmp_
             "BLINDGATE_HOME": str(tmp_path / "owner"),
             "BLINDGATE_COMPILE_PYTHON": str(find_compile_python()),
         }
-        done = subprocess.run(
-            [BLINDGATE, *command, "--json"],
-            check=True,
-            env=environment,
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            timeout=120,
-        )
-        return json.loads(done.stdout)
+        return json.loads(blindgate(*command, "--json", folder=tmp_path, environment=environment))
 
     run("publisher", "key")
     made = ("models", "compile", str(network.file), "rows.csv", "--name", "diabetes", "--target", "progression")
@@ -136,6 +131,5 @@ def test_a_regressor_is_compiled_from_its_file_by_the_command(folder: Path, tmp_
     assert report["accuracy_in_the_clear"] == pytest.approx(
         1 - ((network.clear - answers) ** 2).sum() / (answers**2).sum()
     )
-    asked = campaigns.of(3, slice_of=1)
-    numbers = answered(tmp_path / "diabetes.bgmodel", rows[:asked])[:, 0]
-    np.testing.assert_allclose(numbers, network.simulated[:asked], atol=1e-6)
+    numbers = answered(tmp_path / "diabetes.bgmodel", rows[:ASKED])[:, 0]
+    np.testing.assert_allclose(numbers, network.simulated, atol=1e-6)

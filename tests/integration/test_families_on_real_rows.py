@@ -1,6 +1,6 @@
 """Real tables through a real gateway and a real node: on every held-out row, the class that the plaintext model gives.
 
-`make nightly` asks for every held-out row, `make test` for the first few dozen of them.
+`make nightly` asks for every held-out row, `make test` for the first two dozen of them.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ from signed_packages import PUBLISHER, package
 from world import World
 
 HEART = ["age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak", "slope", "ca", "thal"]
-ASKED = 48
+ASKED = 24
 """So many of the held-out rows are asked for in `make test`."""
 NUMBERS = make_column_selector(dtype_include="number")
 TEXTS = make_column_selector(dtype_exclude="number")
@@ -146,9 +146,9 @@ def rules(table: Table) -> Rules:
     }
 
 
-def test_a_model_of_eight_thousand_columns_answers_like_any_other(own_world: World, client: Client) -> None:
+def test_a_model_of_thousands_of_columns_answers_like_any_other(own_world: World, client: Client) -> None:
     """A row takes two polynomials; its manifest still fits where manifests go."""
-    columns = [f"gene{number}" for number in range(8000)]
+    columns = [f"gene{number}" for number in range(campaigns.of(8000, slice_of=4200))]
     rows, target = make_classification(120, len(columns), n_informative=50, random_state=0)
     table = pd.DataFrame(rows, columns=columns)
     ranges = [(float(low) - 1, float(high) + 1) for low, high in zip(rows.min(axis=0), rows.max(axis=0), strict=True)]
@@ -231,6 +231,8 @@ def test_every_held_out_row_gets_the_class_where_trees_ask_for_groups_of_categor
 @pytest.mark.parametrize("data", ["heart", "german"])
 def test_an_explainable_boosting_machine_answers_as_it_comes(data: str, own_world: World, client: Client) -> None:
     """With InterpretML's default settings: pairs of columns, gaps, categories; the family is chosen by itself."""
+    if data != "heart":
+        campaigns.leave_to_nightly()
     glassbox = pytest.importorskip("interpret.glassbox", reason="the extra `demo` is not installed")
     table = TABLES[data]()
     model = glassbox.ExplainableBoostingClassifier(n_jobs=1, outer_bags=2).fit(table.train, table.answers)
@@ -247,7 +249,7 @@ def test_every_held_out_row_gets_the_class_where_the_node_applies_the_sigmoid(
     data: str, own_world: World, client: Client
 ) -> None:
     """The labels of the logistic model, and its probabilities to two decimals, from a model that never sends a score."""
-    if data == "breast-cancer":  # whose narrow ranges want the largest parameters
+    if data != "heart":  # the smallest table with gaps; narrow ranges, as breast cancer's, want the largest parameters
         campaigns.leave_to_nightly()
     table = TABLES[data]()
     model = linear().fit(table.train, table.answers)

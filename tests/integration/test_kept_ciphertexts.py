@@ -150,9 +150,7 @@ def test_an_auditor_elsewhere_finds_the_result_equal(handed: Handed) -> None:
     for more in ([], ["--ciphertexts", str(moved)]):
         if more:
             (handed.folder / "ciphertexts").rename(moved)
-        done = subprocess.run(
-            [BLINDGATE, "audit", *handed.command(*more)], env=alone, capture_output=True, text=True, check=False
-        )
+        done = type_command(["audit", *handed.command(*more)], alone)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "equal: the model, evaluated again" in done.stdout
         assert "  computation  " not in done.stdout

@@ -29,7 +29,7 @@ from blindgate_models.compilers.squares import SquareNetwork
 from runs import SOON_IN_THE_LOG
 from signed_packages import PUBLISHER, package
 from square_networks import drawn
-from typed import blindgate
+from typed import FreshWorld, blindgate
 from world import World
 
 MEBI = 1 << 20
@@ -57,7 +57,7 @@ def test_many_tenants_keys_take_no_more_memory_than_the_node_has_room_for(tmp_pa
     room, rows = 330 * MEBI, np.zeros((1, 64))
     network = drawn([64, 64, 10])
     tmp_path.chmod(0o755)  # the node's workers have other user ids
-    with World(tmp_path / "world", gateway=SOON_IN_THE_LOG) as world:
+    with FreshWorld(tmp_path / "world", gateway=SOON_IN_THE_LOG) as world:
         world.trust("tests", PUBLISHER.id)
         world.start_gateway()
         world.start_node("node-1", KEY_BYTES=room)

@@ -81,7 +81,7 @@ class _Answers(http.server.BaseHTTPRequestHandler):
 def server() -> Iterator[http.server.ThreadingHTTPServer]:
     """A server that gives the same answer to everything."""
     serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (_Answers,), {}))
-    thread = threading.Thread(target=serving.serve_forever, daemon=True)
+    thread = threading.Thread(target=serving.serve_forever, args=[0.02], daemon=True)
     thread.start()
     yield serving
     serving.shutdown()
@@ -176,7 +176,7 @@ def test_a_gateway_that_says_when_to_come_again_is_obeyed(status: int) -> None:
     """Not before, a little later, and then the caller gets the answer as if nothing had been."""
     handler: Any = type("Own", (_Limited,), {"asked": [], "status": status})
     serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=serving.serve_forever, daemon=True)
+    thread = threading.Thread(target=serving.serve_forever, args=[0.02], daemon=True)
     thread.start()
     transport = Transport(f"http://127.0.0.1:{serving.server_address[1]}", "key")
     assert transport.get("/v1/models", ModelList) == ModelList(models=())

@@ -152,7 +152,7 @@ def elsewhere() -> Iterator[Elsewhere]:
     serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     made = Elsewhere(f"http://127.0.0.1:{serving.server_address[1]}")
     serving.RequestHandlerClass = type("Own", (_Store,), {"heard": made.heard, "answers": made.answers})
-    thread = threading.Thread(target=serving.serve_forever)
+    thread = threading.Thread(target=serving.serve_forever, args=[0.02])
     thread.start()
     yield made
     serving.shutdown()

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,14 @@ from blindgate import Client
 from blindgate_protocol.errors import LogError
 from blindgate_protocol.log_keys import LogKey
 from blindgate_protocol.notes import KeyKind, VerifierKey
+from typed import type_command
 from world import World
-
-BLINDGATE = Path(sys.executable).with_name("blindgate")
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     """Run a command as somebody who has no API key."""
     alone = {name: value for name, value in os.environ.items() if not name.startswith("BLINDGATE_")}
-    return subprocess.run([BLINDGATE, *command], env=alone, capture_output=True, text=True, check=False)
+    return type_command(command, alone)
 
 
 def test_what_the_operator_prints_is_what_clients_and_auditors_demand(world: World, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Issuer:
                 del format, args
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.keys: dict[str, Any] = {
             "first": rsa.generate_private_key(public_exponent=65537, key_size=2048),

@@ -1,14 +1,20 @@
-"""Commands as somebody types them: `blindgate …`, in a process of its own, forked from one that has imported what they need."""
+"""Commands as somebody types them: `blindgate …`, in a process of its own, forked from one that has imported what they need.
+
+`blindgate gateway serve` and `blindgate node serve` among them, which go on.
+"""
 
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar
 
 from brokerage import GatewayProcess
+from node_process import NodeProcess
 from preloaded import Preloaded
+from world import World
+from world import start_server as start_fresh
 
 BLINDGATE = Path(sys.executable).with_name("blindgate")
 SECONDS = 120
@@ -42,6 +48,23 @@ def type_command(
         for said in (output, errors):
             said.seek(0)
         return subprocess.CompletedProcess(command, status, output.read().decode(), errors.read().decode())
+
+
+def start_server(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """Start `blindgate gateway serve` or `blindgate node serve`; a node knows the families of tests as well."""
+    role, *arguments = command
+    forked = None
+    preloaded = GatewayProcess.preloaded if role == "gateway" else NodeProcess.preloaded
+    if preloaded is not None:
+        assert arguments == ["serve"]
+        forked = preloaded.start(arguments if role == "gateway" else [], environment, log)
+    return forked or start_fresh(command, environment, log)
+
+
+class FreshWorld(World):
+    """A world whose processes have imported nothing before they start: for whoever looks at what they load, or at their memory."""
+
+    start_server = staticmethod(start_fresh)
 
 
 def blindgate(*command: str, folder: Path, environment: Mapping[str, str], fails: bool = False) -> str:

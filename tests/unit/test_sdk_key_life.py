@@ -13,7 +13,6 @@ import pytest
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
-from blindgate import keystore
 from blindgate.client import Client
 from blindgate.commands import key_monitor
 from blindgate.commands import keys as commands
@@ -92,7 +91,6 @@ def bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bank]:
             return real(**given | {"transport": httpx2.WSGITransport(desk.app)})
 
         monkeypatch.setattr(httpx2, "Client", connected)
-        monkeypatch.setattr(keystore, "_SCRYPT_N", 2)  # stores are opened by the dozen here
         url = f"http://127.0.0.1:{desk.parts.settings.port}"
         yield Bank(desk, tmp_path / "home", url, desk.brokerage.api_key("bank"))
 

@@ -17,7 +17,8 @@ from blindgate_models.public_bins import PublicBins
 from blindgate_models.trees_batch.client import TreesBatchClient
 from blindgate_models.trees_batch.server import TreesBatchServer
 
-EBM: dict[str, Any] = {"max_rounds": 20, "outer_bags": 2, "max_bins": 16, "random_state": 0, "n_jobs": 1}
+EBM: dict[str, Any] = {"max_rounds": 20, "outer_bags": 2, "max_bins": 8, "max_interaction_bins": 6}
+EBM |= {"random_state": 0, "n_jobs": 1}
 
 
 @pytest.mark.parametrize(

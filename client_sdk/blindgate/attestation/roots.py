@@ -1,6 +1,6 @@
-"""The roots that evidence leads to, by SHA-256 of each certificate's DER. Nothing else is believed, whatever comes with the evidence.
+"""The roots that evidence leads to, by SHA-256 of each certificate's DER. Nothing else is believed, whatever comes with evidence.
 
-Each makers' own publication is named; whoever checks one fetches it there and compares. The certificates themselves come with the
+Each maker's own publication is named; whoever checks one fetches it there and compares. The certificates themselves come with the
 evidence or lie beside it: a fingerprint is enough to know them.
 """
 

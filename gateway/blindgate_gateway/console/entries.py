@@ -26,16 +26,11 @@ from blindgate_protocol.notes import parse_note
 from blindgate_protocol.tiles import subtrees_of
 
 _COMMITMENT = prepared(select(events.c.commitment).where(events.c.position == bindparam("index")))
-_ERASURE = prepared(
-    select(events.c.position)
-    .where(
-        events.c.object == bindparam("object"),
-        events.c.action == Action.EVENT_ERASED.value,
-        events.c.position.is_not(None),
-    )
-    .order_by(events.c.position)
-    .limit(1)
+_OF_ERASURE = select(events.c.position).where(
+    events.c.object == bindparam("object"), events.c.action == Action.EVENT_ERASED.value
 )
+_ERASURE = prepared(_OF_ERASURE.where(events.c.position.is_not(None)).order_by(events.c.position).limit(1))
+_ERASURE_PENDING = prepared(_OF_ERASURE.where(events.c.position.is_(None)).limit(1))
 _NAMES = prepared(
     select(pseudonyms.c.pseudonym, pseudonyms.c.name).where(
         pseudonyms.c.pseudonym.in_(bindparam("listed", expanding=True))
@@ -151,7 +146,8 @@ class Checker:
         if logged.event is None or logged.salt is None:
             row = self._database.look(_COMMITMENT, {"index": index})
             leaf = leaf_hash(ENTRY_VERSION + row.commitment) if row is not None else b""
-            told = self._database.look(_ERASURE, {"object": event_object(index)})
+            this = {"object": event_object(index)}
+            told = self._database.look(_ERASURE, this) or self._database.look(_ERASURE_PENDING, this)
             where = "No event" if told is None else "An event that waits for its place"
             where = where if told is None or told.position is None else f"Entry {told.position}"
             text = f"The words of this entry were erased; its commitment is kept. {where} tells of it."

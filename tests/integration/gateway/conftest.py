@@ -24,19 +24,19 @@ def running(request: pytest.FixtureRequest, tmp_path: Path, database_url: str | 
     scope="module", params=[f"{database}, {workers}" for database in ("sqlite", "postgresql") for workers in _WORKERS]
 )
 def standing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The same, shared by the tests of a module that leave it as it is: to start one takes longer than most of them."""
+    """The same, as an operator would start it, shared by the tests of a module that leave it as it is."""
     database, _, workers = request.param.partition(", ")
     url = request.getfixturevalue("postgresql_server").new_database() if database == "postgresql" else None
-    with _gateway(tmp_path_factory.mktemp("standing"), _WORKERS[workers], url) as made:
+    with _gateway(tmp_path_factory.mktemp("standing"), _WORKERS[workers], url, fresh=True) as made:
         yield made
 
 
 @contextmanager
-def _gateway(folder: Path, workers: int, database: str | None) -> Iterator[Running]:
+def _gateway(folder: Path, workers: int, database: str | None, *, fresh: bool = False) -> Iterator[Running]:
     keys = Keys()
     settings = make_settings(folder / "gateway", keys, workers=workers, threads=16, part=256 * 1024, database=database)
     brokerage = Brokerage(settings, keys)
-    gateway = GatewayProcess(settings, fresh=True)
+    gateway = GatewayProcess(settings, fresh=fresh)
     gateway.start()
     try:
         with http_client(gateway.url) as first, http_client(gateway.url) as second:

@@ -138,6 +138,7 @@ def test_an_auditors_key_opens_the_console_and_its_cookie_is_for_it_alone(desk: 
         pytest.param({"X-Forwarded-Proto": "https"}, id="a proxy that speaks TLS"),
     ],
 )
+@pytest.mark.sqlite
 def test_the_cookie_travels_over_tls_alone(desk: Desk, headers: dict[str, str]) -> None:
     """Everywhere but on the gateway's own machine."""
     assert "; Secure" in sign_in(desk.http, desk.auditor.token, **headers).headers["Set-Cookie"]
@@ -185,6 +186,7 @@ def test_guessing_is_slowed_down(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/console/sign-in", "/console/sign-out"])
+@pytest.mark.sqlite
 def test_a_form_of_another_site_does_nothing(
     desk: Desk, browser: httpx2.Client, path: str, headers: dict[str, str]
 ) -> None:
@@ -194,6 +196,7 @@ def test_a_form_of_another_site_does_nothing(
     assert browser.get("/console/").status_code == 200
 
 
+@pytest.mark.sqlite
 def test_a_browser_that_names_its_origin_is_enough(desk: Desk) -> None:
     """Where it says nothing of sites."""
     origin = {"Origin": str(desk.http.base_url).rstrip("/")}
@@ -355,6 +358,7 @@ def test_a_page_needs_nothing_that_its_policy_forbids(reader: httpx2.Client, pat
         assert reader.get(reference).status_code == 200
 
 
+@pytest.mark.sqlite
 def test_htmx_comes_with_its_licence(desk: Desk) -> None:
     """Both are served from here, without a session."""
     assert desk.http.get("/console/static/htmx.min.js").headers["Content-Type"].startswith("text/javascript")
@@ -395,11 +399,13 @@ def test_what_is_asked_wrongly_is_refused_in_words(reader: httpx2.Client, path: 
     assert "<script>" not in answer.text
 
 
+@pytest.mark.sqlite
 def test_a_form_that_is_too_long_is_refused(desk: Desk) -> None:
     """Before it is read."""
     assert sign_in(desk.http, "A" * 20_000).status_code == 413
 
 
+@pytest.mark.sqlite
 def test_what_strangers_say_is_text(desk: Desk, browser: httpx2.Client) -> None:
     """On every page that shows it, also where it stands in an attribute, and in the log's details."""
     job = desk.leased()
@@ -494,6 +500,7 @@ def test_the_log_is_paged_from_its_end_and_filtered(desk: Desk, browser: httpx2.
         assert "No entry of the log" in browser.get(f"/console/log?{nothing}").text
 
 
+@pytest.mark.sqlite
 def test_an_entry_is_held_against_the_tree(desk: Desk, browser: httpx2.Client) -> None:
     """And what is downloaded proves it to anybody; a body that was altered in the database is named."""
     lease = finished(desk)
@@ -518,6 +525,7 @@ def test_an_entry_is_held_against_the_tree(desk: Desk, browser: httpx2.Client) -
     assert "<html" not in part
 
 
+@pytest.mark.sqlite
 def test_a_commitment_that_was_altered_is_named_too(desk: Desk, browser: httpx2.Client) -> None:
     """The words and the entry beside them agree no more with what was signed."""
     lease = finished(desk)
@@ -529,6 +537,7 @@ def test_a_commitment_that_was_altered_is_named_too(desk: Desk, browser: httpx2.
     assert "is <b>not</b> what stands" in browser.get(f"/console/log/{index}").text
 
 
+@pytest.mark.sqlite
 def test_an_erased_entry_stands_and_says_so(desk: Desk, browser: httpx2.Client) -> None:
     """Its words are gone, the tree holds, and the entry that tells of it is named."""
     lease = finished(desk)
@@ -572,6 +581,7 @@ def test_a_jobs_way_is_told_from_submit_to_receipt(desk: Desk, browser: httpx2.C
     assert browser.get(f"/console/jobs?job={lease.job}").headers["Location"] == f"/console/jobs/{lease.job}"
 
 
+@pytest.mark.sqlite
 def test_a_receipt_that_was_exchanged_in_the_database_is_found(desk: Desk, browser: httpx2.Client) -> None:
     """It is genuine, and another job's."""
     first, second = finished(desk), finished(desk)
@@ -650,6 +660,7 @@ def test_keys_are_found_by_digest_tenant_and_state(desk: Desk, browser: httpx2.C
         assert sorted(found) == sorted(expected), query
 
 
+@pytest.mark.sqlite
 def test_names_are_translated_until_they_are_erased(desk: Desk, browser: httpx2.Client) -> None:
     """Both ways."""
     finished(desk)
@@ -686,6 +697,7 @@ def test_an_export_is_what_the_log_holds_and_is_told(desk: Desk, browser: httpx2
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+@pytest.mark.sqlite
 def test_no_text_becomes_a_formula(desk: Desk, browser: httpx2.Client, text: str) -> None:
     """In whatever column it comes."""
     with desk.parts.database.write() as connection:
@@ -696,6 +708,7 @@ def test_no_text_becomes_a_formula(desk: Desk, browser: httpx2.Client, text: str
     assert json.loads(row["details"]) == {}
 
 
+@pytest.mark.sqlite
 def test_an_erased_event_is_exported_as_one(desk: Desk, browser: httpx2.Client) -> None:
     """Its place, and nothing else."""
     lease = finished(desk)
@@ -718,6 +731,7 @@ def test_reading_is_told_to_the_log(desk: Desk, browser: httpx2.Client) -> None:
     assert all(event.actor.startswith("staff-") for event in read)
 
 
+@pytest.mark.sqlite
 def test_pages_are_for_each_auditor_alone(desk: Desk, browser: httpx2.Client) -> None:
     """Who is signed in stands on the page; another's session is another's."""
     other = desk.brokerage.staff_key(StaffRole.AUDITOR, "another")

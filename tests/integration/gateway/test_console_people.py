@@ -95,6 +95,7 @@ def test_an_auditors_token_opens_the_console_and_is_not_kept(desk: Desk, issuer:
         pytest.param(lambda _: "a.b.c d", 401, "not a valid API key", id="not of its shape"),
     ],
 )
+@pytest.mark.sqlite
 def test_no_other_token_opens_it(
     desk: Desk, issuer: Issuer, make: Callable[[Issuer], str], status: int, words: str
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_session_ends_with_what_gave_the_role(desk: Desk, issuer: Issuer, chan
     assert not opens(desk)
 
 
+@pytest.mark.sqlite
 def test_a_session_ends_where_no_issuer_is_named_any_more(
     desk: Desk, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +148,7 @@ def test_a_session_ends_where_no_issuer_is_named_any_more(
     assert not opens(desk)
 
 
+@pytest.mark.sqlite
 def test_a_session_ends_with_the_issuers_key(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """An issuer that withdraws a key withdraws what was signed with it."""
     own = Issuer()

@@ -1,6 +1,7 @@
 """The gateway as it runs: real processes, real sockets, several workers."""
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobView, Lease, Upload, UploadRequest
 from brokerage import Running, Tenant, blob_ref, http_client, random_bytes
+from typed import type_command
 
 FORBIDDEN = {"blindgate", "blindgate_models", "blindgate_node", "blindgate_rag"} | {
     "concrete",
@@ -143,8 +145,7 @@ def test_sigterm_ends_waiting_and_lets_work_finish(running: Running) -> None:
 
 def test_a_second_gateway_in_the_same_folder_is_refused(standing: Running) -> None:
     """Two masters would clear away each other's uploads."""
-    command = [sys.executable, "-m", "blindgate_gateway", "serve", "--data", str(standing.brokerage.settings.data)]
-    second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    second = type_command(["gateway", "serve", "--data", str(standing.brokerage.settings.data)], os.environ)
     assert second.returncode == 1
     assert "another gateway" in second.stderr
     assert standing.tenant.send("GET", "/v1/jobs").status_code == 200

@@ -236,7 +236,7 @@ def test_over_https_the_certificate_counts(tmp_path: Path, monkeypatch: pytest.M
 
     with Server(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[0.02])
         thread.start()
         try:
             url = f"https://localhost:{server.server_port}"

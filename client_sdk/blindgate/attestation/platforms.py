@@ -1,0 +1,24 @@
+"""Which platform a piece of evidence is of, told by its bytes, and its appraisal by that platform's verifier."""
+
+from types import ModuleType
+from typing import Final
+
+from blindgate.attestation import nitro
+from blindgate.attestation.appraisal import Appraisal, Asked
+
+VERIFIERS: Final[tuple[ModuleType, ...]] = (nitro,)
+UNKNOWN: Final = "unknown"
+MAX_BYTES: Final = 4 << 20
+
+
+def appraise(data: bytes, asked: Asked) -> Appraisal:
+    """Judge evidence, whatever its platform. Evidence of none that is known is not believed."""
+    if len(data) <= MAX_BYTES:
+        for verifier in VERIFIERS:
+            if verifier.is_evidence(data):
+                found: Appraisal = verifier.appraise(data, asked)
+                return found
+    found = Appraisal(UNKNOWN, asked.time)
+    known = ", ".join(verifier.PLATFORM for verifier in VERIFIERS)
+    found.disbelieve("form", f"{len(data)} bytes that are no evidence of a platform that is known ({known})")
+    return found

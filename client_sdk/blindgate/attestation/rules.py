@@ -1,0 +1,129 @@
+"""What an organisation's policy asks of evidence, beyond that it is genuine: `[platforms]` in the policy file.
+
+    [platforms.amd-sev-snp]
+    products = ["Genoa", "Turin"]            # which generations; these two where nothing is said: Milan has to be named
+    chips = ["0f3a…"]                        # only these processors, by chip id; any where nothing is said
+
+    [platforms.amd-sev-snp.measurements]     # what the evidence must say, by the names of its facts; any of the values
+    measurement = ["5ef1…"]
+
+    [platforms.amd-sev-snp.minimum_tcb]      # versions of the firmware's parts, at least
+    snp = 22
+
+A platform that is not named is not used. One that is named has measurements: without any, every program would do.
+"""
+
+import json
+from typing import Annotated, Any, Final
+
+from pydantic import Field, StringConstraints
+
+from blindgate.attestation.appraisal import Appraisal, Asked, Claim
+from blindgate_protocol.values import Name, Value
+
+Hex = Annotated[str, StringConstraints(pattern=r"^(?:[0-9a-f]{2}){1,128}$")]
+"""Bytes in hexadecimal, lower case."""
+
+AMD_SEV_SNP: Final = "amd-sev-snp"
+PRODUCTS: Final = ("Genoa", "Turin")
+"""The generations of AMD's processors that are used where nothing is said."""
+
+_DECIDED: Final = frozenset({"measurement", "milan", "chip", "tcb-policy"})
+"""What verifiers leave to a policy."""
+
+
+class PlatformRules(Value):
+    """What is asked of one platform's evidence.
+
+    Attributes:
+        measurements: what facts must be: any of the values, by the fact's name.
+        products: generations of processors, by AMD's names.
+        chips: processors, by chip id.
+        minimum_tcb: parts of the firmware, by the names in the fact `reported_tcb`, and their lowest versions.
+    """
+
+    measurements: Annotated[dict[Name, Annotated[tuple[Hex, ...], Field(min_length=1)]], Field(min_length=1)]
+    products: Annotated[tuple[Annotated[str, StringConstraints(max_length=40)], ...], Field(min_length=1)] = PRODUCTS
+    chips: Annotated[tuple[Hex, ...], Field(min_length=1)] | None = None
+    minimum_tcb: dict[Name, Annotated[int, Field(ge=0, le=255)]] = Field(default_factory=dict)
+
+    def to_toml(self, platform: str) -> list[str]:
+        """As lines of a policy file."""
+        lines = [f"[platforms.{platform}]", f"products = {json.dumps(self.products)}"]
+        if self.chips is not None:
+            lines.append(f"chips = {json.dumps(self.chips)}")
+        lines += ["", f"[platforms.{platform}.measurements]"]
+        lines += [f'"{name}" = {json.dumps(values)}' for name, values in self.measurements.items()]
+        if self.minimum_tcb:
+            lines += ["", f"[platforms.{platform}.minimum_tcb]"]
+            lines += [f'"{part}" = {least}' for part, least in self.minimum_tcb.items()]
+        return lines
+
+
+def hold_to_policy(found: Appraisal, platforms: dict[str, PlatformRules], asked: Asked) -> None:
+    """Hold an appraisal to what a policy asks of its platform, and say what it decided."""
+    rules = platforms.get(found.platform)
+    if rules is None:
+        named = ", ".join(sorted(platforms)) or "none"
+        found.refuse(
+            Claim.CONFIGURATION,
+            "platform",
+            f"the policy does not name {found.platform} in [platforms]; it has: {named}",
+        )
+        return
+    found.not_proven = [one for one in found.not_proven if one.code not in _DECIDED]
+    _hold_product(found, rules)
+    for name, values in rules.measurements.items():
+        fact = found.facts.get(name)
+        found.hold(
+            Claim.EXECUTABLES,
+            "measurement",
+            holds=fact in values,
+            shows=f"{name} is one that the policy names",
+            fails=f"{name} is {_said(fact)}; the policy names {', '.join(values)}",
+        )
+    if rules.chips is not None:
+        chip = found.facts.get("chip_id")
+        found.hold(
+            Claim.INSTANCE_IDENTITY,
+            "chip",
+            holds=chip in rules.chips,
+            shows="the processor is one that the policy names",
+            fails=f"the processor {_said(chip)} is none that the policy names",
+        )
+    _hold_tcb(found, rules)
+    if asked.report_data is None and not any(
+        bytes.fromhex(str(found.facts.get("report_data") or found.facts.get("user_data") or ""))
+    ):
+        found.refuse(Claim.SOURCED_DATA, "report-data", "the report data is empty: this evidence is bound to nothing")
+
+
+def _hold_product(found: Appraisal, rules: PlatformRules) -> None:
+    if found.platform != AMD_SEV_SNP:
+        return
+    product = found.facts.get("product")
+    weak = ", whose keys can be extracted by software" if product == "Milan" else ""
+    found.hold(
+        Claim.HARDWARE,
+        "product",
+        holds=product in rules.products,
+        shows=f"the policy allows {product}",
+        fails=f"the processor is of the generation {_said(product)}{weak}; the policy allows {', '.join(rules.products)}",
+    )
+
+
+def _hold_tcb(found: Appraisal, rules: PlatformRules) -> None:
+    reported: Any = found.facts.get("reported_tcb")
+    for part, least in rules.minimum_tcb.items():
+        version = reported.get(part) if isinstance(reported, dict) else None
+        found.hold(
+            Claim.HARDWARE,
+            "tcb",
+            holds=isinstance(version, int) and version >= least,
+            shows=f"the firmware's {part} is {version}, at least {least}",
+            fails=f"the firmware's {part} is {_said(version)}, and the policy asks for {least}",
+        )
+
+
+def _said(fact: Any) -> str:
+    return "not said" if fact is None else str(fact)
