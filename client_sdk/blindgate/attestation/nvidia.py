@@ -55,34 +55,39 @@ def is_evidence(data: bytes) -> bool:
 
 
 def appraise(data: bytes, asked: Asked) -> Appraisal:
-    """What evidence about one GPU or several shows. Facts: `gpus`, a list with one entry for each GPU in the order of the evidence.
+    """Judge evidence about one GPU or several. A fact on which several GPUs differ is a list, in the order of the evidence.
 
-    The report's certificates come with it in JSON, the key that signs first; for a report alone they are `asked.chain`.
+    The report's certificates come with it in JSON; for a report alone they are `asked.chain`, in any order.
     """
-    appraisal = Appraisal(PLATFORM, asked.time)
+    found = Appraisal(PLATFORM, asked.time)
     try:
         files = read_gpu_file(data)
     except (GpuFileError, ChainError) as error:
-        appraisal.disbelieve(error.rule, str(error))
-        return appraisal
-    appraisal.facts["gpus"] = []
-    nonces: set[bytes] = set()
-    leaves: set[str] = set()
-    for place, file in enumerate(files):
-        gpu = _Gpu(appraisal, asked, f"GPU {place}: " if len(files) > 1 else "")
-        if not gpu.read(file):
-            continue
-        if gpu.leaf in leaves:
-            appraisal.refuse(Claim.INSTANCE_IDENTITY, "repeated", f"GPU {place} is one that was shown before")
-        leaves.add(gpu.leaf)
-        nonces.add(gpu.nonce)
-    if len(nonces) > 1:
-        appraisal.refuse(
-            Claim.SOURCED_DATA, "nonce", f"{len(nonces)} nonces: the GPUs did not answer the same question"
+        found.disbelieve(error.rule, str(error))
+        return found
+    gpus = [_Gpu(found, asked, f"GPU {place}: " if len(files) > 1 else "") for place in range(len(files))]
+    genuine = [gpu for gpu, file in zip(gpus, files, strict=True) if gpu.read(file)]
+    found.facts = {"gpus": len(files), **_common([gpu.facts for gpu in genuine])}
+    leaves = [gpu.facts["leaf"] for gpu in genuine]
+    if len(set(leaves)) < len(leaves):
+        found.refuse(
+            Claim.INSTANCE_IDENTITY, "repeated", f"{len(leaves)} reports of {len(set(leaves))} GPUs: one is shown twice"
         )
-    _hold_asked(appraisal, asked, nonces)
-    _leave_open(appraisal)
-    return appraisal
+    nonces = {gpu.nonce for gpu in genuine}
+    if len(nonces) > 1:
+        found.refuse(Claim.SOURCED_DATA, "nonce", f"{len(nonces)} nonces: the GPUs did not answer the same question")
+    _hold_asked(found, asked, nonces)
+    _leave_open(found)
+    return found
+
+
+def _common(each: list[dict[str, Any]]) -> dict[str, Any]:
+    """What all say, and what each says where they differ."""
+    made: dict[str, Any] = {}
+    for name in dict.fromkeys(name for facts in each for name in facts):
+        values = [facts.get(name) for facts in each]
+        made[name] = values[0] if all(value == values[0] for value in values) else values
+    return made
 
 
 class _Gpu:
@@ -90,7 +95,7 @@ class _Gpu:
 
     def __init__(self, appraisal: Appraisal, asked: Asked, who: str) -> None:
         self._appraisal, self._asked, self._who = appraisal, asked, who
-        self.leaf = ""
+        self.facts: dict[str, Any] = {}
         self.nonce = b""
 
     def read(self, file: GpuFile) -> bool:
@@ -113,26 +118,25 @@ class _Gpu:
         # 3.
         _verify_signature(leaf, report)
         measurements, fields = report.measurements(), report.fields()
-        self.leaf, self.nonce = fingerprint(leaf), report.nonce
+        self.nonce = report.nonce
         self._affirm(Claim.INSTANCE_IDENTITY, "chain", f"the key is {_common_name(leaf)}'s, under {root}")
         self._affirm(Claim.INSTANCE_IDENTITY, "signature", "the GPU's key signed question and answer")
         self._affirm(Claim.HARDWARE, "product", f"a {product} of NVIDIA's")
-        facts = {
+        self.facts = {
             "product": product,
             "architecture": _ARCHITECTURES[product[:2]],
             "device": _device_of(leaf),
             "ueid": str(leaf.serial_number),
-            "leaf": self.leaf,
+            "leaf": fingerprint(leaf),
             "nonce": report.nonce.hex(),
             **_facts_of(fields),
-            "measurements": {str(one.index): one.value.hex() for one in measurements},
+            "measurements": {str(one.index): one.value.hex() for one in measurements if any(one.value)},
             "measurements_digest": hashlib.sha384(report.record).hexdigest(),
         }
-        self._appraisal.facts["gpus"].append(facts)
         # 4.
-        self._hold_firmware(firmware_of(leaf), fields.get(Field.FIRMWARE_ID), facts)
+        self._hold_firmware(firmware_of(leaf), fields.get(Field.FIRMWARE_ID))
         # 5.
-        self._hold_said(file, facts)
+        self._hold_said(file)
 
     def _chain(self, file: GpuFile) -> list[x509.Certificate]:
         """Root first."""
@@ -140,12 +144,11 @@ class _Gpu:
         if not ders:
             message = "no certificates came with the report: the GPU's own chain has to stand beside it"
             raise ChainError(message, rule="chain")
-        chain = [read_certificate(der) for der in ders]
-        return chain if fingerprint(chain[0]) in NVIDIA else chain[::-1]
+        return _root_first([read_certificate(der) for der in ders])
 
-    def _hold_firmware(self, firmware: Firmware | None, stated: bytes | None, facts: dict[str, Any]) -> None:
+    def _hold_firmware(self, firmware: Firmware | None, stated: bytes | None) -> None:
         named = b"" if firmware is None else firmware.digest
-        facts["firmware_id"] = named.hex()
+        self.facts["firmware_id"] = named.hex()
         if stated is None:
             text = f"{self._who}the report does not say for which firmware its key was made, as older drivers' do not"
             self._appraisal.leave_open("firmware-id", text)
@@ -163,7 +166,7 @@ class _Gpu:
                 "debug", f"{self._who}the certificate does not say whether the GPU is one for debugging"
             )
             return
-        facts["flags"] = list(flags)
+        self.facts["flags"] = list(flags)
         self._hold(
             Claim.CONFIGURATION,
             "debug",
@@ -172,7 +175,7 @@ class _Gpu:
             fails=f"the certificate calls the GPU {', '.join(flags)}",
         )
 
-    def _hold_said(self, file: GpuFile, facts: dict[str, Any]) -> None:
+    def _hold_said(self, file: GpuFile) -> None:
         if file.nonce is not None and file.nonce != self.nonce:
             text = (
                 f"{self._who}the nonce beside the report is {file.nonce.hex()}, the report answers {self.nonce.hex()}"
@@ -184,8 +187,8 @@ class _Gpu:
             ("driver_version", "versions", "driver_version"),
             ("vbios_version", "versions", "vbios_version"),
         ):
-            if said.get(name, facts.get(fact)) != facts.get(fact):
-                text = f"{self._who}{name} is {said[name]!r:.60} beside the report, and {facts.get(fact)!r} in it"
+            if said.get(name, self.facts.get(fact)) != self.facts.get(fact):
+                text = f"{self._who}{name} is {said[name]!r:.60} beside the report, and {self.facts.get(fact)!r} in it"
                 self._appraisal.refuse(Claim.SOURCED_DATA, rule, text)
 
     def _affirm(self, claim: Claim, rule: str, text: str) -> None:
@@ -193,6 +196,19 @@ class _Gpu:
 
     def _hold(self, claim: Claim, rule: str, *, holds: bool, shows: str, fails: str) -> None:
         self._appraisal.hold(claim, rule, holds=holds, shows=self._who + shows, fails=self._who + fails)
+
+
+def _root_first(certificates: list[x509.Certificate]) -> list[x509.Certificate]:
+    """The certificates from the pinned root down, each named by the next as its issuer. Raises `ChainError`."""
+    rest = list(certificates)
+    chain = [one for one in rest if fingerprint(one) in NVIDIA][:1] or rest[-1:]
+    while chain[-1] in rest:
+        rest.remove(chain[-1])
+        chain += [one for one in rest if one.issuer == chain[-1].subject][:1]
+    if rest and fingerprint(chain[0]) in NVIDIA:
+        message = f"{_common_name(rest[0])} has no place in the chain below {_common_name(chain[0])}"
+        raise ChainError(message, rule="chain")
+    return chain
 
 
 def _verify_signature(leaf: x509.Certificate, report: Report) -> None:

@@ -2,28 +2,25 @@
 
 import base64
 import json
-import random
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any, Final
 
-import campaigns
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
-from made_gpu import FIELDS, FIRMWARE, NONCE, MadeGpu, blocks, packed, tcb_info
-from shared import FOLDER, shared
 
 from blindgate.attestation import nvidia
 from blindgate.attestation.appraisal import Appraisal, Asked, Claim
 from blindgate.attestation.chains import fingerprint, read_pem
+from blindgate.attestation.roots import NVIDIA
+from made_gpu import FIELDS, FIRMWARE, NONCE, MadeGpu, blocks, packed, tcb_info
+from shared import FOLDER, shared
 
 NOW: Final = round(datetime(2026, 6, 1, tzinfo=UTC).timestamp() * 1000)
 HOPPER_NONCE: Final = bytes.fromhex("e97b23a1718095a0e9e35edca810768c70a6a5a389b705e753b197912bc11576")
 ALWAYS_OPEN: Final = {"measurement", "tcb-policy", "revocation", "gpu-binding", "mode"}
-MUTATIONS: Final = campaigns.of(10_000, slice_of=300)
 
 
 def _vector(name: str) -> bytes:
@@ -64,12 +61,13 @@ def test_a_hopper_report_is_believed_for_the_nonce_that_it_answers() -> None:
     """With its driver, VBIOS and measurements as facts."""
     appraisal = _appraise(_vector("hopper_evidence.json"), nonce=HOPPER_NONCE)
     assert appraisal.affirms, appraisal.refusals()
-    (gpu,) = appraisal.facts["gpus"]
+    gpu = appraisal.facts
     assert gpu["product"] == "GH100"
     assert gpu["device"] == "NVIDIA:GH100:48B02DF44660DA06"
     assert (gpu["driver_version"], gpu["vbios_version"]) == ("590.12", "96.00.A5.00.01")
     assert gpu["nonce"] == HOPPER_NONCE.hex()
-    assert len(gpu["measurements"]) == 64
+    assert gpu["gpus"] == 1
+    assert len(gpu["measurements"]) == 28
     assert gpu["measurements"]["2"].startswith("f21c16b08086efe555ff")
     assert gpu["feature"] == "protected-pcie"
     assert {"chain", "signature", "product", "firmware-id", "nonce"} <= {one.rule for one in appraisal.reasons}
@@ -97,7 +95,7 @@ def test_a_blackwell_report_is_believed_under_the_chain_beside_it() -> None:
     """Its certificate says that it is not one for debugging."""
     appraisal = _blackwell()
     assert appraisal.affirms, appraisal.refusals()
-    (gpu,) = appraisal.facts["gpus"]
+    gpu = appraisal.facts
     assert (gpu["architecture"], gpu["product"], gpu["flags"]) == ("BLACKWELL", "GB100", ["not-configured"])
     assert (gpu["driver_version"], gpu["vbios_version"]) == ("575.32", "97.00.88.00.0F")
     assert "debug" not in _open(appraisal)
@@ -114,12 +112,12 @@ def test_a_blackwell_report_is_believed_under_the_chain_beside_it() -> None:
     ids=["hex", "HEX", "base64", "raw"],
 )
 def test_a_report_alone_is_read_in_each_of_its_forms(write: Callable[[bytes], str]) -> None:
-    """And its chain as DER, as PEM, and as base64 of PEM."""
+    """And its chain as DER, as PEM, and as base64 of PEM, in any order."""
     data = write(bytes.fromhex(_vector("blackwell_report.txt").decode())).encode("latin-1")
     assert nvidia.is_evidence(data)
     pem = _vector("blackwell_certs.txt")
-    root_first = read_pem(pem)[::-1]
-    for chain in (read_pem(pem), (pem,), (base64.b64encode(pem),), root_first):
+    leaf, *others = read_pem(pem)
+    for chain in (read_pem(pem), (pem,), (base64.b64encode(pem),), (*others, leaf), (leaf, *others)[::-1]):
         assert _appraise(data, chain=chain).affirms
 
 
@@ -128,7 +126,7 @@ def test_a_report_that_its_key_did_not_sign_is_refused() -> None:
     appraisal = _appraise(_vector("hopper_report_bad_signature.txt"), chain=read_pem(_vector("hopper_certs.txt")))
     assert _rules(appraisal) == {"signature"}
     assert appraisal.status.word == "contraindicated"
-    assert appraisal.facts["gpus"] == []
+    assert appraisal.facts == {"gpus": 1}
 
 
 def _jwt(header: dict[str, str]) -> bytes:
@@ -192,24 +190,23 @@ def test_reference_manifests_that_cannot_be_held_are_never_passed_over() -> None
 @pytest.mark.parametrize(
     ("chain", "rule"),
     [
-        (lambda ders: (), "chain"),
+        (lambda _: (), "chain"),
         (lambda ders: ders[:-1], "root"),
         (lambda ders: ders[:1] + ders[2:], "chain"),
-        (lambda ders: ders[1:], "product"),
+        (lambda ders: ders[1:], "chain"),
         (lambda ders: ders[4:], "product"),
         (lambda ders: (ders[1], *ders), "chain"),
-        (lambda ders: ders * 3, "form"),
-        (lambda ders: (b"not a certificate",), "form"),
+        (lambda ders: (*ders[:1], *ders[:-1] * 3, ders[-1]), "chain"),
+        (lambda _: (b"not a certificate",), "form"),
     ],
-    ids=["none", "no root", "a gap", "no leaf", "the root alone", "more below the leaf", "fifteen", "no certificate"],
+    ids=["none", "no root", "a gap", "no leaf", "the root alone", "one twice", "many", "no certificate"],
 )
 def test_a_report_without_its_whole_chain_is_refused(
     chain: Callable[[tuple[bytes, ...]], tuple[bytes, ...]], rule: str
 ) -> None:
     """By what is wrong with the chain."""
     ders = read_pem(_vector("blackwell_certs.txt"))
-    found = _rules(_appraise(_vector("blackwell_report.txt"), chain=chain(ders)))
-    assert found == {rule} or found == {"chain"}, found
+    assert _rules(_appraise(_vector("blackwell_report.txt"), chain=chain(ders))) == {rule}
 
 
 def test_a_report_is_not_believed_before_its_certificates_begin() -> None:
@@ -269,7 +266,9 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
     two = [first.entry(), second.entry()]
     appraisal = _appraise(json.dumps(two).encode(), nonce=NONCE)
     assert appraisal.affirms, appraisal.refusals()
-    assert [gpu["leaf"] for gpu in appraisal.facts["gpus"]] == [fingerprint(first.leaf), fingerprint(second.leaf)]
+    assert appraisal.facts["gpus"] == 2
+    assert appraisal.facts["driver_version"] == "590.12"
+    assert appraisal.facts["leaf"] == [fingerprint(first.leaf), fingerprint(second.leaf)]
     assert _rules(_appraise(json.dumps([*two, first.entry()]).encode())) == {"repeated"}
     stale = second.entry(second.report(nonce=b"\7" * 32), nonce="07" * 32)
     assert _rules(_appraise(json.dumps([first.entry(), stale]).encode())) == {"nonce"}
@@ -303,8 +302,8 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
         ({}, {"record": bytes(9000)}, "form"),
     ],
     ids=[
-        "a switch", "an authority", "another curve", "debugging", "not secure", "other firmware", "no firmware", "truncated extension",
-        "empty FWIDs", "empty firmware", "fields twice", "fields cut", "newer fields", "newest fields", "fewer blocks", "blocks twice",
+        "a switch", "an authority", "another curve", "debugging", "not secure", "other firmware", "no firmware", "a cut extension",
+        "no FWID", "empty firmware", "fields twice", "fields cut", "newer fields", "newest fields", "fewer blocks", "blocks twice",
         "a block cut", "another measure", "too large",
     ],
 )  # fmt: skip
@@ -314,19 +313,19 @@ def test_a_report_that_no_gpu_for_use_would_sign_is_refused(
     """Under a root that is believed, with a signature that verifies where the key may sign at all."""
     one = made(**gpu)
     data = one.report(**report) if not gpu.get("curve") else one.report()
-    assert rule in _rules(_appraise(one.evidence(data)))
+    assert _rules(_appraise(one.evidence(data))) == {rule}
 
 
 def test_the_gpu_of_those_tests_is_believed_as_long_as_nothing_is_wrong_with_it(made: Callable[..., MadeGpu]) -> None:
     """So that each is refused for what is wrong with it, and nothing else. An older report without firmware leaves that open."""
     appraisal = _appraise(made().evidence())
     assert appraisal.affirms, appraisal.refusals()
-    assert appraisal.facts["gpus"][0]["firmware_id"] == FIRMWARE.hex()
+    assert appraisal.facts["firmware_id"] == FIRMWARE.hex()
     one = made()
     appraisal = _appraise(one.evidence(one.report(fields={3: b"\x1b[31m", 6: b"\1", 34: b"\1\0", 36: b"\x09"})))
     assert appraisal.affirms, appraisal.refusals()
     assert "firmware-id" in _open(appraisal)
-    facts = appraisal.facts["gpus"][0]
+    facts = appraisal.facts
     assert (facts["driver_version"], facts["vbios_version"], facts["feature"]) == ("1b5b33316d", "01", "09")
 
 
@@ -350,9 +349,9 @@ def test_other_platforms_evidence_is_not_taken_for_a_gpus() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"[]", b"[1]", b'[{"evidence": 1}]', b'{"evidence": "", "evidence": ""}', b"[" * 100_000, b"11e0", b"11e0zz", b"EeA", b"EeA=",
-        b"\x11\xe0" * 9000, b'[{"evidence":"' + b"A" * (1 << 19) + b'"}]', b"\xff\xfe", b'{"a": ' + b"9" * 5000 + b"}",
-        json.dumps([{"evidence": ""}] * 17).encode(),
+        b"", b"[]", b"[1]", b'[{"evidence": 1}]', b'{"evidence": "", "evidence": ""}', b"[" * 100_000, b"\xff\xfe",
+        b"11e0", b"11e0zz", b"EeA", b"EeA=", b"\x11\xe0" * 9000, b'{"a": ' + b"9" * 5000 + b"}",
+        b'[{"evidence":"' + b"A" * (1 << 19) + b'"}]', json.dumps([{"evidence": ""}] * 17).encode(),
     ],
     ids=lambda data: repr(data[:20]),
 )  # fmt: skip
@@ -368,85 +367,8 @@ def test_a_token_that_never_ends_costs_no_time() -> None:
     assert _rules(_appraise(data)) == {"token"}
 
 
-@cache
-def _genuine() -> tuple[tuple[bytes, tuple[bytes, ...], bytes], ...]:
-    """Reports, chains, nonces."""
-    made = []
-    for name in ("hopper_evidence.json", "hopper_evidence_cert_hold.json"):
-        (entry,) = json.loads(_vector(name))
-        chain = read_pem(base64.b64decode(entry["certificate"]))
-        made.append((base64.b64decode(entry["evidence"]), chain, bytes.fromhex(entry["nonce"])))
-    report = bytes.fromhex(_vector("blackwell_report.txt").decode())
-    return (*made, (report, read_pem(_vector("blackwell_certs.txt")), report[4:36]))
-
-
-def _flip(data: bytes, bit: int) -> bytes:
-    made = bytearray(data)
-    made[bit // 8] ^= 1 << bit % 8
-    return bytes(made)
-
-
-def _rule_at(report: bytes, place: int) -> str:
-    """Which rule is broken by a change to a byte of a report."""
-    opaque = 37 + 8 + int.from_bytes(report[42:45], "little") + 32
-    if place in (0, 37):
-        return "version"
-    if place in (1, 2, 3, 38, 42, 43, 44, opaque, opaque + 1):
-        return "form"
-    return "signature"
-
-
-def _mutated(rng: random.Random) -> tuple[bytes, dict[str, Any], set[str], str]:
-    """Evidence, what is asked, the rules of which one is to refuse it, and what was done."""
-    which = rng.randrange(3)
-    report, chain, nonce = _genuine()[which]
-    other_report, other_chain, _ = _genuine()[(which + rng.randrange(1, 3)) % 3]
-    asked: dict[str, Any] = {"nonce": nonce}
-    deed = rng.choice(("flip", "truncate", "extend", "certificate", "chain", "report", "nonce", "said"))
-    said = nonce
-    match deed:
-        case "flip":
-            bit = rng.randrange(len(report) * 8)
-            rules, report = {_rule_at(report, bit // 8)}, _flip(report, bit)
-        case "truncate":
-            rules, report = {"form"}, report[: rng.randrange(len(report))]
-        case "extend":
-            rules, report = {"form"}, report + rng.randbytes(rng.randrange(1, 200))
-        case "certificate":
-            place = rng.randrange(len(chain))
-            changed = _flip(chain[place], rng.randrange(len(chain[place]) * 8))
-            chain = (*chain[:place], changed, *chain[place + 1 :])
-            rules = {"form", "root" if place == len(chain) - 1 else "chain"}
-        case "chain":
-            rules, chain = {"signature"}, other_chain
-        case "report":
-            rules, report = {"signature"}, other_report
-        case "nonce":
-            rules, asked = {"nonce"}, {"nonce": _flip(nonce, rng.randrange(256))}
-        case _:
-            rules, said = {"nonce"}, _flip(nonce, rng.randrange(256))
-    if which == 2 and deed != "said":
-        return report, asked | {"chain": chain}, rules, deed
-    pem = b"".join(
-        b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n" for der in chain
-    )
-    entry = {"arch": ("HOPPER", "HOPPER", "BLACKWELL")[which], "nonce": said.hex()}
-    entry |= {"evidence": base64.b64encode(report).decode(), "certificate": base64.b64encode(pem).decode()}
-    return json.dumps([entry]).encode(), asked, rules, deed
-
-
-def test_every_change_to_genuine_evidence_is_refused_by_the_rule_that_it_breaks() -> None:
-    """Bits flipped anywhere, cut, lengthened, certificates and reports of other GPUs, stale nonces: seeded, so that one can be told again."""
-    for report, chain, nonce in _genuine():
-        assert _appraise(report, chain=chain, nonce=nonce).affirms
-    for seed in range(MUTATIONS):
-        data, asked, rules, deed = _mutated(random.Random(seed))
-        found = _rules(_appraise(data, **asked))
-        assert len(found & rules) == 1 and found <= rules, (seed, deed, found, rules)
-
-
 def test_the_pinned_root_is_the_one_of_the_files() -> None:
     """NVIDIA publishes it with its own verifier."""
     root = load_pem_x509_certificates(_vector("hopper_certs.txt"))[-1]
-    assert nvidia.NVIDIA[fingerprint(root)] == "NVIDIA Device Identity CA"
+    assert NVIDIA[fingerprint(root)] == "NVIDIA Device Identity CA"
     assert read_pem(root.public_bytes(Encoding.PEM))[0] == root.public_bytes(Encoding.DER)
