@@ -20,3 +20,9 @@ NITRO: Final[Mapping[str, str]] = {
     "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b": "AWS Nitro Enclaves Root G1",
 }
 """The root of AWS's Nitro enclaves."""
+
+NVIDIA: Final[Mapping[str, str]] = {
+    # https://github.com/NVIDIA/nvtrust, guest_tools/gpu_verifiers/local_gpu_verifier/src/verifier/certs/verifier_device_root.pem
+    "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48": "NVIDIA Device Identity CA",
+}
+"""The root of NVIDIA's devices: GPUs, and switches and network cards, which are no GPUs."""

@@ -1,0 +1,116 @@
+"""A GPU of our own, under a root of our own: for reports that no real one would sign. A test pins the root knowingly."""
+
+import base64
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+FIRMWARE = b"\x0f" * 48
+NONCE = bytes(range(32))
+FIELDS = {3: b"590.12\0", 6: bytes.fromhex("00a5009601000000"), 20: FIRMWARE}
+
+
+def blocks(*values: bytes) -> bytes:
+    """A record of measurements, from 1."""
+    return b"".join(
+        bytes([index, 1]) + (len(value) + 3).to_bytes(2, "little") + b"\1" + len(value).to_bytes(2, "little") + value
+        for index, value in enumerate(values, 1)
+    )
+
+
+def packed(fields: dict[int, bytes]) -> bytes:
+    """NVIDIA's fields."""
+    return b"".join(
+        number.to_bytes(2, "little") + len(value).to_bytes(2, "little") + value for number, value in fields.items()
+    )
+
+
+def tcb_info(*, flags: int = 0, firmware: bytes = FIRMWARE) -> bytes:
+    """DiceTcbInfo with one FWID, SHA-384, and the first eight flags."""
+    fwid = b"\x30\x3d\x06\x09" + bytes.fromhex("608648016503040202") + b"\x04\x30" + firmware
+    body = b"\xa6" + bytes([len(fwid)]) + fwid + b"\x87\x02\x00" + bytes([flags])
+    return b"\x30" + bytes([len(body)]) + body
+
+
+@dataclass
+class MadeGpu:
+    """A root, and one key below it that signs reports.
+
+    Attributes:
+        name: the certificate's common name.
+        extension: DiceTcbInfo.
+        authority: whether the key's certificate says that it signs certificates.
+        curve: of the key.
+    """
+
+    name: str = "GB100 A01 GSP FMC LF"
+    extension: bytes = field(default_factory=tcb_info)
+    authority: bool = False
+    curve: ec.EllipticCurve = field(default_factory=ec.SECP384R1)
+
+    def __post_init__(self) -> None:
+        self._root = ec.generate_private_key(ec.SECP384R1())
+        self._key = ec.generate_private_key(self.curve)
+        self.root = self._certify("a root of our own", self._root, authority=True)
+        self.leaf = self._certify(self.name, self._key, authority=self.authority, extension=self.extension)
+
+    def report(
+        self, *, fields: dict[int, bytes] | bytes = FIELDS, record: bytes = b"", number: int = 2, nonce: bytes = NONCE
+    ) -> bytes:
+        """A signed report."""
+        record = record or blocks(b"\1" * 48, b"\2" * 48)
+        opaque = fields if isinstance(fields, bytes) else packed(fields)
+        signed = b"\x11\xe0\x01\xff" + nonce + b"\0"
+        signed += b"\x11\x60\0\0" + bytes([number]) + len(record).to_bytes(3, "little") + record
+        signed += b"\x55" * 32 + len(opaque).to_bytes(2, "little") + opaque
+        r, s = decode_dss_signature(self._key.sign(signed, ec.ECDSA(hashes.SHA384())))
+        return signed + r.to_bytes(48) + s.to_bytes(48)
+
+    def entry(self, report: bytes | None = None, **said: str) -> dict[str, str]:
+        """As NVIDIA's SDK writes one GPU's evidence."""
+        pem = self.leaf.public_bytes(Encoding.PEM) + self.root.public_bytes(Encoding.PEM)
+        made = {
+            "arch": "BLACKWELL",
+            "evidence": base64.b64encode(self.report() if report is None else report).decode(),
+            "certificate": base64.b64encode(pem).decode(),
+            "nonce": NONCE.hex(),
+        }
+        return made | said
+
+    def evidence(self, report: bytes | None = None, **said: str) -> bytes:
+        """A file with one GPU's evidence."""
+        return json.dumps([self.entry(report, **said)]).encode()
+
+    def _certify(
+        self, name: str, key: ec.EllipticCurvePrivateKey, *, authority: bool, extension: bytes = b""
+    ) -> x509.Certificate:
+        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a root of our own")])
+        usage = {
+            "key_cert_sign": authority,
+            "digital_signature": not authority,
+            "crl_sign": False,
+            "content_commitment": False,
+        }
+        usage |= {"key_encipherment": False, "data_encipherment": False, "key_agreement": False}
+        made = (
+            x509.CertificateBuilder(issuer)
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(datetime(2024, 1, 1, tzinfo=UTC))
+            .not_valid_after(datetime(2034, 1, 1, tzinfo=UTC))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(x509.KeyUsage(**usage, encipher_only=False, decipher_only=False), critical=True)
+        )
+        if extension:
+            made = made.add_extension(
+                x509.UnrecognizedExtension(x509.ObjectIdentifier("2.23.133.5.4.1.1"), extension), critical=False
+            )
+        return made.sign(self._root, hashes.SHA384())
