@@ -46,15 +46,23 @@ class Signer:
 
 @dataclass
 class Platform:
-    """Its chain of signers; the collateral that fits it is made beside its quotes."""
+    """Its chain of signers; the collateral that fits it is made beside its quotes.
+
+    Attributes:
+        revoked: whether the collateral's list has its certificate.
+        extension: what its certificate says of the platform, where that is not `platform_extension`.
+    """
 
     root: Signer = field(default_factory=lambda: _certify("Intel SGX Root CA", None, authority=True))
     revoked: bool = False
+    extension: bytes | None = None
 
     def __post_init__(self) -> None:
         """Certify the authority, the platform and the signer of TCB information."""
         self.authority = _certify("Intel SGX PCK Platform CA", self.root, authority=True)
-        self.pck = _certify("Intel SGX PCK Certificate", self.authority, extension=_platform_extension())
+        self.pck = _certify(
+            "Intel SGX PCK Certificate", self.authority, extension=self.extension or platform_extension()
+        )
         self.tcb = _certify("Intel SGX TCB Signing", self.root)
 
     @property
@@ -212,7 +220,7 @@ def _revocations(by: Signer, revoked: Sequence[Signer]) -> bytes:
     return made.sign(by.key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
-def _platform_extension() -> bytes:
+def platform_extension() -> bytes:
     """Intel SGX PCK Certificate and CRL Profile Specification, section 1.3.5, as far as verifiers read it."""
 
     def entry(*path: int, value: bytes) -> bytes:

@@ -138,7 +138,8 @@ def appraise(data: bytes, asked: Asked) -> Appraisal:
     found.facts["root"] = root
     found.affirm(Claim.INSTANCE_IDENTITY, "chain", f"the platform's certificates lead to the {root}")
     found.affirm(Claim.INSTANCE_IDENTITY, "signature", "the platform's keys signed the quote")
-    _state_platform(found, quote)
+    if not _state_platform(found, quote):
+        return found
     _hold_domain(found, quote)  # 3.
     if asked.collateral is None:  # 4.
         found.refuse(Claim.HARDWARE, "collateral", _wanted(found))
@@ -174,16 +175,18 @@ def _state(found: Appraisal, quote: Quote) -> None:
     found.facts["attributes"] = {name: bool(bits >> bit & 1) for name, bit in _ATTRIBUTES.items()}
 
 
-def _state_platform(found: Appraisal, quote: Quote) -> None:
+def _state_platform(found: Appraisal, quote: Quote) -> bool:
+    """What the platform's certificate says of it. Gives whether it says it."""
     try:
         platform = dcap_qvl.parse_pck_extension_from_pem(quote.chain)
     except ValueError as error:
         found.disbelieve("form", f"the platform's certificate does not say which platform it is: {error}")
-        return
+        return False
     found.facts["fmspc"] = platform.fmspc.hex()
     found.facts["chip_id"] = platform.ppid.hex()
     found.facts["cpu_svn"] = platform.cpu_svn.hex()
     found.facts["pce_svn"] = platform.pce_svn
+    return True
 
 
 def _hold_domain(found: Appraisal, quote: Quote) -> None:

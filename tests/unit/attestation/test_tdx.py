@@ -9,7 +9,8 @@ from cryptography import x509
 
 from blindgate.attestation import chains, roots, tdx
 from blindgate.attestation.appraisal import Asked, Claim, Tier
-from tdx_platform import Platform
+from shared import shared
+from tdx_platform import NOW_MILLIS, Platform
 from tdx_quotes import DAY, Genuine, judged, open_questions, rules
 
 MRTD: Final = "91eb2b44d141d4ece09f0c75c2c53d247a3c68edd7fafe8a3520c942a604a407de03ae6dc5f87f27428b2538873118b7"
@@ -122,6 +123,17 @@ def test_the_native_verifier_holds_to_the_root_that_it_is_given(good: Genuine) -
     collateral = dcap_qvl.QuoteCollateralV3.from_json(good.collateral.decode())
     with pytest.raises(ValueError, match="Verification failed"):
         dcap_qvl.verify_with_root_ca(good.quote, collateral, Platform().root_der, good.issued // 1000)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sev-snp/milan_report.bin", "sev-snp/vlek_report.bin", "nitro/document.cbor", "nvidia/blackwell_report.txt"],
+)
+def test_other_platforms_evidence_is_not_taken_for_a_quote(name: str) -> None:
+    """Told by the first bytes; judged as a quote all the same, it is refused by its form."""
+    data = shared(f"vectors/{name}").read_bytes()
+    assert not tdx.is_evidence(data)
+    assert rules(tdx.appraise(data, Asked(now=NOW_MILLIS))) == ["form"]
 
 
 # What a quote binds.

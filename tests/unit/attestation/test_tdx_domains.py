@@ -106,6 +106,29 @@ def test_a_revoked_level_and_a_revoked_platform_are_refused(
     assert (rules(found), found.status) == (["revocation"], Tier.UNVERIFIED)
 
 
+def test_a_domain_that_runs_since_before_an_update_is_told_apart(platform: Platform) -> None:
+    """Its platform is up to date now, and was not when it started."""
+
+    def level(svn: int, status: str) -> dict[str, object]:
+        svns = {"sgxtcbcomponents": [{"svn": 3}] * 16, "tdxtcbcomponents": [{"svn": svn}] + [{"svn": 0}] * 15}
+        return {"tcb": svns | {"pcesvn": 11}, "tcbDate": "2025-01-01T00:00:00Z", "tcbStatus": status}
+
+    collateral = platform.collateral(tcbLevels=[level(4, "UpToDate"), level(3, "OutOfDate")])
+    found = judged(platform, platform.quote(version=5, fields={"tee_tcb_svn2": b"\4" + bytes(15)}), collateral)
+    assert (rules(found), found.status) == (["tcb"], Tier.WARNING)
+    assert "TDRelaunchAdvised" in found.refusals()[0].text
+
+
+@pytest.mark.parametrize("extension", [b"\x30\x00", b"\x30\x82\xff\xff", b"no DER"])
+def test_a_platform_whose_certificate_does_not_say_which_it_is_is_refused(
+    monkeypatch: pytest.MonkeyPatch, extension: bytes
+) -> None:
+    """By form, and nothing more is asked of it."""
+    made = Platform(extension=extension)
+    monkeypatch.setattr(tdx, "INTEL", made.roots)
+    assert rules(judged(made)) == ["form"]
+
+
 def test_a_key_of_intels_that_is_no_platforms_signs_no_quote(platform: Platform) -> None:
     """The key that signs TCB information leads to the same root."""
     assert rules(judged(platform, platform.quote(pck=platform.tcb))) == ["chain"]
