@@ -26,3 +26,9 @@ NVIDIA: Final[Mapping[str, str]] = {
     "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48": "NVIDIA Device Identity CA",
 }
 """The root of NVIDIA's devices: GPUs, and switches and network cards, which are no GPUs."""
+
+INTEL: Final[Mapping[str, str]] = {
+    # https://certificates.trustedservices.intel.com/Intel_SGX_Provisioning_Certification_RootCA.cer
+    "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3": "Intel SGX Root CA",
+}
+"""The root under which Intel certifies the platforms of SGX and TDX, and signs what it says of them."""
