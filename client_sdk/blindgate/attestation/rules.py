@@ -3,6 +3,7 @@
     [platforms.amd-sev-snp]
     products = ["Genoa", "Turin"]            # which generations; these two where nothing is said: Milan has to be named
     chips = ["0f3a…"]                        # only these processors, by chip id; any where nothing is said
+    vmpl = 0                                 # how little privileged the guest may be that asked for the report
 
     [platforms.amd-sev-snp.measurements]     # what the evidence must say, by the names of its facts; any of the values
     measurement = ["5ef1…"]
@@ -28,7 +29,7 @@ AMD_SEV_SNP: Final = "amd-sev-snp"
 PRODUCTS: Final = ("Genoa", "Turin")
 """The generations of AMD's processors that are used where nothing is said."""
 
-_DECIDED: Final = frozenset({"measurement", "milan", "chip", "tcb-policy"})
+_DECIDED: Final = frozenset({"measurement", "milan", "chip", "tcb-policy", "vmpl", "alias-check"})
 """What verifiers leave to a policy."""
 
 
@@ -39,17 +40,19 @@ class PlatformRules(Value):
         measurements: what facts must be: any of the values, by the fact's name.
         products: generations of processors, by AMD's names.
         chips: processors, by chip id.
-        minimum_tcb: parts of the firmware, by the names in the fact `reported_tcb`, and their lowest versions.
+        vmpl: the highest privilege level, 0 being the most privileged, from which a report of AMD's may have been asked for.
+        minimum_tcb: parts of AMD's firmware, by the names that the fact `tcb` has under `reported`, and their lowest versions.
     """
 
     measurements: Annotated[dict[Name, Annotated[tuple[Hex, ...], Field(min_length=1)]], Field(min_length=1)]
     products: Annotated[tuple[Annotated[str, StringConstraints(max_length=40)], ...], Field(min_length=1)] = PRODUCTS
     chips: Annotated[tuple[Hex, ...], Field(min_length=1)] | None = None
+    vmpl: Annotated[int, Field(ge=0, le=3)] = 0
     minimum_tcb: dict[Name, Annotated[int, Field(ge=0, le=255)]] = Field(default_factory=dict)
 
     def to_toml(self, platform: str) -> list[str]:
         """As lines of a policy file."""
-        lines = [f"[platforms.{platform}]", f"products = {json.dumps(self.products)}"]
+        lines = [f"[platforms.{platform}]", f"products = {json.dumps(self.products)}", f"vmpl = {self.vmpl}"]
         if self.chips is not None:
             lines.append(f"chips = {json.dumps(self.chips)}")
         lines += ["", f"[platforms.{platform}.measurements]"]
@@ -71,8 +74,10 @@ def hold_to_policy(found: Appraisal, platforms: dict[str, PlatformRules], asked:
             f"the policy does not name {found.platform} in [platforms]; it has: {named}",
         )
         return
+    open_ones = {one.code: one.text for one in found.not_proven}
     found.not_proven = [one for one in found.not_proven if one.code not in _DECIDED]
-    _hold_product(found, rules)
+    if found.platform == AMD_SEV_SNP:
+        _hold_processor(found, rules, alias_check=open_ones.get("alias-check"))
     for name, values in rules.measurements.items():
         fact = found.facts.get(name)
         found.hold(
@@ -98,9 +103,17 @@ def hold_to_policy(found: Appraisal, platforms: dict[str, PlatformRules], asked:
         found.refuse(Claim.SOURCED_DATA, "report-data", "the report data is empty: this evidence is bound to nothing")
 
 
-def _hold_product(found: Appraisal, rules: PlatformRules) -> None:
-    if found.platform != AMD_SEV_SNP:
-        return
+def _hold_processor(found: Appraisal, rules: PlatformRules, *, alias_check: str | None) -> None:
+    if alias_check is not None:
+        found.refuse(Claim.HARDWARE, "alias-check", alias_check)
+    vmpl = found.facts.get("vmpl")
+    found.hold(
+        Claim.CONFIGURATION,
+        "vmpl",
+        holds=isinstance(vmpl, int) and vmpl <= rules.vmpl,
+        shows=f"the report was asked for from VMPL {vmpl}",
+        fails=f"the report was asked for from VMPL {_said(vmpl)}; the policy allows up to {rules.vmpl}",
+    )
     product = found.facts.get("product")
     weak = ", whose keys can be extracted by software" if product == "Milan" else ""
     found.hold(
@@ -113,7 +126,8 @@ def _hold_product(found: Appraisal, rules: PlatformRules) -> None:
 
 
 def _hold_tcb(found: Appraisal, rules: PlatformRules) -> None:
-    reported: Any = found.facts.get("reported_tcb")
+    tcb: Any = found.facts.get("tcb")
+    reported = tcb.get("reported") if isinstance(tcb, dict) else None
     for part, least in rules.minimum_tcb.items():
         version = reported.get(part) if isinstance(reported, dict) else None
         found.hold(

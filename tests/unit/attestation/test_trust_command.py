@@ -171,18 +171,46 @@ def test_a_policys_platforms_are_written_as_they_were_read(tmp_path: Path) -> No
         ({"product": "Genoa", "chip_id": "ab"}, {"chips": ("cd", "ab")}, []),
         ({"product": "Genoa", "chip_id": "ab"}, {"chips": ("cd",)}, ["chip"]),
         ({"product": "Genoa"}, {"chips": ("cd",)}, ["chip"]),
-        ({"product": "Genoa", "reported_tcb": {"snp": 22}}, {"minimum_tcb": {"snp": 22}}, []),
-        ({"product": "Genoa", "reported_tcb": {"snp": 21}}, {"minimum_tcb": {"snp": 22}}, ["tcb"]),
-        ({"product": "Genoa", "reported_tcb": {"snp": 22}}, {"minimum_tcb": {"microcode": 1}}, ["tcb"]),
+        ({"product": "Genoa", "tcb": {"reported": {"snp": 22}}}, {"minimum_tcb": {"snp": 22}}, []),
+        ({"product": "Genoa", "tcb": {"reported": {"snp": 21}}}, {"minimum_tcb": {"snp": 22}}, ["tcb"]),
+        ({"product": "Genoa", "tcb": {"reported": {"snp": 22}}}, {"minimum_tcb": {"microcode": 1}}, ["tcb"]),
         ({"product": "Genoa", "report_data": "00" * 64}, {}, ["report-data"]),
+        ({"product": "Genoa", "vmpl": 1}, {}, ["vmpl"]),
+        ({"product": "Genoa", "vmpl": 1}, {"vmpl": 2}, []),
+        ({"product": "Genoa", "vmpl": None}, {}, ["vmpl"]),
     ],
 )
 def test_a_policy_holds_processors(facts: dict[str, object], rules: dict[str, object], refused: list[str]) -> None:
     """Milan only where it is named; a chip, a version of the firmware; and report data that is not empty."""
-    found = Appraisal("amd-sev-snp", NOW, {"measurement": "ab", "report_data": "01", **facts})
+    found = Appraisal("amd-sev-snp", NOW, {"measurement": "ab", "report_data": "01", "vmpl": 0, **facts})
     asked = PlatformRules.model_validate({"measurements": {"measurement": ("ab",)}, **rules})
     hold_to_policy(found, {"amd-sev-snp": asked}, Asked(now=NOW))
     assert [one.rule for one in found.refusals()] == refused
+
+
+@pytest.mark.parametrize(
+    ("report", "chain", "refused"),
+    [
+        ("genoa_report.bin", ("genoa_vcek.pem", "genoa_ask.pem", "genoa_ark.pem"), ["report-data"]),
+        ("milan_report.bin", ("milan_vcek.pem", "milan_ask.pem", "milan_ark.pem"), ["product", "report-data"]),
+        ("vlek_report.bin", ("vlek.der", "milan_asvk_ark.pem"), ["vmpl", "product"]),
+        ("legacy_report.bin", ("legacy_vcek.der", "milan_ask.pem", "milan_ark.pem"), ["alias-check", "product"]),
+    ],
+)
+def test_real_processors_are_held_to_a_policy(
+    ask: Ask, tmp_path: Path, report: str, chain: tuple[str, ...], refused: list[str]
+) -> None:
+    """Each is genuine by itself; the policy, which names its measurement, says what else it wants."""
+    options = [option for name in chain for option in ("--chain", str(shared(f"vectors/sev-snp/{name}")))]
+    options += ["--at", "2025-06-01" if "vlek.der" in chain else "2026-11-01", "--json"]
+    alone = ask(f"sev-snp/{report}", *options)
+    assert alone.exit_code == 0
+    facts = json.loads(alone.stdout)["submods"]["amd-sev-snp"]["blindgate.facts"]
+    policy = tmp_path / "policy.toml"
+    policy.write_text(f'[platforms.amd-sev-snp.measurements]\nmeasurement = ["{facts["measurement"]}"]\n')
+    held = json.loads(ask(f"sev-snp/{report}", *options, "--policy", str(policy)).stdout)["submods"]["amd-sev-snp"]
+    assert [one["rule"] for one in held["blindgate.reasons"] if one["status"] == "contraindicated"] == refused
+    assert not {"milan", "measurement"} & {one["code"] for one in held["blindgate.not-proven"]}
 
 
 def test_evidence_that_is_of_no_use_to_anybody_is_refused_by_a_policy() -> None:
