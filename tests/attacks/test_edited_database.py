@@ -4,8 +4,8 @@ The gateway is honest, and shows what its tables have. What is edited is put bac
 """
 
 import json
+import os
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,7 +20,8 @@ from runs import SOON_IN_THE_LOG
 from signed_packages import PUBLISHER, package
 from square_networks import drawn
 from static_logs import findings
-from world import BLINDGATE, World
+from typed import type_command
+from world import World
 
 Found = tuple[int, list[tuple[int | None, str]], str]
 Edit = tuple[str, str, dict[str, Any], str]
@@ -114,15 +115,14 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def api_key(audited: World) -> str:
     """An auditor's."""
-    command = [str(BLINDGATE), "gateway", "staff", "add", "ann", "--role", "auditor", "--json"]
-    command += ["--data", str(audited.gateway_folder)]
-    return str(json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["api_key"])
+    command = ["gateway", "staff", "add", "ann", "--role", "auditor", "--json", "--data", str(audited.gateway_folder)]
+    return str(json.loads(type_command(command, os.environ).stdout)["api_key"])
 
 
 @pytest.fixture
 def verify(audited: World, api_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Found]:
     """The command; gives its exit status, its findings by entry and rule, and all that it printed."""
-    monkeypatch.setattr("blindgate_audit.commands.verify._LATEST_SECONDS", 0.5)
+    monkeypatch.setattr("blindgate_audit.commands.verify._LATEST_SECONDS", 0.0)
 
     def run() -> Found:
         status, said = audit_verify(tmp_path / "memory", audited.url, "--api-key", api_key, "--json")
