@@ -77,14 +77,14 @@ def test_facts_are_what_the_report_says() -> None:
     assert facts["measurement"] == report_of("vlek")[0x90:0xC0].hex()
     assert facts["report_data"].startswith("819770b7")
     assert (facts["signing_key"], facts["cloud"], facts["chip_id"]) == ("VLEK", "CN=cc-us-east-2.amazonaws.com", None)
-    assert facts["tcb"]["reported"] == {
+    assert facts["reported_tcb"] == {
         "raw": "d918000000000004",
         "bootloader": 4,
         "tee": 0,
         "snp": 24,
         "microcode": 217,
     }
-    assert facts["tcb"]["current"]["microcode"] == 220
+    assert facts["current_tcb"]["microcode"] == 220
     assert facts["firmware"] == {"current": "1.55.29", "committed": "1.55.29"}
     assert facts["guest_policy"]["smt"]
     assert not facts["guest_policy"]["debug"]
@@ -109,6 +109,18 @@ def test_a_certificate_that_amd_did_not_sign_is_refused(name: str) -> None:
     assert rules(found) == {"chain"}
     assert found.status is Tier.UNVERIFIED
     assert not found.facts, "nothing that it says is believed"
+
+
+def test_a_certificate_that_was_changed_beside_what_is_signed_is_refused() -> None:
+    """The algorithm stands there again, and how many bits of the signature's last byte count: neither is signed."""
+    vcek, ask, ark = certificates(*GENOA)
+    for before, beside in ((ask, b"\xa3\x03\x02\x01"), (vcek, b"\x03\x82\x02\x01")):
+        place = before.rindex(beside) + 4
+        after = before[:place] + bytes([before[place] ^ 2]) + before[place + 1 :]
+        chain = tuple(after if one is before else one for one in (vcek, ask, ark))
+        found = sev_snp.appraise(report_of("genoa"), Asked(now=millis("2026-06-01"), chain=chain))
+        assert rules(found) <= {"chain", "form"}
+        assert not found.affirms
 
 
 @pytest.mark.parametrize(
@@ -278,7 +290,7 @@ def test_turins_own_layout_is_read(turin: Machine) -> None:
     found = turin.appraised({0x1F8: b"\1", 0x200: b"\3"})
     assert found.affirms, found.refusals()
     assert found.facts["product"] == "Turin"
-    assert found.facts["tcb"]["reported"] == {
+    assert found.facts["reported_tcb"] == {
         "raw": TURIN_TCB[::-1].hex(),
         "fmc": 1,
         "bootloader": 2,
@@ -349,6 +361,15 @@ def test_what_is_no_fault_and_no_proof_is_left_open(genoa: Machine, fields: dict
     found = genoa.appraised(fields)
     assert found.affirms
     assert code in open_codes(found)
+
+
+def test_a_report_of_version_2_has_no_alias_check(genoa: Machine) -> None:
+    """Its bits for that are of no meaning, whatever they are."""
+    report = genoa.maker.sign(genoa.body({0x188: b"\0\0\0"}, version=2))
+    chain = genoa.maker.chain(genoa.maker.leaf("VCEK", GENOA_LEVELS, hardware_id=CHIP))
+    found = sev_snp.appraise(report, Asked(now=millis("2026-06-01"), chain=chain))
+    assert found.affirms, found.refusals()
+    assert "alias-check" in open_codes(found)
 
 
 def test_bits_of_the_platform_that_nobody_knows_are_facts(genoa: Machine) -> None:
