@@ -289,7 +289,7 @@ def _facts(report: Report, key: Endorsement) -> dict[str, object]:
         "vmpl": report.vmpl,
         "guest_policy": {"abi": report.policy_abi, **report.policy},
         "platform": {**report.platform, "unknown_bits": report.platform_unknown},
-        "tcb": {name: _tcb_facts(report.tcb(place, key.product)) for name, place in _TCBS},
+        **{f"{name}_tcb": _tcb_facts(report.tcb(place, key.product)) for name, place in _TCBS},
         "firmware": {"current": report.firmware(0x1E8), "committed": report.firmware(0x1EC)},
         "mitigations": (
             None

@@ -4,25 +4,14 @@ A slice in `make test`, 10,000 in `make nightly`. A change that came out otherwi
 """
 
 import random
-from datetime import UTC, datetime
 
 import campaigns
 from blindgate.attestation import sev_snp
 from blindgate.attestation.appraisal import Asked
-from blindgate.attestation.chains import read_pem
-from shared import shared
+from snp_vectors import REAL, WHEN, certificates, millis, report_of
 
-NAMES = ("milan", "genoa", "legacy", "vlek")
-FILES = {
-    "milan": ("milan_vcek.pem", "milan_ask.pem", "milan_ark.pem"),
-    "genoa": ("genoa_vcek.pem", "genoa_ask.pem", "genoa_ark.pem"),
-    "legacy": ("legacy_vcek.der", "milan_ask.pem", "milan_ark.pem"),
-    "vlek": ("vlek.der", "milan_asvk_ark.pem"),
-}
-AT = {
-    name: int(datetime(2025 if name in {"legacy", "vlek"} else 2026, 6, 1, tzinfo=UTC).timestamp() * 1000)
-    for name in NAMES
-}
+NAMES = tuple(REAL)
+AT = {name: millis(day) for name, day in WHEN.items()}
 SEED = 20260601
 EARLY_RESERVED = [*range(0x4C, 0x50), 0x1EB, 0x1EF, *range(0x1F8, 0x2A0), *range(0x330, 0x4A0)]
 
@@ -52,9 +41,7 @@ def test_unchanged_evidence_affirms() -> None:
 
 
 def _recorded(name: str) -> Evidence:
-    folder = "vectors/sev-snp"
-    chain = [one for file in FILES[name] for one in read_pem(shared(f"{folder}/{file}").read_bytes())]
-    return shared(f"{folder}/{name}_report.bin").read_bytes(), tuple(chain)
+    return report_of(name), certificates(*REAL[name])
 
 
 def _changed(chance: random.Random, name: str, real: dict[str, Evidence]) -> tuple[str, Evidence, set[str]]:
