@@ -29,8 +29,11 @@ AMD_SEV_SNP: Final = "amd-sev-snp"
 PRODUCTS: Final = ("Genoa", "Turin")
 """The generations of AMD's processors that are used where nothing is said."""
 
-_DECIDED: Final = frozenset({"measurement", "milan", "chip", "tcb-policy", "vmpl", "alias-check"})
-"""What verifiers leave to a policy."""
+_DECIDED: Final = frozenset({"measurement", "milan", "vmpl"})
+"""What verifiers leave to a policy, and each decides."""
+
+_NOT_ALLOWED: Final = frozenset({"alias-check", "migration"})
+"""What is open about AMD's processors and guests, and must not be, where somebody relies on them."""
 
 
 class PlatformRules(Value):
@@ -41,7 +44,7 @@ class PlatformRules(Value):
         products: generations of processors, by AMD's names.
         chips: processors, by chip id.
         vmpl: the highest privilege level, 0 being the most privileged, from which a report of AMD's may have been asked for.
-        minimum_tcb: parts of AMD's firmware, by the names that the fact `tcb` has under `reported`, and their lowest versions.
+        minimum_tcb: parts of AMD's firmware, by the names that the fact `reported_tcb` has, and their lowest versions.
     """
 
     measurements: Annotated[dict[Name, Annotated[tuple[Hex, ...], Field(min_length=1)]], Field(min_length=1)]
@@ -74,10 +77,15 @@ def hold_to_policy(found: Appraisal, platforms: dict[str, PlatformRules], asked:
             f"the policy does not name {found.platform} in [platforms]; it has: {named}",
         )
         return
-    open_ones = {one.code: one.text for one in found.not_proven}
-    found.not_proven = [one for one in found.not_proven if one.code not in _DECIDED]
+    decided = _DECIDED | ({"chip-id"} if rules.chips else set()) | ({"tcb-policy"} if rules.minimum_tcb else set())
+    decided |= _NOT_ALLOWED if found.platform == AMD_SEV_SNP else set()
+    left = [one for one in found.not_proven if one.code not in decided]
+    for one in found.not_proven:
+        if one.code in decided & _NOT_ALLOWED:
+            found.refuse(Claim.HARDWARE, one.code, one.text)
+    found.not_proven = left
     if found.platform == AMD_SEV_SNP:
-        _hold_processor(found, rules, alias_check=open_ones.get("alias-check"))
+        _hold_processor(found, rules)
     for name, values in rules.measurements.items():
         fact = found.facts.get(name)
         found.hold(
@@ -103,9 +111,7 @@ def hold_to_policy(found: Appraisal, platforms: dict[str, PlatformRules], asked:
         found.refuse(Claim.SOURCED_DATA, "report-data", "the report data is empty: this evidence is bound to nothing")
 
 
-def _hold_processor(found: Appraisal, rules: PlatformRules, *, alias_check: str | None) -> None:
-    if alias_check is not None:
-        found.refuse(Claim.HARDWARE, "alias-check", alias_check)
+def _hold_processor(found: Appraisal, rules: PlatformRules) -> None:
     vmpl = found.facts.get("vmpl")
     found.hold(
         Claim.CONFIGURATION,
@@ -126,8 +132,7 @@ def _hold_processor(found: Appraisal, rules: PlatformRules, *, alias_check: str 
 
 
 def _hold_tcb(found: Appraisal, rules: PlatformRules) -> None:
-    tcb: Any = found.facts.get("tcb")
-    reported = tcb.get("reported") if isinstance(tcb, dict) else None
+    reported: Any = found.facts.get("reported_tcb")
     for part, least in rules.minimum_tcb.items():
         version = reported.get(part) if isinstance(reported, dict) else None
         found.hold(

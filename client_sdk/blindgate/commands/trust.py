@@ -167,7 +167,7 @@ def _bytes(option: str, text: str) -> bytes:
 
 
 def _time(text: str) -> Millis:
-    if re.fullmatch(r"[0-9]{1,11}", text):
+    if re.fullmatch(r"[0-9]{1,11}", text):  # up to the year 5138
         return int(text) * 1000
     try:
         moment = datetime.fromisoformat(text)
