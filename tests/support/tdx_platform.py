@@ -50,7 +50,8 @@ class Platform:
 
     Attributes:
         revoked: whether the collateral's list has its certificate.
-        extension: what its certificate says of the platform, where that is not `platform_extension`; `None` for a certificate of no platform.
+        extension: what its certificate says of the platform, where that is not `platform_extension`; `None` for a certificate of
+            no platform.
     """
 
     root: Signer = field(default_factory=lambda: _certify("Intel SGX Root CA", None, authority=True))
