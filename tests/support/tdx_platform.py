@@ -50,19 +50,19 @@ class Platform:
 
     Attributes:
         revoked: whether the collateral's list has its certificate.
-        extension: what its certificate says of the platform, where that is not `platform_extension`.
+        extension: what its certificate says of the platform, where that is not `platform_extension`; `None` for a certificate of
+            no platform.
     """
 
     root: Signer = field(default_factory=lambda: _certify("Intel SGX Root CA", None, authority=True))
     revoked: bool = False
-    extension: bytes | None = None
+    extension: bytes | None = b""
 
     def __post_init__(self) -> None:
         """Certify the authority, the platform and the signer of TCB information."""
         self.authority = _certify("Intel SGX PCK Platform CA", self.root, authority=True)
-        self.pck = _certify(
-            "Intel SGX PCK Certificate", self.authority, extension=self.extension or platform_extension()
-        )
+        said = platform_extension() if self.extension == b"" else self.extension
+        self.pck = _certify("Intel SGX PCK Certificate", self.authority, extension=said)
         self.tcb = _certify("Intel SGX TCB Signing", self.root)
 
     @property

@@ -129,9 +129,14 @@ def test_a_platform_whose_certificate_does_not_say_which_it_is_is_refused(
     assert rules(judged(made)) == ["form"]
 
 
-def test_a_key_of_intels_that_is_no_platforms_signs_no_quote(platform: Platform) -> None:
-    """The key that signs TCB information leads to the same root."""
+def test_a_key_of_intels_that_is_no_platforms_signs_no_quote(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key that signs TCB information leads to the same root; the platforms' authority may certify others, too."""
     assert rules(judged(platform, platform.quote(pck=platform.tcb))) == ["chain"]
+    other = Platform(extension=None)
+    monkeypatch.setattr(tdx, "INTEL", other.roots)
+    assert rules(judged(other)) == ["chain"]
 
 
 def test_collateral_that_the_root_did_not_sign_is_refused(platform: Platform) -> None:
@@ -144,6 +149,17 @@ def test_a_short_value_is_filled_up_with_zeros(platform: Platform) -> None:
     quote = platform.quote(fields={"report_data": b"\x22" * 32 + bytes(32)})
     asked = Asked(now=NOW_MILLIS, collateral=platform.collateral(), report_data=b"\x22" * 32)
     assert tdx.appraise(quote, asked).affirms
+
+
+@pytest.mark.parametrize("asked", [b"", bytes(32), bytes(64)])
+def test_who_asks_for_nothing_is_not_answered_by_a_quote_that_binds_nothing(platform: Platform, asked: bytes) -> None:
+    """Zeros match zeros, and show nothing."""
+    quote, collateral = platform.quote(fields={"report_data": bytes(64)}), platform.collateral()
+    for rule, question in (
+        ("report-data", Asked(now=NOW_MILLIS, collateral=collateral, report_data=asked)),
+        ("nonce", Asked(now=NOW_MILLIS, collateral=collateral, nonce=asked)),
+    ):
+        assert rules(tdx.appraise(quote, question)) == [rule]
 
 
 def test_a_quote_that_binds_nothing_says_so(platform: Platform) -> None:
