@@ -31,6 +31,7 @@ from blindgate_protocol.values import Millis
 
 MAX_CERTIFICATE_BYTES = 16 << 10
 MOST_CERTIFICATES = 12
+_YEAR_9999 = 253_370_764_800_000
 _LEAST_DIGEST = 32
 """SHA-256 and longer; SHA-1 signs nothing here."""
 _DER = Encoding.DER
@@ -127,7 +128,7 @@ def check_validity(certificate: x509.Certificate, at: Millis) -> None:
     """Decide whether the time lies within the certificate's validity. Raises `ChainError`."""
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begin.timestamp() * 1000 <= at <= end.timestamp() * 1000:
-        when = datetime.fromtimestamp(at / 1000, UTC)
+        when = datetime.fromtimestamp(min(at, _YEAR_9999) / 1000, UTC)
         valid = f"is valid from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}"
         message = f"{_name(certificate)} {valid}, and not on {when:%Y-%m-%d %H:%M}"
         raise ChainError(message, rule="validity")

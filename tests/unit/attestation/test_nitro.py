@@ -86,6 +86,7 @@ def test_a_document_answers_what_was_asked() -> None:
         pytest.param(MADE + 4 * HOUR, {"validity"}, id="when its certificate was dead"),
         pytest.param(MADE - HOUR, {"validity"}, id="before it was made"),
         pytest.param(NOW, {"validity"}, id="years later"),
+        pytest.param(1 << 53, {"validity"}, id="when no calendar goes on"),
     ],
 )
 def test_a_document_is_current_for_as_long_as_its_certificate_lives(at: int, refused: set[str]) -> None:
