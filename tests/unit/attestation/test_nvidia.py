@@ -311,7 +311,8 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
     ],
     ids=[
         "a switch", "an authority", "another curve", "debugging", "not secure", "other firmware", "no firmware", "a cut extension",
-        "no FWID", "empty firmware", "none and empty", "a cut digest", "fields twice", "fields cut", "newer fields", "newest fields", "fewer blocks", "blocks twice",
+        "no FWID", "empty firmware", "none and empty", "a cut digest",
+        "fields twice", "fields cut", "newer fields", "newest fields", "fewer blocks", "blocks twice",
         "a block cut", "another measure", "too large",
     ],
 )  # fmt: skip
