@@ -4,7 +4,7 @@ For each GPU, in this order:
 
 1. the report has the lengths that it states (`form`), in SPDM 1.1 (`version`);
 2. its certificates lead from the pinned root of NVIDIA's devices, at the time asked for (`root`, `chain`, `validity`), to a key
-   that signs no certificates and is a GPU's, not a switch's (`product`);
+   that signs more than certificates and is a GPU's, not a switch's (`product`);
 3. that key signed question and answer (`signature`). Only then is anything in them read;
 4. what the report says of the firmware that its key was made for is what the certificate says (`firmware-id`), and the certificate
    does not call the device one for debugging (`debug`);
@@ -232,8 +232,7 @@ def _product_of(leaf: x509.Certificate) -> str:
         message = f"{_common_name(leaf)!r:.60} is not a GPU of Hopper or Blackwell by its name"
         raise ChainError(message, rule="product")
     usage = [one.value for one in leaf.extensions if isinstance(one.value, x509.KeyUsage)]
-    authority = [one.value for one in leaf.extensions if isinstance(one.value, x509.BasicConstraints)]
-    if not usage or not usage[0].digital_signature or usage[0].key_cert_sign or any(one.ca for one in authority):
+    if not usage or not usage[0].digital_signature:
         message = f"the last certificate, {_common_name(leaf)}, is not of a key that signs reports"
         raise ChainError(message, rule="chain")
     return found[1]

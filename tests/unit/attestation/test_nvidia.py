@@ -253,6 +253,12 @@ def test_what_stands_beside_a_report_has_to_be_what_it_says(said: dict[str, Any]
     assert _rules(_appraise(json.dumps([entry | said]).encode())) == {rule}
 
 
+def test_a_member_that_is_there_twice_is_refused() -> None:
+    """Two readers could take it for two things."""
+    data = _vector("hopper_evidence.json").replace(b'"nonce"', b'"nonce": "' + b"00" * 32 + b'", "nonce"')
+    assert _rules(_appraise(data)) == {"form"}
+
+
 def test_what_newer_files_say_beside_a_report_is_held_against_it() -> None:
     """And believed where it fits; one GPU may also stand without a list."""
     (entry,) = json.loads(_vector("hopper_evidence.json"))
@@ -291,19 +297,22 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
         ({"extension": b"\x30\x82\x01"}, {}, "form"),
         ({"extension": b"\x30\x02\xa6\x00"}, {}, "form"),
         ({}, {"fields": FIELDS | {20: b""}}, "firmware-id"),
+        ({"extension": b""}, {"fields": FIELDS | {20: b""}}, "firmware-id"),
+        ({"extension": tcb_info().replace(b"\x04\x30", b"\x04\x31")}, {}, "form"),
         ({}, {"fields": packed(FIELDS) * 2}, "form"),
         ({}, {"fields": packed(FIELDS)[:-1]}, "form"),
         ({}, {"fields": FIELDS | {34: b"\2\0"}}, "version"),
         ({}, {"fields": b"NVDAOD\1\0\0\0"}, "version"),
         ({}, {"number": 3}, "form"),
-        ({}, {"record": blocks(b"\1" * 48) * 2}, "form"),
+        ({}, {"record": blocks(b"\1" * 48) * 2, "number": 1}, "form"),
         ({}, {"record": blocks(b"\1" * 48, b"")[:-1]}, "form"),
         ({}, {"record": b"\1\2" + blocks(b"\1" * 48, b"")[2:]}, "form"),
         ({}, {"record": bytes(9000)}, "form"),
     ],
     ids=[
         "a switch", "an authority", "another curve", "debugging", "not secure", "other firmware", "no firmware", "a cut extension",
-        "no FWID", "empty firmware", "fields twice", "fields cut", "newer fields", "newest fields", "fewer blocks", "blocks twice",
+        "no FWID", "empty firmware", "none and empty", "a cut digest",
+        "fields twice", "fields cut", "newer fields", "newest fields", "fewer blocks", "blocks twice",
         "a block cut", "another measure", "too large",
     ],
 )  # fmt: skip

@@ -53,6 +53,16 @@ def _rule_at(report: bytes, place: int) -> str:
     return "signature"
 
 
+def _file(which: int, report: bytes, chain: tuple[bytes, ...], nonce: bytes) -> bytes:
+    """As NVIDIA's SDK writes it."""
+    pem = b"".join(
+        b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n" for der in chain
+    )
+    entry = {"arch": ("HOPPER", "HOPPER", "BLACKWELL")[which], "nonce": nonce.hex()}
+    entry |= {"evidence": base64.b64encode(report).decode(), "certificate": base64.b64encode(pem).decode()}
+    return json.dumps([entry]).encode()
+
+
 def _mutated(rng: random.Random) -> tuple[bytes, dict[str, Any], set[str], str]:
     """Evidence, what is asked, the rules of which one is to refuse it, and what was done."""
     which = rng.randrange(3)
@@ -84,12 +94,16 @@ def _mutated(rng: random.Random) -> tuple[bytes, dict[str, Any], set[str], str]:
             rules, said = {"nonce"}, _flip(nonce, rng.randrange(256))
     if which == 2 and deed != "said":
         return report, asked | {"chain": chain}, rules, deed
-    pem = b"".join(
-        b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n" for der in chain
-    )
-    entry = {"arch": ("HOPPER", "HOPPER", "BLACKWELL")[which], "nonce": said.hex()}
-    entry |= {"evidence": base64.b64encode(report).decode(), "certificate": base64.b64encode(pem).decode()}
-    return json.dumps([entry]).encode(), asked, rules, deed
+    return _file(which, report, chain, said), asked, rules, deed
+
+
+def test_a_report_of_another_version_kind_or_length_is_told_so() -> None:
+    """Before its signature is looked at: whoever cut it off learns that, and not that somebody forged it."""
+    for which, (report, chain, nonce) in enumerate(_genuine()):
+        for bit in range(8 * len(report)):
+            if (rule := _rule_at(report, bit // 8)) != "signature":
+                found = _appraise(_file(which, _flip(report, bit), chain, nonce)).refusals()
+                assert {one.rule for one in found} == {rule}, bit
 
 
 def test_every_change_to_genuine_evidence_is_refused_by_the_rule_that_it_breaks() -> None:
