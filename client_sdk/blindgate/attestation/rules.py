@@ -36,6 +36,10 @@ _NOT_ALLOWED: Final = frozenset({"alias-check", "migration"})
 """What is open about AMD's processors and guests, and must not be, where somebody relies on them."""
 
 
+_BINDING: Final = ("report_data", "user_data", "nonce")
+"""The facts by which evidence is bound to something: a GPU's report has its nonce alone."""
+
+
 class PlatformRules(Value):
     """What is asked of one platform's evidence.
 
@@ -105,9 +109,8 @@ def hold_to_policy(found: Appraisal, platforms: dict[str, PlatformRules], asked:
             fails=f"the processor {_said(chip)} is none that the policy names",
         )
     _hold_tcb(found, rules)
-    if asked.report_data is None and not any(
-        bytes.fromhex(str(found.facts.get("report_data") or found.facts.get("user_data") or ""))
-    ):
+    bound = next((found.facts[name] for name in _BINDING if found.facts.get(name)), "")
+    if asked.report_data is None and not any(bytes.fromhex(str(bound))):
         found.refuse(Claim.SOURCED_DATA, "report-data", "the report data is empty: this evidence is bound to nothing")
 
 

@@ -213,6 +213,15 @@ def test_real_processors_are_held_to_a_policy(
     assert not {"milan", "measurement"} & {one["code"] for one in held["blindgate.not-proven"]}
 
 
+def test_a_gpu_is_held_by_its_measurements_and_bound_by_its_nonce(ask: Ask, tmp_path: Path) -> None:
+    """It has no report data. One whose measurements nobody named is refused."""
+    alone = json.loads(ask("nvidia/hopper_evidence.json", "--json").stdout)["submods"]["nvidia-gpu"]
+    policy = tmp_path / "policy.toml"
+    for digest, status in ((alone["blindgate.facts"]["measurements_digest"], 0), ("00", 1)):
+        policy.write_text(f'[platforms.nvidia-gpu.measurements]\nmeasurements_digest = ["{digest}"]\n')
+        assert ask("nvidia/hopper_evidence.json", "--policy", str(policy)).exit_code == status
+
+
 def test_evidence_that_is_of_no_use_to_anybody_is_refused_by_a_policy() -> None:
     """A real document in debug mode, whose user data is zero."""
     found = nitro.appraise(shared("vectors/nitro/document_debug.cbor").read_bytes(), Asked(now=NOW))
