@@ -110,7 +110,7 @@ def hold_to_policy(found: Appraisal, platforms: dict[str, PlatformRules], asked:
         )
     _hold_tcb(found, rules)
     bound = next((found.facts[name] for name in _BINDING if found.facts.get(name)), "")
-    if asked.report_data is None and not any(bytes.fromhex(str(bound))):
+    if asked.report_data is None and not str(bound).strip("0"):
         found.refuse(Claim.SOURCED_DATA, "report-data", "the report data is empty: this evidence is bound to nothing")
 
 
