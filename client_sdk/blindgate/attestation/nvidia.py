@@ -9,15 +9,16 @@ For each GPU, in this order:
 4. what the report says of the firmware that its key was made for is what the certificate says (`firmware-id`), and the certificate
    does not call the device one for debugging (`debug`);
 5. what is said beside the report is what it says: nonce, architecture, versions (`nonce`, `product`, `versions`);
-6. the nonce is the one asked for (`nonce`).
+6. the nonce is the one asked for (`nonce`);
+7. where reference manifests are given, the firmware is one that NVIDIA vouches for (`measurement`): see `gpu_references`.
 
 And for all together: no GPU is shown twice (`repeated`), and all answer one nonce.
 
 What a report cannot show is left open, always: whether a certificate was revoked or is on hold (only NVIDIA's OCSP responder
 knows, and it is not asked); whether the firmware is one that NVIDIA vouches for, which takes its reference manifests (RIM); whether
 this GPU is attached to the machine that hands the report over: a report says nothing of the virtual machine that the GPU serves, so
-one can be fetched from a GPU elsewhere. RIM files are signed XML, and what would hold them is not part of this: where some are
-given, the result says that nothing was held against them, and does not affirm.
+one can be fetched from a GPU elsewhere. Where reference manifests are given, `gpu_references` holds them; a policy that asks for
+them has to be given them.
 
 Sources: DMTF, DSP0274 (SPDM) 1.1.1; NVIDIA's attestation SDK, `gpu/evidence.cpp`, `gpu/verify.cpp`; NVIDIA's nvtrust for the root.
 """
@@ -38,6 +39,7 @@ from blindgate.attestation.appraisal import Appraisal, Asked, Claim
 from blindgate.attestation.chains import ChainError, fingerprint, read_certificate, verify_chain
 from blindgate.attestation.dice import Firmware, firmware_of
 from blindgate.attestation.gpu_files import GpuFile, GpuFileError, is_gpu_file, read_chain, read_gpu_file
+from blindgate.attestation.gpu_references import References
 from blindgate.attestation.roots import NVIDIA
 from blindgate.attestation.spdm import Field, Report, ReportError
 
@@ -65,7 +67,8 @@ def appraise(data: bytes, asked: Asked) -> Appraisal:
     except (GpuFileError, ChainError) as error:
         found.disbelieve(error.rule, str(error))
         return found
-    gpus = [_Gpu(found, asked, f"GPU {place}: " if len(files) > 1 else "") for place in range(len(files))]
+    references = References(found, asked)
+    gpus = [_Gpu(found, asked, references, f"GPU {place}: " if len(files) > 1 else "") for place in range(len(files))]
     genuine = [gpu for gpu, file in zip(gpus, files, strict=True) if gpu.read(file)]
     found.facts = {"gpus": len(files), **_common([gpu.facts for gpu in genuine])}
     leaves = [gpu.facts["leaf"] for gpu in genuine]
@@ -77,6 +80,7 @@ def appraise(data: bytes, asked: Asked) -> Appraisal:
     if len(nonces) > 1:
         found.refuse(Claim.SOURCED_DATA, "nonce", f"{len(nonces)} nonces: the GPUs did not answer the same question")
     _hold_asked(found, asked, nonces)
+    references.leave_open(found)
     _leave_open(found)
     return found
 
@@ -93,8 +97,8 @@ def _common(each: list[dict[str, Any]]) -> dict[str, Any]:
 class _Gpu:
     """One GPU's part of an appraisal."""
 
-    def __init__(self, appraisal: Appraisal, asked: Asked, who: str) -> None:
-        self._appraisal, self._asked, self._who = appraisal, asked, who
+    def __init__(self, appraisal: Appraisal, asked: Asked, references: References, who: str) -> None:
+        self._appraisal, self._asked, self._references, self._who = appraisal, asked, references, who
         self.facts: dict[str, Any] = {}
         self.nonce = b""
 
@@ -137,6 +141,8 @@ class _Gpu:
         self._hold_firmware(firmware_of(leaf), fields.get(Field.FIRMWARE_ID))
         # 5.
         self._hold_said(file)
+        # 7.
+        self._references.hold(self._appraisal, self._who, self.facts, measurements)
 
     def _chain(self, file: GpuFile) -> list[x509.Certificate]:
         """Root first."""
@@ -310,14 +316,10 @@ def _hold_asked(appraisal: Appraisal, asked: Asked, nonces: set[bytes]) -> None:
     if asked.report_data is not None:
         text = "report data was asked for, and a GPU's report has none: it binds nothing but its nonce"
         appraisal.refuse(Claim.SOURCED_DATA, "report-data", text)
-    if asked.references:
-        text = f"{len(asked.references)} reference manifests are given, and cannot be verified here: nothing was held against them"
-        appraisal.warn(Claim.EXECUTABLES, "references", text)
 
 
 def _leave_open(appraisal: Appraisal) -> None:
     for code, text in (
-        ("measurement", "no reference values were held against the measurements: which firmware runs is not shown"),
         ("tcb-policy", "whether driver and VBIOS are new enough is for a policy to say"),
         ("revocation", "NVIDIA's responder was not asked: a certificate that is revoked, or on hold, reads the same"),
         ("gpu-binding", "a report alone does not show that this GPU is attached to the machine that handed it over"),

@@ -32,3 +32,9 @@ INTEL: Final[Mapping[str, str]] = {
     "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3": "Intel SGX Root CA",
 }
 """The root under which Intel certifies the platforms of SGX and TDX, and signs what it says of them."""
+
+NVIDIA_REFERENCES: Final[Mapping[str, str]] = {
+    # https://github.com/NVIDIA/nvtrust, guest_tools/gpu_verifiers/local_gpu_verifier/src/verifier/certs/verifier_RIM_root.pem
+    "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1": "NVIDIA CoRIM signing Root CA",
+}
+"""The root under which NVIDIA signs reference manifests."""

@@ -51,7 +51,8 @@ def appraise(
         Path | None,
         typer.Option(
             "--collateral",
-            help="What the platform's maker signed about it, as JSON: Intel's TCB information and lists.",
+            help="What the platform's maker signed about it: Intel's TCB information and lists, as JSON; a reference manifest of "
+            "NVIDIA's.",
         ),
     ] = None,
     reference: Annotated[

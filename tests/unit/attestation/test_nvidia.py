@@ -179,14 +179,6 @@ def test_report_data_is_not_to_be_had_of_a_gpu() -> None:
     assert _rules(_appraise(_vector("hopper_evidence.json"), report_data=b"\1" * 64)) == {"report-data"}
 
 
-def test_reference_manifests_that_cannot_be_held_are_never_passed_over() -> None:
-    """The result does not affirm, and says that nothing was held."""
-    appraisal = _appraise(_vector("hopper_evidence.json"), references=(_vector("driver_rim_gh100_550.144.03.xml"),))
-    assert appraisal.status.word == "warning"
-    assert _rules(appraisal) == {"references"}
-    assert "measurement" in _open(appraisal)
-
-
 @pytest.mark.parametrize(
     ("chain", "rule"),
     [
