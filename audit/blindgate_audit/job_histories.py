@@ -33,13 +33,14 @@ from blindgate_protocol.receipts import CLOCK_SKEW, Receipt
 from blindgate_protocol.signing import Signed, open_signed
 from blindgate_protocol.values import Millis
 
-_ENDS: Final = {
+ENDS: Final = {
     Action.JOB_SUCCEEDED: JobState.SUCCEEDED,
     Action.JOB_FAILED: JobState.FAILED,
     Action.JOB_DEAD: JobState.DEAD,
     Action.JOB_CANCELLED: JobState.CANCELLED,
     Action.JOB_EXPIRED: JobState.EXPIRED,
 }
+"""In which state a job is from an event on."""
 _OPEN: Final = {Action.JOB_SUBMITTED, Action.JOB_LEASED, Action.JOB_RESENT}
 _TABLES: Final = """
 CREATE TABLE submitted (job TEXT PRIMARY KEY, digest TEXT, entry INTEGER, time INTEGER, later INTEGER,
@@ -100,7 +101,7 @@ class JobHistories:
             self._database.execute("INSERT OR IGNORE INTO submitted VALUES (?, ?, ?, ?, ?, ?)", submitted)
         if event.action is Action.PSEUDONYM_ERASED:
             self._erased.add(event.object)
-        end = _ENDS.get(event.action) if isinstance(event.action, Action) else None
+        end = ENDS.get(event.action) if isinstance(event.action, Action) else None
         if end is not None or event.action in _OPEN:
             self._database.execute(_TELL, (event.object, None if end is None else end.value, index, later))
 

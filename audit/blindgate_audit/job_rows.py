@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from blindgate_audit.columns import Columns, TableRow, Value
 from blindgate_audit.findings import Findings
+from blindgate_audit.job_histories import ENDS
 from blindgate_protocol.errors import JobCancelledError, JobDeadError, JobTimeoutError
 from blindgate_protocol.events import Action, Event
 from blindgate_protocol.jobs import JobState
@@ -28,13 +29,6 @@ from blindgate_protocol.order import Order
 from blindgate_protocol.receipts import CLOCK_SKEW, Receipt
 from blindgate_protocol.signing import Signed
 
-_ENDS: Final = {
-    Action.JOB_SUCCEEDED: JobState.SUCCEEDED,
-    Action.JOB_FAILED: JobState.FAILED,
-    Action.JOB_DEAD: JobState.DEAD,
-    Action.JOB_CANCELLED: JobState.CANCELLED,
-    Action.JOB_EXPIRED: JobState.EXPIRED,
-}
 _CODES: Final = {
     JobState.DEAD.value: JobDeadError.code,
     JobState.CANCELLED.value: JobCancelledError.code,
@@ -102,9 +96,9 @@ class JobRows:
         elif event.action is Action.JOB_LEASED:
             lease = (about, event.details.get("generation"), event.details.get("node"), index)
             self._database.execute("INSERT OR IGNORE INTO leases VALUES (?, ?, ?, ?)", lease)
-        elif isinstance(event.action, Action) and event.action in _ENDS:
+        elif isinstance(event.action, Action) and event.action in ENDS:
             details = {name: event.details.get(name) for name in ("generation", "node")}
-            end = {"state": _ENDS[event.action].value, "time": event.time, "reason": event.reason, **details}
+            end = {"state": ENDS[event.action].value, "time": event.time, "reason": event.reason, **details}
             ended = (about, json.dumps(end), index)
             self._database.execute(
                 "INSERT INTO told VALUES (?, NULL, NULL, ?, ?) "
