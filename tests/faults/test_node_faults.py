@@ -46,7 +46,7 @@ class World:
             publisher=self.keys.publisher.id,
             operator=self.keys.operator,
             name=name,
-            **({"poll_seconds": 0.3} | changes),
+            **({"poll_seconds": 1} | changes),
         )
         self.nodes.append(node)
         node.start(self.brokerage.enrolment_token())
@@ -103,7 +103,7 @@ def working(node: NodeProcess) -> bool:
 def test_a_node_killed_in_mid_evaluation_costs_one_lease(world: World) -> None:
     """Its job is leased again, to another node, and finishes once; nothing of the dead node keeps running."""
     first = world.node()
-    ended = world.submit(1.5)
+    ended = world.submit(3)
     first.until(lambda: working(first))
     orphans = first.family()
     first.kill()
@@ -134,7 +134,7 @@ def test_a_killed_node_starts_again_in_its_folder(world: World) -> None:
 def test_a_late_node_cannot_commit_over_its_successor(world: World) -> None:
     """A node that was stopped for longer than its lease finds it lost, kills its worker, and commits nothing."""
     late = world.node()
-    ended = world.submit(1.5)
+    ended = world.submit(3)
     late.until(lambda: working(late))
     family = [psutil.Process(late.pid), *late.family()]
     for process in family:
@@ -154,7 +154,7 @@ def test_a_late_node_cannot_commit_over_its_successor(world: World) -> None:
 def test_sigterm_drains(world: World) -> None:
     """The running job finishes, the next one is not taken, and the node ends by itself."""
     node = world.node()
-    running = world.submit(1)
+    running = world.submit(2)
     node.until(lambda: working(node))
     node.terminate()
     node.until(lambda: "node.draining" in node.events())
@@ -170,7 +170,7 @@ def test_sigterm_drains(world: World) -> None:
 def test_a_job_that_outlasts_the_drain_is_given_back(world: World) -> None:
     """Another node has it at once, without waiting for the lease to run out."""
     node = world.node(drain_seconds=0.5)
-    ended = world.submit(1.5)
+    ended = world.submit(3)
     node.until(lambda: working(node))
     family = node.family()
     node.terminate()
