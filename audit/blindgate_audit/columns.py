@@ -1,14 +1,21 @@
 """A row of the gateway's tables, and how its columns are held against what was signed or logged."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from blindgate_audit.findings import Findings
 
 Value: TypeAlias = str | int | None
 Columns: TypeAlias = Mapping[str, Value]
 """Values by their columns' names, as the database has them."""
+_NUMBER: Final = re.compile(r"[0-9]{1,15}|-[0-9]{1,15}")
+
+
+def number(text: object) -> int | None:
+    """A number that an event states in digits; `None` for anything else."""
+    return int(text) if isinstance(text, str) and _NUMBER.fullmatch(text) else None
 
 
 @dataclass(frozen=True, slots=True)

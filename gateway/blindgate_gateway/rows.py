@@ -5,8 +5,8 @@ documents and the log say: by them the gateway finds and counts. Whoever edits s
 document. So auditors are shown the columns too, unread, and hold them against what was signed and logged
 (`blindgate audit verify`).
 
-What opens something (a lease's token), and what only says how a job waits, is not shown. Documents are shown elsewhere, but for the
-manifests of models.
+Of what opens something (a lease's token) the digest is shown, which the log has too. Until when a lease goes on, which changes with
+each sign of life, is not shown. Documents are shown elsewhere, but for the manifests of models.
 """
 
 import json
@@ -19,6 +19,7 @@ from blindgate_gateway import tables
 from blindgate_gateway.identity import Role, Staff
 from blindgate_gateway.problems import not_found
 from blindgate_gateway.routing import Answer, Call, Routes
+from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.oversight import TableName, TableRows
 
@@ -32,11 +33,15 @@ _HIDDEN: Final[Mapping[str, frozenset[str]]] = {
     "manifests": frozenset(),
     "keys": frozenset(),
     "key_statements": frozenset({"envelope"}),
-    "jobs": frozenset({"queue", "held", "rank", "spent", "token", "leased_until"}),
-    "ended_jobs": frozenset({"rank", "token"}),
-    "job_documents": frozenset({"order", "receipt", "acknowledged"}),
+    "jobs": frozenset({"leased_until"}),
+    "ended_jobs": frozenset(),
+    "job_documents": frozenset({"order", "receipt"}),
     "attempts": frozenset(),
+    "queues": frozenset(),
+    "queue_operators": frozenset(),
 }
+_SECRETS: Final = frozenset({"token"})
+"""Columns with what opens something: 128 random bits or more, of which a digest says nothing."""
 _TABLES: Final[Mapping[str, Table]] = {name: getattr(tables, name) for name in get_args(TableName)}
 
 
@@ -64,7 +69,7 @@ def list_rows(call: Call[Staff, None], table: str) -> Answer:
     with call.parts.database.read() as connection:
         rows = [row._asdict() for row in connection.execute(query).all()]
     last = json.dumps([rows[-1][column.name] for column in key]) if rows else after
-    return TableRows(rows=tuple({name: _shown(value) for name, value in row.items()} for row in rows), after=last)
+    return TableRows(rows=tuple({name: _shown(name, value) for name, value in row.items()} for row in rows), after=last)
 
 
 def _place(after: str, key: Sequence[Any]) -> list[Any]:
@@ -83,6 +88,8 @@ def _may_be_asked(value: str | int) -> bool:
     return value.isascii() and value.isprintable() if isinstance(value, str) else 0 <= value < 1 << 31
 
 
-def _shown(value: Any) -> str | int | None:
+def _shown(name: str, value: Any) -> str | int | None:
+    if name in _SECRETS and isinstance(value, str):
+        return digest(value.encode(errors="replace"))
     # SQLite keeps whatever was put into a column.
     return value if value is None or isinstance(value, (str, int)) else repr(value)

@@ -78,7 +78,17 @@ class StatementRecords(Value):
     after: str | None
 
 
-TableName = Literal["manifests", "keys", "key_statements", "jobs", "ended_jobs", "job_documents", "attempts"]
+TableName = Literal[
+    "manifests",
+    "keys",
+    "key_statements",
+    "jobs",
+    "ended_jobs",
+    "job_documents",
+    "attempts",
+    "queues",
+    "queue_operators",
+]
 """The tables of a gateway whose rows say again what documents and the log say."""
 
 
