@@ -3,13 +3,15 @@
 import itertools
 import random
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blindgate_protocol.chunks import Opener, RequestStream, Sealer
-from blindgate_protocol.errors import BlindgateError, ChunkError, MalformedError, SealError, TruncatedError
+from blindgate_protocol.errors import ChunkError, MalformedError, SealError, TruncatedError
 from blindgate_protocol.evidence import Evidence, KeySet
 from blindgate_protocol.padding import MAX_CHUNK_BYTES, Padding
 from blindgate_protocol.sealing import Seal, open_seal, seal_key
@@ -23,7 +25,7 @@ BUCKETS = Padding(rule="buckets", buckets=(8, 32))
 @st.composite
 def paddings(draw: st.DrawFn) -> Padding:
     """Any rule, with small buckets too."""
-    rule = draw(st.sampled_from(["none", "powers", "buckets"]))
+    rule: Literal["none", "powers", "buckets"] = draw(st.sampled_from(["none", "powers", "buckets"]))
     if rule != "buckets":
         return Padding(rule=rule)
     sizes = draw(st.sets(st.integers(1, 300), min_size=1, max_size=5))
@@ -186,13 +188,11 @@ def test_every_bit_of_a_wrapped_key_counts() -> None:
 
 def test_mutated_key_sets_and_evidence_have_another_name() -> None:
     """Whatever still reads is not what was signed: its digest differs. All else is refused by name."""
-    draw, kinds = random.Random(88), (KeySet, Evidence)
+    draw = random.Random(88)
+    kinds: tuple[type[KeySet | Evidence], ...] = (KeySet, Evidence)
     for kind, good in zip(kinds, (HYBRID.key_set, evidence(CLASSIC.key_set)), strict=True):
         for bad in itertools.islice(mutated(good.to_bytes(), draw), MUTATIONS):
-            try:
-                found = kind.from_bytes(bad)  # type: ignore[attr-defined]
-            except BlindgateError as error:
-                assert error.code == "malformed"
-            else:
+            with suppress(MalformedError):
+                found = kind.from_bytes(bad)
                 assert found.digest != good.digest
                 assert found.to_bytes() == bad
