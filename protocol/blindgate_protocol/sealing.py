@@ -52,7 +52,7 @@ from blindgate_protocol.canonical import canonical
 from blindgate_protocol.canonical_values import CanonicalValue
 from blindgate_protocol.chunks import RequestStream, ResponseStream
 from blindgate_protocol.content_key import SECRET_BYTES, ContentKey, Draw
-from blindgate_protocol.errors import RecipientError, SealError, SealExpiredError, SealTermsError
+from blindgate_protocol.errors import MalformedError, RecipientError, SealError, SealExpiredError, SealTermsError
 from blindgate_protocol.evidence import ML_KEM_768_BYTES, Binding, KeySet, Recipient
 from blindgate_protocol.order import Order
 from blindgate_protocol.padding import Padding
@@ -155,8 +155,13 @@ class RecipientKeys:
     ) -> None:
         """Make the keys from secret seeds of 32 bytes; without one for X-Wing, none of that.
 
-        Raises `RecipientError` where X-Wing is asked for and the software here has none.
+        Raises `MalformedError` for a seed of another length, and `RecipientError` where X-Wing is asked for and the software here
+        has none.
         """
+        for seed in (x25519, x_wing):
+            if seed is not None and len(seed) != SEED_BYTES:
+                message = f"a key's seed has {SEED_BYTES} bytes, got {len(seed)}"
+                raise MalformedError(message)
         self.receipt = receipt
         self._x25519 = X25519PrivateKey.from_private_bytes(x25519)
         self._x_wing = None if x_wing is None else _XWing.from_seed(x_wing)
@@ -293,21 +298,22 @@ def _wrap(content_key: ContentKey, terms: Terms, recipient: Recipient, now: Mill
     if terms.expires > key_set.expires:
         message = "the job's seal lasts longer than a recipient's key set: end it earlier, or ask for recipients again"
         raise SealExpiredError(message)
-    kem: Kem = "x25519"
-    public: X25519PublicKey | MLKEM768X25519PublicKey = X25519PublicKey.from_public_bytes(key_set.x25519)
-    if key_set.x_wing is not None and has_x_wing():
-        kem = "x-wing"
-        ml_kem, x25519 = key_set.x_wing[:ML_KEM_768_BYTES], key_set.x_wing[ML_KEM_768_BYTES:]
-        public = MLKEM768X25519PublicKey(
-            MLKEM768PublicKey.from_public_bytes(ml_kem), X25519PublicKey.from_public_bytes(x25519)
-        )
+    x_wing = key_set.x_wing if has_x_wing() else None
+    kem: Kem = "x25519" if x_wing is None else "x-wing"
     info = seal_info(terms, key_set=key_set.digest, evidence=evidence, kem=kem)
     try:
-        sealed = _suite(kem).encrypt(content_key.secret(), public, info)
+        sealed = _suite(kem).encrypt(content_key.secret(), _public(key_set.x25519, x_wing), info)
     except ValueError as error:  # a key set that was not read but made up here
         message = f"nothing can be sealed to key set {key_set.digest}"
         raise RecipientError(message) from error
     return WrappedKey(key_set=key_set.digest, evidence=evidence, kem=kem, sealed=sealed)
+
+
+def _public(x25519: bytes, x_wing: bytes | None) -> X25519PublicKey | MLKEM768X25519PublicKey:
+    if x_wing is None:
+        return X25519PublicKey.from_public_bytes(x25519)
+    ml_kem = MLKEM768PublicKey.from_public_bytes(x_wing[:ML_KEM_768_BYTES])
+    return MLKEM768X25519PublicKey(ml_kem, X25519PublicKey.from_public_bytes(x_wing[ML_KEM_768_BYTES:]))
 
 
 def _check_unexpired(terms: Terms, now: Millis) -> None:

@@ -166,11 +166,29 @@ def test_nothing_is_sealed_against_the_rules(
         seal_key(CONTENT_KEY, terms(**changes), [offered(CLASSIC).document] * count, now=now)
 
 
-def test_nothing_is_sealed_to_a_key_of_low_order() -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{"x25519": bytes(32)}, {"x_wing": HYBRID.key_set.x25519}, {"x_wing": b"\xff" * 1184 + HYBRID.key_set.x25519}],
+    ids=["low order", "too short", "no ML-KEM key"],
+)
+def test_nothing_is_sealed_to_a_key_that_is_none(changes: dict[str, bytes]) -> None:
     """Not even where somebody made the key set without reading it."""
-    low = CLASSIC.key_set.model_copy(update={"x25519": bytes(32)})
+    bad = CLASSIC.key_set.model_copy(update=changes)
     with pytest.raises(RecipientError, match="nothing can be sealed"):
-        seal_key(CONTENT_KEY, terms(), [offered(CLASSIC).document.model_copy(update={"key_set": low})], now=T)
+        seal_key(CONTENT_KEY, terms(), [offered(CLASSIC).document.model_copy(update={"key_set": bad})], now=T)
+
+
+def test_a_key_renamed_for_another_node_says_so() -> None:
+    """Before a secret key is touched."""
+    with pytest.raises(SealTermsError, match="sealed to key set"):
+        HYBRID.unwrap(wrapped(terms()), terms())
+
+
+@pytest.mark.parametrize("seeds", [{"x25519": bytes(31), "x_wing": None}, {"x25519": bytes(32), "x_wing": b""}])
+def test_a_seed_of_another_length_makes_no_key(seeds: dict[str, Any]) -> None:
+    """An empty one would make the same key for everybody."""
+    with pytest.raises(MalformedError, match="32 bytes"):
+        RecipientKeys(node=NODE.id, receipt=NODE, issued=T, expires=T + HOUR, **seeds)
 
 
 def test_a_node_that_has_no_x_wing_says_so() -> None:
@@ -365,3 +383,18 @@ def test_software_without_ml_kem_reads_key_sets_with_it(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(evidence_module, "MLKEM768PublicKey", Without)
     assert type(HYBRID.key_set).from_bytes(HYBRID.key_set.to_bytes()) == HYBRID.key_set
+
+
+def test_software_without_ml_kem_makes_key_sets_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says why where X-Wing is asked for by name."""
+
+    class Without:
+        @staticmethod
+        def from_seed_bytes(_: bytes) -> None:
+            raise UnsupportedAlgorithm("no ML-KEM")
+
+    monkeypatch.setattr(sealing, "MLKEM768PrivateKey", Without)
+    monkeypatch.setattr(sealing, "has_x_wing", sealing.has_x_wing.__wrapped__)  # as it is asked the first time
+    assert RecipientKeys.generate(node=NODE.id, receipt=NODE, issued=T, expires=T + HOUR).key_set.x_wing is None
+    with pytest.raises(RecipientError, match="OpenSSL"):
+        RecipientKeys(node=NODE.id, receipt=NODE, x25519=bytes(32), x_wing=bytes(32), issued=T, expires=T + HOUR)
