@@ -29,6 +29,7 @@ SUCCESS = "position = (SELECT min(position) FROM events WHERE action = 'job.succ
 A_JOB = "job = (SELECT min(job) FROM ended_jobs)"
 DIGEST = f"sha256:{'0' * 64}"
 STRANGER = f"ed25519:{'A' * 43}"
+A_SECOND_LATER = object()
 
 EDITS: dict[str, Edit] = {
     "an event's words": ("events", SUCCESS, {"body": "{}"}, "commitment"),
@@ -71,6 +72,16 @@ EDITS: dict[str, Edit] = {
     "an attempt's outcome": ("attempts", A_JOB, {"outcome": "lost"}, "row"),
     "an attempt's reason": ("attempts", A_JOB, {"reason": "no"}, "row"),
     "an attempt's end": ("attempts", A_JOB, {"ended": 1_700_000_000_000}, "row"),
+    "a job's end, by a second": ("ended_jobs", A_JOB, {"ended": A_SECOND_LATER}, "row"),
+    "a job's urgency": ("ended_jobs", A_JOB, {"rank": -9}, "row"),
+    "what opened a job's lease": ("ended_jobs", A_JOB, {"token": "0" * 32}, "row"),
+    "an acknowledgement, taken back": ("job_documents", A_JOB, {"acknowledged": None}, "row"),
+    "an acknowledgement, by a second": ("job_documents", A_JOB, {"acknowledged": A_SECOND_LATER}, "row"),
+    "an attempt's end, by a second": ("attempts", A_JOB, {"ended": A_SECOND_LATER}, "row"),
+    "a statement's time, by a second": ("key_statements", "1", {"received": A_SECOND_LATER}, "row"),
+    "a model's time, by a second": ("manifests", "1", {"published": A_SECOND_LATER}, "row"),
+    "for whom a queue is": ("queues", "1", {"tenant": "models"}, "row"),
+    "whose nodes a queue's jobs may go to": ("queue_operators", "1", {"operator": STRANGER}, "row"),
     "an attempt, deleted": ("attempts", A_JOB, {}, "row"),
     "an attempt put in": ("attempts", A_JOB, {"generation": 2}, "row"),
     "a key's state": ("keys", "1", {"state": "suspended"}, "row"),
@@ -142,8 +153,12 @@ def edited(world: World, table: str, which: str, **columns: Any) -> Iterator[Non
         assert kept
         try:
             if columns:
-                names = ", ".join(f'"{name}" = ?' for name in columns)
-                database.execute(f'UPDATE "{table}" SET {names} WHERE {which}', tuple(columns.values()))
+                later = {name for name, value in columns.items() if value is A_SECOND_LATER}
+                names = ", ".join(
+                    f'"{name}" = "{name}" + 1000' if name in later else f'"{name}" = ?' for name in columns
+                )
+                values = [value for name, value in columns.items() if name not in later]
+                database.execute(f'UPDATE "{table}" SET {names} WHERE {which}', values)
             else:
                 database.execute(f'DELETE FROM "{table}" WHERE {which}')
             yield

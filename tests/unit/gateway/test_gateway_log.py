@@ -14,16 +14,19 @@ from blindgate_gateway.log.keeper import LogKeeper
 from blindgate_gateway.log.restarting import restart_log
 from blindgate_gateway.nodes import dismiss_node
 from blindgate_gateway.parts import connect
-from blindgate_gateway.tables import events, log_head
+from blindgate_gateway.sweep import sweep_leases
+from blindgate_gateway.tables import attempts, events, log_head
+from blindgate_protocol.canonical import digest
 from blindgate_protocol.checkpoints import EntryProof, LogTrust, open_checkpoint
 from blindgate_protocol.errors import ForkedLogError, LogError
-from blindgate_protocol.events import Action, Event, leaf_of
+from blindgate_protocol.events import Action, Event, commitment_to, leaf_of
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.log_keys import LogKey
 from blindgate_protocol.logged import LoggedPage, LoggedProof, LogView, PseudonymPage
-from blindgate_protocol.messages import EvictionReport
+from blindgate_protocol.messages import EvictionReport, Release
 from blindgate_protocol.nodes import Eviction
 from blindgate_protocol.notes import KeyKind, VerifierKey
+from blindgate_protocol.receipts import CLOCK_SKEW
 from blindgate_protocol.signing import SigningKey, open_signed
 from brokerage import Caller, now_ms
 from desk import Desk
@@ -83,11 +86,15 @@ def test_a_jobs_life_is_told(desk: Desk) -> None:
     """From the order to the receipt: who, what, under which signed document."""
     lease = desk.leased()
     desk.worker.finish(lease, b"result")
+    desk.tenant.ask("POST", f"/v1/jobs/{lease.job}/acknowledge")
     life = _told(desk, object=f"job:{lease.job}")
-    assert [event.action for event in life] == [Action.JOB_SUBMITTED, Action.JOB_LEASED, Action.JOB_SUCCEEDED]
-    assert life[1].details == {"node": desk.worker.key.id, "generation": "1"}
-    submitted = desk.tenant.job(lease.job).submitted
-    assert life[2].details == life[1].details | {"submitted": str(submitted)}
+    actions = [Action.JOB_SUBMITTED, Action.JOB_LEASED, Action.JOB_SUCCEEDED, Action.JOB_ACKNOWLEDGED]
+    assert [event.action for event in life] == actions
+    view, leased = desk.tenant.job(lease.job), {"node": desk.worker.key.id, "generation": "1"}
+    assert life[0].details == {"submitted": str(view.submitted), "priority": "0"}
+    assert life[1].details == leased | {"token": digest(lease.token.encode())}
+    assert life[2].details == leased | {"submitted": str(view.submitted), "ended": str(view.ended)}
+    assert abs(int(life[3].details["acknowledged"]) - life[3].time) < CLOCK_SKEW
     assert len({event.tenant for event in life}) == 1
     assert "bank" not in "".join(event.to_bytes().decode() for event in life)
 
@@ -103,6 +110,29 @@ def test_every_way_to_end_is_told(desk: Desk) -> None:
     assert ends[f"job:{cancelled}"] == (Action.JOB_CANCELLED, "queued")
     assert ends[f"job:{expired}"] == (Action.JOB_EXPIRED, "queued")
     check_whole_log(desk.parts.settings)
+
+
+def test_a_lease_that_ends_before_its_job_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given back in a node's words, which the log commits to and does not have; and lost."""
+    monkeypatch.setitem(desk.parts.settings.__dict__, "attempts", 3)
+    lease = desk.leased()
+    said = Release(code="interrupted", reason="patient 4711 was too large for me")
+    assert desk.worker.command(lease, "POST", "release", said).status_code == 200
+    again = desk.worker.lease()
+    assert again is not None
+    desk.let_pass(lease.job)
+    sweep_leases(desk.parts)
+    released, lost = (one for one in _told(desk, object=f"job:{lease.job}") if one.action is Action.JOB_RETURNED)
+    with desk.parts.database.read() as connection:
+        rows = connection.execute(select(attempts).order_by(attempts.c.generation)).all()
+    assert [row.reason for row in rows] == [f"{said.code}: {said.reason}", lost.reason]
+    assert [str(row.ended) for row in rows] == [one.details["ended"] for one in (released, lost)]
+    assert [one.details["outcome"] for one in (released, lost)] == ["released", "lost"]
+    assert (released.reason, released.before, released.after) == ("interrupted", "leased", "queued")
+    assert released.details["words"] == commitment_to(rows[0].reason, rows[0].salt)
+    assert "4711" not in released.to_bytes().decode()
+    assert "words" not in lost.details
+    assert rows[1].salt is None
 
 
 def test_what_the_gateways_operator_does_is_told(desk: Desk) -> None:

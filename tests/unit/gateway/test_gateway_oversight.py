@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import update
 
 from blindgate_gateway.tables import ended_jobs, job_documents
+from blindgate_protocol.canonical import digest
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.messages import Release
 from blindgate_protocol.order import Order
@@ -119,7 +120,7 @@ def test_nodes_are_listed_with_their_certificates(desk: Desk) -> None:
 
 
 def test_rows_are_listed_as_they_are_and_without_what_opens_a_lease(desk: Desk) -> None:
-    """Every table's, in pages; a lease's token and the bytes of documents are not among them."""
+    """Every table's, in pages; of a lease's token the digest; the bytes of documents are not among them."""
     key = desk.tenant.upload(random_bytes(20))
     desk.tenant.state(desk.tenant.statement(key, KeyState.ACTIVE))
     desk.worker.finish(desk.leased(), b"result")
@@ -133,12 +134,15 @@ def test_rows_are_listed_as_they_are_and_without_what_opens_a_lease(desk: Desk) 
         "jobs": 7,
         "job_documents": 9,
         "attempts": 3,
+        "queues": 2,
+        "queue_operators": 2,
     }
     for table, count in counts.items():
         found = [row for page in _pages(desk.auditor, f"/v1/audit/rows/{table}", TableRows, 2) for row in page.rows]
         assert len(found) == count, table
-        assert not {"token", "order", "receipt", "object", "secret_hash"} & found[0].keys()
+        assert not {"order", "receipt", "object", "secret_hash"} & found[0].keys()
         assert lease.token not in str(found)
+        assert (digest(lease.token.encode()) in str(found)) == (table == "jobs")
     assert desk.auditor.send("GET", "/v1/audit/rows/api_keys").status_code == 404
 
 
