@@ -11,20 +11,27 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, select, update
 
-from blindgate_audit.findings import Findings
-from blindgate_audit.records import Records
-from blindgate_audit.rows import TABLES
+from audited_desk import audit
 from blindgate_gateway.database import Transaction
 from blindgate_gateway.keys import destroy_due
 from blindgate_gateway.sweep import sweep_leases, sweep_records
-from blindgate_gateway.tables import attempts, ended_jobs, job_documents, jobs, key_statements, keys, manifests
+from blindgate_gateway.tables import (
+    api_keys,
+    attempts,
+    ended_jobs,
+    enrolment_tokens,
+    job_documents,
+    jobs,
+    key_statements,
+    keys,
+    manifests,
+    sessions,
+    tenants,
+)
 from blindgate_gateway.transitions import resend
-from blindgate_protocol.events import Event
 from blindgate_protocol.keys import KeyState
-from blindgate_protocol.logged import LoggedPage, PseudonymPage
 from blindgate_protocol.messages import Refusal
-from blindgate_protocol.oversight import JobRecords, NodeRecords, StatementRecords, TableRows
-from brokerage import Caller, blob_ref, now_ms, random_bytes
+from brokerage import blob_ref, now_ms, random_bytes
 from desk import Desk
 from patient import Patient, open_patient
 
@@ -104,79 +111,15 @@ def refuse(desk: Desk) -> str:
     return lease.job
 
 
-def pages(caller: Caller, path: str, kind: Any) -> Iterator[Any]:
-    """Every page."""
-    after: str | None = None
-    while True:
-        asked = f"{path}?most=3" + ("" if after is None else f"&after={after}")
-        page = kind.model_validate_json(caller.ask("GET", asked).content)
-        yield page
-        if page.after is None or str(page.after) == after:
-            return
-        after = str(page.after)
-
-
-def tell(desk: Desk, records: Records, behind: int = -1) -> int:
-    """Tell of all events behind this index. Gives the last one's."""
-    desk.parts.log.sequencer.advance()
-    for page in pages(desk.auditor, "/v1/audit/events", LoggedPage):
-        for one in page.events:
-            if one.index > behind and one.event is not None:
-                records.tell(one.index, Event.from_bytes(one.event.encode()))
-                behind = one.index
-    return behind
-
-
-def audit(desk: Desk, *, between: Callable[[], object] = lambda: None, shown: bool = True) -> tuple[list[str], int]:
-    """What `audit verify` finds of a desk, and how many rows it read.
-
-    Something may happen `between` its reading of rows and of records. Rows may not be `shown`.
-    """
-    found = Findings()
-    records = Records(found)
-    last = tell(desk, records)
-    records.begin()
-    if shown:
-        read_rows(desk, records)
-    between()
-    read_records(desk, records)
-    tell(desk, records, last)
-    records.finish()
-    count = records.rows.count
-    records.close()
-    return [f"{one.rule}: {one.message}" for one in found], count
-
-
-def read_rows(desk: Desk, records: Records) -> None:
-    """Every row of every table."""
-    for table in TABLES:
-        for page in pages(desk.auditor, f"/v1/audit/rows/{table}", TableRows):
-            for row in page.rows:
-                records.rows.row(table, row)
-    records.rows.are_shown()
-
-
-def read_records(desk: Desk, records: Records) -> None:
-    """All else that is on record."""
-    for path, kind, take in (
-        ("keys", StatementRecords, records.statement),
-        ("nodes", NodeRecords, records.node),
-        ("jobs", JobRecords, records.job),
-    ):
-        for page in pages(desk.auditor, f"/v1/audit/{path}", kind):
-            for one in next(iter(dict(page).values())):
-                take(one)
-    names = PseudonymPage.model_validate_json(desk.auditor.ask("GET", "/v1/audit/pseudonyms").content)
-    records.names({one.pseudonym: one.name for one in names.pseudonyms})
-
-
 def test_an_honest_gateway_is_accused_of_nothing(patient: Patient) -> None:
     """Jobs that succeeded, failed, died, were cancelled, ran out, were sent again; keys in every state; and all rows were read."""
     found, count = audit(patient.desk)
     assert found == []
     with patient.desk.parts.database.read() as connection:
-        tables = (manifests, keys, key_statements, jobs, ended_jobs, job_documents, attempts)
-        assert count == sum(len(connection.execute(select(table)).all()) for table in tables)
+        records = (manifests, keys, key_statements, jobs, ended_jobs, job_documents, attempts)
+        tables = (*records, tenants, api_keys, sessions, enrolment_tokens)
+        of_keys = sum(row.state != "destroyed" for row in connection.execute(select(keys)).all())
+        assert count == of_keys + sum(len(connection.execute(select(table)).all()) for table in tables)
 
 
 def test_what_happens_while_the_audit_reads_is_no_contradiction(patient: Patient) -> None:
