@@ -13,7 +13,7 @@ Value: TypeAlias = str | int | None
 Columns: TypeAlias = Mapping[str, Value]
 """Values by their columns' names, as the database has them."""
 
-_NUMBER: Final = re.compile(r"[0-9]{1,15}|-[0-9]{1,15}")
+_NUMBER: Final = re.compile(r"[0-9]{1,16}|-[0-9]{1,16}")
 
 
 def number(text: object) -> int | None:

@@ -94,7 +94,7 @@ def tell_limit(connection: Transaction, tenant: str, limit: Limit, most: int | N
     if row is None:
         raise not_found(f"tenant: {tenant}")
     before: int | None = row.quota if limit == "quota" else row.in_flight
-    details = {"limit": limit}
+    details: dict[str, str] = {"limit": limit}
     details |= {name: str(value) for name, value in (("before", before), ("after", most)) if value is not None}
     what = tenant_object(pseudonym_of(connection, "tenant", tenant))
     tell(connection, Action.LIMITS_CHANGED, what, by=COMMAND_LINE, tenant=tenant, details=details)

@@ -25,13 +25,17 @@ def pages(caller: Caller, path: str, kind: Any, *, most: int = 3) -> Iterator[An
         after = str(page.after)
 
 
-def tell(desk: Desk, records: Records, behind: int = -1, tells: Callable[[Event], Event] = lambda event: event) -> int:
+def tell(
+    desk: Desk, records: Records, behind: int = -1, tells: Callable[[Event], Event | None] = lambda event: event
+) -> int:
     """Tell of all events behind this index, as `tells` makes them. Gives the last one's."""
     desk.parts.log.sequencer.advance()
     for page in pages(desk.auditor, "/v1/audit/events", LoggedPage, most=100):
         for one in page.events:
             if one.index > behind and one.event is not None:
-                records.tell(one.index, tells(Event.from_bytes(one.event.encode())))
+                told = tells(Event.from_bytes(one.event.encode()))
+                if told is not None:
+                    records.tell(one.index, told)
                 behind = one.index
     return behind
 
@@ -42,12 +46,12 @@ def audit(
     between: Callable[[], object] = lambda: None,
     shown: bool = True,
     erased: int = 0,
-    tells: Callable[[Event], Event] = lambda event: event,
+    tells: Callable[[Event], Event | None] = lambda event: event,
 ) -> tuple[list[str], int]:
     """What `audit verify` finds of a desk, and how many rows it read.
 
     Something may happen `between` its reading of rows and of records. Rows may not be `shown`. So many events may be `erased`, and
-    each may be another than the gateway `tells`.
+    each may be another than the gateway tells, or none, as `tells` has it.
     """
     found = Findings()
     records = Records(found)

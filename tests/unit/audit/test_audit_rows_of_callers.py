@@ -36,7 +36,7 @@ from blindgate_gateway.settings import DAY
 from blindgate_gateway.signers import revoke_signer
 from blindgate_gateway.tables import api_keys, blobs, enrolment_tokens, events, sessions, tenants
 from blindgate_protocol.errors import NotFoundError
-from blindgate_protocol.events import Event
+from blindgate_protocol.events import Action, Event
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.signing import SigningKey
 from brokerage import Worker, now_ms, random_bytes
@@ -421,8 +421,9 @@ def test_names_that_were_erased_accuse_nobody_and_hide_no_tenant(tmp_path: Path)
         revoke_signer(database, "clinic", SIGNERS[0])
         for number in range(3):
             add_tenant(database, f"shop-{number}", [Scope.JOBS])
-        for kind, name in (("staff", "ann"), ("tenant", "clinic"), ("tenant", "shop-1")):
-            erase_name(database, kind, name, reason="asked")
+        erase_name(database, "staff", "ann", reason="asked")
+        for name in ("clinic", "shop-1"):
+            erase_name(database, "tenant", name, reason="asked")
         tell_start(desk.brokerage.settings)
         assert audit(desk)[0] == []
         add_tenant(database, "clinic", [Scope.JOBS])  # comes back, under another pseudonym
@@ -465,6 +466,7 @@ def test_a_gateway_of_before_is_held_to_what_its_events_say(tmp_path: Path) -> N
             connection.execute(
                 insert(api_keys).values(id="01d", secret_hash="0", created=1, tenant="bank", scopes="jobs")
             )
+            connection.execute(delete(enrolment_tokens))
             connection.execute(insert(enrolment_tokens).values(id="01d", secret_hash="0", created=1, expires=2))
             connection.execute(update(tenants).values(quota=7))
             connection.execute(update(api_keys).where(api_keys.c.tenant == "bank").values(expires=9 * 10**12))
@@ -486,7 +488,9 @@ def test_a_gateway_of_before_is_held_to_what_its_events_say(tmp_path: Path) -> N
     ]
 
 
-def of_before(event: Event) -> Event:
-    """An event as gateways of before wrote it."""
+def of_before(event: Event) -> Event | None:
+    """An event as gateways of before wrote it, or none where they wrote none."""
+    if event.object.startswith("enrolment-token:") or event.action is Action.LIMITS_CHANGED:
+        return None
     new = {"created", "expires", "secret", "revoked", "replaced-expires", "token", "grounds"}
     return event.model_copy(update={"details": {name: text for name, text in event.details.items() if name not in new}})
