@@ -22,14 +22,12 @@ def _unlogged(source: FromClause, what: ColumnElement[str], actions: tuple[str, 
     return select(func.count()).select_from(source).where(~told).scalar_subquery()
 
 
-_WHOSE = (
-    select(pseudonyms.c.pseudonym)
-    .where(pseudonyms.c.kind == "tenant", pseudonyms.c.name == tenants.c.name)
-    .scalar_subquery()
-)
+_NAMED = tenants.outerjoin(pseudonyms, (pseudonyms.c.kind == "tenant") & (pseudonyms.c.name == tenants.c.name))
 _COUNT = prepared(
     select(
-        _unlogged(tenants, "tenant:" + func.coalesce(_WHOSE, ""), (Action.TENANT_ADDED.value,)).label("tenants"),
+        _unlogged(_NAMED, "tenant:" + func.coalesce(pseudonyms.c.pseudonym, ""), (Action.TENANT_ADDED.value,)).label(
+            "tenants"
+        ),
         _unlogged(api_keys, "credential:" + api_keys.c.id, _GRANTED).label("credentials"),
         _unlogged(enrolment_tokens, "enrolment-token:" + enrolment_tokens.c.id, _GRANTED).label("tokens"),
     )

@@ -30,6 +30,7 @@ from blindgate_gateway.identity import (
 from blindgate_gateway.keys import destroy_due
 from blindgate_gateway.log.erasing import erase_events, erase_name
 from blindgate_gateway.log.starting import tell_start
+from blindgate_gateway.log.unlogged import count_unlogged
 from blindgate_gateway.queues import limit_tenant
 from blindgate_gateway.quotas import set_quota
 from blindgate_gateway.settings import DAY
@@ -145,6 +146,26 @@ def test_what_happens_while_the_audit_reads_is_no_contradiction(patient: Patient
 
     assert audit(patient.desk, between=go_on)[0] == []
     assert audit(patient.desk)[0] == []
+
+
+def test_a_gateway_that_starts_counts_the_rows_of_which_no_event_tells(patient: Patient) -> None:
+    """By kind, each once; those that have their events are not among them."""
+
+    def put_in(connection: Transaction) -> None:
+        connection.execute(insert(enrolment_tokens).values(**DOOR, expires=2))
+        for number in range(3):
+            row = DOOR | {"id": f"d00d{number}"}
+            connection.execute(insert(api_keys).values(**row, tenant="bank", scopes="jobs"))
+        for number in range(2):
+            connection.execute(insert(tenants).values(name=f"ghost-{number}", created=1))
+
+    database = patient.desk.parts.database
+    with database.read() as connection:
+        before = count_unlogged(connection)
+    with patient.damaged(put_in), database.read() as connection:
+        after = count_unlogged(connection)
+    assert set(before.values()) == {"0"}
+    assert after == {"unlogged-tenants": "2", "unlogged-credentials": "3", "unlogged-tokens": "1"}
 
 
 def test_a_limit_is_told_with_what_it_was_before(patient: Patient) -> None:
