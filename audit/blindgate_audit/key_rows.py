@@ -115,10 +115,10 @@ class KeyRows:
         said = (*whose, signed.digest, document.state.value, document.destroy_at, record.received, document.key.size)
         self._database.execute("INSERT OR IGNORE INTO said VALUES (?, ?, ?, ?, ?, ?, ?, ?)", said)
 
-    def finish(self, *, erased: int, names: Mapping[str, str]) -> None:
+    def finish(self, *, erased: int, names: Mapping[str, str], blobs: bool) -> None:
         """Hold both sides against each other; `names` are the gateway's translations of pseudonyms.
 
-        `erased` events are gone: those of destructions may be among them.
+        `erased` events are gone: those of destructions may be among them. `blobs` says whether these were read.
         """
         self._database.executemany("INSERT INTO names VALUES (?, ?)", names.items())
         # 1.
@@ -145,7 +145,8 @@ class KeyRows:
             TableRow(f"key:{key}", "keys", columns).hold(self._findings, said, source, index=index)
         for tenant, key in self._database.execute(_ALONE):
             self._findings.add("row", f"key:{key}: tenant {tenant} has a row of keys for it, and made no statement")
-        self._hold_blobs(erased=erased)
+        if blobs:
+            self._hold_blobs(erased=erased)
 
     def _hold_blobs(self, *, erased: int) -> None:
         # 4.

@@ -53,7 +53,7 @@ class Rows:
             self._enrolments,
         )
         self._names: Mapping[str, str] = {}
-        self._are_shown = False
+        self._shown: set[TableName] = set()
         self.count = 0
 
     def tell(self, index: int, event: Event) -> None:
@@ -89,9 +89,9 @@ class Rows:
             case _:
                 self._jobs.row(table, row)
 
-    def are_shown(self) -> None:
-        """All tables were read."""
-        self._are_shown = True
+    def are_shown(self, table: TableName) -> None:
+        """A table was read. One that the gateway does not show is not held."""
+        self._shown.add(table)
 
     def statement(self, record: StatementRecord, signed: Signed[KeyStatement]) -> None:
         """Take in a statement on record that was verified."""
@@ -107,27 +107,30 @@ class Rows:
 
     def unlogged(self, erased: int) -> bool:
         """Whether a row has no event yet, or says what none tells of yet, erased ones apart."""
-        if not self._are_shown:
-            return False
         early = Findings(0)
         self._hold_who(early, erased=erased)
         return early.count > 0 or self._models.unlogged(erased) or self._jobs.unlogged(erased)
 
     def finish(self, *, erased: int) -> None:
         """Hold both sides against each other, once all was taken in; any event that is missing may be among the `erased`."""
-        if not self._are_shown:
-            return
-        self._models.finish(erased=erased, names=self._names)
-        self._keys.finish(erased=erased, names=self._names)
-        self._jobs.finish(erased=erased)
+        if "manifests" in self._shown:
+            self._models.finish(erased=erased, names=self._names)
+        if "keys" in self._shown:
+            self._keys.finish(erased=erased, names=self._names, blobs="blobs" in self._shown)
+        if "jobs" in self._shown:
+            self._jobs.finish(erased=erased)
         self._hold_who(self._findings, erased=erased)
 
     def _hold_who(self, findings: Findings, *, erased: int) -> None:
         """Hold the rows by which somebody gets in."""
-        self._tenants.finish(findings, erased=erased, names=self._names)
-        self._credentials.finish(findings, erased=erased, names=self._names)
-        self._sessions.finish(findings, erased=erased, names=self._names)
-        self._enrolments.finish(findings, erased=erased)
+        if "tenants" in self._shown:
+            self._tenants.finish(findings, erased=erased, names=self._names)
+        if "api_keys" in self._shown:
+            self._credentials.finish(findings, erased=erased, names=self._names)
+        if "sessions" in self._shown:
+            self._sessions.finish(findings, erased=erased, names=self._names)
+        if "enrolment_tokens" in self._shown:
+            self._enrolments.finish(findings, erased=erased)
 
     def close(self) -> None:
         """Delete both sides."""

@@ -69,7 +69,7 @@ _INSTEAD: Final[Mapping[str, ColumnElement[Any]]] = {
 }
 _ONLY: Final[Mapping[str, ColumnElement[bool]]] = {
     "blobs": exists().where(
-        tables.keys.c.tenant == tables.blobs.c.tenant, tables.keys.c.digest == tables.blobs.c.digest
+        tables.key_statements.c.tenant == tables.blobs.c.tenant, tables.key_statements.c.key == tables.blobs.c.digest
     )
 }
 

@@ -1,6 +1,6 @@
 """What `audit verify` finds of a desk's records and rows, without the log's tree: that is audited elsewhere."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from blindgate_audit.findings import Findings
@@ -8,7 +8,7 @@ from blindgate_audit.records import Records
 from blindgate_audit.rows import TABLES
 from blindgate_protocol.events import Event
 from blindgate_protocol.logged import LoggedPage, PseudonymPage
-from blindgate_protocol.oversight import JobRecords, NodeRecords, StatementRecords, TableRows
+from blindgate_protocol.oversight import JobRecords, NodeRecords, StatementRecords, TableName, TableRows
 from brokerage import Caller
 from desk import Desk
 
@@ -44,21 +44,20 @@ def audit(
     desk: Desk,
     *,
     between: Callable[[], object] = lambda: None,
-    shown: bool = True,
+    hidden: Collection[TableName] = (),
     erased: int = 0,
     tells: Callable[[Event], Event | None] = lambda event: event,
 ) -> tuple[list[str], int]:
     """What `audit verify` finds of a desk, and how many rows it read.
 
-    Something may happen `between` its reading of rows and of records. Rows may not be `shown`. So many events may be `erased`, and
+    Something may happen `between` its reading of rows and of records. Tables may be `hidden`. So many events may be `erased`, and
     each may be another than the gateway tells, or none, as `tells` has it.
     """
     found = Findings()
     records = Records(found)
     last = tell(desk, records, tells=tells)
     records.begin()
-    if shown:
-        read_rows(desk, records)
+    read_rows(desk, records, hidden)
     between()
     read_records(desk, records)
     tell(desk, records, last, tells)
@@ -68,13 +67,13 @@ def audit(
     return [f"{one.rule}: {one.message}" for one in found], count
 
 
-def read_rows(desk: Desk, records: Records) -> None:
-    """Every row of every table."""
-    for table in TABLES:
+def read_rows(desk: Desk, records: Records, hidden: Collection[TableName]) -> None:
+    """Every row of every table but those that are `hidden`."""
+    for table in (table for table in TABLES if table not in hidden):
         for page in pages(desk.auditor, f"/v1/audit/rows/{table}", TableRows):
             for row in page.rows:
                 records.rows.row(table, row)
-    records.rows.are_shown()
+        records.rows.are_shown(table)
 
 
 def read_records(desk: Desk, records: Records) -> None:

@@ -39,6 +39,7 @@ from blindgate_gateway.tables import api_keys, blobs, enrolment_tokens, events, 
 from blindgate_protocol.errors import NotFoundError
 from blindgate_protocol.events import Action, Event
 from blindgate_protocol.keys import KeyState
+from blindgate_protocol.oversight import TableName
 from blindgate_protocol.signing import SigningKey
 from brokerage import Worker, now_ms, random_bytes
 from desk import Desk, open_desk
@@ -154,7 +155,7 @@ def test_a_gateway_that_starts_counts_the_rows_of_which_no_event_tells(patient: 
     def put_in(connection: Transaction) -> None:
         connection.execute(insert(enrolment_tokens).values(**DOOR, expires=2))
         for number in range(3):
-            row = DOOR | {"id": f"d00d{number}"}
+            row = {**DOOR, "id": f"d00d{number}"}
             connection.execute(insert(api_keys).values(**row, tenant="bank", scopes="jobs"))
         for number in range(2):
             connection.execute(insert(tenants).values(name=f"ghost-{number}", created=1))
@@ -477,6 +478,12 @@ def test_events_that_were_erased_may_have_told_of_as_many_rows(tmp_path: Path) -
                     )
                 )
         assert len(audit(desk, erased=2)[0]) == 3
+
+
+def test_a_gateway_that_shows_fewer_tables_is_held_by_those(patient: Patient) -> None:
+    """One of before shows none of these, and is accused of nothing."""
+    hidden: tuple[TableName, ...] = ("tenants", "api_keys", "sessions", "enrolment_tokens", "blobs")
+    assert audit(patient.desk, hidden=hidden)[0] == []
 
 
 def test_a_gateway_of_before_is_held_to_what_its_events_say(tmp_path: Path) -> None:
