@@ -75,6 +75,7 @@ check: $(INSTALLED)
 	$(VENV)/bin/lint-imports
 	$(PY) docs/vectors/make.py --check
 	$(PY) docs/vectors/make_log.py --check
+	$(PY) docs/vectors/make_sealing.py --check
 	$(PY) docs/check.py
 
 bench: $(INSTALLED)
@@ -83,6 +84,7 @@ bench: $(INSTALLED)
 vectors: $(INSTALLED)
 	$(PY) docs/vectors/make.py
 	$(PY) docs/vectors/make_log.py
+	$(PY) docs/vectors/make_sealing.py
 
 nightly: $(INSTALLED)
 	BLINDGATE_CAMPAIGN=20 $(PY) -m pytest --timeout=7200 tests/properties tests/attacks tests/faults tests/integration tests/unit

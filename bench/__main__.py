@@ -29,6 +29,7 @@ from bench import (  # noqa: E402
     node,
     private,
     queueing,
+    sealing,
     search,
     telling,
     tree_batches,
@@ -49,6 +50,7 @@ MODULES: dict[str, Callable[[], list[Row]]] = {
     "node": node.rows,
     "log": log.rows,
     "telling": telling.rows,
+    "sealing": sealing.rows,
     "client_to_client": client_to_client.rows,
 }
 RESULTS = HERE / "results"

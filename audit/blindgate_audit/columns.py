@@ -12,7 +12,6 @@ from blindgate_protocol.receipts import CLOCK_SKEW
 Value: TypeAlias = str | int | None
 Columns: TypeAlias = Mapping[str, Value]
 """Values by their columns' names, as the database has them."""
-
 _NUMBER: Final = re.compile(r"[0-9]{1,16}|-[0-9]{1,16}")
 
 

@@ -2,31 +2,32 @@
 
 1. a job's row has the tenant, model, input, key and deadline of its order; `job_documents` has the order's digest;
 2. the row of a job that succeeded has the node, lease and result of its receipt, `job_documents` has the receipt's digest;
-3. the row of a job that ended has the state that the log tells of, the lease, and why; and the time, up to what two clocks of one
-   gateway may be apart. When the order came is what the job's `job.submitted` states;
-4. each lease that the log tells of, of a job that ended, has its attempt, with the node's name; and each attempt has its lease. The
-   last attempt of a job that succeeded, and of one that was refused, says so, and no other does.
+3. a job's row has what its `job.submitted` states: when the order came, and how urgent it is; and the lease that the log tells of
+   last, with its node and what opens it;
+4. a job that ended did so as, when and because the log tells, and was acknowledged when the log tells;
+5. a job that has not ended waits, or is leased, as the log tells; it is held exactly while its key is suspended, or to be
+   destroyed; and it waits in a queue of its tenant, its model's family and operators whom its order allows (`queue_rows`);
+6. its attempts are held by `attempt_rows`.
 
-Rows are read before the documents. A job of which the log tells something afterwards may be ahead of its rows, and is let be. So is
-one whose submission is not in the log: it is older. How a job came by an attempt that was lost or given back is in no other place.
-
-Both sides are laid into a database that SQLite keeps in a file without a name, as in `records`.
+Of a gateway of before, whose events state less, no more is held than they state: when a job ended, up to what two clocks of one
+gateway may be apart. A job whose submission is not in the log is older than it, and is held by its documents alone. Until when a
+lease goes on, and what it has stored so far, is told by nobody else: a node's next command finds it out.
 """
 
-import json
-import re
-import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
-from blindgate_audit.columns import Columns, TableRow, Value
+from blindgate_audit.attempt_rows import AttemptRows, is_about
+from blindgate_audit.columns import Columns, TableRow, Value, number
 from blindgate_audit.findings import Findings
-from blindgate_audit.job_histories import ENDS
+from blindgate_audit.job_lives import JobLives, Told
+from blindgate_audit.queue_rows import QueueRows
 from blindgate_protocol.errors import JobCancelledError, JobDeadError, JobTimeoutError
-from blindgate_protocol.events import Action, Event
+from blindgate_protocol.events import Event
 from blindgate_protocol.jobs import JobState
+from blindgate_protocol.keys import HOLDING
 from blindgate_protocol.order import Order
-from blindgate_protocol.receipts import CLOCK_SKEW, Receipt
+from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Signed
 
 _CODES: Final = {
@@ -34,40 +35,8 @@ _CODES: Final = {
     JobState.CANCELLED.value: JobCancelledError.code,
     JobState.EXPIRED.value: JobTimeoutError.code,
 }
-_OUTCOMES: Final = {JobState.SUCCEEDED.value: "succeeded", JobState.FAILED.value: "refused"}
-"""What the last attempt says of a job that ended so, and no other attempt does."""
-
-_NUMBER: Final = re.compile(r"[0-9]{1,15}")
-_TABLES: Final = """
-CREATE TABLE rows (kind, job, generation, columns, PRIMARY KEY (job, kind, generation)) WITHOUT ROWID;
-CREATE TABLE leases (job, generation, node, entry, PRIMARY KEY (job, generation)) WITHOUT ROWID;
-CREATE TABLE told (job PRIMARY KEY, submission, submitted, ended, entry) WITHOUT ROWID;
-CREATE TABLE moved (job PRIMARY KEY) WITHOUT ROWID;
-"""
-_SUBMITTED: Final = """
-SELECT rows.kind, rows.job, rows.columns, told.submitted, told.submission FROM rows JOIN told USING (job)
-WHERE rows.kind IN ('jobs', 'ended_jobs') AND told.submitted IS NOT NULL ORDER BY told.submission
-"""
-_UNLEASED: Final = """
-SELECT rows.job, rows.generation FROM rows JOIN told USING (job)
-LEFT JOIN leases ON leases.job = rows.job AND leases.generation = CAST(rows.generation AS TEXT)
-WHERE kind = 'attempts' AND leases.entry IS NULL AND told.submission IS NOT NULL AND rows.job NOT IN moved
-ORDER BY 1, 2
-"""
-_ENDED: Final = """
-SELECT rows.job, rows.columns, documents.columns, told.ended, told.entry FROM rows JOIN told USING (job)
-LEFT JOIN rows AS documents ON documents.job = rows.job AND documents.kind = 'job_documents'
-WHERE rows.kind = 'ended_jobs' AND told.ended IS NOT NULL AND rows.job NOT IN moved
-ORDER BY told.entry
-"""
-_ATTEMPTS: Final = """
-SELECT leases.job, leases.generation, leases.node, leases.entry, told.ended, attempts.columns FROM leases
-JOIN told ON told.job = leases.job AND told.ended IS NOT NULL
-JOIN rows AS kept ON kept.job = leases.job AND kept.kind = 'ended_jobs'
-LEFT JOIN rows AS attempts
-    ON attempts.job = leases.job AND attempts.kind = 'attempts' AND CAST(attempts.generation AS TEXT) = leases.generation
-WHERE leases.job NOT IN moved ORDER BY leases.entry
-"""
+_MOST_TEXT: Final = 2000
+"""Where the gateway cuts a text off."""
 
 
 class JobRows:
@@ -75,49 +44,41 @@ class JobRows:
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
-        self._database = sqlite3.connect("", isolation_level=None)  # a file without a name, which SQLite deletes itself
-        self._database.executescript(_TABLES)
-        self._database.execute("BEGIN")
-        self._names: dict[str, set[str]] = {}
+        self._lives = JobLives()
+        self._attempts = AttemptRows(findings, self._lives)
+        self._queues = QueueRows(findings)
+        self._keys: dict[tuple[Value, Value], Value] = {}
+        self._moved_keys: set[str] = set()
         self._reading = False
 
     def tell(self, index: int, event: Event) -> None:
         """Take in an event of the log."""
-        kind, _, about = event.object.partition(":")
-        if event.action is Action.NODE_ENROLLED:
-            self._names.setdefault(about, set()).add(event.details.get("name", ""))
-        if kind != "job":
-            return
-        if self._reading:
-            self._database.execute("INSERT OR IGNORE INTO moved VALUES (?)", (about,))
-        if event.action is Action.JOB_SUBMITTED:
-            submission = (about, index, event.details.get("submitted"))
-            self._database.execute("INSERT OR IGNORE INTO told VALUES (?, ?, ?, NULL, NULL)", submission)
-        elif event.action is Action.JOB_LEASED:
-            lease = (about, event.details.get("generation"), event.details.get("node"), index)
-            self._database.execute("INSERT OR IGNORE INTO leases VALUES (?, ?, ?, ?)", lease)
-        elif isinstance(event.action, Action) and event.action in ENDS:
-            details = {name: event.details.get(name) for name in ("generation", "node")}
-            end = {"state": ENDS[event.action].value, "time": event.time, "reason": event.reason, **details}
-            ended = (about, json.dumps(end), index)
-            self._database.execute(
-                "INSERT INTO told VALUES (?, NULL, NULL, ?, ?) "
-                "ON CONFLICT (job) DO UPDATE SET ended = excluded.ended, entry = excluded.entry",
-                ended,
-            )
+        self._lives.tell(index, event)
+        self._attempts.tell(event)
+        if self._reading and event.object.startswith("key:"):
+            self._moved_keys.add(event.object.removeprefix("key:"))
 
     def begin(self) -> None:
         """From now on rows are read: what is told is later."""
+        self._lives.begin()
         self._reading = True
 
-    def row(self, table: str, row: Columns) -> None:
-        """Take in a row of `jobs`, `ended_jobs`, `job_documents` or `attempts`."""
-        generation = row.get("generation") if table == "attempts" else 0
-        kept = (table, row.get("job"), generation, json.dumps(dict(row)))
-        self._database.execute("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?)", kept)
+    def key(self, row: Columns) -> None:
+        """Take in a row of `keys`."""
+        self._keys[row.get("tenant"), row.get("digest")] = row.get("state")
 
-    def job(self, order: Signed[Order], receipt: Signed[Receipt] | None) -> None:
-        """Take in a job on record by its order, which was verified, and its receipt where there is one that was."""
+    def row(self, table: str, row: Columns) -> None:
+        """Take in a row of `jobs`, `ended_jobs`, `job_documents`, `attempts`, `queues` or `queue_operators`."""
+        if table in {"queues", "queue_operators"}:
+            self._queues.row(table, row)
+        else:
+            self._lives.row(table, row)
+
+    def job(self, order: Signed[Order], receipt: Signed[Receipt] | None, families: Mapping[str, str]) -> None:
+        """Take in a job on record by its order, which was verified, and its receipt where there is one that was.
+
+        `families` are those of models, by their manifests' digests.
+        """
         document = order.document
         ordered = {
             "tenant": document.tenant,
@@ -126,11 +87,14 @@ class JobRows:
             "evaluation_key": document.evaluation_key,
             "deadline": document.deadline,
         }
-        ended = self._row("ended_jobs", document.job)
-        for row in (self._row("jobs", document.job), ended):
+        self._lives.record(document.job)
+        waits, ended = self._lives.find("jobs", document.job), self._lives.find("ended_jobs", document.job)
+        for row in (waits, ended):
             if row is not None:
                 row.hold(self._findings, ordered, "its order")
-        documents = self._row("job_documents", document.job)
+        if waits is not None:
+            self._queues.hold(waits, document, families.get(document.model.manifest))
+        documents = self._lives.find("job_documents", document.job)
         if documents is not None:
             documents.hold(self._findings, {"order_digest": order.digest}, "its order")
         if ended is None or receipt is None:
@@ -143,86 +107,126 @@ class JobRows:
             documents.hold(self._findings, {"receipt_digest": receipt.digest}, "its receipt")
 
     def unlogged(self, erased: int) -> bool:
-        """Whether an attempt has no lease in the log yet, erased ones apart."""
-        return not erased and self._database.execute(_UNLEASED).fetchone() is not None
+        """Whether a job has no submission, or an attempt no lease, in the log yet, erased ones apart."""
+        return not erased and (next(self._lives.unsubmitted(), None) is not None or self._attempts.unlogged())
 
     def finish(self, *, erased: int) -> None:
         """Hold both sides against each other; `erased` events are gone, those of leases may be among them."""
-        # 3.
-        for table, job, columns, submitted, entry in self._database.execute(_SUBMITTED):
-            if _NUMBER.fullmatch(submitted):
-                said = {"submitted": int(submitted)}
-                _made(job, table, columns).hold(self._findings, said, f"entry {entry}", index=entry)
-        for job, columns, documents, ended, entry in self._database.execute(_ENDED):
-            end, row = json.loads(ended), _made(job, "ended_jobs", columns)
-            row.hold(self._findings, _said(end, row), f"entry {entry}", index=entry)
-            if documents is not None:
-                why = _made(job, "job_documents", documents)
-                why.hold(self._findings, _because(end), f"entry {entry}", index=entry)
-        # 4.
-        for job, generation in self._database.execute(_UNLEASED) if not erased else ():
-            self._findings.add(
-                "row", f"job:{job}: it has an attempt {generation}, and no event of the log tells of that lease"
-            )
-        for job, generation, node, entry, ended, attempted in self._database.execute(_ATTEMPTS):
-            if attempted is None:
-                message = f"job:{job}: the lease {generation} that entry {entry} tells of has no row of attempts"
-                self._findings.add("row", message, index=entry)
+        self._queues.finish()
+        for job, entry, table in self._lives.absent():
+            message = f"job:{job}: it is on record, as entry {entry} tells, and has no row of {table}"
+            self._findings.add("row", message, index=entry)
+        for job, table in self._lives.unsubmitted() if not erased else ():
+            self._findings.add("row", f"job:{job}: it has a row of {table}, and no event of the log tells of it")
+        for job, row in self._lives.jobs():
+            submitted, last = self._lives.told(job, "submitted"), self._lives.told(job, "last")
+            if submitted is None or last is None:
                 continue
-            self._hold_attempt(_made(job, "attempts", attempted), json.loads(ended), node, entry)
+            self._hold_submission(row, submitted)
+            self._hold_lease(job, row, erased=erased)
+            if row.table == "ended_jobs":
+                self._hold_end(job, row, last, erased=erased)
+            else:
+                self._hold_open(job, row, submitted, last, erased=erased)
+        self._attempts.finish(erased=erased)
 
     def close(self) -> None:
         """Delete both sides."""
-        self._database.close()
+        self._lives.close()
 
-    def _hold_attempt(self, attempt: TableRow, end: Mapping[str, Any], node: str, entry: int) -> None:
-        names = self._names.get(node, set())
-        if names and attempt.get("node") not in names:
-            said = {"node": ", ".join(sorted(names))}
-            attempt.hold(self._findings, said, f"the node of entry {entry}", index=entry)
-        is_last = str(attempt.get("generation")) == end["generation"]
-        outcome = _OUTCOMES.get(end["state"]) if is_last else None
-        if outcome is not None:
-            said = {"outcome": outcome, "reason": ""} if outcome == "succeeded" else {"outcome": outcome}
-            attempt.hold(self._findings, said, "how the job ended", index=entry)
-            if not _is_about(attempt.get("ended"), end["time"]):
-                attempt.hold(self._findings, {"ended": end["time"]}, "the job's end", index=entry)
-        elif attempt.get("outcome") in _OUTCOMES.values():
-            said_so = f"in its row of attempts, outcome is {attempt.get('outcome')!r}"
-            message = f"{attempt.about}: {said_so}; the job did not end so with this lease"
-            self._findings.add("row", message, index=entry)
+    def _hold_submission(self, row: TableRow, told: Told) -> None:
+        came, priority = number(told.get("submitted")), number(told.get("priority"))
+        said: dict[str, Value] = {} if came is None else {"submitted": came}
+        if priority is not None:
+            said["rank"] = -priority
+        row.hold(self._findings, said, f"entry {told['entry']}", index=told["entry"])
 
-    def _row(self, kind: str, job: str) -> TableRow | None:
-        found = self._database.execute("SELECT columns FROM rows WHERE job = ? AND kind = ?", (job, kind)).fetchone()
-        return None if found is None else _made(job, kind, found[0])
+    def _hold_lease(self, job: str, row: TableRow, *, erased: int) -> None:
+        """A row names the last lease, also after that has ended."""
+        lease = self._lives.told(job, "lease", row.get("generation"))
+        if lease is not None and "token" in lease:
+            said = {"node": lease.get("node"), "token": lease["token"]}
+            row.hold(self._findings, said, f"entry {lease['entry']}", index=lease["entry"])
+        elif row.get("generation") == 0:
+            row.hold(self._findings, {"node": None, "token": None}, "that it was never leased")
+        elif lease is None and not erased:
+            said_so = f"in its row of {row.table}, generation is {row.get('generation')!r}"
+            message = f"{row.about}: {said_so}; no event tells of that lease"
+            self._findings.add("row", message)
+
+    def _hold_end(self, job: str, row: TableRow, end: Told, *, erased: int) -> None:
+        if end["state"] not in {state.value for state in JobState if state.ended}:
+            return  # others say so
+        entry, source = end["entry"], f"entry {end['entry']}"
+        row.hold(self._findings, _said(end, row), source, index=entry)
+        documents = self._lives.find("job_documents", job)
+        if documents is None:
+            return
+        attempt = self._lives.find("attempts", job, number(end.get("generation")) or 0)
+        documents.hold(self._findings, _because(end, attempt, documents), source, index=entry)
+        acknowledged = self._lives.told(job, "acknowledged")
+        if acknowledged is not None:
+            said = {"acknowledged": number(acknowledged.get("acknowledged"))}
+            documents.hold(self._findings, said, f"entry {acknowledged['entry']}", index=acknowledged["entry"])
+        elif "ended" in end and not erased:
+            documents.hold(self._findings, {"acknowledged": None}, "the log, where nothing tells of it,")
+        if "ended" in end and end["state"] != JobState.SUCCEEDED.value:
+            row.hold(self._findings, {"result_digest": None, "result_size": None}, source, index=entry)
+            documents.hold(self._findings, {"receipt_digest": None}, source, index=entry)
+
+    def _hold_open(self, job: str, row: TableRow, submitted: Told, last: Told, *, erased: int) -> None:
+        if "priority" not in submitted:  # told by a gateway of before, which said nothing of lost leases
+            return
+        entry, source = last["entry"], f"entry {last['entry']}"
+        said: dict[str, Value] = {} if erased else {"state": last["state"]}
+        resent = self._lives.told(job, "resent")
+        if resent is None and not erased:
+            said["spent"] = 0
+        elif resent is not None and "generation" in resent:
+            said["spent"] = number(resent["generation"])
+        if last["entry"] == submitted["entry"]:
+            said["generation"] = 0
+        elif (generation := number(last.get("generation"))) is not None:
+            said["generation"] = generation
+        row.hold(self._findings, said, source, index=entry)
+        documents = self._lives.find("job_documents", job)
+        if documents is not None and not erased:
+            nothing = dict.fromkeys(("code", "reason", "receipt_digest", "acknowledged"))
+            documents.hold(self._findings, nothing, source, index=entry)
+        key = row.get("evaluation_key")
+        state = self._keys.get((row.get("tenant"), key))
+        if key not in self._moved_keys and (key is None or state is not None):
+            held = int(state in {one.value for one in HOLDING})
+            row.hold(self._findings, {"held": held}, "that it has no key" if key is None else f"its key, {state},")
 
 
-def _made(job: str, table: str, columns: str) -> TableRow:
-    return TableRow(f"job:{job}", table, json.loads(columns))
-
-
-def _said(end: Mapping[str, Any], row: TableRow) -> dict[str, Any]:
+def _said(end: Told, row: TableRow) -> dict[str, Any]:
     """What an end that was told says of the columns of its row."""
     said: dict[str, Any] = {"state": end["state"]}
-    if _NUMBER.fullmatch(end["generation"] or ""):
-        said["generation"] = int(end["generation"])
-    if end["node"] is not None:
+    if (generation := number(end.get("generation"))) is not None:
+        said["generation"] = generation
+    if end.get("node") is not None:
         said["node"] = end["node"]
-    if not _is_about(row.get("ended"), end["time"]):
+    if (ended := number(end.get("ended"))) is not None:
+        said["ended"] = ended
+    elif not is_about(row.get("ended"), end["time"]):
         said["ended"] = end["time"]
     return said
 
 
-def _because(end: Mapping[str, Any]) -> Columns:
-    """What an end that was told says of why, in `job_documents`."""
+def _because(end: Told, attempt: TableRow | None, documents: TableRow) -> Columns:
+    """What an end that was told says of why, in `job_documents`; a node's words stand in the last `attempt` too."""
+    words = None if attempt is None else attempt.get("reason")
     if end["state"] == JobState.SUCCEEDED.value:
         return {"code": None, "reason": None}
-    if end["state"] == JobState.FAILED.value:  # the log has the code; the node's words are in no other place
-        return {"code": end["reason"]}
+    if end["state"] == JobState.FAILED.value:
+        said: dict[str, Value] = {"code": end["reason"]}
+        if "words" in end and isinstance(words, str) and f"{end['reason']}: {documents.get('reason')}" != words:
+            said["reason"] = words.removeprefix(f"{end['reason']}: ")
+        return said
     code: dict[str, Value] = {"code": _CODES[end["state"]]}
-    return code if end["state"] == JobState.DEAD.value else {**code, "reason": end["reason"]}
-
-
-def _is_about(time: Any, told: Any) -> bool:
-    """Whether two clocks of one gateway may have said so of one moment."""
-    return isinstance(time, int) and isinstance(told, int) and abs(time - told) <= CLOCK_SKEW
+    if end["state"] != JobState.DEAD.value:
+        return {**code, "reason": end["reason"]}
+    if "attempt" in end and isinstance(words, str):
+        code["reason"] = f"attempt {end['attempt']} of {end.get('most')}: {words}"[:_MOST_TEXT]
+    return code

@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Final
 
-from blindgate_audit.columns import Columns, TableRow
+from blindgate_audit.columns import Columns, TableRow, number
 from blindgate_audit.findings import Findings
 from blindgate_protocol.events import Action, Event
 from blindgate_protocol.keys import KeyState, KeyStatement
@@ -25,11 +25,11 @@ from blindgate_protocol.signing import Signed
 
 _TABLES: Final = """
 CREATE TABLE keys (tenant, digest, state, sequence, destroy_at, PRIMARY KEY (tenant, digest)) WITHOUT ROWID;
-CREATE TABLE rows (tenant, key, sequence, digest, PRIMARY KEY (tenant, key, sequence)) WITHOUT ROWID;
+CREATE TABLE rows (tenant, key, sequence, digest, received, PRIMARY KEY (tenant, key, sequence)) WITHOUT ROWID;
 CREATE TABLE blobs (tenant, digest, size, PRIMARY KEY (tenant, digest)) WITHOUT ROWID;
 CREATE TABLE said (tenant, key, sequence, digest, state, destroy_at, received, size,
                    PRIMARY KEY (tenant, key, sequence)) WITHOUT ROWID;
-CREATE TABLE told (key, digest, entry, time, PRIMARY KEY (key, digest)) WITHOUT ROWID;
+CREATE TABLE told (key, digest, entry, time, apart, PRIMARY KEY (key, digest)) WITHOUT ROWID;
 CREATE TABLE destroyed (key, tenant, entry, PRIMARY KEY (key, tenant)) WITHOUT ROWID;
 CREATE TABLE names (tenant PRIMARY KEY, name) WITHOUT ROWID;
 CREATE TABLE moved (key PRIMARY KEY) WITHOUT ROWID;
@@ -39,8 +39,9 @@ SELECT said.tenant, said.key, said.sequence FROM said LEFT JOIN rows USING (tena
 WHERE rows.digest IS NOT said.digest AND said.key NOT IN moved ORDER BY 1, 2, 3
 """
 _RECEIVED: Final = """
-SELECT said.key, said.sequence, said.received, told.entry, told.time FROM said
-JOIN told ON (told.key, told.digest) = (said.key, said.digest) WHERE abs(said.received - told.time) > ? ORDER BY told.entry
+SELECT said.key, said.sequence, rows.received, told.entry, told.time FROM said JOIN rows USING (tenant, key, sequence)
+JOIN told ON (told.key, told.digest) = (said.key, said.digest)
+WHERE typeof(rows.received) != 'integer' OR abs(rows.received - told.time) > told.apart ORDER BY told.entry
 """
 _LAST: Final = """
 SELECT said.tenant, said.key, said.sequence, said.state, said.destroy_at, destroyed.entry,
@@ -84,8 +85,10 @@ class KeyRows:
         if self._reading:
             self._database.execute("INSERT OR IGNORE INTO moved VALUES (?)", (key,))
         if event.digest is not None:
-            row = (key, event.digest, index, event.time)
-            self._database.execute("INSERT OR IGNORE INTO told VALUES (?, ?, ?, ?)", row)
+            received = number(event.details.get("received"))
+            when = (event.time, CLOCK_SKEW) if received is None else (received, 0)
+            row = (key, event.digest, index, *when)
+            self._database.execute("INSERT OR IGNORE INTO told VALUES (?, ?, ?, ?, ?)", row)
         if event.action is Action.KEY_DESTROYED:
             self._database.execute("INSERT OR IGNORE INTO destroyed VALUES (?, ?, ?)", (key, event.tenant or "", index))
 
@@ -105,8 +108,8 @@ class KeyRows:
 
     def row(self, row: Columns) -> None:
         """Take in a row of `key_statements`."""
-        columns = tuple(map(row.get, ("tenant", "key", "sequence", "digest")))
-        self._database.execute("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?)", columns)
+        columns = tuple(map(row.get, ("tenant", "key", "sequence", "digest", "received")))
+        self._database.execute("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?, ?)", columns)
 
     def statement(self, record: StatementRecord, signed: Signed[KeyStatement]) -> None:
         """Take in a statement on record that was verified."""
@@ -126,7 +129,7 @@ class KeyRows:
             what = f"statement {sequence} of tenant {tenant}"
             message = f"key:{key}: {what} does not stand in key_statements under this number and its digest"
             self._findings.add("row", message)
-        for key, sequence, received, entry, time in self._database.execute(_RECEIVED, (CLOCK_SKEW,)):
+        for key, sequence, received, entry, time in self._database.execute(_RECEIVED):
             row = TableRow(f"key:{key}: statement {sequence}", "key_statements", {"received": received})
             row.hold(self._findings, {"received": time}, f"entry {entry}", index=entry)
         # 2. and 3.

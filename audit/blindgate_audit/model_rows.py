@@ -1,7 +1,8 @@
 """Whether the models in the gateway's table are those that were published, as the log tells.
 
 1. a row's manifest is signed, and its columns say what the manifest says;
-2. the manifest's `model.published` stands in the log, of the same tenant and time;
+2. the manifest's `model.published` stands in the log, of the same tenant and time (as it states, or, of a gateway of before, up to
+   what two clocks of one gateway may be apart);
 3. a model that the log tells of has its row: models are not deleted.
 
 A model that was published before the log began has no such event, and is none that is missed.
@@ -10,7 +11,7 @@ A model that was published before the log began has no such event, and is none t
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from blindgate_audit.columns import Columns, TableRow
+from blindgate_audit.columns import Columns, TableRow, number
 from blindgate_audit.findings import Findings
 from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.events import Action, Event
@@ -28,16 +29,22 @@ class _Told:
     entry: int
     time: Millis
     tenant: str | None
+    published: Millis | None
     later: bool
 
 
 class ModelRows:
-    """Both sides, as they come in: a gateway has thousands of models at most."""
+    """Both sides, as they come in: a gateway has thousands of models at most.
+
+    Attributes:
+        families: of the models whose manifests were read, by their digests.
+    """
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         self._told: dict[str, _Told] = {}
         self._rows: dict[str, TableRow] = {}
+        self.families: dict[str, str] = {}
         self._began: Millis | None = None
         self._reading = False
 
@@ -45,7 +52,8 @@ class ModelRows:
         """Take in an event of the log."""
         self._began = event.time if self._began is None else min(self._began, event.time)
         if event.action is Action.MODEL_PUBLISHED and event.digest is not None:
-            told = _Told(event.object, index, event.time, event.tenant, later=self._reading)
+            published = number(event.details.get("published"))
+            told = _Told(event.object, index, event.time, event.tenant, published, later=self._reading)
             self._told.setdefault(event.digest, told)
 
     def begin(self) -> None:
@@ -63,6 +71,7 @@ class ModelRows:
             return
         row.hold(self._findings, _said(signed), "its manifest")
         self._rows[signed.digest] = row
+        self.families[signed.digest] = signed.document.family
 
     def unlogged(self, erased: int) -> bool:
         """Whether a row has no event yet, erased ones apart."""
@@ -82,7 +91,9 @@ class ModelRows:
             source = f"entry {told.entry}"
             row.hold(self._findings, {"tenant": name}, source, index=told.entry)
             published = row.get("published")
-            if not isinstance(published, int) or abs(published - told.time) > CLOCK_SKEW:
+            if told.published is not None:
+                row.hold(self._findings, {"published": told.published}, source, index=told.entry)
+            elif not isinstance(published, int) or abs(published - told.time) > CLOCK_SKEW:
                 row.hold(self._findings, {"published": told.time}, source, index=told.entry)
         for digest, told in self._told.items():
             if digest not in self._rows and not told.later:

@@ -28,7 +28,8 @@ from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Signed
 
 TABLES: tuple[TableName, ...] = get_args(TableName)
-"""In the order in which they are to be read: a job is in `jobs` before it is in `ended_jobs`, and with it its last attempt."""
+"""In the order in which they are to be read: a job is in `jobs` before it is in `ended_jobs`, and with it its last
+attempt; its key is read before it, its queue after it."""
 
 
 class Rows:
@@ -84,6 +85,7 @@ class Rows:
                 self._models.row(row)
             case "keys":
                 self._keys.key(row)
+                self._jobs.key(row)
             case "key_statements":
                 self._keys.row(row)
             case _:
@@ -99,7 +101,7 @@ class Rows:
 
     def job(self, order: Signed[Order], receipt: Signed[Receipt] | None) -> None:
         """Take in a job on record, by its order and its receipt, as far as they were verified."""
-        self._jobs.job(order, receipt)
+        self._jobs.job(order, receipt, self._models.families)
 
     def names(self, listed: Mapping[str, str]) -> None:
         """Take in how the gateway translates all pseudonyms."""

@@ -108,18 +108,17 @@ def offer_model(call: Call[Account, ModelOffer]) -> Answer:
         # 2.
         for name, part in (("client", document.client), ("server", document.server)):
             _check_part(connection, call.caller.tenant, name, part)
-        connection.execute(
-            insert(manifests).values(
-                digest=manifest.digest,
-                name=document.name,
-                version=document.version,
-                tenant=call.caller.tenant,
-                client_digest=document.client.digest,
-                server_digest=document.server.digest,
-                envelope=manifest.envelope.model_dump_json(),
-                published=clock(),
-            )
+        stored = insert(manifests).values(
+            digest=manifest.digest,
+            name=document.name,
+            version=document.version,
+            tenant=call.caller.tenant,
+            client_digest=document.client.digest,
+            server_digest=document.server.digest,
+            envelope=manifest.envelope.model_dump_json(),
+            published=clock(),
         )
+        published = connection.execute(stored.returning(manifests.c.published)).scalar()
         tell(
             connection,
             Action.MODEL_PUBLISHED,
@@ -128,7 +127,7 @@ def offer_model(call: Call[Account, ModelOffer]) -> Answer:
             tenant=call.caller.tenant,
             digest=manifest.digest,
             after="offered",
-            details={"publisher": manifest.signer},
+            details={"publisher": manifest.signer, "published": str(published)},
         )
     return call.body
 

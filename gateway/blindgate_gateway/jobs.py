@@ -99,6 +99,12 @@ _ADD_DOCUMENTS = prepared(
 _THIS = (all_jobs.c.job == bindparam("job")) & (all_jobs.c.tenant == bindparam("tenant"))
 _OF_TENANT = prepared(page("latest", bindparam("most"), lambda table: table.c.tenant == bindparam("tenant")))
 _STATE = prepared(select(all_jobs.c.state).where(_THIS))
+_ACKNOWLEDGE = prepared(
+    update(job_documents)
+    .where(job_documents.c.job == bindparam("of_job"), job_documents.c.acknowledged.is_(None))
+    .values(acknowledged=clock())
+    .returning(job_documents.c.acknowledged)
+)
 _NO_RESULT: dict[JobState, str] = {
     JobState.FAILED: JobFailedError.code,
     JobState.DEAD: JobDeadError.code,
@@ -141,7 +147,7 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
             tenant=tenant,
             digest=order.digest,
             after=JobState.QUEUED.value,
-            details={"submitted": str(submitted)}
+            details={"submitted": str(submitted), "priority": str(call.body.priority)}
             | ({} if document.evaluation_key is None else {"key": document.evaluation_key}),
         )
         if is_new:  # last, so that nothing is waited for while the tenant's others wait for this
@@ -219,11 +225,23 @@ def cancel(call: Call[Account, None], job: str) -> Answer:
 def acknowledge(call: Call[Account, None], job: str) -> Answer:
     """Say that the result and its receipt arrived and were checked."""
     with call.parts.database.write() as connection:
-        if find_row(connection, job, call.caller.tenant).state != JobState.SUCCEEDED.value:
+        tenant = call.caller.tenant
+        row = find_row(connection, job, tenant)
+        if row.state != JobState.SUCCEEDED.value:
             message = "only a job that succeeded can be acknowledged"
             raise TransitionError(message)
-        unsaid = (job_documents.c.job == job) & job_documents.c.acknowledged.is_(None)
-        connection.execute(update(job_documents).where(unsaid).values(acknowledged=clock()))
+        acknowledged = connection.execute(_ACKNOWLEDGE, {"of_job": job}).scalar()
+        if acknowledged is not None:
+            tell(
+                connection,
+                Action.JOB_ACKNOWLEDGED,
+                job_object(job),
+                by=tenant_actor(connection, tenant),
+                tenant=tenant,
+                before=row.state,
+                after=row.state,
+                details={"acknowledged": str(acknowledged)},
+            )
     return None
 
 

@@ -44,14 +44,13 @@ from blindgate_gateway.transitions import cancel_jobs_under, hold_jobs_under
 from blindgate_gateway.uploads import end_uploads_of
 from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.events import Action
-from blindgate_protocol.keys import KeyState, KeyStatement, check_statement
+from blindgate_protocol.keys import HOLDING, KeyState, KeyStatement, check_statement
 from blindgate_protocol.messages import KeyList, KeyRequest, KeyView
 from blindgate_protocol.signing import Signed, open_signed
+from blindgate_protocol.values import Millis
 
 routes = Routes("keys")
 
-HOLDING: Final = frozenset({KeyState.SUSPENDED, KeyState.DESTRUCTION_SCHEDULED})
-"""While a key is one of these, nobody leases what needs it."""
 _CANCELLING: Final = {
     KeyState.COMPROMISED: "its evaluation key is compromised",
     KeyState.DESTROYED: "its evaluation key was destroyed",
@@ -119,9 +118,11 @@ def state_key(call: Call[Account, KeyRequest]) -> Answer:
         if document.state in _IN_USE:
             require_unrevoked_signer(connection, tenant, statement.signer)
             _check_blob(connection, statement)
-        _store(connection, statement, first=previous is None)
+        received = _store(connection, statement, first=previous is None)
         before = None if row is None else KeyState(row.state)
-        cancelled = _change(connection, call.parts.blobs, statement, before=before, after=document.state)
+        cancelled = _change(
+            connection, call.parts.blobs, statement, before=before, after=document.state, received=received
+        )
     call.parts.wakeups.wake(QUEUE, *cancelled)
     return _view_of(statement, document.state), 201 if previous is None else 200
 
@@ -173,17 +174,24 @@ def _destroy(parts: Parts, tenant: str, digest: str) -> bool:
     return True
 
 
-def _change(
-    connection: Transaction, blobs: Blobs, statement: Signed[KeyStatement], *, before: KeyState | None, after: KeyState
+def _change(  # noqa: PLR0913  (a step, and whence it came)
+    connection: Transaction,
+    blobs: Blobs,
+    statement: Signed[KeyStatement],
+    *,
+    before: KeyState | None,
+    after: KeyState,
+    received: Millis | None = None,
 ) -> list[str]:
     """Do what follows from a key's step from one state to the next, on the ground of `statement`. Gives the jobs that it cancels.
 
     Every step of every key comes by here, in the transaction that stores it: `before` is `None` for a new key, and two states that
-    are the same are no step (`destroyed` is signed after the destruction was carried out).
+    are the same are no step (`destroyed` is signed after the destruction was carried out). `received` is when the statement came,
+    where it comes now.
     """
     tenant, digest = statement.document.tenant, statement.document.key.digest
     cancelled: list[str] = []
-    _tell(connection, statement, before=before, after=after)
+    _tell(connection, statement, before=before, after=after, received=received)
     if (before in HOLDING) != (after in HOLDING):
         hold_jobs_under(connection, tenant, digest, held=after in HOLDING)
     if after in _CANCELLING:
@@ -197,7 +205,12 @@ def _change(
 
 
 def _tell(
-    connection: Transaction, statement: Signed[KeyStatement], *, before: KeyState | None, after: KeyState
+    connection: Transaction,
+    statement: Signed[KeyStatement],
+    *,
+    before: KeyState | None,
+    after: KeyState,
+    received: Millis | None,
 ) -> None:
     """Tell the log of a step. What the gateway carries out by itself is told on the ground of the statement that asked for it."""
     document, what = statement.document, key_object(statement.document.key.digest)
@@ -214,6 +227,8 @@ def _tell(
             details=size,
         )
     details = {"client": statement.signer, "sequence": str(document.sequence)}
+    if received is not None:
+        details["received"] = str(received)
     if document.previous is not None:
         details["previous"] = document.previous
     if document.successor is not None and after is document.state:
@@ -258,7 +273,8 @@ def _check_blob(connection: Transaction, statement: Signed[KeyStatement]) -> Non
         raise refusal("digest-mismatch", f"the key's blob has {size} bytes, the statement says {key.size}")
 
 
-def _store(connection: Transaction, statement: Signed[KeyStatement], *, first: bool) -> None:
+def _store(connection: Transaction, statement: Signed[KeyStatement], *, first: bool) -> Millis:
+    """Keep a statement, and what it says of its key. Gives when it came."""
     document = statement.document
     now = {"state": document.state.value, "sequence": document.sequence, "destroy_at": document.destroy_at}
     if first:
@@ -271,16 +287,16 @@ def _store(connection: Transaction, statement: Signed[KeyStatement], *, first: b
         )
         if connection.execute(moved.values(**now)).rowcount != 1:
             raise refusal("conflict", "another statement about this key came first")
-    connection.execute(
-        insert(key_statements).values(
-            tenant=document.tenant,
-            key=document.key.digest,
-            sequence=document.sequence,
-            digest=statement.digest,
-            envelope=statement.envelope.model_dump_json(),
-            received=clock(),
-        )
+    stored = insert(key_statements).values(
+        tenant=document.tenant,
+        key=document.key.digest,
+        sequence=document.sequence,
+        digest=statement.digest,
+        envelope=statement.envelope.model_dump_json(),
+        received=clock(),
     )
+    received: Millis = connection.execute(stored.returning(key_statements.c.received)).scalar()
+    return received
 
 
 def _opened(row: Row) -> Signed[KeyStatement]:

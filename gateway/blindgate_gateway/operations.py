@@ -23,7 +23,7 @@ def healthz(_call: Call[None, None]) -> Answer:
 @routes.get("/readyz", answers={200: Raw("text/plain")})
 def readyz(call: Call[None, None]) -> Answer:
     """Say that the database and the store of blobs can be written; 503 when not, and when this gateway is about to stop."""
-    if call.parts.leaving.is_set():
+    if call.parts.leaving.told:
         raise refusal("busy", "this gateway is about to stop")
     with call.parts.database.write(durable=False) as connection:
         connection.execute(select(clock().label("now")))

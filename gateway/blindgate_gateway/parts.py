@@ -1,6 +1,5 @@
 """The parts that every room of one process works with, put together once."""
 
-import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,16 @@ if TYPE_CHECKING:
     from blindgate_gateway.identity.people import People
 
 
+@dataclass
+class Leaving:
+    """Whether this process was told to stop.
+
+    A bare attribute: a signal's handler sets it, perhaps in the midst of another signal's, and an event's lock would stand still.
+    """
+
+    told: bool = False
+
+
 @dataclass(frozen=True)
 class Parts:
     """Settings, database, blobs, the log, who waits for what, who may come in, whether this process was told to stop.
@@ -36,7 +45,7 @@ class Parts:
     backpressure: Backpressure
     doorkeeper: Doorkeeper
     rates: Rates
-    leaving: threading.Event
+    leaving: Leaving
     traces: Traces
     log: LogKeeper
 
@@ -95,7 +104,7 @@ def build_parts(settings: Settings) -> Parts:
         backpressure=Backpressure(database, settings),
         doorkeeper=Doorkeeper(database, settings, rates, Failures(database), _people(settings, database)),
         rates=rates,
-        leaving=threading.Event(),
+        leaving=Leaving(),
         traces=traces,
         log=LogKeeper(database, settings),
     )

@@ -14,8 +14,6 @@ that are as urgent.
 `choose` is a look, and may be wrong by the time that anything is done about it; `transitions.claim` takes what is there then.
 """
 
-import hashlib
-import json
 from collections.abc import Collection, Sequence
 
 from sqlalchemy import bindparam, case, exists, func, insert, literal_column, select, update
@@ -24,6 +22,7 @@ from blindgate_gateway.database import Database, Row, Transaction, clock, prepar
 from blindgate_gateway.quotas import tell_limit
 from blindgate_gateway.tables import jobs, queue_operators, queues, tenants
 from blindgate_protocol.errors import PolicyError
+from blindgate_protocol.jobs import queue_id
 
 # Literals, not parameters: a partial index is used only for a condition that the planner can read.
 LEASED = jobs.c.state == literal_column("'leased'")
@@ -80,7 +79,7 @@ def find_queue(
     if not here:
         message = "this gateway takes nodes of none of the operators that the order allows"
         raise PolicyError(message)
-    name = hashlib.sha256(json.dumps([tenant, family, here]).encode()).hexdigest()[:32]
+    name = queue_id(tenant, family, here)
     if connection.execute(_ADD, {"id": name, "tenant": tenant, "family": family}).rowcount == 1:
         connection.execute_many(_ADD_OPERATOR, [{"queue": name, "operator": operator} for operator in here])
     return name

@@ -5,8 +5,8 @@ documents and the log say: by them the gateway finds and counts. Whoever edits s
 document. So auditors are shown the columns too, unread, and hold them against what was signed and logged
 (`blindgate audit verify`).
 
-What opens something (a lease's token), and what only says how a job waits, is not shown. Documents are shown elsewhere, but for the
-manifests of models.
+Of what opens something (a lease's token) the digest is shown, which the log has too. Until when a lease goes on, which changes with
+each sign of life, is not shown. Documents are shown elsewhere, but for the manifests of models.
 
 Of a secret by which somebody gets in, the digest of its hash is shown, which the log has too. Sessions, staff and people are named
 as the log names them. When something was last used is not shown.
@@ -42,10 +42,12 @@ _HIDDEN: Final[Mapping[str, frozenset[str]]] = {
     "manifests": frozenset(),
     "keys": frozenset(),
     "key_statements": frozenset({"envelope"}),
-    "jobs": frozenset({"queue", "held", "rank", "spent", "token", "leased_until"}),
-    "ended_jobs": frozenset({"rank", "token"}),
-    "job_documents": frozenset({"order", "receipt", "acknowledged"}),
+    "jobs": frozenset({"leased_until"}),
+    "ended_jobs": frozenset(),
+    "job_documents": frozenset({"order", "receipt"}),
     "attempts": frozenset(),
+    "queues": frozenset(),
+    "queue_operators": frozenset(),
 }
 _SECRETS: Final = frozenset({"token", "secret_hash"})
 """Columns with what opens something: 128 random bits or more, of which a digest says nothing."""

@@ -187,7 +187,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         parts.log.start()
 
         def leave(_number: int, _frame: FrameType | None) -> None:
-            parts.leaving.set()
+            parts.leaving.told = True
             worker.keep_no_more()
 
         def stop(number: int, frame: FrameType | None) -> None:

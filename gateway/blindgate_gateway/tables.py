@@ -360,6 +360,8 @@ attempts = Table(
     Column("node", String, nullable=False),
     Column("outcome", String, nullable=False),
     Column("reason", Text, nullable=False),
+    # With it the log's commitment to the reason opens, where that has a node's words.
+    Column("salt", String),
     Column("ended", BigInteger, nullable=False),
 )
 

@@ -7,44 +7,47 @@ Each transition is one statement whose WHERE names everything that makes it righ
 - the tenant's and the clock's events require one of the states that `blindgate_protocol.jobs` allows them in.
 
 Zero rows mean that the caller is too late, and nothing has happened. An end is a DELETE from `jobs`; the row goes to `ended_jobs`.
-The functions work inside the caller's transaction (`Database.write`), together with the attempt's row and the reason, and wake
+The functions work inside the caller's transaction (`Database.write`), together with what is written of an end (`endings`), and wake
 nobody: that is for after the commit.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, literal_column, select, update
 
 from blindgate_gateway.database import Row, Transaction, clock, prepared
+from blindgate_gateway.endings import (
+    KEPT_ROW,
+    LOST,
+    RELEASED,
+    Attempt,
+    bury,
+    end_job,
+    explain,
+    gateway_said,
+    node_said,
+    return_job,
+)
 from blindgate_gateway.log.objects import job_object
 from blindgate_gateway.log.telling import COMMAND_LINE, GATEWAY, Actor, node_actor, tell, tenant_actor
 from blindgate_gateway.queues import LEASED
-from blindgate_gateway.tables import KEPT, attempts, blobs, ended_jobs, job_documents, jobs, nodes
-from blindgate_protocol.errors import JobCancelledError, JobDeadError, JobTimeoutError, LeaseLostError
+from blindgate_gateway.tables import ended_jobs, job_documents, jobs, nodes
+from blindgate_protocol.canonical import digest
+from blindgate_protocol.errors import JobCancelledError, JobTimeoutError, LeaseLostError
 from blindgate_protocol.events import Action
 from blindgate_protocol.jobs import JobEvent, JobState, next_state
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import BlobRef, Millis
 
-_ENDS = {
-    JobState.SUCCEEDED: Action.JOB_SUCCEEDED,
-    JobState.FAILED: Action.JOB_FAILED,
-    JobState.DEAD: Action.JOB_DEAD,
-    JobState.CANCELLED: Action.JOB_CANCELLED,
-    JobState.EXPIRED: Action.JOB_EXPIRED,
-}
 MOST_AT_ONCE = 200
 """How many jobs one sweep moves in one transaction."""
 
 _NEAR = 8
 """How many that lease at once may be beside a claim that trusts an old count."""
-
-Attempted: TypeAlias = tuple[str, int, str]
-"""A job, a generation, and the node's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,9 @@ class Held:
     node_name: str
 
     @property
-    def attempt(self) -> Attempted:
+    def attempt(self) -> Attempt:
         """Which attempt this is."""
-        return self.job, self.generation, self.node_name
+        return Attempt(self.job, self.generation, self.node, self.node_name)
 
     def key(self) -> dict[str, Any]:
         """The parameters of `HELD`."""
@@ -134,19 +137,22 @@ _HEARTBEAT = prepared(update(jobs).where(HELD).values(leased_until=clock() + bin
 _RESULT = prepared(update(jobs).where(HELD).values(result_digest=bindparam("digest"), result_size=bindparam("size")))
 _BACK = {"state": next_state(JobState.LEASED, JobEvent.RELEASE).value}
 _SPENT = prepared(select(jobs.c.spent).where(HELD))
-_RELEASE = prepared(update(jobs).where(HELD).values(**_BACK))
+_RELEASE = prepared(update(jobs).where(HELD).values(**_BACK).returning(jobs.c.tenant, clock().label("ended")))
 _SHORTEN = prepared(
     update(jobs)
     .where(LEASED, jobs.c.leased_until > clock() + bindparam("longest"))
     .values(leased_until=clock() + bindparam("duration"))
 )
-_LOSE = prepared(update(jobs).where(_THIS_LEASE, jobs.c.leased_until <= clock()).values(**_BACK))
-
-_ROW = tuple(name for name in KEPT if name != "state")
+_LOSE = prepared(
+    update(jobs)
+    .where(_THIS_LEASE, jobs.c.leased_until <= clock())
+    .values(**_BACK)
+    .returning(jobs.c.tenant, jobs.c.node, clock().label("ended"))
+)
 
 
 def _ending(*conditions: ColumnElement[bool]) -> Any:
-    return prepared(delete(jobs).where(*conditions).returning(*(jobs.c[name] for name in _ROW)))
+    return prepared(delete(jobs).where(*conditions).returning(*(jobs.c[name] for name in KEPT_ROW)))
 
 
 _END_HELD = _ending(HELD)
@@ -157,36 +163,20 @@ _END_OPEN = _ending(
     jobs.c.generation == bindparam("of_generation"),
     jobs.c.state == bindparam("of_state"),
 )
-_ENDED = prepared(
-    insert(ended_jobs).values(ended=clock()).returning(ended_jobs.c.job, ended_jobs.c.submitted, ended_jobs.c.ended),
-    "state",
-    *_ROW,
-)
 _UNBURY = prepared(
     delete(ended_jobs)
     .where(ended_jobs.c.job == bindparam("of_job"), ended_jobs.c.state == JobState.DEAD.value)
-    .returning(*(ended_jobs.c[name] for name in _ROW))
+    .returning(*(ended_jobs.c[name] for name in KEPT_ROW))
 )
-_AGAIN = prepared(insert(jobs), "state", "queue", "spent", *_ROW)
-_USED = prepared(
-    update(blobs)
-    .where(blobs.c.tenant == bindparam("of_tenant"), blobs.c.digest.in_(bindparam("digests", expanding=True)))
-    .values(stored=clock())
-)
+_AGAIN = prepared(insert(jobs), "state", "queue", "spent", *KEPT_ROW)
 _RECEIPT = prepared(
     update(job_documents)
     .where(job_documents.c.job == bindparam("of_job"))
     .values(receipt=bindparam("receipt_envelope"), receipt_digest=bindparam("receipt_name"))
 )
-_WHY = prepared(
-    update(job_documents)
-    .where(job_documents.c.job == bindparam("of_job"))
-    .values(code=bindparam("because_code"), reason=bindparam("because_reason"))
-)
-_ATTEMPT = prepared(insert(attempts).values(ended=clock()), "job", "generation", "node", "outcome", "reason")
-_OPEN = select(jobs.c.job, jobs.c.generation, jobs.c.spent, jobs.c.state, nodes.c.name).outerjoin(
-    nodes, nodes.c.key == jobs.c.node
-)
+_OPEN = select(
+    jobs.c.job, jobs.c.tenant, jobs.c.generation, jobs.c.spent, jobs.c.state, jobs.c.node, nodes.c.name
+).outerjoin(nodes, nodes.c.key == jobs.c.node)
 _LOST = prepared(
     _OPEN.where(LEASED, jobs.c.leased_until <= clock()).limit(MOST_AT_ONCE).with_for_update(skip_locked=True, of=jobs)
 )
@@ -249,37 +239,42 @@ def commit(connection: Transaction, held: Held, receipt: Signed[Receipt], *, bro
     row = connection.execute(_END_HELD if brought else _END_WITH_RESULT, held.key() | result).first()
     if row is None:
         return None
-    ended = _keep(
-        connection,
-        row,
-        JobEvent.COMMIT,
-        by=node_actor(held.node),
-        digest=receipt.digest,
-        result_digest=output.digest,
-        result_size=output.size,
-    )
     envelope = receipt.envelope.model_dump_json()
     connection.execute(_RECEIPT, {"of_job": held.job, "receipt_envelope": envelope, "receipt_name": receipt.digest})
-    _end_attempt(connection, held.attempt, "succeeded", "")
-    return ended
+    return end_job(
+        connection,
+        row._replace(result_digest=output.digest, result_size=output.size),
+        JobEvent.COMMIT,
+        by=node_actor(held.node),
+        attempt=held.attempt,
+        digest=receipt.digest,
+    )
 
 
 def refuse(connection: Transaction, held: Held, *, code: str, reason: str) -> None:
     """The job failed for good. Raises `LeaseLostError`."""
-    _keep(connection, _gone(connection, held), JobEvent.REFUSE, by=node_actor(held.node), reason=code)
-    _explain(connection, held.job, code, reason)
-    _end_attempt(connection, held.attempt, "refused", f"{code}: {reason}")
+    said = node_said(code, reason)
+    end_job(
+        connection,
+        _gone(connection, held),
+        JobEvent.REFUSE,
+        by=node_actor(held.node),
+        attempt=held.attempt,
+        said=said,
+        because=(code, said.words.removeprefix(f"{code}: ")),
+    )
 
 
 def release(connection: Transaction, held: Held, *, code: str, reason: str, most: int) -> None:
     """The node gives the job back: queued again, or dead after `most` attempts. Raises `LeaseLostError`."""
     attempt = held.generation - (connection.execute(_SPENT, held.key()).scalar() or 0)
+    by, said = node_actor(held.node), node_said(code, reason)
     if attempt >= most:
-        _keep(connection, _gone(connection, held), JobEvent.BURY, by=node_actor(held.node), reason=code)
-        _explain(connection, held.job, JobDeadError.code, f"attempt {attempt} of {most}: {code}: {reason}")
-    else:
-        _one_row(connection.execute(_RELEASE, held.key()).rowcount)
-    _end_attempt(connection, held.attempt, "released", f"{code}: {reason}")
+        bury(connection, _gone(connection, held), held.attempt, said, by=by, outcome=RELEASED, count=(attempt, most))
+        return
+    row = connection.execute(_RELEASE, held.key()).first()
+    _one_row(int(row is not None))
+    return_job(connection, row, held.attempt, said, by=by, outcome=RELEASED)
 
 
 # The clock's and the tenant's events
@@ -288,19 +283,18 @@ def release(connection: Transaction, held: Held, *, code: str, reason: str, most
 def lose_leases(connection: Transaction, *, most: int) -> list[str]:
     """End every lease whose time is over; its job is queued again, or dead after `most` attempts. Gives the jobs."""
     rows = connection.execute(_LOST).all()
+    said = gateway_said("no heartbeat: the lease ran out")
     for row in rows:
-        attempt, reason = row.generation - row.spent, "no heartbeat: the lease ran out"
+        attempt, count = Attempt(row.job, row.generation, row.node, row.name), row.generation - row.spent
         this = {"of_job": row.job, "of_generation": row.generation}
-        if attempt < most:
-            moved = connection.execute(_LOSE, this).rowcount == 1
+        if count < most:
+            back = connection.execute(_LOSE, this).first()
+            if back is not None:
+                return_job(connection, back, attempt, said, by=GATEWAY, outcome=LOST)
         else:
             gone = connection.execute(_END_LOST, this).first()
-            moved = gone is not None
-            if moved:
-                _keep(connection, gone, JobEvent.BURY, by=GATEWAY, reason="lease lost")
-                _explain(connection, row.job, JobDeadError.code, f"attempt {attempt} of {most}: {reason}")
-        if moved:
-            _end_attempt(connection, (row.job, row.generation, row.name), "lost", reason)
+            if gone is not None:
+                bury(connection, gone, attempt, said, by=GATEWAY, outcome=LOST, count=(count, most))
     return [row.job for row in rows]
 
 
@@ -351,7 +345,7 @@ def resend(connection: Transaction, job: str, *, queue: str) -> bool:
         return False
     state = next_state(JobState.DEAD, JobEvent.RESEND).value
     connection.execute(_AGAIN, {**row._asdict(), "state": state, "queue": queue, "spent": row.generation})
-    connection.execute(_WHY, {"of_job": job, "because_code": None, "because_reason": None})
+    explain(connection, job, None, None)
     tell(
         connection,
         Action.JOB_RESENT,
@@ -360,6 +354,7 @@ def resend(connection: Transaction, job: str, *, queue: str) -> bool:
         tenant=row.tenant,
         before=JobState.DEAD.value,
         after=state,
+        details={"generation": str(row.generation)},
     )
     return True
 
@@ -371,11 +366,9 @@ def _end(  # noqa: PLR0913  (an end, and why)
     gone = connection.execute(_END_OPEN, this).first()
     if gone is None:
         return
-    _keep(connection, gone, event, by=by, reason=reason, before=row.state)
-    _explain(connection, row.job, code, reason)
-    if row.state == JobState.LEASED.value:
-        outcome = next_state(JobState.LEASED, event).value
-        _end_attempt(connection, (row.job, row.generation, row.name), outcome, reason)
+    is_leased = row.state == JobState.LEASED.value
+    attempt = Attempt(row.job, row.generation, row.node, row.name) if is_leased else None
+    end_job(connection, gone, event, by=by, attempt=attempt, said=gateway_said(reason), because=(code, reason))
 
 
 def _gone(connection: Transaction, held: Held) -> Row:
@@ -393,60 +386,9 @@ def _tell_lease(connection: Transaction, leased: Row, node: str) -> Row:
         tenant=leased.tenant,
         before=JobState.QUEUED.value,
         after=JobState.LEASED.value,
-        details={"node": node, "generation": str(leased.generation)},
+        details={"node": node, "generation": str(leased.generation), "token": digest(leased.token.encode())},
     )
     return leased
-
-
-def _keep(  # noqa: PLR0913  (the job's end, and what the log tells of it)
-    connection: Transaction,
-    row: Row,
-    event: JobEvent,
-    *,
-    by: Actor,
-    digest: str | None = None,
-    reason: str | None = None,
-    before: str = JobState.LEASED.value,
-    **changes: Any,
-) -> Row:
-    """Write down a job that was taken out of `jobs`. Its blobs count as stored now: they are kept from its end on."""
-    state = next_state(JobState.LEASED, event)
-    kept: Mapping[str, Any] = {**row._asdict(), **changes, "state": state.value}
-    ended = connection.execute(_ENDED, kept).one()
-    details = {"generation": str(row.generation)} | ({"node": row.node} if before == JobState.LEASED.value else {})
-    if state is JobState.SUCCEEDED:
-        # Since when the gateway has had the order: a bundle holds this event, and not the one of the submission.
-        details["submitted"] = str(row.submitted)
-    tell(
-        connection,
-        _ENDS[state],
-        job_object(row.job),
-        by=by,
-        tenant=row.tenant,
-        digest=digest,
-        outcome="success" if state is JobState.SUCCEEDED else "failure",
-        reason=reason,
-        before=before,
-        after=state.value,
-        details=details,
-    )
-    used = [digest for digest in (kept["input_digest"], kept["result_digest"]) if digest is not None]
-    connection.execute(_USED, {"of_tenant": kept["tenant"], "digests": used})
-    return ended
-
-
-def _explain(connection: Transaction, job: str, code: str, reason: str) -> None:
-    connection.execute(_WHY, {"of_job": job, "because_code": code, "because_reason": _told(reason)})
-
-
-def _end_attempt(connection: Transaction, attempt: Attempted, outcome: str, reason: str) -> None:
-    job, generation, node = attempt
-    attempted = {"job": job, "generation": generation, "node": node, "outcome": outcome, "reason": _told(reason)}
-    connection.execute(_ATTEMPT, attempted)
-
-
-def _told(reason: str) -> str:
-    return reason.replace("\0", "")[:2000]  # PostgreSQL's texts hold no zero
 
 
 def _one_row(rows: int) -> None:

@@ -35,6 +35,7 @@ from blindgate_node.receipts import Journal
 from blindgate_node.sandbox import kernel
 from blindgate_node.settings import Settings
 from blindgate_node.signer import load_or_create_key
+from blindgate_node.stopping import Stop
 from blindgate_node.transport import Gateway, LeaseName, pauses, wait_after
 from blindgate_node.trial import check_layers, compiled_programs
 from blindgate_protocol.errors import BlindgateError, ClockSkewError, KeyStoreError, NotAuthorisedError, PolicyError
@@ -59,7 +60,7 @@ class Node:
         """
         self._settings = settings
         self._log = log
-        self._stopping = threading.Event()
+        self._stopping = Stop()
         self._failure: BlindgateError | None = None
         offered = installed(families)
         if not offered:
@@ -150,7 +151,7 @@ class Node:
         workers.shutdown(wait=True)
 
     def _close(self) -> None:
-        self._pulse.stop()
+        self._pulse.stop(seconds=_FLUSH_SECONDS)
         self._keys.clear()
         self._evictions.close(seconds=_FLUSH_SECONDS)
         self._pool.close()

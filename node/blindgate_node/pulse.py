@@ -103,16 +103,18 @@ class Pulse:
         for lease in held:
             lease.abandon()
 
-    def stop(self) -> None:
-        """Send no more."""
+    def stop(self, *, seconds: float) -> None:
+        """Send no more. A heartbeat that is out is waited for so long, since nobody needs its answer."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(seconds)
 
     def _beat(self) -> None:
         while True:
             with self._changed:
+                if self._stopped:  # said while a heartbeat was out: nobody would wake this thread again
+                    return
                 due = min((lease.next_beat for lease in self._held), default=None)
                 self._wakes = float("inf") if due is None else due
                 if due is None or due > time.monotonic():

@@ -25,6 +25,14 @@
     │   ├── NotLoggedError          a result that does not stand in the log that the policy names, in time
     │   └── ForkedLogError          two trees where there can be one: somebody was shown another log
     ├── KeyHistoryError         a key's history that is not what its owner signed: names the key and the statement
+    ├── SealError               what is sealed, or is to be sealed, breaks a rule of the seal: names the rule
+    │   ├── RecipientError          nothing may be sealed to this key set, or it cannot be
+    │   ├── SealExpiredError        the seal's time, or the key set's, is over or has not come
+    │   ├── SealTermsError          sealed for another job, order, model, policy, evidence or key set
+    │   ├── ChunkError              a chunk that does not open at its place: names the place
+    │   │   └── TruncatedError          the stream ended before its final chunk
+    │   ├── PaddingError            opened, but not padded as was agreed
+    │   └── CommitmentError         a commitment is not to these bytes
     ├── TransitionError         a job cannot go from this state to that one
     ├── LeaseLostError          the lease belongs to somebody else now
     ├── KeyStoreError           the key store cannot be opened or read
@@ -218,6 +226,62 @@ class KeyHistoryError(BlindgateError):
     """What is told, or kept, of a key's history is not a chain of its owner's statements, or not the owner's own chain."""
 
     code = "key-history"
+
+
+class SealError(BlindgateError):
+    """Sealed bytes that do not open, or that must not be made."""
+
+    code = "seal"
+
+
+class RecipientError(SealError):
+    """Nothing may be sealed to this key set: its keys, its evidence, its node or its operator are not as they must be."""
+
+    code = "bad-recipient"
+
+
+class SealExpiredError(SealError):
+    """The time of a seal or of a key set is over, or has not come."""
+
+    code = "seal-expired"
+
+
+class SealTermsError(SealError):
+    """Sealed for another job, order, model, policy, evidence or key set."""
+
+    code = "seal-terms"
+
+
+class ChunkError(SealError):
+    """A chunk that does not open at its place in its stream.
+
+    Attributes:
+        place: which chunk, from 0.
+    """
+
+    code = "bad-chunk"
+
+    def __init__(self, message: str, *, place: int) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+class TruncatedError(ChunkError):
+    """A stream that ended before its final chunk."""
+
+    code = "truncated-stream"
+
+
+class PaddingError(SealError):
+    """A chunk that opened, and is not padded as was agreed."""
+
+    code = "bad-padding"
+
+
+class CommitmentError(SealError):
+    """A commitment that is not to these bytes."""
+
+    code = "bad-commitment"
 
 
 class TransitionError(BlindgateError):

@@ -63,12 +63,14 @@ class Action(StrEnum):
     KEY_EVICTED = "key.evicted"
     JOB_SUBMITTED = "job.submitted"
     JOB_LEASED = "job.leased"
+    JOB_RETURNED = "job.returned"
     JOB_SUCCEEDED = "job.succeeded"
     JOB_FAILED = "job.failed"
     JOB_DEAD = "job.dead"
     JOB_CANCELLED = "job.cancelled"
     JOB_EXPIRED = "job.expired"
     JOB_RESENT = "job.resent"
+    JOB_ACKNOWLEDGED = "job.acknowledged"
     MODEL_PUBLISHED = "model.published"
     NODE_ENROLLED = "node.enrolled"
     NODE_DISMISSED = "node.dismissed"
@@ -235,6 +237,20 @@ def entry_of(event: bytes, salt: bytes) -> bytes:
 def leaf_of(event: bytes, salt: bytes) -> bytes:
     """The leaf hash of an event. Raises `LogError` for a salt of another length."""
     return leaf_hash(entry_of(event, salt))
+
+
+def commitment_to(words: str, salt: str) -> str:
+    """What an event has for words that it does not tell: HMAC-SHA-256 of their UTF-8 under `salt`, both hexadecimal.
+
+    Whoever is shown words and salt can check that these, and no others, were said; without the salt nobody can guess at them.
+    Raises `MalformedError` for a salt that is not hexadecimal.
+    """
+    try:
+        key = bytes.fromhex(salt)
+    except ValueError as error:
+        message = "the salt of a commitment is not hexadecimal"
+        raise MalformedError(message) from error
+    return hmac.digest(key, words.encode(errors="surrogatepass"), "sha256").hex()
 
 
 def _or_null(text: str | None) -> str:

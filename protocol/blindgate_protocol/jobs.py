@@ -11,6 +11,9 @@ A state machine of values: who may cause an event, and how it is written down at
 Section 7 of docs/protocol.md.
 """
 
+import hashlib
+import json
+from collections.abc import Iterable
 from enum import StrEnum
 
 from blindgate_protocol.errors import TransitionError
@@ -74,3 +77,8 @@ def next_state(state: JobState, event: JobEvent) -> JobState:
     except KeyError:
         message = f"a job that is {state.value} cannot {event.value}"
         raise TransitionError(message) from None
+
+
+def queue_id(tenant: str, family: str, operators: Iterable[str]) -> str:
+    """The id of the queue of a tenant's jobs of one family of models, which these operators may compute: 32 hexadecimal digits."""
+    return hashlib.sha256(json.dumps([tenant, family, sorted(operators)]).encode()).hexdigest()[:32]

@@ -57,6 +57,9 @@ class KeyState(StrEnum):
     DESTROYED = "destroyed"
 
 
+HOLDING: Final = frozenset({KeyState.SUSPENDED, KeyState.DESTRUCTION_SCHEDULED})
+"""While a key is one of these, nobody leases what needs it."""
+
 _ENDS = frozenset({KeyState.COMPROMISED, KeyState.DESTRUCTION_SCHEDULED, KeyState.DESTROYED})
 KEY_TRANSITIONS: dict[KeyState | None, frozenset[KeyState]] = {
     None: frozenset({KeyState.REGISTERED, KeyState.ACTIVE}),

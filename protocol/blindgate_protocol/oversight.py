@@ -91,6 +91,8 @@ TableName = Literal[
     "ended_jobs",
     "job_documents",
     "attempts",
+    "queues",
+    "queue_operators",
 ]
 """The tables of a gateway whose rows say again what documents and the log say."""
 

@@ -1,6 +1,7 @@
 """Nodes that are killed, late, cut off or told to stop, in the middle of a job."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -278,6 +279,30 @@ def test_a_long_job_is_kept_by_heartbeats_and_a_short_one_needs_none(lying: tupl
     assert gateway.outcome().what == "commit"
     assert short not in gateway.heartbeats
     assert 3 <= gateway.heartbeats.count(long) <= 12
+
+
+@pytest.mark.parametrize("seconds", [0.5, 60.0], ids=["late", "never"])
+def test_a_heartbeat_that_is_out_does_not_keep_a_node_from_ending(
+    lying: tuple[LyingGateway, NodeProcess], seconds: float
+) -> None:
+    """Nobody needs its answer once the job is over, whether it comes while the node ends or never."""
+    gateway, node = lying
+    out, job_over, over = threading.Event(), threading.Event(), threading.Event()
+
+    def hold_heartbeats(what: str) -> None:
+        if what == "heartbeat":
+            out.set()
+            job_over.wait(20)
+            over.wait(seconds)
+
+    gateway.overhear = hold_heartbeats
+    offer(gateway, b'{"do": "work", "seconds": 0.8}')
+    assert out.wait(10)
+    node.terminate()
+    assert gateway.outcome().what == "commit"
+    job_over.set()
+    assert node.wait(15) == 0
+    over.set()
 
 
 @pytest.mark.parametrize("duration", [0, 2**53 - 1])

@@ -8,8 +8,8 @@ from sqlalchemy import bindparam, case, exists, select, update
 
 from blindgate_gateway.check.rows import REALLY_STORED
 from blindgate_gateway.database import Database, prepared, upsert
-from blindgate_gateway.keys import HOLDING
 from blindgate_gateway.tables import jobs, keys, stored_bytes, tenants
+from blindgate_protocol.keys import HOLDING
 
 _TENANTS = prepared(select(tenants.c.name))
 _BEGIN = prepared(

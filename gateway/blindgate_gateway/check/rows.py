@@ -14,7 +14,6 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, case, exists, fun
 from blindgate_gateway.check.findings import MOST_EXAMPLES, Finding, State, fault, warning, well
 from blindgate_gateway.check.server import RESTORE, whole_view
 from blindgate_gateway.database import Database, Transaction, clock
-from blindgate_gateway.keys import HOLDING
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import (
     attempts,
@@ -31,7 +30,7 @@ from blindgate_gateway.tables import (
     uploads,
 )
 from blindgate_protocol.jobs import JobState
-from blindgate_protocol.keys import KeyState
+from blindgate_protocol.keys import HOLDING, KeyState
 
 OVERDUE_MS: Final = 60_000
 """A lease or a deadline that ended so long ago is not looked at by anybody: gateways look every second."""

@@ -5,7 +5,6 @@ asked of the product. Everything else between the request and the answer is the 
 refusals.
 """
 
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from blindgate_gateway.backpressure import Backpressure
 from blindgate_gateway.idempotency import sweep_answers
 from blindgate_gateway.identity import Node, check_clock
 from blindgate_gateway.log.keeper import LogKeeper
-from blindgate_gateway.parts import Parts
+from blindgate_gateway.parts import Leaving, Parts
 from blindgate_gateway.problems import problem_of, problem_response
 from blindgate_gateway.routing import respond
 from blindgate_gateway.sweep import sweep_bytes, sweep_leases, sweep_records, sweep_strays
@@ -60,7 +59,7 @@ class Gateway:
             backpressure=Backpressure(database, world.settings),
             doorkeeper=SimulatedDoorkeeper(world),  # type: ignore[arg-type]
             rates=None,  # type: ignore[arg-type]
-            leaving=threading.Event(),
+            leaving=Leaving(),
             traces=NO_TRACES,
             log=LogKeeper(database, world.settings),
         )

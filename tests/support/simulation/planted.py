@@ -12,8 +12,9 @@ from unittest.mock import patch
 
 from sqlalchemy import bindparam, delete, literal, select, update
 
-from blindgate_gateway import database, leases, quotas, stored, sweep, transitions, uploads
+from blindgate_gateway import database, endings, leases, quotas, stored, sweep, transitions, uploads
 from blindgate_gateway.database import Row, Transaction, clock, prepared
+from blindgate_gateway.endings import KEPT_ROW
 from blindgate_gateway.jobs import opened_order
 from blindgate_gateway.queues import LEASED
 from blindgate_gateway.tables import ended_jobs, jobs
@@ -52,7 +53,7 @@ def _patched(module: Any, changes: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _ending(*conditions: Any) -> Any:
-    return prepared(delete(jobs).where(*conditions).returning(*(jobs.c[name] for name in transitions._ROW)))
+    return prepared(delete(jobs).where(*conditions).returning(*(jobs.c[name] for name in KEPT_ROW)))
 
 
 @contextmanager
@@ -87,7 +88,7 @@ def _strays_of_any_age(blobs: SimulatedBlobs, *, grace: int) -> Any:
 
 
 def _resend_and_keep(connection: Transaction, job: str, *, queue: str) -> bool:
-    kept = select(*(ended_jobs.c[name] for name in transitions._ROW)).where(ended_jobs.c.job == job)
+    kept = select(*(ended_jobs.c[name] for name in KEPT_ROW)).where(ended_jobs.c.job == job)
     row = connection.execute(kept).first()
     again = {**row._asdict(), "state": JobState.QUEUED.value, "queue": queue, "spent": row.generation}
     connection.execute(transitions._AGAIN, again)
@@ -103,7 +104,8 @@ def _lose_leases_by_own_clock(connection: Transaction, *, most: int) -> list[str
     rows = connection.execute(_LOST_BY, {"mine": mine}).all()
     for row in rows:
         connection.execute(_LOSE_ANY, {"of_job": row.job})
-        transitions._end_attempt(connection, (row.job, row.generation, row.name), "lost", "by my clock")
+        attempt = endings.Attempt(row.job, row.generation, row.node, row.name)
+        endings._end_attempt(connection, attempt, "lost", endings.gateway_said("by my clock"), mine)
     return [row.job for row in rows]
 
 
