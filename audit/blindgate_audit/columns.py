@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from blindgate_audit.findings import Findings
+from blindgate_protocol.events import Event
+from blindgate_protocol.receipts import CLOCK_SKEW
 
 Value: TypeAlias = str | int | None
 Columns: TypeAlias = Mapping[str, Value]
 """Values by their columns' names, as the database has them."""
-_NUMBER: Final = re.compile(r"[0-9]{1,15}|-[0-9]{1,15}")
+_NUMBER: Final = re.compile(r"[0-9]{1,16}|-[0-9]{1,16}")
 
 
 def number(text: object) -> int | None:
@@ -42,3 +44,24 @@ class TableRow:
                     f"{self.about}: in its row of {self.table}, {name} is {self.get(name)!r}; {source} has {value!r}"
                 )
                 findings.add("row", message, index=index)
+
+    def hold_time(self, findings: Findings, name: str, event: Event, *, index: int) -> None:
+        """Note a time that is not as the event states it, or, where it states none, not about the event's own."""
+        exact, has = stated(event, name), self.get(name)
+        if exact is None and isinstance(has, int) and abs(has - event.time) <= CLOCK_SKEW:
+            return
+        said = {name: event.time if exact is None else exact}
+        self.hold(findings, said, f"entry {index}", index=index)
+
+
+def stated(event: Event, name: str) -> int | None:
+    """The number that an event states under this name; `None` where it states none."""
+    return number(event.details.get(name))
+
+
+def named(told: str, has: Value, names: Mapping[str, str]) -> Value:
+    """What a row must say where an event has the pseudonym `told`, and the row `has` one.
+
+    A pseudonym that was erased is not among the `names`: whoever it was may be nameless now, or have another, and is somebody.
+    """
+    return told if told in names or has is None else has

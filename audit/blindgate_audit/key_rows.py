@@ -3,7 +3,8 @@
 1. each statement on record stands in `key_statements` under its own tenant, key, number and digest, and came when the log tells;
 2. a key's row in `keys` has the state, number and end of the last statement about it, or is destroyed where the log tells that the
    destruction was carried out;
-3. a key with statements has its row, and one without has none.
+3. a key with statements has its row, and one without has none;
+4. a key's blob has its row in `blobs`, of the size that the statements say, until the key is destroyed, and none from then on.
 
 Rows are read before the statements. A key of which the log tells something afterwards may be ahead of its row, and is let be.
 
@@ -25,7 +26,8 @@ from blindgate_protocol.signing import Signed
 _TABLES: Final = """
 CREATE TABLE keys (tenant, digest, state, sequence, destroy_at, PRIMARY KEY (tenant, digest)) WITHOUT ROWID;
 CREATE TABLE rows (tenant, key, sequence, digest, received, PRIMARY KEY (tenant, key, sequence)) WITHOUT ROWID;
-CREATE TABLE said (tenant, key, sequence, digest, state, destroy_at, received,
+CREATE TABLE blobs (tenant, digest, size, PRIMARY KEY (tenant, digest)) WITHOUT ROWID;
+CREATE TABLE said (tenant, key, sequence, digest, state, destroy_at, received, size,
                    PRIMARY KEY (tenant, key, sequence)) WITHOUT ROWID;
 CREATE TABLE told (key, digest, entry, time, apart, PRIMARY KEY (key, digest)) WITHOUT ROWID;
 CREATE TABLE destroyed (key, tenant, entry, PRIMARY KEY (key, tenant)) WITHOUT ROWID;
@@ -47,6 +49,15 @@ SELECT said.tenant, said.key, said.sequence, said.state, said.destroy_at, destro
 FROM (SELECT *, max(sequence) FROM said GROUP BY tenant, key) AS said
 LEFT JOIN keys ON (keys.tenant, keys.digest) = (said.tenant, said.key)
 LEFT JOIN destroyed ON destroyed.key = said.key
+    AND coalesce((SELECT name FROM names WHERE names.tenant = destroyed.tenant), said.tenant) = said.tenant
+WHERE said.key NOT IN moved ORDER BY 1, 2
+"""
+_BLOBS: Final = """
+SELECT said.tenant, said.key, said.state, said.sequence, destroyed.entry, said.size,
+       CASE WHEN blobs.tenant IS NULL THEN NULL ELSE coalesce(blobs.size, 'NULL') END
+FROM (SELECT *, max(sequence) FROM said GROUP BY tenant, key) AS said
+LEFT JOIN blobs ON (blobs.tenant, blobs.digest) = (said.tenant, said.key)
+LEFT JOIN destroyed ON said.state = 'destruction-scheduled' AND destroyed.key = said.key
     AND coalesce((SELECT name FROM names WHERE names.tenant = destroyed.tenant), said.tenant) = said.tenant
 WHERE said.key NOT IN moved ORDER BY 1, 2
 """
@@ -90,6 +101,11 @@ class KeyRows:
         columns = tuple(map(row.get, ("tenant", "digest", "state", "sequence", "destroy_at")))
         self._database.execute("INSERT OR IGNORE INTO keys VALUES (?, ?, ?, ?, ?)", columns)
 
+    def blob(self, row: Columns) -> None:
+        """Take in a row of `blobs`."""
+        columns = tuple(map(row.get, ("tenant", "digest", "size")))
+        self._database.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", columns)
+
     def row(self, row: Columns) -> None:
         """Take in a row of `key_statements`."""
         columns = tuple(map(row.get, ("tenant", "key", "sequence", "digest", "received")))
@@ -99,13 +115,13 @@ class KeyRows:
         """Take in a statement on record that was verified."""
         document = signed.document
         whose = (document.tenant, document.key.digest, document.sequence)
-        said = (*whose, signed.digest, document.state.value, document.destroy_at, record.received)
-        self._database.execute("INSERT OR IGNORE INTO said VALUES (?, ?, ?, ?, ?, ?, ?)", said)
+        said = (*whose, signed.digest, document.state.value, document.destroy_at, record.received, document.key.size)
+        self._database.execute("INSERT OR IGNORE INTO said VALUES (?, ?, ?, ?, ?, ?, ?, ?)", said)
 
-    def finish(self, *, erased: int, names: Mapping[str, str]) -> None:
+    def finish(self, *, erased: int, names: Mapping[str, str], blobs: bool) -> None:
         """Hold both sides against each other; `names` are the gateway's translations of pseudonyms.
 
-        `erased` events are gone: those of destructions may be among them.
+        `erased` events are gone: those of destructions may be among them. `blobs` says whether these were read.
         """
         self._database.executemany("INSERT INTO names VALUES (?, ?)", names.items())
         # 1.
@@ -132,6 +148,25 @@ class KeyRows:
             TableRow(f"key:{key}", "keys", columns).hold(self._findings, said, source, index=index)
         for tenant, key in self._database.execute(_ALONE):
             self._findings.add("row", f"key:{key}: tenant {tenant} has a row of keys for it, and made no statement")
+        if blobs:
+            self._hold_blobs(erased=erased)
+
+    def _hold_blobs(self, *, erased: int) -> None:
+        # 4.
+        for tenant, key, state, said, destroyed, size, has in self._database.execute(_BLOBS):
+            if destroyed is None and state == KeyState.DESTRUCTION_SCHEDULED.value and erased:
+                continue  # whether that was carried out may be among what is gone
+            if destroyed is not None or state == KeyState.DESTROYED.value:
+                if has is not None:
+                    source = f"statement {said}" if destroyed is None else f"entry {destroyed}"
+                    message = f"key:{key}: it has a row of blobs at tenant {tenant}, and was destroyed by {source}"
+                    self._findings.add("row", message, index=destroyed)
+            elif has is None:
+                message = f"key:{key}: it has no row of blobs at tenant {tenant}, and was not destroyed"
+                self._findings.add("row", message)
+            else:
+                row = TableRow(f"key:{key}", "blobs", {"size": has})
+                row.hold(self._findings, {"size": size}, f"statement {said}")
 
     def close(self) -> None:
         """Delete both sides."""

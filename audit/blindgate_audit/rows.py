@@ -1,4 +1,7 @@
-"""Whether the columns of the gateway's tables say what documents and the log say (`model_rows`, `key_rows`, `job_rows`).
+"""Whether the columns of the gateway's tables say what documents and the log say.
+
+Of models, keys and jobs (`model_rows`, `key_rows`, `job_rows`), and of those who get in: tenants, API keys, sessions at the
+auditors' console, enrolment tokens (`tenant_rows`, `credential_rows`, `session_rows`, `enrolment_rows`).
 
 Documents hold themselves by their signatures, and events by the tree. But the gateway finds and counts by columns that say the same
 again: who edits one of them changes what it does, and no document. So the rows are shown to auditors as they are, by
@@ -9,10 +12,14 @@ from collections.abc import Mapping
 from typing import get_args
 
 from blindgate_audit.columns import Columns
+from blindgate_audit.credential_rows import CredentialRows
+from blindgate_audit.enrolment_rows import EnrolmentRows
 from blindgate_audit.findings import Findings
 from blindgate_audit.job_rows import JobRows
 from blindgate_audit.key_rows import KeyRows
 from blindgate_audit.model_rows import ModelRows
+from blindgate_audit.session_rows import SessionRows
+from blindgate_audit.tenant_rows import TenantRows
 from blindgate_protocol.events import Event
 from blindgate_protocol.keys import KeyStatement
 from blindgate_protocol.order import Order
@@ -33,25 +40,47 @@ class Rows:
     """
 
     def __init__(self, findings: Findings) -> None:
+        self._findings = findings
         self._models, self._keys, self._jobs = ModelRows(findings), KeyRows(findings), JobRows(findings)
+        self._tenants, self._credentials = TenantRows(), CredentialRows()
+        self._sessions, self._enrolments = SessionRows(), EnrolmentRows()
+        self._all = (
+            self._models,
+            self._keys,
+            self._jobs,
+            self._tenants,
+            self._credentials,
+            self._sessions,
+            self._enrolments,
+        )
         self._names: Mapping[str, str] = {}
-        self._are_shown = False
+        self._shown: set[TableName] = set()
         self.count = 0
 
     def tell(self, index: int, event: Event) -> None:
         """Take in an event of the log."""
-        for rows in (self._models, self._keys, self._jobs):
+        for rows in self._all:
             rows.tell(index, event)
 
     def begin(self) -> None:
         """From now on rows are read, and then the records: what is told is later."""
-        for rows in (self._models, self._keys, self._jobs):
+        for rows in self._all:
             rows.begin()
 
     def row(self, table: TableName, row: Columns) -> None:
         """Take in a row."""
         self.count += 1
         match table:
+            case "tenants":
+                self._tenants.row(row)
+            case "api_keys":
+                self._credentials.row(row)
+            case "sessions":
+                self._sessions.row(row)
+            case "enrolment_tokens":
+                self._enrolments.row(row)
+            case "blobs":
+                self._keys.blob(row)
             case "manifests":
                 self._models.row(row)
             case "keys":
@@ -62,9 +91,9 @@ class Rows:
             case _:
                 self._jobs.row(table, row)
 
-    def are_shown(self) -> None:
-        """All tables were read."""
-        self._are_shown = True
+    def are_shown(self, table: TableName) -> None:
+        """A table was read. One that the gateway does not show is not held."""
+        self._shown.add(table)
 
     def statement(self, record: StatementRecord, signed: Signed[KeyStatement]) -> None:
         """Take in a statement on record that was verified."""
@@ -79,16 +108,31 @@ class Rows:
         self._names = listed
 
     def unlogged(self, erased: int) -> bool:
-        """Whether a row has no event yet, erased ones apart."""
-        return self._models.unlogged(erased) or self._jobs.unlogged(erased)
+        """Whether a row has no event yet, or says what none tells of yet, erased ones apart."""
+        early = Findings(0)
+        self._hold_who(early, erased=erased)
+        return early.count > 0 or self._models.unlogged(erased) or self._jobs.unlogged(erased)
 
     def finish(self, *, erased: int) -> None:
         """Hold both sides against each other, once all was taken in; any event that is missing may be among the `erased`."""
-        if not self._are_shown:
-            return
-        self._models.finish(erased=erased, names=self._names)
-        self._keys.finish(erased=erased, names=self._names)
-        self._jobs.finish(erased=erased)
+        if "manifests" in self._shown:
+            self._models.finish(erased=erased, names=self._names)
+        if "keys" in self._shown:
+            self._keys.finish(erased=erased, names=self._names, blobs="blobs" in self._shown)
+        if "jobs" in self._shown:
+            self._jobs.finish(erased=erased)
+        self._hold_who(self._findings, erased=erased)
+
+    def _hold_who(self, findings: Findings, *, erased: int) -> None:
+        """Hold the rows by which somebody gets in."""
+        if "tenants" in self._shown:
+            self._tenants.finish(findings, erased=erased, names=self._names)
+        if "api_keys" in self._shown:
+            self._credentials.finish(findings, erased=erased, names=self._names)
+        if "sessions" in self._shown:
+            self._sessions.finish(findings, erased=erased, names=self._names)
+        if "enrolment_tokens" in self._shown:
+            self._enrolments.finish(findings, erased=erased)
 
     def close(self) -> None:
         """Delete both sides."""

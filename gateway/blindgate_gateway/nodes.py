@@ -63,7 +63,7 @@ def _enrol(call: Call[None, EnrolmentBody]) -> EnrolmentAnswer:
             raise NotAuthorisedError(message, status=401)
         check_clock(request.document.issued, now)
         # 3.
-        spend_enrolment_token(connection, call.body.token, node=node)
+        spent = spend_enrolment_token(connection, call.body.token, node=node)
         document = certificate.document
         stored = {
             "name": document.name,
@@ -80,7 +80,12 @@ def _enrol(call: Call[None, EnrolmentBody]) -> EnrolmentAnswer:
             by=node_actor(node),
             digest=certificate.digest,
             after="enrolled",
-            details={"name": document.name, "operator": certificate.signer, "expires": str(document.expires)},
+            details={
+                "name": document.name,
+                "operator": certificate.signer,
+                "expires": str(document.expires),
+                "token": spent,
+            },
         )
     return EnrolmentAnswer(node=node, name=document.name)
 

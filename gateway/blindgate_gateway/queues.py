@@ -19,7 +19,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import bindparam, case, exists, func, insert, literal_column, select, update
 
 from blindgate_gateway.database import Database, Row, Transaction, clock, prepared, upsert
-from blindgate_gateway.problems import not_found
+from blindgate_gateway.quotas import tell_limit
 from blindgate_gateway.tables import jobs, queue_operators, queues, tenants
 from blindgate_protocol.errors import PolicyError
 from blindgate_protocol.jobs import queue_id
@@ -98,8 +98,8 @@ def limit_tenant(database: Database, tenant: str, *, in_flight: int | None) -> N
     """Let nodes have at most so many of the tenant's jobs at once; `None`: as the setting says. Raises `NotFoundError`."""
     limited = update(tenants).where(tenants.c.name == tenant).values(in_flight=in_flight)
     with database.write() as connection:
-        if connection.execute(limited).rowcount != 1:
-            raise not_found(f"tenant: {tenant}")
+        tell_limit(connection, tenant, "in-flight", in_flight)
+        connection.execute(limited)
 
 
 def note_served(connection: Transaction, tenant: str) -> None:

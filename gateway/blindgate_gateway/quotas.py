@@ -8,12 +8,20 @@ A node's result is counted and never refused: the work is done, and its tenant i
 """
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from sqlalchemy import bindparam, func, select, update
 
 from blindgate_gateway.database import Database, Transaction, prepared, upsert
+from blindgate_gateway.log.objects import tenant_object
+from blindgate_gateway.log.pseudonyms import pseudonym_of
+from blindgate_gateway.log.telling import COMMAND_LINE, tell
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.tables import stored_bytes, tenants
+from blindgate_protocol.events import Action
+
+Limit: TypeAlias = Literal["quota", "in-flight"]
+"""What a command sets for one tenant: bytes stored, or jobs that nodes have of it at once."""
 
 AGAIN_SECONDS = 10.0
 """When a tenant beyond its quota may ask again: bytes go when somebody deletes them."""
@@ -39,6 +47,7 @@ _RESERVE = prepared(
     .values(bytes=stored_bytes.c.bytes + bindparam("size"))
 )
 _SET = prepared(update(tenants).where(tenants.c.name == bindparam("tenant_name")).values(quota=bindparam("most")))
+_LIMITS = prepared(select(tenants.c.quota, tenants.c.in_flight).where(tenants.c.name == bindparam("tenant_name")))
 _ALL = prepared(
     select(tenants.c.name, func.coalesce(stored_bytes.c.bytes, 0).label("bytes"), tenants.c.quota)
     .outerjoin(stored_bytes, stored_bytes.c.tenant == tenants.c.name)
@@ -74,9 +83,21 @@ def reserve(connection: Transaction, tenant: str, size: int, *, default: int) ->
 def set_quota(database: Database, tenant: str, most: int | None) -> None:
     """Let `tenant` have `most` bytes, or as many as the setting says. Raises `NotFoundError`."""
     with database.write() as connection:
-        if connection.execute(_SET, {"tenant_name": tenant, "most": most}).rowcount != 1:
-            what = "tenant"
-            raise not_found(what)
+        tell_limit(connection, tenant, "quota", most)
+        connection.execute(_SET, {"tenant_name": tenant, "most": most})
+
+
+def tell_limit(connection: Transaction, tenant: str, limit: Limit, most: int | None) -> None:
+    """Tell the log of a limit that this transaction sets; `None` for the setting. Raises `NotFoundError`."""
+    connection.alone("limits", tenant)
+    row = connection.execute(_LIMITS, {"tenant_name": tenant}).first()
+    if row is None:
+        raise not_found(f"tenant: {tenant}")
+    before: int | None = row.quota if limit == "quota" else row.in_flight
+    details: dict[str, str] = {"limit": limit}
+    details |= {name: str(value) for name, value in (("before", before), ("after", most)) if value is not None}
+    what = tenant_object(pseudonym_of(connection, "tenant", tenant))
+    tell(connection, Action.LIMITS_CHANGED, what, by=COMMAND_LINE, tenant=tenant, details=details)
 
 
 def list_storage(database: Database) -> list[Storage]:

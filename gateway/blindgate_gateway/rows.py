@@ -7,21 +7,25 @@ document. So auditors are shown the columns too, unread, and hold them against w
 
 Of what opens something (a lease's token) the digest is shown, which the log has too. Until when a lease goes on, which changes with
 each sign of life, is not shown. Documents are shown elsewhere, but for the manifests of models.
+
+Of a secret by which somebody gets in, the digest of its hash is shown, which the log has too. Sessions, staff and people are named
+as the log names them. When something was last used is not shown.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
-from sqlalchemy import Table, select, tuple_
+from sqlalchemy import ColumnElement, String, Table, case, exists, func, select, true, tuple_
 
 from blindgate_gateway import tables
+from blindgate_gateway.console.sessions import NAME_LENGTH, shown_grounds
 from blindgate_gateway.identity import Role, Staff
 from blindgate_gateway.problems import not_found
 from blindgate_gateway.routing import Answer, Call, Routes
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import MalformedError
-from blindgate_protocol.oversight import TableName, TableRows
+from blindgate_protocol.oversight import NAMELESS, TableName, TableRows
 
 routes = Routes("rows")
 
@@ -30,6 +34,11 @@ MOST_MANIFESTS: Final = 20
 """Each may have a megabyte."""
 _PLACE: Final = r"\[.{1,400}\]"
 _HIDDEN: Final[Mapping[str, frozenset[str]]] = {
+    "tenants": frozenset({"served"}),
+    "api_keys": frozenset({"used"}),
+    "sessions": frozenset({"used"}),
+    "enrolment_tokens": frozenset(),
+    "blobs": frozenset({"stored", "object", "data"}),
     "manifests": frozenset(),
     "keys": frozenset(),
     "key_statements": frozenset({"envelope"}),
@@ -40,9 +49,31 @@ _HIDDEN: Final[Mapping[str, frozenset[str]]] = {
     "queues": frozenset(),
     "queue_operators": frozenset(),
 }
-_SECRETS: Final = frozenset({"token"})
+_SECRETS: Final = frozenset({"token", "secret_hash"})
 """Columns with what opens something: 128 random bits or more, of which a digest says nothing."""
 _TABLES: Final[Mapping[str, Table]] = {name: getattr(tables, name) for name in get_args(TableName)}
+
+
+def _pseudonym(name: ColumnElement[str]) -> ColumnElement[str]:
+    """Of somebody of the staff, or a person."""
+    of = select(tables.pseudonyms.c.pseudonym).where(
+        tables.pseudonyms.c.kind == "staff", tables.pseudonyms.c.name == name
+    )
+    return case((name.is_(None), None), else_=func.coalesce(of.scalar_subquery(), NAMELESS)).label(name.key)
+
+
+_NAMED: Final[Mapping[str, Sequence[ColumnElement[Any]]]] = {
+    "sessions": [func.substr(tables.sessions.c.token_hash, 1, NAME_LENGTH, type_=String).label("name")]
+}
+"""What a table's rows are shown by, where that is not the primary key."""
+_INSTEAD: Final[Mapping[str, ColumnElement[Any]]] = {
+    str(column): _pseudonym(column) for column in (tables.api_keys.c.staff, tables.sessions.c.person)
+}
+_ONLY: Final[Mapping[str, ColumnElement[bool]]] = {
+    "blobs": exists().where(
+        tables.key_statements.c.tenant == tables.blobs.c.tenant, tables.key_statements.c.key == tables.blobs.c.digest
+    )
+}
 
 
 @routes.get(
@@ -60,14 +91,15 @@ def list_rows(call: Call[Staff, None], table: str) -> Answer:
     if source is None:
         raise not_found("table")
     most = MOST_MANIFESTS if table == "manifests" else MOST
-    key = list(source.primary_key.columns)
-    query = select(*(column for column in source.columns if column.name not in _HIDDEN[table]))
+    key = _NAMED.get(table, list(source.primary_key.columns))
+    shown = [_INSTEAD.get(str(column), column) for column in source.columns if column.name not in _HIDDEN[table]]
+    query = select(*shown, *_NAMED.get(table, ())).where(_ONLY.get(table, true()))
     after = call.text("after", pattern=_PLACE)
     if after is not None:
         query = query.where(tuple_(*key) > tuple_(*_place(after, key)))
     query = query.order_by(*key).limit(call.query("most", default=MOST, most=most))
     with call.parts.database.read() as connection:
-        rows = [row._asdict() for row in connection.execute(query).all()]
+        rows = [_sealed(row._asdict()) for row in connection.execute(query).all()]
     last = json.dumps([rows[-1][column.name] for column in key]) if rows else after
     return TableRows(rows=tuple({name: _shown(name, value) for name, value in row.items()} for row in rows), after=last)
 
@@ -86,6 +118,14 @@ def _place(after: str, key: Sequence[Any]) -> list[Any]:
 
 def _may_be_asked(value: str | int) -> bool:
     return value.isascii() and value.isprintable() if isinstance(value, str) else 0 <= value < 1 << 31
+
+
+def _sealed(row: dict[str, Any]) -> dict[str, Any]:
+    """A session without its token's hash; any other row as it is."""
+    if "token_hash" not in row:
+        return row
+    token_hash = row.pop("token_hash")
+    return row if row["grounds"] is None else row | {"grounds": shown_grounds(token_hash, row["grounds"])}
 
 
 def _shown(name: str, value: Any) -> str | int | None:

@@ -82,6 +82,7 @@ class Action(StrEnum):
     SESSION_STARTED = "session.started"
     SESSION_ENDED = "session.ended"
     ROLE_CHANGED = "role.changed"
+    LIMITS_CHANGED = "limits.changed"
     RETENTION_CHANGED = "retention.changed"
     SIGNER_ADDED = "signer.added"
     SIGNER_REVOKED = "signer.revoked"

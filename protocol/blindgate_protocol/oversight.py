@@ -5,7 +5,7 @@ page has no entries, and its `after` is the one that was asked with, so a list t
 docs/protocol.md has the routes.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import Attempt, JobRecord
@@ -79,6 +79,11 @@ class StatementRecords(Value):
 
 
 TableName = Literal[
+    "tenants",
+    "api_keys",
+    "sessions",
+    "enrolment_tokens",
+    "blobs",
     "manifests",
     "keys",
     "key_statements",
@@ -92,8 +97,14 @@ TableName = Literal[
 """The tables of a gateway whose rows say again what documents and the log say."""
 
 
+NAMELESS: Final = "nameless"
+
+
 class TableRows(Value):
-    """A page of a table's rows as the database has them, by primary key: each column's value by its name, whatever it is."""
+    """A page of a table's rows as the database has them, by primary key: each column's value by its name, whatever it is.
+
+    Staff and people are shown by their pseudonyms, `NAMELESS` where they have none any more.
+    """
 
     rows: tuple[dict[str, str | int | None], ...]
     after: str | None

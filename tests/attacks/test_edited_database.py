@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 
@@ -30,6 +31,12 @@ A_JOB = "job = (SELECT min(job) FROM ended_jobs)"
 DIGEST = f"sha256:{'0' * 64}"
 STRANGER = f"ed25519:{'A' * 43}"
 A_SECOND_LATER = object()
+HOSPITAL = "name = 'hospital'"
+KEY = "tenant = 'hospital' AND revoked IS NULL AND expires IS NULL"
+REPLACED = "tenant = 'hospital' AND expires IS NOT NULL"
+SPENT = "node IS NOT NULL"
+LATE = 9_000_000_000_000
+DOOR = {"id": "d00d", "secret_hash": "0" * 64, "created": 1}
 
 EDITS: dict[str, Edit] = {
     "an event's words": ("events", SUCCESS, {"body": "{}"}, "commitment"),
@@ -104,7 +111,50 @@ EDITS: dict[str, Edit] = {
     "a model's manifest": ("manifests", "1", {"envelope": "{}"}, "row"),
     "a model's time": ("manifests", "1", {"published": 1}, "row"),
     "a model, deleted": ("manifests", "1", {}, "row"),
+    "what an API key opens": ("api_keys", KEY, {"scopes": "jobs publish read"}, "row"),
+    "whose an API key is": ("api_keys", KEY, {"tenant": "models"}, "row"),
+    "an API key's secret": ("api_keys", KEY, {"secret_hash": "0" * 64}, "row"),
+    "an API key's end": ("api_keys", KEY, {"expires": 9_000_000_000_000}, "row"),
+    "an API key's age": ("api_keys", KEY, {"created": 1}, "row"),
+    "an API key, revoked in secret": ("api_keys", KEY, {"revoked": 1_700_000_000_000}, "row"),
+    "an API key, revoked no more": ("api_keys", "revoked IS NOT NULL", {"revoked": None}, "row"),
+    "an API key, revoked at another time": ("api_keys", "revoked IS NOT NULL", {"revoked": 1}, "row"),
+    "an API key, good again after it was replaced": ("api_keys", REPLACED, {"expires": None}, "row"),
+    "an API key, deleted": ("api_keys", "revoked IS NOT NULL", {}, "row"),
+    "an auditor who is an operator": ("api_keys", "staff = 'eve'", {"scopes": "operator"}, "row"),
+    "an auditor who is somebody else": ("api_keys", "staff = 'eve'", {"staff": "bob"}, "row"),
+    "whose a session is": ("sessions", "1", {"api_key": None, "person": "oidc:bob"}, "row"),
+    "a session's age": ("sessions", "1", {"created": 9_000_000_000_000}, "row"),
+    "a session's end": ("sessions", "1", {"expires": 9_000_000_000_000}, "row"),
+    "a session's grounds": ("sessions", "1", {"grounds": "[]"}, "row"),
+    "a tenant's age": ("tenants", HOSPITAL, {"created": 1}, "row"),
+    "a tenant, deleted": ("tenants", "name = 'shop'", {}, "row"),
+    "a signer, believed again": ("tenants", HOSPITAL, {"revoked_signers": None}, "row"),
+    "a signer, revoked in secret": ("tenants", "name = 'models'", {"revoked_signers": STRANGER}, "row"),
+    "a tenant's share": ("tenants", HOSPITAL, {"in_flight": None}, "row"),
+    "a tenant's share that nobody set": ("tenants", "name = 'models'", {"in_flight": 3}, "row"),
+    "a tenant's quota": ("tenants", HOSPITAL, {"quota": 1}, "row"),
+    "a tenant's quota that nobody set": ("tenants", "name = 'models'", {"quota": 3}, "row"),
+    "an enrolment token, to be used again": ("enrolment_tokens", SPENT, {"node": None}, "row"),
+    "an enrolment token's end": ("enrolment_tokens", "node IS NULL", {"expires": 9_000_000_000_000}, "row"),
+    "an enrolment token's secret": ("enrolment_tokens", "node IS NULL", {"secret_hash": "0" * 64}, "row"),
+    "an enrolment token's age": ("enrolment_tokens", "node IS NULL", {"created": 1}, "row"),
+    "an enrolment token, used up in secret": ("enrolment_tokens", "node IS NULL", {"node": STRANGER}, "row"),
+    "an enrolment token, deleted": ("enrolment_tokens", SPENT, {}, "row"),
+    "a key's blob, deleted": ("blobs", "digest IN (SELECT digest FROM keys)", {}, "row"),
+    "a key's size": ("blobs", "digest IN (SELECT digest FROM keys)", {"size": 1}, "row"),
 }
+PUT_IN: dict[str, tuple[str, dict[str, Any]]] = {
+    "a back door": ("api_keys", {**DOOR, "tenant": "hospital", "scopes": "jobs publish read"}),
+    "a back door for the staff": ("api_keys", {**DOOR, "staff": "eve", "scopes": "auditor"}),
+    "a back door for nodes": ("enrolment_tokens", {**DOOR, "expires": 9_000_000_000_000}),
+    "a session that nobody began": (
+        "sessions",
+        {"token_hash": "0" * 64, "person": "oidc:eve", "grounds": "[]", "expires": LATE, "created": LATE, "used": LATE},
+    ),
+    "a tenant that nobody added": ("tenants", {"name": "ghost", "created": 1}),
+}
+"""Rows of which no event tells; those that may say so say that they are older than the log."""
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +170,33 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         with made.client() as client:
             client.model("small").predict(rows[:1])
             client.model("small").predict(rows[1:2])
+        let_in(made)
         yield made
+
+
+def let_in(world: World) -> None:
+    """What a gateway's operator does about those who get in, and an auditor who signs in to the console."""
+    for command in (
+        ("tenants", "limit", "hospital", "--in-flight", "5"),
+        ("tenants", "quota", "hospital", str(10**12)),
+        ("tenants", "revoke-signer", "hospital", STRANGER),
+        ("tenants", "add", "shop"),
+        ("tenants", "rotate", of_operator(world, "tenants", "add", "hospital", "--json")["id"]),
+        ("tenants", "revoke", of_operator(world, "tenants", "add", "hospital", "--json")["id"]),
+        ("enrol",),
+    ):
+        of_operator(world, *command)
+    key = of_operator(world, "staff", "add", "eve", "--role", "auditor", "--json")["api_key"]
+    with httpx2.Client(base_url=world.url, trust_env=False) as http:
+        answer = http.post("/console/sign-in", data={"key": key}, headers={"Sec-Fetch-Site": "same-origin"})
+    assert answer.status_code == 303, answer.text
+
+
+def of_operator(world: World, *command: str) -> dict[str, Any]:
+    """Run a command of the gateway's operator. Gives what it prints as JSON, where it does."""
+    done = type_command(("gateway", *command, "--data", str(world.gateway_folder)), os.environ)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout)) if "--json" in command else {}
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +244,22 @@ def edited(world: World, table: str, which: str, **columns: Any) -> Iterator[Non
             database.executemany(f'INSERT OR REPLACE INTO "{table}" VALUES ({marks})', kept)
 
 
+@contextmanager
+def put_in(world: World, table: str, row: dict[str, Any]) -> Iterator[None]:
+    """Put a row in, and take it out again."""
+    path = world.gateway_folder / "gateway.sqlite"
+    names, marks = ", ".join(f'"{name}"' for name in row), ", ".join("?" for _ in row)
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as database:
+        place = database.execute(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', tuple(row.values())).lastrowid
+        try:
+            yield
+        finally:
+            database.execute(f'DELETE FROM "{table}" WHERE rowid = ?', (place,))
+
+
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edited_row_is_found_by_its_rule_and_place(edit: str, audited: World, verify: Callable[[], Found]) -> None:
-    """A row of events, of jobs, their documents and attempts, of nodes, of keys and their statements, of models."""
+    """Of events, of jobs, their documents and attempts, of nodes, of keys and their statements, of models; of who gets in."""
     table, which, columns, rule = EDITS[edit]
     with closing(sqlite3.connect(audited.gateway_folder / "gateway.sqlite")) as database:
         (place,) = database.execute(f"SELECT position FROM events WHERE {SUCCESS}").fetchone()
@@ -180,6 +269,15 @@ def test_an_edited_row_is_found_by_its_rule_and_place(edit: str, audited: World,
     assert rule in {name for _, name in found}, said
     if table == "events":
         assert place in {index for index, _ in found}, said
+
+
+@pytest.mark.parametrize("row", PUT_IN)
+def test_a_row_that_was_put_in_is_found(row: str, audited: World, verify: Callable[[], Found]) -> None:
+    """And nothing else is."""
+    with put_in(audited, *PUT_IN[row]):
+        status, found, said = verify()
+    assert (status, found) == (1, [(None, "row")]), said
+    assert f"it has a row of {PUT_IN[row][0]}, and no event of the log tells of it" in said
 
 
 def test_what_was_put_back_is_as_it_was(verify: Callable[[], Found]) -> None:

@@ -299,7 +299,7 @@ def _hold_records(audit: _Audit, gateway: Gateway, bodies: Bodies, records: Reco
 
 
 def _read_rows(gateway: Gateway, records: Records, done: Callable[[int], None]) -> None:
-    """The rows of tables, where the gateway shows them: one of before does not."""
+    """The rows of tables, of those that the gateway shows: one of before shows fewer, or none."""
     for table in TABLES:
         try:
             for page in gateway.pages(f"/v1/audit/rows/{table}", TableRows):
@@ -307,8 +307,8 @@ def _read_rows(gateway: Gateway, records: Records, done: Callable[[int], None]) 
                     records.rows.row(table, row)
                 done(records.rows.count)
         except NotFoundError:
-            return
-    records.rows.are_shown()
+            continue
+        records.rows.are_shown(table)
 
 
 def _tell(events: Iterator[Logged], records: Records, last: int) -> int:

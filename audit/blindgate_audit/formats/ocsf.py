@@ -5,7 +5,7 @@
 | `key.registered`, `tenant.added`, `credential.granted`, `signer.added` | 3004 | 1 Create |
 | `key.sent` | 3004 | 2 Read |
 | `key.uploaded`, `key.evicted`, `key.superseded`, `key.destruction-scheduled` | 3004 | 3 Update |
-| `credential.rotated`, `role.changed` | 3004 | 3 Update |
+| `credential.rotated`, `role.changed`, `limits.changed` | 3004 | 3 Update |
 | `key.destroyed`, `credential.revoked` | 3004 | 4 Delete |
 | `node.enrolled`, `node.dismissed` | 3004 | 6 Enroll, 7 Unenroll |
 | `key.compromised`, `signer.revoked` | 3004 | 9 Disable |
@@ -67,6 +67,7 @@ _ENTITY_ACTIVITIES: Final = {
     Action.CREDENTIAL_ROTATED: _UPDATE,
     Action.CREDENTIAL_REVOKED: _DELETE,
     Action.ROLE_CHANGED: _UPDATE,
+    Action.LIMITS_CHANGED: _UPDATE,
     Action.SIGNER_ADDED: _CREATE,
     Action.SIGNER_REVOKED: (9, "Disable"),
 }

@@ -26,6 +26,7 @@ from blindgate_gateway.log.objects import session_object
 from blindgate_gateway.log.pseudonyms import pseudonym_of
 from blindgate_gateway.log.telling import Actor, tell
 from blindgate_gateway.tables import api_keys, sessions
+from blindgate_protocol.canonical import digest
 from blindgate_protocol.events import Action
 from blindgate_protocol.values import Millis
 
@@ -37,7 +38,8 @@ WHOLE: Final[Millis] = 8 * 3_600_000
 MOST: Final = 16
 """How many sessions an API key, or a person, has at once: of more, the oldest ends."""
 TOKEN_LENGTH: Final = 43
-_NAME_LENGTH: Final = 32
+NAME_LENGTH: Final = 32
+"""How much of a token's hash is the name that the log calls its session by."""
 _MINUTE: Final = 60_000
 _GOES_ON = and_(sessions.c.used > clock() - IDLE, sessions.c.created > clock() - WHOLE)
 _OF_TOKEN = prepared(
@@ -69,7 +71,12 @@ _OF_TOKEN = prepared(
     )
 )
 _ADD = prepared(
-    insert(sessions).values(created=clock(), used=clock()), "token_hash", "api_key", "person", "grounds", "expires"
+    insert(sessions).values(created=clock(), used=clock()).returning(sessions.c.created),
+    "token_hash",
+    "api_key",
+    "person",
+    "grounds",
+    "expires",
 )
 _USE = prepared(update(sessions).where(sessions.c.token_hash == bindparam("hash")).values(used=clock()))
 _END = prepared(delete(sessions).where(sessions.c.token_hash == bindparam("hash")))
@@ -116,10 +123,12 @@ def begin_session(database: Database, auditor: Staff, *, instead_of: str = "") -
     }
     with database.write() as connection:
         _end(connection, instead_of, "signed in anew")
-        connection.execute(_ADD, {"token_hash": _hash(token), **holder, **until})
+        created = connection.execute(_ADD, {"token_hash": _hash(token), **holder, **until}).scalar()
         by = _actor(connection, auditor)
-        shown = {"credential": auditor.key} if grounds is None else {"credential": "token"}
-        tell(connection, Action.SESSION_STARTED, _name(_hash(token)), by=by, after="active", details=shown)
+        said = {"credential": auditor.key if grounds is None else "token", "created": str(created)}
+        if grounds is not None:
+            said |= {"grounds": shown_grounds(_hash(token), grounds.text), "expires": str(grounds.expires)}
+        tell(connection, Action.SESSION_STARTED, _name(_hash(token)), by=by, after="active", details=said)
         for row in connection.execute(_END_OLDEST, {**holder, "kept": MOST}).all():
             if _went_on(row):
                 _tell_ended(connection, row.token_hash, by, f"more than {MOST} sessions")
@@ -158,6 +167,14 @@ def end_session(database: Database, token: str) -> None:
     """End a session, if there is one."""
     with database.write() as connection:
         _end(connection, token, "signed out")
+
+
+def shown_grounds(token_hash: object, grounds: object) -> str:
+    """What the log and auditors are told of the grounds of a person's session.
+
+    They can be guessed, so they are digested together with the hash of the token, which nobody is shown.
+    """
+    return digest(f"{token_hash} {grounds}".encode(errors="replace"))
 
 
 def sweep_sessions(database: Database) -> None:
@@ -206,7 +223,7 @@ def _actor(connection: Transaction, auditor: Staff) -> Actor:
 
 
 def _name(token_hash: str) -> str:
-    return session_object(token_hash[:_NAME_LENGTH])
+    return session_object(token_hash[:NAME_LENGTH])
 
 
 def _hash(token: str) -> str:

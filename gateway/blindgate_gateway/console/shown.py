@@ -43,6 +43,7 @@ WORDS: Final[Mapping[Action, str]] = {
     Action.SESSION_STARTED: "Signed in to the console",
     Action.SESSION_ENDED: "Signed out of the console",
     Action.ROLE_CHANGED: "Role changed",
+    Action.LIMITS_CHANGED: "Limits changed",
     Action.RETENTION_CHANGED: "Retention changed",
     Action.SIGNER_ADDED: "Signer added",
     Action.SIGNER_REVOKED: "Signer revoked",

@@ -8,7 +8,7 @@ changes over. When a key was last used is kept by the day: enough to see which o
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, insert, or_, select, update
 
@@ -41,7 +41,11 @@ _USE = prepared(
     .values(used=bindparam("today"))
 )
 _ADD_TENANT = prepared(
-    upsert(tenants, lambda statement: statement.values(created=clock()).on_conflict_do_nothing()), "name"
+    upsert(
+        tenants,
+        lambda statement: statement.values(created=clock()).on_conflict_do_nothing().returning(tenants.c.created),
+    ),
+    "name",
 )
 _GOOD: Final = and_(api_keys.c.revoked.is_(None), or_(api_keys.c.expires.is_(None), api_keys.c.expires > clock()))
 
@@ -88,11 +92,19 @@ def add_tenant(database: Database, name: str, scopes: Iterable[Scope], *, lasts:
     with database.write() as connection:
         text = " ".join(sorted(set(scopes)))
         may = _rights(connection, api_keys.c.tenant == name)
-        if connection.execute(_ADD_TENANT, {"name": name}).rowcount:
-            whose = pseudonym_of(connection, "tenant", name)
-            tell(connection, Action.TENANT_ADDED, tenant_object(whose), by=COMMAND_LINE, tenant=name, after="active")
-        connection.execute(insert(api_keys).values(**_row(credential, lasts), tenant=name, scopes=text))
-        _tell_granted(connection, credential.id, tenant=name, staff=None, scopes=text)
+        created = connection.execute(_ADD_TENANT, {"name": name}).scalar()
+        if created is not None:
+            whose, stated = pseudonym_of(connection, "tenant", name), {"created": str(created)}
+            tell(
+                connection,
+                Action.TENANT_ADDED,
+                tenant_object(whose),
+                by=COMMAND_LINE,
+                tenant=name,
+                after="active",
+                details=stated,
+            )
+        _add(connection, credential, lasts, tenant=name, scopes=text)
         if may and not set(text.split()) <= may:
             _tell_role(
                 connection, tenant_object(pseudonym_of(connection, "tenant", name)), may, {*text.split()}, tenant=name
@@ -105,8 +117,7 @@ def add_staff(database: Database, name: str, role: StaffRole, *, lasts: Millis |
     credential = Credential.generate("bs")
     with database.write() as connection:
         may = _rights(connection, api_keys.c.staff == name)
-        connection.execute(insert(api_keys).values(**_row(credential, lasts), staff=name, scopes=role.value))
-        _tell_granted(connection, credential.id, tenant=None, staff=name, scopes=role.value)
+        _add(connection, credential, lasts, staff=name, scopes=role.value)
         if may and role.value not in may:
             _tell_role(connection, staff_object(pseudonym_of(connection, "staff", name)), may, {role.value})
     return credential
@@ -123,7 +134,8 @@ def rotate_api_key(
     this = and_(_of(key, staff=staff), _GOOD)
     end = clock() + overlap
     with database.write() as connection:
-        ending = update(api_keys).where(this).returning(api_keys.c.tenant, api_keys.c.staff, api_keys.c.scopes)
+        columns = (api_keys.c[name] for name in ("tenant", "staff", "scopes", "expires"))
+        ending = update(api_keys).where(this).returning(*columns)
         before = connection.execute(select(api_keys.c.created, api_keys.c.expires).where(this)).first()
         sooner = and_(api_keys.c.expires.is_not(None), api_keys.c.expires < end)
         row = connection.execute(ending.values(expires=case((sooner, api_keys.c.expires), else_=end))).first()
@@ -132,12 +144,8 @@ def rotate_api_key(
         if lasts is None and before.expires is not None:
             lasts = before.expires - before.created
         credential = Credential.generate("bs" if staff else "bg")
-        connection.execute(
-            insert(api_keys).values(**_row(credential, lasts), tenant=row.tenant, staff=row.staff, scopes=row.scopes)
-        )
-        _tell_granted(
-            connection, credential.id, tenant=row.tenant, staff=row.staff, scopes=row.scopes, replaces=_bare(key)
-        )
+        replaced = {"replaces": _bare(key), "replaced-expires": str(row.expires)}
+        _add(connection, credential, lasts, tenant=row.tenant, staff=row.staff, scopes=row.scopes, replaced=replaced)
     return credential
 
 
@@ -175,7 +183,7 @@ def revoke_api_key(database: Database, key: str, *, staff: bool) -> None:
     """Make an API key useless from now on. Raises `NotFoundError`."""
     with database.write() as connection:
         revoked = update(api_keys).where(_of(key, staff=staff), api_keys.c.revoked.is_(None)).values(revoked=clock())
-        row = connection.execute(revoked.returning(api_keys.c.tenant)).first()
+        row = connection.execute(revoked.returning(api_keys.c.tenant, api_keys.c.revoked)).first()
         if row is None:
             raise not_found(f"API key in use: {key}")
         tell(
@@ -186,25 +194,46 @@ def revoke_api_key(database: Database, key: str, *, staff: bool) -> None:
             tenant=row.tenant,
             before="active",
             after="revoked",
+            details={"revoked": str(row.revoked)},
         )
 
 
-def _tell_granted(  # noqa: PLR0913  (what the event says)
+def _add(  # noqa: PLR0913  (what a key is made of)
     connection: Transaction,
-    key: str,
+    credential: Credential,
+    lasts: Millis | None,
     *,
-    tenant: str | None,
-    staff: str | None,
+    tenant: str | None = None,
+    staff: str | None = None,
     scopes: str,
-    replaces: str | None = None,
+    replaced: dict[str, str] | None = None,
 ) -> None:
-    details = {"scopes": scopes}
+    """Add a key's row, and tell of it all that the row says: an auditor holds the one against the other."""
+    row = {
+        "id": credential.id,
+        "secret_hash": credential.hashed(),
+        "created": clock(),
+        "expires": None if lasts is None else clock() + lasts,
+        "tenant": tenant,
+        "staff": staff,
+        "scopes": scopes,
+    }
+    times = connection.execute(insert(api_keys).values(**row).returning(api_keys.c.created, api_keys.c.expires)).one()
+    details = {"scopes": scopes, "secret": credential.shown(), "created": str(times.created)}
+    if times.expires is not None:
+        details["expires"] = str(times.expires)
     if staff is not None:
         details["staff"] = pseudonym_of(connection, "staff", staff)
-    if replaces is not None:
-        details["replaces"] = replaces
-    action = Action.CREDENTIAL_GRANTED if replaces is None else Action.CREDENTIAL_ROTATED
-    tell(connection, action, credential_object(key), by=COMMAND_LINE, tenant=tenant, after="active", details=details)
+    action = Action.CREDENTIAL_GRANTED if replaced is None else Action.CREDENTIAL_ROTATED
+    tell(
+        connection,
+        action,
+        credential_object(credential.id),
+        by=COMMAND_LINE,
+        tenant=tenant,
+        after="active",
+        details=details | (replaced or {}),
+    )
 
 
 def _rights(connection: Transaction, whose: ColumnElement[bool]) -> set[str]:
@@ -222,15 +251,6 @@ def _tell_role(
 
 def _bare(key: str) -> str:
     return key.removeprefix("bs_").removeprefix("bg_")
-
-
-def _row(credential: Credential, lasts: Millis | None) -> dict[str, Any]:
-    return {
-        "id": credential.id,
-        "secret_hash": credential.hashed(),
-        "created": clock(),
-        "expires": None if lasts is None else clock() + lasts,
-    }
 
 
 def _of(key: str, *, staff: bool) -> ColumnElement[bool]:

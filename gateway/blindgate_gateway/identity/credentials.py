@@ -6,6 +6,8 @@
 
 The gateway keeps SHA-256 of the secret. A slow hash would add nothing: the secret is not a password that somebody could guess.
 Comparisons take the same time whatever differs, and an unknown id costs the same as a wrong secret.
+
+The log and auditors are told the digest of that hash (`shown`): it tells one secret from another, and nobody can be let in by it.
 """
 
 import hashlib
@@ -13,6 +15,8 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from typing import Literal
+
+from blindgate_protocol.canonical import digest
 
 Kind = Literal["bg", "bs", "be"]
 _KINDS: dict[str, Kind] = {"bg": "bg", "bs": "bs", "be": "be"}
@@ -48,6 +52,10 @@ class Credential:
     def matches(self, stored: str | None) -> bool:
         """Whether `stored` is this secret's hash. `None` stands for an id that nobody has, and costs the same."""
         return hmac.compare_digest(self.hashed(), _NOBODY if stored is None else stored)
+
+    def shown(self) -> str:
+        """What the log and auditors are told of the secret."""
+        return digest(self.hashed().encode())
 
     def __str__(self) -> str:
         return f"{self.kind}_{self.id}.{self.secret}"

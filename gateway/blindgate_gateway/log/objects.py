@@ -31,6 +31,11 @@ def credential_object(key: str) -> str:
     return f"credential:{key}"
 
 
+def enrolment_token_object(token: str) -> str:
+    """An enrolment token, by its id."""
+    return f"enrolment-token:{token}"
+
+
 def tenant_object(pseudonym: str) -> str:
     """A tenant."""
     return f"tenant:{pseudonym}"

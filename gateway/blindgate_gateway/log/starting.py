@@ -14,6 +14,7 @@ from blindgate_gateway.log.believed import enter, kept_for, leave
 from blindgate_gateway.log.objects import log_object
 from blindgate_gateway.log.sequencer import Sequencer
 from blindgate_gateway.log.telling import GATEWAY, tell
+from blindgate_gateway.log.unlogged import count_unlogged
 from blindgate_gateway.parts import connect
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import events
@@ -34,7 +35,8 @@ def tell_start(settings: Settings) -> None:
         what = _log(database, settings)
         now = kept_for(settings)
         with database.write() as connection:
-            tell(connection, Action.LOG_STARTED, what, by=GATEWAY, before="paused", after="started")
+            unlogged = count_unlogged(connection)
+            tell(connection, Action.LOG_STARTED, what, by=GATEWAY, before="paused", after="started", details=unlogged)
             before = enter(connection, settings)
             row = connection.execute(_LAST_KEPT, {}).first()
             told = {} if row is None or row.body is None else json.loads(row.body)["details"]

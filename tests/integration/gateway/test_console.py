@@ -276,6 +276,8 @@ def test_signing_in_and_out_is_told_to_the_log(desk: Desk) -> None:
     """With who it was by pseudonym and which key they showed; the session's name is one with which nobody can sign in."""
     sign_in(desk.http, desk.auditor.token)
     token = desk.http.cookies["blindgate-console"]
+    with desk.parts.database.read() as connection:
+        created = connection.execute(select(sessions.c.created)).scalar()
     desk.http.post("/console/sign-out", headers=SAME)
     (began,), (ended,) = told(desk, Action.SESSION_STARTED), told(desk, Action.SESSION_ENDED)
     assert (began.actor, began.role, began.after) == (auditors_pseudonym(desk), "auditor", "active")
@@ -284,7 +286,7 @@ def test_signing_in_and_out_is_told_to_the_log(desk: Desk) -> None:
     assert re.fullmatch(r"session:[0-9a-f]{32}", began.object)
     assert token not in began.to_bytes().decode()
     assert desk.auditor.token is not None
-    assert began.details == {"credential": desk.auditor.token[3:19]}
+    assert began.details == {"credential": desk.auditor.token[3:19], "created": str(created)}
     assert all(event.request for event in (began, ended))
 
 

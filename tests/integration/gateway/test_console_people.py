@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from sqlalchemy import select, update
 
-from blindgate_gateway.console.sessions import MOST, sweep_sessions
+from blindgate_gateway.console.sessions import MOST, shown_grounds, sweep_sessions
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.tables import events, sessions
 from blindgate_protocol.events import Action, Event
@@ -73,7 +73,8 @@ def test_an_auditors_token_opens_the_console_and_is_not_kept(desk: Desk, issuer:
     assert "oidc:ann" in desk.http.get("/console/").text
     (row,), (began,) = rows(desk), told(desk, Action.SESSION_STARTED)
     assert not any(part in str(row) for part in token.split("."))
-    assert began.details == {"credential": "token"}
+    times = {name: str(getattr(row, name)) for name in ("created", "expires")}
+    assert began.details == {"credential": "token", "grounds": shown_grounds(row.token_hash, row.grounds), **times}
     assert re.fullmatch(r"staff-[0-9a-f]{32}", began.actor)
     desk.http.post("/console/sign-out", headers=SAME)
     assert [event.actor for event in told(desk, Action.SESSION_ENDED)] == [began.actor]

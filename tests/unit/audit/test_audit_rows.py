@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, select, update
 
+from audited_desk import audit, pages, read_records
 from blindgate_audit.findings import Findings
 from blindgate_audit.records import Records
 from blindgate_audit.rows import TABLES
@@ -31,10 +32,10 @@ from blindgate_gateway.tables import (
 from blindgate_gateway.transitions import resend
 from blindgate_protocol.events import Event
 from blindgate_protocol.keys import KeyState
-from blindgate_protocol.logged import LoggedPage, PseudonymPage
+from blindgate_protocol.logged import LoggedPage
 from blindgate_protocol.messages import Refusal, Release
-from blindgate_protocol.oversight import JobRecords, NodeRecords, StatementRecords, TableName, TableRows
-from brokerage import Caller, blob_ref, now_ms, random_bytes
+from blindgate_protocol.oversight import TableName, TableRows
+from brokerage import blob_ref, now_ms, random_bytes
 from desk import Desk
 from patient import Patient, open_patient
 
@@ -131,78 +132,14 @@ def release(desk: Desk) -> str:
     return lease.job
 
 
-def pages(caller: Caller, path: str, kind: Any) -> Iterator[Any]:
-    """Every page."""
-    after: str | None = None
-    while True:
-        asked = f"{path}?most=3" + ("" if after is None else f"&after={after}")
-        page = kind.model_validate_json(caller.ask("GET", asked).content)
-        yield page
-        if page.after is None or str(page.after) == after:
-            return
-        after = str(page.after)
-
-
-def tell(desk: Desk, records: Records, behind: int = -1) -> int:
-    """Tell of all events behind this index. Gives the last one's."""
-    desk.parts.log.sequencer.advance()
-    for page in pages(desk.auditor, "/v1/audit/events", LoggedPage):
-        for one in page.events:
-            if one.index > behind and one.event is not None:
-                records.tell(one.index, Event.from_bytes(one.event.encode()))
-                behind = one.index
-    return behind
-
-
-def audit(desk: Desk, *, between: Callable[[], object] = lambda: None, shown: bool = True) -> tuple[list[str], int]:
-    """What `audit verify` finds of a desk, and how many rows it read.
-
-    Something may happen `between` its reading of rows and of records. Rows may not be `shown`.
-    """
-    found = Findings()
-    records = Records(found)
-    last = tell(desk, records)
-    records.begin()
-    if shown:
-        read_rows(desk, records)
-    between()
-    read_records(desk, records)
-    tell(desk, records, last)
-    records.finish()
-    count = records.rows.count
-    records.close()
-    return [f"{one.rule}: {one.message}" for one in found], count
-
-
-def read_rows(desk: Desk, records: Records) -> None:
-    """Every row of every table."""
-    for table in TABLES:
-        for page in pages(desk.auditor, f"/v1/audit/rows/{table}", TableRows):
-            for row in page.rows:
-                records.rows.row(table, row)
-    records.rows.are_shown()
-
-
-def read_records(desk: Desk, records: Records) -> None:
-    """All else that is on record."""
-    for path, kind, take in (
-        ("keys", StatementRecords, records.statement),
-        ("nodes", NodeRecords, records.node),
-        ("jobs", JobRecords, records.job),
-    ):
-        for page in pages(desk.auditor, f"/v1/audit/{path}", kind):
-            for one in next(iter(dict(page).values())):
-                take(one)
-    names = PseudonymPage.model_validate_json(desk.auditor.ask("GET", "/v1/audit/pseudonyms").content)
-    records.names({one.pseudonym: one.name for one in names.pseudonyms})
-
-
 def test_an_honest_gateway_is_accused_of_nothing(patient: Patient) -> None:
     """Jobs that succeeded, failed, died, were cancelled, ran out, were sent again; keys in every state; and all rows were read."""
     found, count = audit(patient.desk)
     assert found == []
     with patient.desk.parts.database.read() as connection:
-        assert count == sum(len(connection.execute(select(metadata.tables[table])).all()) for table in TABLES)
+        sizes = {table: len(connection.execute(select(metadata.tables[table])).all()) for table in TABLES}
+        sizes["blobs"] = sum(row.state != "destroyed" for row in connection.execute(select(keys)).all())
+    assert count == sum(sizes.values())
 
 
 def test_what_happens_while_the_audit_reads_is_no_contradiction(patient: Patient) -> None:
@@ -228,7 +165,7 @@ def test_what_happens_while_the_audit_reads_is_no_contradiction(patient: Patient
 def test_a_gateway_that_shows_no_rows_is_held_by_its_records(patient: Patient) -> None:
     """One of before has no such route."""
     with patient.damaged(lambda c: c.execute(update(keys).values(state="active"))):
-        assert audit(patient.desk, shown=False) == ([], 0)
+        assert audit(patient.desk, hidden=TABLES) == ([], 0)
 
 
 def of(patient: Patient, name: str) -> Any:
@@ -355,7 +292,7 @@ class Shown:
         for table, rows in self.rows.items():
             for row in rows:
                 records.rows.row(table, row)
-        records.rows.are_shown()
+            records.rows.are_shown(table)
         self.records(records)
         records.finish()
         records.close()

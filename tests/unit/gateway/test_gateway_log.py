@@ -15,7 +15,7 @@ from blindgate_gateway.log.restarting import restart_log
 from blindgate_gateway.nodes import dismiss_node
 from blindgate_gateway.parts import connect
 from blindgate_gateway.sweep import sweep_leases
-from blindgate_gateway.tables import attempts, events, log_head
+from blindgate_gateway.tables import api_keys, attempts, events, log_head
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.checkpoints import EntryProof, LogTrust, open_checkpoint
 from blindgate_protocol.errors import ForkedLogError, LogError
@@ -144,9 +144,16 @@ def test_what_the_gateways_operator_does_is_told(desk: Desk) -> None:
     staff = add_staff(database, "ann", StaffRole.AUDITOR)
     dismiss_node(database, desk.worker.key.id)
     told = {(event.action, event.object): event for event in _told(desk)}
-    assert told[Action.CREDENTIAL_GRANTED, f"credential:{key.id}"].details == {"scopes": "jobs"}
-    assert told[Action.CREDENTIAL_ROTATED, f"credential:{new.id}"].details["replaces"] == key.id
-    assert told[Action.CREDENTIAL_REVOKED, f"credential:{new.id}"].actor == "command-line"
+    granted = told[Action.CREDENTIAL_GRANTED, f"credential:{key.id}"].details
+    rotated, revoked = (
+        told[action, f"credential:{new.id}"] for action in (Action.CREDENTIAL_ROTATED, Action.CREDENTIAL_REVOKED)
+    )
+    with database.read() as connection:
+        rows = {row.id: row for row in connection.execute(select(api_keys)).all()}
+    assert granted == {"scopes": "jobs", "secret": key.shown(), "created": str(rows[key.id].created)}
+    assert key.hashed() not in key.shown()
+    assert (rotated.details["replaces"], rotated.details["replaced-expires"]) == (key.id, str(rows[key.id].expires))
+    assert (revoked.actor, revoked.details) == ("command-line", {"revoked": str(rows[new.id].revoked)})
     assert told[Action.CREDENTIAL_GRANTED, f"credential:{staff.id}"].details["staff"].startswith("staff-")
     assert told[Action.NODE_DISMISSED, f"node:{desk.worker.key.id}"].after == "dismissed"
     assert Action.NODE_ENROLLED in {action for action, _ in told}
