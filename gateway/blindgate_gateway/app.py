@@ -15,6 +15,7 @@ from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
 
 from blindgate_gateway import (
+    attestations,
     budgets,
     callers,
     catalogue,
@@ -54,6 +55,7 @@ ROUTES: tuple[Route, ...] = tuple(
         jobs,
         nodes,
         leases,
+        attestations,
         evictions,
         oversight,
         rows,

@@ -63,6 +63,7 @@ _PATH_PARAMETERS = {
     "job": ("a job's id", {"type": "string", "pattern": "^[0-9a-f]{32}$"}),
     "digest": ("a blob's digest", {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}),
     "manifest": ("a manifest's digest", {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}),
+    "attestation": ("a question's id", {"type": "string", "pattern": "^[0-9a-f]{32}$"}),
     "upload": ("an upload's id", {"type": "string"}),
     "number": ("a part's number, from 1", {"type": "integer", "minimum": 1}),
     "name": ("a model's name", {"type": "string"}),

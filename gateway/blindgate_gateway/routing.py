@@ -30,6 +30,7 @@ from blindgate_gateway.idempotency import HEADER, once
 from blindgate_gateway.identity import Account, Node, Role, Staff
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.problems import not_found, refusal
+from blindgate_gateway.settings import Settings
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.http_signatures import CONTENT_DIGEST, parse_content_digest
@@ -103,6 +104,7 @@ class Route:
         answers: what each good status comes with; the first is the usual one.
         parameters: what the room reads besides: name to (where, meaning). Where is `header`, `query` (a whole number), or
             `query text`.
+        most: how many bytes a body has at most that is a value, as the settings say.
     """
 
     method: str
@@ -114,6 +116,7 @@ class Route:
     answers: Mapping[int, type[Value] | Raw | None]
     parameters: Mapping[str, tuple[str, str]]
     group: str
+    most: Callable[[Settings], int]
 
     @property
     def usual(self) -> int:
@@ -154,11 +157,23 @@ class Routes:
         roles: Iterable[Role] = (),
         body: type[Value] | Raw | None = None,
         parameters: Mapping[str, tuple[str, str]] | None = None,
+        most: Callable[[Settings], int] = lambda _settings: MAX_BODY,
     ) -> Callable[[HandlerT], HandlerT]:
         def declare(handler: HandlerT) -> HandlerT:
             name = f"{self.group}.{handler.__name__}"
             self.declared.append(
-                Route(method, rule, name, handler, frozenset(roles), body, answers, dict(parameters or {}), self.group)
+                Route(
+                    method,
+                    rule,
+                    name,
+                    handler,
+                    frozenset(roles),
+                    body,
+                    answers,
+                    dict(parameters or {}),
+                    self.group,
+                    most,
+                )
             )
             return handler
 
@@ -188,7 +203,7 @@ def respond(route: Route, parts: Parts, request: Request, path: Mapping[str, Any
         raise not_found("object")  # PostgreSQL cannot even be asked for it
     # 2.
     model = route.body if isinstance(route.body, type) else None
-    data = b"" if model is None else request.stream.read(_length(request, MAX_BODY))
+    data = b"" if model is None else request.stream.read(_length(request, route.most(parts.settings)))
     if isinstance(caller, Node) and data:
         _check_digest(request, data)
     body = None if model is None else _parse(data, model)

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from pydantic_settings.sources import TomlConfigSettingsSource
 
 from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.evidence import Evidence
 from blindgate_protocol.notes import KeyKind, VerifierKey
 from blindgate_protocol.signing import first_error
 from blindgate_protocol.values import KeyId, Millis, Size
@@ -82,6 +83,8 @@ class Settings(BaseSettings):
         lease: how long a lease lasts without a heartbeat, in milliseconds.
         attempts: how many leases a job gets before it is dead.
         in_flight: how many jobs of a tenant nodes may have at once, where nothing else was set for the tenant.
+        questions: how many questions for evidence a tenant may ask a minute.
+        evidence: how many bytes of evidence a node may answer with.
         rate: how many requests a second one credential may make, in each process, and ten times as many at once; 0 for no limit.
         failures: how many wrong credentials a minute one address may bring, in each process; 0 for no limit.
         proxies: the networks of the gateway's own proxies: what they say in X-Forwarded-For is believed.
@@ -137,6 +140,8 @@ class Settings(BaseSettings):
     lease: Annotated[Millis, Field(ge=100)] = 30_000
     attempts: Annotated[int, Field(ge=1, le=10_000)] = 3
     in_flight: Annotated[int, Field(ge=1)] = 64
+    questions: Annotated[int, Field(ge=1, le=10_000)] = 30
+    evidence: Annotated[Size, Field(ge=16 * 1024, le=Evidence.most_bytes)] = MEBI
     rate: Annotated[float, Field(ge=0)] = 1000.0
     failures: Annotated[float, Field(ge=0)] = 60.0
     proxies: Networks = ()

@@ -12,6 +12,8 @@ is not destroyed, no job that has not ended. A job's end counts as storing its b
 of this and deletes the row, so whoever renews the blob comes wholly before or wholly after. Its object goes afterwards; no other
 blob ever has it.
 
+Questions for evidence are forgotten after their minute, with their answers (`attestations`).
+
 Every now and then a gateway shows the others that it is there (`log.believed`).
 
 The store is gone through, too, less often: what lies there longer than the grace and has no row is deleted (`blobs`).
@@ -23,6 +25,7 @@ import time
 from sqlalchemy import bindparam, delete, exists, or_, select
 
 from blindgate_gateway import quotas
+from blindgate_gateway.attestations import sweep_attestations
 from blindgate_gateway.console.sessions import sweep_sessions
 from blindgate_gateway.database import clock, prepared
 from blindgate_gateway.idempotency import sweep_answers
@@ -154,6 +157,7 @@ def sweep_often(parts: Parts) -> None:
     """Do what is due every second."""
     sweep_leases(parts)
     sweep_nonces(parts.database)
+    sweep_attestations(parts.database)
     parts.database.tidy()
 
 

@@ -365,6 +365,41 @@ attempts = Table(
     Column("ended", BigInteger, nullable=False),
 )
 
+# Questions for evidence
+
+attestations = Table(
+    "attestations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tenant", String, ForeignKey("tenants.name"), nullable=False),
+    Column("model", String, ForeignKey("manifests.digest"), nullable=False),
+    Column("policy", String, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    # The one node that is asked, if it is one.
+    Column("node", String),
+    Column("asked", BigInteger, nullable=False),
+    Index(None, "tenant", "asked"),
+    Index(None, "asked"),
+)
+
+attestation_answers = Table(
+    "attestation_answers",
+    metadata,
+    # A row is there from when the node took the question. It goes with the question.
+    Column("attestation", String, primary_key=True),
+    Column("node", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("taken", BigInteger, nullable=False),
+    # How many had answered, this node included, once it has.
+    Column("place", Integer),
+    # What it answered, unread; or why it does not.
+    Column("recipient", Text),
+    Column("evidence", LargeBinary),
+    Column("code", String),
+    Column("reason", Text),
+    Index(None, "node", "tenant"),
+)
+
 # The log
 
 pseudonyms = Table(

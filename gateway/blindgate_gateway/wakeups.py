@@ -23,6 +23,8 @@ from blindgate_gateway.bells import Bell
 
 QUEUE = "queue"
 """The topic of whoever waits for work; a job's own id is the topic of whoever waits for it."""
+QUESTIONS = "questions"
+"""The topic of nodes that wait for a question about evidence; a question's own id is the topic of who asked it."""
 LOG = "log"
 """The topic of whoever waits for a checkpoint."""
 FALLBACK_SECONDS = 0.25

@@ -16,7 +16,8 @@ from sqlalchemy import update
 from blindgate_gateway.app import ROUTES
 from blindgate_gateway.identity import Role
 from blindgate_gateway.routing import MAX_BODY, Route
-from blindgate_gateway.tables import api_keys
+from blindgate_gateway.tables import api_keys, attestations
+from blindgate_protocol.attestations import AttestationAnswer, AttestationPoll, AttestationRequest
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.messages import (
     LEASE_HEADER,
@@ -40,7 +41,7 @@ TENANT, READER, PUBLISHER, NODE = Role.TENANT, Role.READER, Role.PUBLISHER, Role
 OPERATOR, AUDITOR = Role.OPERATOR, Role.AUDITOR
 ANYBODY: frozenset[Role] = frozenset()
 
-OWNED = {"job", "digest", "upload"}
+OWNED = {"job", "digest", "upload", "attestation"}
 """What a path calls objects of one tenant."""
 SHARED = {"table", "name", "manifest", "number", "tile"}
 """What it calls models, which are for every tenant, parts of an upload, and tiles of the log, which are for everybody."""
@@ -83,6 +84,11 @@ TABLE: dict[tuple[str, str], Row] = {
     ("POST", "/v1/leases/<job>/commit"): Row(frozenset({NODE})),
     ("POST", "/v1/leases/<job>/refuse"): Row(frozenset({NODE})),
     ("POST", "/v1/leases/<job>/release"): Row(frozenset({NODE})),
+    ("POST", "/v1/attestations"): Row(frozenset({TENANT})),
+    ("GET", "/v1/attestations/<attestation>"): Row(frozenset({TENANT, READER}), owned=True),
+    ("POST", "/v1/questions"): Row(frozenset({NODE})),
+    ("POST", "/v1/questions/<attestation>/answer"): Row(frozenset({NODE})),
+    ("POST", "/v1/questions/<attestation>/refuse"): Row(frozenset({NODE})),
     ("POST", "/v1/evictions"): Row(frozenset({NODE})),
     ("GET", "/v1/log"): Row(ANYBODY),
     ("GET", "/log/checkpoint"): Row(ANYBODY),
@@ -172,6 +178,10 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         eviction = desk.worker.key.sign(
             Eviction(node=desk.worker.key.id, tenant="bank", key=key.digest, reason="room", issued=now_ms())
         )
+        question = AttestationRequest(model=desk.manifest.digest, policy=key.digest, nonce=random_bytes(32))
+        asked = desk.tenant.ask("POST", "/v1/attestations", question).json()["attestation"]
+        with desk.parts.database.write() as connection:  # the table takes longer than a question lives
+            connection.execute(update(attestations).values(asked=attestations.c.asked + 3_600_000))
         yield World(
             desk=desk,
             bodies={
@@ -180,6 +190,10 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                 "keys.state_key": KeyRequest(statement=statement.envelope),
                 "jobs.submit": JobRequest(order=order.envelope),
                 "leases.poll": LeaseRequest(families=("echo",)),
+                "attestations.ask": question,
+                "attestations.pull": AttestationPoll(),
+                "attestations.answer": AttestationAnswer(recipient=receipt.envelope, evidence=b"evidence"),
+                "attestations.refuse": Refusal(code="no", reason=""),
                 "evictions.report": EvictionReport(evictions=(eviction.envelope,)),
                 "leases.commit": Commit(receipt=receipt.envelope),
                 "leases.refuse": Refusal(code="no", reason=""),
@@ -189,6 +203,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                 "job": lease.job,
                 "digest": key.digest,
                 "upload": upload.json()["upload"],
+                "attestation": asked,
                 "name": "echo",
                 "manifest": desk.manifest.digest,
                 "table": "keys",
@@ -408,7 +423,7 @@ def test_another_tenants_object_is_404(world: World, route: Route) -> None:
     """Exactly as one that never was, and never 403."""
     theirs = world.call(world.desk.stranger, route)
     names = dict(world.names)
-    world.names.update({"job": "0" * 32, "digest": "sha256:" + "0" * 64, "upload": "0" * 32})
+    world.names.update({"job": "0" * 32, "digest": "sha256:" + "0" * 64, "upload": "0" * 32, "attestation": "0" * 32})
     nobodys = world.call(world.desk.stranger, route)
     world.names.update(names)
     assert (theirs.status_code, theirs.json()["code"]) == (404, "not-found")

@@ -26,7 +26,9 @@ from blindgate_gateway.app import create_app
 from blindgate_gateway.identity import Scope, StaffRole
 from blindgate_gateway.opening import open_database, prepare
 from blindgate_gateway.tables import api_keys, jobs
+from blindgate_protocol.attestations import AttestationAnswer, AttestationPoll, AttestationRequest
 from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.evidence import NONCE_BYTES
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.manifest import Manifest
@@ -64,7 +66,15 @@ CANARY = "the-reason-that-nobody-logs"
 
 NOBODY, NODE = "nobody", "node"
 _MOST_JOBS = 16
-_UNLIMITED = {"rate": 0, "failures": 0, "part": 64 * 1024, "lease": 600_000, "attempts": 2, "max_blob": 1 << 20}
+_UNLIMITED = {
+    "rate": 0,
+    "failures": 0,
+    "part": 64 * 1024,
+    "lease": 600_000,
+    "attempts": 2,
+    "max_blob": 1 << 20,
+    "questions": 10_000,
+}
 
 
 class InProcess(BaseAdapter):
@@ -201,6 +211,12 @@ class Stage:
             ),
             "models_offer_model": lambda: ModelOffer(manifest=self.manifest.envelope),
             "nodes_enrol": lambda: self.worker.enrolment(self.brokerage.enrolment_token(), self.url),
+            "attestations_ask": lambda: self._question(),
+            "attestations_pull": lambda: AttestationPoll(),
+            "attestations_answer": lambda: AttestationAnswer(
+                recipient=self.worker.receipt(self.lease, data).envelope, evidence=data
+            ),
+            "attestations_refuse": lambda: Refusal(code="no", reason=CANARY),
             "leases_poll": lambda: LeaseRequest(families=("echo",)),
             "leases_put_result": lambda: data,
             "leases_commit": lambda: Commit(receipt=self.worker.receipt(self.lease, data).envelope, result_data=data),
@@ -208,6 +224,11 @@ class Stage:
             "leases_release": lambda: Release(code="no", reason=CANARY),
         }
         return makers[operation]() if operation in makers else None
+
+    def _question(self) -> AttestationRequest:
+        return AttestationRequest(
+            model=self.manifest.digest, policy=self.manifest.digest, nonce=random_bytes(NONCE_BYTES)
+        )
 
     def _announce(self, data: bytes) -> UploadRequest:
         self._announced = data
@@ -244,6 +265,8 @@ class Stage:
             self._end_job(tenant, job, end)
         upload = tenant.ask("POST", "/v1/uploads", UploadRequest(size=100_000, sha256=blob_ref(random_bytes(9)).digest))
         found["upload"] = [upload.json()["upload"]]
+        asked = tenant.ask("POST", "/v1/attestations", self._question())
+        found["attestation"] = [asked.json()["attestation"]]
         for state in (KeyState.ACTIVE, KeyState.REGISTERED):
             key = tenant.upload(random_bytes(32))
             statement = tenant.statement(key, state)

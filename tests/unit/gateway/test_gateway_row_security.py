@@ -29,6 +29,7 @@ from blindgate_gateway.tables import (
     nonces,
     queues,
 )
+from blindgate_protocol.attestations import AttestationPoll, AttestationRequest
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.messages import JobRequest, UploadRequest
@@ -59,6 +60,9 @@ def _fill(desk: Desk, tenant: Tenant) -> None:
     while (lease := desk.worker.lease()) is not None:
         desk.worker.finish(lease, random_bytes(10), along=True)
     _submit(desk, tenant)
+    question = AttestationRequest(model=desk.manifest.digest, policy=desk.manifest.digest, nonce=random_bytes(32))
+    tenant.ask("POST", "/v1/attestations", question)
+    desk.worker.ask("POST", "/v1/questions", AttestationPoll())
     wanted = UploadRequest(size=5, sha256=digest(random_bytes(5)))
     tenant.ask("POST", "/v1/uploads", wanted, headers={"Idempotency-Key": "one"})
 
