@@ -211,8 +211,8 @@ class Stage:
             ),
             "models_offer_model": lambda: ModelOffer(manifest=self.manifest.envelope),
             "nodes_enrol": lambda: self.worker.enrolment(self.brokerage.enrolment_token(), self.url),
-            "attestations_ask": lambda: self._question(),
-            "attestations_pull": lambda: AttestationPoll(),
+            "attestations_ask": self._question,
+            "attestations_pull": AttestationPoll,
             "attestations_answer": lambda: AttestationAnswer(
                 recipient=self.worker.receipt(self.lease, data).envelope, evidence=data
             ),
