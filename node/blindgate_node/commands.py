@@ -6,6 +6,8 @@ explains, 2 a command that was typed wrongly.
 
 import json
 import os
+import re
+import secrets
 import signal
 import tempfile
 import time
@@ -18,6 +20,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from blindgate_node.attester.challenge import Challenge
+from blindgate_node.attester.choice import choose
+from blindgate_node.attester.evidence_files import Shown, ask
 from blindgate_node.enrolment import enrol, enrol_anew, load_certificate
 from blindgate_node.families import FAMILIES, Family
 from blindgate_node.logs import open_log
@@ -28,6 +33,8 @@ from blindgate_node.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from blindgate_node.signer import load_or_create_key
 from blindgate_node.trial import compiled_programs, try_layers
 from blindgate_protocol.errors import BlindgateError
+from blindgate_protocol.evidence import NONCE_BYTES
+from blindgate_protocol.simulated_evidence import INSECURE_SIMULATED, WARNING
 
 app = typer.Typer(
     name="node",
@@ -143,13 +150,51 @@ def enrol_command(
     with explained():
         settings = load_settings(config, data=data, gateway=gateway, certificate=certificate)
         own = load_or_create_key(settings.data / "node.key")
-        now = time.time_ns() // 1_000_000
+        now = _now()
         vouched = load_certificate(settings.certificate_file, own, now)
         (enrol_anew if again else enrol)(settings, own, vouched, now)
     if as_json:
         print_json({"node": own.id, "name": vouched.document.name, "gateway": settings.gateway})
     else:
         typer.echo(f"Node {vouched.document.name} ({own.id}) is enrolled at {settings.gateway}.")
+
+
+@app.command()
+def attest(
+    *,
+    config: Config = None,
+    data: Data = None,
+    nonce: Annotated[
+        str | None,
+        typer.Option(
+            help="The challenge of whoever wants to see it, 32 bytes in hexadecimal.  [default: drawn at random]",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Where to write the evidence; it must be empty, or not exist.", show_default=False
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what this machine would prove of itself: its platform, its GPUs, and evidence of both for a challenge.
+
+    The settings `attester` and `gpu_attester` name what is asked; by default, what is there. What is bound is a hash of the
+    nonce behind words of its own, so that no one can have this machine vouch for their keys: --json has it.
+    Exits with 1 where there is nothing to show, and says what is missing.
+    """
+    challenge = Challenge(secrets.token_bytes(NONCE_BYTES) if nonce is None else _nonce(nonce))
+    with explained():
+        settings = load_settings(config, data=data)
+        attesters = choose(settings, open_log(settings.log_file, settings.log_level), _now)
+        shown = ask(attesters, challenge)
+        written = [] if out is None else shown.write(out)
+    if as_json:
+        print_json(shown.to_json(written))
+    else:
+        _show_evidence(shown, out, written)
 
 
 def serve_node(settings: Settings, *, families: Mapping[str, Family] = FAMILIES) -> None:
@@ -192,6 +237,40 @@ def _show(held: tuple[Held, ...], settings: Settings, *, as_json: bool) -> None:
         required = "yes" if entry.layer in settings.require else ""
         table.add_row(entry.layer.value, "yes" if entry.holds else "[bold red]no[/]", required, entry.detail)
     Console().print(table)
+
+
+def _show_evidence(shown: Shown, out: Path | None, written: list[Path]) -> None:
+    if shown.platform is not None:
+        beside = f", and {len(shown.platform.chain)} certificates beside it" if shown.platform.chain else ""
+        typer.echo(
+            f"This machine is {shown.platform.platform}: {len(shown.platform.evidence)} bytes of evidence{beside}."
+        )
+        if shown.platform.platform == INSECURE_SIMULATED:
+            typer.echo(WARNING)
+    if shown.gpus:
+        typer.echo(f"Its GPUs are {shown.gpu_platform}: {len(shown.gpus)} bytes of evidence.")
+    typer.echo(f"The challenge was {shown.challenge.nonce.hex()}.")
+    for one in shown.missing:
+        typer.echo(f"Not there: {one}")
+    if out is None:
+        typer.echo("Nothing was written: --out FOLDER writes the evidence, for `blindgate trust appraise`.")
+        return
+    for file in written:
+        typer.echo(f"Wrote {file}")
+    typer.echo("Judge it, here or anywhere, with:")
+    for command in shown.appraisals(out):
+        typer.echo(f"  {command}")
+
+
+def _nonce(text: str) -> bytes:
+    if not re.fullmatch(rf"(?:0x)?[0-9a-fA-F]{{{2 * NONCE_BYTES}}}", text):
+        message = f"expected {NONCE_BYTES} bytes in hexadecimal, got {len(text)} characters"
+        raise typer.BadParameter(message, param_hint="--nonce")
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 @contextmanager

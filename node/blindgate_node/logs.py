@@ -13,7 +13,9 @@ import structlog
 from blindgate_node.jobs import Log
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_WARNINGS = frozenset({"gateway.unreachable", "lease.lost", "lease.ran-out", "job.fault", "node.short"})
+_WARNINGS = frozenset(
+    {"attester.simulated", "gateway.unreachable", "lease.lost", "lease.ran-out", "job.fault", "node.short"}
+)
 
 
 def open_log(file: Path | None, level: str) -> Log:

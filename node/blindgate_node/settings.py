@@ -32,6 +32,8 @@ KeyIds = Annotated[tuple[KeyId, ...], NoDecode, BeforeValidator(_listed)]
 Layers = Annotated[tuple[Layer, ...], NoDecode, BeforeValidator(_listed)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=MEBI)]
+AttesterName = Literal["auto", "none", "amd-sev-snp", "intel-tdx", "aws-nitro", "insecure-simulated"]
+GpuAttesterName = Literal["auto", "none", "nvidia-gpu"]
 
 
 class Settings(BaseSettings):
@@ -58,6 +60,9 @@ class Settings(BaseSettings):
         key_seconds: how long an evaluation key is kept after its last use.
         require: sandbox layers without which the node does not start.
         first_user: where the node is root, the first of the user ids that its workers get, one a model.
+        attester: what signs evidence of this machine; `auto` looks what there is, and never takes the simulated one.
+        attester_certificates: a PEM file of certificates to go beside the evidence, where the platform gives none.
+        gpu_attester: what signs evidence of its GPUs; `auto` looks what there is.
         log_file: where log lines go; standard error when not set.
     """
 
@@ -85,6 +90,9 @@ class Settings(BaseSettings):
     key_seconds: Seconds = 600.0
     require: Layers = (Layer.LIMITS, Layer.PRIVILEGES, Layer.SYSCALLS)
     first_user: Annotated[int, Field(ge=1, lt=2**31)] = 64_500
+    attester: AttesterName = "auto"
+    attester_certificates: Path | None = None
+    gpu_attester: GpuAttesterName = "auto"
     log_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -47,7 +47,8 @@
     │   ├── NotAuthorisedError
     │   │   └── ClockSkewError          a node signed with a clock that is far from the gateway's: says how far
     │   └── BudgetSpentError        this tenant has asked for as many rows of a model as its publisher allows
-    └── SandboxError            a worker ended in a way that no job should make it end
+    ├── SandboxError            a worker ended in a way that no job should make it end
+    └── AttesterError           the machine gives no evidence, or not what it was asked for: says what is missing
 
 Messages say what was got and what was expected. They never hold a cell's value of a user's table beyond what the user's own
 process may print, never a key, and to the other side never say which cryptographic step failed. `code` is what crosses the wire.
@@ -391,3 +392,9 @@ class SandboxError(BlindgateError):
     """A worker was killed, crashed, hung, or went past a limit."""
 
     code = "worker-ended"
+
+
+class AttesterError(BlindgateError):
+    """The machine gives no evidence of what it is, or not the evidence that it was asked for."""
+
+    code = "no-evidence"

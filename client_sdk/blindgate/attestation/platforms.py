@@ -3,10 +3,10 @@
 from types import ModuleType
 from typing import Final
 
-from blindgate.attestation import nitro, nvidia, sev_snp, tdx
+from blindgate.attestation import nitro, nvidia, sev_snp, simulated, tdx
 from blindgate.attestation.appraisal import Appraisal, Asked
 
-VERIFIERS: Final[tuple[ModuleType, ...]] = (nitro, sev_snp, tdx, nvidia)
+VERIFIERS: Final[tuple[ModuleType, ...]] = (simulated, nitro, sev_snp, tdx, nvidia)
 UNKNOWN: Final = "unknown"
 MAX_BYTES: Final = 4 << 20
 

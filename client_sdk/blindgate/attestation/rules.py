@@ -12,15 +12,22 @@
     snp = 22
 
 A platform that is not named is not used. One that is named has measurements: without any, every program would do.
+
+    [platforms.insecure-simulated]           # for tests and demonstrations: no hardware proves anything
+    keys = ["ed25519:…"]                     # who may sign such evidence
+
+Simulated evidence has no measurements, and keys in their place. It is believed by nobody who does not name a key for it, and then
+it gives a warning and never more: see `simulated`.
 """
 
 import json
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
+from blindgate.attestation import simulated
 from blindgate.attestation.appraisal import Appraisal, Asked, Claim
-from blindgate_protocol.values import Name, Value
+from blindgate_protocol.values import KeyId, Name, Value
 
 Hex = Annotated[str, StringConstraints(pattern=r"^(?:[0-9a-f]{2}){1,128}$")]
 """Bytes in hexadecimal, lower case."""
@@ -49,16 +56,27 @@ class PlatformRules(Value):
         chips: processors, by chip id.
         vmpl: the highest privilege level, 0 being the most privileged, from which a report of AMD's may have been asked for.
         minimum_tcb: parts of AMD's firmware, by the names that the fact `reported_tcb` has, and their lowest versions.
+        keys: who may sign simulated evidence, in place of measurements; of no other platform.
     """
 
-    measurements: Annotated[dict[Name, Annotated[tuple[Hex, ...], Field(min_length=1)]], Field(min_length=1)]
+    measurements: dict[Name, Annotated[tuple[Hex, ...], Field(min_length=1)]] = Field(default_factory=dict)
     products: Annotated[tuple[Annotated[str, StringConstraints(max_length=40)], ...], Field(min_length=1)] = PRODUCTS
     chips: Annotated[tuple[Hex, ...], Field(min_length=1)] | None = None
     vmpl: Annotated[int, Field(ge=0, le=3)] = 0
     minimum_tcb: dict[Name, Annotated[int, Field(ge=0, le=255)]] = Field(default_factory=dict)
+    keys: Annotated[tuple[KeyId, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if bool(self.measurements) == (self.keys is not None):
+            message = "measurements are wanted, or for simulated evidence keys, and not both"
+            raise ValueError(message)
+        return self
 
     def to_toml(self, platform: str) -> list[str]:
         """As lines of a policy file."""
+        if self.keys is not None:
+            return [f"[platforms.{platform}]", f"keys = {json.dumps(self.keys)}"]
         lines = [f"[platforms.{platform}]", f"products = {json.dumps(self.products)}", f"vmpl = {self.vmpl}"]
         if self.chips is not None:
             lines.append(f"chips = {json.dumps(self.chips)}")
@@ -80,6 +98,18 @@ def hold_to_policy(found: Appraisal, platforms: dict[str, PlatformRules], asked:
             "platform",
             f"the policy does not name {found.platform} in [platforms]; it has: {named}",
         )
+        return
+    if (found.platform == simulated.PLATFORM) != (rules.keys is not None):
+        found.refuse(
+            Claim.CONFIGURATION,
+            "platform",
+            f"[platforms.{found.platform}] must have {'keys' if rules.keys is None else 'measurements'}: the other is for "
+            f"{'hardware' if rules.keys is None else simulated.PLATFORM}",
+        )
+        return
+    if rules.keys is not None:
+        simulated.allow(found, rules.keys)
+        _hold_bound(found, asked)
         return
     decided = _DECIDED | ({"chip-id"} if rules.chips else set()) | ({"tcb-policy"} if rules.minimum_tcb else set())
     decided |= _NOT_ALLOWED if found.platform == AMD_SEV_SNP else set()
@@ -109,6 +139,10 @@ def hold_to_policy(found: Appraisal, platforms: dict[str, PlatformRules], asked:
             fails=f"the processor {_said(chip)} is none that the policy names",
         )
     _hold_tcb(found, rules)
+    _hold_bound(found, asked)
+
+
+def _hold_bound(found: Appraisal, asked: Asked) -> None:
     bound = next((found.facts[name] for name in _BINDING if found.facts.get(name)), "")
     if asked.report_data is None and not str(bound).strip("0"):
         found.refuse(Claim.SOURCED_DATA, "report-data", "the report data is empty: this evidence is bound to nothing")
