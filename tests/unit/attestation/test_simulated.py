@@ -14,6 +14,7 @@ from blindgate.policy import Policy
 from blindgate_protocol.errors import PolicyError
 from blindgate_protocol.signing import SigningKey
 from blindgate_protocol.simulated_evidence import WARNING, SimulatedEvidence
+from shared import shared
 
 KEY = SigningKey.generate()
 REPORT_DATA = bytes(range(1, 65))
@@ -102,6 +103,15 @@ def test_evidence_that_is_bound_to_nothing_is_refused_by_a_policy() -> None:
     assert refused(found) == {"simulated": Tier.WARNING, "report-data": Tier.CONTRAINDICATED}
 
 
+def test_keys_for_hardware_do_not_stand_in_for_its_measurements() -> None:
+    """Also where a program made the rules, and no policy file: otherwise every program on such a machine would do."""
+    asked = Asked(now=1_764_000_000_000)
+    found = appraise(shared("vectors/nitro/document.cbor").read_bytes(), asked)
+    assert found.affirms
+    hold_to_policy(found, {"aws-nitro": PlatformRules(keys=(KEY.id,))}, asked)
+    assert refused(found) == {"platform": Tier.CONTRAINDICATED}
+
+
 @pytest.mark.parametrize("place", range(0, 580, 7))
 def test_a_changed_byte_is_never_believed(place: int) -> None:
     """Not by a policy that names the key, either."""
@@ -115,7 +125,8 @@ def test_a_changed_byte_is_never_believed(place: int) -> None:
 
 def test_a_sentence_of_its_own_is_no_warning() -> None:
     """The document says what it is, in the one sentence that it may have."""
-    made = SimulatedEvidence.model_construct(warning="genuine", report_data=REPORT_DATA, time=1)
+    values = {"warning": "genuine", "report_data": REPORT_DATA, "time": 1}
+    made = SimulatedEvidence.model_construct(None, **values)  # type: ignore[arg-type]
     found = appraise(KEY.sign(made).envelope.to_bytes(), ASKED)
     assert refused(found) == {"form": Tier.UNVERIFIED}
 

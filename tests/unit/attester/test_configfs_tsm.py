@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,10 +18,10 @@ from snp_vectors import LEGACY, VLEK, certificates, millis, report_of
 ANSWERED = slice(0x50, 0x90)
 
 
-def snp(name: str = "legacy", **how: object) -> tuple[RecordedTsm, bytes]:
+def snp(name: str = "legacy", **how: Any) -> tuple[RecordedTsm, bytes]:
     """A guest that answers with a recorded report, and what that binds."""
     report = report_of(name)
-    return RecordedTsm("sev_guest", report, **how), report[ANSWERED]  # type: ignore[arg-type]
+    return RecordedTsm("sev_guest", report, **how), report[ANSWERED]
 
 
 def attester(tree: RecordedTsm) -> ConfigfsTsm:
@@ -91,7 +92,7 @@ def meddler(times: int) -> Callable[[Entry], None]:
         pytest.param({"meddles": meddler(3)}, id="another writer"),
     ],
 )
-def test_a_busy_kernel_is_asked_again(how: dict[str, object]) -> None:
+def test_a_busy_kernel_is_asked_again(how: dict[str, Any]) -> None:
     """A few times, in a new request each."""
     tree, asked = snp(**how)
     assert attester(tree).attest(asked).evidence == report_of("legacy")
@@ -105,7 +106,7 @@ def test_a_busy_kernel_is_asked_again(how: dict[str, object]) -> None:
         pytest.param({"meddles": meddler(9)}, id="another writer for ever"),
     ],
 )
-def test_a_kernel_that_stays_busy_is_given_up(how: dict[str, object]) -> None:
+def test_a_kernel_that_stays_busy_is_given_up(how: dict[str, Any]) -> None:
     """And nothing is handed out that somebody else may have asked for."""
     tree, asked = snp(**how)
     with pytest.raises(AttesterError, match="5 times: ask again"):

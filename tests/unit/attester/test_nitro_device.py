@@ -44,7 +44,7 @@ def test_a_document_is_asked_for_as_the_device_wants_it_and_comes_out_whole(tmp_
     assert made.evidence == with_user_data(document(), ASKED)
 
 
-@pytest.mark.parametrize("bound", [b"\1" * 64, ASKED[:32], None])
+@pytest.mark.parametrize("bound", [b"\1" * 64, ASKED[:32], None], ids=["another", "a part", "nothing"])
 def test_a_document_that_binds_something_else_is_not_handed_out(tmp_path: Path, bound: bytes | None) -> None:
     """Also where it binds nothing."""
     nsm = device(tmp_path, {"Attestation": {"document": with_user_data(document(), bound)}})
