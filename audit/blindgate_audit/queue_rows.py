@@ -29,6 +29,8 @@ class QueueRows:
 
     def hold(self, job: TableRow, order: Order, family: str | None) -> None:
         """Hold the row of a job that has not ended; `family` is its model's, where that is known."""
+        if "queue" not in job.columns:  # a gateway of before shows none
+            return
         queue = self._queues.get(job.get("queue"))
         if queue is None:
             self._findings.add(

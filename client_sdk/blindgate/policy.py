@@ -47,7 +47,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from blindgate.attestation.rules import PlatformRules
+from blindgate.attestation.rules import PlatformRules, Platforms
 from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.checkpoints import LogTrust
 from blindgate_protocol.errors import MalformedError, PolicyError, UntrustedSignerError
@@ -113,7 +113,7 @@ class _PolicyFile(Value):
     second_keys: dict[Name, SecondKey] = Field(default_factory=dict)
     witnesses: dict[Name, WitnessKey] = Field(default_factory=dict)
     revoked: Revocations = Field(default_factory=dict)
-    platforms: dict[Name, PlatformRules] = Field(default_factory=dict)
+    platforms: Platforms = Field(default_factory=dict)
     rules: Rules = Rules()
 
 

@@ -208,7 +208,7 @@ class Settings(BaseSettings):
     def _cosigners(cls, value: dict[str, str]) -> dict[str, str]:
         for address, key in value.items():
             if not re.fullmatch(r"https?://[^?#@\s]+", address):
-                message = "must name each witness by its address, http:// or https://"
+                message = f"each witness is given as address=key, the address with http:// or https://; this is none: {address!r}"
                 raise ValueError(message)
             try:
                 keys = [VerifierKey.parse(one) for one in key.split()]

@@ -4,6 +4,7 @@ Threads, and what each may wait for:
 
 - the poller asks for work when a slot is free and nothing is short (`means`), one long poll at a time;
 - each slot runs one job (`jobs`), and waits for its worker and the gateway;
+- where the machine proves something, one thread answers questions about it (`offers`);
 - the pulse sends heartbeats (`pulse`), one more writes receipts (`receipts`), and one hands in what was signed about forgotten keys
   (`evictions`);
 - the caller's thread retires what is idle, and waits for the end.
@@ -22,12 +23,15 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from blindgate_node.attester.choice import Attesters, choose
 from blindgate_node.enrolment import enrol, load_certificate
 from blindgate_node.evictions import Evictions
 from blindgate_node.families import FAMILIES, Family, installed
 from blindgate_node.jobs import Jobs, Log
 from blindgate_node.key_cache import KeyCache, KeyName
+from blindgate_node.key_sets import KeySets
 from blindgate_node.means import shortage
+from blindgate_node.offers import Offers, OfferThread
 from blindgate_node.packages import Packages
 from blindgate_node.pool import Pool
 from blindgate_node.pulse import HeldLease, Pulse
@@ -40,7 +44,8 @@ from blindgate_node.transport import Gateway, LeaseName, pauses, wait_after
 from blindgate_node.trial import check_layers, compiled_programs
 from blindgate_protocol.errors import BlindgateError, ClockSkewError, KeyStoreError, NotAuthorisedError, PolicyError
 from blindgate_protocol.messages import Lease, LeaseRequest, Release
-from blindgate_protocol.nodes import EvictionReason
+from blindgate_protocol.nodes import EvictionReason, NodeCertificate
+from blindgate_protocol.signing import Signed
 from blindgate_telemetry import open_traces
 
 _MAX_KEYS = 256
@@ -56,7 +61,7 @@ class Node:
         """Open the node's folder, try out the sandbox, and enrol where that was not done.
 
         Raises the errors of `signer`, `enrolment` and `transport`; `PolicyError` when nothing could ever be computed, or when
-        a sandbox layer that `require` names does not hold; `KeyStoreError` when another node uses the folder.
+        a sandbox layer that `require` names does not hold; `AttesterError` when the attester that is named is not there; `KeyStoreError` when another node uses the folder.
         """
         self._settings = settings
         self._log = log
@@ -92,6 +97,7 @@ class Node:
         self.held = check_layers(self._pool, settings)
         for entry in self.held:
             log("sandbox.layer", layer=entry.layer.value, holds=entry.holds, detail=entry.detail)
+        attesters = choose(settings, log, _now)
         enrol(settings, self.key, certificate, _now())
         self._gateway = Gateway(
             settings.gateway, key=self.key, ca=settings.ca, connections=2 * settings.slots + 4, traces=self._traces
@@ -103,15 +109,17 @@ class Node:
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._slots = threading.Semaphore(settings.slots)
         self._families = tuple(sorted(offered))
+        packages = Packages(
+            settings.data / "packages", publishers=settings.publishers, most_bytes=settings.package_bytes
+        )
+        self._offers = self._offering(attesters, certificate, packages)
         self._jobs = Jobs(
             settings=settings,
             key=self.key,
             certificate=certificate,
             families=offered,
             gateway=self._gateway,
-            packages=Packages(
-                settings.data / "packages", publishers=settings.publishers, most_bytes=settings.package_bytes
-            ),
+            packages=packages,
             keys=self._keys,
             pool=self._pool,
             journal=self._journal,
@@ -124,6 +132,8 @@ class Node:
         """Work until `drain` is called. Raises `NotAuthorisedError` when the gateway does not know this node any more."""
         self._log("node.started", node=self.key.id, gateway=self._settings.gateway, families=list(self._families))
         self._evictions.start()
+        if self._offers is not None:
+            self._offers.start()
         workers = ThreadPoolExecutor(self._settings.slots, thread_name_prefix="job")
         poller = threading.Thread(target=self._poll, args=(workers,), name="poller")
         poller.start()
@@ -146,8 +156,36 @@ class Node:
         """Take no more work, let running jobs finish, then let `serve` return. May be called in a signal handler."""
         self._stopping.set()
 
+    def _offering(
+        self, attesters: Attesters, certificate: Signed[NodeCertificate], packages: Packages
+    ) -> OfferThread | None:
+        settings = self._settings
+        if attesters.platform is None:
+            self._log("attester.none", missing=list(attesters.missing))
+            return None
+        offers = Offers(
+            attesters,
+            KeySets(self.key, lasts=int(settings.key_set_seconds * 1000), now=_now),
+            key=self.key,
+            certificate=certificate,
+            packages=packages,
+            families=self._families,
+            now=_now,
+        )
+        self._log("attester.chosen", platform=offers.platform, gpus=attesters.gpus is not None)
+        return OfferThread(
+            offers,
+            self._gateway,
+            wait=settings.poll_seconds,
+            a_minute=settings.attestations,
+            stopping=self._stopping,
+            log=self._log,
+        )
+
     def _wait_for_end(self, poller: threading.Thread, workers: ThreadPoolExecutor) -> None:
         poller.join()
+        if self._offers is not None:
+            self._offers.join()
         workers.shutdown(wait=True)
 
     def _close(self) -> None:

@@ -63,6 +63,8 @@ class Settings(BaseSettings):
         attester: what signs evidence of this machine; `auto` looks what there is, and never takes the simulated one.
         attester_certificates: a PEM file of certificates to go beside the evidence, where the platform gives none.
         gpu_attester: what signs evidence of its GPUs; `auto` looks what there is.
+        attestations: how many questions about its evidence this node answers a minute; the platform may be slow, or refuse more.
+        key_set_seconds: how long a set of keys is that it can be sealed to; a new one is offered once half of that has passed.
         log_file: where log lines go; standard error when not set.
     """
 
@@ -93,6 +95,8 @@ class Settings(BaseSettings):
     attester: AttesterName = "auto"
     attester_certificates: Path | None = None
     gpu_attester: GpuAttesterName = "auto"
+    attestations: Annotated[int, Field(ge=1, le=600)] = 12
+    key_set_seconds: Annotated[float, Field(ge=60, le=604_800)] = 86_400.0
     log_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import ValidationError
 
+from blindgate_protocol.attestations import AttestationAnswer, AttestationPoll, AttestationWork
 from blindgate_protocol.canonical import digest as digest_of
 from blindgate_protocol.errors import (
     BlindgateError,
@@ -146,6 +147,19 @@ class Gateway:
     def report(self, evictions: EvictionReport) -> None:
         """Hand in what was signed about keys that are forgotten, once."""
         self._once("POST", "/v1/evictions", body=evictions)
+
+    def question(self, poll: AttestationPoll) -> AttestationWork | None:
+        """Take a question about evidence, once; `None` when there is none."""
+        body = self._once("POST", "/v1/questions", body=poll, wait=poll.wait / 1000)
+        return _parsed(body, AttestationWork) if body else None
+
+    def answer(self, question: str, answer: AttestationAnswer) -> None:
+        """Answer a question, once."""
+        self._once("POST", f"/v1/questions/{question}/answer", body=answer)
+
+    def refuse_question(self, question: str, refusal: Refusal) -> None:
+        """Say why a question is not answered, once."""
+        self._once("POST", f"/v1/questions/{question}/refuse", body=refusal)
 
     def download(self, lease: LeaseName, digest: str, take: Callable[[Iterator[bytes]], AnyT], go_on: GoOn) -> AnyT:
         """Stream a blob of the job's into `take`, from its start again when the connection breaks."""

@@ -23,7 +23,7 @@ it gives a warning and never more: see `simulated`.
 import json
 from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from blindgate.attestation import simulated
 from blindgate.attestation.appraisal import Appraisal, Asked, Claim
@@ -88,6 +88,19 @@ class PlatformRules(Value):
         return lines
 
 
+def _check_kinds(platforms: dict[str, PlatformRules]) -> dict[str, PlatformRules]:
+    for platform, rules in platforms.items():
+        wanted = "keys" if platform == simulated.PLATFORM else "measurements"
+        if (rules.keys is not None) != (wanted == "keys"):
+            message = f"{platform} has {wanted}: measurements are of hardware, keys of {simulated.PLATFORM}"
+            raise ValueError(message)
+    return platforms
+
+
+Platforms = Annotated[dict[Name, PlatformRules], AfterValidator(_check_kinds)]
+"""What a policy asks, by platform."""
+
+
 def hold_to_policy(found: Appraisal, platforms: dict[str, PlatformRules], asked: Asked) -> None:
     """Hold an appraisal to what a policy asks of its platform, and say what it decided."""
     rules = platforms.get(found.platform)
@@ -99,13 +112,10 @@ def hold_to_policy(found: Appraisal, platforms: dict[str, PlatformRules], asked:
             f"the policy does not name {found.platform} in [platforms]; it has: {named}",
         )
         return
-    if (found.platform == simulated.PLATFORM) != (rules.keys is not None):
-        found.refuse(
-            Claim.CONFIGURATION,
-            "platform",
-            f"[platforms.{found.platform}] must have {'keys' if rules.keys is None else 'measurements'}: the other is for "
-            f"{'hardware' if rules.keys is None else simulated.PLATFORM}",
-        )
+    try:
+        _check_kinds({found.platform: rules})
+    except ValueError as error:
+        found.refuse(Claim.CONFIGURATION, "platform", str(error))
         return
     if rules.keys is not None:
         simulated.allow(found, rules.keys)

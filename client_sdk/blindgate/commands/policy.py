@@ -153,13 +153,12 @@ def revoke(
 
 
 def _moment(at: str | None) -> datetime:
+    message = f"--at: got {at!r}, expected a time with its zone, such as 2026-11-20T10:00:00Z"
     try:
         found = datetime.now(UTC) if at is None else datetime.fromisoformat(at)
     except ValueError as error:
-        message = f"--at: got {at!r}, expected a time with its zone, such as 2026-11-20T10:00:00Z"
         raise InputError(message) from error
     if found.tzinfo is None:
-        message = f"--at: {at!r} has no zone; put Z behind it for UTC, or +01:00"
         raise InputError(message)
     return found
 

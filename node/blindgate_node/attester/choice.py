@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from blindgate_node.attester.attesters import Attester, GpuAttester, PlatformEvidence
+from blindgate_node.attester.certificates import from_pem
 from blindgate_node.attester.configfs_tsm import ConfigfsTsm
 from blindgate_node.attester.gpu import NvidiaGpus
 from blindgate_node.attester.nitro import NitroAttester
@@ -118,7 +116,7 @@ def _read_certificates(file: Path) -> tuple[bytes, ...]:
             data = opened.read(_MAX_FILE_BYTES + 1)
         if len(data) > _MAX_FILE_BYTES:
             raise AttesterError(f"attester_certificates: {file} has more than {_MAX_FILE_BYTES} bytes")
-        return tuple(one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(data))
+        return from_pem(data)
     except OSError as error:
         raise AttesterError(f"attester_certificates: {file}: {error.strerror}") from error
     except ValueError as error:

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from blindgate_node.attester.attesters import PlatformEvidence
+from blindgate_node.attester.certificates import to_pem
 from blindgate_node.attester.challenge import Challenge
 from blindgate_node.attester.choice import Attesters
 from blindgate_protocol.errors import AttesterError, InputError
@@ -93,7 +91,7 @@ class Shown:
         if self.platform is not None:
             made.append((f"{self.platform.platform}.bin", self.platform.evidence))
             if self.platform.chain:
-                made.append(("chain.pem", b"".join(_to_pem(one) for one in self.platform.chain)))
+                made.append(("chain.pem", b"".join(to_pem(one) for one in self.platform.chain)))
         if self.gpus:
             made.append((f"{self.gpu_platform}.json", self.gpus))
         return made
@@ -108,7 +106,3 @@ def ask(attesters: Attesters, challenge: Challenge) -> Shown:
     gpus = b"" if attesters.gpus is None else attesters.gpus.attest(challenge.gpu_nonce())
     named = None if attesters.gpus is None else attesters.gpus.platform
     return Shown(challenge, platform, named, gpus, attesters.missing)
-
-
-def _to_pem(certificate: bytes) -> bytes:
-    return x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)

@@ -14,11 +14,8 @@ Source: AMD, SEV-ES Guest-Hypervisor Communication Block Standardization (56421)
 from typing import Final
 from uuid import UUID
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
+from blindgate_node.attester.certificates import from_pem, is_der
 from blindgate_protocol.errors import AttesterError
-from blindgate_protocol.evidence import MAX_CERTIFICATE_BYTES
 
 _ENTRY: Final = 24
 _MOST_ENTRIES: Final = 32
@@ -28,7 +25,6 @@ _NAMED: Final = {
     UUID("4ab7b379-bbac-4fe4-a02f-05aef327c782").bytes: "ASK",
     UUID("c0b406a4-a803-4952-9743-3fb6014cd0ae").bytes: "ARK",
 }
-_PEM: Final = b"-----BEGIN"
 
 
 def read_certificates(table: bytes) -> tuple[bytes, ...]:
@@ -60,10 +56,10 @@ def read_certificates(table: bytes) -> tuple[bytes, ...]:
 
 def _to_der(name: str, blob: bytes) -> bytes:
     """A certificate in DER; hosts put PEM there, too."""
-    if len(blob) > 2 * MAX_CERTIFICATE_BYTES:
-        raise AttesterError(f"the host's table of certificates: {name} has {len(blob)} bytes")
+    if is_der(blob):
+        return blob
     try:
-        made = x509.load_pem_x509_certificate(blob) if blob.startswith(_PEM) else x509.load_der_x509_certificate(blob)
-        return made.public_bytes(Encoding.DER)
+        (found,) = from_pem(blob)
     except ValueError as error:
         raise AttesterError(f"the host's table of certificates: {name} is no certificate") from error
+    return found

@@ -30,7 +30,7 @@ from blindgate_gateway.tables import (
     metadata,
 )
 from blindgate_gateway.transitions import resend
-from blindgate_protocol.events import Event
+from blindgate_protocol.events import Action, Event
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.logged import LoggedPage
 from blindgate_protocol.messages import Refusal, Release
@@ -353,6 +353,36 @@ def test_each_column_of_each_row_is_held(patient: Patient) -> None:
             rows[place] = row
     assert not missed, "\n".join(missed)
     assert count > 300
+
+
+STATED = {"priority", "token", "ended", "words", "outcome", "attempt", "most", "received", "published", "acknowledged"}
+SHOWN = {"queue", "held", "rank", "spent", "token", "acknowledged", "salt"}
+SINCE = {Action.JOB_RETURNED, Action.JOB_ACKNOWLEDGED}
+TABLES_OF_BEFORE: tuple[TableName, ...] = (
+    "manifests",
+    "keys",
+    "key_statements",
+    "jobs",
+    "ended_jobs",
+    "job_documents",
+    "attempts",
+)
+
+
+@pytest.mark.sqlite
+def test_a_gateway_of_before_is_accused_of_nothing(patient: Patient) -> None:
+    """Its events stated less, and it shows fewer columns and no queues."""
+    shown = look(patient.desk)
+    events = [
+        (index, event.model_copy(update={"details": {k: v for k, v in event.details.items() if k not in STATED}}))
+        for index, event in shown.events
+        if event.action not in SINCE
+    ]
+    rows: dict[TableName, list[dict[str, Any]]] = {
+        table: [{k: v for k, v in row.items() if k not in SHOWN} for row in shown.rows[table]]
+        for table in TABLES_OF_BEFORE
+    }
+    assert Shown(events, rows, shown.records).found() == []
 
 
 def others(value: Any) -> list[Any]:
