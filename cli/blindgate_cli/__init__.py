@@ -25,7 +25,7 @@ _ABOUT = {
     "predict": "Predict under encryption: a CSV file in, a CSV file out.",
     "publisher": "Sign models: your publisher key.",
     "search": "Search an index under encryption: vectors in, a CSV file of the nearest entries out.",
-    "trust": "Judge evidence of a trusted execution environment: what it shows, and what it does not.",
+    "trust": "What nodes prove of themselves, and what evidence in a file shows: judged here, under your policy.",
     "witness": "Run a witness of a log: it cosigns what continues what it saw, and nothing else.",
 }
 _EXTRAS = {"audit": "audit", "gateway": "gateway", "node": "node", "operator": "node", "witness": "witness"}

@@ -25,12 +25,14 @@ from blindgate.logs import Logs
 from blindgate.model import Model
 from blindgate.places import Pathlike, home_folder, policy_file
 from blindgate.policy import Policy
+from blindgate.recipients import Candidates, find_recipients
 from blindgate.seen import SeenTrees, SeenVersions
 from blindgate.statements import OwnStatements
 from blindgate.transport import Transport
 from blindgate_models import clients
 from blindgate_models.halves import ClientHalf
 from blindgate_models.package import parse_part
+from blindgate_protocol.attestations import MOST_TAKERS
 from blindgate_protocol.canonical import canonical, digest
 from blindgate_protocol.errors import GatewayError, MalformedError, ManifestError, PackageDigestError, PolicyError
 from blindgate_protocol.keys import KeyStatement
@@ -191,6 +193,38 @@ class Client:
 
     def _taken(self, name: str) -> tuple[Signed[Manifest], ClientHalf, bytes]:
         """A model's manifest, checked as `model` says, its client half, and the bytes that this came from."""
+        manifest = self._believed_manifest(name)
+        self._policy.require_lane(manifest.document.lane)
+        part = self._client_part(manifest)
+        half = _client_half(manifest.document, part)
+        self._seen.remember(manifest.signer, name, manifest.document.version)
+        return manifest, half, part
+
+    def recipients(
+        self, name: str, *, node: str | None = None, enough: int = MOST_TAKERS, seconds: float = 15.0
+    ) -> Candidates:
+        """Ask nodes what they prove, with a fresh nonce, and judge each answer under the policy: see `blindgate.recipients`.
+
+        Args:
+            name: the model's, whose publisher the policy must trust.
+            node: ask this one alone, by its name or its key.
+            enough: how many nodes have to be admitted.
+            seconds: how long to wait for answers.
+        """
+        manifest = self._believed_manifest(name)
+        by_key = node is not None and node.startswith("ed25519:")
+        return find_recipients(
+            self._transport,
+            self._policy,
+            manifest.digest,
+            node=node if by_key else None,
+            name=None if by_key else node,
+            enough=enough,
+            seconds=seconds,
+        )
+
+    def _believed_manifest(self, name: str) -> Signed[Manifest]:
+        """A model's manifest, by a publisher whom the policy believes, current, and no older than was seen before."""
         manifest = self.manifest(name)
         self._policy.require_publisher(manifest)
         self._policy.require_believed("publisher", manifest.signer)
@@ -198,11 +232,7 @@ class Client:
         check_manifest(
             manifest, publishers=self._policy.publishers.values(), now=int(time.time() * 1000), seen_version=seen
         )
-        self._policy.require_lane(manifest.document.lane)
-        part = self._client_part(manifest)
-        half = _client_half(manifest.document, part)
-        self._seen.remember(manifest.signer, name, manifest.document.version)
-        return manifest, half, part
+        return manifest
 
     def job(self, job_id: str) -> Job:
         """Take up a job again that this client submitted, in this process or another, from its bundle.

@@ -49,6 +49,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from blindgate.attestation.rules import PlatformRules, Platforms
 from blindgate_protocol.bundle import Bundle
+from blindgate_protocol.canonical import canonical, digest
 from blindgate_protocol.checkpoints import LogTrust
 from blindgate_protocol.errors import MalformedError, PolicyError, UntrustedSignerError
 from blindgate_protocol.manifest import Manifest
@@ -169,6 +170,21 @@ class Policy:
             raise PolicyError(message) from error
         roots = (parsed.publishers, parsed.operators, parsed.rules, path, parsed.logs, parsed.witnesses)
         return cls(*roots, parsed.revoked, parsed.second_keys, parsed.platforms)
+
+    @property
+    def digest(self) -> str:
+        """By which digest this policy is called: of what it says, whatever its file looks like."""
+        said = {
+            "publishers": self.publishers,
+            "operators": self.operators,
+            "logs": self.logs,
+            "second_keys": self.second_keys,
+            "witnesses": self.witnesses,
+            "revoked": {key: found.model_dump(mode="json") for key, found in self.revoked.items()},
+            "platforms": {name: rules.model_dump(mode="json") for name, rules in self.platforms.items()},
+            "rules": self.rules.model_dump(mode="json"),
+        }
+        return digest(canonical(said))
 
     def save(self) -> None:
         """Write the policy to its file, whole or not at all. Raises `PolicyError` rather than write what `load` would refuse."""

@@ -17,12 +17,13 @@ An answer is taken when
 5. the recipient's envelope names that same node as its signer, and is no larger than any honest one;
 6. the evidence has at most `evidence` bytes (setting).
 
-Whether anything holds is the tenant's to find out. Here no signature is verified and no evidence is parsed: a gateway that knew what
-nodes prove would soon be asked to say so.
+Whether anything holds is the tenant's to find out. Here no signature is verified and no evidence is parsed: a gateway that knew
+what nodes prove would soon be asked to say so.
 """
 
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from sqlalchemy import and_, bindparam, delete, exists, func, or_, select, update
@@ -205,18 +206,21 @@ def show(call: Call[Account, None], attestation: str) -> Answer:
                 raise not_found("question: each is there for a minute")
             if row.place is not None or not watch.wait(until):
                 break
-    view = AttestationView(
-        attestation=row.id, until=row.asked + QUESTION_LIVES, taken=row.taken, ended=row.ended, place=this["after"]
+    return AttestationView(
+        attestation=row.id,
+        until=row.asked + QUESTION_LIVES,
+        taken=row.taken,
+        ended=row.ended,
+        place=this["after"] if row.place is None else row.place,
+        node=row.node,
+        answer=None
+        if row.recipient is None
+        else AttestationAnswer(
+            recipient=Envelope.from_bytes(row.recipient.encode()),
+            evidence=bytes(row.evidence),
+        ),
+        refusal=None if row.code is None else Refusal(code=row.code, reason=row.reason),
     )
-    if row.place is None:
-        return view
-    said: dict[str, object] = {"place": row.place, "node": row.node}
-    if row.recipient is None:
-        said["refusal"] = Refusal(code=row.code, reason=row.reason)
-    else:
-        envelope = Envelope.from_bytes(row.recipient.encode())
-        said["answer"] = AttestationAnswer(recipient=envelope, evidence=bytes(row.evidence))
-    return view.model_copy(update=said)
 
 
 @routes.post("/v1/questions", roles={Role.NODE}, body=AttestationPoll, answers={200: AttestationWork, 204: None})
@@ -255,17 +259,14 @@ def answer(call: Call[Node, AttestationAnswer], attestation: str) -> Answer:
     if len(body.evidence) > (most := call.parts.settings.evidence):
         raise refusal("too-large", f"evidence of {len(body.evidence)} bytes: this gateway takes at most {most}")
     given = {"envelope": body.recipient.model_dump_json(), "shown": body.evidence, "named": None, "said": None}
-    _end(call, attestation, given)
+    return _end(call, attestation, given)
 
 
 @routes.post("/v1/questions/<attestation>/refuse", roles={Role.NODE}, body=Refusal, answers={204: None})
 def refuse(call: Call[Node, Refusal], attestation: str) -> Answer:
     """Say why this node does not answer a question that it took."""
-    _end(
-        call,
-        attestation,
-        {"envelope": None, "shown": None, "named": call.body.code, "said": call.body.reason},
-    )
+    given = {"envelope": None, "shown": None, "named": call.body.code, "said": call.body.reason}
+    return _end(call, attestation, given)
 
 
 def sweep_attestations(database: Database) -> None:
@@ -302,7 +303,9 @@ def _take(call: Call[Node, AttestationPoll]) -> AttestationWork | None:
     )
 
 
-def _end(call: Call[Node, AttestationAnswer] | Call[Node, Refusal], attestation: str, given: dict[str, object]) -> None:
+def _end(
+    call: Call[Node, AttestationAnswer] | Call[Node, Refusal], attestation: str, given: Mapping[str, object]
+) -> Answer:
     with call.parts.database.write(durable=False) as connection:
         connection.alone("attestation", attestation)
         at = connection.execute(_ENDED_SO_FAR, {"question": attestation}).scalar() + 1
@@ -311,3 +314,4 @@ def _end(call: Call[Node, AttestationAnswer] | Call[Node, Refusal], attestation:
         if connection.execute(_END, this | given).rowcount != 1:
             raise not_found("question that this node took and has not answered, or its minute is over")
     call.parts.wakeups.wake(attestation)
+    return None

@@ -4,8 +4,8 @@ A key set is made when it is first asked for, and lasts as long as the operator 
 question gets a new one, so that whoever seals to a set has half of its time at least. What was sealed to an earlier set is still
 opened until that one ends. When the process ends, all of them are gone, and what was sealed to them stays closed.
 
-The receipt key is the node's own, which its operator's certificate names: receipts of this lane are receipts like all others. It lies
-in the node's folder, so whoever reads that can sign in the node's name; what is sealed, they cannot open.
+The receipt key is the node's own, which its operator's certificate names: receipts of this lane are receipts like all others. It
+lies in the node's folder, so whoever reads that can sign in the node's name; what is sealed, they cannot open.
 
 What was shown is remembered by the evidence's digest, as `sealing.open_seal` wants it, until the key set that it binds has ended.
 """

@@ -61,7 +61,8 @@ class Node:
         """Open the node's folder, try out the sandbox, and enrol where that was not done.
 
         Raises the errors of `signer`, `enrolment` and `transport`; `PolicyError` when nothing could ever be computed, or when
-        a sandbox layer that `require` names does not hold; `AttesterError` when the attester that is named is not there; `KeyStoreError` when another node uses the folder.
+        a sandbox layer that `require` names does not hold; `AttesterError` when the attester that is named is
+        not there; `KeyStoreError` when another node uses the folder.
         """
         self._settings = settings
         self._log = log

@@ -107,7 +107,7 @@ class Offers:
 class OfferThread:
     """Takes questions from the gateway and answers them, until it is told to stop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (what it takes from, and how much)
         self, offers: Offers, gateway: Gateway, *, wait: float, a_minute: int, stopping: Stop, log: Callable[..., None]
     ) -> None:
         """`wait` is for how many seconds the gateway may hold a request for a question open."""

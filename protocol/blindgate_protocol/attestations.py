@@ -1,9 +1,9 @@
 """Questions for evidence: what a client asks nodes through a gateway, and what each answers.
 
-A client asks, for one model and under one policy, with a nonce that nobody could know before. Each node that has an attester takes
-the question once, and answers with a `Recipient` that it signed and the `Evidence` that it names; or says why it does not answer. The
-gateway carries both. It knows sizes and who calls, and nothing here tells it, or asks it, whether anything holds: whoever reads an
-answer has it from a stranger until `evidence.check_recipient` and the appraisal have passed.
+A client asks, for one model and under one policy, with a nonce that nobody could know before. Each node that has an attester
+takes the question once, and answers with a `Recipient` that it signed and the `Evidence` that it names; or says why it does not.
+The gateway carries both. It knows sizes and who calls, and nothing here tells it, or asks it, whether anything holds: whoever reads
+an answer has it from a stranger until `evidence.check_recipient` and the appraisal have passed.
 
 A question lives for a minute. What was asked with its nonce is of no use to a later one.
 

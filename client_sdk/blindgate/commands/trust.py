@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
-from blindgate.attestation.appraisal import Appraisal, Asked, Tier
+from blindgate.attestation.appraisal import Asked
 from blindgate.attestation.chains import read_pem
 from blindgate.attestation.platforms import appraise as appraise_evidence
 from blindgate.attestation.rules import hold_to_policy
+from blindgate.commands.appraisals import show_appraisal
 from blindgate.commands.options import Json
+from blindgate.commands.trust_check import check
 from blindgate.policy import Policy
 from blindgate_protocol.errors import InputError, MalformedError
 from blindgate_protocol.values import Millis
 
 app = typer.Typer(help="Whether a machine is to be believed.", no_args_is_help=True)
+app.command("check")(check)
 
 MOST_BYTES: Final = 16 << 20
 """Of one file."""
 
 _HEX: Final = re.compile(r"(?:0x)?((?:[0-9a-fA-F]{2}){0,128})")
-_STYLES: Final = {Tier.AFFIRMING: "green", Tier.WARNING: "yellow"}
 
 
 @app.callback()
@@ -105,31 +105,9 @@ def appraise(
     if as_json:
         sys.stdout.write(json.dumps(found.to_ear(), indent=2) + "\n")
     else:
-        _print(found)
+        show_appraisal(found)
     if not found.affirms:
         raise typer.Exit(1)
-
-
-def _print(found: Appraisal) -> None:
-    console = Console(soft_wrap=True)
-    console.print(Text(f"{found.platform}: {found.status.word}", _STYLES.get(found.status, "red")))
-    when = datetime.fromtimestamp(found.at / 1000, UTC)
-    console.print(f"  judged for {when:%Y-%m-%d %H:%M:%S} UTC", highlight=False)
-    if found.facts:
-        console.print("\nIt says:", highlight=False)
-    width = max(map(len, found.facts), default=0)
-    for name, value in found.facts.items():
-        shown = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
-        console.print(f"  {name:<{width}}  {shown}", highlight=False, markup=False)
-    if found.reasons:
-        console.print("\nOf that:", highlight=False)
-    for reason in found.reasons:
-        word = {Tier.AFFIRMING: "holds", Tier.WARNING: "warning"}.get(reason.tier, "REFUSED")
-        console.print(Text(f"  {word:<8} {reason.rule}: {reason.text}", _STYLES.get(reason.tier, "red")))
-    if found.not_proven:
-        console.print("\nNot proven:", highlight=False)
-    for one in found.not_proven:
-        console.print(f"  {one.code}: {one.text}", highlight=False, markup=False)
 
 
 def _policy(path: Path) -> Policy:
