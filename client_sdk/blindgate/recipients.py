@@ -190,7 +190,9 @@ def find_recipients(  # noqa: PLR0913  (who is asked, under which rules, for how
         if judged.recipient is not None and (node is not None or name is not None):
             break
     answers = tuple(found.values())
-    if name is not None:  # of those without a name nobody knows who they are: they matter where the named one did not answer
+    if (
+        name is not None
+    ):  # of those without a name nobody knows who they are: they matter where the named one did not answer
         answers = tuple(one for one in answers if one.name == name) or answers
     return Candidates(question, answers, waits.taken)
 
@@ -287,20 +289,18 @@ class _Waits:
                 )
             except NotFoundError:  # its minute is over
                 return
-            self.taken = view.taken
+            self.taken, ended = view.taken, time.monotonic()
             if view.node is not None:
                 if view.place != place + 1:
                     message = f"the gateway shows place {view.place} behind place {place}"
                     raise MalformedError(message)
-                place, settled = view.place, None
+                place = view.place
                 yield view
-            elif view.ended < view.taken or not place:
-                settled = None
-            elif settled is None:
-                settled = time.monotonic() + _SETTLES
-            elif time.monotonic() >= settled:
+            elif settled is not None and ended >= settled:
                 return
-            if (
-                view.node is None and time.monotonic() - begun < _SHORTEST_PAUSE
-            ):  # it does not wait, though it was asked to
+            elif ended - begun < _SHORTEST_PAUSE:  # it does not wait, though it was asked to
                 time.sleep(_SHORTEST_PAUSE)
+            if view.ended < view.taken or not place:
+                settled = None
+            elif view.node is not None or settled is None:
+                settled = ended + _SETTLES

@@ -48,6 +48,13 @@ def attester_key(world: World, name: str) -> str:
     return load_or_create_key(world.folder / name / KEY_FILE).id
 
 
+@pytest.fixture
+def client(trusted: World, tmp_path: Path) -> Iterator[Client]:
+    """A client whose policy knowingly takes the prover's simulated evidence."""
+    with client_of(trusted, tmp_path, takes=attester_key(trusted, "prover")) as made:
+        yield made
+
+
 def client_of(world: World, home: Path, *, takes: str | None = None) -> Client:
     """A client whose policy takes simulated evidence by this key, if any."""
     client = world.client(home=home, log=False)
@@ -72,11 +79,11 @@ def check(world: World, home: Path, *arguments: str) -> "CompletedProcess[str]":
 
 def test_a_node_is_shown_line_by_line_and_simulated_evidence_is_refused_by_name(trusted: World, tmp_path: Path) -> None:
     """By a policy that does not name its key, which is every policy at first."""
-    client_of(trusted, tmp_path)
+    client_of(trusted, tmp_path).close()
     done = check(trusted, tmp_path, "prover", "--model", "small")
     assert done.returncode == 1, done.stderr
     for line in ("platform", "TCB", "measurement", "weights", "GPU", "freshness", "keys", "not proven", "verdict"):
-        assert re.search(rf"^  {line} ", done.stdout, re.M), (line, done.stdout)
+        assert re.search(rf"^  {line} ", done.stdout, re.MULTILINE), (line, done.stdout)
     assert "contraindicated" in done.stdout
     assert "REFUSED  simulated:" in done.stdout
     assert "nothing is sealed to this node" in done.stdout
@@ -84,9 +91,10 @@ def test_a_node_is_shown_line_by_line_and_simulated_evidence_is_refused_by_name(
     assert "not proven   weights:" in done.stdout
 
 
-def test_a_policy_that_names_the_key_gets_a_warning_and_never_more(trusted: World, tmp_path: Path) -> None:
+def test_a_policy_that_names_the_key_gets_a_warning_and_never_more(
+    trusted: World, client: Client, tmp_path: Path
+) -> None:
     """So a script that asks for the exit code is not fooled; the SDK may be told to use it."""
-    client = client_of(trusted, tmp_path, takes=attester_key(trusted, "prover"))
     done = check(trusted, tmp_path, "prover", "--json")
     assert done.returncode == 1, done.stderr
     shown = json.loads(done.stdout)
@@ -106,15 +114,14 @@ def test_a_policy_that_names_the_key_gets_a_warning_and_never_more(trusted: Worl
 
 def test_another_nodes_attester_key_is_not_taken(trusted: World, tmp_path: Path) -> None:
     """The policy names one key."""
-    client = client_of(trusted, tmp_path, takes=PUBLISHER.id)
-    (node,) = client.recipients("small", node="prover").answers
+    with client_of(trusted, tmp_path, takes=PUBLISHER.id) as client:
+        (node,) = client.recipients("small", node="prover").answers
     assert not node.admitted
     assert "key" in {reason.rule for reason in node.reasons}
 
 
-def test_a_node_that_does_not_answer_says_why(trusted: World, tmp_path: Path) -> None:
+def test_a_node_that_does_not_answer_says_why(trusted: World, client: Client, tmp_path: Path) -> None:
     """One that trusts another publisher refuses the model; one without an attester is never asked."""
-    client = client_of(trusted, tmp_path, takes=attester_key(trusted, "prover"))
     found = client.recipients("small", seconds=8)
     assert [one.name for one in found.admitted] == ["prover"]
     (wary,) = [one for one in found.answers if one.refused is not None]
@@ -125,7 +132,7 @@ def test_a_node_that_does_not_answer_says_why(trusted: World, tmp_path: Path) ->
 
 def test_a_node_that_nobody_has_is_told_apart_from_silence(trusted: World, tmp_path: Path) -> None:
     """The error says what to look at."""
-    client_of(trusted, tmp_path)
+    client_of(trusted, tmp_path).close()
     done = check(trusted, tmp_path, "nobody", "--seconds", "3")
     assert done.returncode == 1
     assert "no node 'nobody' answered" in done.stderr
@@ -137,9 +144,8 @@ def test_a_node_that_nobody_has_is_told_apart_from_silence(trusted: World, tmp_p
     assert "nothing" in unknown.stderr or "no such model" in unknown.stderr
 
 
-def test_a_client_asks_by_a_nodes_key_too(trusted: World, tmp_path: Path) -> None:
+def test_a_client_asks_by_a_nodes_key_too(trusted: World, client: Client, tmp_path: Path) -> None:
     """And only that node takes the question."""
-    client = client_of(trusted, tmp_path, takes=attester_key(trusted, "prover"))
     key = load_or_create_key(trusted.folder / "prover" / "node.key").id
     found = client.recipients("small", node=key)
     assert ([one.node for one in found.admitted], found.taken) == ([key], 1)
@@ -153,9 +159,10 @@ def test_the_help_says_what_a_stranger_wants_to_know(trusted: World, tmp_path: P
     assert "check" in type_command(["trust", "--help"], dict(os.environ)).stdout
 
 
-def test_the_evidence_binds_what_was_asked_and_the_gateway_keeps_none_of_it(trusted: World, tmp_path: Path) -> None:
+def test_the_evidence_binds_what_was_asked_and_the_gateway_keeps_none_of_it(
+    trusted: World, client: Client, tmp_path: Path
+) -> None:
     """Nonce, model, policy and key set; and after its minute nothing of it is in the gateway's folder."""
-    client = client_of(trusted, tmp_path, takes=attester_key(trusted, "prover"))
     found = client.recipients("small", node="prover")
     evidence = found.admitted[0].evidence
     assert isinstance(evidence, Evidence)

@@ -61,7 +61,7 @@ def check(
     else:
         for one in found.answers:
             _print(one, found, manifest)
-    if not found.answers:
+    if not found.answers or not (node == ALL or any(node in {one.name, one.node} for one in found.answers)):
         raise InputError(_nobody(node, named, found))
     if not all(one.affirms for one in found.answers):
         raise typer.Exit(1)
@@ -90,7 +90,8 @@ def _nobody(node: str, model: str, found: Candidates) -> str:
             "`attester`), or the gateway keeps the question back. Ask the nodes' operator what `blindgate node attest` shows there"
         )
     return (
-        f"{who} answered for model {model!r}; {found.taken} took the question. Wait longer (--seconds), or ask for all nodes "
+        f"{who} answered for model {model!r} in a way that shows its name; {found.taken} took the question, and "
+        f"{len(found.answers)} answers that say nothing believable of who gave them are above. Wait longer (--seconds), or ask for all nodes "
         "(`blindgate trust check all`): a name is the one in the certificate that its operator signed"
     )
 
