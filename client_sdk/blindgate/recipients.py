@@ -46,6 +46,7 @@ LONGEST_SECONDS: Final = 55.0
 
 _SETTLES: Final = 1.0
 """For so long nodes may still take a question after all that took it have answered."""
+_MARGIN: Final = 2.0
 _LONGEST_POLL: Final = 10.0
 _SHORTEST_PAUSE: Final = 0.1
 _WEIGHTS: Final = Unproven(
@@ -171,8 +172,11 @@ def find_recipients(  # noqa: PLR0913  (who is asked, under which rules, for how
     """
     operators = policy.allowed_operators()
     question = Question(model, policy.digest, draw(NONCE_BYTES))
-    waits = _Waits(transport, time.monotonic() + min(seconds, LONGEST_SECONDS))
-    request = AttestationRequest(model=model, policy=question.policy, nonce=question.nonce, node=node)
+    seconds = min(seconds, LONGEST_SECONDS)
+    waits = _Waits(transport, time.monotonic() + seconds)
+    # A little longer than is waited: what comes in time is still shown.
+    lives = int((seconds + _MARGIN) * 1000)
+    request = AttestationRequest(model=model, policy=question.policy, nonce=question.nonce, node=node, lives=lives)
     found: dict[str, Candidate] = {}
     for view in waits.answers(transport.post("/v1/attestations", request, AttestationView).attestation):
         judged = judge(view, question, policy, operators=operators, now=now())

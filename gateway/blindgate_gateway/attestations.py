@@ -6,7 +6,7 @@ the one node that the tenant named does. Answers are shown in the order in which
 To attest is slow, and hardware limits how often it can be done. So questions are few, and short-lived:
 
 1. a tenant asks for a model that is in the catalogue, at most `questions` times a minute (setting), which is also how many of its
-   questions there are at once, since each lives for a minute (`QUESTION_LIVES`);
+   questions there are at once, since each lives for a minute at most (`QUESTION_LIVES`), and no longer than its asker waits;
 2. at most `MOST_TAKERS` nodes take a question, each once;
 3. a node gets first the question of the tenant of whom it took fewest in that minute, so that one who asks much delays one who asks
    little by no more than what the node is at. How many a node answers is its own to limit, and it does.
@@ -53,15 +53,21 @@ routes = Routes("attestations")
 LONGEST_WAIT: Final = 30_000
 _ID_BYTES: Final = 16
 
-_ALIVE = attestations.c.asked > clock() - QUESTION_LIVES
+_ALIVE = attestations.c.until > clock()
+_OF_LAST_MINUTE = attestations.c.asked > clock() - QUESTION_LIVES
 _OFFERED = prepared(select(manifests.c.digest).where(manifests.c.digest == bindparam("digest")))
 _ASKED = prepared(
     select(func.count().label("count"), func.min(attestations.c.asked).label("first"), clock().label("now")).where(
-        attestations.c.tenant == bindparam("tenant"), _ALIVE
+        attestations.c.tenant == bindparam("tenant"), _OF_LAST_MINUTE
     )
 )
 _ADD = prepared(
-    upsert(attestations, lambda statement: statement.values(asked=clock()).returning(attestations.c.asked)),
+    upsert(
+        attestations,
+        lambda statement: statement.values(
+            asked=clock(), until=clock() + bindparam("lives", type_=attestations.c.until.type)
+        ).returning(attestations.c.until),
+    ),
     "id",
     "tenant",
     "model",
@@ -95,7 +101,7 @@ _NEXT = prepared(
         attestations.c.model,
         attestations.c.policy,
         attestations.c.nonce,
-        attestations.c.asked,
+        attestations.c.until,
         manifests.c.envelope,
     )
     .join(manifests, manifests.c.digest == attestations.c.model)
@@ -139,7 +145,7 @@ _END = prepared(
 _SHOWN = prepared(
     select(
         attestations.c.id,
-        attestations.c.asked,
+        attestations.c.until,
         _TAKEN.label("taken"),
         _ENDED.label("ended"),
         attestation_answers.c.place,
@@ -153,7 +159,7 @@ _SHOWN = prepared(
     .where(attestations.c.id == bindparam("question"), attestations.c.tenant == bindparam("tenant"), _ALIVE)
 )
 # A question of a time that has not come was asked before the clock was set back.
-_OVER = or_(~_ALIVE, attestations.c.asked > clock() + QUESTION_LIVES)
+_OVER = or_(~_OF_LAST_MINUTE, attestations.c.asked > clock() + QUESTION_LIVES)
 _ANY_OVER = prepared(select(exists().where(_OVER).label("any")))
 _FORGET = prepared(delete(attestations).where(_OVER))
 _FORGET_ANSWERS = prepared(
@@ -163,7 +169,7 @@ _FORGET_ANSWERS = prepared(
 
 @routes.post("/v1/attestations", roles={Role.TENANT}, body=AttestationRequest, answers={201: AttestationView})
 def ask(call: Call[Account, AttestationRequest]) -> Answer:
-    """Ask nodes what they prove, for a model, with a nonce. Their answers are there for a minute."""
+    """Ask nodes what they prove, for a model, with a nonce. Their answers are there for as long as the question is."""
     body, most = call.body, call.parts.settings.questions
     question, tenant = secrets.token_hex(_ID_BYTES), call.caller.tenant
     with call.parts.database.write(durable=False) as connection:
@@ -177,9 +183,9 @@ def ask(call: Call[Account, AttestationRequest]) -> Answer:
             wait = (asked.first + QUESTION_LIVES - asked.now) / 1000
             raise refusal("too-many-questions", message, retry_after=max(wait, 1.0))
         row = {"id": question, "tenant": tenant, **body.model_dump()}
-        at = connection.execute(_ADD, row).scalar()
+        until = connection.execute(_ADD, row).scalar()
     call.parts.wakeups.wake(QUESTIONS)
-    return AttestationView(attestation=question, until=at + QUESTION_LIVES)
+    return AttestationView(attestation=question, until=until)
 
 
 @routes.get(
@@ -203,12 +209,12 @@ def show(call: Call[Account, None], attestation: str) -> Answer:
         while True:
             row = call.parts.database.look(_SHOWN, this)
             if row is None:
-                raise not_found("question: each is there for a minute")
+                raise not_found("question: each is there for a minute at most")
             if row.place is not None or not watch.wait(until):
                 break
     return AttestationView(
         attestation=row.id,
-        until=row.asked + QUESTION_LIVES,
+        until=row.until,
         taken=row.taken,
         ended=row.ended,
         place=this["after"] if row.place is None else row.place,
@@ -298,7 +304,7 @@ def _take(call: Call[Node, AttestationPoll]) -> AttestationWork | None:
         model=row.model,
         policy=row.policy,
         nonce=bytes(row.nonce),
-        until=row.asked + QUESTION_LIVES,
+        until=row.until,
         manifest=Envelope.from_bytes(row.envelope.encode()),
     )
 
@@ -312,6 +318,6 @@ def _end(
         this = {"question": attestation, "of_node": call.caller.key, "at": at}
         # 4.
         if connection.execute(_END, this | given).rowcount != 1:
-            raise not_found("question that this node took and has not answered, or its minute is over")
+            raise not_found("question that this node took and has not answered, or its time is over")
     call.parts.wakeups.wake(attestation)
     return None

@@ -378,6 +378,8 @@ attestations = Table(
     # The one node that is asked, if it is one.
     Column("node", String),
     Column("asked", BigInteger, nullable=False),
+    # From when on nobody waits for it.
+    Column("until", BigInteger, nullable=False),
     Index(None, "tenant", "asked"),
     Index(None, "asked"),
 )

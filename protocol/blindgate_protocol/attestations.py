@@ -5,7 +5,7 @@ takes the question once, and answers with a `Recipient` that it signed and the `
 The gateway carries both. It knows sizes and who calls, and nothing here tells it, or asks it, whether anything holds: whoever reads
 an answer has it from a stranger until `evidence.check_recipient` and the appraisal have passed.
 
-A question lives for a minute. What was asked with its nonce is of no use to a later one.
+A question lives for as long as whoever asks waits, a minute at most. What answers its nonce is of no use to a later one.
 
 Sections 10 and 13 of docs/protocol.md.
 """
@@ -20,7 +20,7 @@ from blindgate_protocol.signing import Envelope
 from blindgate_protocol.values import Digest, KeyId, Millis, Value
 
 QUESTION_LIVES: Final[Millis] = 60_000
-"""How long a question may be answered, from when it was asked."""
+"""How long a question may be answered at most, from when it was asked."""
 
 MOST_TAKERS: Final = 16
 """How many nodes take one question: as many as a job can be sealed to."""
@@ -47,12 +47,14 @@ class AttestationRequest(Value):
         policy: by which digest the client calls its policy.
         nonce: 32 bytes that nobody could know before.
         node: the key of the one node that is asked; `None`: every node that takes questions, up to `MOST_TAKERS`.
+        lives: for how many milliseconds it is waited for: no node is troubled for who has left.
     """
 
     model: Digest
     policy: Digest
     nonce: Nonce
     node: KeyId | None = None
+    lives: Annotated[int, Field(ge=1, le=QUESTION_LIVES)] = QUESTION_LIVES
 
 
 class AttestationPoll(Value):

@@ -181,7 +181,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         question = AttestationRequest(model=desk.manifest.digest, policy=key.digest, nonce=random_bytes(32))
         asked = desk.tenant.ask("POST", "/v1/attestations", question).json()["attestation"]
         with desk.parts.database.write() as connection:  # the table takes longer than a question lives
-            connection.execute(update(attestations).values(asked=attestations.c.asked + 3_600_000))
+            connection.execute(update(attestations).values(until=attestations.c.until + 3_600_000))
         yield World(
             desk=desk,
             bodies={

@@ -1,7 +1,8 @@
 """A gateway that lies about nodes' evidence: whatever it does, nothing is sealed, and the refusal has a name.
 
 The lies are told by a real proxy between the SDK and a real gateway; nodes, evidence and policy are real, but for the platform,
-which is simulated, and which this client's policy takes knowingly. So each lie is all that stands between a node and being admitted.
+which is simulated, and which this client's policy takes knowingly. So each lie is all that keeps a node
+from being admitted.
 """
 
 import json

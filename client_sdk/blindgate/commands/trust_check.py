@@ -90,9 +90,9 @@ def _nobody(node: str, model: str, found: Candidates) -> str:
             "`attester`), or the gateway keeps the question back. Ask the nodes' operator what `blindgate node attest` shows there"
         )
     return (
-        f"{who} answered for model {model!r} in a way that shows its name; {found.taken} took the question, and "
-        f"{len(found.answers)} answers that say nothing believable of who gave them are above. Wait longer (--seconds), or ask for all nodes "
-        "(`blindgate trust check all`): a name is the one in the certificate that its operator signed"
+        f"{who} answered for model {model!r} in a way that shows its name; {found.taken} took the question, and above are "
+        f"{len(found.answers)} answers that say nothing believable of who gave them. Wait longer (--seconds), or ask for all "
+        "nodes (`blindgate trust check all`): a name is the one in the certificate that its operator signed"
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ def _view(desk: Desk, question: str, after: int = 0, wait: int = 0, tenant: Tena
 
 def _let_pass(desk: Desk, *, by: int = 60_001) -> None:
     with desk.parts.database.write() as connection:
-        connection.execute(update(attestations).values(asked=attestations.c.asked - by))
+        connection.execute(
+            update(attestations).values(asked=attestations.c.asked - by, until=attestations.c.until - by)
+        )
 
 
 def _rows(desk: Desk) -> tuple[int, int]:
@@ -163,6 +166,16 @@ def test_a_question_lives_for_a_minute(desk: Desk) -> None:
     sweep.sweep_often(desk.parts)
     assert _rows(desk) == (1, 0)
     assert _view(desk, fresh).taken == 0
+
+
+def test_a_question_lives_no_longer_than_its_asker_waits(desk: Desk) -> None:
+    """Nobody's hardware works for who has left; but it counts among those of its minute."""
+    question = _asked(desk, lives=1)
+    time.sleep(0.01)
+    assert _pull(desk.worker) is None
+    assert desk.tenant.send("GET", f"/v1/attestations/{question}").status_code == 404
+    sweep.sweep_often(desk.parts)
+    assert _rows(desk) == (1, 0)
 
 
 def test_a_clock_that_was_set_back_leaves_no_question_for_ever(desk: Desk) -> None:

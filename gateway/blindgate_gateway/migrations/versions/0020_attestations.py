@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("nonce", sa.LargeBinary, nullable=False),
         sa.Column("node", sa.String),
         sa.Column("asked", sa.BigInteger, nullable=False),
+        sa.Column("until", sa.BigInteger, nullable=False),
     )
     op.create_index("ix_attestations_tenant_asked", "attestations", ["tenant", "asked"])
     op.create_index("ix_attestations_asked", "attestations", ["asked"])
