@@ -17,19 +17,26 @@ An answer is taken when
 5. the recipient's envelope names that same node as its signer, and is no larger than any honest one;
 6. the evidence has at most `evidence` bytes (setting).
 
+An answer that is taken is an event, `evidence.shown`: node, model, and the digest of the offer, by which a receipt's evidence is
+found again; neither nonce nor policy. A question is none: what nobody answered, nobody can have relied on.
+
 Whether anything holds is the tenant's to find out. Here no signature is verified and no evidence is parsed: a gateway that knew
 what nodes prove would soon be asked to say so.
 """
 
+import base64
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy import and_, bindparam, delete, exists, func, or_, select, update
 
-from blindgate_gateway.database import Database, clock, prepared, upsert
+from blindgate_gateway.database import Database, Row, Transaction, clock, prepared, upsert
 from blindgate_gateway.identity import Account, Node, Role
+from blindgate_gateway.log.objects import node_object
+from blindgate_gateway.log.telling import node_actor, tell
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Routes
 from blindgate_gateway.settings import Settings
@@ -45,7 +52,9 @@ from blindgate_protocol.attestations import (
     AttestationView,
     AttestationWork,
 )
-from blindgate_protocol.errors import RecipientError
+from blindgate_protocol.canonical import digest
+from blindgate_protocol.errors import MalformedError, RecipientError
+from blindgate_protocol.events import Action
 from blindgate_protocol.messages import Refusal
 from blindgate_protocol.signing import Envelope
 
@@ -158,6 +167,9 @@ _SHOWN = prepared(
     .outerjoin(attestation_answers, and_(_OF_QUESTION, attestation_answers.c.place == bindparam("after") + 1))
     .where(attestations.c.id == bindparam("question"), attestations.c.tenant == bindparam("tenant"), _ALIVE)
 )
+_QUESTION = prepared(
+    select(attestations.c.tenant, attestations.c.model).where(attestations.c.id == bindparam("question"))
+)
 # A question of a time that has not come was asked before the clock was set back.
 _OVER = or_(~_OF_LAST_MINUTE, attestations.c.asked > clock() + QUESTION_LIVES)
 _ANY_OVER = prepared(select(exists().where(_OVER).label("any")))
@@ -200,11 +212,8 @@ def ask(call: Call[Account, AttestationRequest]) -> Answer:
 def show(call: Call[Account, None], attestation: str) -> Answer:
     """Show how a question stands and the next answer, if it is there."""
     until = time.monotonic() + call.query("wait", default=0, most=LONGEST_WAIT) / 1000
-    this = {
-        "question": attestation,
-        "tenant": call.caller.tenant,
-        "after": call.query("after", default=0, most=MOST_TAKERS),
-    }
+    after = call.query("after", default=0, most=MOST_TAKERS)
+    this = {"question": attestation, "tenant": call.caller.tenant, "after": after}
     with call.parts.wakeups.watch(attestation) as watch:
         while True:
             row = call.parts.database.look(_SHOWN, this)
@@ -217,7 +226,7 @@ def show(call: Call[Account, None], attestation: str) -> Answer:
         until=row.until,
         taken=row.taken,
         ended=row.ended,
-        place=this["after"] if row.place is None else row.place,
+        place=after if row.place is None else row.place,
         node=row.node,
         answer=None
         if row.recipient is None
@@ -265,14 +274,25 @@ def answer(call: Call[Node, AttestationAnswer], attestation: str) -> Answer:
     if len(body.evidence) > (most := call.parts.settings.evidence):
         raise refusal("too-large", f"evidence of {len(body.evidence)} bytes: this gateway takes at most {most}")
     given = {"envelope": body.recipient.model_dump_json(), "shown": body.evidence, "named": None, "said": None}
-    return _end(call, attestation, given)
+    with _ending(call, attestation, given) as (connection, question):
+        tell(
+            connection,
+            Action.EVIDENCE_SHOWN,
+            node_object(call.caller.key),
+            by=node_actor(call.caller.key),
+            tenant=question.tenant,
+            digest=_payload_digest(body.recipient),
+            details={"model": question.model},
+        )
+    return None
 
 
 @routes.post("/v1/questions/<attestation>/refuse", roles={Role.NODE}, body=Refusal, answers={204: None})
 def refuse(call: Call[Node, Refusal], attestation: str) -> Answer:
     """Say why this node does not answer a question that it took."""
     given = {"envelope": None, "shown": None, "named": call.body.code, "said": call.body.reason}
-    return _end(call, attestation, given)
+    with _ending(call, attestation, given):
+        return None
 
 
 def sweep_attestations(database: Database) -> None:
@@ -309,15 +329,26 @@ def _take(call: Call[Node, AttestationPoll]) -> AttestationWork | None:
     )
 
 
-def _end(
-    call: Call[Node, AttestationAnswer] | Call[Node, Refusal], attestation: str, given: Mapping[str, object]
-) -> Answer:
-    with call.parts.database.write(durable=False) as connection:
+@contextmanager
+def _ending(
+    call: Call[Node, AttestationAnswer] | Call[Node, Refusal], attestation: str, given: dict[str, object]
+) -> Iterator[tuple[Transaction, Row]]:
+    """Write down what a node answered; the block is in the same transaction, and is given the question's tenant and model."""
+    with call.parts.database.write() as connection:
         connection.alone("attestation", attestation)
         at = connection.execute(_ENDED_SO_FAR, {"question": attestation}).scalar() + 1
         this = {"question": attestation, "of_node": call.caller.key, "at": at}
         # 4.
         if connection.execute(_END, this | given).rowcount != 1:
             raise not_found("question that this node took and has not answered, or its time is over")
+        yield connection, connection.execute(_QUESTION, {"question": attestation}).one()
     call.parts.wakeups.wake(attestation)
-    return None
+
+
+def _payload_digest(envelope: Envelope) -> str:
+    """The digest of what an envelope says that it holds, which is the document's where it is one."""
+    try:
+        return digest(base64.b64decode(envelope.payload, validate=True))
+    except ValueError as error:
+        message = "the recipient's envelope holds what is not base64"
+        raise MalformedError(message) from error

@@ -74,6 +74,7 @@ class Action(StrEnum):
     MODEL_PUBLISHED = "model.published"
     NODE_ENROLLED = "node.enrolled"
     NODE_DISMISSED = "node.dismissed"
+    EVIDENCE_SHOWN = "evidence.shown"
     TENANT_ADDED = "tenant.added"
     CREDENTIAL_GRANTED = "credential.granted"
     CREDENTIAL_ROTATED = "credential.rotated"

@@ -249,7 +249,7 @@ def test_a_node_that_was_not_asked_is_not_taken_for_the_one_that_was(stand: Stan
         redirected = content is not None and path == "/v1/attestations"
         return upstream(method, path, content=rewrite(content or b"") if redirected else content, **given)
 
-    stand.proxy._upstream.request = request  # type: ignore[method-assign]
+    stand.proxy._upstream.request = request  # type: ignore[assignment,method-assign]
     found = stand.ask("honest", seconds=4.0)
     assert passed_on["node"] == stand.key("honest").id
     assert found.admitted == ()

@@ -3,7 +3,7 @@
 | action | class | activity |
 |---|---|---|
 | `key.registered`, `tenant.added`, `credential.granted`, `signer.added` | 3004 | 1 Create |
-| `key.sent` | 3004 | 2 Read |
+| `key.sent`, `evidence.shown` | 3004 | 2 Read |
 | `key.uploaded`, `key.evicted`, `key.superseded`, `key.destruction-scheduled` | 3004 | 3 Update |
 | `credential.rotated`, `role.changed`, `limits.changed` | 3004 | 3 Update |
 | `key.destroyed`, `credential.revoked` | 3004 | 4 Delete |
@@ -62,6 +62,7 @@ _ENTITY_ACTIVITIES: Final = {
     Action.KEY_EVICTED: _UPDATE,
     Action.NODE_ENROLLED: (6, "Enroll"),
     Action.NODE_DISMISSED: (7, "Unenroll"),
+    Action.EVIDENCE_SHOWN: _READ,
     Action.TENANT_ADDED: _CREATE,
     Action.CREDENTIAL_GRANTED: _CREATE,
     Action.CREDENTIAL_ROTATED: _UPDATE,

@@ -35,6 +35,7 @@ WORDS: Final[Mapping[Action, str]] = {
     Action.MODEL_PUBLISHED: "Model published",
     Action.NODE_ENROLLED: "Node enrolled",
     Action.NODE_DISMISSED: "Node dismissed",
+    Action.EVIDENCE_SHOWN: "Node showed evidence",
     Action.TENANT_ADDED: "Tenant added",
     Action.CREDENTIAL_GRANTED: "Credential granted",
     Action.CREDENTIAL_ROTATED: "Credential rotated",

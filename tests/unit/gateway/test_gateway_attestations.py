@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 
 from blindgate_gateway import sweep
 from blindgate_gateway.app import create_app
-from blindgate_gateway.tables import attestation_answers, attestations
+from blindgate_gateway.tables import attestation_answers, attestations, events
 from blindgate_protocol.attestations import (
     MOST_TAKERS,
     AttestationAnswer,
@@ -21,9 +21,10 @@ from blindgate_protocol.attestations import (
     AttestationView,
     AttestationWork,
 )
+from blindgate_protocol.events import Action, Event
 from blindgate_protocol.messages import Refusal
 from blindgate_protocol.nodes import EnrolmentRequest
-from blindgate_protocol.signing import SigningKey
+from blindgate_protocol.signing import SigningKey, open_signed
 from brokerage import Tenant, Worker, now_ms
 from desk import Desk, connection_to, open_desk
 
@@ -96,6 +97,28 @@ def test_a_question_reaches_each_node_once_and_its_answers_come_as_they_are(desk
         assert view.node is not None
         assert view.answer == answers[view.node]
     assert _view(desk, question, after=2).node is None
+
+
+def test_an_answer_is_an_event_that_says_who_showed_what_and_nothing_of_who_wanted_to_know_why(desk: Desk) -> None:
+    """Node, model and the offer's digest; no nonce, no policy. A refusal is none."""
+    nonce = os.urandom(32)
+    question = _asked(desk, nonce=nonce)
+    _pull(desk.worker)
+    body = _signed(desk.worker.key)
+    assert _give(desk.worker, question, body).status_code == 204
+    refused = _asked(desk)
+    _pull(desk.worker)
+    said = Refusal(code="policy", reason="no")
+    desk.worker.ask("POST", f"/v1/questions/{refused}/refuse", said)
+    with desk.parts.database.read() as connection:
+        query = select(events.c.body).where(events.c.action == Action.EVIDENCE_SHOWN.value)
+        (text,) = connection.execute(query).scalars()
+    event = Event.from_bytes(text.encode())
+    assert event.object == f"node:{desk.worker.key.id}"
+    assert event.digest == open_signed(body.recipient, EnrolmentRequest).digest
+    assert event.details == {"model": desk.manifest.digest}
+    assert nonce.hex() not in text
+    assert POLICY not in text
 
 
 def test_a_node_may_say_why_it_does_not_answer(desk: Desk) -> None:
