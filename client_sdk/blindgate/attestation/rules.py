@@ -11,6 +11,13 @@
     [platforms.amd-sev-snp.minimum_tcb]      # versions of the firmware's parts, at least
     snp = 22
 
+    [platforms.intel-tdx]
+    tcb_evaluation = 17                      # the lowest number of Intel's TCB information
+    advisories = ["INTEL-SA-00615"]          # somebody made sure that the node is hardened, or configured, against these
+
+    [platforms.intel-tdx.measurements]
+    mrtd = ["…"]
+
 A platform that is not named is not used. One that is named has measurements: without any, every program would do.
 
     [platforms.insecure-simulated]           # for tests and demonstrations: no hardware proves anything
@@ -26,13 +33,14 @@ from typing import Annotated, Any, Final, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from blindgate.attestation import simulated
-from blindgate.attestation.appraisal import Appraisal, Asked, Claim
+from blindgate.attestation.appraisal import Appraisal, Asked, Claim, Tier
 from blindgate_protocol.values import KeyId, Name, Value
 
 Hex = Annotated[str, StringConstraints(pattern=r"^(?:[0-9a-f]{2}){1,128}$")]
 """Bytes in hexadecimal, lower case."""
 
 AMD_SEV_SNP: Final = "amd-sev-snp"
+INTEL_TDX: Final = "intel-tdx"
 PRODUCTS: Final = ("Genoa", "Turin")
 """The generations of AMD's processors that are used where nothing is said."""
 
@@ -42,6 +50,9 @@ _DECIDED: Final = frozenset({"measurement", "milan", "vmpl"})
 _NOT_ALLOWED: Final = frozenset({"alias-check", "migration"})
 """What is open about AMD's processors and guests, and must not be, where somebody relies on them."""
 
+
+_ACCEPTABLE: Final = frozenset({"SWHardeningNeeded", "ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded"})
+"""Statuses of a TDX platform that somebody may have seen to in a way that no quote shows."""
 
 _BINDING: Final = ("report_data", "user_data", "nonce")
 """The facts by which evidence is bound to something: a GPU's report has its nonce alone."""
@@ -56,6 +67,9 @@ class PlatformRules(Value):
         chips: processors, by chip id.
         vmpl: the highest privilege level, 0 being the most privileged, from which a report of AMD's may have been asked for.
         minimum_tcb: parts of AMD's firmware, by the names that the fact `reported_tcb` has, and their lowest versions.
+        tcb_evaluation: the lowest number (`tcb_evaluation`) of Intel's TCB information: older ones run on beside newer ones.
+        advisories: of Intel's. A TDX platform that needs hardening or a configuration is affirmed where each advisory that its
+            status names is among these; one that is out of date, never.
         keys: who may sign simulated evidence, in place of measurements; of no other platform.
     """
 
@@ -64,6 +78,8 @@ class PlatformRules(Value):
     chips: Annotated[tuple[Hex, ...], Field(min_length=1)] | None = None
     vmpl: Annotated[int, Field(ge=0, le=3)] = 0
     minimum_tcb: dict[Name, Annotated[int, Field(ge=0, le=255)]] = Field(default_factory=dict)
+    tcb_evaluation: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    advisories: tuple[Annotated[str, StringConstraints(pattern=r"^INTEL-SA-[0-9]{5}$")], ...] = ()
     keys: Annotated[tuple[KeyId, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
@@ -78,6 +94,10 @@ class PlatformRules(Value):
         if self.keys is not None:
             return [f"[platforms.{platform}]", f"keys = {json.dumps(self.keys)}"]
         lines = [f"[platforms.{platform}]", f"products = {json.dumps(self.products)}", f"vmpl = {self.vmpl}"]
+        if self.tcb_evaluation is not None:
+            lines.append(f"tcb_evaluation = {self.tcb_evaluation}")
+        if self.advisories:
+            lines.append(f"advisories = {json.dumps(self.advisories)}")
         if self.chips is not None:
             lines.append(f"chips = {json.dumps(self.chips)}")
         lines += ["", f"[platforms.{platform}.measurements]"]
@@ -93,6 +113,9 @@ def _check_kinds(platforms: dict[str, PlatformRules]) -> dict[str, PlatformRules
         wanted = "keys" if platform == simulated.PLATFORM else "measurements"
         if (rules.keys is not None) != (wanted == "keys"):
             message = f"{platform} has {wanted}: measurements are of hardware, keys of {simulated.PLATFORM}"
+            raise ValueError(message)
+        if platform != INTEL_TDX and (rules.tcb_evaluation is not None or rules.advisories):
+            message = f"{platform}: tcb_evaluation and advisories are rules about {INTEL_TDX}"
             raise ValueError(message)
     return platforms
 
@@ -122,6 +145,7 @@ def hold_to_policy(found: Appraisal, platforms: dict[str, PlatformRules], asked:
         _hold_bound(found, asked)
         return
     decided = _DECIDED | ({"chip-id"} if rules.chips else set()) | ({"tcb-policy"} if rules.minimum_tcb else set())
+    decided |= set() if rules.tcb_evaluation is None else {"tcb-policy"}
     decided |= _NOT_ALLOWED if found.platform == AMD_SEV_SNP else set()
     left = [one for one in found.not_proven if one.code not in decided]
     for one in found.not_proven:
@@ -130,6 +154,8 @@ def hold_to_policy(found: Appraisal, platforms: dict[str, PlatformRules], asked:
     found.not_proven = left
     if found.platform == AMD_SEV_SNP:
         _hold_processor(found, rules)
+    if found.platform == INTEL_TDX:
+        _hold_intel(found, rules)
     for name, values in rules.measurements.items():
         fact = found.facts.get(name)
         found.hold(
@@ -176,6 +202,24 @@ def _hold_processor(found: Appraisal, rules: PlatformRules) -> None:
         shows=f"the policy allows {product}",
         fails=f"the processor is of the generation {_said(product)}{weak}; the policy allows {', '.join(rules.products)}",
     )
+
+
+def _hold_intel(found: Appraisal, rules: PlatformRules) -> None:
+    number, named = found.facts.get("tcb_evaluation"), found.facts.get("advisories") or ()
+    if rules.tcb_evaluation is not None:
+        found.hold(
+            Claim.HARDWARE,
+            "tcb-evaluation",
+            holds=isinstance(number, int) and number >= rules.tcb_evaluation,
+            shows=f"Intel's TCB information is number {number}, at least {rules.tcb_evaluation}",
+            fails=f"Intel's TCB information is number {_said(number)}, and the policy asks for {rules.tcb_evaluation}",
+        )
+    warned = [one for one in found.reasons if (one.rule, one.tier) == ("tcb", Tier.WARNING)]
+    is_acceptable = found.facts.get("tcb_status") in _ACCEPTABLE
+    if warned and is_acceptable and named and set(named) <= set(rules.advisories):
+        found.reasons = [one for one in found.reasons if one not in warned]
+        accepted = ", ".join(named)
+        found.affirm(Claim.HARDWARE, "tcb", f"{warned[0].text}; the policy takes it with {accepted}")
 
 
 def _hold_tcb(found: Appraisal, rules: PlatformRules) -> None:

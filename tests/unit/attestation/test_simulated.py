@@ -178,6 +178,7 @@ def test_a_policy_with_it_is_written_as_it_was_read(tmp_path: Path) -> None:
         f'[platforms.amd-sev-snp]\nkeys = ["{KEY.id}"]',
         '[platforms.insecure-simulated.measurements]\nmeasurement = ["00"]',
     ],
+    ids=["nothing", "no keys", "measurements", "no key", "keys of hardware", "measurements alone"],
 )
 def test_a_policy_that_says_it_wrongly_is_refused(tmp_path: Path, text: str) -> None:
     """Simulated evidence has keys, and no measurements; hardware has measurements, and no keys."""

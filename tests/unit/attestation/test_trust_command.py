@@ -138,6 +138,8 @@ def test_a_policy_decides_what_evidence_alone_cannot(ask: Ask, tmp_path: Path, p
         ('[platforms.aws-nitro.measurements]\npcr0 = ["zz"]', "pcr0"),
         ("[platforms.aws-nitro.measurements]\npcr0 = []", "pcr0"),
         ('[platforms.aws-nitro]\nmeasurements = { pcr0 = ["00"] }\nallow = "all"', "allow"),
+        ('[platforms.aws-nitro]\nmeasurements = { pcr0 = ["00"] }\ntcb_evaluation = 17', "intel-tdx"),
+        ('[platforms.intel-tdx]\nmeasurements = { mrtd = ["00"] }\nadvisories = ["all"]', "advisories"),
     ],
 )
 def test_a_policy_that_would_let_everything_pass_is_none(tmp_path: Path, policy: str, message: str) -> None:
@@ -154,6 +156,9 @@ def test_a_policys_platforms_are_written_as_they_were_read(tmp_path: Path) -> No
             measurements={"measurement": ("00" * 48,)}, products=("Turin",), chips=("ab" * 64,), minimum_tcb={"snp": 22}
         ),
         "aws-nitro": PlatformRules(measurements={"pcr0": (PCR0,), "pcr1": ("01", "02")}),
+        "intel-tdx": PlatformRules(
+            measurements={"mrtd": ("00" * 48,)}, tcb_evaluation=17, advisories=("INTEL-SA-00615",)
+        ),
     }
     written = Policy({"one": "ed25519:" + "A" * 43}, {}, path=tmp_path / "policy.toml", platforms=rules)
     written.save()
@@ -228,3 +233,29 @@ def test_evidence_that_is_of_no_use_to_anybody_is_refused_by_a_policy() -> None:
     rules = PlatformRules(measurements={"pcr4": (str(found.facts["pcr4"]),)})
     hold_to_policy(found, {"aws-nitro": rules}, Asked(now=NOW))
     assert {one.rule for one in found.refusals()} == {"debug", "report-data"}
+
+
+@pytest.mark.parametrize(
+    ("status", "advisories", "rules", "refused"),
+    [
+        ("SWHardeningNeeded", ["INTEL-SA-00615"], {}, ["tcb"]),
+        ("SWHardeningNeeded", ["INTEL-SA-00615"], {"advisories": ("INTEL-SA-00615",)}, []),
+        ("SWHardeningNeeded", ["INTEL-SA-00615", "INTEL-SA-00657"], {"advisories": ("INTEL-SA-00615",)}, ["tcb"]),
+        ("SWHardeningNeeded", [], {"advisories": ("INTEL-SA-00615",)}, ["tcb"]),
+        ("TDRelaunchAdvised", ["INTEL-SA-00615"], {"advisories": ("INTEL-SA-00615",)}, ["tcb"]),
+        ("UpToDate", [], {"tcb_evaluation": 17}, []),
+        ("UpToDate", [], {"tcb_evaluation": 18}, ["tcb-evaluation"]),
+    ],
+)
+def test_a_policy_says_which_of_intels_words_will_do(
+    status: str, advisories: list[str], rules: dict[str, object], refused: list[str]
+) -> None:
+    """The advisories that somebody saw to, each of them; and how old Intel's information may be."""
+    facts = {"mrtd": "ab", "report_data": "01", "tcb_status": status, "advisories": advisories, "tcb_evaluation": 17}
+    found = Appraisal("intel-tdx", NOW, facts)
+    if status != "UpToDate":
+        found.warn(Claim.HARDWARE, "tcb", f"the platform's status is {status}")
+    asked = PlatformRules.model_validate({"measurements": {"mrtd": ("ab",)}, **rules})
+    hold_to_policy(found, {"intel-tdx": asked}, Asked(now=NOW))
+    assert [one.rule for one in found.refusals()] == refused
+    assert found.affirms == (not refused)
