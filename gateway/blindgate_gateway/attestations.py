@@ -27,7 +27,7 @@ what nodes prove would soon be asked to say so.
 import base64
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -331,7 +331,7 @@ def _take(call: Call[Node, AttestationPoll]) -> AttestationWork | None:
 
 @contextmanager
 def _ending(
-    call: Call[Node, AttestationAnswer] | Call[Node, Refusal], attestation: str, given: dict[str, object]
+    call: Call[Node, AttestationAnswer] | Call[Node, Refusal], attestation: str, given: Mapping[str, object]
 ) -> Iterator[tuple[Transaction, Row]]:
     """Write down what a node answered; the block is in the same transaction, and is given the question's tenant and model."""
     with call.parts.database.write() as connection:
@@ -339,7 +339,7 @@ def _ending(
         at = connection.execute(_ENDED_SO_FAR, {"question": attestation}).scalar() + 1
         this = {"question": attestation, "of_node": call.caller.key, "at": at}
         # 4.
-        if connection.execute(_END, this | given).rowcount != 1:
+        if connection.execute(_END, {**this, **given}).rowcount != 1:
             raise not_found("question that this node took and has not answered, or its time is over")
         yield connection, connection.execute(_QUESTION, {"question": attestation}).one()
     call.parts.wakeups.wake(attestation)
