@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from blindgate_node.attester.choice import Attesters, choose
+from blindgate_node.attester.collateral import Collateral
 from blindgate_node.enrolment import enrol, load_certificate
 from blindgate_node.evictions import Evictions
 from blindgate_node.families import FAMILIES, Family, installed
@@ -172,6 +173,7 @@ class Node:
             packages=packages,
             families=self._families,
             now=_now,
+            collateral=Collateral(settings.attester_collateral, settings.gpu_references),
         )
         self._log("attester.chosen", platform=offers.platform, gpus=attesters.gpus is not None)
         return OfferThread(

@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from blindgate_node.attester.choice import Attesters
+from blindgate_node.attester.collateral import Collateral
 from blindgate_node.key_sets import KeySets
 from blindgate_node.packages import Packages
 from blindgate_node.stopping import Stop
@@ -56,14 +57,16 @@ class Offers:
         packages: Packages,
         families: Collection[str],
         now: Callable[[], Millis],
+        collateral: Collateral | None = None,
     ) -> None:
-        """Answer with what `attesters` give. Raises `AttesterError` where they have no platform."""
+        """Answer with what `attesters` give, and `collateral` beside it. Raises `AttesterError` where they have no platform."""
         if attesters.platform is None:
             raise AttesterError("a node without an attester has nothing to offer")
         self._platform, self._gpus = attesters.platform, attesters.gpus
         self.key_sets = key_sets
         self._key, self._certificate = key, certificate
         self._packages, self._families, self._now = packages, frozenset(families), now
+        self._collateral = collateral or Collateral()
 
     @property
     def platform(self) -> str:
@@ -94,9 +97,9 @@ class Offers:
             binding=binding,
             platform=made.evidence,
             chain=made.chain,
-            collateral=None,
+            collateral=self._collateral.of_platform(),
             gpu=self._gpus.attest(binding.gpu_nonce()) if self._gpus is not None and binding.gpus else None,
-            references=(),
+            references=self._collateral.of_gpus() if binding.gpus else (),
         )
         offered = Recipient(certificate=self._certificate.envelope, key_set=key_set, evidence=evidence.digest)
         # Before it leaves: what a client seals to it may come back at once.

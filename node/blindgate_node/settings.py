@@ -29,6 +29,7 @@ def _listed(value: object) -> object:
 
 
 KeyIds = Annotated[tuple[KeyId, ...], NoDecode, BeforeValidator(_listed)]
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed)]
 Layers = Annotated[tuple[Layer, ...], NoDecode, BeforeValidator(_listed)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=MEBI)]
@@ -62,7 +63,9 @@ class Settings(BaseSettings):
         first_user: where the node is root, the first of the user ids that its workers get, one a model.
         attester: what signs evidence of this machine; `auto` looks what there is, and never takes the simulated one.
         attester_certificates: a PEM file of certificates to go beside the evidence, where the platform gives none.
+        attester_collateral: a file with what the platform's maker signed about it, to go beside the evidence: Intel's, in JSON.
         gpu_attester: what signs evidence of its GPUs; `auto` looks what there is.
+        gpu_references: NVIDIA's signed reference manifests, files to go beside the GPUs' evidence; at most four.
         attestations: how many questions about its evidence this node answers a minute; the platform may be slow, or refuse more.
         key_set_seconds: how long a set of keys is that it can be sealed to; a new one is offered once half of that has passed.
         log_file: where log lines go; standard error when not set.
@@ -94,7 +97,9 @@ class Settings(BaseSettings):
     first_user: Annotated[int, Field(ge=1, lt=2**31)] = 64_500
     attester: AttesterName = "auto"
     attester_certificates: Path | None = None
+    attester_collateral: Path | None = None
     gpu_attester: GpuAttesterName = "auto"
+    gpu_references: Paths = ()
     attestations: Annotated[int, Field(ge=1, le=600)] = 12
     key_set_seconds: Annotated[float, Field(ge=60, le=604_800)] = 86_400.0
     log_file: Path | None = None

@@ -16,11 +16,12 @@ from blindgate.attestation.appraisal import Tier
 from blindgate.policy import Policy
 from blindgate.recipients import Candidate, Question, judge
 from blindgate_node.attester.choice import Attesters
+from blindgate_node.attester.collateral import Collateral
 from blindgate_node.key_sets import KeySets
 from blindgate_node.offers import Offers
 from blindgate_node.packages import Packages
 from blindgate_protocol.attestations import AttestationAnswer, AttestationView, AttestationWork
-from blindgate_protocol.errors import PolicyError, UntrustedSignerError
+from blindgate_protocol.errors import AttesterError, PolicyError, UntrustedSignerError
 from blindgate_protocol.evidence import Evidence, Recipient
 from blindgate_protocol.messages import Refusal
 from blindgate_protocol.nodes import NodeCertificate
@@ -278,6 +279,33 @@ def test_a_node_answers_for_models_of_its_publishers_alone(machine: Machine) -> 
         machine.offers.answer(machine.work(manifest=other.envelope, model=other.digest))
     with pytest.raises(PolicyError, match="another model"):
         machine.offers.answer(machine.work(model="sha256:" + "0" * 64))
+
+
+def test_what_the_makers_say_goes_along_as_it_is_now(with_gpus: Machine, tmp_path: Path) -> None:
+    """Read for each question: a file that was fetched anew counts at once, and one that is gone is told."""
+    collateral, manifest = tmp_path / "collateral.json", tmp_path / "rim.xml"
+    collateral.write_bytes(b"{}")
+    manifest.write_bytes(b"<x/>")
+    with_gpus.offers._collateral = Collateral(collateral, (manifest,))
+    collateral.write_bytes(b'{"newer": 1}')
+    evidence = Evidence.from_bytes(with_gpus.offers.answer(with_gpus.work()).evidence)
+    assert (evidence.collateral, evidence.references) == (b'{"newer": 1}', (b"<x/>",))
+    manifest.unlink()
+    with pytest.raises(AttesterError, match="gpu_references"):
+        with_gpus.offers.answer(with_gpus.work())
+
+
+@pytest.mark.parametrize("data", [b"", bytes((1 << 20) + 1)], ids=["empty", "too large"])
+def test_a_file_that_no_client_would_take_is_refused_at_the_start(tmp_path: Path, data: bytes) -> None:
+    """By the setting's name; so is one that is not there, and one too many."""
+    file = tmp_path / "collateral.json"
+    with pytest.raises(AttesterError, match="attester_collateral"):
+        Collateral(file)
+    file.write_bytes(data)
+    with pytest.raises(AttesterError, match="attester_collateral"):
+        Collateral(file)
+    with pytest.raises(AttesterError, match="at most 4"):
+        Collateral(None, [file] * 5)
 
 
 def test_one_key_set_is_shown_until_half_of_its_time_is_over(machine: Machine) -> None:
