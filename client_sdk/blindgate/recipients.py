@@ -194,9 +194,7 @@ def find_recipients(  # noqa: PLR0913  (who is asked, under which rules, for how
         if judged.recipient is not None and (node is not None or name is not None):
             break
     answers = tuple(found.values())
-    if (
-        name is not None
-    ):  # of those without a name nobody knows who they are: they matter where the named one did not answer
+    if name is not None:  # those without a name matter where the named one did not answer: it may be one of them
         answers = tuple(one for one in answers if one.name == name) or answers
     return Candidates(question, answers, waits.taken)
 
