@@ -1,9 +1,9 @@
 """Causal language models by `transformers`, from a folder whose files were checked (`weights.opened_weights`).
 
-The loop over tokens is here and not `generate`'s: an answer then comes as an iterator that whoever reads it can stop, without a second
-thread. It takes the likeliest token (temperature 0), or draws one by temperature and `top_p` from a generator of its own, whose
-seed the request may give. What else the folder's `generation_config.json` asks for (penalties, beams) is not done; its
-end-of-text tokens are.
+The loop over tokens is here and not `generate`'s: an answer then comes as an iterator that whoever reads it can stop, without a
+second thread. It takes the likeliest token (temperature 0), or draws one by temperature and `top_p` from a generator of its
+own, whose seed the request may give. What else the folder's `generation_config.json` asks for (penalties, beams) is not done;
+its end-of-text tokens are.
 
 The prompt is what the folder's chat template makes of the messages. It runs in transformers' sandbox of Jinja, as data of the
 publisher whose digest was checked. Where there is none, the prompt is `role: text` line by line.
@@ -83,7 +83,7 @@ class CausalModel:
             return list(self._tokenizer("".join([*lines, "assistant:"]))["input_ids"])
         try:
             text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        except Exception as error:  # (whatever a template raises: most refuse an order of roles)
+        except Exception as error:  # noqa: BLE001  (whatever a template raises: most refuse an order of roles)
             message = f"messages: the model's chat template refuses them ({type(error).__name__})"
             raise InputError(message) from None
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -1,7 +1,7 @@
 """Which backend a model needs: by the kind that its manifest declares, never by what lies in its folder.
 
-A folder is copied while its files are checked, opened from the copy, and the copy deleted (`weights`). What the libraries read is what was
-hashed.
+A folder is copied while its files are checked, opened from the copy, and the copy deleted (`weights`). What the libraries read
+is what was hashed.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,8 +31,8 @@ def open_backend(
 
     A model that a server on loopback serves has no folder here: `upstream.Upstream`.
 
-    Raises `PackageError` or `PackageDigestError` naming the file and the rule, `BackendError` for an unknown kind, or where a library
-    or the device is missing.
+    Raises `PackageError` or `PackageDigestError` naming the file and the rule, `BackendError` for an unknown kind, or where a
+    library or the device is missing.
     """
     opener = _OPENERS.get(kind)
     if opener is None:

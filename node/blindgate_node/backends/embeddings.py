@@ -1,11 +1,14 @@
-"""Embeddings by sentence-transformers, from a folder whose files were checked (`weights.opened_weights`). In this order:
+"""Embeddings by sentence-transformers, from a folder whose files were checked (`weights.opened_weights`).
 
-1. `modules.json` names a transformer, a pooling and perhaps a normalisation, and nothing else: the library imports what stands there;
+In this order:
+
+1. `modules.json` names a transformer, a pooling and perhaps a normalisation, and nothing else: the library imports what stands
+there;
 2. nothing in the folder asks for code of its own, or for weights that lie elsewhere (adapters);
 3. the library opens the folder, offline, safetensors only.
 
-A text that is longer than the model reads is refused. The library would cut it without a word, and two texts that begin alike would be the
-same.
+A text that is longer than the model reads is refused. The library would cut it without a word, and two texts that begin alike
+would be the same.
 """
 
 from pathlib import Path
@@ -19,6 +22,7 @@ from blindgate_node.backends.weights import read_json
 from blindgate_protocol.errors import BackendError, InputError, PackageError
 
 _BATCH_TEXTS: Final = 32
+_ADAPTER: Final = "adapter_config.json"
 _MODULES: Final = frozenset({"Transformer", "Pooling", "Normalize"})
 
 
@@ -86,10 +90,9 @@ class SentenceEmbeddings:
 
 def check_transformer(folder: Path) -> None:
     """What `transformers` would follow out of the folder is not there. Raises `PackageError`."""
-    for name in ("adapter_config.json", "config_sentence_transformers.py"):
-        if (folder / name).exists():
-            message = f"{name}: the weights of an adapter lie elsewhere; expected a whole model"
-            raise PackageError(message)
+    if (folder / _ADAPTER).exists():
+        message = f"{_ADAPTER}: the weights of an adapter lie elsewhere; expected a whole model"
+        raise PackageError(message)
     if not isinstance(read_json(folder, "config.json"), dict):
         message = "config.json: expected an object that says which architecture this is"
         raise PackageError(message)

@@ -1,13 +1,15 @@
 """What a backend is: it answers chats, or embeds texts, or computes on tables. The shapes are those of the `openai` package.
 
-A backend is handed opened requests and gives answers back. What was sealed, to whom, and what a receipt says of it, is not known here.
+A backend is handed opened requests and gives answers back. What was sealed, to whom, and what a receipt says of it, is not
+known here.
 
-**What stays in memory.** A backend keeps no request and no answer after the answer was given, writes none to disk, and puts none into an
-error or a log. What it made itself and can overwrite, it overwrites with zeros when the answer ends, is cancelled or fails: the rows of a
-table, token numbers, the last state of the attention's cache. What cannot be overwritten is let go of, and stays until the allocator
-uses the memory again: Python's `str` and `bytes` (the prompt, its pieces, the answer), the tokeniser's and the layers' intermediate
-results, earlier copies of the cache (it grows by copying), numpy arrays that were handed to the caller, and CUDA's cached blocks. Another
-process on the machine does not see them; who reads this process's memory does. That is what the trusted environment is for.
+**What stays in memory.** A backend keeps no request and no answer after the answer was given, writes none to disk, and puts
+none into an error or a log. What it made itself and can overwrite, it overwrites with zeros when the answer ends, is cancelled
+or fails: the rows of a table, token numbers, the last state of the attention's cache. What cannot be overwritten is let go of,
+and stays until the allocator uses the memory again: Python's `str` and `bytes` (the prompt, its pieces, the answer), the
+tokeniser's and the layers' intermediate results, earlier copies of the cache (it grows by copying), numpy arrays that were
+handed to the caller, and CUDA's cached blocks. Another process on the machine does not see them; who reads this process's
+memory does. That is what the trusted environment is for.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,8 +33,8 @@ class ChatBackend(Protocol):
     def chat(self, request: ChatRequest, cancelled: Cancelled = ...) -> Iterator[Chunk]:
         """The answer as it is written. `answers.gather` makes one `chat.completion` of it.
 
-        The request is checked when this is called; the chunks come as they are asked for. Raises `InputError` for a request that the
-        model cannot answer, `BackendError` when the runtime fails.
+        The request is checked when this is called; the chunks come as they are asked for. Raises `InputError` for a request
+        that the model cannot answer, `BackendError` when the runtime fails.
         """
 
 

@@ -2,9 +2,10 @@
 
     {"columns": 13, "layers": [{"kind": "linear", "inputs": 13, "outputs": 16}, {"kind": "relu"}, …]}
 
-A layer's tensors have the names that they have in torch's `nn.Sequential`: `0.weight` belongs to the first layer. So the `state_dict` of a
-Sequential of these layers, saved as safetensors, fits as it is. An embedding is the one that a Sequential lacks: it takes its column, which
-holds positions of categories, out of the row, and puts the category's numbers at the row's end.
+A layer's tensors have the names that they have in torch's `nn.Sequential`: `0.weight` belongs to the first layer. So the
+`state_dict` of a Sequential of these layers, saved as safetensors, fits as it is. An embedding is the one that a Sequential
+lacks: it takes its column, which holds positions of categories, out of the row, and puts the category's numbers at the row's
+end.
 """
 
 from typing import Annotated, Final, Literal, Self

@@ -1,8 +1,8 @@
 """The libraries that compute, imported when a model is opened and not before, and told that there is no network.
 
-transformers and sentence-transformers fetch what is missing from Hugging Face's hub unless they are told otherwise, and they read that
-once, when they are imported. So the variables are set here, in front of the import, and what the libraries understood is looked at
-afterwards. This is the only module that imports them: a node without a plaintext model never does (extra `tee`).
+transformers and sentence-transformers fetch what is missing from Hugging Face's hub unless they are told otherwise, and they
+read that once, when they are imported. So the variables are set here, in front of the import, and what the libraries understood
+is looked at afterwards. This is the only module that imports them: a node without a plaintext model never does (extra `tee`).
 """
 
 import os
@@ -21,12 +21,12 @@ OFFLINE: Final = {
 
 
 def torch() -> Any:
-    """torch. Raises `BackendError` where it is not installed."""
+    """Torch. Raises `BackendError` where it is not installed."""
     return _imported("torch")
 
 
 def safetensors() -> Any:
-    """safetensors. Raises `BackendError`."""
+    """Safetensors. Raises `BackendError`."""
     return _imported("safetensors")
 
 

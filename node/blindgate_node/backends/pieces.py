@@ -1,8 +1,8 @@
 """From token numbers to pieces of text that can be shown: whole characters, and never a part of a stop word.
 
-A token may end inside a character's UTF-8, and a tokeniser writes a token differently at a text's beginning than inside it. So a piece is
-the difference between two decodings of a window: the last tokens that were written, with and without the new one. While the new text ends
-in an incomplete character, nothing is written.
+A token may end inside a character's UTF-8, and a tokeniser writes a token differently at a text's beginning than inside it. So
+a piece is the difference between two decodings of a window: the last tokens that were written, with and without the new one.
+While the new text ends in an incomplete character, nothing is written.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """Requests in the shapes of OpenAI's API, as far as a plaintext model here can do what they ask.
 
-A field that would change the answer and that nothing here computes (tools, several choices, penalties) is refused by its name rather than
-ignored. Fields that change nothing for the model (`user`, `store`, `metadata`) are taken and forgotten.
+A field that would change the answer and that nothing here computes (tools, several choices, penalties) is refused by its name
+rather than ignored. Fields that change nothing for the model (`user`, `store`, `metadata`) are taken and forgotten.
 """
 
 from typing import Annotated, Any, Final, Literal, Self

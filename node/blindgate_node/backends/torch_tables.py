@@ -1,13 +1,16 @@
-"""Models of tables in torch: `architecture.json` says what is computed, `model.safetensors` holds the numbers. In this order:
+"""Models of tables in torch: `architecture.json` says what is computed, `model.safetensors` holds the numbers.
+
+In this order:
 
 1. the architecture is read (`layers`): a closed list, nothing imported by name, sizes bounded before a tensor is looked at;
 2. the tensors' names, shapes and types are read from the file's header, and must be exactly those that the architecture asks for;
 3. only then they are read, and must be finite.
 
-Computed is in float32, in batches, on CUDA where there is one and on the CPU otherwise. Two devices, or two batch sizes, may differ in a
-number's last bits.
+Computed is in float32, in batches, on CUDA where there is one and on the CPU otherwise. Two devices, or two batch sizes, may
+differ in a number's last bits.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -129,16 +132,14 @@ def _apply(torch: Any, layer: Layer, values: Any, tensor: Any) -> Any:
         column = layer.column
         found = functional.embedding(values[:, column].long(), tensor("weight"))
         return torch.cat([values[:, :column], values[:, column + 1 :], found], dim=1)
-    if layer.kind == "softmax":
-        return torch.softmax(values, dim=1)
-    if layer.kind == "dropout":
-        return values
-    plain = {
+    plain: dict[str, Callable[[Any], Any]] = {
         "relu": torch.relu,
         "gelu": functional.gelu,
         "tanh": torch.tanh,
         "sigmoid": torch.sigmoid,
         "silu": functional.silu,
+        "softmax": lambda row: torch.softmax(row, dim=1),
+        "dropout": lambda row: row,
     }
     return plain[layer.kind](values)
 
@@ -157,9 +158,8 @@ def _read_tensors(file: Path, architecture: Architecture, device: str) -> dict[s
             for name, shape in expected.items():  # 2.
                 listed = opened.get_slice(name)
                 if tuple(listed.get_shape()) != shape or listed.get_dtype() != "F32":
-                    _refuse(
-                        f"tensor {name}: got {listed.get_dtype()} {tuple(listed.get_shape())}, the architecture asks for F32 {shape}"
-                    )
+                    got = f"{listed.get_dtype()} {tuple(listed.get_shape())}"
+                    _refuse(f"tensor {name}: got {got}, the architecture asks for F32 {shape}")
             tensors = {name: opened.get_tensor(name).clone() for name in expected}  # 3.
     except safetensors.SafetensorError as error:
         message = f"{TENSORS}: no file of safetensors"

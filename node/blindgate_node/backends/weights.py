@@ -9,9 +9,9 @@ optional size beside; whoever checked the signature over it hands it in. In this
 4. a file of safetensors begins with a header of bounded size;
 5. a file of JSON is JSON, and names no code of the folder's own.
 
-What is parsed afterwards is the copy. A disk that belongs to the machine's owner could answer a first reading with the right bytes and
-the second with others; what was copied into memory (`/dev/shm`, by default) is memory of the trusted environment. The copy is deleted
-when the model has been loaded.
+What is parsed afterwards is the copy. A disk that belongs to the machine's owner could answer a first reading with the right
+bytes and the second with others; what was copied into memory (`/dev/shm`, by default) is memory of the trusted environment. The
+copy is deleted when the model has been loaded.
 """
 
 import hashlib
@@ -234,7 +234,7 @@ def _write(written: Any, chunk: bytes, copies: Path) -> None:
         while done < len(chunk):
             done += written.write(chunk[done:])
     except OSError as error:
-        message = f"{copies.parent}: no room for the weights' copies ({error.strerror}); make it larger, or name another folder in memory"
+        message = f"{copies.parent}: no room for the weights' copies ({error.strerror}); make it larger, or name another folder"
         raise BackendError(message) from error
 
 
