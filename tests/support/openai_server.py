@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-WORDS = ("Rest", ", drink", " tea", " – 茶.")
+WORDS = ("Rest", ", drink", " tea", " or 茶.")
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -61,8 +61,8 @@ def gather(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
     if not head:
         message = "no chunk, no answer"
         raise ValueError(message)
-    message = {"role": "assistant", "content": "".join(texts), "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
+    said = {"role": "assistant", "content": "".join(texts), "refusal": None}
+    choice = {"index": 0, "message": said, "logprobs": None, "finish_reason": reason}
     named = {name: head[name] for name in ("id", "created", "model")}
     return {**named, "object": "chat.completion", "choices": [choice], "usage": usage}
 

@@ -32,6 +32,7 @@ MAX_ANSWER_BYTES: Final = 256 << 20
 
 _CONNECT_SECONDS: Final = 5.0
 _READ_SECONDS: Final = 600.0
+_PORTS: Final = 1 << 16
 _DATA: Final = b"data:"
 _DONE: Final = b"[DONE]"
 _CHUNK: Final = "chat.completion.chunk"
@@ -41,7 +42,7 @@ def check_loopback(address: str) -> str:
     """Step 1: the address without a slash at its end. Raises `BackendError` saying what is expected."""
     try:
         url = httpx2.URL(address)
-        loopback = ipaddress.ip_address(url.host).is_loopback
+        loopback = ipaddress.ip_address(url.host).is_loopback and (url.port or 80) < _PORTS
     except (httpx2.InvalidURL, ValueError, TypeError):
         loopback = False
     if not loopback or url.scheme != "http" or url.userinfo or url.query or url.fragment or url.path not in {"", "/"}:

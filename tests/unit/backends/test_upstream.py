@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,16 @@ def address(seen: Path) -> Iterator[str]:
         yield served
 
 
+Open = Callable[..., Upstream]
+
+
+@pytest.fixture
+def upstream(address: str) -> Iterator[Open]:
+    """A model of the server's, by its name there."""
+    with ExitStack() as stack:
+        yield lambda model, **options: stack.enter_context(closing(Upstream(address, model, **options)))
+
+
 def chat(**fields: Any) -> ChatRequest:
     """A request."""
     body = {"model": "ours", "messages": [{"role": "user", "content": "I cough"}], **fields}
@@ -40,10 +51,11 @@ def last(seen: Path) -> dict[str, Any]:
     return asked
 
 
-def test_an_answer_streams_back_under_the_name_that_was_asked_for(address: str, seen: Path) -> None:
+def test_an_answer_streams_back_under_the_name_that_was_asked_for(upstream: Open, seen: Path) -> None:
     """The server's own name for the model stays inside, and so does who asked."""
-    upstream = Upstream(address, "theirs", key="k")
-    chunks = list(upstream.chat(chat(stream=True, temperature=0, seed=3, stop="X", user="patient-7")))
+    chunks = list(
+        upstream("theirs", key="k").chat(chat(stream=True, temperature=0, seed=3, stop="X", user="patient-7"))
+    )
     assert [chunk["choices"][0]["delta"].get("content") for chunk in chunks] == [*WORDS, None]
     assert {chunk["model"] for chunk in chunks} == {"ours"}
     asked = last(seen)
@@ -57,39 +69,38 @@ def test_an_answer_streams_back_under_the_name_that_was_asked_for(address: str, 
         "stop": "X",
         "stream": True,
     }
-    upstream.close()
 
 
-def test_an_answer_in_one_piece_counts_its_tokens(address: str) -> None:
+def test_an_answer_in_one_piece_counts_its_tokens(upstream: Open) -> None:
     """It is streamed inside all the same."""
-    answer = gather(Upstream(address, "theirs").chat(chat()))
+    answer = gather(upstream("theirs").chat(chat()))
     assert answer["object"] == "chat.completion"
     assert answer["choices"][0]["message"]["content"] == "".join(WORDS)
     assert answer["choices"][0]["finish_reason"] == "stop"
     assert answer["usage"]["total_tokens"] == 6
 
 
-def test_the_server_stops_when_nobody_waits(address: str, seen: Path) -> None:
+def test_the_server_stops_when_nobody_waits(upstream: Open, seen: Path) -> None:
     """Closing the stream, or a cancellation, closes the connection."""
-    upstream = Upstream(address, "endless")
-    chunks = iter(upstream.chat(chat()))
+    endless = upstream("endless")
+    chunks = iter(endless.chat(chat()))
     next(chunks)
     del chunks
     stopping = iter([False, False, False, True])
-    assert len(list(upstream.chat(chat(), lambda: next(stopping)))) < 4
+    assert len(list(endless.chat(chat(), lambda: next(stopping)))) < 4
     deadline = time.monotonic() + 20
     while seen.read_text().count('"gone"') < 2:
         assert time.monotonic() < deadline, "the server still writes"
         time.sleep(0.05)
 
 
-def test_embeddings_come_in_the_order_of_the_texts(address: str, seen: Path) -> None:
+def test_embeddings_come_in_the_order_of_the_texts(upstream: Open, seen: Path) -> None:
     """Whatever the order in which the server lists them."""
-    answer = Upstream(address, "theirs").embed(EmbeddingRequest(model="ours", input=("a", "bbb")))
+    answer = upstream("theirs").embed(EmbeddingRequest(model="ours", input=("a", "bbb")))
     assert [entry["embedding"] for entry in answer["data"]] == [[1.0, 1.5], [3.0, 1.5]]
     assert answer["model"] == "ours"
     with pytest.raises(BackendError, match="not one finite vector for each of 2 texts"):
-        Upstream(address, "fewer").embed(EmbeddingRequest(model="ours", input=("a", "bbb")))
+        upstream("fewer").embed(EmbeddingRequest(model="ours", input=("a", "bbb")))
 
 
 @pytest.mark.parametrize(
@@ -105,18 +116,21 @@ def test_embeddings_come_in_the_order_of_the_texts(address: str, seen: Path) -> 
     ],
 )
 def test_a_server_that_misbehaves_is_an_error_without_the_prompt(
-    address: str, model: str, error: type[Exception], says: str
+    upstream: Open, model: str, error: type[Exception], says: str
 ) -> None:
     """An error text of the server's may quote what it was asked."""
     with pytest.raises(error, match=says) as refused:
-        list(Upstream(address, model).chat(chat()))
+        list(upstream(model).chat(chat()))
     assert "secret" not in str(refused.value)
 
 
 def test_a_server_that_is_not_there_is_said() -> None:
     """With its address, which is the operator's."""
-    with pytest.raises(BackendError, match=r"does not answer at http://127\.0\.0\.1:1"):
-        list(Upstream("http://127.0.0.1:1", "m").chat(chat()))
+    with (
+        closing(Upstream("http://127.0.0.1:1", "m")) as missing,
+        pytest.raises(BackendError, match=r"does not answer at http://127\.0\.0\.1:1"),
+    ):
+        list(missing.chat(chat()))
 
 
 @pytest.mark.parametrize(
@@ -151,4 +165,5 @@ def test_a_proxy_that_the_environment_names_sees_nothing(address: str, monkeypat
     """Where somebody set one for the whole machine."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    assert gather(Upstream(address, "theirs").chat(chat()))["choices"]
+    with closing(Upstream(address, "theirs")) as upstream:
+        assert gather(upstream.chat(chat()))["choices"]
