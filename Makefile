@@ -38,7 +38,7 @@ env: $(INSTALLED)
 
 $(INSTALLED): requirements.lock requirements-torch.lock pyproject.toml hatch_build.py fhe_models/blindgate_models/native/kernel.c
 	@test -n "$(PYTHON)" || { echo "Blindgate needs Python 3.11 or 3.12 on the PATH, or make PYTHON=/path/to/python"; exit 1; }
-	@echo "Making $(VENV) with $(PYTHON) from requirements.lock (about two minutes the first time) ..."
+	@echo "Making $(VENV) with $(PYTHON) from requirements.lock (about three minutes the first time) ..."
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(PY) -m pip install -qq --disable-pip-version-check $(TORCH) || { \
