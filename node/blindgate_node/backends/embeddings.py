@@ -3,7 +3,7 @@
 In this order:
 
 1. `modules.json` names a transformer, a pooling and perhaps a normalisation, and nothing else: the library imports what stands
-there;
+   there;
 2. nothing in the folder asks for code of its own, or for weights that lie elsewhere (adapters);
 3. the library opens the folder, offline, safetensors only.
 

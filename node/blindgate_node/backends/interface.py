@@ -8,8 +8,8 @@ none into an error or a log. What it made itself and can overwrite, it overwrite
 or fails: the rows of a table, token numbers, the last state of the attention's cache. What cannot be overwritten is let go of,
 and stays until the allocator uses the memory again: Python's `str` and `bytes` (the prompt, its pieces, the answer), the
 tokeniser's and the layers' intermediate results, earlier copies of the cache (it grows by copying), numpy arrays that were
-handed to the caller, and CUDA's cached blocks. Another process on the machine does not see them; who reads this process's
-memory does. That is what the trusted environment is for.
+handed to the caller, what was on the device when torch failed, and CUDA's cached blocks. Who can read this process's memory, or
+the GPU's, can read them. Keeping others out of it is what the trusted environment is for.
 """
 
 from collections.abc import Callable, Iterator

@@ -3,13 +3,12 @@
 The server must be inside the same trusted environment: what goes to it is plaintext. So
 
 1. its address is a loopback address in digits, over plain HTTP. A name would be looked up, and could be made to mean another
-machine;
+   machine;
 2. no proxy that the environment names is used, no redirect followed;
 3. what comes back is bounded and looked at before it is passed on, since a server of models parses hostile prompts all day.
 
 Which weights the server has loaded is not seen from here. Who starts it says it by the folder that was checked for it. What it
-keeps or logs of prompts is its own: start it with request logging off (vLLM: `--disable-log-requests`, llama.cpp:
-`--log-disable`).
+keeps or logs of prompts is its own: start it with the logging of requests off.
 """
 
 import ipaddress
