@@ -21,7 +21,9 @@ INSTALLED := $(VENV)/.installed
 # Concrete ML's own dependencies have no wheels for 3.12.
 COMPILE_PYTHON ?= $(shell for p in python3.11 python3 $(PYTHON); do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo $$p && break; done)
-COMPILE_TORCH ?= --no-deps --require-hashes -r requirements-compile-torch.lock
+# torch's CPU build: for plaintext models in .venv, and for Concrete ML.
+TORCH ?= --no-deps --require-hashes -r requirements-torch.lock
+COMPILE_TORCH ?= $(TORCH)
 
 DEMO_DIR ?=
 
@@ -34,11 +36,15 @@ TEST_PROCESSES ?= 4
 
 env: $(INSTALLED)
 
-$(INSTALLED): requirements.lock pyproject.toml hatch_build.py fhe_models/blindgate_models/native/kernel.c
+$(INSTALLED): requirements.lock requirements-torch.lock pyproject.toml hatch_build.py fhe_models/blindgate_models/native/kernel.c
 	@test -n "$(PYTHON)" || { echo "Blindgate needs Python 3.11 or 3.12 on the PATH, or make PYTHON=/path/to/python"; exit 1; }
-	@echo "Making $(VENV) with $(PYTHON) from requirements.lock (about two minutes the first time) ..."
+	@echo "Making $(VENV) with $(PYTHON) from requirements.lock (about three minutes the first time) ..."
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(PY) -m pip install -qq --disable-pip-version-check $(TORCH) || { \
+		echo "env: pip could not get torch's CPU build. Tell it where such builds are (PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS),"; \
+		echo "or take PyPI's with 2.5 GB of CUDA: make env TORCH=torch==2.13.0. Without torch, a node runs no plaintext models"; \
+		echo "and the tests of them are skipped."; test -z "$$CI"; }
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -52,7 +58,7 @@ test: $(INSTALLED)
 
 compile-env: .venv-compile/.installed
 
-.venv-compile/.installed: requirements-compile.lock requirements-compile-torch.lock
+.venv-compile/.installed: requirements-compile.lock requirements-torch.lock
 	@test -n "$(COMPILE_PYTHON)" || { \
 		echo "compile-env: Concrete ML needs Python 3.11 on the PATH, or make COMPILE_PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Making .venv-compile with $(COMPILE_PYTHON) from requirements-compile.lock (about a minute, 1.9 GB) ..."
@@ -93,7 +99,7 @@ simulate: $(INSTALLED)
 	@PYTHONPATH=tests/support $(PY) -m simulation $(if $(SEED),--seed $(SEED),--schedules $(or $(SCHEDULES),1000))
 
 lock:
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	uv pip compile pyproject.toml --all-extras --no-emit-package torch --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --no-annotate --output-file requirements.lock
 	uv pip compile pyproject.toml --extra gateway --extra postgresql --extra s3 --extra oidc --extra telemetry --universal --python-version 3.11 \
 		--constraint requirements.lock --generate-hashes --no-emit-index-url --no-header --no-annotate \

@@ -48,6 +48,7 @@
     │   │   └── ClockSkewError          a node signed with a clock that is far from the gateway's: says how far
     │   └── BudgetSpentError        this tenant has asked for as many rows of a model as its publisher allows
     ├── SandboxError            a worker ended in a way that no job should make it end
+    ├── BackendError            what computes plaintext models is not there, or failed: never says on what
     └── AttesterError           the machine gives no evidence, or not what it was asked for: says what is missing
 
 Messages say what was got and what was expected. They never hold a cell's value of a user's table beyond what the user's own
@@ -398,3 +399,9 @@ class AttesterError(BlindgateError):
     """The machine gives no evidence of what it is, or not the evidence that it was asked for."""
 
     code = "no-evidence"
+
+
+class BackendError(BlindgateError):
+    """What computes plaintext models is not installed, not there, or failed."""
+
+    code = "backend"

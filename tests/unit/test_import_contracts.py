@@ -68,6 +68,12 @@ def test_the_contracts_hold() -> None:
             id="node finds halves",
         ),
         pytest.param(
+            "node/blindgate_node/backends/torch_tables.py",
+            "import torch",
+            "plaintext models",
+            id="node imports torch early",
+        ),
+        pytest.param(
             "cli/blindgate_cli/__init__.py", "import blindgate", "knows no role", id="command line takes a role"
         ),
     ],
