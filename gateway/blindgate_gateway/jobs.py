@@ -238,7 +238,6 @@ def acknowledge(call: Call[Account, None], job: str) -> Answer:
                 job_object(job),
                 by=tenant_actor(connection, tenant),
                 tenant=tenant,
-                after=row.state,
                 details={"acknowledged": str(acknowledged)},
             )
     return None
