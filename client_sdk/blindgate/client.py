@@ -272,7 +272,7 @@ class Client:
         return self._keys
 
     def _client_part(self, manifest: Signed[Manifest]) -> bytes:
-        ref = manifest.document.client
+        ref = manifest.document.encrypted().client
         data = self._transport.download(f"/v1/models/{manifest.digest}/client", ref.size)
         if digest(data) != ref.digest:
             message = f"the client part of model {manifest.document.name!r} is not the one that its manifest names"

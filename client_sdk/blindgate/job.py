@@ -106,7 +106,7 @@ class Job:
         Where the policy names a log, it waits for the result to stand in it, for the policy's `log_within` seconds more at most,
         and raises a `LogError` when it does not; it may be called again then.
         """
-        output = self._bundle.manifest.document.output
+        output = self._bundle.manifest.document.scores()
         if output.task == "search":
             return self.neighbours(1, timeout).ids[:, 0]
         return frames.predictions(self.scores(timeout), output)
@@ -123,7 +123,7 @@ class Job:
 
     def probabilities(self, timeout: float | None = None) -> NDArray[np.float64]:
         """Like `result`, with probabilities, `(rows, classes)`."""
-        return frames.probabilities(self.scores(timeout), self._bundle.manifest.document.output)
+        return frames.probabilities(self.scores(timeout), self._bundle.manifest.document.scores())
 
     def scores(self, timeout: float | None = None) -> NDArray[np.float64]:
         """Like `result`, with the model's raw scores, `(rows, scores)`.
