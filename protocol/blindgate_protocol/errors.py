@@ -248,6 +248,12 @@ class SealExpiredError(SealError):
     code = "seal-expired"
 
 
+class RepeatedSealError(SealError):
+    """A sealed request that was opened before."""
+
+    code = "seal-repeated"
+
+
 class SealTermsError(SealError):
     """Sealed for another job, order, model, policy, evidence or key set."""
 

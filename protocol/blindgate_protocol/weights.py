@@ -1,8 +1,8 @@
 """What a plaintext model is made of: the list of its files, which is the server part of its package.
 
 The manifest of a model of lane `tee` names this list by digest, as it names every server part, and the evidence binds the
-manifest. So the publisher's signature, the client's policy and the node's evidence all speak of the same files. The files themselves
-lie on the node, whose operator put them there: they may be hundreds of gigabytes, and no gateway carries them.
+manifest. So the publisher's signature, the client's policy and the node's evidence all speak of the same files. The files
+themselves lie on the node, whose operator put them there: they may be hundreds of gigabytes, and no gateway carries them.
 
 `resources` has the form of OpenSSF Model Signing's list (model signing 1.0: name, algorithm, digest of each file), with the size
 beside. A name is a plain relative path of few parts, of a kind of file that holds data: no pickle, no archive, no code.
