@@ -9,8 +9,8 @@ Then the node writes the binding of its key set, the nonce, its GPUs, the model 
 offer, and remembers what it showed (`key_sets`). Where it does not answer, it says why.
 
 **The model's weights are bound by the word of the program that runs here**, and by no hardware: that it loaded what the manifest
-names, as it says by answering, is what its measurement stands for. Of a model that computes on ciphertexts the parts are fetched, and
-their digests checked, when a job comes, and not yet when the question does.
+names, as it says by answering, is what its measurement stands for. Of a model that computes on ciphertexts the parts are fetched,
+and their digests checked, when a job comes, and not yet when the question does.
 
 Hardware attests slowly, and some refuses to attest often. So there is never more than one question at the platform, and at most
 `attestations` a minute: beyond, this node takes no question, and leaves them to others.
@@ -62,7 +62,8 @@ class Offers:
     ) -> None:
         """Answer with what `attesters` give, and `collateral` beside it, for `families`.
 
-        Of models that compute in the clear, for `models` alone, which are their manifests' digests. Raises `AttesterError` where they have no platform.
+        Of models that compute in the clear, for `models` alone, which are their manifests' digests. Raises `AttesterError` where
+        they have no platform.
         """
         if attesters.platform is None:
             raise AttesterError("a node without an attester has nothing to offer")

@@ -1,12 +1,6 @@
 """The plaintext models of this node: checked against what their publishers signed, and loaded, before anybody is told of them.
 
-The operator names a folder (`models`). Each folder in it is one model:
-
-    manifest.json   the publisher's signed manifest
-    weights.json    the server part that it names: the list of files
-    files/          the files
-
-At start, of each:
+The operator names a folder (`models`). Each folder in it is one package (`blindgate_models.plain_packages`). At start, of each:
 
 1. the manifest is signed by a publisher that this node trusts, is in time, and of lane `tee`;
 2. `weights.json` has the size and digest that it names, and is of the manifest's family;
@@ -19,24 +13,19 @@ clients. Evidence is shown for the models that are here and no other (`offers`),
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from blindgate_models.plain_packages import FILES, MANIFEST, WEIGHTS, read_file, read_list
 from blindgate_models.weights import opened_weights
 from blindgate_node.backends.choice import open_backend
 from blindgate_node.backends.interface import Backend
 from blindgate_node.backends.upstream import Upstream
 from blindgate_node.packages import Packages
 from blindgate_node.settings import Settings
-from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import BackendError, BlindgateError, PackageDigestError, PackageError
+from blindgate_protocol.errors import BackendError, BlindgateError, PackageError
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.signing import MAX_ENVELOPE_BYTES, Envelope, Signed
 from blindgate_protocol.values import Millis
 from blindgate_protocol.weights import APIS, Weights
-
-MANIFEST: Final = "manifest.json"
-WEIGHTS: Final = "weights.json"
-FILES: Final = "files"
 
 Log = Callable[..., None]
 
@@ -79,17 +68,13 @@ def _folders(settings: Settings) -> list[Path]:
 
 def _load(folder: Path, settings: Settings, packages: Packages, now: Millis) -> PlainModel:
     # 1.
-    manifest = packages.open_manifest(Envelope.from_bytes(_read(folder / MANIFEST, MAX_ENVELOPE_BYTES)), now)
+    manifest = packages.open_manifest(Envelope.from_bytes(read_file(folder / MANIFEST, MAX_ENVELOPE_BYTES)), now)
     document = manifest.document
     if document.lane != "tee" or document.api is None:
         message = f"{MANIFEST}: model {document.name!r} runs in lane {document.lane!r}; here are those of lane 'tee'"
         raise PackageError(message)
     # 2.
-    listed = _read(folder / WEIGHTS, document.server.size)
-    if (len(listed), digest(listed)) != (document.server.size, document.server.digest):
-        message = f"{WEIGHTS}: not the list that the manifest of model {document.name!r} names"
-        raise PackageDigestError(message)
-    weights = Weights.from_bytes(listed)
+    weights = Weights.from_bytes(read_list(folder, document))
     if weights.kind != document.family or document.api not in APIS[weights.kind]:
         message = (
             f"{WEIGHTS}: kind {weights.kind!r} of a model of family {document.family!r} that is asked by {document.api}"
@@ -108,19 +93,6 @@ def _load(folder: Path, settings: Settings, packages: Packages, now: Millis) -> 
         raise BackendError(message)
     key = None if settings.upstream_key is None else settings.upstream_key.get_secret_value()
     return PlainModel(manifest, Upstream(settings.upstream, weights.served_as, key=key))
-
-
-def _read(file: Path, most: int) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            data = opened.read(most + 1)
-    except OSError as error:
-        message = f"{file.name}: {error.strerror}"
-        raise PackageError(message) from error
-    if len(data) > most:
-        message = f"{file.name}: more than the {most} bytes that it may have"
-        raise PackageError(message)
-    return data
 
 
 def families_of(models: Mapping[str, PlainModel]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`blindgate models list|show|compile|publish`."""
+"""`blindgate models list|show|compile|package|publish`."""
 
 import re
 import time
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from blindgate.commands import plain_models
 from blindgate.commands.options import Connect, Home, Json, Passphrase, asks_gateway
 from blindgate.commands.publisher import key_store, publisher_key
 from blindgate.output import note, require_folder, show, show_one, when
@@ -291,13 +292,29 @@ def _take_none(what: str, options: Mapping[str, object]) -> None:
             raise InputError(message)
 
 
+app.command("package")(plain_models.package)
+
+
 @app.command()
 @asks_gateway
 def publish(
     connect: Connect,
-    package: Annotated[Path, typer.Argument(help="A model package: see 'blindgate models compile'.", exists=True)],
+    package: Annotated[
+        Path,
+        typer.Argument(
+            help="A model package: the file of 'blindgate models compile', or the folder of 'blindgate models package'.",
+            exists=True,
+        ),
+    ],
 ) -> None:
-    """Publish a signed model package at the gateway. The API key needs the scope 'publish'."""
+    """Publish a signed model package at the gateway. The API key needs the scope 'publish'.
+
+    Of a model that computes in the clear, the gateway gets the manifest and the list of its files. The files are for the nodes:
+    give their operators the folder.
+    """
+    if package.is_dir():
+        plain_models.publish(connect, package)
+        return
     opened = open_package(package)
     with connect() as client:
         upload(client.transport, opened.client)
