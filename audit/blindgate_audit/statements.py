@@ -21,6 +21,7 @@ _SIGNED_BY: Final = {
     "order": "client",
     "receipt": "node",
     "certificate": "operator",
+    "evidence": "node",
     "log": "log",
 }
 
@@ -135,7 +136,7 @@ def _where(replayed: Replay) -> Iterator[_Said]:
         yield "where", "operator", certificate.document.operator, ("certificate",)
         yield "where", "certificate", certificate.digest, ("certificate",)
     if receipt.document.evidence is not None:
-        yield "where", "evidence", receipt.document.evidence, ("receipt", "evidence")
+        yield "where", "evidence", receipt.document.evidence, ("receipt",)
     if replayed.evidence is not None:
         bound = replayed.evidence.binding
         yield "where", "key_set", bound.key_set, ("evidence",)
