@@ -135,7 +135,7 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
             raise one_too_many
         is_new = data is not None and keep_data(connection, tenant, document.input, data)
         manifest = accept_order(connection, order, along=data is not None)
-        spend(connection, tenant, manifest, document.rows)
+        spent = spend(connection, tenant, manifest, document.rows)
         operators = call.parts.settings.operators
         queue = find_queue(connection, tenant, manifest.document.family, document.operators, known=operators)
         submitted = _add(connection, order, envelope, queue=queue, priority=call.body.priority)
@@ -148,6 +148,7 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
             digest=order.digest,
             after=JobState.QUEUED.value,
             details={"submitted": str(submitted), "priority": str(call.body.priority)}
+            | spent
             | ({} if document.evaluation_key is None else {"key": document.evaluation_key}),
         )
         if is_new:  # last, so that nothing is waited for while the tenant's others wait for this
