@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Table, delete, insert, select, update
 
 from audited_desk import audit
 from blindgate_audit.blob_rows import BlobRows
@@ -55,13 +55,13 @@ def patient(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield made
 
 
-def set_to(table: object, **values: object) -> Harm:
+def set_to(table: Table, **values: object) -> Harm:
     """The rows of a table, edited: those of the bank where they are of tenants."""
 
     def harm(_: Patient, connection: Transaction) -> object:
-        statement = update(table)  # type: ignore[call-overload]
-        if "tenant" in table.c:  # type: ignore[attr-defined]
-            statement = statement.where(table.c.tenant == "bank")  # type: ignore[attr-defined]
+        statement = update(table)
+        if "tenant" in table.c:
+            statement = statement.where(table.c.tenant == "bank")
         return connection.execute(statement.values(**values))
 
     return harm
@@ -335,7 +335,13 @@ def test_blobs_that_were_kept_for_as_long_as_was_said_are_not_missed(tmp_path: P
         found = Findings()
         rows = BlobRows(found, clock=lambda now=now: now)  # type: ignore[misc]
         rows.gateway({"kept": json.dumps({"retention": str(kept)})})
-        row = {"job": "1", "tenant": "bank", "input_digest": "a", "result_digest": "b", "ended": ended}
+        row: dict[str, str | int | None] = {
+            "job": "1",
+            "tenant": "bank",
+            "input_digest": "a",
+            "result_digest": "b",
+            "ended": ended,
+        }
         rows.job("ended_jobs", row)
         rows.finish(erased=0)
         rows.close()
