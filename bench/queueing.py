@@ -308,7 +308,7 @@ def _claim(database: Database, count: int) -> list[float]:
     times = []
     for _ in range(count):
         began = time.perf_counter()
-        turn = queues.choose(database, operator="operator", families=["echo"], in_flight=64)
+        turn = queues.choose(database, node="node", operator="operator", families=["echo"], in_flight=64)
         with database.write(durable=False) as connection:
             leased = transitions.claim(connection, turn, node="node", under=(), duration=60_000)
             queues.note_served(connection, leased.tenant)

@@ -81,6 +81,8 @@ class BlobRows:
         """Take in a model, whose manifest was verified, and whose it is."""
         about = f"model:{manifest.document.name}/{manifest.document.version}"
         for what, part in (("client part", manifest.document.client), ("server part", manifest.document.server)):
+            if part is None:
+                continue
             self._need(what, about, tenant, part.digest, "", None)
             self._size(tenant, part, "its manifest")
 

@@ -92,7 +92,7 @@ HELD: Final[dict[str, dict[Rule, tuple[str, ...]]]] = {
         )
     },
     "job_documents": {
-        "row": ("job", "order_digest", "receipt_digest", "code", "reason", "acknowledged"),
+        "row": ("job", "order_digest", "receipt_digest", "code", "reason", "acknowledged", "seal"),
         "record": ("order", "receipt"),
     },
     "attempts": {"row": ("job", "generation", "node", "outcome", "reason", "salt", "ended")},
@@ -141,6 +141,11 @@ NOT_HELD: Final = (
         "attestation_answers",
         ("attestation", "node", "tenant", "taken", "place", "recipient", "evidence", "code", "reason"),
         "for a minute: judged by the asker, by signatures and evidence",
+    ),
+    NotHeld(
+        "answer_parts",
+        ("job", "generation", "begin", "tenant", "data", "stored"),
+        "for minutes: a sealed answer while it is written. Its client opens no other, and the whole of it is a result as any",
     ),
     NotHeld(
         "pseudonyms",

@@ -1,9 +1,11 @@
 """Whether jobs wait where their orders allow.
 
-A queue is of a tenant, a family of models and a set of operators, and its id is a hash of all three (`queue_id`). So
+A queue is of a tenant, a family of models and a set of operators, or of single nodes to which requests are sealed, and its id is a
+hash of all three (`queue_id`). So
 
 1. a queue has the operators that its id was made of: one who was put in would be given jobs whose orders do not allow him;
-2. a job waits in a queue of its order's tenant, of its model's family, and of none but operators whom the order names.
+2. a job waits in a queue of its order's tenant, of its model's family, and of none but operators whom the order names; where the
+   order names nodes, of none but those.
 """
 
 from blindgate_audit.columns import Columns, TableRow, Value
@@ -41,8 +43,10 @@ class QueueRows:
         row.hold(self._findings, {"tenant": order.tenant}, "its order")
         if family is not None:
             row.hold(self._findings, {"family": family}, "its model's manifest")
-        for operator in sorted(self._operators.get(job.get("queue"), set()) - set(order.operators)):
-            self._findings.add("row", f"{job.about}: it waits for nodes of {operator}, whom its order does not allow")
+        allowed = set(order.operators if order.nodes is None else order.nodes)
+        for taker in sorted(self._operators.get(job.get("queue"), set()) - allowed):
+            whom = f"nodes of {taker}, whom" if order.nodes is None else f"{taker}, which"
+            self._findings.add("row", f"{job.about}: it waits for {whom} its order does not allow")
 
     def finish(self) -> None:
         """Hold each queue against its id."""

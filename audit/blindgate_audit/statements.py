@@ -94,7 +94,7 @@ def _said(replayed: Replay) -> Iterator[_Said]:
 def _what(replayed: Replay) -> Iterator[_Said]:
     order, manifest, receipt = replayed.bundle.order, replayed.bundle.manifest, replayed.bundle.receipt
     everybody: tuple[Document, ...] = ("order",) if receipt is None else ("order", "receipt")
-    model, encryption = manifest.document, manifest.document.encryption
+    model = manifest.document
     yield "what", "job", order.document.job, everybody
     yield "what", "order", order.digest, everybody
     yield "what", "tenant", order.document.tenant, everybody
@@ -103,11 +103,15 @@ def _what(replayed: Replay) -> Iterator[_Said]:
     yield "what", "manifest", manifest.digest, everybody
     yield "what", "family", model.family, ("manifest",)
     yield "what", "lane", model.lane, ("manifest",)
-    yield "what", "scheme", encryption.scheme, ("manifest",)
-    yield "what", "security_bits", encryption.security, ("manifest",)
-    yield "what", "degree", encryption.degree, ("manifest",)
-    yield "what", "modulus_bits", encryption.modulus_bits, ("manifest",)
-    yield "what", "key_parameters", model.key_parameters, ("manifest",)
+    if model.lane == "fhe":
+        found = model.encrypted()
+        yield "what", "scheme", found.encryption.scheme, ("manifest",)
+        yield "what", "security_bits", found.encryption.security, ("manifest",)
+        yield "what", "degree", found.encryption.degree, ("manifest",)
+        yield "what", "modulus_bits", found.encryption.modulus_bits, ("manifest",)
+        yield "what", "key_parameters", found.key_parameters, ("manifest",)
+    else:
+        yield "what", "api", model.api, ("manifest",)
     yield "what", "determinism", model.determinism, ("manifest",)
     yield "what", "rows", order.document.rows, ("order",)
     yield "what", "input", order.document.input.digest, everybody
@@ -115,6 +119,9 @@ def _what(replayed: Replay) -> Iterator[_Said]:
     if receipt is not None:
         yield "what", "output", receipt.document.output.digest, ("receipt",)
         yield "what", "output_bytes", receipt.document.output.size, ("receipt",)
+        if receipt.document.lane == "tee":
+            yield "what", "prompt_commitment", receipt.document.prompt, ("receipt",)
+            yield "what", "answer_commitment", receipt.document.answer, ("receipt",)
 
 
 def _where(replayed: Replay) -> Iterator[_Said]:

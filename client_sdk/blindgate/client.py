@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 from typing import Self
 
+from blindgate.admission import Admission
 from blindgate.bundles import Bundles
+from blindgate.chat import Chat, Completions, Embeddings
 from blindgate.job import Job
 from blindgate.key_life import KeyLife
 from blindgate.keyring import KeyRing
@@ -26,17 +28,26 @@ from blindgate.model import Model
 from blindgate.places import Pathlike, home_folder, policy_file
 from blindgate.policy import Policy
 from blindgate.recipients import Candidates, find_recipients
+from blindgate.sealed_job import Sealing
 from blindgate.seen import SeenTrees, SeenVersions
 from blindgate.statements import OwnStatements
+from blindgate.table_model import TableModel
 from blindgate.transport import Transport
 from blindgate_models import clients
 from blindgate_models.halves import ClientHalf
 from blindgate_models.package import parse_part
 from blindgate_protocol.attestations import MOST_TAKERS
 from blindgate_protocol.canonical import canonical, digest
-from blindgate_protocol.errors import GatewayError, MalformedError, ManifestError, PackageDigestError, PolicyError
+from blindgate_protocol.errors import (
+    GatewayError,
+    InputError,
+    MalformedError,
+    ManifestError,
+    PackageDigestError,
+    PolicyError,
+)
 from blindgate_protocol.keys import KeyStatement
-from blindgate_protocol.manifest import Manifest, check_manifest
+from blindgate_protocol.manifest import Api, Manifest, check_manifest
 from blindgate_protocol.messages import ModelList, ModelOffer, TenantView
 from blindgate_protocol.signing import Signed, open_signed
 from blindgate_protocol.values import NAME
@@ -88,6 +99,9 @@ class Client:
         self._statements = OwnStatements(self._home / "statements")
         self._seen = SeenVersions(self._home / "seen.json")
         self._logs = Logs(self._policy, SeenTrees(self._home / "logs.json"))
+        self._admission = Admission(self._transport, self._policy)
+        self.chat = Chat(Completions(self._sealing, self._policy))
+        self.embeddings = Embeddings(self._sealing)
 
     @classmethod
     def from_env(cls) -> Self:
@@ -170,12 +184,14 @@ class Client:
         return manifest
 
     def model(self, name: str) -> Model:
-        """Take a model for use.
+        """Take a model of tables for use.
 
         Checks the manifest's signature, that the policy trusts its publisher and has not revoked it, its dates, that it is no older
-        version than was seen before, and that its client part is the one that it names. Raises `UntrustedSignerError`,
-        `ManifestError` or `PackageError`.
+        version than was seen before, and that its client part is the one that it names, where it has one. Raises
+        `UntrustedSignerError`, `ManifestError` or `PackageError`.
         """
+        if self._believed_manifest(name).document.lane == "tee":
+            return TableModel(self._sealing(name, "table"))
         manifest, half, part = self._taken(name)
         return Model(
             manifest,
@@ -189,6 +205,28 @@ class Client:
             logs=self._logs,
             deadline=self._deadline,
             show_progress=self._progress,
+        )
+
+    def _sealing(self, name: str, api: Api) -> Sealing:
+        """What it takes to seal requests to a model of lane `tee`, which is asked by `api`."""
+        manifest = self._believed_manifest(name)
+        document = manifest.document
+        self._policy.require_lane(document.lane)
+        if document.api != api:
+            asked = "a table that is encrypted" if document.api is None else document.api
+            message = f"model {name!r} is asked by {asked}, not by {api}"
+            raise InputError(message)
+        self._seen.remember(manifest.signer, name, document.version)
+        return Sealing(
+            manifest,
+            tenant=self.tenant,
+            signer=self._key_ring().signer,
+            policy=self._policy,
+            admission=self._admission,
+            transport=self._transport,
+            bundles=self._bundles,
+            logs=self._logs,
+            deadline=self._deadline,
         )
 
     def _taken(self, name: str) -> tuple[Signed[Manifest], ClientHalf, bytes]:
@@ -272,7 +310,7 @@ class Client:
         return self._keys
 
     def _client_part(self, manifest: Signed[Manifest]) -> bytes:
-        ref = manifest.document.client
+        ref = manifest.document.encrypted().client
         data = self._transport.download(f"/v1/models/{manifest.digest}/client", ref.size)
         if digest(data) != ref.digest:
             message = f"the client part of model {manifest.document.name!r} is not the one that its manifest names"

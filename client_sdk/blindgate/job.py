@@ -106,7 +106,7 @@ class Job:
         Where the policy names a log, it waits for the result to stand in it, for the policy's `log_within` seconds more at most,
         and raises a `LogError` when it does not; it may be called again then.
         """
-        output = self._bundle.manifest.document.output
+        output = self._bundle.manifest.document.scores()
         if output.task == "search":
             return self.neighbours(1, timeout).ids[:, 0]
         return frames.predictions(self.scores(timeout), output)
@@ -123,7 +123,7 @@ class Job:
 
     def probabilities(self, timeout: float | None = None) -> NDArray[np.float64]:
         """Like `result`, with probabilities, `(rows, classes)`."""
-        return frames.probabilities(self.scores(timeout), self._bundle.manifest.document.output)
+        return frames.probabilities(self.scores(timeout), self._bundle.manifest.document.scores())
 
     def scores(self, timeout: float | None = None) -> NDArray[np.float64]:
         """Like `result`, with the model's raw scores, `(rows, scores)`.
@@ -219,15 +219,16 @@ class Job:
             if view.state is JobState.SUCCEEDED:
                 return view
             if view.state.ended:
-                raise _ended(view)
+                raise why_none(view)
             if time.monotonic() >= until:
-                raise JobTimeoutError(_late(view, left))
+                raise JobTimeoutError(late(view, left))
             if time.monotonic() - asked < wait / 2:  # the gateway has no thread to wait in
                 time.sleep(min(pause, until - asked))
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
-def _ended(view: JobView) -> JobError:
+def why_none(view: JobView) -> JobError:
+    """Why a job that ended has no result."""
     reason = view.reason or "no reason given"
     if view.state is JobState.FAILED:
         return JobFailedError(f"job {view.job}: a node refused it ({view.code}): {reason}")
@@ -238,7 +239,8 @@ def _ended(view: JobView) -> JobError:
     return JobTimeoutError(f"job {view.job}: its deadline passed before a node finished it")
 
 
-def _late(view: JobView, seconds: float) -> str:
+def late(view: JobView, seconds: float) -> str:
+    """What to say of a job that has not ended after so many seconds."""
     if view.state is JobState.LEASED:
         return f"job {view.job}: a node is working on it, and has not finished after {seconds:.1f} s"
     if view.attempts:

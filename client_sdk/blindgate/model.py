@@ -99,7 +99,7 @@ class Model:
     @property
     def classes_(self) -> NDArray[Any]:
         """The labels, in the order of `predict_proba`'s columns. Empty for a regression."""
-        return np.asarray(self.manifest.document.output.labels)
+        return np.asarray(self.manifest.document.scores().labels)
 
     @property
     def feature_names_in_(self) -> NDArray[Any]:
@@ -124,7 +124,7 @@ class Model:
         `timeout` is in seconds, for the whole call; what has not ended by then is cancelled. Raises `InputError` before
         anything is encrypted when the table does not fit.
         """
-        output = self.manifest.document.output
+        output = self.manifest.document.scores()
         if output.task == "search":
             return self.search(table, 1, timeout=timeout).ids[:, 0]
         return frames.predictions(self._scores(frames.matrix(table, self.manifest.document.columns), timeout), output)
@@ -141,13 +141,13 @@ class Model:
         rows = frames.matrix(vectors, self.manifest.document.columns)
         found = [job.neighbours(k) for job in self._fetched(rows, timeout)]
         products = np.concatenate([each.scores for each in found]) * half.units(rows)[:, None]
-        decimals = self.manifest.document.output.decimals
+        decimals = self.manifest.document.scores().decimals
         return SearchResult(np.concatenate([each.ids for each in found]), np.round(products, decimals))
 
     def predict_proba(self, table: Table, *, timeout: float | None = None) -> NDArray[np.float64]:
         """Probabilities, `(rows, classes)`, rounded as the manifest says. See `predict`."""
         rows = frames.matrix(table, self.manifest.document.columns)
-        output = self.manifest.document.output
+        output = self.manifest.document.scores()
         frames.probabilities(np.zeros((1, output.scores)), output)  # refuse before anything is sent
         return frames.probabilities(self._scores(rows, timeout), output)
 

@@ -43,7 +43,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -52,8 +52,10 @@ from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.canonical import canonical, digest
 from blindgate_protocol.checkpoints import LogTrust
 from blindgate_protocol.errors import MalformedError, PolicyError, UntrustedSignerError
-from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.manifest import Lane, Manifest
 from blindgate_protocol.notes import KeyKind, Note, VerifierKey
+from blindgate_protocol.order import MOST_NODES
+from blindgate_protocol.padding import Padding
 from blindgate_protocol.revocations import (
     DatedSignature,
     Revocation,
@@ -67,6 +69,7 @@ from blindgate_protocol.signing import Signed, first_error
 from blindgate_protocol.values import KeyId, Millis, Name, Value
 
 LONGEST_LOG_WITHIN: Final = 86_400.0
+LONGEST_EVIDENCE_WITHIN: Final = 86_400.0
 
 
 class Rules(Value):
@@ -76,11 +79,19 @@ class Rules(Value):
         lanes: the lanes that a job may take.
         cosignatures: how many of the policy's witnesses must have cosigned the tree that a result stands in.
         log_within: for how many seconds a result may be missing in the log before it is refused; up to a day.
+        recipients: to how many nodes that were believed a request is sealed: any of them may answer, and each could read it.
+        evidence_within: for how many seconds a node's evidence may be relied on again; 0 asks for fresh evidence for each request.
+        padding: to which sizes the chunks of sealed requests and answers are padded.
+        buffered: whether answers are sealed in one piece, so that neither the number nor the times of their chunks tell anything.
     """
 
-    lanes: Annotated[tuple[Literal["fhe"], ...], Field(min_length=1)] = ("fhe",)
+    lanes: Annotated[tuple[Lane, ...], Field(min_length=1)] = ("fhe",)
     cosignatures: Annotated[int, Field(ge=0)] = 0
     log_within: Annotated[float, Field(gt=0, le=LONGEST_LOG_WITHIN)] = 30.0
+    recipients: Annotated[int, Field(ge=1, le=MOST_NODES)] = 2
+    evidence_within: Annotated[float, Field(ge=0, le=LONGEST_EVIDENCE_WITHIN)] = 600.0
+    padding: Padding = Padding(rule="powers")
+    buffered: bool = False
 
 
 def _verifier_key(*kinds: KeyKind) -> Callable[[str], str]:
@@ -210,11 +221,25 @@ class Policy:
             lines += ["", *rules.to_toml(name)]
         lanes = ", ".join(f'"{lane}"' for lane in self.rules.lanes)
         lines += ["", "[rules]", f"lanes = [{lanes}]"]
-        lines += [f"cosignatures = {self.rules.cosignatures}", f"log_within = {self.rules.log_within}", ""]
+        lines += [f"cosignatures = {self.rules.cosignatures}", f"log_within = {self.rules.log_within}"]
+        lines += [*self._sealing(), ""]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         temporary.write_text("\n".join(lines))
         temporary.replace(self.path)
+
+    def _sealing(self) -> list[str]:
+        """The rules about sealed requests that are not the usual ones: a release that does not know them refuses them."""
+        usual, rules = Rules(), self.rules
+        lines = [
+            f"{name} = {str(getattr(rules, name)).lower()}"
+            for name in ("recipients", "evidence_within", "buffered")
+            if getattr(rules, name) != getattr(usual, name)
+        ]
+        if rules.padding != usual.padding:
+            buckets = f", buckets = {list(rules.padding.buckets)}" if rules.padding.buckets else ""
+            lines.append(f'padding = {{ rule = "{rules.padding.rule}"{buckets} }}')
+        return lines
 
     def require_publisher(self, manifest: Signed[Manifest]) -> None:
         """Refuse a manifest whose signer is no trusted publisher. Raises `UntrustedSignerError`."""

@@ -33,7 +33,7 @@ from blindgate.attestation.platforms import appraise
 from blindgate.attestation.rules import hold_to_policy
 from blindgate.policy import Policy
 from blindgate.transport import Transport
-from blindgate_protocol.attestations import MOST_TAKERS, AttestationRequest, AttestationView
+from blindgate_protocol.attestations import MOST_TAKERS, AttestationAnswer, AttestationRequest, AttestationView
 from blindgate_protocol.canonical import DIGEST_PREFIX
 from blindgate_protocol.errors import BlindgateError, MalformedError, NotFoundError, SealTermsError
 from blindgate_protocol.evidence import NONCE_BYTES, Evidence, Recipient, check_recipient
@@ -81,6 +81,7 @@ class Candidate:
         evidence: likewise.
         refused: why steps 1 to 4 did not hold, with the rule's name; `None`: they did.
         appraisals: of the machine, then of its GPUs, where it has some.
+        shown: what it answered, as it came; `None` where it did not.
     """
 
     node: str
@@ -89,6 +90,7 @@ class Candidate:
     evidence: Evidence | None = None
     refused: Reason | None = None
     appraisals: tuple[Appraisal, ...] = ()
+    shown: AttestationAnswer | None = None
 
     @property
     def name(self) -> str | None:
@@ -208,10 +210,23 @@ def judge(
         said = view.refusal
         code, text = ("no-answer", "") if said is None else (said.code, said.reason)
         return Candidate(node, refused=_refusal(code, f"the node does not answer, and says: {text}"))
+    return judge_answer(view.answer, question, policy, node=node, operators=operators, now=now)
+
+
+def judge_answer(  # noqa: PLR0913  (who is asked, under which rules, when)
+    answer: AttestationAnswer,
+    question: Question,
+    policy: Policy,
+    *,
+    node: str,
+    operators: tuple[str, ...],
+    now: Millis,
+) -> Candidate:
+    """Judge an answer as it is at a time; where it is refused early, it is `node`'s. Raises nothing for what stands in it."""
     try:
         # 1.
-        recipient = open_signed(view.answer.recipient, Recipient)
-        evidence = Evidence.from_bytes(view.answer.evidence)
+        recipient = open_signed(answer.recipient, Recipient)
+        evidence = Evidence.from_bytes(answer.evidence)
         # 2.
         certificate = check_recipient(
             recipient,
@@ -230,7 +245,7 @@ def judge(
     except BlindgateError as error:
         return Candidate(node, refused=_refusal(error.code, str(error)))
     appraisals = tuple(_appraised(evidence, policy, now))
-    return Candidate(recipient.signer, certificate, recipient, evidence, None, appraisals)
+    return Candidate(recipient.signer, certificate, recipient, evidence, None, appraisals, answer)
 
 
 def _refusal(rule: str, text: str) -> Reason:

@@ -157,7 +157,7 @@ def open_package(source: Path | bytes) -> Package:
     files = read_package(source)  # 1
     manifest = open_signed(files.manifest_envelope, Manifest)  # 2
     for part, data, named in (  # 3
-        ("client", files.client, manifest.document.client),
+        ("client", files.client, manifest.document.encrypted().client),
         ("server", files.server, manifest.document.server),
     ):
         if (len(data), digest(data)) != (named.size, named.digest):

@@ -28,6 +28,7 @@ from blindgate_gateway import (
     operations,
     oversight,
     rows,
+    sealed_answers,
     uploads,
 )
 from blindgate_gateway.console import NAME as COMMAND_LINE
@@ -55,6 +56,7 @@ ROUTES: tuple[Route, ...] = tuple(
         jobs,
         nodes,
         leases,
+        sealed_answers,
         attestations,
         evictions,
         oversight,

@@ -107,13 +107,14 @@ def offer_model(call: Call[Account, ModelOffer]) -> Answer:
             raise RolledBackManifestError(message)
         # 2.
         for name, part in (("client", document.client), ("server", document.server)):
-            _check_part(connection, call.caller.tenant, name, part)
+            if part is not None:
+                _check_part(connection, call.caller.tenant, name, part)
         stored = insert(manifests).values(
             digest=manifest.digest,
             name=document.name,
             version=document.version,
             tenant=call.caller.tenant,
-            client_digest=document.client.digest,
+            client_digest=None if document.client is None else document.client.digest,
             server_digest=document.server.digest,
             envelope=manifest.envelope.model_dump_json(),
             published=clock(),

@@ -6,7 +6,8 @@ An order is accepted when
    (no receipt for it could be taken then), and its deadline has not passed;
 2. it names the caller's tenant, which has not revoked the client's key (`signers`);
 3. its model is in the catalogue, has not expired, and is the one that the order's reference names;
-4. its rows and its input keep the manifest's limits, and the input is stored under the tenant with that size, or comes along;
+4. where the model runs in lane `tee`, and there alone, it names nodes, and a seal comes with it, which nobody here opens. Its rows
+   and its input keep the manifest's limits, and the input is stored under the tenant with that size, or comes along;
 5. its evaluation key is there exactly when the manifest asks for one, is active, fits the model, and keeps the limit;
 6. its rows are within what the tenant may still ask for (`budgets`).
 
@@ -14,6 +15,7 @@ The same order again is the same job; the same job id with another order is refu
 transaction. Who may compute it, and when, is in `leases`.
 """
 
+import base64
 import time
 from functools import lru_cache
 
@@ -29,7 +31,7 @@ from blindgate_gateway.listings import page
 from blindgate_gateway.log.objects import job_object
 from blindgate_gateway.log.telling import tell, tenant_actor
 from blindgate_gateway.problems import not_found, refusal
-from blindgate_gateway.queues import find_queue
+from blindgate_gateway.queues import find_queue, find_queue_of_nodes
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
 from blindgate_gateway.signers import require_unrevoked_signer
 from blindgate_gateway.stored import check_data, keep_data, send_blob
@@ -37,6 +39,7 @@ from blindgate_gateway.tables import all_jobs, blobs, job_documents, jobs
 from blindgate_gateway.transitions import cancel_job
 from blindgate_gateway.views import find_row, record, view_job, views
 from blindgate_gateway.wakeups import QUEUE
+from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import (
     ClockSkewError,
     ExpiredManifestError,
@@ -94,7 +97,7 @@ _ADD_JOB = prepared(
     "deadline",
 )
 _ADD_DOCUMENTS = prepared(
-    upsert(job_documents, lambda statement: statement.on_conflict_do_nothing()), "job", "order_digest", "order"
+    upsert(job_documents, lambda statement: statement.on_conflict_do_nothing()), "job", "order_digest", "order", "seal"
 )
 _THIS = (all_jobs.c.job == bindparam("job")) & (all_jobs.c.tenant == bindparam("tenant"))
 _OF_TENANT = prepared(page("latest", bindparam("most"), lambda table: table.c.tenant == bindparam("tenant")))
@@ -137,8 +140,13 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
         manifest = accept_order(connection, order, along=data is not None)
         spent = spend(connection, tenant, manifest, document.rows)
         operators = call.parts.settings.operators
-        queue = find_queue(connection, tenant, manifest.document.family, document.operators, known=operators)
-        submitted = _add(connection, order, envelope, queue=queue, priority=call.body.priority)
+        family = manifest.document.family
+        _check_seal(manifest.document, document, call.body.seal)
+        if document.nodes is None:
+            queue = find_queue(connection, tenant, family, document.operators, known=operators)
+        else:
+            queue = find_queue_of_nodes(connection, tenant, family, document.nodes)
+        submitted = _add(connection, order, call.body, queue=queue)
         tell(
             connection,
             Action.JOB_SUBMITTED,
@@ -149,7 +157,8 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
             after=JobState.QUEUED.value,
             details={"submitted": str(submitted), "priority": str(call.body.priority)}
             | spent
-            | ({} if document.evaluation_key is None else {"key": document.evaluation_key}),
+            | ({} if document.evaluation_key is None else {"key": document.evaluation_key})
+            | ({} if call.body.seal is None else {"seal": digest(call.body.seal)}),
         )
         if is_new:  # last, so that nothing is waited for while the tenant's others wait for this
             quotas.reserve(connection, tenant, document.input.size, default=call.parts.settings.quota)
@@ -307,6 +316,15 @@ def _check_key(connection: Transaction, order: Order, manifest: Manifest) -> Non
     check_within("evaluation key bytes", statement.key.size, manifest.limits.evaluation_key_bytes)
 
 
+def _check_seal(manifest: Manifest, order: Order, seal: bytes | None) -> None:
+    sealed = manifest.lane == "tee"
+    for name, given in (("the order's nodes", order.nodes), ("the seal", seal)):
+        if sealed != (given is not None):
+            needs = "needs" if sealed else "takes no such thing as"
+            message = f"model {manifest.name!r} runs in lane {manifest.lane!r}: its job {needs} {name}"
+            raise PolicyError(message)
+
+
 def check_within(what: str, got: int, most: int) -> None:
     """Keep one of the manifest's limits. Raises `GatewayError`."""
     if got > most:
@@ -319,20 +337,21 @@ def opened_order(envelope: str) -> Signed[Order]:
     return open_signed(envelope.encode(), Order)
 
 
-def _add(connection: Transaction, order: Signed[Order], envelope: str, *, queue: str, priority: int) -> Millis:
-    document = order.document
+def _add(connection: Transaction, order: Signed[Order], asked: JobRequest, *, queue: str) -> Millis:
+    document, envelope = order.document, asked.order.model_dump_json()
+    seal = None if asked.seal is None else base64.urlsafe_b64encode(asked.seal).decode()
     job = {
         "job": document.job,
         "tenant": document.tenant,
         "queue": queue,
-        "rank": -priority,
+        "rank": -asked.priority,
         "manifest": document.model.manifest,
         "input_digest": document.input.digest,
         "evaluation_key": document.evaluation_key,
         "deadline": document.deadline,
     }
     submitted: Millis | None = connection.execute(_ADD_JOB, job).scalar()
-    documents = {"job": document.job, "order_digest": order.digest, "order": envelope}
+    documents = {"job": document.job, "order_digest": order.digest, "order": envelope, "seal": seal}
     # Another tenant's job is not seen, but it is in the way.
     if submitted is None or connection.execute(_ADD_DOCUMENTS, documents).rowcount == 0:
         raise _used_before()

@@ -16,14 +16,15 @@ The same receipt again is the same answer. Another receipt for a job that succee
 signs two.
 """
 
+import base64
 import time
-from typing import Any
 
 from sqlalchemy import bindparam, select
 
 from blindgate_gateway import quotas, transitions
 from blindgate_gateway.catalogue import opened_manifest
 from blindgate_gateway.database import Row, Transaction, prepared
+from blindgate_gateway.held_leases import LEASE_PARAMETER, held_lease, lost_lease
 from blindgate_gateway.identity import Node, Role
 from blindgate_gateway.jobs import check_within, opened_order
 from blindgate_gateway.log.objects import key_object
@@ -38,12 +39,11 @@ from blindgate_gateway.tables import all_jobs, blobs, job_documents, jobs, manif
 from blindgate_gateway.transitions import HELD, Held
 from blindgate_gateway.views import view_committed, view_job
 from blindgate_gateway.wakeups import QUEUE
-from blindgate_protocol.errors import LeaseLostError, MalformedError, ReceiptNodeError, ReceiptOrderError
+from blindgate_protocol.errors import ReceiptNodeError, ReceiptOrderError
 from blindgate_protocol.events import Action
 from blindgate_protocol.http_signatures import CONTENT_DIGEST
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import (
-    LEASE_HEADER,
     Commit,
     Heartbeat,
     JobView,
@@ -58,11 +58,9 @@ from blindgate_protocol.values import BlobRef
 
 routes = Routes("leases")
 _NODE = {Role.NODE}
-_HEADER = {LEASE_HEADER: ("header", "the lease, as `<generation>.<token>`")}
-_TOKEN_LENGTH = 32
 
 _WORK = prepared(
-    select(job_documents.c.order, manifests.c.envelope, blobs.c.data.label("input_data"))
+    select(job_documents.c.order, job_documents.c.seal, manifests.c.envelope, blobs.c.data.label("input_data"))
     .join(jobs, jobs.c.job == job_documents.c.job)
     .join(manifests, manifests.c.digest == jobs.c.manifest)
     .outerjoin(blobs, (blobs.c.tenant == jobs.c.tenant) & (blobs.c.digest == jobs.c.input_digest))
@@ -116,22 +114,22 @@ def poll(call: Call[Node, LeaseRequest]) -> Answer:
                 return lease
 
 
-@routes.post("/v1/leases/<job>/heartbeat", roles=_NODE, answers={200: Heartbeat}, parameters=_HEADER)
+@routes.post("/v1/leases/<job>/heartbeat", roles=_NODE, answers={200: Heartbeat}, parameters=LEASE_PARAMETER)
 def heartbeat(call: Call[Node, None], job: str) -> Answer:
     """Say that the node still works on the job: the lease goes on."""
     duration = call.parts.settings.lease
     # Not durable: a lease that is cut short by a power failure is leased again.
     with call.parts.database.write(durable=False) as connection:
-        transitions.prolong(connection, _held(call, job), duration=duration)
+        transitions.prolong(connection, held_lease(call, job), duration=duration)
     return Heartbeat(duration=duration)
 
 
-@routes.get("/v1/leases/<job>/blobs/<digest>", roles=_NODE, answers={200: Raw()}, parameters=_HEADER)
+@routes.get("/v1/leases/<job>/blobs/<digest>", roles=_NODE, answers={200: Raw()}, parameters=LEASE_PARAMETER)
 def download(call: Call[Node, None], job: str, digest: str) -> Answer:
     """Give what the job needs: its input, its evaluation key, or its model's server part. Nothing else."""
-    row = call.parts.database.look(_BLOBS, _held(call, job).key())
+    row = call.parts.database.look(_BLOBS, held_lease(call, job).key())
     if row is None:
-        raise _lost()
+        raise lost_lease()
     if digest == row.evaluation_key:
         _tell_sent(call, row.tenant, job, digest)
     if digest in {row.input_digest, row.evaluation_key}:
@@ -146,14 +144,15 @@ def download(call: Call[Node, None], job: str, digest: str) -> Answer:
     roles=_NODE,
     body=Raw(),
     answers={204: None},
-    parameters=_HEADER | {CONTENT_DIGEST: ("header", "the digest of the body, as in every signed request with a body")},
+    parameters=LEASE_PARAMETER
+    | {CONTENT_DIGEST: ("header", "the digest of the body, as in every signed request with a body")},
 )
 def put_result(call: Call[Node, None], job: str) -> Answer:
     """Store the result's bytes under this lease. The last ones stored are those that can be committed."""
-    held, announced = _held(call, job), call.announced()
+    held, announced = held_lease(call, job), call.announced()
     row = call.parts.database.look(_LIMIT, held.key())
     if row is None:
-        raise _lost()
+        raise lost_lease()
     length = call.length(opened_manifest(row.envelope).document.limits.result_bytes)
     with call.parts.blobs.incoming(row.tenant, announced) as incoming:
         incoming.fill(call.request.stream, length)
@@ -166,20 +165,20 @@ def put_result(call: Call[Node, None], job: str) -> Answer:
     return None
 
 
-@routes.post("/v1/leases/<job>/commit", roles=_NODE, body=Commit, answers={200: JobView}, parameters=_HEADER)
+@routes.post("/v1/leases/<job>/commit", roles=_NODE, body=Commit, answers={200: JobView}, parameters=LEASE_PARAMETER)
 def commit(call: Call[Node, Commit], job: str) -> Answer:
     """Finish the job with a signed receipt for the result that was stored or, if it is small, comes along.
 
     The same commit again changes nothing.
     """
-    held, data = _held(call, job), call.body.result_data
+    held, data = held_lease(call, job), call.body.result_data
     receipt = open_signed(call.body.receipt, Receipt)
     row = call.parts.database.look(_COMMITTED, {"job": job})
     if row is not None and _repeats(held, row, receipt):
         with call.parts.database.read() as connection:
             return view_job(connection, job, tenant=row.tenant)
     if row is None or (row.generation, row.token, row.node) != (held.generation, held.token, held.node):
-        raise _lost()
+        raise lost_lease()
     _check(call, held, row, receipt)
     with call.parts.database.write() as connection:
         ended = transitions.commit(connection, held, receipt, brought=data is not None)
@@ -194,22 +193,22 @@ def commit(call: Call[Node, Commit], job: str) -> Answer:
     return view
 
 
-@routes.post("/v1/leases/<job>/refuse", roles=_NODE, body=Refusal, answers={200: JobView}, parameters=_HEADER)
+@routes.post("/v1/leases/<job>/refuse", roles=_NODE, body=Refusal, answers={200: JobView}, parameters=LEASE_PARAMETER)
 def refuse(call: Call[Node, Refusal], job: str) -> Answer:
     """Say that the job can never be computed: it failed, and is not tried again."""
     with call.parts.database.write() as connection:
-        transitions.refuse(connection, _held(call, job), code=call.body.code, reason=call.body.reason)
+        transitions.refuse(connection, held_lease(call, job), code=call.body.code, reason=call.body.reason)
         view = _view(connection, job)
     call.parts.wakeups.wake(job)
     return view
 
 
-@routes.post("/v1/leases/<job>/release", roles=_NODE, body=Release, answers={200: JobView}, parameters=_HEADER)
+@routes.post("/v1/leases/<job>/release", roles=_NODE, body=Release, answers={200: JobView}, parameters=LEASE_PARAMETER)
 def release(call: Call[Node, Release], job: str) -> Answer:
     """Give the job back unfinished: another attempt may finish it, unless this was the last."""
     body, most = call.body, call.parts.settings.attempts
     with call.parts.database.write() as connection:
-        transitions.release(connection, _held(call, job), code=body.code, reason=body.reason, most=most)
+        transitions.release(connection, held_lease(call, job), code=body.code, reason=body.reason, most=most)
         view = _view(connection, job)
     call.parts.wakeups.wake(job, QUEUE)
     return view
@@ -218,7 +217,13 @@ def release(call: Call[Node, Release], job: str) -> Answer:
 def _take(call: Call[Node, LeaseRequest]) -> Lease | None:
     parts, node, wanted, settings = call.parts, call.caller, call.body, call.parts.settings
     while True:
-        turn = choose(parts.database, operator=node.operator, families=wanted.families, in_flight=settings.in_flight)
+        turn = choose(
+            parts.database,
+            node=node.key,
+            operator=node.operator,
+            families=wanted.families,
+            in_flight=settings.in_flight,
+        )
         if turn is None:
             return None
         with parts.database.write() as connection:
@@ -241,6 +246,7 @@ def _take(call: Call[Node, LeaseRequest]) -> Lease | None:
         order=Envelope.from_bytes(work.order.encode()),
         manifest=Envelope.from_bytes(work.envelope.encode()),
         input_data=work.input_data,
+        seal=None if work.seal is None else base64.urlsafe_b64decode(work.seal),
     )
 
 
@@ -257,18 +263,6 @@ def _tell_sent(call: Call[Node, None], tenant: str, job: str, key: str) -> None:
             digest=key,
             details=details,
         )
-
-
-def _held(call: Call[Node, Any], job: str) -> Held:
-    generation, _, token = call.request.headers.get(LEASE_HEADER, "").partition(".")
-    if not (generation.isascii() and generation.isdigit() and len(generation) < 10 and len(token) == _TOKEN_LENGTH):  # noqa: PLR2004
-        message = f"the header {LEASE_HEADER} must be <generation>.<token>"
-        raise MalformedError(message)
-    return Held(job, int(generation), token, call.caller.key, call.caller.name)
-
-
-def _lost() -> LeaseLostError:
-    return LeaseLostError("this lease is over: the job was finished, cancelled, or leased to somebody else")
 
 
 def _check(call: Call[Node, Commit], held: Held, row: Row, receipt: Signed[Receipt]) -> None:
@@ -304,7 +298,7 @@ def _explain(connection: Transaction, held: Held, receipt: Signed[Receipt]) -> N
     if _repeats(held, connection.execute(_COMMITTED, {"job": held.job}).one(), receipt):
         return
     if connection.execute(_LIMIT, held.key()).first() is None:
-        raise _lost()
+        raise lost_lease()
     raise refusal("digest-mismatch", "this lease stored no blob with the digest and size of the receipt's output")
 
 

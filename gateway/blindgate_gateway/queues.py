@@ -1,7 +1,8 @@
 """Whose turn it is: which job a node gets next.
 
-A queue holds the jobs of one tenant, for one family, that the same operators may compute: a node may take all of it or nothing, so
-its head is found by one step in an index, however long it is. Among the queues that a node may take from, the next is that of the
+A queue holds the jobs of one tenant, for one family, that the same takers may compute: operators, with all of their nodes, or, of
+sealed requests, single nodes. A node may take all of a queue or nothing, so its head is found by one step in an index, however
+long it is. Among the queues that a node may take from, the next is that of the
 tenant
 
 1. who has fewest jobs leased now, and fewer than it may have at once;
@@ -20,7 +21,7 @@ from sqlalchemy import bindparam, case, exists, func, insert, literal_column, se
 
 from blindgate_gateway.database import Database, Row, Transaction, clock, prepared, upsert
 from blindgate_gateway.quotas import tell_limit
-from blindgate_gateway.tables import jobs, queue_operators, queues, tenants
+from blindgate_gateway.tables import jobs, nodes, queue_operators, queues, tenants
 from blindgate_protocol.errors import PolicyError
 from blindgate_protocol.jobs import queue_id
 
@@ -57,7 +58,10 @@ _NEXT = prepared(
     .outerjoin(_BUSY, _BUSY.c.tenant == queues.c.tenant)
     .where(
         queues.c.family.in_(bindparam("families", expanding=True)),
-        exists().where(queue_operators.c.queue == queues.c.id, queue_operators.c.operator == bindparam("operator")),
+        exists().where(
+            queue_operators.c.queue == queues.c.id,
+            queue_operators.c.operator.in_((bindparam("operator"), bindparam("node"))),
+        ),
         func.coalesce(tenants.c.in_flight, bindparam("in_flight")) > _LEASED_NOW,
     )
     .order_by(_LEASED_NOW, _LAST_SERVED, _head.c.rank, _head.c.submitted, queues.c.id)
@@ -65,6 +69,7 @@ _NEXT = prepared(
 )
 _SERVED = prepared(update(tenants).where(tenants.c.name == bindparam("tenant")).values(served=clock()))
 _ADD = prepared(upsert(queues, lambda statement: statement.on_conflict_do_nothing()), "id", "tenant", "family")
+_ENROLLED = prepared(select(nodes.c.key).where(nodes.c.key.in_(bindparam("keys", expanding=True))))
 _ADD_OPERATOR = prepared(insert(queue_operators), "queue", "operator")
 
 
@@ -79,19 +84,37 @@ def find_queue(
     if not here:
         message = "this gateway takes nodes of none of the operators that the order allows"
         raise PolicyError(message)
-    name = queue_id(tenant, family, here)
+    return _find(connection, tenant, family, here)
+
+
+def find_queue_of_nodes(connection: Transaction, tenant: str, family: str, named: Collection[str]) -> str:
+    """The queue for a job that only those of the `named` nodes may compute that are enrolled here. Made on first use.
+
+    Raises `PolicyError` when none of them is.
+    """
+    here = connection.execute(_ENROLLED, {"keys": sorted(set(named))}).scalars()
+    if not here:
+        message = "none of the nodes that the request is sealed to is enrolled here"
+        raise PolicyError(message)
+    return _find(connection, tenant, family, sorted(here))
+
+
+def _find(connection: Transaction, tenant: str, family: str, takers: Sequence[str]) -> str:
+    name = queue_id(tenant, family, takers)
     if connection.execute(_ADD, {"id": name, "tenant": tenant, "family": family}).rowcount == 1:
-        connection.execute_many(_ADD_OPERATOR, [{"queue": name, "operator": operator} for operator in here])
+        connection.execute_many(_ADD_OPERATOR, [{"queue": name, "operator": taker} for taker in takers])
     return name
 
 
-def choose(database: Database, *, operator: str, families: Sequence[str], in_flight: int) -> Row:
-    """The queue that a node of `operator` should take from, or `None`.
+def choose(database: Database, *, node: str, operator: str, families: Sequence[str], in_flight: int) -> Row:
+    """The queue that a `node` of `operator` should take from, or `None`.
 
     Gives its id and tenant, how many jobs the tenant has leased, and the most that it may have: `in_flight`, where nothing else
     was set for it.
     """
-    return database.look(_NEXT, {"operator": operator, "families": list(families), "in_flight": in_flight})
+    return database.look(
+        _NEXT, {"node": node, "operator": operator, "families": list(families), "in_flight": in_flight}
+    )
 
 
 def limit_tenant(database: Database, tenant: str, *, in_flight: int | None) -> None:

@@ -8,14 +8,16 @@ document. So auditors are shown the columns too, unread, and hold them against w
 Of what opens something (a lease's token) the digest is shown, which the log has too. Until when a lease goes on, which changes with
 each sign of life, is not shown. Documents are shown elsewhere, but for the manifests of models.
 
-Of a blob it is said whether its bytes lie here, and then their digest as they are; and of what is counted (`stored_bytes`), what it
-comes to at this moment: nobody else can add that up while blobs come and go. A gateway behind whose back somebody edited the
-database says both truly; one that lies could as well answer wrongly.
+Of the seal of a sealed job the digest is shown, which the log has too. Of a blob it is said whether its bytes lie here, and then
+their digest as they are; and of what is counted (`stored_bytes`), what it comes to at this moment: nobody else can add that up
+while blobs come and go. A gateway behind whose back somebody edited the database says both truly; one that lies could as well
+answer wrongly.
 
 Of a secret by which somebody gets in, the digest of its hash is shown, which the log has too. Sessions, staff and people are named
 as the log names them. When something was last used, or when a gateway was last seen, is not shown.
 """
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
@@ -143,7 +145,17 @@ def _digest_of(data: Any) -> str:
     return digest(data if isinstance(data, bytes) else str(data).encode(errors="replace"))
 
 
+def _seal_digest(text: str) -> str:
+    """The digest of what came along with a sealed job, as the log has it; of the text, where that is none any more."""
+    try:
+        return digest(base64.b64decode(text, altchars="-_", validate=True))
+    except ValueError:
+        return digest(text.encode(errors="replace"))
+
+
 def _shown(name: str, value: Any) -> str | int | None:
+    if name == "seal" and isinstance(value, str):
+        return _seal_digest(value)
     if name in _SECRETS and isinstance(value, str):
         return digest(value.encode(errors="replace"))
     # SQLite keeps whatever was put into a column.

@@ -12,7 +12,8 @@ is not destroyed, no job that has not ended. A job's end counts as storing its b
 of this and deletes the row, so whoever renews the blob comes wholly before or wholly after. Its object goes afterwards; no other
 blob ever has it.
 
-Questions for evidence are forgotten after their minute, with their answers (`attestations`).
+Questions for evidence are forgotten after their minute, with their answers (`attestations`); so are the parts of sealed answers
+(`sealed_answers`).
 
 Every now and then a gateway shows the others that it is there (`log.believed`).
 
@@ -36,6 +37,7 @@ from blindgate_gateway.log.telling import GATEWAY, tell
 from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.queues import LEASED
+from blindgate_gateway.sealed_answers import sweep_answer_parts
 from blindgate_gateway.stored import is_named
 from blindgate_gateway.tables import attempts, blobs, ended_jobs, job_documents, jobs, keys, manifests, uploads
 from blindgate_gateway.transitions import expire_jobs, lose_leases, shorten_leases
@@ -158,6 +160,7 @@ def sweep_often(parts: Parts) -> None:
     sweep_leases(parts)
     sweep_nonces(parts.database)
     sweep_attestations(parts.database)
+    sweep_answer_parts(parts.database)
     parts.database.tidy()
 
 

@@ -192,7 +192,8 @@ manifests = Table(
     Column("name", String, nullable=False),
     Column("version", Integer, nullable=False),
     Column("tenant", String, ForeignKey("tenants.name"), nullable=False),
-    Column("client_digest", String, nullable=False),
+    # None where the model has no client part.
+    Column("client_digest", String),
     Column("server_digest", String, nullable=False),
     Column("envelope", Text, nullable=False),
     Column("published", BigInteger, nullable=False),
@@ -247,6 +248,7 @@ queues = Table(
 queue_operators = Table(
     "queue_operators",
     metadata,
+    # Who may take from it: operators, or, of sealed requests, single nodes. Both are key ids.
     Column("queue", String, ForeignKey("queues.id", ondelete="CASCADE"), primary_key=True),
     Column("operator", String, primary_key=True),
 )
@@ -350,6 +352,21 @@ job_documents = Table(
     Column("code", String),
     Column("reason", Text),
     Column("acknowledged", BigInteger),
+    # What a sealed request's key is wrapped in, for its nodes, unread: in base64url.
+    Column("seal", Text),
+)
+
+answer_parts = Table(
+    "answer_parts",
+    metadata,
+    # What a lease stored of its answer while that is written; the whole of it is a blob like every result.
+    Column("job", String, primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Column("begin", BigInteger, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("stored", BigInteger, nullable=False),
+    Index(None, "stored"),
 )
 
 attempts = Table(

@@ -51,6 +51,14 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "trees-batch": Family("tenseal", key_expansion=2.0),
 }
 
+PLAIN_FAMILIES: Final[Mapping[str, Family]] = {
+    "causal-lm": Family("transformers", key_expansion=0),
+    "sentence-transformers": Family("sentence-transformers", key_expansion=0),
+    "torch-table": Family("torch", key_expansion=0),
+    "upstream": Family("httpx2", key_expansion=0),
+}
+"""Of models that compute in the clear; they are computed where they are loaded (`plain_models`), and in no zygote."""
+
 
 def installed(families: Mapping[str, Family] = FAMILIES) -> dict[str, Family]:
     """Those of `families` whose library is installed here."""

@@ -6,7 +6,8 @@ Everything that comes with a lease is hostile until checked, in this order, and 
 2. the order: signed by the client it names, for this model, in time; it is the job of the lease, allows this node's operator,
    and fits the manifest's limits;
 3. the server part, the input and the key: sizes before and while they come, digests after (a small input came with the lease);
-4. the evaluation, in a worker (`zygotes`): the node itself parses none of the three;
+4. the evaluation, in a worker (`zygotes`): the node itself parses none of the three. Of a sealed job there is no key, the part is
+   loaded already, and the request is opened and answered here (`sealed_jobs`);
 5. the result: sealed, bounded, hashed, stored at the gateway;
 6. the receipt: signed, on disk, then committed until an answer is known. A receipt whose result did not get to the gateway is
    worth nothing there, so a lease that comes back after a crash in between is released.
@@ -15,6 +16,7 @@ What goes wrong is said in one of two ways. **Refused**: these bytes can never b
 **Released**: this attempt came to nothing, another may do better. A lost lease is neither: there is nobody to tell.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -29,11 +31,13 @@ from blindgate_node.key_cache import KeyCache, KeyName
 from blindgate_node.packages import Packages
 from blindgate_node.pool import Pool
 from blindgate_node.pulse import HeldLease
-from blindgate_node.receipts import Journal, make_receipt
+from blindgate_node.receipts import Commitments, Journal, make_receipt
+from blindgate_node.sealed_jobs import SealedJobs
 from blindgate_node.settings import MEBI, Settings
 from blindgate_node.transport import Gateway
 from blindgate_node.zygotes import Bounds, Model
 from blindgate_protocol.errors import (
+    BackendError,
     BlindgateError,
     CiphertextError,
     EvaluationKeyError,
@@ -48,7 +52,7 @@ from blindgate_protocol.errors import (
     UntrustedSignerError,
 )
 from blindgate_protocol.manifest import Manifest, model_ref
-from blindgate_protocol.messages import Commit, Lease, Refusal, Release
+from blindgate_protocol.messages import AnswerPart, Commit, Lease, Refusal, Release
 from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.order import Order, check_order
 from blindgate_protocol.signing import Signed, SigningKey, open_signed
@@ -71,6 +75,7 @@ class Work:
     manifest: Signed[Manifest]
     family: Family
     input_data: bytes | None
+    seal: bytes | None
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,7 @@ class Jobs:
     journal: Journal
     aside: Executor
     log: Log
+    sealed: SealedJobs | None = None
     traces: Traces = NO_TRACES
 
     def run(self, offer: Lease, lease: HeldLease) -> str:
@@ -107,9 +113,12 @@ class Jobs:
             repeated = self.journal.find(lease.name)
             if repeated is None:
                 work = self._open(offer, lease)  # 1. and 2.
-                begun = _now()
-                result = self._evaluate(work)  # 3. and 4.
-                self._finish(work, result, begun)  # 5. and 6.
+                begun, commitments = _now(), None
+                if work.manifest.document.lane == "tee":
+                    result, commitments = self._answer(work)  # 3. and 4.
+                else:
+                    result = self._evaluate(work)  # 3. and 4.
+                self._finish(work, result, begun, commitments)  # 5. and 6.
             else:
                 self.gateway.commit(lease.name, Commit(receipt=repeated), lease.go_on)
         except LeaseLostError as error:
@@ -152,7 +161,12 @@ class Jobs:
             if got > most:
                 message = f"{name}: got {got}, expected at most {most}"
                 raise CiphertextError(message)
-        return Work(lease, order, manifest, family, offer.input_data)
+        if (wanted.nodes is not None) != (document.lane == "tee") or self.key.id not in (
+            wanted.nodes or (self.key.id,)
+        ):
+            message = "the order's request is not sealed to this node"
+            raise PolicyError(message)
+        return Work(lease, order, manifest, family, offer.input_data, offer.seal)
 
     def _evaluate(self, work: Work) -> Result:
         order, lease = work.order.document, work.lease
@@ -171,7 +185,29 @@ class Jobs:
                 lease.check()  # it was killed because the job should not go on: say that
                 raise
 
-    def _finish(self, work: Work, result: Result, begun: Millis) -> None:
+    def _answer(self, work: Work) -> tuple[Result, Commitments]:
+        if self.sealed is None:
+            message = "this node has no keys that a request could be sealed to"
+            raise PolicyError(message)
+        lease, most = work.lease, min(self.settings.job_seconds, (work.order.document.deadline - _now()) / 1000)
+        until = time.monotonic() + most
+
+        def check() -> None:
+            lease.check()
+            if time.monotonic() > until:
+                message = f"the answer was not written in {most:.0f} s"
+                raise BackendError(message)
+
+        def send(part: AnswerPart) -> None:
+            self.gateway.add_part(lease.name, part)
+
+        with self._input(work) as given:
+            request = os.pread(given.descriptor, given.ref.size, 0)
+        with self.traces.about(work.order.document.job, "evaluate"):
+            answered = self.sealed.answer(work.order, work.seal, request, send=send, check=check)
+        return answered.result, answered.commitments
+
+    def _finish(self, work: Work, result: Result, begun: Millis, commitments: Commitments | None) -> None:
         lease, deadline = work.lease, work.order.document.deadline
         receipt = make_receipt(
             order=work.order,
@@ -183,6 +219,7 @@ class Jobs:
             certificate=self.certificate.envelope,
             started=begun,
             finished=_now(),
+            commitments=commitments,
         )
         envelope = self.key.sign(receipt).envelope
         # 5. and 6. at once: the disk and the gateway wait for each other otherwise. A small result goes with its receipt.

@@ -25,25 +25,35 @@ from contextlib import suppress
 
 from blindgate_node.attester.choice import Attesters, choose
 from blindgate_node.attester.collateral import Collateral
+from blindgate_node.enclave import Enclave
 from blindgate_node.enrolment import enrol, load_certificate
 from blindgate_node.evictions import Evictions
-from blindgate_node.families import FAMILIES, Family, installed
+from blindgate_node.families import FAMILIES, PLAIN_FAMILIES, Family, installed
 from blindgate_node.jobs import Jobs, Log
 from blindgate_node.key_cache import KeyCache, KeyName
 from blindgate_node.key_sets import KeySets
 from blindgate_node.means import shortage
 from blindgate_node.offers import Offers, OfferThread
 from blindgate_node.packages import Packages
+from blindgate_node.plain_models import families_of, load_models
 from blindgate_node.pool import Pool
 from blindgate_node.pulse import HeldLease, Pulse
 from blindgate_node.receipts import Journal
 from blindgate_node.sandbox import kernel
+from blindgate_node.sealed_jobs import SealedJobs
 from blindgate_node.settings import Settings
 from blindgate_node.signer import load_or_create_key
 from blindgate_node.stopping import Stop
 from blindgate_node.transport import Gateway, LeaseName, pauses, wait_after
 from blindgate_node.trial import check_layers, compiled_programs
-from blindgate_protocol.errors import BlindgateError, ClockSkewError, KeyStoreError, NotAuthorisedError, PolicyError
+from blindgate_protocol.errors import (
+    AttesterError,
+    BlindgateError,
+    ClockSkewError,
+    KeyStoreError,
+    NotAuthorisedError,
+    PolicyError,
+)
 from blindgate_protocol.messages import Lease, LeaseRequest, Release
 from blindgate_protocol.nodes import EvictionReason, NodeCertificate
 from blindgate_protocol.signing import Signed
@@ -63,14 +73,15 @@ class Node:
 
         Raises the errors of `signer`, `enrolment` and `transport`; `PolicyError` when nothing could ever be computed, or when
         a sandbox layer that `require` names does not hold; `AttesterError` when the attester that is named is
-        not there; `KeyStoreError` when another node uses the folder.
+        not there, or nothing attests a node that has plaintext models; `KeyStoreError` when another node uses the folder; and what
+        `load_models` does.
         """
         self._settings = settings
         self._log = log
         self._stopping = Stop()
         self._failure: BlindgateError | None = None
         offered = installed(families)
-        if not offered:
+        if not offered and settings.models is None:
             message = "no family's library is installed: pip install 'blindgate[node]' or 'blindgate[node,concrete]'"
             raise PolicyError(message)
         if not settings.publishers:
@@ -88,6 +99,10 @@ class Node:
         self._folder = _claim(settings)
         self.key = load_or_create_key(settings.data / "node.key")
         certificate = load_certificate(settings.certificate_file, self.key, _now())
+        packages = Packages(
+            settings.data / "packages", publishers=settings.publishers, most_bytes=settings.package_bytes
+        )
+        self._models = load_models(settings, packages, _now(), log)
         programs = compiled_programs()
         self._pool = Pool(
             settings.data / "work",
@@ -100,6 +115,12 @@ class Node:
         for entry in self.held:
             log("sandbox.layer", layer=entry.layer.value, holds=entry.holds, detail=entry.detail)
         attesters = choose(settings, log, _now)
+        if self._models and attesters.platform is None:
+            message = (
+                "this node has plaintext models, and nothing proves what it is, so nobody would seal a request to it: "
+                f"{'; '.join(attesters.missing) or 'no attester is set'}"
+            )
+            raise AttesterError(message)
         enrol(settings, self.key, certificate, _now())
         self._gateway = Gateway(
             settings.gateway, key=self.key, ca=settings.ca, connections=2 * settings.slots + 4, traces=self._traces
@@ -110,11 +131,10 @@ class Node:
         self._pulse = Pulse(self._gateway, lambda event, lease: log(event, job=lease.job, generation=lease.generation))
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._slots = threading.Semaphore(settings.slots)
+        offered = {**offered, **{name: PLAIN_FAMILIES[name] for name in families_of(self._models)}}
         self._families = tuple(sorted(offered))
-        packages = Packages(
-            settings.data / "packages", publishers=settings.publishers, most_bytes=settings.package_bytes
-        )
-        self._offers = self._offering(attesters, certificate, packages)
+        key_sets = KeySets(self.key, lasts=int(settings.key_set_seconds * 1000), now=_now)
+        self._offers = self._offering(attesters, certificate, packages, key_sets)
         self._jobs = Jobs(
             settings=settings,
             key=self.key,
@@ -127,6 +147,7 @@ class Node:
             journal=self._journal,
             aside=self._aside,
             log=log,
+            sealed=SealedJobs(Enclave(key_sets, now=_now), self._models) if self._models else None,
             traces=self._traces,
         )
 
@@ -159,7 +180,7 @@ class Node:
         self._stopping.set()
 
     def _offering(
-        self, attesters: Attesters, certificate: Signed[NodeCertificate], packages: Packages
+        self, attesters: Attesters, certificate: Signed[NodeCertificate], packages: Packages, key_sets: KeySets
     ) -> OfferThread | None:
         settings = self._settings
         if attesters.platform is None:
@@ -167,11 +188,12 @@ class Node:
             return None
         offers = Offers(
             attesters,
-            KeySets(self.key, lasts=int(settings.key_set_seconds * 1000), now=_now),
+            key_sets,
             key=self.key,
             certificate=certificate,
             packages=packages,
             families=self._families,
+            models=self._models,
             now=_now,
             collateral=Collateral(settings.attester_collateral, settings.gpu_references),
         )

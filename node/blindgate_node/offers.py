@@ -3,14 +3,14 @@
 One thread takes questions from the gateway, one after the other, where the node has an attester. A question is answered when
 
 1. the manifest is the one that the question names, signed by a publisher that this node trusts, and current (`packages`);
-2. it is of a family that this node computes.
+2. it is of a family that this node computes, and where it computes in the clear, it is loaded here.
 
 Then the node writes the binding of its key set, the nonce, its GPUs, the model and the policy, has the platform sign it, signs the
 offer, and remembers what it showed (`key_sets`). Where it does not answer, it says why.
 
-**The model's weights are not bound by this.** The binding names the manifest, by the word of the program that runs here; that the
-program holds a job to that manifest's parts is what its measurement stands for. The parts are fetched, and their digests checked,
-when a job comes, and not yet when the question does.
+**The model's weights are bound by the word of the program that runs here**, and by no hardware: that it loaded what the manifest
+names, as it says by answering, is what its measurement stands for. Of a model that computes on ciphertexts the parts are fetched,
+and their digests checked, when a job comes, and not yet when the question does.
 
 Hardware attests slowly, and some refuses to attest often. So there is never more than one question at the platform, and at most
 `attestations` a minute: beyond, this node takes no question, and leaves them to others.
@@ -56,16 +56,22 @@ class Offers:
         certificate: Signed[NodeCertificate],
         packages: Packages,
         families: Collection[str],
+        models: Collection[str] = (),
         now: Callable[[], Millis],
         collateral: Collateral | None = None,
     ) -> None:
-        """Answer with what `attesters` give, and `collateral` beside it. Raises `AttesterError` where they have no platform."""
+        """Answer with what `attesters` give, and `collateral` beside it, for `families`.
+
+        Of models that compute in the clear, for `models` alone, which are their manifests' digests. Raises `AttesterError` where
+        they have no platform.
+        """
         if attesters.platform is None:
             raise AttesterError("a node without an attester has nothing to offer")
         self._platform, self._gpus = attesters.platform, attesters.gpus
         self.key_sets = key_sets
         self._key, self._certificate = key, certificate
         self._packages, self._families, self._now = packages, frozenset(families), now
+        self._models = frozenset(models)
         self._collateral = collateral or Collateral()
 
     @property
@@ -83,6 +89,9 @@ class Offers:
         # 2.
         if manifest.document.family not in self._families:
             message = f"this node does not compute family {manifest.document.family!r}"
+            raise PolicyError(message)
+        if manifest.document.lane == "tee" and manifest.digest not in self._models:
+            message = f"model {manifest.document.name!r} version {manifest.document.version} is not loaded on this node"
             raise PolicyError(message)
         key_set = self.key_sets.current().key_set
         binding = Binding(

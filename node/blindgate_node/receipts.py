@@ -10,6 +10,7 @@ One file, one line a receipt, appended and synced: a line that a crash cut off w
 import json
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from blindgate_node.blobs import write_all
@@ -26,6 +27,15 @@ from blindgate_protocol.values import BlobRef, Millis
 _TIDY_EVERY = 4096
 
 
+@dataclass(frozen=True)
+class Commitments:
+    """What the receipt of a sealed job says beside what every receipt does: see `Receipt`."""
+
+    evidence: str
+    prompt: str
+    answer: str
+
+
 def make_receipt(  # noqa: PLR0913
     *,
     order: Signed[Order],
@@ -37,8 +47,12 @@ def make_receipt(  # noqa: PLR0913
     certificate: Envelope,
     started: Millis,
     finished: Millis,
+    commitments: Commitments | None = None,
 ) -> Receipt:
-    """What the node asserts: it evaluated this order's model on this order's input, and `output` came out."""
+    """What the node asserts: it evaluated this order's model on this order's input, and `output` came out.
+
+    `commitments` go with a sealed job.
+    """
     document = order.document
     return Receipt(
         order=order.digest,
@@ -49,13 +63,16 @@ def make_receipt(  # noqa: PLR0913
         evaluation_key=document.evaluation_key,
         input=document.input,
         output=output,
-        lane="fhe",
+        lane=manifest.document.lane,
         generation=lease.generation,
         node=node,
         certificate=certificate,
         software=software(family),
         started=started,
         finished=max(started, finished),
+        evidence=None if commitments is None else commitments.evidence,
+        prompt=None if commitments is None else commitments.prompt,
+        answer=None if commitments is None else commitments.answer,
     )
 
 

@@ -67,6 +67,10 @@ class Settings(BaseSettings):
         gpu_attester: what signs evidence of its GPUs; `auto` looks what there is.
         gpu_references: NVIDIA's signed reference manifests, files to go beside the GPUs' evidence; at most four.
         attestations: how many questions about its evidence this node answers a minute; the platform may be slow, or refuse more.
+        models: a folder of plaintext models, each in a folder of its own; they are checked and loaded at start.
+        device: what plaintext models compute on; `auto` takes CUDA where it is there.
+        upstream: the address, on loopback, of a server of OpenAI's API in the same trusted environment.
+        upstream_key: that server's API key, if it wants one.
         key_set_seconds: how long a set of keys is that it can be sealed to; a new one is offered once half of that has passed.
         log_file: where log lines go; standard error when not set.
     """
@@ -101,6 +105,10 @@ class Settings(BaseSettings):
     gpu_attester: GpuAttesterName = "auto"
     gpu_references: Paths = ()
     attestations: Annotated[int, Field(ge=1, le=600)] = 12
+    models: Path | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    upstream: str | None = None
+    upstream_key: SecretStr | None = None
     key_set_seconds: Annotated[float, Field(ge=60, le=604_800)] = 86_400.0
     log_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"

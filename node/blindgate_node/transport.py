@@ -44,6 +44,7 @@ from blindgate_protocol.http_signatures import (
 )
 from blindgate_protocol.messages import (
     LEASE_HEADER,
+    AnswerPart,
     Commit,
     EnrolmentAnswer,
     EnrolmentBody,
@@ -175,6 +176,10 @@ class Gateway:
         """Store the job's result."""
         path = f"/v1/leases/{lease.job}/result"
         _patiently(lambda: self._once("PUT", path, lease=lease, data=data, digest=digest), go_on)
+
+    def add_part(self, lease: LeaseName, part: AnswerPart) -> None:
+        """Send a part of a sealed answer, once: what does not arrive comes with the result."""
+        self._once("POST", f"/v1/leases/{lease.job}/answer", lease=lease, body=part)
 
     def commit(self, lease: LeaseName, commit: Commit, go_on: GoOn) -> None:
         """Finish the job. The same receipt again is the same answer, so it is repeated until one is known."""

@@ -3,7 +3,8 @@
     {"manifest": …, "order": …, "receipt": …, "logged": {"event": …, "salt": …, "proof": …}, "evidence": null}
 
 Nothing in it is secret: no row, no key, no ciphertext. `receipt` is null until the job has one, `logged` where nobody asked for it.
-`evidence` has its place for jobs that run in a trusted execution environment, and is null.
+`evidence` is what the node showed that answered a sealed request, as it came: its signed offer and the evidence that this names. Of
+a job of lane `fhe`, and while there is no receipt, it is null.
 
 `read_bundle` establishes that each document is signed by the key that it names. It says nothing of whose keys these are, nor that
 the documents are about one job: `receipts.check_receipt` and `inclusion.check_logged` do, for whoever has a policy.
@@ -19,6 +20,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from blindgate_protocol.attestations import AttestationAnswer
 from blindgate_protocol.canonical import DIGEST_PREFIX
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.logged import LoggedProof
@@ -29,7 +31,7 @@ from blindgate_protocol.signing import Envelope, Signed, first_error, open_signe
 from blindgate_protocol.values import Value
 
 MAX_BUNDLE_BYTES: Final = 8 << 20
-"""Three envelopes and a proof; what is larger is refused before it is parsed."""
+"""Three envelopes, a proof and a node's evidence; what is larger is refused before it is parsed."""
 
 
 CIPHERTEXTS: Final = "ciphertexts"
@@ -46,7 +48,7 @@ class _BundleFile(Value):
     order: Envelope
     receipt: Envelope | None
     logged: LoggedProof | None = None
-    evidence: None = None
+    evidence: AttestationAnswer | None = None
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,14 @@ class Bundle:
         receipt: `None` until the job has one.
         logged: the event of the job's success and the proof that it is in the log, as the gateway gave it; `None` where the policy
             named no log. `inclusion.check_logged` decides what it is worth.
+        evidence: what the node that answered had shown; of a sealed job that has its receipt. Nothing of it was checked here.
     """
 
     manifest: Signed[Manifest]
     order: Signed[Order]
     receipt: Signed[Receipt] | None = None
     logged: LoggedProof | None = None
+    evidence: AttestationAnswer | None = None
 
     def to_bytes(self) -> bytes:
         """The bundle's file."""
@@ -71,6 +75,7 @@ class Bundle:
             order=self.order.envelope,
             receipt=None if self.receipt is None else self.receipt.envelope,
             logged=self.logged,
+            evidence=self.evidence,
         )
         return file.model_dump_json(indent=1).encode()
 
@@ -90,4 +95,5 @@ def read_bundle(data: bytes) -> Bundle:
         open_signed(file.order, Order),
         None if file.receipt is None else open_signed(file.receipt, Receipt),
         file.logged,
+        file.evidence,
     )

@@ -96,6 +96,12 @@ class UntrustedSignerError(PolicyError):
     code = "untrusted-signer"
 
 
+class UntrustedEvidenceError(PolicyError):
+    """No node proves what the policy asks of a node that a request is sealed to."""
+
+    code = "untrusted-evidence"
+
+
 class RevokedSignerError(UntrustedSignerError):
     """Signed at or after the time from which on the policy believes this key no longer."""
 
@@ -248,6 +254,12 @@ class SealExpiredError(SealError):
     code = "seal-expired"
 
 
+class RepeatedSealError(SealError):
+    """A sealed request that was opened before."""
+
+    code = "seal-repeated"
+
+
 class SealTermsError(SealError):
     """Sealed for another job, order, model, policy, evidence or key set."""
 
@@ -326,6 +338,12 @@ class JobCancelledError(JobError):
     """The job was cancelled."""
 
     code = "job-cancelled"
+
+
+class InterruptedAnswerError(JobError):
+    """A node was lost while it wrote an answer of which a part was given out."""
+
+    code = "interrupted-answer"
 
 
 class JobTimeoutError(JobError):

@@ -79,6 +79,6 @@ def next_state(state: JobState, event: JobEvent) -> JobState:
         raise TransitionError(message) from None
 
 
-def queue_id(tenant: str, family: str, operators: Iterable[str]) -> str:
-    """The id of the queue of a tenant's jobs of one family of models, which these operators may compute: 32 hexadecimal digits."""
-    return hashlib.sha256(json.dumps([tenant, family, sorted(operators)]).encode()).hexdigest()[:32]
+def queue_id(tenant: str, family: str, takers: Iterable[str]) -> str:
+    """The id of the queue of a tenant's jobs of one family of models, which these operators or nodes may compute: 32 hex digits."""
+    return hashlib.sha256(json.dumps([tenant, family, sorted(takers)]).encode()).hexdigest()[:32]

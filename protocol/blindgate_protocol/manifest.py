@@ -4,6 +4,10 @@ A manifest names everything that a prediction depends on: the columns and their 
 the package by digest, the limits that bound every blob, how exactly a second evaluation must agree, and what each side learns
 of the other. Its digest is the model's name in orders and receipts.
 
+Lane `fhe`: the model computes on ciphertexts, and both parts of its package are named by digest. Lane `tee`: it computes in the
+clear, inside a machine that its asker has checked. Then there is no client part and nothing about encryption; the server part is
+the list of the model's files (`weights`), and `api` says what may be asked.
+
 A signature alone does not make a manifest usable. `check_manifest` establishes:
 
 1. the signer is a publisher that the reader trusts;
@@ -14,11 +18,17 @@ Section 4 of docs/protocol.md.
 """
 
 from collections.abc import Container
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from blindgate_protocol.errors import ExpiredManifestError, RolledBackManifestError, UntrustedSignerError
+from blindgate_protocol.errors import (
+    ExpiredManifestError,
+    ManifestError,
+    RolledBackManifestError,
+    UntrustedSignerError,
+)
 from blindgate_protocol.signing import Document, Signed
 from blindgate_protocol.values import BlobRef, Digest, Millis, Name, Size, Text, Value
 
@@ -26,6 +36,15 @@ MAX_COLUMNS = 8192
 MAX_LABELS = 4096
 MAX_SCORES = 1 << 20
 MAX_CATEGORIES = 1000
+
+Lane = Literal["fhe", "tee"]
+"""Where a model computes: on ciphertexts, or in the clear inside a trusted execution environment."""
+
+Api = Literal["chat", "embeddings", "table"]
+"""What a model of lane `tee` may be asked: OpenAI's chats, OpenAI's embeddings, or rows of numbers."""
+
+Unstated = Field(exclude_if=lambda value: value is None)
+"""A field that a document leaves out where it has nothing to say, so that documents of before keep their bytes."""
 
 
 class Column(Value):
@@ -40,6 +59,7 @@ class Column(Value):
             category of its own.
         missing: what it does with a missing value: refuse the table, put in `fill`, or let the model treat it as missing.
         fill: the value for a missing one, of a category its position; given exactly when `missing` is `fill`.
+        data_class: what kind of data this is, by the name that policies use; none where the publisher says nothing.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
@@ -50,6 +70,7 @@ class Column(Value):
     out_of_range: Literal["refuse", "clip", "other"] = "refuse"
     missing: Literal["refuse", "fill", "model"] = "refuse"
     fill: float | None = None
+    data_class: Annotated[Name | None, Unstated] = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -195,15 +216,34 @@ class Accuracy(Value):
     max_error: Annotated[float, Field(ge=0)]
 
 
+@dataclass(frozen=True)
+class Encrypted:
+    """What the manifest of a model that computes on ciphertexts states beside. See `Manifest`."""
+
+    client: BlobRef
+    key_parameters: Digest
+    encryption: Encryption
+    accuracy: Accuracy
+
+
 class Manifest(Document):
     """One version of one model.
 
     Attributes:
         version: grows with every publication under this name.
-        key_parameters: the digest of what determines a key set. Models with the same value share keys.
+        family: what computes it: a node has it or not.
+        api: what may be asked; in lane `tee`, and there alone.
+        columns: of the table that the model reads; none where it reads no table.
+        output: what its scores mean; likewise.
+        client: the package's client part; in lane `fhe`, and there alone.
+        server: its server part; in lane `tee` the list of its files (`weights`).
+        key_parameters: the digest of what determines a key set. Models with the same value share keys. Lane `fhe`.
         evaluation_key: whether the node needs one.
+        encryption: lane `fhe`.
         determinism: `bit-exact` when the same input and key give the same bytes in any process, `varies` when they need
             not. An auditor who recomputes needs to know.
+        accuracy: how well the encrypted model did; lane `fhe`.
+        data_class: what kind of data its requests are, by the name that policies use; none where the publisher says nothing.
     """
 
     media_type: ClassVar[str] = "application/vnd.blindgate.manifest.v1+json"
@@ -212,21 +252,23 @@ class Manifest(Document):
     version: Annotated[int, Field(ge=1)]
     summary: Text
     family: Name
-    lane: Literal["fhe"]
+    lane: Lane
+    api: Annotated[Api | None, Unstated] = None
     issued: Millis
     expires: Millis
-    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=MAX_COLUMNS)]
-    output: Output
-    client: BlobRef
+    columns: Annotated[tuple[Column, ...], Field(max_length=MAX_COLUMNS)]
+    output: Annotated[Output | None, Unstated] = None
+    client: Annotated[BlobRef | None, Unstated] = None
     server: BlobRef
-    key_parameters: Digest
+    key_parameters: Annotated[Digest | None, Unstated] = None
     evaluation_key: bool
-    encryption: Encryption
+    encryption: Annotated[Encryption | None, Unstated] = None
     determinism: Literal["bit-exact", "varies"]
     limits: Limits
     privacy: Privacy
     discloses: Disclosure
-    accuracy: Accuracy
+    accuracy: Annotated[Accuracy | None, Unstated] = None
+    data_class: Annotated[Name | None, Unstated] = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -237,7 +279,39 @@ class Manifest(Document):
         if self.issued >= self.expires:
             message = "expires must come after issued"
             raise ValueError(message)
+        self._check_lane()
         return self
+
+    def _check_lane(self) -> None:
+        fhe = self.lane == "fhe"
+        if fhe == (self.api is not None):
+            message = "api goes with lane tee, and with no other"
+            raise ValueError(message)
+        for name in ("client", "key_parameters", "encryption", "accuracy"):
+            if fhe != (getattr(self, name) is not None):
+                message = f"{name} goes with lane fhe, and with no other"
+                raise ValueError(message)
+        reads_table = fhe or self.api == "table"
+        if reads_table != bool(self.columns) or reads_table != (self.output is not None):
+            message = "columns and output go with a model that reads a table, and with no other"
+            raise ValueError(message)
+        if not fhe and (self.evaluation_key or self.limits.evaluation_key_bytes):
+            message = "a model of lane tee needs no evaluation key"
+            raise ValueError(message)
+
+    def encrypted(self) -> Encrypted:
+        """What only lane `fhe` has. Raises `ManifestError` for a model of the other."""
+        if self.client is None or self.key_parameters is None or self.encryption is None or self.accuracy is None:
+            message = f"model {self.name!r} runs in lane {self.lane!r}: it computes on no ciphertexts"
+            raise ManifestError(message)
+        return Encrypted(self.client, self.key_parameters, self.encryption, self.accuracy)
+
+    def scores(self) -> Output:
+        """What the scores of a model that reads a table mean. Raises `ManifestError` for another model."""
+        if self.output is None:
+            message = f"model {self.name!r} reads no table: it is asked by {self.api}"
+            raise ManifestError(message)
+        return self.output
 
 
 class ModelRef(Value):

@@ -144,11 +144,13 @@ class JobRequest(Value):
     Attributes:
         input_data: the input's bytes, where they are few; otherwise they were uploaded before.
         priority: which of the tenant's jobs go first, the highest before others. It says nothing to other tenants' jobs.
+        seal: a `Seal`'s canonical bytes, unread, where the input is a sealed request: exactly where the order names nodes.
     """
 
     order: Envelope
     input_data: SmallBlob | None = None
     priority: Annotated[int, Field(ge=-9, le=9)] = 0
+    seal: SmallBlob | None = None
 
 
 class Attempt(Value):
@@ -180,6 +182,25 @@ class JobView(Value):
     receipt: Envelope | None = None
     result: BlobRef | None = None
     result_data: SmallBlob | None = None
+
+
+class AnswerView(Value):
+    """A part of a sealed answer that a node writes now.
+
+    Attributes:
+        state: how the job stands.
+        generation: which lease of the job wrote this; 0 while none has.
+        node: who holds that lease, by the gateway's word.
+        begin: where `data` stands in the answer, in bytes.
+        data: what there is from there on; empty where nothing came in time.
+    """
+
+    job: JobId
+    state: JobState
+    generation: Annotated[int, Field(ge=0)] = 0
+    node: KeyId | None = None
+    begin: Size = 0
+    data: SmallBlob = b""
 
 
 class JobList(Value):
@@ -261,6 +282,7 @@ class Lease(Value):
         token: 128 random bits that every command about this lease carries.
         duration: how long the lease lasts without a heartbeat, in milliseconds.
         input_data: the input's bytes, where they came with the order; otherwise the node fetches them.
+        seal: what the key of a sealed request is wrapped in, by the gateway's word.
     """
 
     job: JobId
@@ -270,6 +292,18 @@ class Lease(Value):
     order: Envelope
     manifest: Envelope
     input_data: SmallBlob | None = None
+    seal: SmallBlob | None = None
+
+
+class AnswerPart(Value):
+    """The next bytes of a sealed answer, while it is written.
+
+    Attributes:
+        begin: where they stand in the answer: where what was sent so far ends.
+    """
+
+    begin: Size
+    data: Annotated[SmallBlob, Field(min_length=1)]
 
 
 class Heartbeat(Value):

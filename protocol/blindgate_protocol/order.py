@@ -13,14 +13,17 @@ Section 5 of docs/protocol.md.
 """
 
 import secrets
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
 from blindgate_protocol.errors import JobTimeoutError, PolicyError, SignatureError
-from blindgate_protocol.manifest import ModelRef
+from blindgate_protocol.manifest import ModelRef, Unstated
 from blindgate_protocol.signing import Document, Signed
 from blindgate_protocol.values import BlobRef, Digest, JobId, KeyId, Millis, Name
+
+MOST_NODES: Final = 16
+"""How many nodes a request is sealed to at most."""
 
 
 class Order(Document):
@@ -31,6 +34,7 @@ class Order(Document):
         evaluation_key: the digest of the key to compute with; `None` where the family needs none.
         rows: how many rows the input holds: it bounds the result's size, and is visible from the input's size anyway.
         operators: the operators whose nodes may run this job.
+        nodes: the nodes to which the request is sealed: nobody else may run it. In lane `tee`, and there alone.
         client: the key that signs this order.
     """
 
@@ -43,6 +47,7 @@ class Order(Document):
     evaluation_key: Digest | None
     rows: Annotated[int, Field(ge=1)]
     operators: Annotated[tuple[KeyId, ...], Field(min_length=1, max_length=64)]
+    nodes: Annotated[tuple[KeyId, ...] | None, Field(min_length=1, max_length=MOST_NODES), Unstated] = None
     client: KeyId
     issued: Millis
     deadline: Millis

@@ -6,7 +6,8 @@ A receipt carries the node's certificate, so a stranger needs the operator's key
 
 1. it answers this order: same job, same digest;
 2. it names the order's model, the manifest's circuit, the order's input and key;
-3. the node that signed it is the node that it names, and an operator that the order allowed vouches for that node at that time;
+3. the node that signed it is the node that it names, one of those that the order names where it does, and an operator that the
+   order allowed vouches for that node at that time;
 4. it was not finished before the order was issued, nor after its deadline.
 
 `check_result` then establishes that the bytes at hand are the ones that the receipt names. What neither establishes is that
@@ -16,11 +17,12 @@ Section 8 of docs/protocol.md.
 """
 
 from collections.abc import Container
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from blindgate_protocol.canonical import digest
+from blindgate_protocol.content_key import Committed
 from blindgate_protocol.errors import (
     BlindgateError,
     ReceiptModelError,
@@ -28,7 +30,7 @@ from blindgate_protocol.errors import (
     ReceiptOrderError,
     ResultDigestError,
 )
-from blindgate_protocol.manifest import Manifest, ModelRef
+from blindgate_protocol.manifest import Lane, Manifest, ModelRef, Unstated
 from blindgate_protocol.nodes import NodeCertificate, check_certificate
 from blindgate_protocol.order import Order
 from blindgate_protocol.signing import Document, Envelope, Signed, open_signed
@@ -47,6 +49,9 @@ class Receipt(Document):
         generation: which lease of the job this was, from 1.
         certificate: the operator's envelope for `node`.
         software: versions of what computed, by name.
+        evidence: the digest of the evidence for which the node was sealed to; in lane `tee`, and there alone.
+        prompt: the commitment to what the request says (`content_key`); likewise.
+        answer: the commitment to what the answer says; likewise.
     """
 
     media_type: ClassVar[str] = "application/vnd.blindgate.receipt.v1+json"
@@ -59,13 +64,24 @@ class Receipt(Document):
     evaluation_key: Digest | None
     input: BlobRef
     output: BlobRef
-    lane: Literal["fhe"]
+    lane: Lane
     generation: Annotated[int, Field(ge=1)]
     node: KeyId
     certificate: Envelope
     software: dict[Name, Text]
     started: Millis
     finished: Millis
+    evidence: Annotated[Digest | None, Unstated] = None
+    prompt: Annotated[Committed | None, Unstated] = None
+    answer: Annotated[Committed | None, Unstated] = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in ("evidence", "prompt", "answer"):
+            if (self.lane == "tee") != (getattr(self, name) is not None):
+                message = f"{name} goes with lane tee, and with no other"
+                raise ValueError(message)
+        return self
 
 
 def check_receipt(
@@ -96,6 +112,9 @@ def check_receipt(
     # 3.
     if receipt.signer != got.node:
         message = f"the receipt names node {got.node} and is signed by {receipt.signer}"
+        raise ReceiptNodeError(message)
+    if wanted.nodes is not None and got.node not in wanted.nodes:
+        message = f"the receipt is of node {got.node}, to which the order's request was not sealed"
         raise ReceiptNodeError(message)
     try:
         certificate = open_signed(got.certificate, NodeCertificate)

@@ -54,13 +54,13 @@ from blindgate_protocol.chunks import RequestStream, ResponseStream
 from blindgate_protocol.content_key import SECRET_BYTES, ContentKey, Draw
 from blindgate_protocol.errors import MalformedError, RecipientError, SealError, SealExpiredError, SealTermsError
 from blindgate_protocol.evidence import ML_KEM_768_BYTES, Binding, KeySet, Recipient
-from blindgate_protocol.order import Order
+from blindgate_protocol.order import MOST_NODES, Order
 from blindgate_protocol.padding import Padding
 from blindgate_protocol.signing import Signed, SigningKey
 from blindgate_protocol.values import Digest, JobId, Millis
 
 Kem = Literal["x25519", "x-wing"]
-MOST_RECIPIENTS: Final = 16
+MOST_RECIPIENTS: Final = MOST_NODES
 SEED_BYTES: Final = 32
 _TAG_BYTES: Final = 16
 WRAPPED_BYTES: Final[Mapping[str, int]] = {

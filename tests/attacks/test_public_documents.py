@@ -126,7 +126,7 @@ def test_a_manifest_states_few_digits_of_what_a_hidden_model_is_like() -> None:
     index = compile_search(np.random.default_rng(0).normal(size=(20, 8)))
     package = open_package(publish(index, SigningKey.generate(), name="i", version=1, summary="", issued=1))
     manifest = package.manifest.document
-    assert manifest.accuracy.max_error == coarse(index.report["max_error"]) != index.report["max_error"]
+    assert manifest.encrypted().accuracy.max_error == coarse(index.report["max_error"]) != index.report["max_error"]
     assert manifest.privacy.bits == math.floor(manifest.privacy.bits or 0.5)
 
 

@@ -148,7 +148,7 @@ def test_from_an_array_to_somebody_elses_neighbours_by_commands(tmp_path: Path) 
     assert report["agreement"] > 0.9
     assert report["max_score_error"] < 0.02
     document = open_package(tmp_path / "pages.bgmodel").manifest.document
-    assert (document.family, document.output.task, document.output.scores) == ("search", "search", ENTRIES)
+    assert (document.family, document.scores().task, document.scores().scores) == ("search", "search", ENTRIES)
     assert document.privacy.bits is not None
     assert document.privacy.bits >= 40
     shown = run("models", "show", "pages.bgmodel")

@@ -28,7 +28,7 @@ from signed_packages import package
 
 def output_of(compiled: CompiledModel, **changes: Any) -> Output:
     """What the signed manifest says of a model's answers."""
-    return open_package(package(compiled, **changes)).manifest.document.output
+    return open_package(package(compiled, **changes)).manifest.document.scores()
 
 
 def raw_scores(compiled: CompiledModel, rows: Any) -> Any:

@@ -37,8 +37,9 @@ def test_the_manifest_says_how_and_who_learns_what(privacy: Privacy) -> None:
     """Scheme, mode, bits, and that scores alone give the index away in the end."""
     compiled = compile_search(embeddings(), privacy=privacy)
     document = open_package(package(compiled, name="index", rows_per_tenant=5)).manifest.document
-    assert (document.output.task, document.output.scores, document.output.link) == ("search", 50, "identity")
-    assert (document.encryption.scheme, document.encryption.error_bound) == ("bfv", 0)
+    output, encryption = document.scores(), document.encrypted().encryption
+    assert (output.task, output.scores, output.link) == ("search", 50, "identity")
+    assert (encryption.scheme, encryption.error_bound) == ("bfv", 0)
     assert (document.privacy.mode, document.privacy.rows_per_tenant) == (privacy, 5)
     assert document.determinism == ("varies" if privacy == "model_private" else "bit-exact")
     assert [column.name for column in document.columns] == [f"e{column}" for column in range(12)]

@@ -1,4 +1,4 @@
-"""`blindgate models list|show|compile|publish`."""
+"""`blindgate models list|show|compile|package|publish`."""
 
 import re
 import time
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from blindgate.commands import plain_models
 from blindgate.commands.options import Connect, Home, Json, Passphrase, asks_gateway
 from blindgate.commands.publisher import key_store, publisher_key
 from blindgate.output import note, require_folder, show, show_one, when
@@ -25,7 +26,7 @@ from blindgate_models.publishing import (
 )
 from blindgate_models.publishing import publish as sign_package
 from blindgate_protocol.errors import InputError
-from blindgate_protocol.manifest import Accuracy, Column, Manifest, Output, Privacy
+from blindgate_protocol.manifest import Accuracy, Column, Encrypted, Manifest, Output, Privacy
 from blindgate_protocol.messages import ModelOffer
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import NAME
@@ -291,13 +292,29 @@ def _take_none(what: str, options: Mapping[str, object]) -> None:
             raise InputError(message)
 
 
+app.command("package")(plain_models.package)
+
+
 @app.command()
 @asks_gateway
 def publish(
     connect: Connect,
-    package: Annotated[Path, typer.Argument(help="A model package: see 'blindgate models compile'.", exists=True)],
+    package: Annotated[
+        Path,
+        typer.Argument(
+            help="A model package: the file of 'blindgate models compile', or the folder of 'blindgate models package'.",
+            exists=True,
+        ),
+    ],
 ) -> None:
-    """Publish a signed model package at the gateway. The API key needs the scope 'publish'."""
+    """Publish a signed model package at the gateway. The API key needs the scope 'publish'.
+
+    Of a model that computes in the clear, the gateway gets the manifest and the list of its files. The files are for the nodes:
+    give their operators the folder.
+    """
+    if package.is_dir():
+        plain_models.publish(connect, package)
+        return
     opened = open_package(package)
     with connect() as client:
         upload(client.transport, opened.client)
@@ -365,20 +382,17 @@ def _print(manifest: Signed[Manifest], policy: Policy | None = None, *, as_json:
         "digest": manifest.digest,
         "valid": f"{when(document.issued)} to {when(document.expires)}",
         "family": f"{document.family}, lane {document.lane}, evaluation key {'yes' if document.evaluation_key else 'no'}",
-        "answers": _answers(document.output),
-        "decimals": document.output.decimals,
-        "accuracy": "not stated" if document.accuracy.plain is None else f"{document.accuracy.plain:.4f} in the clear",
-        "agreement": f"{document.accuracy.agreement:.4f} of {document.accuracy.rows} "
-        f"{'held-out' if document.accuracy.held_out else 'calibration'} rows, under encryption and in the clear",
+        **({} if document.output is None else _of_table(document.output)),
+        **(_of_encrypted(document.encrypted()) if document.lane == "fhe" else {"asked_by": document.api}),
         "rows_per_job": document.limits.rows_per_job,
         "determinism": document.determinism,
-        "encryption": f"{document.encryption.scheme.upper()}, {document.encryption.security} bits of security",
-        "score_error": f"at most {document.encryption.error_bound:.2g}",
         "model": _privacy(document.privacy),
         "you_learn": "; ".join(document.discloses.to_client),
         "a_node_learns": "; ".join(document.discloses.to_node),
     }
     show_one(shown, as_json=False)
+    if not document.columns:
+        return
     columns = [
         {
             "column": column.name,
@@ -390,6 +404,21 @@ def _print(manifest: Signed[Manifest], policy: Policy | None = None, *, as_json:
         for column in document.columns
     ]
     show(columns, as_json=False)
+
+
+def _of_table(output: Output) -> dict[str, Any]:
+    return {"answers": _answers(output), "decimals": output.decimals}
+
+
+def _of_encrypted(found: Encrypted) -> dict[str, Any]:
+    accuracy, encryption = found.accuracy, found.encryption
+    return {
+        "accuracy": "not stated" if accuracy.plain is None else f"{accuracy.plain:.4f} in the clear",
+        "agreement": f"{accuracy.agreement:.4f} of {accuracy.rows} "
+        f"{'held-out' if accuracy.held_out else 'calibration'} rows, under encryption and in the clear",
+        "encryption": f"{encryption.scheme.upper()}, {encryption.security} bits of security",
+        "score_error": f"at most {encryption.error_bound:.2g}",
+    }
 
 
 def _answers(output: Output) -> str:

@@ -6,16 +6,15 @@ is what was hashed.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final
 
+from blindgate_models.weights import SCRATCH, opened_weights
 from blindgate_node.backends.causal import CausalModel
 from blindgate_node.backends.embeddings import SentenceEmbeddings
 from blindgate_node.backends.interface import Backend
 from blindgate_node.backends.torch_tables import TorchTable
-from blindgate_node.backends.weights import SCRATCH, Resource, opened_weights
 from blindgate_protocol.errors import BackendError
-
-Kind = Literal["torch-table", "sentence-transformers", "causal-lm"]
+from blindgate_protocol.weights import Resource
 
 _OPENERS: Final[dict[str, Callable[..., Backend]]] = {
     "torch-table": TorchTable,
@@ -36,7 +35,7 @@ def open_backend(
     """
     opener = _OPENERS.get(kind)
     if opener is None:
-        message = f"kind: got {kind!r}, expected one of {', '.join(get_args(Kind))}"
+        message = f"kind: got {kind!r}, expected one of {', '.join(_OPENERS)}"
         raise BackendError(message)
     with opened_weights(folder, resources, scratch=scratch) as checked:
         return opener(checked, device=device)

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from blindgate_models.weights import read_json
 from blindgate_node.backends import answers, libraries
 from blindgate_node.backends.requests import EmbeddingRequest
-from blindgate_node.backends.weights import read_json
 from blindgate_protocol.errors import BackendError, InputError, PackageError
 
 _BATCH_TEXTS: Final = 32

@@ -256,7 +256,7 @@ class World:
                 (
                     signed_manifest.digest,
                     document.name,
-                    document.client.digest,
+                    document.encrypted().client.digest,
                     document.server.digest,
                     signed_manifest.envelope.model_dump_json(),
                     EPOCH,

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from blindgate_models.weights import list_folder
 from blindgate_node.backends.choice import open_backend
 from blindgate_node.backends.embeddings import SentenceEmbeddings
 from blindgate_node.backends.requests import EmbeddingRequest, read_embedding
-from blindgate_node.backends.weights import list_folder
 from blindgate_protocol.errors import InputError, PackageError
 from plaintext_models import minilm
 

@@ -34,7 +34,7 @@ def test_a_node_without_the_extra_starts_and_says_what_is_missing(tmp_path: Path
     (tmp_path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     code = (
         f"{WITHOUT}{ROOMS}"
-        "from pathlib import Path; from blindgate_node.backends.weights import list_folder\n"
+        "from pathlib import Path; from blindgate_models.weights import list_folder\n"
         "from blindgate_protocol.errors import BackendError\n"
         f"folder = Path({str(tmp_path)!r})\n"
         "try: blindgate_node.backends.choice.open_backend('torch-table', folder, list_folder(folder), scratch=folder.parent)\n"

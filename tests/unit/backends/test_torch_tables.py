@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from blindgate_models.weights import list_folder
 from blindgate_node.backends.choice import open_backend
 from blindgate_node.backends.torch_tables import TorchTable
-from blindgate_node.backends.weights import list_folder
 from blindgate_protocol.errors import InputError, PackageError
 from plaintext_models import torch, write_table
 from shared import shared

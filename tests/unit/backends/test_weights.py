@@ -9,14 +9,9 @@ from typing import Any
 
 import pytest
 
-from blindgate_node.backends.weights import (
-    MAX_FILES,
-    MAX_HEADER_BYTES,
-    list_folder,
-    opened_weights,
-    read_resources,
-)
+from blindgate_models.weights import MAX_HEADER_BYTES, list_folder, opened_weights, read_resources
 from blindgate_protocol.errors import BackendError, PackageDigestError, PackageError
+from blindgate_protocol.weights import MAX_FILES
 
 EMPTY = (2).to_bytes(8, "little") + b"{}"
 

@@ -97,7 +97,7 @@ def test_an_expired_models_order_is_refused(desk: Desk) -> None:
         "name": "old",
         "version": 1,
         "tenant": "models",
-        "client_digest": document.client.digest,
+        "client_digest": document.encrypted().client.digest,
         "server_digest": document.server.digest,
         "envelope": expired.envelope.model_dump_json(),
         "published": 1,

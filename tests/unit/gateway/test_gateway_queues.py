@@ -86,7 +86,13 @@ def test_two_that_look_at_the_same_moment_cannot_pass_the_cap(desk: Desk) -> Non
         connection.execute(update(tenants).where(tenants.c.name == "bank").values(in_flight=1))
     for _ in range(2):
         _submit(desk, desk.tenant)
-    turn = choose(desk.parts.database, operator=desk.brokerage.keys.operator.id, families=[FAMILY], in_flight=64)
+    turn = choose(
+        desk.parts.database,
+        node=desk.worker.key.id,
+        operator=desk.brokerage.keys.operator.id,
+        families=[FAMILY],
+        in_flight=64,
+    )
     for expected in (True, False):
         with desk.parts.database.write() as connection:
             taken = claim(connection, turn, node=desk.worker.key.id, under=(), duration=60_000)

@@ -174,7 +174,7 @@ def test_a_published_client_part_is_everybodys_and_the_server_part_is_not(guarde
     assert guarded.tenant.ask("GET", f"/v1/models/{guarded.manifest.digest}/client").content
     seen = guarded.parts.database.of_tenant("bank")
     of = {"of_tenant": "models"}
-    assert seen.look(stored._FIND, of | {"of_digest": document.client.digest}) is not None
+    assert seen.look(stored._FIND, of | {"of_digest": document.encrypted().client.digest}) is not None
     assert seen.look(stored._FIND, of | {"of_digest": document.server.digest}) is None
     assert guarded.parts.database.look(stored._FIND, of | {"of_digest": document.server.digest}) is not None
 

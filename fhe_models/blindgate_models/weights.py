@@ -1,7 +1,6 @@
 """A folder of weights, taken only if it is exactly what its list says.
 
-The list has the form of OpenSSF Model Signing's `resources` (model signing 1.0: name, algorithm, digest of each file), with an
-optional size beside; whoever checked the signature over it hands it in. In this order:
+Whoever checked the signature over the list (`blindgate_protocol.weights`) hands it in. In this order:
 
 1. every name in the list is a plain relative path of few parts, of a kind of file that holds data: no pickle, no archive, no code;
 2. the folder has every listed file and no other, no link, nothing but files and folders;
@@ -24,45 +23,21 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final, Literal, Never
+from typing import Annotated, Any, Final, Never
 
-from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from blindgate_protocol.errors import BackendError, PackageDigestError, PackageError
 from blindgate_protocol.signing import first_error
-from blindgate_protocol.values import Size, Value
+from blindgate_protocol.weights import MAX_FILES, MAX_FOLDER_BYTES, Resource, bound_of, check_resources
 
-MAX_FILES: Final = 2000
-MAX_FILE_BYTES: Final = 16 << 30
-MAX_FOLDER_BYTES: Final = 512 << 30
-MAX_JSON_BYTES: Final = 64 << 20
 MAX_HEADER_BYTES: Final = 16 << 20
-
-_MAX_DEPTH: Final = 4
 _CHUNK_BYTES: Final = 1 << 20
-_SUFFIXES: Final = frozenset({".safetensors", ".json", ".txt", ".jinja", ".md"})
-_NAMES: Final = frozenset({".gitattributes", "LICENSE", "NOTICE"})
+_MAX_DEPTH: Final = 4
 _REMOTE_CODE: Final = ("auto_map", "custom_pipelines")
 
 SCRATCH: Final = Path("/dev/shm")  # noqa: S108  (a folder of random name and mode 0700 is made in it)
 """Where copies lie by default: in memory."""
-
-
-class Resource(Value):
-    """One file of a model.
-
-    Attributes:
-        name: its path in the folder, with `/` between its parts.
-        algorithm: SHA-256 is the one that is read.
-        digest: 64 hexadecimal digits.
-        size: its length in bytes, where the list says it; OpenSSF's does not.
-    """
-
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._][A-Za-z0-9._/ -]{0,254}$")]
-    algorithm: Literal["sha256"] = "sha256"
-    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    size: Size | None = None
-
 
 _RESOURCES: Final = TypeAdapter(Annotated[tuple[Resource, ...], Field(min_length=1, max_length=MAX_FILES)])
 
@@ -76,27 +51,6 @@ def read_resources(listed: Sequence[Mapping[str, Any]]) -> tuple[Resource, ...]:
         _refuse(f"resources: {text}")
     check_resources(resources)
     return resources
-
-
-def check_resources(resources: Sequence[Resource]) -> None:
-    """Step 1. Raises `PackageError` naming the file and the rule."""
-    names = [resource.name for resource in resources]
-    if len(set(names)) != len(names):
-        _refuse("resources: a file is listed twice")
-    total = 0
-    for resource in resources:
-        path = PurePosixPath(resource.name)
-        if str(path) != resource.name or ".." in path.parts or len(path.parts) > _MAX_DEPTH:
-            _refuse(f"{resource.name}: expected a path inside the folder, of at most {_MAX_DEPTH} parts, without '..'")
-        if path.suffix not in _SUFFIXES and path.name not in _NAMES:
-            _refuse(
-                f"{resource.name}: expected one of {', '.join(sorted(_SUFFIXES))}: weights as safetensors, no pickle and no code"
-            )
-        total += resource.size or 0
-        if (resource.size or 0) > _bound(resource.name):
-            _refuse(f"{resource.name}: listed with {resource.size} bytes, expected at most {_bound(resource.name)}")
-    if total > MAX_FOLDER_BYTES:
-        _refuse(f"resources: {total} bytes in all, expected at most {MAX_FOLDER_BYTES}")
 
 
 def list_folder(folder: Path) -> tuple[Resource, ...]:
@@ -208,7 +162,7 @@ def _walk(folder: Path) -> set[str]:
 def _copy(folder: Path, copies: Path, resource: Resource, left: int) -> int:
     """Step 3: how many bytes were copied. A link that came since is not followed."""
     name = resource.name
-    bound = min(_bound(name), left)
+    bound = min(bound_of(name), left)
     if resource.size is not None:
         bound = min(bound, resource.size)
     target = copies / name
@@ -248,10 +202,6 @@ def _open(file: Path, name: str) -> Any:
         os.close(descriptor)
         _refuse(f"{name}: expected a file")
     return os.fdopen(descriptor, "rb")
-
-
-def _bound(name: str) -> int:
-    return MAX_FILE_BYTES if name.endswith(".safetensors") else MAX_JSON_BYTES
 
 
 def _differs(message: str) -> Never:

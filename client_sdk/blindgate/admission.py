@@ -1,0 +1,98 @@
+"""To whom a request may be sealed now: nodes that were asked, believed, and are believed still.
+
+Asking takes a node's hardware some time, so an answer serves for more than one request, for as long as the policy says
+(`evidence_within`). It is not believed for as long: before each request everything about it is judged again, at that moment's time.
+A certificate, a key set or a collateral that has expired since, or a key that was revoked, ends it.
+
+Which of those that are believed are taken is drawn anew for each request, so that no gateway learns from our choice.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from blindgate.policy import Policy
+from blindgate.recipients import Candidate, Candidates, Question, find_recipients, judge_answer
+from blindgate.transport import Transport
+from blindgate_protocol.errors import UntrustedEvidenceError
+from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.signing import Signed
+from blindgate_protocol.values import Millis
+
+_SOON: Millis = 60_000
+"""A key set that ends sooner is as good as over: a request has to be answered before."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What was answered to a question, and when it was asked, on the monotonic clock."""
+
+    question: Question
+    candidates: tuple[Candidate, ...]
+    at: float
+
+
+class Admission:
+    """The nodes that one client believes. Safe to use from several threads."""
+
+    def __init__(
+        self, transport: Transport, policy: Policy, *, now: Callable[[], Millis] = lambda: time.time_ns() // 1_000_000
+    ) -> None:
+        """Ask through `transport`, judge by `policy` at the times that `now` gives."""
+        self._transport, self._policy, self._now = transport, policy, now
+        self._asked: dict[str, _Asked] = {}
+        self._asking = threading.Lock()
+
+    def recipients(self, manifest: Signed[Manifest], *, seconds: float = 15.0) -> tuple[Candidate, ...]:
+        """1 to `rules.recipients` nodes to which a request to this model may be sealed now.
+
+        Asks nodes where it has to, and waits for at most `seconds`. Raises `UntrustedEvidenceError`, which says why, where none is
+        believed, and what `find_recipients` does.
+        """
+        wanted = self._policy.rules.recipients
+        with self._asking:  # who comes meanwhile has the same answer
+            good = self._believed(manifest.digest)
+            if good is None:
+                found = find_recipients(self._transport, self._policy, manifest.digest, enough=wanted, seconds=seconds)
+                if not found.admitted:
+                    raise UntrustedEvidenceError(_nobody(manifest, found))
+                self._asked[manifest.digest] = _Asked(found.question, found.admitted, time.monotonic())
+                good = found.admitted
+        return tuple(random.SystemRandom().sample(good, min(wanted, len(good))))
+
+    def forget(self, manifest: Signed[Manifest]) -> None:
+        """Ask anew next time: a node that was believed did not answer."""
+        with self._asking:
+            self._asked.pop(manifest.digest, None)
+
+    def _believed(self, model: str) -> tuple[Candidate, ...] | None:
+        """Who of those that were asked is believed still; `None` where nodes have to be asked."""
+        asked = self._asked.get(model)
+        if asked is None or time.monotonic() - asked.at >= self._policy.rules.evidence_within:
+            return None
+        operators, now = self._policy.allowed_operators(), self._now()
+        again = [
+            judge_answer(one.shown, asked.question, self._policy, node=one.node, operators=operators, now=now)
+            for one in asked.candidates
+            if one.shown is not None
+        ]
+        good = tuple(
+            one
+            for one in again
+            if one.admitted and one.recipient is not None and one.recipient.document.key_set.expires > now + _SOON
+        )
+        return good or None
+
+
+def _nobody(manifest: Signed[Manifest], found: Candidates) -> str:
+    document = manifest.document
+    what = f"nothing was sealed or sent: no node that may be sealed to offers model {document.name!r} version {document.version}"
+    if not found.answers:
+        return f"{what}; {found.taken or 'no'} node{'s' if found.taken != 1 else ''} took the question, and none answered in time"
+    why = "; ".join(
+        f"{one.name or one.node}: {', '.join(f'{reason.rule}: {reason.text}' for reason in one.reasons) or 'no reason'}"
+        for one in found.answers
+    )
+    return f"{what}. `blindgate trust check all --model {document.name}` shows what they prove. {why}"

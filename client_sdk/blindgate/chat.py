@@ -1,0 +1,179 @@
+"""Chats and embeddings, with the calls of the `openai` package.
+
+    client.chat.completions.create(model="…", messages=[…], stream=True)
+    client.embeddings.create(model="minilm", input=[…])
+
+Parameters are that package's. They go to the node inside the seal, which refuses by name what its model cannot do. What is refused
+there comes back inside the seal, too, and is raised as `InputError`.
+
+A stream gives chunks as they open. It ends once everything about the answer held (`sealed_job`), so code that reads it to its end
+has an answer to be believed, and code that shows it shows a beginning until then. Where the policy wants answers buffered, the node
+is asked for no stream, and the chunks come all at once.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Self, overload
+
+from blindgate.policy import Policy
+from blindgate.sealed_job import SealedJob, Sealing
+from blindgate.shapes import ChatCompletion, ChatCompletionChunk, CreateEmbeddingResponse, completion_of
+from blindgate_protocol.errors import InputError, MalformedError
+from blindgate_protocol.manifest import Api
+from blindgate_protocol.sealed_bodies import Lines, failure_of, read_line
+
+SealingOf = Callable[[str, Api], Sealing]
+"""Gives what it takes to seal requests to a model, by its name and what is asked of it."""
+
+
+class Stream:
+    """The chunks of an answer, as they are written. It is read once; leaving it early cancels the job.
+
+    Attributes:
+        job: the job, whose bundle has the receipt once the stream was read to its end.
+    """
+
+    def __init__(self, job: SealedJob, timeout: float | None) -> None:
+        """Made by `Completions.create`."""
+        self.job = job
+        self._pieces = job.pieces(timeout)
+        self._chunks = self._read()
+
+    def close(self) -> None:
+        """Read no more. The job is cancelled where it has not ended."""
+        self._chunks.close()  # type: ignore[attr-defined]
+        self._pieces.close()  # type: ignore[attr-defined]
+
+    def __iter__(self) -> Iterator[ChatCompletionChunk]:
+        return self._chunks
+
+    def __next__(self) -> ChatCompletionChunk:
+        return next(self._chunks)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self) -> Iterator[ChatCompletionChunk]:
+        failed: InputError | None = None
+        for value in answer_lines(self._pieces):
+            failed = failed or failure_in(value)
+            if failed is None:
+                yield ChatCompletionChunk.read(value)
+        if failed is not None:  # once everything held: then it is the node that says so
+            raise failed
+
+
+class Completions:
+    """`client.chat.completions`."""
+
+    def __init__(self, sealing: SealingOf, policy: Policy) -> None:
+        """Made by `Client`."""
+        self._sealing, self._policy = sealing, policy
+
+    @overload
+    def create(
+        self,
+        *,
+        model: str,
+        messages: list[dict[str, Any]],
+        stream: Literal[True],
+        timeout: float | None = ...,
+        **parameters: Any,
+    ) -> Stream: ...
+    @overload
+    def create(
+        self,
+        *,
+        model: str,
+        messages: list[dict[str, Any]],
+        stream: Literal[False] | None = ...,
+        timeout: float | None = ...,
+        **parameters: Any,
+    ) -> ChatCompletion: ...
+    def create(
+        self,
+        *,
+        model: str,
+        messages: list[dict[str, Any]],
+        stream: bool | None = None,
+        timeout: float | None = None,
+        **parameters: Any,
+    ) -> ChatCompletion | Stream:
+        """Answer a chat.
+
+        Args:
+            model: its name at the gateway.
+            messages: the turns so far, as `{"role": …, "content": …}`.
+            stream: give chunks as they are written.
+            timeout: seconds for the whole answer; without it, until the order's deadline.
+            parameters: what else OpenAI's API takes: `temperature`, `max_completion_tokens`, `stop`, `seed`, and so on.
+
+        Raises `InputError` for what the model cannot do, `PolicyError` or `UntrustedEvidenceError` before anything is sealed, and
+        what `SealedJob.pieces` does.
+        """
+        wants_stream = bool(stream) and not self._policy.rules.buffered
+        body = {"model": model, "messages": messages, "stream": wants_stream, **parameters}
+        job = self._sealing(model, "chat").ask(_to_json(body))
+        answer = Stream(job, timeout)
+        return answer if stream else completion_of(answer)
+
+
+class Chat:
+    """`client.chat`."""
+
+    def __init__(self, completions: Completions) -> None:
+        """Made by `Client`."""
+        self.completions = completions
+
+
+class Embeddings:
+    """`client.embeddings`."""
+
+    def __init__(self, sealing: SealingOf) -> None:
+        """Made by `Client`."""
+        self._sealing = sealing
+
+    def create(
+        self,
+        *,
+        model: str,
+        input: str | list[str],  # noqa: A002  (OpenAI's name)
+        timeout: float | None = None,
+        **parameters: Any,
+    ) -> CreateEmbeddingResponse:
+        """Embed one text or several: a vector for each, in their order. See `Completions.create`."""
+        body = {"model": model, "input": input, **parameters}
+        job = self._sealing(model, "embeddings").ask(_to_json(body))
+        lines = list(answer_lines(job.pieces(timeout)))
+        for value in lines:
+            if failed := failure_in(value):
+                raise failed
+        if len(lines) != 1:
+            message = f"the answer has {len(lines)} lines, expected one list of embeddings"
+            raise MalformedError(message)
+        return CreateEmbeddingResponse.read(lines[0])
+
+
+def answer_lines(pieces: Iterator[bytes]) -> Iterator[dict[str, Any]]:
+    """The lines of an answer. Raises `MalformedError`, and what reading the pieces does."""
+    lines = Lines()
+    for piece in pieces:
+        yield from map(read_line, lines.feed(piece))
+    lines.finish()
+
+
+def failure_in(value: dict[str, Any]) -> InputError | None:
+    """The error that a line says. Raises `MalformedError` for one that is malformed."""
+    found = failure_of(value)
+    return None if found is None else InputError(f"the node refuses the request: {found.message}")
+
+
+def _to_json(body: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        message = f"the request is not JSON: {error}"
+        raise InputError(message) from error

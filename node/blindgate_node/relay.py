@@ -1,0 +1,60 @@
+"""The way of an answer's first bytes: to the gateway while the rest is written, so that who asked can read along.
+
+What is written while a request is out goes with the next one, so that a fast model on a slow line makes few large requests, and a
+slow model many small ones. Nothing depends on it: the whole answer follows with the receipt. So a gateway that does not take parts
+costs its reader the reading along, and nobody anything else.
+"""
+
+import threading
+from collections.abc import Callable
+
+from blindgate_protocol.errors import BlindgateError
+from blindgate_protocol.messages import AnswerPart
+from blindgate_protocol.values import SMALL_BYTES
+
+
+class Relay:
+    """Sends what is added, in order, from a thread of its own, until `finish`."""
+
+    def __init__(self, send: Callable[[AnswerPart], None]) -> None:
+        self._send = send
+        self._pending = bytearray()
+        self._sent = 0
+        self._over = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def add(self, data: bytes) -> None:
+        """Send `data` as soon as what is out has arrived."""
+        with self._changed:
+            if self._over:
+                return
+            self._pending += data
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def finish(self) -> None:
+        """Add no more; what is left is sent meanwhile, or not."""
+        with self._changed:
+            self._over = True
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._pending and not self._over:
+                    self._changed.wait()
+                if not self._pending:
+                    return
+                data = bytes(self._pending[:SMALL_BYTES])
+                del self._pending[:SMALL_BYTES]
+            try:
+                self._send(AnswerPart(begin=self._sent, data=data))
+            except BlindgateError:
+                with self._changed:
+                    self._over = True
+                    self._pending.clear()
+                return
+            self._sent += len(data)

@@ -1,0 +1,123 @@
+"""Plaintext models on a node that is sealed to, end to end: real processes, a tiny chat model, MiniLM's weights, a torch table."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blindgate import Client
+from blindgate_node.backends.answers import gather
+from blindgate_node.backends.causal import CausalModel
+from blindgate_node.backends.requests import read_chat
+from blindgate_protocol.bundle import read_bundle
+from blindgate_protocol.errors import InputError, PolicyError, UntrustedEvidenceError
+from plaintext_models import torch
+from sealed_world import (
+    CHAT,
+    COLUMNS,
+    EMBEDDER,
+    TRIAGE,
+    offer_model,
+    package_chat,
+    package_embedder,
+    package_table,
+    sealed_client,
+    start_sealed_node,
+)
+from signed_packages import PUBLISHER
+from world import World
+
+MESSAGES = [{"role": "user", "content": "the patient has a cough"}]
+ASKED = {"messages": MESSAGES, "temperature": 0, "max_completion_tokens": 24}
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A gateway, and one node with three models."""
+    weights = torch().tensor([[0.5, -0.25, 2.0]])
+    folder = tmp_path_factory.mktemp("sealed")
+    models = folder / "models"
+    models.mkdir()
+    package_chat(models / "chat")
+    package_embedder(models / "minilm")
+    architecture = {"columns": 3, "layers": [{"kind": "linear", "inputs": 3, "outputs": 1}]}
+    package_table(models / "triage", architecture, {"0.weight": weights, "0.bias": torch().tensor([1.0])})
+    for leftover in models.glob("*.files"):
+        leftover.rename(folder / leftover.name)
+    with World(folder / "world", gateway={"QUESTIONS": 1000}) as world:
+        world.trust("tests", PUBLISHER.id)
+        world.start_gateway()
+        for name in ("chat", "minilm", "triage"):
+            offer_model(world, models / name)
+        start_sealed_node(world, "enclave", models)
+        yield world
+
+
+@pytest.fixture(scope="module")
+def client(sealed: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A client that takes the node's simulated evidence, knowingly."""
+    with sealed_client(sealed, tmp_path_factory.mktemp("client"), "enclave") as made:
+        yield made
+
+
+def direct(folder: Path) -> str:
+    """What the model answers without anything in between."""
+    body = {"model": CHAT, **ASKED}
+    return gather(CausalModel(folder, device="cpu").chat(read_chat(json.dumps(body).encode())))["choices"][0][
+        "message"
+    ]["content"]
+
+
+def test_a_chat_is_answered_as_by_the_model_itself(sealed: World, client: Client) -> None:
+    """In one piece and as a stream; the bundle has the receipt, the log's proof and the node's evidence."""
+    wanted = direct(sealed.folder.parent / "chat.files")
+    whole = client.chat.completions.create(model=CHAT, **ASKED)
+    assert whole.choices[0].message.content == wanted
+    assert whole.usage is not None
+    stream = client.chat.completions.create(model=CHAT, stream=True, **ASKED)
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == wanted
+    assert len(chunks) > 3
+    bundle = read_bundle(stream.job.bundle.to_bytes())
+    assert bundle.receipt is not None
+    assert bundle.receipt.document.lane == "tee"
+    assert bundle.evidence is not None
+    assert bundle.logged is not None
+    assert client.bundles.load(stream.job.id) == bundle
+
+
+def test_embeddings_are_those_of_the_library(client: Client) -> None:
+    """Two sentences of one meaning are nearer than two of different ones."""
+    texts = ["the patient has a fever", "the sick man is hot", "the bank lends money"]
+    answer = client.embeddings.create(model=EMBEDDER, input=texts)
+    one, two, three = (np.array(entry.embedding) for entry in answer.data)
+    assert one.shape == (384,)
+    assert one @ two > one @ three
+
+
+def test_a_table_is_predicted(client: Client) -> None:
+    """By the weights, exactly."""
+    rows = np.array([[10.0, 20.0, 1.0], [0.0, 0.0, 0.0]])
+    model = client.model(TRIAGE)
+    assert model.feature_names_in_.tolist() == [column.name for column in COLUMNS]
+    np.testing.assert_allclose(model.predict(rows), rows @ [0.5, -0.25, 2.0] + 1.0, atol=1e-4)
+
+
+def test_what_the_model_cannot_do_is_said_inside_the_seal(sealed: World, client: Client) -> None:
+    """The client gets the field's name; the gateway sees a job that succeeded."""
+    with pytest.raises(InputError, match="tools"):
+        client.chat.completions.create(model=CHAT, tools=[], **ASKED)
+    assert "tools" not in sealed.log("gateway")
+
+
+def test_a_policy_without_the_lane_or_the_node_seals_nothing(sealed: World, tmp_path: Path) -> None:
+    """And says which rule, or what the node did not prove."""
+    with sealed.client(home=tmp_path / "a") as client, pytest.raises(PolicyError, match=r"rules\.lanes"):
+        client.chat.completions.create(model=CHAT, **ASKED)
+    with (
+        sealed_client(sealed, tmp_path / "b", "gateway") as client,
+        pytest.raises(UntrustedEvidenceError, match="nothing was sealed or sent"),
+    ):
+        client.chat.completions.create(model=CHAT, **ASKED)

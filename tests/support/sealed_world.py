@@ -1,0 +1,99 @@
+"""A world whose node is sealed to: one with the simulated attester and plaintext models, and clients that take it knowingly."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from blindgate import Client
+from blindgate.attestation.rules import PlatformRules
+from blindgate.policy import Rules
+from blindgate.transport import Transport
+from blindgate.uploads import upload
+from blindgate_models.plain_packages import Table, open_plain_package, publish_plain
+from blindgate_node.attester.simulated import KEY_FILE
+from blindgate_node.signer import load_or_create_key
+from blindgate_protocol.manifest import Column, Manifest, Output
+from blindgate_protocol.messages import ModelOffer
+from blindgate_protocol.signing import Signed, SigningKey
+from plaintext_models import minilm, write_causal, write_table
+from signed_packages import PUBLISHER
+from world import World
+
+SIMULATED = "insecure-simulated"
+CHAT, EMBEDDER, TRIAGE = "tiny-chat", "minilm", "note-triage"
+COLUMNS = tuple(Column(name=name, minimum=-100.0, maximum=100.0) for name in ("age", "pulse", "fever"))
+
+
+def package_chat(folder: Path, publisher: SigningKey = PUBLISHER, **changes: Any) -> Signed[Manifest]:
+    """A package of a tiny causal model."""
+    files = folder.with_suffix(".files")
+    files.mkdir(parents=True, exist_ok=True)
+    write_causal(files)
+    return _publish(files, folder, publisher, name=CHAT, kind="causal-lm", **changes)
+
+
+def package_embedder(folder: Path) -> Signed[Manifest]:
+    """A package of MiniLM's real weights."""
+    return _publish(minilm(), folder, PUBLISHER, name=EMBEDDER, kind="sentence-transformers")
+
+
+def package_table(
+    folder: Path, architecture: dict[str, Any], tensors: dict[str, Any], **changes: Any
+) -> Signed[Manifest]:
+    """A package of a table's model."""
+    files = folder.with_suffix(".files")
+    files.mkdir(parents=True, exist_ok=True)
+    write_table(files, architecture, tensors)
+    given = {
+        "table": Table(COLUMNS, Output(task="regression", scores=1, link="identity", decimals=4)),
+        "name": TRIAGE,
+    } | changes
+    return _publish(files, folder, PUBLISHER, kind="torch-table", **given)
+
+
+def _publish(files: Path, folder: Path, publisher: SigningKey, **given: Any) -> Signed[Manifest]:
+    return publish_plain(
+        files, folder, publisher, **({"version": 1, "issued": int(time.time() * 1000) - 60_000} | given)
+    )
+
+
+def offer_model(world: World, folder: Path) -> None:
+    """Publish a package's manifest and list at the world's gateway."""
+    opened = open_plain_package(folder)
+    transport = Transport(world.url, world.api_key("models", publish=True))
+    upload(transport, opened.weights)
+    transport.post("/v1/models", ModelOffer(manifest=opened.manifest.envelope), ModelOffer)
+    transport.close()
+
+
+def start_sealed_node(world: World, name: str, models: Path, **settings: Any) -> None:
+    """Start a node with the simulated attester and these models, and wait until it works."""
+    given = {
+        "ATTESTER": SIMULATED,
+        "MODELS": models,
+        "SLOTS": 2,
+        "ATTESTATIONS": 600,
+        "POLL_SECONDS": 2,
+        "DEVICE": "cpu",
+    }
+    world.start_node(name, **(given | settings))
+    world._await(name, lambda: "node.started" in world.log(name))
+
+
+def attester_key(world: World, name: str) -> str:
+    """The key that signs a node's simulated evidence."""
+    return load_or_create_key(world.folder / name / KEY_FILE).id
+
+
+def sealed_client(
+    world: World, home: Path, *names: str, url: str | None = None, log: bool = True, **rules: Any
+) -> Client:
+    """A client whose policy allows lane `tee`, and takes simulated evidence of these nodes."""
+    policy = dataclasses.replace(
+        world.policy(home / "policy.toml", log=log),
+        rules=Rules(lanes=("fhe", "tee"), **rules),
+        platforms={SIMULATED: PlatformRules(keys=tuple(attester_key(world, name) for name in names))},
+    )
+    policy.save()
+    return Client(url or world.url, world.api_key("hospital"), policy=policy, home=home)
