@@ -116,6 +116,6 @@ def _said(signed: Signed[Manifest]) -> Columns:
         "digest": signed.digest,
         "name": document.name,
         "version": document.version,
-        "client_digest": None if document.client is None else document.client.digest,
+        "client_digest": "" if document.client is None else document.client.digest,
         "server_digest": document.server.digest,
     }
