@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from signed_packages import PUBLISHER
 from world import World
 
 MESSAGES = [{"role": "user", "content": "the patient has a cough"}]
-ASKED = {"messages": MESSAGES, "temperature": 0, "max_completion_tokens": 24}
+ASKED: dict[str, Any] = {"messages": MESSAGES, "temperature": 0, "max_completion_tokens": 24}
 
 
 @pytest.fixture(scope="module")

@@ -238,7 +238,7 @@ def test_a_receipt_says_evidence_and_commitments_and_names_a_node_of_the_order(
     assert view.state is JobState.SUCCEEDED
 
 
-def commitments() -> dict[str, str]:
+def commitments() -> dict[str, Any]:
     """What a receipt commits to."""
     return {side: f"hmac-sha256:{random_bytes(32).hex()}" for side in ("prompt", "answer")}
 
