@@ -69,9 +69,9 @@ def client(sealed: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def direct(folder: Path) -> str:
     """What the model answers without anything in between."""
     body = {"model": CHAT, **ASKED}
-    return gather(CausalModel(folder, device="cpu").chat(read_chat(json.dumps(body).encode())))["choices"][0][
-        "message"
-    ]["content"]
+    answer = gather(CausalModel(folder, device="cpu").chat(read_chat(json.dumps(body).encode())))
+    text: str = answer["choices"][0]["message"]["content"]
+    return text
 
 
 def test_a_chat_is_answered_as_by_the_model_itself(sealed: World, client: Client) -> None:
