@@ -34,6 +34,12 @@ from world import World
 structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long for a file, so that no process of a test run is left alone with it; `make test` keeps this order."""
+    last = ("attacks", "properties", "unit")
+    items.sort(key=lambda item: last.index(folder) if (folder := item.nodeid.split("/")[1]) in last else -1)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave PostgreSQL's turn of what does not depend on the database to `make nightly`, before any fixture is made for it."""
