@@ -35,7 +35,7 @@ structlog.configure(processors=[structlog.processors.format_exc_info, structlog.
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long for a file, so that no process of a test run is left alone with it; `make test` keeps this order."""
+    """Begin with the files that take long, so that no process is left alone with one at the end of `make test`."""
     last = ("attacks", "properties", "unit")
     items.sort(key=lambda item: last.index(folder) if (folder := item.nodeid.split("/")[1]) in last else -1)
 

@@ -165,7 +165,7 @@ def kind(edit: str) -> tuple[str, str, bool, tuple[str, ...]]:
 
 
 FIRST = {kind(edit): edit for edit in reversed(EDITS)}
-"""One edit of each kind: `make test` has these, and every column of every row in one process (tests/unit/audit/test_audit_rows.py)."""
+"""One edit of each kind, for `make test`, which edits every column of every row in tests/unit/audit/test_audit_rows.py."""
 
 
 @pytest.fixture(scope="module")
