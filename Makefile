@@ -29,10 +29,10 @@ PIP_FLAGS := --disable-pip-version-check --no-compile
 
 DEMO_DIR ?=
 
-# `make test` runs the files of tests in so many processes at once, or in as many as there are cores, if those are fewer.
-# Each has a core, and its libraries one thread: threads that wait for each other while another process has their core take twice as long.
-# Files run in the order of tests/conftest.py: those that take long first, so that no process is left alone with one.
-TEST_PROCESSES ?= 4
+# `make test` runs the files of tests in so many processes at once: one more than there are cores, for a sixth of the time a test waits for
+# a node or a gateway, and at most four. Libraries have one thread in each: threads that wait for each other while another process has
+# their core take twice as long. Files run in the order of tests/conftest.py: those that take long first, so that none is left alone.
+TEST_PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores + 1 : 4)))
 
 .PHONY: demo test check bench models compile-env vectors nightly simulate lock env clean
 .DELETE_ON_ERROR:
@@ -57,7 +57,7 @@ demo: $(INSTALLED)
 # Where there is no Python 3.11 or no CPU build of torch, the tests that compile are skipped and say so; CI insists.
 test: $(INSTALLED)
 	@test -z "$(COMPILE_PYTHON)" || $(MAKE) --no-print-directory compile-env || test -z "$$CI"
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 compile-env: .venv-compile/.installed
 
