@@ -24,14 +24,15 @@ COMPILE_PYTHON ?= $(shell for p in python3.11 python3 $(PYTHON); do \
 # torch's CPU build: for plaintext models in .venv, and for Concrete ML.
 TORCH ?= --no-deps --require-hashes -r requirements-torch.lock
 COMPILE_TORCH ?= $(TORCH)
-# Python compiles a module when it is imported first. pip would compile all of them, of which most are imported by nothing here.
+# pip would compile what it installs on one core, for as long as it takes to install it.
 PIP_FLAGS := --disable-pip-version-check --no-compile
 
 DEMO_DIR ?=
 
 # `make test` runs the files of tests in so many processes at once: one more than there are cores, for a sixth of the time a test waits for
 # a node or a gateway, and at most four. Libraries have one thread in each: threads that wait for each other while another process has
-# their core take twice as long. Files run in the order of tests/conftest.py: those that take long first, so that none is left alone.
+# their core take twice as long. What one process compiles of Blindgate and of its tests, the others read. Files run in the order of
+# tests/conftest.py: those that take long first, so that no process is left alone with one.
 TEST_PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores + 1 : 4)))
 
 .PHONY: demo test check bench models compile-env vectors nightly simulate lock env clean
@@ -49,6 +50,7 @@ $(INSTALLED): requirements.lock requirements-torch.lock pyproject.toml hatch_bui
 		echo "or take PyPI's with 2.5 GB of CUDA: make env TORCH=torch==2.13.0. Without torch, a node runs no plaintext models"; \
 		echo "and the tests of them are skipped."; test -z "$$CI"; }
 	@$(PY) -m pip install --quiet $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
+	@$(PY) -m compileall -qq -j 0 $(VENV)/lib || true  # some packages bring templates of modules, which are none
 	@touch $@
 
 demo: $(INSTALLED)
@@ -57,7 +59,8 @@ demo: $(INSTALLED)
 # Where there is no Python 3.11 or no CPU build of torch, the tests that compile are skipped and say so; CI insists.
 test: $(INSTALLED)
 	@test -z "$(COMPILE_PYTHON)" || $(MAKE) --no-print-directory compile-env || test -z "$$CI"
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+		$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 compile-env: .venv-compile/.installed
 
@@ -71,7 +74,7 @@ compile-env: .venv-compile/.installed
 		echo "PIP_FIND_LINKS), or take PyPI's with 2.5 GB of CUDA: make compile-env COMPILE_TORCH=torch==2.13.0"; exit 1; }
 	@.venv-compile/bin/python -m pip install -qq $(PIP_FLAGS) --no-deps --require-hashes \
 		-r requirements-compile.lock || { echo "compile-env: a download failed; make compile-env goes on from here"; exit 1; }
-	@.venv-compile/bin/python -W ignore -c 'import torch, concrete.ml'
+	@PYTHONDONTWRITEBYTECODE= .venv-compile/bin/python -W ignore -c 'import torch, concrete.ml'  # compiles what it needs of them
 	@touch $@
 
 models: $(INSTALLED) .venv-compile/.installed
