@@ -244,7 +244,8 @@ class Demo:
         receipt = answer.receipt.document
         console.print(
             f"Three texts embedded in {answer.seconds * 1000:,.0f} ms: {answer.near:.2f} alike where two mean the same, "
-            f"{answer.far:.2f} where not.\nThe receipt commits to prompt and answer, and rests on evidence {(receipt.evidence or '')[:23]}…\n"
+            f"{answer.far:.2f} where not.\nThe receipt commits to prompt and answer, and rests on evidence "
+            f"{(receipt.evidence or '')[:23]}…\n"
             "[dim]That evidence is simulated: this machine is no trusted execution environment, and the policy names its key. "
             "With real hardware, the policy names the platform and what it measures.[/dim]"
         )

@@ -301,6 +301,7 @@ EDITS: Mapping[str, tuple[str, Harm]] = {
 }
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edit_is_named_by_its_row_and_column(edit: str, patient: Patient) -> None:
     """And nothing else is accused in its row's table."""

@@ -415,6 +415,7 @@ def plain(found: str, patient: Patient) -> str:
     return re.sub(r"(sha256:|staff-)[0-9a-f]{32,64}", r"\1HEX", re.sub(r"'ed25519:[^']+'$", "'ed25519:KEY'", found))
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edit_is_named_by_its_row_and_column(edit: str, patient: Patient) -> None:
     """And nothing else is accused."""

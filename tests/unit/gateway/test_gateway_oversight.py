@@ -174,6 +174,7 @@ def test_a_row_that_is_none_any_more_keeps_no_list_from_its_end(desk: Desk) -> N
     assert [(row["job"], row["state"]) for row in rows] == [(jobs[0], "well")]
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "path",
     [
