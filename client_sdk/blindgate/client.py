@@ -264,13 +264,20 @@ class Client:
     def _believed_manifest(self, name: str) -> Signed[Manifest]:
         """A model's manifest, by a publisher whom the policy believes, current, and no older than was seen before."""
         manifest = self.manifest(name)
+        self.require_believed(manifest)
+        return manifest
+
+    def require_believed(self, manifest: Signed[Manifest]) -> None:
+        """Refuse a manifest unless its publisher is believed now, and it is current and no older than was seen before.
+
+        Raises `UntrustedSignerError` or `ManifestError`.
+        """
         self._policy.require_publisher(manifest)
         self._policy.require_believed("publisher", manifest.signer)
-        seen = self._seen.version(manifest.signer, name)
+        seen = self._seen.version(manifest.signer, manifest.document.name)
         check_manifest(
             manifest, publishers=self._policy.publishers.values(), now=int(time.time() * 1000), seen_version=seen
         )
-        return manifest
 
     def job(self, job_id: str) -> Job:
         """Take up a job again that this client submitted, in this process or another, from its bundle.
