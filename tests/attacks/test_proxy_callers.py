@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import openai
 import pytest
 
 from openai_proxy import OpenAIProxy, environment_of
-from typed import BLINDGATE
+from typed import type_command
 
 PLANTED = "planted: the patient's name is Aurelia Quince"
 POLICY = '[rules]\nlanes = ["tee"]\n'
@@ -155,6 +154,7 @@ def test_unknown_addresses_and_health(proxy: OpenAIProxy) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=30)
     connection.request("GET", "/healthz")
     assert json.loads(connection.getresponse().read()) == {"status": "ok"}
+    connection.close()
     assert ask(proxy, path=f"/v1/{PLANTED.replace(' ', '%20')}")[0] == 404
     with proxy.openai() as client, pytest.raises(openai.NotFoundError) as refused:
         client.completions.create(model="tiny-chat", prompt=PLANTED)
@@ -190,15 +190,7 @@ def test_it_does_not_start_where_it_would_not_be_safe(
     (tmp_path / "shared").write_text("bp_long-enough-to-be-one")
     (tmp_path / "shared").chmod(0o644)
     given = {"BLINDGATE_HOME": str(tmp_path), "BLINDGATE_POLICY": str(tmp_path / "policy.toml"), **NOBODY}
-    done = subprocess.run(
-        [str(BLINDGATE), "proxy", "--port", "0", *options],
-        env=os.environ | given,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = type_command(["proxy", "--port", "0", *options], os.environ | given, tmp_path)
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
