@@ -217,7 +217,7 @@ def spoil_receipt(_method: str, path: str, answer: Answer) -> Answer:
 
 
 def test_an_answer_that_does_not_hold_is_never_whole(sealed: World, client: Client, middle: Proxy) -> None:
-    """A stream ends in an error, without the chunk that says why the answer ended and without [DONE]; a whole answer is an error."""
+    """A stream ends in an error, without the chunk that says why the answer ended and without [DONE]; a whole one is an error."""
     middle.lie = spoil_receipt
     with started(sealed, client, url=middle.url) as proxy, proxy.openai() as asker:
         shown: list[Any] = []
@@ -297,9 +297,12 @@ def keep_waiting(_method: str, path: str, answer: Answer) -> Answer:
 def test_an_answer_that_takes_too_long_is_a_timeout(sealed: World, client: Client, middle: Proxy) -> None:
     """504, after which the package does not ask again, and the job is cancelled."""
     middle.lie = keep_waiting
-    with started(sealed, client, "--timeout", "1", url=middle.url) as proxy, proxy.openai(max_retries=2) as asker:
-        with pytest.raises(openai.InternalServerError) as late:
-            asker.chat.completions.create(**ASKED)
+    with (
+        started(sealed, client, "--timeout", "1", url=middle.url) as proxy,
+        proxy.openai(max_retries=2) as asker,
+        pytest.raises(openai.InternalServerError) as late,
+    ):
+        asker.chat.completions.create(**ASKED)
     assert (late.value.status_code, late.value.code) == (504, "job-timeout")
     said = [(each.method, each.path.rpartition("/")[2]) for each in middle.heard if each.method == "POST"]
     assert said.count(("POST", "jobs")) == 1
