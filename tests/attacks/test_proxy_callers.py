@@ -68,7 +68,7 @@ def ask(
 )
 def test_strangers_are_refused(proxy: OpenAIProxy, headers: dict[str, str | None], status: int, code: str) -> None:
     """With OpenAI's shape of an error, no header that lets a page read it, and no hint to ask again."""
-    got, said, answered = ask(proxy, **headers)
+    got, said, answered = ask(proxy, json.dumps(CHAT), path="/v1/chat/completions", **headers)
     assert (got, said["error"]["code"]) == (status, code)
     assert set(said["error"]) == {"message", "type", "param", "code"}
     assert answered["X-Should-Retry"] == "false"

@@ -299,7 +299,7 @@ def test_an_answer_that_takes_too_long_is_a_timeout(sealed: World, client: Clien
     middle.lie = keep_waiting
     with (
         started(sealed, client, "--timeout", "1", url=middle.url) as proxy,
-        proxy.openai(max_retries=2) as asker,
+        proxy.openai(retries=2) as asker,
         pytest.raises(openai.InternalServerError) as late,
     ):
         asker.chat.completions.create(**ASKED)
@@ -313,7 +313,7 @@ def test_a_proxy_that_is_told_to_end_lets_nobody_wait(sealed: World, client: Cli
     """Who waits is told that it ends, the job is cancelled, and the process leaves in order."""
     middle.lie = keep_waiting
     with started(sealed, client, url=middle.url) as proxy, ThreadPoolExecutor(1) as threads, proxy.openai() as asker:
-        waiting = threads.submit(asker.chat.completions.create, **ASKED)
+        waiting = threads.submit(lambda: asker.chat.completions.create(**ASKED))
         until = time.monotonic() + 30
         while not any("/answer?" in each.path for each in middle.heard) and time.monotonic() < until:
             time.sleep(0.05)

@@ -65,9 +65,9 @@ class OpenAIProxy:
         """The lines of its log."""
         return [json.loads(line) for line in self.log.splitlines()]
 
-    def openai(self, **given: Any) -> OpenAI:
-        """The `openai` package's client, as its users make it."""
-        return OpenAI(**({"base_url": self.url, "api_key": self.token, "max_retries": 0} | given))
+    def openai(self, *, retries: int = 0) -> OpenAI:
+        """The `openai` package's client, as its users make it; left alone it asks again twice."""
+        return OpenAI(base_url=self.url, api_key=self.token, max_retries=retries)
 
     def stop(self) -> int:
         """End it as an operator does. Gives its exit status."""
