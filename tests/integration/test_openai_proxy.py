@@ -262,9 +262,10 @@ def test_a_caller_that_hangs_up_cancels_its_job(sealed: World, client: Client, m
 
 
 def test_a_caller_that_hangs_up_before_the_answer_cancels_its_job(
-    sealed: World, client: Client, proxy: OpenAIProxy
+    sealed: World, client: Client, proxy: OpenAIProxy, asker: openai.OpenAI
 ) -> None:
-    """While the node has not begun: it never will."""
+    """While the node has not begun: it never will. It is believed already, so it is not asked for evidence."""
+    asker.chat.completions.create(**ASKED)
     before = set(client.bundles.jobs())
     group = os.getpgid(sealed.processes["enclave"].pid)
     os.killpg(group, signal.SIGSTOP)

@@ -29,6 +29,7 @@ from blindgate_protocol.errors import (
     BudgetSpentError,
     GatewayError,
     InputError,
+    InterruptedAnswerError,
     JobCancelledError,
     JobError,
     JobTimeoutError,
@@ -42,7 +43,13 @@ _KINDS: Final = {
     HTTPStatus.FORBIDDEN: "permission_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
 }
-_AGAIN: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY}
+_PASSING: Final = {
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
+"""What a gateway answers that may answer otherwise soon."""
 _FIRST_OF_THE_SERVER: Final = 500
 _ROWS: Final[tuple[tuple[type[BlindgateError], HTTPStatus, str], ...]] = (
     (InputError, HTTPStatus.BAD_REQUEST, "{message}"),
@@ -108,9 +115,14 @@ def failure_of(error: Exception) -> Failure:
     if not isinstance(error, BlindgateError):
         return Failure(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the proxy failed; its log says where")
     status, message = _told(error)
-    again = status in _AGAIN and not isinstance(error, BudgetSpentError | NotAuthorisedError)
     after = error.retry_after if isinstance(error, GatewayError) else None
-    return Failure(status, error.code, message, again=again, after=after)
+    return Failure(status, error.code, message, again=_may_go_better(error), after=after)
+
+
+def _may_go_better(error: BlindgateError) -> bool:
+    if isinstance(error, GatewayError) and not isinstance(error, BudgetSpentError):
+        return error.status is None or error.status in _PASSING
+    return isinstance(error, InterruptedAnswerError)
 
 
 def _told(error: BlindgateError) -> tuple[HTTPStatus, str]:
