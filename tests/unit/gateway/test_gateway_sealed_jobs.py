@@ -1,5 +1,6 @@
 """Jobs whose request is sealed to nodes: leased to those alone, with a seal that nobody reads, and answers that are read along."""
 
+import base64
 import os
 import threading
 from typing import Any
@@ -8,8 +9,9 @@ import httpx2
 import pytest
 from sqlalchemy import func, select, update
 
+from audited_desk import audit
 from blindgate_gateway.sealed_answers import sweep_answer_parts
-from blindgate_gateway.tables import answer_parts, events
+from blindgate_gateway.tables import answer_parts, events, job_documents
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.events import Action, Event
 from blindgate_protocol.jobs import JobState
@@ -130,6 +132,18 @@ def test_the_log_names_the_seal_by_its_digest(desk: Desk, sealed: Signed[Manifes
     assert dict(told.details)["seal"] == digest(SEAL)
 
 
+@pytest.mark.parametrize("edit", [base64.urlsafe_b64encode(SEAL + b" ").decode(), "no base64", None])
+def test_another_seal_in_the_database_is_named(desk: Desk, sealed: Signed[Manifest], edit: str | None) -> None:
+    """By the auditor, who is shown its digest alone."""
+    leased(desk, sealed)
+    assert audit(desk)[0] == []
+    with desk.parts.database.write() as connection:
+        connection.execute(update(job_documents).values(seal=edit))
+    (found,) = audit(desk)[0]
+    assert "in its row of job_documents, seal is" in found
+    assert found.endswith(f"has '{digest(SEAL)}'")
+
+
 def test_an_answer_is_read_while_it_is_written(desk: Desk, sealed: Signed[Manifest]) -> None:
     """From any place on, as often as one likes; the same part twice changes nothing, one behind a gap is refused."""
     lease = leased(desk, sealed)
@@ -224,7 +238,7 @@ def test_a_receipt_says_evidence_and_commitments_and_names_a_node_of_the_order(
     assert view.state is JobState.SUCCEEDED
 
 
-def commitments() -> dict[str, str]:
+def commitments() -> dict[str, Any]:
     """What a receipt commits to."""
     return {side: f"hmac-sha256:{random_bytes(32).hex()}" for side in ("prompt", "answer")}
 
