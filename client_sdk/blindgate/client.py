@@ -264,22 +264,28 @@ class Client:
         )
 
     def _believed_manifest(self, name: str, *, recent: bool = False) -> Signed[Manifest]:
-        """A model's manifest, by a publisher whom the policy believes, current, and no older than was seen before.
+        """A model's manifest, as `require_believed` says.
 
-        With `recent`, one that the gateway showed within the last minute will do: it is believed now, or not.
+        With `recent`, one that the gateway showed within the last minute will do: whether it is believed is asked now.
         """
         asked, known = self._recent.get(name, (0.0, None))
         if not recent or known is None or time.monotonic() - asked > _RECENT_SECONDS:
             known = self.manifest(name)
             self._recent[name] = (time.monotonic(), known)
-        manifest = known
+        self.require_believed(known)
+        return known
+
+    def require_believed(self, manifest: Signed[Manifest]) -> None:
+        """Refuse a manifest unless its publisher is believed now, and it is current and no older than was seen before.
+
+        Raises `UntrustedSignerError` or `ManifestError`.
+        """
         self._policy.require_publisher(manifest)
         self._policy.require_believed("publisher", manifest.signer)
-        seen = self._seen.version(manifest.signer, name)
+        seen = self._seen.version(manifest.signer, manifest.document.name)
         check_manifest(
             manifest, publishers=self._policy.publishers.values(), now=int(time.time() * 1000), seen_version=seen
         )
-        return manifest
 
     def job(self, job_id: str) -> Job:
         """Take up a job again that this client submitted, in this process or another, from its bundle.
