@@ -99,8 +99,8 @@ class Client:
         self._statements = OwnStatements(self._home / "statements")
         self._seen = SeenVersions(self._home / "seen.json")
         self._logs = Logs(self._policy, SeenTrees(self._home / "logs.json"))
-        self._admission = Admission(self._transport, self._policy)
-        self.chat = Chat(Completions(self._sealing, self._policy))
+        self._admission = Admission(self._transport)
+        self.chat = Chat(Completions(self._sealing))
         self.embeddings = Embeddings(self._sealing)
 
     @classmethod
@@ -211,7 +211,6 @@ class Client:
         """What it takes to seal requests to a model of lane `tee`, which is asked by `api`."""
         manifest = self._believed_manifest(name)
         document = manifest.document
-        self._policy.require_lane(document.lane)
         if document.api != api:
             asked = "a table that is encrypted" if document.api is None else document.api
             message = f"model {name!r} is asked by {asked}, not by {api}"
@@ -232,7 +231,6 @@ class Client:
     def _taken(self, name: str) -> tuple[Signed[Manifest], ClientHalf, bytes]:
         """A model's manifest, checked as `model` says, its client half, and the bytes that this came from."""
         manifest = self._believed_manifest(name)
-        self._policy.require_lane(manifest.document.lane)
         part = self._client_part(manifest)
         half = _client_half(manifest.document, part)
         self._seen.remember(manifest.signer, name, manifest.document.version)

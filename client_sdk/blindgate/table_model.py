@@ -34,12 +34,19 @@ class TableModel(Model):
         self._sealing = sealing
         self._columns, self._output = self.manifest.document.columns, self.manifest.document.scores()
 
-    def search(self, vectors: Table, k: int = 10, *, timeout: float | None = None) -> SearchResult:  # noqa: ARG002
+    def search(
+        self,
+        vectors: Table,  # noqa: ARG002
+        k: int = 10,  # noqa: ARG002
+        *,
+        timeout: float | None = None,  # noqa: ARG002
+        data_class: str | None = None,  # noqa: ARG002
+    ) -> SearchResult:
         """A model of this lane is no index. Raises `InputError`."""
         message = f"model {self.name!r} is no index: there is nothing to search"
         raise InputError(message)
 
-    def submit(self, table: Table) -> Job:  # noqa: ARG002
+    def submit(self, table: Table, *, data_class: str | None = None) -> Job:  # noqa: ARG002
         """A sealed request is waited for by who has its key. Raises `InputError`: `predict` is what there is."""
         message = f"model {self.name!r} runs in lane 'tee', where the key of a request is not kept: use predict"
         raise InputError(message)
@@ -48,9 +55,12 @@ class TableModel(Model):
         document = self.manifest.document
         return f"TableModel({document.name!r}, version={document.version}, family={document.family!r})"
 
-    def _scores(self, rows: NDArray[np.float64], timeout: float | None) -> NDArray[np.float64]:
+    def _scores(self, rows: NDArray[np.float64], timeout: float | None, data_class: str | None) -> NDArray[np.float64]:
         until = None if timeout is None else time.monotonic() + timeout
-        jobs = [self._sealing.ask(chunk.astype("<f8").tobytes(), rows=len(chunk)) for chunk in self._chunks(rows)]
+        jobs = [
+            self._sealing.ask(chunk.astype("<f8").tobytes(), rows=len(chunk), data_class=data_class)
+            for chunk in self._chunks(rows)
+        ]
         self.sealed_jobs = tuple(jobs)
         found = []
         for job, chunk in zip(jobs, self._chunks(rows), strict=True):
