@@ -4,8 +4,8 @@ Asking takes a node's hardware some time, so an answer serves for more than one 
 (`evidence_within`). It is not believed for as long: before each request everything about it is judged again, at that moment's time.
 A certificate, a key set or a collateral that has expired since, or a key that was revoked, ends it.
 
-What a request's classes allow is narrower than the policy, and nodes are judged by that (`decisions`): a node on a platform that this
-class may not use is no recipient of this request, whatever another one's may do.
+What a request's classes allow is narrower than the policy, and nodes are judged by that (`decisions`): a node on a platform that
+this request's classes may not use is no recipient of it, though it may be one of another request.
 
 Which of those that are believed are taken is drawn anew for each request, so that no gateway learns from our choice.
 """

@@ -7,8 +7,8 @@ Parameters are that package's. They go to the node inside the seal, which refuse
 there comes back inside the seal, too, and is raised as `InputError`.
 
 A stream gives chunks as they open. It ends once everything about the answer held (`sealed_job`), so code that reads it to its end
-has an answer to be believed, and code that shows it shows a beginning until then. Where the policy wants answers buffered, for this class of data, the node
-is asked for no stream, and the chunks come all at once.
+has an answer to be believed, and code that shows it shows a beginning until then. Where the policy wants answers buffered, for the
+classes that this request has, the node is asked for no stream, and the chunks come all at once.
 """
 
 import json

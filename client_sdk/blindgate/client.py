@@ -19,9 +19,11 @@ from typing import Self
 from blindgate.admission import Admission
 from blindgate.bundles import Bundles
 from blindgate.chat import Chat, Completions, Embeddings
+from blindgate.explanation import Explanation, explain
+from blindgate.frames import Table
 from blindgate.job import Job
 from blindgate.key_life import KeyLife
-from blindgate.keyring import KeyRing
+from blindgate.keyring import KeyRing, known_signer
 from blindgate.keystore import FileStore, SecretStore
 from blindgate.logs import Logs
 from blindgate.model import Model
@@ -269,6 +271,27 @@ class Client:
             manifest, publishers=self._policy.publishers.values(), now=int(time.time() * 1000), seen_version=seen
         )
         return manifest
+
+    def explain(
+        self, model: str | Signed[Manifest], table: Table | None = None, *, data_class: str | None = None
+    ) -> Explanation:
+        """What would happen if this were asked, and why: see `blindgate.explanation`. Fetches the manifest, and sends nothing.
+
+        Args:
+            model: its name, or its manifest.
+            table: what would be predicted; it is checked as `Model.predict` checks it.
+            data_class: what its caller would say of it.
+        """
+        manifest = self.manifest(model) if isinstance(model, str) else model
+        return explain(
+            self._policy,
+            manifest,
+            table=table,
+            said=data_class,
+            client=known_signer(self.key_store) if self._policy.revoked else None,
+            seen_version=self._seen.version(manifest.signer, manifest.document.name),
+            now=int(time.time() * 1000),
+        )
 
     def job(self, job_id: str) -> Job:
         """Take up a job again that this client submitted, in this process or another, from its bundle.

@@ -175,7 +175,9 @@ class Model:
         document = self.manifest.document
         return f"Model({document.name!r}, version={document.version}, family={document.family!r})"
 
-    def _scores(self, rows: NDArray[np.float64], timeout: float | None, data_class: str | None) -> NDArray[np.float64]:
+    def _scores(
+        self, rows: NDArray[np.float64], timeout: float | None, data_class: str | None = None
+    ) -> NDArray[np.float64]:
         """The raw scores of what `frames.matrix` gave. Never of its own result: a category's position is no category."""
         jobs = self._fetched(rows, timeout, data_class)
         for job in jobs:
@@ -286,9 +288,7 @@ class Model:
             timings=timings,
         )
 
-    def _order(  # noqa: PLR0913, PLR0917  (what an order names)
-        self, job: str, blob: BlobRef, rows: int, evaluation: str | None, operators: tuple[str, ...]
-    ) -> Order:
+    def _order(self, job: str, blob: BlobRef, rows: int, evaluation: str | None, operators: tuple[str, ...]) -> Order:
         now = int(time.time() * 1000)
         return Order(
             job=job,

@@ -46,7 +46,7 @@ import json
 import os
 import time
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -337,7 +337,7 @@ class Policy:
         """A class or a model that names what the policy does not was misspelt, or is of a policy of before: it is not guessed."""
         if self.whole is not None:
             return  # what is left of it names less
-        sections = {
+        sections: dict[str, Mapping[str, object]] = {
             "platforms": self.platforms,
             "publishers": self.publishers,
             "operators": self.operators,

@@ -20,7 +20,8 @@
     columns = { diagnosis = "phi" }
 
 **A class never widens.** What it names beside the rest of the policy is refused when the file is read, and lanes that [rules] does
-not have stay shut. Where several classes meet, all hold: what each of them allows, the strictest padding, buffered where one says so.
+not have stay shut. Where several classes meet, all hold: what each of them allows, the strictest padding, and buffered where one
+says so.
 
 **The strictest padding** is the one under which a text of up to 1 MiB can be seen to have the fewest lengths (`lengths`). That is
 a total order, so adding a rule never makes the outcome laxer; it is no promise that lengths which the laxer one hid stay hidden.
@@ -73,7 +74,7 @@ class Rules(Value):
     data_class: Annotated[Name | None, _Unsaid] = None
 
     def to_toml(self) -> list[str]:
-        """As lines of a policy file. What is usual among the newer rules is left out: older releases refuse what they do not know."""
+        """As lines of a policy file. Of the newer ones, what is usual is left out: older releases refuse what they do not know."""
         usual = Rules()
         lines = ["[rules]", f"lanes = {_listed(self.lanes)}"]
         lines += [f"cosignatures = {self.cosignatures}", f"log_within = {self.log_within}"]
@@ -121,9 +122,11 @@ class ClassRules(Value):
         """As lines of a policy file."""
         where = f'classes."{name}"'
         lines = [f"[{where}]"]
-        for key in ("lanes", "platforms", "publishers", "operators"):
-            if (names := getattr(self, key)) is not None:
-                lines.append(f"{key} = {_listed(names)}")
+        lines += [
+            f"{key} = {_listed(names)}"
+            for key in ("lanes", "platforms", "publishers", "operators")
+            if (names := getattr(self, key)) is not None
+        ]
         if self.padding is not None:
             lines.append(f"padding = {_padding(self.padding)}")
         if self.buffered is not None:
@@ -172,9 +175,9 @@ class ModelRules(Value):
     def to_toml(self, name: str) -> list[str]:
         """As lines of a policy file."""
         lines = [f'[models."{name}"]']
-        for key in ("publisher", "data_class"):
-            if (said := getattr(self, key)) is not None:
-                lines.append(f"{key} = {_text(said)}")
+        lines += [
+            f"{key} = {_text(said)}" for key in ("publisher", "data_class") if (said := getattr(self, key)) is not None
+        ]
         if self.columns:
             each = ", ".join(f"{_text(column)} = {_text(kind)}" for column, kind in self.columns.items())
             lines.append(f"columns = {{ {each} }}")

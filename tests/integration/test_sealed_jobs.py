@@ -1,18 +1,23 @@
 """Plaintext models on a node that is sealed to, end to end: real processes, a tiny chat model, MiniLM's weights, a torch table."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from blindgate import Client
+from blindgate.attestation.rules import PlatformRules
+from blindgate.policy import ClassRules
 from blindgate_node.backends.answers import gather
 from blindgate_node.backends.causal import CausalModel
 from blindgate_node.backends.requests import read_chat
 from blindgate_protocol.bundle import read_bundle
 from blindgate_protocol.errors import InputError, PolicyError, UntrustedEvidenceError
+from blindgate_protocol.padding import Padding
 from plaintext_models import torch
 from sealed_world import (
     CHAT,
@@ -30,7 +35,7 @@ from signed_packages import PUBLISHER
 from world import World
 
 MESSAGES = [{"role": "user", "content": "the patient has a cough"}]
-ASKED = {"messages": MESSAGES, "temperature": 0, "max_completion_tokens": 24}
+ASKED: dict[str, Any] = {"messages": MESSAGES, "temperature": 0, "max_completion_tokens": 24}
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +70,8 @@ def client(sealed: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def direct(folder: Path) -> str:
     """What the model answers without anything in between."""
     body = {"model": CHAT, **ASKED}
-    return gather(CausalModel(folder, device="cpu").chat(read_chat(json.dumps(body).encode())))["choices"][0][
-        "message"
-    ]["content"]
+    answer = gather(CausalModel(folder, device="cpu").chat(read_chat(json.dumps(body).encode())))
+    return str(answer["choices"][0]["message"]["content"])
 
 
 def test_a_chat_is_answered_as_by_the_model_itself(sealed: World, client: Client) -> None:
@@ -121,3 +125,29 @@ def test_a_policy_without_the_lane_or_the_node_seals_nothing(sealed: World, tmp_
         pytest.raises(UntrustedEvidenceError, match="nothing was sealed or sent"),
     ):
         client.chat.completions.create(model=CHAT, **ASKED)
+
+
+def test_classes_decide_which_nodes_a_request_is_sealed_to(sealed: World, tmp_path: Path) -> None:
+    """A node that was believed for one request is none for another whose class may not use its platform."""
+    with sealed_client(sealed, tmp_path, "enclave") as made:
+        hardware = {"amd-sev-snp": PlatformRules(measurements={"measurement": ("aa" * 48,)})}
+        classes = {
+            "internal": ClassRules(
+                platforms=("insecure-simulated",),
+                padding=Padding(rule="buckets", buckets=(1 << 14, 1 << 20)),
+                buffered=True,
+            ),
+            "phi": ClassRules(platforms=("amd-sev-snp",)),
+        }
+        policy = dataclasses.replace(made.policy, platforms=made.policy.platforms | hardware, classes=classes)
+    with Client(sealed.url, sealed.api_key("hospital"), policy=policy, home=tmp_path) as client:
+        stream = client.chat.completions.create(model=CHAT, stream=True, data_class="internal", **ASKED)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+        order = stream.job.bundle.order.document
+        assert order.input.size in {one + 60 for one in (1 << 14, 1 << 20)}
+        assert stream.job.bundle.receipt is not None
+        assert stream.job.bundle.receipt.document.output.size == order.input.size  # one chunk, padded
+        with pytest.raises(UntrustedEvidenceError, match=r"platform: the policy does not name insecure-simulated"):
+            client.embeddings.create(model=EMBEDDER, input="a", data_class="phi")
+        with pytest.raises(UntrustedEvidenceError, match="nothing was sealed or sent"):
+            client.chat.completions.create(model=CHAT, data_class="phi", **ASKED)

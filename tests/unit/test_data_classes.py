@@ -77,7 +77,12 @@ def test_what_a_class_does_not_allow_is_refused_by_the_rules_name(
 )
 def test_classes_that_share_nothing_are_refused(section: str, rule: str, one: str, another: str) -> None:
     """Each alone would do; a request with both has nowhere to go."""
-    under = policy({"phi": ClassRules(**{section: (one,)}), "pii": ClassRules(**{section: (another,)})})
+    under = policy(
+        {
+            "phi": ClassRules().model_copy(update={section: (one,)}),
+            "pii": ClassRules().model_copy(update={section: (another,)}),
+        }
+    )
     assert decided(under).allowed
     found = decided(under, manifest(data_class="pii"))
     assert [each.rule for each in found.findings if not each.holds] == [f"classes.phi.{rule}"]
