@@ -139,7 +139,7 @@ def classes_of(policy: Policy, manifest: Signed[Manifest], said: str | None = No
 def _own(policy: Policy, manifest: Signed[Manifest]) -> ModelRules | None:
     """What the policy itself says of this publisher's model."""
     own = policy.models.get(manifest.document.name)
-    if own is None or own.publisher is None or policy.publishers[own.publisher] == manifest.signer:
+    if own is None or own.publisher is None or policy.publishers.get(own.publisher) == manifest.signer:
         return own
     return None
 
