@@ -9,6 +9,7 @@
 #   make compile-env   the environment of the Concrete ML compiler (Python 3.11, 1.9 GB, apart from .venv)
 #   make vectors       write docs/vectors again
 #   make nightly       long campaigns: the same tests with more seeds
+#   make hardware      what needs an NVIDIA GPU: plaintext models on CUDA, and what the card says of itself; skipped without one
 #   make simulate      the broker under 1,000 schedules that nobody ran before; SEED=… shows what happened in one
 #   make lock          resolve requirements.lock, and the gateway's part of it, again (needs uv)
 
@@ -31,7 +32,7 @@ DEMO_DIR ?=
 # Each has a core, and its libraries one thread: threads that wait for each other while another process has their core take twice as long.
 TEST_PROCESSES ?= 4
 
-.PHONY: demo test check bench models compile-env vectors nightly simulate lock env clean
+.PHONY: demo test check bench models compile-env vectors nightly hardware simulate lock env clean
 .DELETE_ON_ERROR:
 
 env: $(INSTALLED)
@@ -91,6 +92,10 @@ vectors: $(INSTALLED)
 	$(PY) docs/vectors/make.py
 	$(PY) docs/vectors/make_log.py
 	$(PY) docs/vectors/make_sealing.py
+
+# torch's build for CUDA is PyPI's: `pip install torch` in .venv brings it.
+hardware: $(INSTALLED)
+	$(PY) -m pytest tests/hardware -s -rs
 
 nightly: $(INSTALLED)
 	BLINDGATE_CAMPAIGN=20 $(PY) -m pytest --timeout=7200 tests/properties tests/attacks tests/faults tests/integration tests/unit
