@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -89,8 +90,8 @@ def test_nothing_is_sent_when_the_policy_says_no(client: Client, between: Proxy)
     """Sealed or encrypted; the error names the rule; no node was even asked what it proves, and no key was made."""
     triage, small = client.model("triage"), client.model("small")
     with pytest.raises(PolicyError, match=r"classes\.phi\.lanes allows fhe for data of class 'phi' \(the caller\)"):
-        triage.predict(ROWS, data_class="phi")
-    for ask in (small.predict, small.predict_proba, small.submit):
+        triage.predict(ROWS, data_class="phi", timeout=10)
+    for ask in (partial(small.predict, timeout=10), partial(small.predict_proba, timeout=10), small.submit):
         with pytest.raises(PolicyError, match="data class 'secret'"):
             ask(np.zeros((2, 4)), data_class="secret")
     assert sent(between) == []
