@@ -19,7 +19,7 @@ def explain(
     connect: Connect,
     model: Annotated[str, typer.Argument(help="The model's name: see 'blindgate models list'.")],
     rows: Annotated[
-        Path | None, typer.Argument(metavar="[ROWS.csv]", help="A CSV file with a header; - for standard input.")
+        Path | None, typer.Argument(metavar="ROWS.csv", help="A CSV file with a header; - for standard input.")
     ] = None,
     data_class: DataClass = None,
     as_json: Json = False,
