@@ -144,7 +144,7 @@ class Explanation:
             yield "rule", f"{yes} {finding.rule}: {why}"
         if document.lane == "tee":
             yield "sealed", f"padded: {_padding(rules.padding)}; answers {_answers(buffered=rules.buffered)}"
-        yield "leaves", self.leaving.text
+        yield "leaves", self.leaving.text if self.sent else f"nothing; where it was allowed: {self.leaving.text}"
         for who, what in self.seen_by.items():
             for each in what:
                 yield "seen by", f"{who}: {each}"
@@ -225,7 +225,7 @@ def _leaving(document: Manifest, rows: int | None, padding: Padding) -> Leaving:
         if rows is None:
             return Leaving(None, None, None, f"rows as ciphertexts, at most {limits.input_bytes:,} bytes a job{key}")
         jobs = -(-rows // limits.rows_per_job)
-        text = f"{rows} rows as ciphertexts in at least {jobs} jobs, each of at most {limits.input_bytes:,} bytes{key}"
+        text = f"{rows} rows as ciphertexts; jobs: {jobs} or more, each of at most {limits.input_bytes:,} bytes{key}"
         return Leaving(rows, jobs, None, text)
     if rows is None:
         what = "rows" if document.api == "table" else "a request"
@@ -233,7 +233,7 @@ def _leaving(document: Manifest, rows: int | None, padding: Padding) -> Leaving:
     at_once = rows_at_once(document)
     counts = [min(at_once, rows - begin) for begin in range(0, rows, at_once)]
     size = sum(sealed_size(count * row_bytes(document), padding) for count in counts)
-    return Leaving(rows, len(counts), size, f"{rows} rows, sealed, in {len(counts)} jobs: {size:,} bytes in all")
+    return Leaving(rows, len(counts), size, f"{size:,} sealed bytes of {rows} rows; jobs: {len(counts)}")
 
 
 def _seen_by(document: Manifest, policy: Policy) -> dict[str, tuple[str, ...]]:
