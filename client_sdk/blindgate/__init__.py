@@ -4,6 +4,7 @@
 """
 
 from blindgate.client import Client
+from blindgate.explanation import Explanation
 from blindgate.job import Job
 from blindgate.model import Model
 from blindgate.neighbours import SearchResult
@@ -11,4 +12,4 @@ from blindgate.policy import Policy
 from blindgate_protocol import errors
 from blindgate_protocol.errors import BlindgateError
 
-__all__ = ["BlindgateError", "Client", "Job", "Model", "Policy", "SearchResult", "errors"]
+__all__ = ["BlindgateError", "Client", "Explanation", "Job", "Model", "Policy", "SearchResult", "errors"]

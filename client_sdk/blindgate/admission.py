@@ -4,6 +4,9 @@ Asking takes a node's hardware some time, so an answer serves for more than one 
 (`evidence_within`). It is not believed for as long: before each request everything about it is judged again, at that moment's time.
 A certificate, a key set or a collateral that has expired since, or a key that was revoked, ends it.
 
+What a request's classes allow is narrower than the policy, and nodes are judged by that (`decisions`): a node on a platform that
+this request's classes may not use is no recipient of it, though it may be one of another request.
+
 Which of those that are believed are taken is drawn anew for each request, so that no gateway learns from our choice.
 """
 
@@ -16,6 +19,7 @@ from dataclasses import dataclass
 from blindgate.policy import Policy
 from blindgate.recipients import Candidate, Candidates, Question, find_recipients, judge_answer
 from blindgate.transport import Transport
+from blindgate_protocol.canonical import canonical, digest
 from blindgate_protocol.errors import UntrustedEvidenceError
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.signing import Signed
@@ -38,43 +42,44 @@ class Admission:
     """The nodes that one client believes. Safe to use from several threads."""
 
     def __init__(
-        self, transport: Transport, policy: Policy, *, now: Callable[[], Millis] = lambda: time.time_ns() // 1_000_000
+        self, transport: Transport, *, now: Callable[[], Millis] = lambda: time.time_ns() // 1_000_000
     ) -> None:
-        """Ask through `transport`, judge by `policy` at the times that `now` gives."""
-        self._transport, self._policy, self._now = transport, policy, now
-        self._asked: dict[str, _Asked] = {}
+        """Ask through `transport`, judge at the times that `now` gives."""
+        self._transport, self._now = transport, now
+        self._asked: dict[tuple[str, str], _Asked] = {}
         self._asking = threading.Lock()
 
-    def recipients(self, manifest: Signed[Manifest], *, seconds: float = 15.0) -> tuple[Candidate, ...]:
-        """1 to `rules.recipients` nodes to which a request to this model may be sealed now.
+    def recipients(self, manifest: Signed[Manifest], policy: Policy, *, seconds: float = 15.0) -> tuple[Candidate, ...]:
+        """1 to `rules.recipients` nodes to which a request to this model may be sealed now, under what was decided of it.
 
         Asks nodes where it has to, and waits for at most `seconds`. Raises `UntrustedEvidenceError`, which says why, where none is
         believed, and what `find_recipients` does.
         """
-        wanted = self._policy.rules.recipients
+        wanted, key = policy.rules.recipients, (manifest.digest, _narrowness(policy))
         with self._asking:  # who comes meanwhile has the same answer
-            good = self._believed(manifest.digest)
+            good = self._believed(key, policy)
             if good is None:
-                found = find_recipients(self._transport, self._policy, manifest.digest, enough=wanted, seconds=seconds)
+                found = find_recipients(self._transport, policy, manifest.digest, enough=wanted, seconds=seconds)
                 if not found.admitted:
                     raise UntrustedEvidenceError(_nobody(manifest, found))
-                self._asked[manifest.digest] = _Asked(found.question, found.admitted, time.monotonic())
+                self._asked[key] = _Asked(found.question, found.admitted, time.monotonic())
                 good = found.admitted
         return tuple(random.SystemRandom().sample(good, min(wanted, len(good))))
 
     def forget(self, manifest: Signed[Manifest]) -> None:
         """Ask anew next time: a node that was believed did not answer."""
         with self._asking:
-            self._asked.pop(manifest.digest, None)
+            for key in [key for key in self._asked if key[0] == manifest.digest]:
+                del self._asked[key]
 
-    def _believed(self, model: str) -> tuple[Candidate, ...] | None:
+    def _believed(self, key: tuple[str, str], policy: Policy) -> tuple[Candidate, ...] | None:
         """Who of those that were asked is believed still; `None` where nodes have to be asked."""
-        asked = self._asked.get(model)
-        if asked is None or time.monotonic() - asked.at >= self._policy.rules.evidence_within:
+        asked = self._asked.get(key)
+        if asked is None or time.monotonic() - asked.at >= policy.rules.evidence_within:
             return None
-        operators, now = self._policy.allowed_operators(), self._now()
+        operators, now = policy.allowed_operators(), self._now()
         again = [
-            judge_answer(one.shown, asked.question, self._policy, node=one.node, operators=operators, now=now)
+            judge_answer(one.shown, asked.question, policy, node=one.node, operators=operators, now=now)
             for one in asked.candidates
             if one.shown is not None
         ]
@@ -84,6 +89,12 @@ class Admission:
             if one.admitted and one.recipient is not None and one.recipient.document.key_set.expires > now + _SOON
         )
         return good or None
+
+
+def _narrowness(policy: Policy) -> str:
+    """What of a narrowed policy decides who is believed: requests that agree in it share their nodes."""
+    platforms = {name: rules.model_dump(mode="json") for name, rules in policy.platforms.items()}
+    return digest(canonical({"platforms": platforms, "operators": policy.operators}))
 
 
 def _nobody(manifest: Signed[Manifest], found: Candidates) -> str:

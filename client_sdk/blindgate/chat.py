@@ -7,15 +7,14 @@ Parameters are that package's. They go to the node inside the seal, which refuse
 there comes back inside the seal, too, and is raised as `InputError`.
 
 A stream gives chunks as they open. It ends once everything about the answer held (`sealed_job`), so code that reads it to its end
-has an answer to be believed, and code that shows it shows a beginning until then. Where the policy wants answers buffered, the node
-is asked for no stream, and the chunks come all at once.
+has an answer to be believed, and code that shows it shows a beginning until then. Where the policy wants answers buffered, for the
+classes that this request has, the node is asked for no stream, and the chunks come all at once.
 """
 
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Self, overload
 
-from blindgate.policy import Policy
 from blindgate.sealed_job import SealedJob, Sealing
 from blindgate.shapes import ChatCompletion, ChatCompletionChunk, CreateEmbeddingResponse, completion_of
 from blindgate_protocol.errors import InputError, MalformedError
@@ -69,9 +68,9 @@ class Stream:
 class Completions:
     """`client.chat.completions`."""
 
-    def __init__(self, sealing: SealingOf, policy: Policy) -> None:
+    def __init__(self, sealing: SealingOf) -> None:
         """Made by `Client`."""
-        self._sealing, self._policy = sealing, policy
+        self._sealing = sealing
 
     @overload
     def create(
@@ -81,6 +80,7 @@ class Completions:
         messages: list[dict[str, Any]],
         stream: Literal[True],
         timeout: float | None = ...,
+        data_class: str | None = ...,
         **parameters: Any,
     ) -> Stream: ...
     @overload
@@ -91,6 +91,7 @@ class Completions:
         messages: list[dict[str, Any]],
         stream: Literal[False] | None = ...,
         timeout: float | None = ...,
+        data_class: str | None = ...,
         **parameters: Any,
     ) -> ChatCompletion: ...
     def create(
@@ -100,6 +101,7 @@ class Completions:
         messages: list[dict[str, Any]],
         stream: bool | None = None,
         timeout: float | None = None,
+        data_class: str | None = None,
         **parameters: Any,
     ) -> ChatCompletion | Stream:
         """Answer a chat.
@@ -109,20 +111,21 @@ class Completions:
             messages: the turns so far, as `{"role": …, "content": …}`.
             stream: give chunks as they are written.
             timeout: seconds for the whole answer; without it, until the order's deadline.
+            data_class: what kind of data this is, by the policy's name for it; it is sent to nobody.
             parameters: what else OpenAI's API takes: `temperature`, `max_completion_tokens`, `stop`, `seed`, and so on.
 
         Raises `InputError` for what the model cannot do, `PolicyError` or `UntrustedEvidenceError` before anything is sealed, and
         what `SealedJob.pieces` does.
         """
         body = {"model": model, "messages": messages, "stream": bool(stream), **parameters}
-        answer = self.begin(body, timeout)
+        answer = self.begin(body, timeout, data_class=data_class)
         return answer if stream else completion_of(answer)
 
-    def begin(self, body: dict[str, Any], timeout: float | None = None) -> Stream:
+    def begin(self, body: dict[str, Any], timeout: float | None = None, *, data_class: str | None = None) -> Stream:
         """Seal and submit a request in OpenAI's shape, whose `model` is a text; nothing of its answer is read yet. See `create`."""
-        stream = bool(body.get("stream")) and not self._policy.rules.buffered
-        job = self._sealing(body["model"], "chat").ask(_to_json({**body, "stream": stream}))
-        return Stream(job, timeout)
+        sealing = self._sealing(body["model"], "chat")
+        stream = bool(body.get("stream")) and not sealing.allowed(data_class).rules.buffered
+        return Stream(sealing.ask(_to_json({**body, "stream": stream}), data_class=data_class), timeout)
 
 
 class Chat:
@@ -146,14 +149,16 @@ class Embeddings:
         model: str,
         input: str | list[str],  # noqa: A002  (OpenAI's name)
         timeout: float | None = None,
+        data_class: str | None = None,
         **parameters: Any,
     ) -> CreateEmbeddingResponse:
         """Embed one text or several: a vector for each, in their order. See `Completions.create`."""
-        return self.read(self.begin({"model": model, "input": input, **parameters}), timeout)
+        body = {"model": model, "input": input, **parameters}
+        return self.read(self.begin(body, data_class=data_class), timeout)
 
-    def begin(self, body: dict[str, Any]) -> SealedJob:
+    def begin(self, body: dict[str, Any], *, data_class: str | None = None) -> SealedJob:
         """Seal and submit a request in OpenAI's shape, whose `model` is a text; nothing of its answer is read yet."""
-        return self._sealing(body["model"], "embeddings").ask(_to_json(body))
+        return self._sealing(body["model"], "embeddings").ask(_to_json(body), data_class=data_class)
 
     @staticmethod
     def read(job: SealedJob, timeout: float | None = None) -> CreateEmbeddingResponse:

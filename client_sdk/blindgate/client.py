@@ -19,9 +19,11 @@ from typing import Self
 from blindgate.admission import Admission
 from blindgate.bundles import Bundles
 from blindgate.chat import Chat, Completions, Embeddings
+from blindgate.explanation import Explanation, explain
+from blindgate.frames import Table
 from blindgate.job import Job
 from blindgate.key_life import KeyLife
-from blindgate.keyring import KeyRing
+from blindgate.keyring import KeyRing, known_signer
 from blindgate.keystore import FileStore, SecretStore
 from blindgate.logs import Logs
 from blindgate.model import Model
@@ -101,8 +103,8 @@ class Client:
         self._seen = SeenVersions(self._home / "seen.json")
         self._logs = Logs(self._policy, SeenTrees(self._home / "logs.json"))
         self._recent: dict[str, tuple[float, Signed[Manifest]]] = {}
-        self._admission = Admission(self._transport, self._policy)
-        self.chat = Chat(Completions(self._sealing, self._policy))
+        self._admission = Admission(self._transport)
+        self.chat = Chat(Completions(self._sealing))
         self.embeddings = Embeddings(self._sealing)
 
     @classmethod
@@ -213,7 +215,6 @@ class Client:
         """What it takes to seal requests to a model of lane `tee`, which is asked by `api`."""
         manifest = self._believed_manifest(name, recent=True)
         document = manifest.document
-        self._policy.require_lane(document.lane)
         if document.api != api:
             asked = "a table that is encrypted" if document.api is None else document.api
             message = f"model {name!r} is asked by {asked}, not by {api}"
@@ -234,7 +235,6 @@ class Client:
     def _taken(self, name: str) -> tuple[Signed[Manifest], ClientHalf, bytes]:
         """A model's manifest, checked as `model` says, its client half, and the bytes that this came from."""
         manifest = self._believed_manifest(name)
-        self._policy.require_lane(manifest.document.lane)
         part = self._client_part(manifest)
         half = _client_half(manifest.document, part)
         self._seen.remember(manifest.signer, name, manifest.document.version)
@@ -285,6 +285,27 @@ class Client:
         seen = self._seen.version(manifest.signer, manifest.document.name)
         check_manifest(
             manifest, publishers=self._policy.publishers.values(), now=int(time.time() * 1000), seen_version=seen
+        )
+
+    def explain(
+        self, model: str | Signed[Manifest], table: Table | None = None, *, data_class: str | None = None
+    ) -> Explanation:
+        """What would happen if this were asked, and why: see `blindgate.explanation`. Fetches the manifest, and sends nothing.
+
+        Args:
+            model: its name, or its manifest.
+            table: what would be predicted; it is checked as `Model.predict` checks it.
+            data_class: what its caller would say of it.
+        """
+        manifest = self.manifest(model) if isinstance(model, str) else model
+        return explain(
+            self._policy,
+            manifest,
+            table=table,
+            said=data_class,
+            client=known_signer(self.key_store) if self._policy.revoked else None,
+            seen_version=self._seen.version(manifest.signer, manifest.document.name),
+            now=int(time.time() * 1000),
         )
 
     def job(self, job_id: str) -> Job:

@@ -212,6 +212,12 @@ def signing_key(store: SecretStore) -> SigningKey:
     return SigningKey.from_seed(seed)
 
 
+def known_signer(store: SecretStore) -> str | None:
+    """The id of the key that signs this client's orders, where there is one: none is made."""
+    seed = store.get(_SIGNING_KEY)
+    return None if seed is None else SigningKey.from_seed(seed).id
+
+
 def described(store: SecretStore) -> list[dict[str, Any]]:
     """What is known about each key set in `store`, without its secrets: for `blindgate keys list`."""
     found = []

@@ -3,7 +3,7 @@
 What happens before anything leaves this machine, in this order:
 
 1. the table is checked against the manifest's columns;
-2. the policy is asked: this lane, these operators, and whether publisher or client were revoked;
+2. the policy is asked, for the classes of this table (`decisions`), and what follows goes by its answer;
 3. where the policy names a log, the gateway is asked once which it serves;
 4. keys are found or made;
 5. the rows are encrypted;
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from blindgate import frames
 from blindgate.bundles import Bundles
+from blindgate.decisions import decide
 from blindgate.encryptors import WORTH_SECONDS, Encryptors, cores
 from blindgate.frames import Table
 from blindgate.job import Job, Timings
@@ -56,6 +57,7 @@ class _Prepared(NamedTuple):
     rows: int
     evaluation: str | None
     secret: bytes
+    operators: tuple[str, ...]
     timings: Timings
 
 
@@ -118,18 +120,22 @@ class Model:
         most = self.manifest.document.privacy.rows_per_tenant
         return None if most is None else max(0, most - budget.rows_asked)
 
-    def predict(self, table: Table, *, timeout: float | None = None) -> NDArray[Any]:
+    def predict(self, table: Table, *, timeout: float | None = None, data_class: str | None = None) -> NDArray[Any]:
         """Labels (numbers, for a regression; ids of the nearest entries, for an index), `(rows,)`, of the type that the model has.
 
-        `timeout` is in seconds, for the whole call; what has not ended by then is cancelled. Raises `InputError` before
-        anything is encrypted when the table does not fit.
+        `timeout` is in seconds, for the whole call; what has not ended by then is cancelled. `data_class` is what kind of data this
+        is, by the policy's name for it, beside what the policy and the manifest say of the columns; it is sent to nobody. Raises
+        `InputError` before anything is encrypted when the table does not fit, and `PolicyError`, which names the rule.
         """
         output = self.manifest.document.scores()
         if output.task == "search":
-            return self.search(table, 1, timeout=timeout).ids[:, 0]
-        return frames.predictions(self._scores(frames.matrix(table, self.manifest.document.columns), timeout), output)
+            return self.search(table, 1, timeout=timeout, data_class=data_class).ids[:, 0]
+        rows = frames.matrix(table, self.manifest.document.columns)
+        return frames.predictions(self._scores(rows, timeout, data_class), output)
 
-    def search(self, vectors: Table, k: int = 10, *, timeout: float | None = None) -> SearchResult:
+    def search(
+        self, vectors: Table, k: int = 10, *, timeout: float | None = None, data_class: str | None = None
+    ) -> SearchResult:
         """The `k` entries of an index nearest to each vector: ids and inner products, `(rows, k)`, the nearest first.
 
         Vectors travel as eight bits a number, each with a scale of its own, and the ranking is that of the exact inner products of
@@ -139,19 +145,21 @@ class Model:
         half = index_half(self._half, self.name)
         check_count(k, half)
         rows = frames.matrix(vectors, self.manifest.document.columns)
-        found = [job.neighbours(k) for job in self._fetched(rows, timeout)]
+        found = [job.neighbours(k) for job in self._fetched(rows, timeout, data_class)]
         products = np.concatenate([each.scores for each in found]) * half.units(rows)[:, None]
         decimals = self.manifest.document.scores().decimals
         return SearchResult(np.concatenate([each.ids for each in found]), np.round(products, decimals))
 
-    def predict_proba(self, table: Table, *, timeout: float | None = None) -> NDArray[np.float64]:
+    def predict_proba(
+        self, table: Table, *, timeout: float | None = None, data_class: str | None = None
+    ) -> NDArray[np.float64]:
         """Probabilities, `(rows, classes)`, rounded as the manifest says. See `predict`."""
         rows = frames.matrix(table, self.manifest.document.columns)
         output = self.manifest.document.scores()
         frames.probabilities(np.zeros((1, output.scores)), output)  # refuse before anything is sent
-        return frames.probabilities(self._scores(rows, timeout), output)
+        return frames.probabilities(self._scores(rows, timeout, data_class), output)
 
-    def submit(self, table: Table) -> Job:
+    def submit(self, table: Table, *, data_class: str | None = None) -> Job:
         """Encrypt and submit the table as one job, without waiting for it.
 
         Raises `InputError` when it has more rows than one job takes; `predict` splits such a table.
@@ -161,25 +169,30 @@ class Model:
         if len(rows) > most:
             message = f"{len(rows)} rows are more than the {most} that one job of this model takes; predict splits them"
             raise InputError(message)
-        return self._send(*self._prepare(rows))
+        return self._send(*self._prepare(rows, data_class))
 
     def __repr__(self) -> str:
         document = self.manifest.document
         return f"Model({document.name!r}, version={document.version}, family={document.family!r})"
 
-    def _scores(self, rows: NDArray[np.float64], timeout: float | None) -> NDArray[np.float64]:
+    def _scores(
+        self, rows: NDArray[np.float64], timeout: float | None, data_class: str | None = None
+    ) -> NDArray[np.float64]:
         """The raw scores of what `frames.matrix` gave. Never of its own result: a category's position is no category."""
-        jobs = self._fetched(rows, timeout)
+        jobs = self._fetched(rows, timeout, data_class)
         for job in jobs:
             job.decrypt()
         return np.concatenate([job.scores() for job in jobs])
 
-    def _fetched(self, rows: NDArray[np.float64], timeout: float | None) -> list[Job]:
+    def _fetched(self, rows: NDArray[np.float64], timeout: float | None, data_class: str | None) -> list[Job]:
         """Send `rows` as jobs and fetch their results; nothing is decrypted yet."""
         until = None if timeout is None else time.monotonic() + timeout
         sent: list[Future[Job]] = []
         try:
-            with _uploads() as pool, contextlib.closing(self._prepared(list(self._chunks(rows)))) as prepared:
+            with (
+                _uploads() as pool,
+                contextlib.closing(self._prepared(list(self._chunks(rows)), data_class)) as prepared,
+            ):
                 for each in prepared:
                     sent.append(pool.submit(copy_context().run, partial(self._send, *each)))  # noqa: PERF401  (kept when one fails)
                 jobs = [future.result() for future in sent]
@@ -198,13 +211,13 @@ class Model:
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
-    def _prepared(self, chunks: Sequence[NDArray[np.float64]]) -> Generator[_Prepared]:
+    def _prepared(self, chunks: Sequence[NDArray[np.float64]], data_class: str | None) -> Generator[_Prepared]:
         """Each chunk as `_prepare` gives it, in order: by this process, or by every core where the first one says that it pays."""
-        first = self._prepare(chunks[0])
+        first = self._prepare(chunks[0], data_class)
         yield first
         others, seconds = chunks[1:], first.timings.encrypt
         if seconds * len(others) < WORTH_SECONDS or cores() == 1:
-            yield from map(self._prepare, others)
+            yield from (self._prepare(chunk, data_class) for chunk in others)
             return
         rows = sum(map(len, others))
         family = self.manifest.document.family
@@ -218,13 +231,12 @@ class Model:
                 timings.encrypt = found.seconds
                 yield first._replace(ciphertexts=found.ciphertexts, rows=len(chunk), timings=timings)
 
-    def _prepare(self, rows: NDArray[np.float64]) -> _Prepared:
+    def _prepare(self, rows: NDArray[np.float64], data_class: str | None) -> _Prepared:
         """Check the policy, find the keys, encrypt: everything that may refuse, before anything is sent."""
         timings = Timings()
-        self._policy.require_lane(self.manifest.document.lane)
-        self._policy.allowed_operators()
-        self._policy.require_believed("publisher", self.manifest.signer)
-        self._policy.require_believed("client", self._keys.signer.id)
+        now = int(time.time() * 1000)
+        decision = decide(self._policy, self.manifest, said=data_class, client=self._keys.signer.id, now=now)
+        operators = decision.require().allowed_operators()
         self._logs.look(self._transport)
         start = time.monotonic()
         key = self._keys.key_for(self._half, show_progress=self._show_progress)
@@ -234,7 +246,7 @@ class Model:
         with working(f"encrypting {len(rows)} rows", show=self._show_progress) as advance:
             ciphertexts = self._half.encrypt(key.secret, rows, advance)
         timings.encrypt = time.monotonic() - start
-        return _Prepared(ciphertexts, len(rows), key.evaluation, key.secret, timings)
+        return _Prepared(ciphertexts, len(rows), key.evaluation, key.secret, operators, timings)
 
     def _keep_key(self, evaluation: str | None) -> None:
         """Once for each key: it is large, and the same for many jobs."""
@@ -244,12 +256,20 @@ class Model:
             if key is not None:
                 kept.keep(key, evaluation)
 
-    def _send(self, ciphertexts: bytes, rows: int, evaluation: str | None, secret: bytes, timings: Timings) -> Job:
+    def _send(  # noqa: PLR0913, PLR0917  (what `_Prepared` has)
+        self,
+        ciphertexts: bytes,
+        rows: int,
+        evaluation: str | None,
+        secret: bytes,
+        operators: tuple[str, ...],
+        timings: Timings,
+    ) -> Job:
         start, job = time.monotonic(), new_job_id()
         small = len(ciphertexts) <= SMALL_BYTES
         with self._transport.traces.about(job, "submit"):
             blob = blob_ref(ciphertexts) if small else upload(self._transport, ciphertexts)
-            bundle = Bundle(self.manifest, self._keys.signer.sign(self._order(job, blob, rows, evaluation)))
+            bundle = Bundle(self.manifest, self._keys.signer.sign(self._order(job, blob, rows, evaluation, operators)))
             self._bundles.save(bundle)
             if self._bundles.ciphertexts is not None:
                 self._bundles.ciphertexts.keep(ciphertexts, blob.digest)
@@ -268,7 +288,7 @@ class Model:
             timings=timings,
         )
 
-    def _order(self, job: str, blob: BlobRef, rows: int, evaluation: str | None) -> Order:
+    def _order(self, job: str, blob: BlobRef, rows: int, evaluation: str | None, operators: tuple[str, ...]) -> Order:
         now = int(time.time() * 1000)
         return Order(
             job=job,
@@ -277,7 +297,7 @@ class Model:
             input=blob,
             evaluation_key=evaluation,
             rows=rows,
-            operators=self._policy.allowed_operators(),
+            operators=operators,
             client=self._keys.signer.id,
             issued=now,
             deadline=now + int(self._deadline * 1000),

@@ -22,6 +22,12 @@
     products = ["Genoa"]
     measurements = { measurement = ["5ef1…"] }
 
+    [classes.phi]                # what a class of data may use, narrower than the rest (`rules`)
+    lanes = ["fhe"]
+
+    [models.note-triage]         # which classes a model's data has, whatever its publisher says (`rules`)
+    data_class = "phi"
+
     [rules]
     lanes = ["fhe"]              # never falls back to another
     cosignatures = 1             # how many of the witnesses must have vouched; 0 by default
@@ -40,22 +46,20 @@ import json
 import os
 import time
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from blindgate.attestation.rules import PlatformRules, Platforms
+from blindgate.rules import ClassRules, LogKey, ModelRules, Rules, SecondKey, WitnessKey, names_of, strictest
 from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.canonical import canonical, digest
 from blindgate_protocol.checkpoints import LogTrust
-from blindgate_protocol.errors import MalformedError, PolicyError, UntrustedSignerError
-from blindgate_protocol.manifest import Lane, Manifest
-from blindgate_protocol.notes import KeyKind, Note, VerifierKey
-from blindgate_protocol.order import MOST_NODES
-from blindgate_protocol.padding import Padding
+from blindgate_protocol.errors import PolicyError, UntrustedSignerError
+from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.notes import Note, VerifierKey
 from blindgate_protocol.revocations import (
     DatedSignature,
     Revocation,
@@ -68,54 +72,7 @@ from blindgate_protocol.revocations import (
 from blindgate_protocol.signing import Signed, first_error
 from blindgate_protocol.values import KeyId, Millis, Name, Value
 
-LONGEST_LOG_WITHIN: Final = 86_400.0
-LONGEST_EVIDENCE_WITHIN: Final = 86_400.0
-
-
-class Rules(Value):
-    """What is allowed.
-
-    Attributes:
-        lanes: the lanes that a job may take.
-        cosignatures: how many of the policy's witnesses must have cosigned the tree that a result stands in.
-        log_within: for how many seconds a result may be missing in the log before it is refused; up to a day.
-        recipients: to how many nodes that were believed a request is sealed: any of them may answer, and each could read it.
-        evidence_within: for how many seconds a node's evidence may be relied on again; 0 asks for fresh evidence for each request.
-        padding: to which sizes the chunks of sealed requests and answers are padded.
-        buffered: whether answers are sealed in one piece, so that neither the number nor the times of their chunks tell anything.
-    """
-
-    lanes: Annotated[tuple[Lane, ...], Field(min_length=1)] = ("fhe",)
-    cosignatures: Annotated[int, Field(ge=0)] = 0
-    log_within: Annotated[float, Field(gt=0, le=LONGEST_LOG_WITHIN)] = 30.0
-    recipients: Annotated[int, Field(ge=1, le=MOST_NODES)] = 2
-    evidence_within: Annotated[float, Field(ge=0, le=LONGEST_EVIDENCE_WITHIN)] = 600.0
-    padding: Padding = Padding(rule="powers")
-    buffered: bool = False
-
-
-def _verifier_key(*kinds: KeyKind) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        try:
-            key = VerifierKey.parse(text)
-        except MalformedError as error:
-            raise ValueError(str(error)) from error
-        if key.kind not in kinds:
-            message = f"this key's kind is {key.kind.name}, expected {' or '.join(kind.name for kind in kinds)}"
-            raise ValueError(message)
-        return text
-
-    return check
-
-
-LogKey = Annotated[str, AfterValidator(_verifier_key(KeyKind.ED25519))]
-"""A log's verifier key, C2SP's `name+id+key`; the name is the log's origin."""
-
-SecondKey = Annotated[str, AfterValidator(_verifier_key(KeyKind.ML_DSA_44))]
-"""A log's second verifier key; its name is the log's origin, too."""
-
-WitnessKey = Annotated[str, AfterValidator(_verifier_key(KeyKind.COSIGNATURE, KeyKind.ML_DSA_44))]
-"""A witness's verifier key."""
+__all__ = ["ClassRules", "LogKey", "ModelRules", "Policy", "Rules", "SecondKey", "WitnessKey"]
 
 
 class _PolicyFile(Value):
@@ -126,6 +83,8 @@ class _PolicyFile(Value):
     witnesses: dict[Name, WitnessKey] = Field(default_factory=dict)
     revoked: Revocations = Field(default_factory=dict)
     platforms: Platforms = Field(default_factory=dict)
+    classes: dict[Name, ClassRules] = Field(default_factory=dict)
+    models: dict[Name, ModelRules] = Field(default_factory=dict)
     rules: Rules = Rules()
 
 
@@ -143,8 +102,12 @@ class Policy:
         second_keys: the logs' second verifier keys, by the names of `logs`: every checkpoint of such a log must have a signature
             of it as well.
         platforms: what evidence of a trusted execution environment must say, by platform; one that is not named is not used.
+        classes: what each class of data may use (`rules`); without any, what is said of classes decides nothing.
+        models: what this policy says of models' data, by the models' names.
+        whole: where this is a policy narrowed for some classes: the digest of the one that it was.
 
-    Raises `PolicyError` when its rules ask for more than it names, or a second key is of no log that it names.
+    Raises `PolicyError` when its rules ask for more than it names, a second key is of no log that it names, or a class or a model
+    names what it does not.
     """
 
     publishers: dict[str, str]
@@ -156,6 +119,9 @@ class Policy:
     revoked: dict[str, Revocation] = field(default_factory=dict)
     second_keys: dict[str, str] = field(default_factory=dict)
     platforms: dict[str, PlatformRules] = field(default_factory=dict)
+    classes: dict[str, ClassRules] = field(default_factory=dict)
+    models: dict[str, ModelRules] = field(default_factory=dict)
+    whole: str | None = None
 
     def __post_init__(self) -> None:
         self._require_enough()
@@ -180,11 +146,16 @@ class Policy:
             message = f"policy {path}: not TOML: {error}"
             raise PolicyError(message) from error
         roots = (parsed.publishers, parsed.operators, parsed.rules, path, parsed.logs, parsed.witnesses)
-        return cls(*roots, parsed.revoked, parsed.second_keys, parsed.platforms)
+        return cls(*roots, parsed.revoked, parsed.second_keys, parsed.platforms, parsed.classes, parsed.models)
 
     @property
     def digest(self) -> str:
-        """By which digest this policy is called: of what it says, whatever its file looks like."""
+        """By which digest this policy is called: of what it says, whatever its file looks like.
+
+        A narrowed one is called as the whole: nodes and auditors know that one, and not which classes a request has.
+        """
+        if self.whole is not None:
+            return self.whole
         said = {
             "publishers": self.publishers,
             "operators": self.operators,
@@ -195,12 +166,43 @@ class Policy:
             "platforms": {name: rules.model_dump(mode="json") for name, rules in self.platforms.items()},
             "rules": self.rules.model_dump(mode="json"),
         }
+        for section, found in (("classes", self.classes), ("models", self.models)):
+            if found:  # policies of before keep their digests
+                said[section] = {name: rules.model_dump(mode="json") for name, rules in found.items()}
         return digest(canonical(said))
+
+    def narrowed(self, classes: Iterable[str]) -> "Policy":
+        """This policy as data of all these classes has it, each of which it names: it allows what all of them do (`rules`).
+
+        Lanes, platforms, operators and publishers may be none: then nothing is sent. `decisions` says why.
+        """
+        policy = self
+        for name in classes:
+            of = self.classes[name]
+            rules = policy.rules.model_copy(
+                update={
+                    "lanes": tuple(lane for lane in policy.rules.lanes if of.lanes is None or lane in of.lanes),
+                    "padding": strictest([policy.rules.padding, *([] if of.padding is None else [of.padding])]),
+                    "buffered": policy.rules.buffered or bool(of.buffered),
+                }
+            )
+            policy = replace(
+                policy,
+                publishers=_named(policy.publishers, of.publishers),
+                operators=_named(policy.operators, of.operators),
+                platforms=of.narrow_platforms(policy.platforms),
+                rules=rules,
+                whole=self.digest,
+            )
+        return policy
 
     def save(self) -> None:
         """Write the policy to its file, whole or not at all. Raises `PolicyError` rather than write what `load` would refuse."""
         if self.path is None:
             message = "this policy has no file"
+            raise PolicyError(message)
+        if self.whole is not None:
+            message = "this policy is narrowed for some classes of data: written, it would take the place of the whole"
             raise PolicyError(message)
         self._require_enough()
         lines = ["# What this Blindgate client allows, and whom it trusts."]
@@ -219,27 +221,15 @@ class Policy:
             lines += ["", "[revoked]", *(f'"{key}" = {_toml(found)}' for key, found in self.revoked.items())]
         for name, rules in self.platforms.items():
             lines += ["", *rules.to_toml(name)]
-        lanes = ", ".join(f'"{lane}"' for lane in self.rules.lanes)
-        lines += ["", "[rules]", f"lanes = [{lanes}]"]
-        lines += [f"cosignatures = {self.rules.cosignatures}", f"log_within = {self.rules.log_within}"]
-        lines += [*self._sealing(), ""]
+        for each, of in self.classes.items():
+            lines += ["", *of.to_toml(each)]
+        for each, said in self.models.items():
+            lines += ["", *said.to_toml(each)]
+        lines += ["", *self.rules.to_toml(), ""]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         temporary.write_text("\n".join(lines))
         temporary.replace(self.path)
-
-    def _sealing(self) -> list[str]:
-        """The rules about sealed requests that are not the usual ones: a release that does not know them refuses them."""
-        usual, rules = Rules(), self.rules
-        lines = [
-            f"{name} = {str(getattr(rules, name)).lower()}"
-            for name in ("recipients", "evidence_within", "buffered")
-            if getattr(rules, name) != getattr(usual, name)
-        ]
-        if rules.padding != usual.padding:
-            buckets = f", buckets = {list(rules.padding.buckets)}" if rules.padding.buckets else ""
-            lines.append(f'padding = {{ rule = "{rules.padding.rule}"{buckets} }}')
-        return lines
 
     def require_publisher(self, manifest: Signed[Manifest]) -> None:
         """Refuse a manifest whose signer is no trusted publisher. Raises `UntrustedSignerError`."""
@@ -253,13 +243,13 @@ class Policy:
         )
         raise UntrustedSignerError(message)
 
-    def allowed_operators(self) -> tuple[str, ...]:
-        """The operators whose nodes may run a new job. Raises `UntrustedSignerError` when there is none."""
-        named, now = self.named_operators(), _now()
+    def allowed_operators(self, *, now: Millis | None = None) -> tuple[str, ...]:
+        """The operators whose nodes may run a new job, now or at another time. Raises `UntrustedSignerError` when there is none."""
+        named, now = self.named_operators(), _now() if now is None else now
         allowed = tuple(key for key in named if key not in self.revoked or now < self.revoked[key].at)
         if not allowed:
             for key in named:  # the first of them is told of
-                self.require_believed("operator", key)
+                self.require_believed("operator", key, now=now)
         return allowed
 
     def named_operators(self) -> tuple[str, ...]:
@@ -273,9 +263,9 @@ class Policy:
         )
         raise UntrustedSignerError(message)
 
-    def require_believed(self, role: Role, key: str) -> None:
-        """Refuse a key that is revoked by now, for what is begun now. Raises `RevokedSignerError`."""
-        require_unrevoked(DatedSignature(role, key, _now(), "asked for"), self.revoked)
+    def require_believed(self, role: Role, key: str, *, now: Millis | None = None) -> None:
+        """Refuse a key that is revoked by now, or by another time, for what is begun then. Raises `RevokedSignerError`."""
+        require_unrevoked(DatedSignature(role, key, _now() if now is None else now, "asked for"), self.revoked)
 
     def require_unrevoked(self, bundle: Bundle, *, logged: Millis | None) -> None:
         """Refuse a bundle in which a signature counts as made when its key was revoked already. Raises `RevokedSignerError`.
@@ -316,14 +306,6 @@ class Policy:
         )
         raise UntrustedSignerError(message)
 
-    def require_lane(self, lane: str) -> None:
-        """Refuse a lane that the rules do not allow. Raises `PolicyError`."""
-        if lane not in self.rules.lanes:
-            message = (
-                f"the model runs in lane {lane!r}; the policy's rule rules.lanes allows {', '.join(self.rules.lanes)}"
-            )
-            raise PolicyError(message)
-
     def _require_enough(self) -> None:
         """A rule that nobody can meet refuses every result, and one without a log is silently off: neither is a policy."""
         wanted = self.rules.cosignatures
@@ -349,12 +331,35 @@ class Policy:
                 message = f"{where}: second_keys.{name} is a key of {VerifierKey.parse(text).name!r}, and {expected}"
                 raise PolicyError(message)
 
+        self._require_named(where)
+
+    def _require_named(self, where: str) -> None:
+        """A class or a model that names what the policy does not was misspelt, or is of a policy of before: it is not guessed."""
+        if self.whole is not None:
+            return  # what is left of it names less
+        sections: dict[str, Mapping[str, object]] = {
+            "platforms": self.platforms,
+            "publishers": self.publishers,
+            "operators": self.operators,
+            "classes": self.classes,
+        }
+        for key, section, name in names_of(self.rules, self.classes, self.models):
+            if name not in sections[section]:
+                named = ", ".join(sorted(sections[section])) or "none"
+                message = f"{where}: {key} names {name!r}, and [{section}] has: {named}"
+                raise PolicyError(message)
+
     def _trusted(self, kind: str, roots: dict[str, str]) -> str:
         where = "this policy" if self.path is None else str(self.path)
         if not roots:
             return f"{where} has no {kind}."
         names = ", ".join(f"{name} ({key})" for name, key in roots.items())
         return f"{where} has these {kind}: {names}."
+
+
+def _named(roots: dict[str, str], names: tuple[str, ...] | None) -> dict[str, str]:
+    """Those of `roots` that are named; all of them where nothing is said."""
+    return {name: key for name, key in roots.items() if names is None or name in names}
 
 
 def _toml(found: Revocation) -> str:

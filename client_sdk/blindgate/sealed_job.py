@@ -2,7 +2,7 @@
 
 What happens before anything leaves this machine, in this order:
 
-1. the policy is asked: this lane, these operators, and whether publisher or client were revoked (`Sealing.ask`);
+1. the policy is asked, for the classes of this request (`decisions`), and what follows goes by its answer;
 2. where the policy names a log, the gateway is asked once which it serves;
 3. nodes are asked what they prove, and each is judged (`admission`);
 4. a fresh content key is drawn, and the request sealed under it;
@@ -30,6 +30,7 @@ from typing import Final
 
 from blindgate.admission import Admission
 from blindgate.bundles import Bundles
+from blindgate.decisions import decide
 from blindgate.job import FIRST_PAUSE_SECONDS, LONG_POLL_SECONDS, LONGEST_PAUSE_SECONDS, late, why_none
 from blindgate.logs import Logs
 from blindgate.opening import acknowledge, fetch_result, find_in_log, refuse_revoked, verify_receipt
@@ -76,21 +77,22 @@ class Sealing:
     logs: Logs
     deadline: float
 
-    def ask(self, request: bytes, *, rows: int = 1) -> "SealedJob":
-        """Seal and submit a request (steps 1 to 6 above).
+    def allowed(self, data_class: str | None = None) -> Policy:
+        """The policy as a request of this class has it. Raises `PolicyError`, which names the rule, where it may not be sent."""
+        return decide(self.policy, self.manifest, said=data_class, client=self.signer.id, now=_now()).require()
+
+    def ask(self, request: bytes, *, rows: int = 1, data_class: str | None = None) -> "SealedJob":
+        """Seal and submit a request (steps 1 to 6 above). `data_class`: what its caller says of it.
 
         Raises `PolicyError` or `UntrustedEvidenceError` before anything is sealed, and what the transport does.
         """
-        policy, manifest = self.policy, self.manifest
+        manifest = self.manifest
         # 1.
-        policy.require_lane(manifest.document.lane)
-        operators = policy.allowed_operators()
-        policy.require_believed("publisher", manifest.signer)
-        policy.require_believed("client", self.signer.id)
+        policy = self.allowed(data_class)
         # 2.
         self.logs.look(self.transport)
         # 3.
-        nodes = self.admission.recipients(manifest)
+        nodes = self.admission.recipients(manifest, policy)
         offers = [_offer(node) for node in nodes]
         # 4.
         job, key, padding = new_job_id(), ContentKey.generate(), policy.rules.padding
@@ -107,7 +109,7 @@ class Sealing:
                 input=blob_ref(sealed) if small else upload(self.transport, sealed),
                 evaluation_key=None,
                 rows=rows,
-                operators=operators,
+                operators=policy.allowed_operators(),
                 nodes=tuple(node.node for node in nodes),
                 client=self.signer.id,
                 issued=now,

@@ -14,8 +14,11 @@ from blindgate.model import Model
 from blindgate.neighbours import SearchResult
 from blindgate.sealed_job import SealedJob, Sealing
 from blindgate_protocol.errors import InputError, MalformedError
+from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.sealed_bodies import SCORE_BYTES, TableHead, read_line
 from blindgate_protocol.signing import first_error
+
+_NUMBER_BYTES = 8
 
 
 class TableModel(Model):
@@ -32,14 +35,21 @@ class TableModel(Model):
         self.sealed_jobs: tuple[SealedJob, ...] = ()
         self._transport = sealing.transport
         self._sealing = sealing
-        self._columns, self._output = self.manifest.document.columns, self.manifest.document.scores()
+        self._output = self.manifest.document.scores()
 
-    def search(self, vectors: Table, k: int = 10, *, timeout: float | None = None) -> SearchResult:  # noqa: ARG002
+    def search(
+        self,
+        vectors: Table,  # noqa: ARG002
+        k: int = 10,  # noqa: ARG002
+        *,
+        timeout: float | None = None,  # noqa: ARG002
+        data_class: str | None = None,  # noqa: ARG002
+    ) -> SearchResult:
         """A model of this lane is no index. Raises `InputError`."""
         message = f"model {self.name!r} is no index: there is nothing to search"
         raise InputError(message)
 
-    def submit(self, table: Table) -> Job:  # noqa: ARG002
+    def submit(self, table: Table, *, data_class: str | None = None) -> Job:  # noqa: ARG002
         """A sealed request is waited for by who has its key. Raises `InputError`: `predict` is what there is."""
         message = f"model {self.name!r} runs in lane 'tee', where the key of a request is not kept: use predict"
         raise InputError(message)
@@ -48,9 +58,14 @@ class TableModel(Model):
         document = self.manifest.document
         return f"TableModel({document.name!r}, version={document.version}, family={document.family!r})"
 
-    def _scores(self, rows: NDArray[np.float64], timeout: float | None) -> NDArray[np.float64]:
+    def _scores(
+        self, rows: NDArray[np.float64], timeout: float | None, data_class: str | None = None
+    ) -> NDArray[np.float64]:
         until = None if timeout is None else time.monotonic() + timeout
-        jobs = [self._sealing.ask(chunk.astype("<f8").tobytes(), rows=len(chunk)) for chunk in self._chunks(rows)]
+        jobs = [
+            self._sealing.ask(chunk.astype("<f8").tobytes(), rows=len(chunk), data_class=data_class)
+            for chunk in self._chunks(rows)
+        ]
         self.sealed_jobs = tuple(jobs)
         found = []
         for job, chunk in zip(jobs, self._chunks(rows), strict=True):
@@ -59,11 +74,20 @@ class TableModel(Model):
         return np.concatenate(found)
 
     def _chunks(self, rows: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-        limits = self.manifest.document.limits
-        # Half of what the sealed bytes may be: padding makes at most twice of it.
-        size = max(1, min(limits.rows_per_job, limits.input_bytes // (16 * len(self._columns))))
+        size = rows_at_once(self.manifest.document)
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
+
+
+def rows_at_once(manifest: Manifest) -> int:
+    """How many rows one job takes: half of what the sealed bytes may be, since padding to powers makes at most twice of it."""
+    limits = manifest.limits
+    return max(1, min(limits.rows_per_job, limits.input_bytes // (2 * row_bytes(manifest))))
+
+
+def row_bytes(manifest: Manifest) -> int:
+    """How many bytes one row is inside the seal: its numbers as float64."""
+    return _NUMBER_BYTES * len(manifest.columns)
 
 
 def _read(answer: bytes, rows: int, outputs: int) -> NDArray[np.float64]:

@@ -143,11 +143,11 @@ def test_what_was_sent_is_cancelled_when_the_rest_cannot_be(
         model = client.model("small")
         prepare, chunks = model._prepare, []
 
-        def interrupted(rows: Rows) -> Any:
+        def interrupted(rows: Rows, data_class: str | None) -> Any:
             chunks.append(len(rows))
             if len(chunks) == 2:
                 raise KeyboardInterrupt
-            return prepare(rows)
+            return prepare(rows, data_class)
 
         monkeypatch.setattr(model, "_prepare", interrupted)
         with pytest.raises(KeyboardInterrupt):

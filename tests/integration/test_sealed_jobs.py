@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 
 from blindgate import Client
+from blindgate.attestation.rules import PlatformRules
+from blindgate.explanation import sealed_size
+from blindgate.policy import ClassRules
 from blindgate_node.backends.answers import gather
 from blindgate_node.backends.causal import CausalModel
 from blindgate_node.backends.requests import read_chat
 from blindgate_protocol.bundle import read_bundle
 from blindgate_protocol.errors import InputError, PolicyError, UntrustedEvidenceError
+from blindgate_protocol.padding import Padding
 from plaintext_models import torch
 from sealed_world import (
     CHAT,
@@ -154,3 +158,29 @@ def audit(world: World, client: Client, file: Path) -> "subprocess.CompletedProc
     """Type the auditor's command."""
     policy = str(client.policy.path)
     return world.type_command(["audit", "replay", str(file), "--policy", policy, "--json"], dict(os.environ))
+
+
+def test_classes_decide_which_nodes_a_request_is_sealed_to(sealed: World, tmp_path: Path) -> None:
+    """A node that was believed for one request is none for another whose class may not use its platform."""
+    with sealed_client(sealed, tmp_path, "enclave") as made:
+        hardware = {"amd-sev-snp": PlatformRules(measurements={"measurement": ("aa" * 48,)})}
+        classes = {
+            "internal": ClassRules(
+                platforms=("insecure-simulated",),
+                padding=Padding(rule="buckets", buckets=(1 << 14, 1 << 20)),
+                buffered=True,
+            ),
+            "phi": ClassRules(platforms=("amd-sev-snp",)),
+        }
+        policy = dataclasses.replace(made.policy, platforms=made.policy.platforms | hardware, classes=classes)
+    with Client(sealed.url, sealed.api_key("hospital"), policy=policy, home=tmp_path) as client:
+        stream = client.chat.completions.create(model=CHAT, stream=True, data_class="internal", **ASKED)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+        order = stream.job.bundle.order.document
+        assert order.input.size == sealed_size(1 << 14, Padding())
+        assert stream.job.bundle.receipt is not None
+        assert stream.job.bundle.receipt.document.output.size == order.input.size  # one chunk, padded
+        with pytest.raises(UntrustedEvidenceError, match=r"platform: the policy does not name insecure-simulated"):
+            client.embeddings.create(model=EMBEDDER, input="a", data_class="phi")
+        with pytest.raises(UntrustedEvidenceError, match="nothing was sealed or sent"):
+            client.chat.completions.create(model=CHAT, data_class="phi", **ASKED)

@@ -35,6 +35,14 @@ KeepCiphertexts: TypeAlias = Annotated[
         "evaluate them again.",
     ),
 ]
+DataClass: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--data-class",
+        metavar="NAME",
+        help="What kind of data this is, by your policy's name for it: beside what the policy and the model say of the columns.",
+    ),
+]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 

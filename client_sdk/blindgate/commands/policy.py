@@ -1,21 +1,24 @@
-"""`blindgate policy show|trust|distrust|revoke`."""
+"""`blindgate policy show|explain|trust|distrust|revoke`."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
+from blindgate.commands.explain import explain
 from blindgate.commands.options import Home, Json, PolicyPath
-from blindgate.output import note, show, when
+from blindgate.output import note, readable, show, when
 from blindgate.places import policy_file
 from blindgate.policy import LogKey, Policy, SecondKey, WitnessKey
 from blindgate_protocol.errors import InputError, PolicyError
 from blindgate_protocol.revocations import Revocation, Revocations
 from blindgate_protocol.signing import first_error
-from blindgate_protocol.values import KeyId, Name
+from blindgate_protocol.values import KeyId, Name, Value
 
 app = typer.Typer(help="What this client allows, and whom it trusts.", no_args_is_help=True)
+app.command("explain")(explain)
 
 Kind = Annotated[
     Literal["publisher", "operator", "log", "second-key", "witness"],
@@ -41,7 +44,11 @@ NameArgument = Annotated[str, typer.Argument(help="Your name for them.")]
 
 @app.command("show")
 def show_(policy: PolicyPath = None, home: Home = None, as_json: Json = False) -> None:
-    """Show whom this client trusts, which keys it believes no longer, and the file where it says so."""
+    """Show whom this client trusts, which keys it believes no longer, what each class of data may use, and the file that says so.
+
+    With --json, a class is an entry with `may` = `class`, and a model of whose data the policy says something is one with `model`;
+    what the file says of it stands under `rules`.
+    """
     loaded = Policy.load(policy_file(policy, home))
     rows = [
         {"may": may, "name": name, "key": key}
@@ -61,6 +68,9 @@ def show_(policy: PolicyPath = None, home: Home = None, as_json: Json = False) -
     if not as_json:
         note(f"policy {loaded.path}; lanes: {', '.join(loaded.rules.lanes)}; {_log_rules(loaded)}")
         rows = [row | {"key": _shortened(row["key"])} for row in rows]
+        _note_classes(loaded)
+    else:
+        rows += _classes(loaded)
     show(rows, as_json=as_json, empty="It trusts nobody. See: blindgate policy trust --help")
 
 
@@ -177,6 +187,33 @@ def _roots(policy: Policy, kind: str) -> dict[str, str]:
         "second-key": policy.second_keys,
     }
     return by_kind.get(kind, policy.witnesses)
+
+
+def _classes(policy: Policy) -> list[dict[str, Any]]:
+    said: list[tuple[str, Mapping[str, Value]]] = [("class", policy.classes), ("model", policy.models)]
+    return [
+        {"may": may, "name": name, "key": None, "rules": of.model_dump(mode="json")}
+        for may, section in said
+        for name, of in section.items()
+    ]
+
+
+def _note_classes(policy: Policy) -> None:
+    for row in _classes(policy):
+        rules = "; ".join(f"{key} {_listed(value)}" for key, value in row["rules"].items() if value not in ({}, None))
+        note(f"{row['may']} {row['name']}: {rules or 'no rules beside the rest of the policy'}")
+    if policy.rules.data_class is not None:
+        note(f"class of requests of which nothing is said: {policy.rules.data_class}")
+
+
+def _listed(value: Any) -> str:
+    match value:
+        case dict():
+            return ", ".join(f"{key} {_listed(item)}" for key, item in value.items() if item != [])
+        case list():
+            return ", ".join(map(str, value))
+        case _:
+            return readable(value)
 
 
 def _shortened(key: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from blindgate.commands.options import Connect, KeepCiphertexts, asks_gateway, note_ciphertexts
+from blindgate.commands.options import Connect, DataClass, KeepCiphertexts, asks_gateway, note_ciphertexts
 from blindgate.output import note, require_folder
 from blindgate_protocol.errors import InputError
 from blindgate_protocol.manifest import Column
@@ -35,6 +35,7 @@ def predict(
     ] = None,
     proba: Annotated[bool, typer.Option("--proba", help="Write a column of probability for each class too.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
+    data_class: DataClass = None,
     keep_ciphertexts: KeepCiphertexts = False,
 ) -> None:
     """Predict under encryption: a CSV file in, a CSV file out.
@@ -49,13 +50,13 @@ def predict(
         table = read_csv(rows, taken.manifest.document.columns)
         header = ["prediction"]
         if proba:
-            shares = taken.predict_proba(table, timeout=timeout)
+            shares = taken.predict_proba(table, timeout=timeout, data_class=data_class)
             # From the same scores, fetched already: where rounding makes two shares equal, the label still tells them apart.
             predictions = np.concatenate([job.result() for job in taken.last_jobs])
             header += [f"probability {label}" for label in taken.classes_]
             lines = [[label, *row] for label, row in zip(predictions.tolist(), shares.tolist(), strict=True)]
         else:
-            lines = [[value] for value in taken.predict(table, timeout=timeout).tolist()]
+            lines = [[value] for value in taken.predict(table, timeout=timeout, data_class=data_class).tolist()]
         note(f"rows: {len(lines)}, jobs: {len(taken.last_jobs)}, every receipt verified")
         note_ciphertexts(client, taken)
     with sys.stdout if output is None else output.open("w", newline="") as file:

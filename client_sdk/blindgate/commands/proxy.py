@@ -14,7 +14,7 @@ from blindgate.keyring import signing_key
 from blindgate.output import note
 from blindgate.proxy.door import Door, check_address
 from blindgate.proxy.server import Place, serve
-from blindgate_protocol.errors import InputError
+from blindgate_protocol.errors import InputError, PolicyError
 
 DEFAULT_PORT: Final = 8081
 _TOKEN_VARIABLE: Final = "BLINDGATE_PROXY_TOKEN"  # noqa: S105  (its name)
@@ -67,7 +67,11 @@ def proxy(
     token = given or "bp_" + secrets.token_urlsafe(32)
     door = Door(token, hosts=[*(allow_host or ()), place.host], origins=allow_origin or ())
     with connect() as client:  # what would fail at the first request fails here
-        client.policy.require_lane("tee")
+        if "tee" not in client.policy.rules.lanes:
+            message = (
+                f"the policy's rule rules.lanes allows {', '.join(client.policy.rules.lanes)}: nothing could be sealed"
+            )
+            raise PolicyError(message)
         signing_key(client.key_store)
     if unsafe_listen:
         note(f"warning: listening on {place.address}: whoever reads that network reads prompts and answers")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from blindgate.commands.options import Connect, Json, KeepCiphertexts, asks_gateway, note_ciphertexts
+from blindgate.commands.options import Connect, DataClass, Json, KeepCiphertexts, asks_gateway, note_ciphertexts
 from blindgate.commands.predict import read_csv
 from blindgate.output import note, require_folder, show
 from blindgate_protocol.errors import InputError
@@ -32,6 +32,7 @@ def search(
         ),
     ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
+    data_class: DataClass = None,
     keep_ciphertexts: KeepCiphertexts = False,
     as_json: Json = False,
 ) -> None:
@@ -47,7 +48,7 @@ def search(
     with connect() as client:
         client.bundles.keep_ciphertexts(wanted=keep_ciphertexts)
         taken = client.model(model)
-        found = taken.search(vectors, k, timeout=timeout)
+        found = taken.search(vectors, k, timeout=timeout, data_class=data_class)
         note(f"vectors: {len(found.ids)}, jobs: {len(taken.last_jobs)}, every receipt verified")
         note_ciphertexts(client, taken)
     rows: list[dict[str, Any]] = [

@@ -6,6 +6,8 @@
     GET  /v1/models/{id}
     GET  /healthz                 the process answers; needs no token
 
+The header `Blindgate-Data-Class` says what kind of data a request is, by the name that the policy uses.
+
 The order of things for each request: who asks (`door`), before anything of the body is read; the body's length, its type, its JSON
 and the members that are needed here; then the SDK, which checks the policy, seals and submits. What else a request asks is the
 node's to check, inside the seal. `X-Request-Id` is the job's id: `blindgate jobs receipt ID` shows what was signed about it.
@@ -24,6 +26,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from blindgate.chat import Stream
 from blindgate.client import Client
+from blindgate.decisions import Decision, decide
 from blindgate.proxy import journal
 from blindgate.proxy.door import Door
 from blindgate.proxy.events import events
@@ -31,13 +34,16 @@ from blindgate.proxy.failures import Failure, failure_of, no_model, refused
 from blindgate.proxy.hangups import Hangups
 from blindgate.sealed_job import SealedJob
 from blindgate.shapes import ChatCompletionChunk, completion_of
-from blindgate_protocol.errors import ManifestError, NotFoundError, PolicyError
+from blindgate_protocol.errors import InputError, ManifestError, NotFoundError, PolicyError
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import NAME
 
 MAX_BODY_BYTES: Final = 4 << 20
 DRAIN_BYTES: Final = 64 << 20
+DATA_CLASS: Final = "Blindgate-Data-Class"
+"""The header by which a caller says what kind of data its request is, by the name that the policy uses."""
+
 _PIECE_BYTES: Final = 1 << 16
 _JSON: Final = "application/json"
 AnswerT = TypeVar("AnswerT")
@@ -57,7 +63,7 @@ def create_app(client: Client, door: Door, hangups: Hangups, *, timeout: float) 
     def chat() -> Response:
         body = _body("messages", list)
         with ExitStack() as stack:
-            stream = _begun(lambda: client.chat.completions.begin(body, timeout))
+            stream = _begun(lambda: client.chat.completions.begin(body, timeout, data_class=_data_class()))
             _watch(stack, hangups, stream.job)
             stack.callback(stream.close)
             if not body.get("stream"):
@@ -71,7 +77,7 @@ def create_app(client: Client, door: Door, hangups: Hangups, *, timeout: float) 
     def embeddings() -> Response:
         body = _body("input", (str, list))
         with ExitStack() as stack:
-            job = _begun(lambda: client.embeddings.begin(body))
+            job = _begun(lambda: client.embeddings.begin(body, data_class=_data_class()))
             _watch(stack, hangups, job)
             return _answer(client.embeddings.read(job, timeout).model_dump(mode="json"))
 
@@ -84,7 +90,7 @@ def create_app(client: Client, door: Door, hangups: Hangups, *, timeout: float) 
     def model(name: str) -> Response:
         found = _begun(lambda: client.manifest(_checked_name(name)))
         client.require_believed(found)
-        client.policy.require_lane(found.document.lane)
+        _decision(client, found).require()
         if not _is_usable(client, found):
             raise no_model()
         return _answer(_shown(client, found))
@@ -243,11 +249,23 @@ def _is_usable(client: Client, model: Signed[Manifest]) -> bool:
     if model.document.api not in {"chat", "embeddings"}:
         return False
     try:
-        client.policy.require_lane(model.document.lane)
         client.require_believed(model)
     except (PolicyError, ManifestError):
         return False
-    return True
+    return _decision(client, model).allowed
+
+
+def _decision(client: Client, model: Signed[Manifest]) -> Decision:
+    return decide(client.policy, model, now=time.time_ns() // 1_000_000)
+
+
+def _data_class() -> str | None:
+    """What kind of data the caller says that its request is."""
+    said = request.headers.get(DATA_CLASS)
+    if said is not None and re.fullmatch(NAME, said) is None:
+        message = f"{DATA_CLASS}: not the name of a class"
+        raise InputError(message)
+    return said
 
 
 def _shown(client: Client, model: Signed[Manifest]) -> dict[str, Any]:
