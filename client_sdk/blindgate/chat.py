@@ -43,6 +43,7 @@ class Stream:
         """Read no more. The job is cancelled where it has not ended."""
         self._chunks.close()  # type: ignore[attr-defined]
         self._pieces.close()  # type: ignore[attr-defined]
+        self.job.leave()  # where nothing was read, the two have not begun, and say nothing
 
     def __iter__(self) -> Iterator[ChatCompletionChunk]:
         return self._chunks
