@@ -21,13 +21,15 @@ from blindgate_protocol.messages import AnswerView, JobView, Lease
 from blindgate_protocol.signing import SigningKey
 from blindgate_protocol.values import SMALL_BYTES
 from runs import wait_until
-from sealed_world import CHAT, offer_model, package_chat, sealed_client, start_sealed_node
+from scripted_model import WORDS, ScriptedModel, package_scripted
+from sealed_world import CHAT, offer_model, sealed_client, start_sealed_node
 from signed_packages import PUBLISHER
 from world import World
 
 NODES = ("enclave", "other")
 MESSAGES = [{"role": "user", "content": "the patient has a cough"}]
 ASKED: dict[str, Any] = {"messages": MESSAGES, "temperature": 0, "max_completion_tokens": 24}
+TEXT = "".join(WORDS)
 _PIECE = 700
 
 
@@ -37,18 +39,18 @@ class Ground:
 
     world: World
     nodes: dict[str, Proxy]
-    text: str = ""
 
 
 @contextmanager
 def sealed_ground(folder: Path) -> Iterator[Ground]:
-    """A gateway that gives a job one lease, and two nodes with one chat model; `text` is what that answers."""
+    """A gateway that gives a job one lease, and two nodes with one chat model, whose every answer is `TEXT`."""
     models = folder / "models"
     models.mkdir()
-    package_chat(models / "chat")
+    package_scripted(models / "chat")
     (models / "chat.files").rename(folder / "chat.files")
     settings: dict[str, object] = {"QUESTIONS": 1000, "ATTEMPTS": 1, "CHECKPOINT": 200}
     with World(folder / "world") as world, ExitStack() as stack:
+        model = stack.enter_context(ScriptedModel())
         ground = Ground(world, {name: stack.enter_context(Proxy(world.url)) for name in NODES})
         # A node signs where it sends to: this gateway takes what was sent to its proxies.
         settings["ADDRESSES"] = ",".join([world.url, *(proxy.url for proxy in ground.nodes.values())])
@@ -57,9 +59,7 @@ def sealed_ground(folder: Path) -> Iterator[Ground]:
         world.start_gateway()
         offer_model(world, models / "chat")
         for name, proxy in ground.nodes.items():
-            start_sealed_node(world, name, models, GATEWAY=proxy.url, POLL_SECONDS=1)
-        with sealed_client(world, folder / "first", *NODES) as client:
-            ground.text = whole(client)
+            start_sealed_node(world, name, models, GATEWAY=proxy.url, POLL_SECONDS=1, UPSTREAM=model.url)
         yield ground
 
 
