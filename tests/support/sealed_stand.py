@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,8 +139,13 @@ class Stand:
 
         self.lie_to_the_client("jobs/*", changed)
 
-    def lie_about_parts(self, change: Callable[[bytes, list[bytes]], bytes], **shown: Any) -> None:
-        """Show the client in place of each answer's parts what `change` makes of its nonce and its chunks, then that it ended."""
+    def lie_about_parts(
+        self, change: Callable[[bytes, list[bytes]], bytes], *, named: Mapping[str, str] | None = None
+    ) -> None:
+        """Show the client in place of each answer's parts what `change` makes of its nonce and its chunks, then that it ended.
+
+        `named`: under which names nodes are shown.
+        """
 
         def changed(path: str, body: bytes) -> bytes:
             view = AnswerView.model_validate_json(body)
@@ -148,9 +153,10 @@ class Stand:
             forged = change(*cut(sealed))
             begin = int(path.partition("begin=")[2].partition("&")[0])
             data = forged[begin : begin + _PIECE]
-            given = {"generation": 1, "node": view.node} | shown
+            node = (named or {}).get(view.node or "", view.node)
             state = JobState.LEASED if data else true.state
-            return AnswerView(job=view.job, state=state, begin=begin, data=data, **given).model_dump_json().encode()
+            told = AnswerView(job=view.job, state=state, generation=1, node=node, begin=begin, data=data)
+            return told.model_dump_json().encode()
 
         self.lie_to_the_client("jobs/*/answer", changed)
 
