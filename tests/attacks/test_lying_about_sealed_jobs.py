@@ -273,9 +273,9 @@ def test_parts_from_another_place_are_not_read(stand: Stand) -> None:
 
     def moved(_path: str, body: bytes) -> bytes:
         view = AnswerView.model_validate_json(body)
-        true, sealed = stand.result(view.job)
+        sealed = stand.result(view.job)[1]
         changes = {"state": JobState.LEASED, "generation": 1, "begin": view.begin + 7, "data": sealed[:100]}
-        return true and view.model_copy(update=changes).model_dump_json().encode()
+        return view.model_copy(update=changes).model_dump_json().encode()
 
     stand.lie_to_the_client("jobs/*/answer", moved)
     text, error = read(stand.stream())
@@ -323,7 +323,7 @@ def test_a_result_that_does_not_begin_as_what_was_read_is_no_answer(stand: Stand
         view = JobView.model_validate_json(answer.body)
         again = Sealer(key, terms.response(key_set=offer.key_set.digest, evidence=offer.evidence)).finish(b"{}\n")
         changes = {"generation": 2, "output": BlobRef(digest=digest(again), size=len(again))}
-        view = signed_anew(stand, view, **changes).model_copy(update={"result_data": again})
+        view = signed_anew(stand, view, None, **changes).model_copy(update={"result_data": again})
         return Answer(200, view.model_dump_json().encode())
 
     stand.proxy.lie = told

@@ -67,8 +67,8 @@ class Ground:
 
     def ask(self, **changes: object) -> str:
         """A chat about what was planted, read along."""
-        messages = [{"role": "user", "content": self.prompt}]
-        stream = self.client.chat.completions.create(model=CHAT, stream=True, **({"messages": messages} | changes))
+        given: dict[str, Any] = {"messages": [{"role": "user", "content": self.prompt}]}
+        stream = self.client.chat.completions.create(model=CHAT, stream=True, **(given | changes))
         return "".join(choice.delta.content or "" for chunk in stream for choice in chunk.choices)
 
 

@@ -114,7 +114,7 @@ def signed_anew(stand: Stand, view: JobView, signer: SigningKey | None = None, *
 def other_commitment(side: str) -> Callable[[Stand, JobView, JobView], JobView]:
     """The node commits to another prompt or answer."""
     committed = ContentKey(bytes(32)).commitment("prompt", job="0" * 32, order=digest(b"")).value()
-    return lambda stand, view, _: signed_anew(stand, view, **{side: committed})
+    return lambda stand, view, _: signed_anew(stand, view, None, **{side: committed})
 
 
 def swapped_payload(_stand: Stand, view: JobView, other: JobView) -> JobView:
