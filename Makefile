@@ -8,7 +8,8 @@
 #   make models        build the demo's models again
 #   make compile-env   the environment of the Concrete ML compiler (Python 3.11, 1.9 GB, apart from .venv)
 #   make vectors       write docs/vectors again
-#   make nightly       long campaigns: the same tests with more seeds
+#   make nightly       long campaigns: the same tests with more seeds, and the variants that `make test` skips as `in make nightly`
+#   make hardware      what needs an NVIDIA GPU: plaintext models on CUDA, and what the card says of itself; skipped without one
 #   make simulate      the broker under 1,000 schedules that nobody ran before; SEED=… shows what happened in one
 #   make lock          resolve requirements.lock, and the gateway's part of it, again (needs uv)
 
@@ -24,14 +25,18 @@ COMPILE_PYTHON ?= $(shell for p in python3.11 python3 $(PYTHON); do \
 # torch's CPU build: for plaintext models in .venv, and for Concrete ML.
 TORCH ?= --no-deps --require-hashes -r requirements-torch.lock
 COMPILE_TORCH ?= $(TORCH)
+# pip would compile what it installs on one core, for as long as it takes to install it.
+PIP_FLAGS := --disable-pip-version-check --no-compile
 
 DEMO_DIR ?=
 
-# `make test` runs the files of tests in so many processes at once, or in as many as there are cores, if those are fewer.
-# Each has a core, and its libraries one thread: threads that wait for each other while another process has their core take twice as long.
-TEST_PROCESSES ?= 4
+# `make test` runs the files of tests in so many processes at once: one more than there are cores, for a sixth of the time a test waits for
+# a node or a gateway, and at most four. Libraries have one thread in each: threads that wait for each other while another process has
+# their core take twice as long. What one process compiles of Blindgate and of its tests, the others read. Files run in the order of
+# tests/conftest.py: those that take long first, so that no process is left alone with one.
+TEST_PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores + 1 : 4)))
 
-.PHONY: demo test check bench models compile-env vectors nightly simulate lock env clean
+.PHONY: demo test check bench models compile-env vectors nightly hardware simulate lock env clean
 .DELETE_ON_ERROR:
 
 env: $(INSTALLED)
@@ -40,12 +45,13 @@ $(INSTALLED): requirements.lock requirements-torch.lock pyproject.toml hatch_bui
 	@test -n "$(PYTHON)" || { echo "Blindgate needs Python 3.11 or 3.12 on the PATH, or make PYTHON=/path/to/python"; exit 1; }
 	@echo "Making $(VENV) with $(PYTHON) from requirements.lock (about three minutes the first time) ..."
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	@$(PY) -m pip install -qq --disable-pip-version-check $(TORCH) || { \
+	@$(PY) -m pip install --quiet $(PIP_FLAGS) --no-deps --require-hashes -r requirements.lock
+	@$(PY) -m pip install -qq $(PIP_FLAGS) $(TORCH) || { \
 		echo "env: pip could not get torch's CPU build. Tell it where such builds are (PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS),"; \
 		echo "or take PyPI's with 2.5 GB of CUDA: make env TORCH=torch==2.13.0. Without torch, a node runs no plaintext models"; \
 		echo "and the tests of them are skipped."; test -z "$$CI"; }
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PY) -m pip install --quiet $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
+	@$(PY) -m compileall -qq -j 0 $(VENV)/lib || true  # some packages bring templates of modules, which are none
 	@touch $@
 
 demo: $(INSTALLED)
@@ -54,7 +60,8 @@ demo: $(INSTALLED)
 # Where there is no Python 3.11 or no CPU build of torch, the tests that compile are skipped and say so; CI insists.
 test: $(INSTALLED)
 	@test -z "$(COMPILE_PYTHON)" || $(MAKE) --no-print-directory compile-env || test -z "$$CI"
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses $(TEST_PROCESSES) --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+		$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 compile-env: .venv-compile/.installed
 
@@ -63,12 +70,12 @@ compile-env: .venv-compile/.installed
 		echo "compile-env: Concrete ML needs Python 3.11 on the PATH, or make COMPILE_PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Making .venv-compile with $(COMPILE_PYTHON) from requirements-compile.lock (about a minute, 1.9 GB) ..."
 	@test -x .venv-compile/bin/python || $(COMPILE_PYTHON) -m venv .venv-compile
-	@.venv-compile/bin/python -m pip install -qq --disable-pip-version-check $(COMPILE_TORCH) || { \
+	@.venv-compile/bin/python -m pip install -qq $(PIP_FLAGS) $(COMPILE_TORCH) || { \
 		echo "compile-env: pip could not get torch's CPU build. Tell it where such builds are (PIP_EXTRA_INDEX_URL or"; \
 		echo "PIP_FIND_LINKS), or take PyPI's with 2.5 GB of CUDA: make compile-env COMPILE_TORCH=torch==2.13.0"; exit 1; }
-	@.venv-compile/bin/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes \
+	@.venv-compile/bin/python -m pip install -qq $(PIP_FLAGS) --no-deps --require-hashes \
 		-r requirements-compile.lock || { echo "compile-env: a download failed; make compile-env goes on from here"; exit 1; }
-	@.venv-compile/bin/python -W ignore -c 'import torch, concrete.ml'
+	@PYTHONDONTWRITEBYTECODE= .venv-compile/bin/python -W ignore -c 'import torch, concrete.ml'  # compiles what it needs of them
 	@touch $@
 
 models: $(INSTALLED) .venv-compile/.installed
@@ -91,6 +98,10 @@ vectors: $(INSTALLED)
 	$(PY) docs/vectors/make.py
 	$(PY) docs/vectors/make_log.py
 	$(PY) docs/vectors/make_sealing.py
+
+# torch's build for CUDA is PyPI's: `pip install torch` in .venv brings it.
+hardware: $(INSTALLED)
+	$(PY) -m pytest tests/hardware -s -rs
 
 nightly: $(INSTALLED)
 	BLINDGATE_CAMPAIGN=20 $(PY) -m pytest --timeout=7200 tests/properties tests/attacks tests/faults tests/integration tests/unit

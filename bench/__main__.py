@@ -23,6 +23,7 @@ from bench import (  # noqa: E402
     client_to_client,
     concrete,
     families,
+    first_token,
     linear,
     log,
     network,
@@ -51,6 +52,7 @@ MODULES: dict[str, Callable[[], list[Row]]] = {
     "log": log.rows,
     "telling": telling.rows,
     "sealing": sealing.rows,
+    "first_token": first_token.rows,
     "client_to_client": client_to_client.rows,
 }
 RESULTS = HERE / "results"

@@ -24,6 +24,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import planted
+import sealed
 from blindgate import Client
 from blindgate.job import Job, Timings
 from blindgate.keystore import FileStore
@@ -98,6 +99,7 @@ class Demo:
             self._show_outcomes(outcomes)
             self._show_stored(outcomes)
             self._show_receipts(client, outcomes)
+            self._seal()
             self._verify_log()
             self._search(client)
             client.close()
@@ -226,6 +228,30 @@ class Demo:
             "Not proven: that the node computed what it says.[/dim]"
         )
 
+    def _seal(self) -> None:
+        """The second lane: a request sealed to a node whose evidence the client has judged. Here it is simulated, and says so."""
+        if lacks := sealed.missing():
+            console.print(
+                f"\n[yellow]Without {', '.join(lacks)}, no request is sealed to a node: see `make env`.[/yellow]"
+            )
+            return
+        console.print(
+            f"\n[bold]Sealing[/bold] a request to [bold]{sealed.MODEL}[/bold], on a node that shows evidence ..."
+        )
+        sealed.start(self.world, INSECURE_DEMO_PUBLISHER)
+        with sealed.client(self.world) as asker:
+            answer = sealed.ask(asker)
+        receipt = answer.receipt.document
+        console.print(
+            f"Three texts embedded in {answer.seconds * 1000:,.0f} ms: {answer.near:.2f} alike where two mean the same, "
+            f"{answer.far:.2f} where not.\nThe receipt commits to prompt and answer, and rests on evidence "
+            f"{(receipt.evidence or '')[:23]}…\n"
+            "[dim]That evidence is simulated: this machine is no trusted execution environment, and the policy names its key. "
+            "With real hardware, the policy names the platform and what it measures.[/dim]"
+        )
+        if answer.near <= answer.far:
+            self.failures.append("the embeddings put texts of one meaning farther apart than texts of two")
+
     def _verify_log(self) -> None:
         """Do what an auditor does with the files of the gateway's log, by the auditor's own command."""
         wait_for_files(self.world)
@@ -243,12 +269,17 @@ class Demo:
         search = planted.Search(
             [
                 planted.number("the planted value", MARK),
+                planted.text("the sealed text", sealed.PLANTED),
                 *(planted.stored_key(f"secret key {name}", secret) for name, secret in secrets.items()),
             ]
         )
-        folders = [self.world.folder / name for name in ("gateway", *NODES)]
+        folders = [
+            self.world.folder / name for name in ("gateway", *NODES, sealed.NODE) if (self.world.folder / name).exists()
+        ]
         found = search.in_files(folders)
-        running = [pid for process in self.world.processes.values() for pid in planted.family(process.pid)]
+        # The node that was sealed to has the text in its memory: that is what it is for.
+        others = [process for name, process in self.world.processes.items() if name != sealed.NODE]
+        running = [pid for process in others for pid in planted.family(process.pid)]
         where = f"{len(running)} processes' memory"
         try:
             found += search.in_processes(running)
@@ -258,7 +289,7 @@ class Demo:
         files = sum(path.is_file() for folder in folders for path in folder.rglob("*"))
         verdict = "[red]FOUND[/red]" if found else "[green]not found[/green]"
         console.print(
-            f"\n[bold]Planted value and {len(secrets)} secret keys[/bold]: {verdict} in {files} files and {where}."
+            f"\n[bold]Planted value, sealed text and {len(secrets)} secret keys[/bold]: {verdict} in {files} files and {where}."
         )
 
     def _verdict(self) -> int:

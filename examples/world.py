@@ -23,6 +23,7 @@ import httpx2
 from blindgate import Client, Policy
 from blindgate.transport import Transport
 from blindgate.uploads import upload
+from blindgate_models.plain_packages import open_plain_package
 from blindgate_models.publishing import open_package
 from blindgate_protocol.messages import ModelOffer
 from blindgate_protocol.nodes import NodeCertificate
@@ -140,7 +141,13 @@ class World:
         return self._api_keys[known]
 
     def publish(self, package: Path | bytes) -> None:
-        """Publish a model package."""
+        """Publish a model package: a file, or the folder of a model in the clear."""
+        if isinstance(package, Path) and package.is_dir():
+            plain = open_plain_package(package)
+            with contextlib.closing(Transport(self.url, self.api_key("models", publish=True))) as transport:
+                upload(transport, plain.weights)
+                transport.post("/v1/models", ModelOffer(manifest=plain.manifest.envelope), ModelOffer)
+            return
         opened = open_package(package)
         with contextlib.closing(Transport(self.url, self.api_key("models", publish=True))) as transport:
             upload(transport, opened.client)
@@ -217,6 +224,10 @@ class World:
         environment = {prefix + key.upper(): str(value) for key, value in settings.items()}
         with (folder / "log.jsonl").open("ab") as log:
             self.processes[name] = self.start_server(command, _clean_environment() | environment, log)
+
+    def wait_for(self, name: str, event: str) -> None:
+        """Wait until a process has logged an event. Raises `RuntimeError` when it ends before."""
+        self._await(name, lambda: event in self.log(name))
 
     def _await(self, name: str, ready: Any) -> None:
         until = time.monotonic() + _START_SECONDS

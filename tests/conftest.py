@@ -12,6 +12,7 @@ import structlog
 from sklearn.linear_model import LogisticRegression
 
 import node_process
+import quick_routes  # noqa: F401  (from here on, applications of this process are)
 import quick_stores  # noqa: F401  (from here on, stores of this process are)
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.linear import compile_linear
@@ -31,6 +32,21 @@ from world import World
 
 # Left alone, it draws each traceback with colours and locals, which takes half a second.
 structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long, so that no process is left alone with one at the end of `make test`."""
+    last = ("attacks", "properties", "unit")
+    items.sort(key=lambda item: last.index(folder) if (folder := item.nodeid.split("/")[1]) in last else -1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave PostgreSQL's turn of what does not depend on the database to `make nightly`, before any fixture is made for it."""
+    if isinstance(item, pytest.Function) and item.get_closest_marker("sqlite") is not None:
+        turns = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if any(isinstance(turn, str) and turn.startswith("postgresql") for turn in turns):
+            leave_to_nightly()
 
 
 @pytest.fixture(autouse=True)
@@ -86,8 +102,6 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
     if request.param == "sqlite":
         yield None
         return
-    if request.node.get_closest_marker("sqlite") is not None:
-        leave_to_nightly()
     server: PostgresqlServer = request.getfixturevalue("postgresql_server")
     url = server.new_database()
     yield url

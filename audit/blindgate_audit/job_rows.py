@@ -2,7 +2,8 @@
 
 1. a job's row has the tenant, model, input, key and deadline of its order; `job_documents` has the order's digest;
 2. the row of a job that succeeded has the node, lease and result of its receipt, `job_documents` has the receipt's digest;
-3. a job's row has what its `job.submitted` states: when the order came, and how urgent it is; and the lease that the log tells of
+3. a job's row has what its `job.submitted` states: when the order came, and how urgent it is; `job_documents` has the seal that
+   came along, by its digest; and the row the lease that the log tells of
    last, with its node and what opens it;
 4. a job that ended did so as, when and because the log tells, and was acknowledged when the log tells;
 5. a job that has not ended waits, or is leased, as the log tells; it is held exactly while its key is suspended, or to be
@@ -140,6 +141,10 @@ class JobRows:
         if priority is not None:
             said["rank"] = -priority
         row.hold(self._findings, said, f"entry {told['entry']}", index=told["entry"])
+        documents = self._lives.find("job_documents", row.about.removeprefix("job:"))
+        if documents is not None and "seal" in documents.columns:
+            sealed = {"seal": told.get("seal")}
+            documents.hold(self._findings, sealed, f"entry {told['entry']}", index=told["entry"])
 
     def _hold_lease(self, job: str, row: TableRow, *, erased: int) -> None:
         """A row names the last lease, also after that has ended."""

@@ -8,10 +8,10 @@
 A model that was published before the log began has no such event, and is none that is missed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from blindgate_audit.columns import Columns, TableRow, number
+from blindgate_audit.columns import Columns, TableRow, Value, number
 from blindgate_audit.findings import Findings
 from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.events import Action, Event
@@ -40,8 +40,10 @@ class ModelRows:
         families: of the models whose manifests were read, by their digests.
     """
 
-    def __init__(self, findings: Findings) -> None:
-        self._findings = findings
+    def __init__(
+        self, findings: Findings, *, read: Callable[[Value, Signed[Manifest]], object] = lambda *_: None
+    ) -> None:
+        self._findings, self._read = findings, read
         self._told: dict[str, _Told] = {}
         self._rows: dict[str, TableRow] = {}
         self.families: dict[str, str] = {}
@@ -72,6 +74,7 @@ class ModelRows:
         row.hold(self._findings, _said(signed), "its manifest")
         self._rows[signed.digest] = row
         self.families[signed.digest] = signed.document.family
+        self._read(row.get("tenant"), signed)
 
     def unlogged(self, erased: int) -> bool:
         """Whether a row has no event yet, erased ones apart."""
@@ -113,6 +116,6 @@ def _said(signed: Signed[Manifest]) -> Columns:
         "digest": signed.digest,
         "name": document.name,
         "version": document.version,
-        "client_digest": None if document.client is None else document.client.digest,
+        "client_digest": "" if document.client is None else document.client.digest,
         "server_digest": document.server.digest,
     }

@@ -1,8 +1,10 @@
-"""Points in time as people type them: a date, which is its first moment in UTC, or a time with its zone."""
+"""Points in time as people type them: a date, which is its first moment in UTC, or a time with its zone; and now."""
 
+import time
 from datetime import UTC, date, datetime
 
 from blindgate_protocol.errors import InputError
+from blindgate_protocol.values import Millis
 
 _DATE = "2026-01-31"
 
@@ -25,3 +27,8 @@ def moment(text: str) -> int:
         message = f"{text!r}: before 1970"
         raise InputError(message)
     return millis
+
+
+def now() -> Millis:
+    """This machine's clock, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000

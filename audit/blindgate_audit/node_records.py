@@ -1,7 +1,8 @@
 """Whether the nodes on record are those that the log tells of.
 
 1. a node is on record with the certificate by which it was taken in: its operator signed it, it is of this node's key, name and
-   end, and it is the one whose digest the node's last `node.enrolled` has;
+   end, and it is the one whose digest the node's last `node.enrolled` has. That also states when the node first came, but in a
+   gateway of before;
 2. a node is dismissed on record (it ends at 0) exactly where the log says so;
 3. a node that the log tells of is on record: it is kept when it is dismissed.
 
@@ -9,8 +10,9 @@ A node that was taken in before the log began has no such event, and is none tha
 what was told after reading them began may be ahead of the records.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from blindgate_audit.columns import stated
 from blindgate_audit.findings import Findings
 from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.events import Action, Event
@@ -27,6 +29,7 @@ class _Told:
     entry: int
     later: bool
     dismissed: bool = False
+    enrolled: Millis | None = None
 
 
 class NodeHistories:
@@ -44,10 +47,11 @@ class NodeHistories:
         self._began = event.time if self._began is None else min(self._began, event.time)
         before = self._told.get(event.object)
         if event.action is Action.NODE_ENROLLED:
-            self._told[event.object] = _Told(event.digest, index, later=self._reading)
+            enrolled = stated(event, "enrolled")
+            self._told[event.object] = _Told(event.digest, index, later=self._reading, enrolled=enrolled)
         elif event.action is Action.NODE_DISMISSED:
-            digest = None if before is None else before.digest
-            self._told[event.object] = _Told(digest, index, later=self._reading, dismissed=True)
+            so_far = _Told(None, index, later=True) if before is None else before
+            self._told[event.object] = replace(so_far, entry=index, later=self._reading, dismissed=True)
 
     def begin(self) -> None:
         """From now on records are read: what is told is later."""
@@ -95,6 +99,9 @@ class NodeHistories:
                     f"{about}: on record is the certificate {digest}, and entry {told.entry} tells of {told.digest}"
                 )
                 self._findings.add("record", message, index=told.entry)
+            if told.enrolled is not None and record.enrolled != told.enrolled:
+                message = f"{about}: on record it was taken in at {record.enrolled}, and the log says {told.enrolled}"
+                self._findings.add("record", message)
             # 2.
             if record.expires == 0 and not told.dismissed and not erased:
                 self._findings.add(

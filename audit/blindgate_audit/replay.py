@@ -7,8 +7,10 @@ so in this order, and goes on where something does not hold, so that every fault
 2. the manifest is the one that the order names, was valid when the order was issued, and its publisher is one that is vouched for;
 3. the receipt answers the order, and an operator that the order allowed, and that is vouched for, says so of its node at that time
    (`receipts.check_receipt`);
-4. the receipt's event stands in a log that is vouched for, cosigned as often as is wanted (`inclusion.check_logged`);
-5. nobody whose signature is needed was revoked when it counts as made (`revocations.signatures`).
+4. what its node had shown, where the request was sealed, is what the receipt rests on (`shown.check_shown`); what evidence proves
+   by itself is an appraisal's to say;
+5. the receipt's event stands in a log that is vouched for, cosigned as often as is wanted (`inclusion.check_logged`);
+6. nobody whose signature is needed was revoked when it counts as made (`revocations.signatures`).
 
 Where no key of a role was given, its signature holds under a key that nobody vouched for. Of a log nothing holds then but that
 the entry leads to the root that is written there: a checkpoint does not bring its key along.
@@ -39,6 +41,7 @@ from blindgate_protocol.errors import (
     UntrustedSignerError,
 )
 from blindgate_protocol.events import Event, leaf_of
+from blindgate_protocol.evidence import Evidence
 from blindgate_protocol.inclusion import check_logged
 from blindgate_protocol.logged import LoggedProof
 from blindgate_protocol.manifest import check_manifest, model_ref
@@ -47,9 +50,10 @@ from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.notes import VerifierKey, parse_note
 from blindgate_protocol.receipts import check_receipt
 from blindgate_protocol.revocations import DatedSignature, Role, require_unrevoked, signatures
+from blindgate_protocol.shown import check_shown
 from blindgate_protocol.signing import Signed, open_signed
 
-Document = Literal["manifest", "order", "receipt", "certificate", "log"]
+Document = Literal["manifest", "order", "receipt", "certificate", "evidence", "log"]
 """What a statement stands in. `log`: the event, and the checkpoint that its proof leads to."""
 
 
@@ -115,6 +119,7 @@ class Replay:
     Attributes:
         certificate: the operator's word for the node; `None` without a receipt, or where it does not open.
         place: `None` where the bundle shows none that holds.
+        evidence: what the node had shown; `None` where the request was not sealed, or it does not hold.
         refusals: empty where nothing contradicts.
     """
 
@@ -124,6 +129,7 @@ class Replay:
     signers: tuple[Signer, ...]
     refusals: tuple[Refusal, ...]
     not_proven: tuple[Unproven, ...]
+    evidence: Evidence | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -151,15 +157,16 @@ _SIGNED: Final[dict[Role, Document]] = {
 
 
 def replay(bundle: Bundle, roots: Roots) -> Replay:
-    """Check a bundle against itself and `roots` (steps 1 to 5 above). What does not hold is in the answer, never raised."""
+    """Check a bundle against itself and `roots` (steps 1 to 6 above). What does not hold is in the answer, never raised."""
     refusals: list[Refusal] = []
     _check_order(bundle, roots, refusals)  # 1.
     _check_model(bundle, roots, refusals)  # 2.
     certificate = _check_receipt(bundle, roots, refusals)  # 3.
-    place = _check_place(bundle, roots, refusals)  # 4.
+    evidence = _check_evidence(bundle, refusals)  # 4.
+    place = _check_place(bundle, roots, refusals)  # 5.
     logged = None if place is None or place.log is None else place.event.time
     dated = tuple(signatures(bundle, logged=logged))
-    _check_revoked(dated, roots, refusals)  # 5.
+    _check_revoked(dated, roots, refusals)  # 6.
     signers = tuple(_signers(bundle, roots, certificate, place))
     known = Known(
         bundle=bundle,
@@ -170,7 +177,7 @@ def replay(bundle: Bundle, roots: Roots) -> Replay:
         unvouched=tuple(signer.role for signer in signers if not signer.vouched),
         own_word=tuple(one.role for one in dated if one.own_word and one.key in roots.revoked),
     )
-    return Replay(bundle, certificate, place, signers, tuple(refusals), tuple(unproven(known)))
+    return Replay(bundle, certificate, place, signers, tuple(refusals), tuple(unproven(known)), evidence)
 
 
 def _check_order(bundle: Bundle, roots: Roots, refusals: list[Refusal]) -> None:
@@ -214,6 +221,12 @@ def _check_receipt(bundle: Bundle, roots: Roots, refusals: list[Refusal]) -> Sig
         with _refused("certificate", refusals):
             _require("operator", certificate.signer, roots.operators)
     return certificate
+
+
+def _check_evidence(bundle: Bundle, refusals: list[Refusal]) -> Evidence | None:
+    with _refused("evidence", refusals):
+        return check_shown(bundle)
+    return None
 
 
 def _check_place(bundle: Bundle, roots: Roots, refusals: list[Refusal]) -> Place | None:

@@ -21,6 +21,7 @@ _SIGNED_BY: Final = {
     "order": "client",
     "receipt": "node",
     "certificate": "operator",
+    "evidence": "node",
     "log": "log",
 }
 
@@ -134,6 +135,13 @@ def _where(replayed: Replay) -> Iterator[_Said]:
         yield "where", "node_name", certificate.document.name, ("certificate",)
         yield "where", "operator", certificate.document.operator, ("certificate",)
         yield "where", "certificate", certificate.digest, ("certificate",)
+    if receipt.document.evidence is not None:
+        yield "where", "evidence", receipt.document.evidence, ("receipt",)
+    if replayed.evidence is not None:
+        bound = replayed.evidence.binding
+        yield "where", "key_set", bound.key_set, ("evidence",)
+        yield "where", "nonce", bound.nonce.hex(), ("evidence",)
+        yield "where", "policy", bound.policy, ("evidence",)
 
 
 def _when(replayed: Replay) -> Iterator[_Said]:

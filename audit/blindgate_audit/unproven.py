@@ -86,15 +86,26 @@ def _of_signers(known: Known) -> Iterator[Unproven]:
 
 
 def _of_the_job(bundle: Bundle) -> Iterator[Unproven]:
-    lane = bundle.manifest.document.lane
+    sealed = bundle.manifest.document.lane == "tee"
     yield Unproven(
         COMPUTATION,
-        f"that the result is the circuit's on this input: in the {lane} lane the receipt is the node's word for having computed it",
+        "that the answer is the model's: the receipt is the node's word for it, as far as its evidence is trusted"
+        if sealed
+        else "that the result is the circuit's on this input: in the fhe lane the receipt is the node's word for having computed "
+        "it",
     )
     yield Unproven(
         "content",
-        "what was asked and answered: the digests are of ciphertexts, which only the holder of the secret key can read",
+        "what was asked and answered: the digests are of sealed bytes, and the commitments open only with keys that the client has"
+        if sealed
+        else "what was asked and answered: the digests are of ciphertexts, which only the holder of the secret key can read",
     )
+    if sealed:
+        yield Unproven(
+            "evidence",
+            "what the node's evidence proves of its machine: that it is the one that the receipt rests on was checked; appraise "
+            "it, as of then, with `blindgate trust appraise`. Whether its nonce was fresh, only the client knew",
+        )
     yield Unproven(
         "model",
         "that the model's weights are the ones that its publisher speaks of, or any good: the digests name bytes, and the figures "

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from blindgate_models.publishing import DAY, DEFAULT_VALIDITY_DAYS
+from blindgate_models.validity import DAY, DEFAULT_VALIDITY_DAYS
 from blindgate_models.weights import list_folder
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import InputError, PackageDigestError, PackageError

@@ -17,14 +17,13 @@ from pathlib import Path
 from blindgate_models.clients import client_half
 from blindgate_models.compilers.compiled import CompiledModel, coarse
 from blindgate_models.package import PackageFiles, read_package, serialise_part, write_package
+from blindgate_models.validity import DAY, DEFAULT_VALIDITY_DAYS
 from blindgate_protocol.canonical import canonical, digest
 from blindgate_protocol.errors import PackageDigestError
 from blindgate_protocol.manifest import Accuracy, Column, Disclosure, Limits, Manifest, Output
 from blindgate_protocol.signing import Signed, SigningKey, open_signed
 from blindgate_protocol.values import BlobRef
 
-DAY: int = 86_400_000
-DEFAULT_VALIDITY_DAYS = 365
 DEFAULT_DECIMALS = 4
 MOST_DECIMALS = 12
 

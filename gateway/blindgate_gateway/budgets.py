@@ -4,6 +4,10 @@ Scores by themselves give a model away in the end: a linear model's weights afte
 may therefore say in the manifest how many rows a tenant may ask for in all. Rows count when an order is accepted, for every version
 of a model by the same publisher together, whatever becomes of the job. A node refuses an input that holds other rows than its order
 says.
+
+The log is told with each order what its tenant has asked of that budget by then (`job.submitted`, and once `budget.counted` for
+what was asked before: `log.counted`): a number that was lowered behind the gateway's back would let the tenant have the model after
+all.
 """
 
 from sqlalchemy import bindparam, select, update
@@ -11,6 +15,7 @@ from sqlalchemy import bindparam, select, update
 from blindgate_gateway.catalogue import find_latest
 from blindgate_gateway.database import Transaction, prepared, upsert
 from blindgate_gateway.identity import Account, Role
+from blindgate_gateway.log.objects import budget_name
 from blindgate_gateway.routing import Answer, Call, Routes
 from blindgate_gateway.tables import rows_asked
 from blindgate_protocol.errors import BudgetSpentError
@@ -34,7 +39,12 @@ _BEGIN = prepared(
 )
 _ANY_NUMBER = (1 << 63) - 1
 _WITH_MORE = rows_asked.c.rows + bindparam("more")
-_MORE = prepared(update(rows_asked).where(_OF_MODEL, bindparam("most") >= _WITH_MORE).values(rows=_WITH_MORE))
+_MORE = prepared(
+    update(rows_asked)
+    .where(_OF_MODEL, bindparam("most") >= _WITH_MORE)
+    .values(rows=_WITH_MORE)
+    .returning(rows_asked.c.rows)
+)
 
 
 @routes.get("/v1/models/<name>/budget", roles={Role.TENANT, Role.READER}, answers={200: BudgetView})
@@ -46,18 +56,25 @@ def show_budget(call: Call[Account, None], name: str) -> Answer:
     return BudgetView(rows_per_tenant=manifest.document.privacy.rows_per_tenant, rows_asked=asked or 0)
 
 
-def spend(connection: Transaction, tenant: str, manifest: Signed[Manifest], rows: int) -> None:
-    """Count `rows` that `tenant` asks for. Raises `BudgetSpentError` where that would be more than it may."""
+def spend(connection: Transaction, tenant: str, manifest: Signed[Manifest], rows: int) -> dict[str, str]:
+    """Count `rows` that `tenant` asks for. Gives what the log is told of it: of which budget, how many, and how many by now.
+
+    Raises `BudgetSpentError` where that would be more than it may.
+    """
     key, name = _key(tenant, manifest), manifest.document.name
     most = manifest.document.privacy.rows_per_tenant
     more = {**key, "more": rows, "most": _ANY_NUMBER if most is None else most}
-    if connection.execute(_MORE, more).rowcount == 1:
-        return
-    connection.execute(_BEGIN, {"tenant": tenant, "publisher": manifest.signer, "model": name})
-    if connection.execute(_MORE, more).rowcount == 0:
-        asked = _asked(connection, tenant, manifest)
-        message = f"model {name!r} gives a tenant {most} rows in all; {asked or 0} were asked for, and this order asks for {rows}"
+    asked = connection.execute(_MORE, more).scalar()
+    if asked is None:
+        connection.execute(_BEGIN, {"tenant": tenant, "publisher": manifest.signer, "model": name})
+        asked = connection.execute(_MORE, more).scalar()
+    if asked is None:
+        before = _asked(connection, tenant, manifest) or 0
+        message = (
+            f"model {name!r} gives a tenant {most} rows in all; {before} were asked for, and this order asks for {rows}"
+        )
         raise BudgetSpentError(message)
+    return {"budget": budget_name(manifest.signer, name), "rows": str(rows), "asked": str(asked)}
 
 
 def _asked(connection: Transaction, tenant: str, manifest: Signed[Manifest]) -> int | None:

@@ -114,7 +114,7 @@ def offer_model(call: Call[Account, ModelOffer]) -> Answer:
             name=document.name,
             version=document.version,
             tenant=call.caller.tenant,
-            client_digest=None if document.client is None else document.client.digest,
+            client_digest="" if document.client is None else document.client.digest,
             server_digest=document.server.digest,
             envelope=manifest.envelope.model_dump_json(),
             published=clock(),

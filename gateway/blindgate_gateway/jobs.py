@@ -138,7 +138,7 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
             raise one_too_many
         is_new = data is not None and keep_data(connection, tenant, document.input, data)
         manifest = accept_order(connection, order, along=data is not None)
-        spend(connection, tenant, manifest, document.rows)
+        spent = spend(connection, tenant, manifest, document.rows)
         operators = call.parts.settings.operators
         family = manifest.document.family
         _check_seal(manifest.document, document, call.body.seal)
@@ -156,6 +156,7 @@ def submit(call: Call[Account, JobRequest]) -> Answer:
             digest=order.digest,
             after=JobState.QUEUED.value,
             details={"submitted": str(submitted), "priority": str(call.body.priority)}
+            | spent
             | ({} if document.evaluation_key is None else {"key": document.evaluation_key})
             | ({} if call.body.seal is None else {"seal": digest(call.body.seal)}),
         )

@@ -71,8 +71,11 @@ def _enrol(call: Call[None, EnrolmentBody]) -> EnrolmentAnswer:
             "expires": document.expires,
             "certificate": certificate.envelope.model_dump_json(),
         }
-        if connection.execute(update(nodes).where(nodes.c.key == node).values(**stored)).rowcount == 0:
-            connection.execute(insert(nodes).values(key=node, enrolled=clock(), **stored))
+        again = update(nodes).where(nodes.c.key == node).values(**stored).returning(nodes.c.enrolled)
+        enrolled = connection.execute(again).scalar()
+        if enrolled is None:
+            first = insert(nodes).values(key=node, enrolled=clock(), **stored).returning(nodes.c.enrolled)
+            enrolled = connection.execute(first).scalar()
         tell(
             connection,
             Action.NODE_ENROLLED,
@@ -85,6 +88,7 @@ def _enrol(call: Call[None, EnrolmentBody]) -> EnrolmentAnswer:
                 "operator": certificate.signer,
                 "expires": str(document.expires),
                 "token": spent,
+                "enrolled": str(enrolled),
             },
         )
     return EnrolmentAnswer(node=node, name=document.name)

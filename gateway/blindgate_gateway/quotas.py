@@ -10,14 +10,14 @@ A node's result is counted and never refused: the work is done, and its tenant i
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import BigInteger, ColumnElement, bindparam, cast, func, select, update
 
 from blindgate_gateway.database import Database, Transaction, prepared, upsert
 from blindgate_gateway.log.objects import tenant_object
 from blindgate_gateway.log.pseudonyms import pseudonym_of
 from blindgate_gateway.log.telling import COMMAND_LINE, tell
 from blindgate_gateway.problems import not_found, refusal
-from blindgate_gateway.tables import stored_bytes, tenants
+from blindgate_gateway.tables import blobs, stored_bytes, tenants, uploads
 from blindgate_protocol.events import Action
 
 Limit: TypeAlias = Literal["quota", "in-flight"]
@@ -62,6 +62,15 @@ class Storage:
     tenant: str
     stored: int
     quota: int | None
+
+
+def really_stored(tenant: ColumnElement[str]) -> ColumnElement[int]:
+    """How many bytes the tenant of an enclosing query has stored and reserved, added up."""
+    stored = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.tenant == tenant)
+    awaited = select(func.coalesce(func.sum(uploads.c.size), 0)).where(
+        uploads.c.tenant == tenant, uploads.c.status == "parts"
+    )
+    return cast(stored.scalar_subquery() + awaited.scalar_subquery(), BigInteger)
 
 
 def count(connection: Transaction, tenant: str, size: int) -> None:

@@ -192,8 +192,8 @@ manifests = Table(
     Column("name", String, nullable=False),
     Column("version", Integer, nullable=False),
     Column("tenant", String, ForeignKey("tenants.name"), nullable=False),
-    # None where the model has no client part.
-    Column("client_digest", String),
+    # Empty where the model has no client part.
+    Column("client_digest", String, nullable=False),
     Column("server_digest", String, nullable=False),
     Column("envelope", Text, nullable=False),
     Column("published", BigInteger, nullable=False),

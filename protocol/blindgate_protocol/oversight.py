@@ -83,7 +83,7 @@ TableName = Literal[
     "api_keys",
     "sessions",
     "enrolment_tokens",
-    "blobs",
+    "gateways",
     "manifests",
     "keys",
     "key_statements",
@@ -93,17 +93,23 @@ TableName = Literal[
     "attempts",
     "queues",
     "queue_operators",
+    "rows_asked",
+    "blobs",
+    "stored_bytes",
 ]
-"""The tables of a gateway whose rows say again what documents and the log say."""
+"""The tables of a gateway whose rows say again what documents and the log say, in the order in which they are to be read."""
 
 
 NAMELESS: Final = "nameless"
+ELSEWHERE: Final = "elsewhere"
+"""What a row of `blobs` has for its `data` where the bytes lie in the store of objects."""
 
 
 class TableRows(Value):
     """A page of a table's rows as the database has them, by primary key: each column's value by its name, whatever it is.
 
     Staff and people are shown by their pseudonyms, `NAMELESS` where they have none any more.
+    A blob's bytes are shown by their digest, or as `ELSEWHERE`. A row of `stored_bytes` also says what there `really` is.
     """
 
     rows: tuple[dict[str, str | int | None], ...]

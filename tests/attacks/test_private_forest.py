@@ -35,12 +35,12 @@ from blindgate_models.trees.client import TreesClient
 from blindgate_models.trees.server import TreesServer
 from blindgate_models.trees.spec import server_part
 from blindgate_protocol.errors import CiphertextError
+from campaigns import CAMPAIGN, of
 from private_forests import PrivateForest, Summed, fits, one_sum, private_forest
 from products import Asker, Product, product
 from worker_pool import workers
 
-CAMPAIGN = int(os.environ.get("BLINDGATE_CAMPAIGN", "1"))
-REPLIES = 400 * CAMPAIGN
+REPLIES = of(400 * CAMPAIGN, slice_of=200)
 UNLIKELY = 1e-5
 
 SMALL_MODULUS = 8

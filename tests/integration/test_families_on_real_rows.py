@@ -166,6 +166,8 @@ def test_every_held_out_row_gets_the_networks_class(
     data: str, own_world: World, client: Client, tmp_path: Path
 ) -> None:
     """Of the network of squares that an MLP becomes, for every row; and that is nearly always the MLP's own."""
+    if data == "breast-cancer":  # two classes by numbers, as heart's, which have gaps too
+        campaigns.leave_to_nightly()
     table = TABLES[data]()
     encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     steps = make_column_transformer((encoder, TEXTS), (make_pipeline(SimpleImputer(), StandardScaler()), NUMBERS))
@@ -188,6 +190,8 @@ def test_every_held_out_row_gets_the_plaintext_models_class(
     family: str, data: str, own_world: World, client: Client, tmp_path: Path
 ) -> None:
     """Raw columns in, the model's own labels out: for every row, and the same probabilities to the decimals that are told."""
+    if data == "breast-cancer":  # two classes by numbers, as heart's, which have gaps too
+        campaigns.leave_to_nightly()
     table = TABLES[data]()
     model = MODELS[family]()
     labels, known = np.unique(table.answers, return_inverse=True)

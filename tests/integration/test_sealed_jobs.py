@@ -1,8 +1,12 @@
 """Plaintext models on a node that is sealed to, end to end: real processes, a tiny chat model, MiniLM's weights, a torch table."""
 
+import dataclasses
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +34,7 @@ from signed_packages import PUBLISHER
 from world import World
 
 MESSAGES = [{"role": "user", "content": "the patient has a cough"}]
-ASKED = {"messages": MESSAGES, "temperature": 0, "max_completion_tokens": 24}
+ASKED: dict[str, Any] = {"messages": MESSAGES, "temperature": 0, "max_completion_tokens": 24}
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +69,9 @@ def client(sealed: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def direct(folder: Path) -> str:
     """What the model answers without anything in between."""
     body = {"model": CHAT, **ASKED}
-    return gather(CausalModel(folder, device="cpu").chat(read_chat(json.dumps(body).encode())))["choices"][0][
-        "message"
-    ]["content"]
+    answer = gather(CausalModel(folder, device="cpu").chat(read_chat(json.dumps(body).encode())))
+    text: str = answer["choices"][0]["message"]["content"]
+    return text
 
 
 def test_a_chat_is_answered_as_by_the_model_itself(sealed: World, client: Client) -> None:
@@ -121,3 +125,32 @@ def test_a_policy_without_the_lane_or_the_node_seals_nothing(sealed: World, tmp_
         pytest.raises(UntrustedEvidenceError, match="nothing was sealed or sent"),
     ):
         client.chat.completions.create(model=CHAT, **ASKED)
+
+
+def test_an_auditor_replays_a_sealed_job(sealed: World, client: Client, tmp_path: Path) -> None:
+    """From the bundle alone: which node, on which evidence, under which keys; and evidence that was changed is refused by name."""
+    stream = client.chat.completions.create(model=CHAT, stream=True, **ASKED)
+    list(stream)
+    bundle = stream.job.bundle
+    file = tmp_path / "bundle.json"
+    file.write_bytes(bundle.to_bytes())
+    told = json.loads(audit(sealed, client, file).stdout)
+    assert told["verdict"] == "holds", told
+    said = {line["name"]: line["value"] for line in told["statements"]}
+    assert bundle.receipt is not None
+    assert said["evidence"] == bundle.receipt.document.evidence
+    assert said["lane"] == "tee"
+    assert {"evidence", "computation"} <= {line["code"] for line in told["not_proven"]}
+    assert bundle.evidence is not None
+    other = bundle.evidence.evidence.replace(b'"nonce":"', b'"nonce":"A', 1)
+    changed = dataclasses.replace(bundle, evidence=bundle.evidence.model_copy(update={"evidence": other}))
+    file.write_bytes(changed.to_bytes())
+    refused = audit(sealed, client, file)
+    assert refused.returncode == 1
+    assert [line["document"] for line in json.loads(refused.stdout)["refusals"]] == ["evidence"]
+
+
+def audit(world: World, client: Client, file: Path) -> "subprocess.CompletedProcess[str]":
+    """Type the auditor's command."""
+    policy = str(client.policy.path)
+    return world.type_command(["audit", "replay", str(file), "--policy", policy, "--json"], dict(os.environ))

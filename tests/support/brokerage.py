@@ -488,7 +488,7 @@ class Worker(Caller):
             "evaluation_key": order.document.evaluation_key,
             "input": order.document.input,
             "output": blob_ref(output),
-            "lane": "fhe",
+            "lane": manifest.document.lane,
             "generation": lease.generation,
             "node": self.key.id,
             "certificate": self.certificate.envelope,
@@ -502,12 +502,12 @@ class Worker(Caller):
         """Commit a receipt, with the result along or stored before."""
         return self.command(lease, "POST", "commit", Commit(receipt=receipt.envelope, result_data=data))
 
-    def finish(self, lease: Lease, output: bytes, *, along: bool = False) -> JobView:
-        """Store a result and commit it, or commit it with the result `along`."""
+    def finish(self, lease: Lease, output: bytes, *, along: bool = False, **changes: Any) -> JobView:
+        """Store a result and commit it, or commit it with the result `along`; `changes` are to the receipt."""
         if not along:
             stored = self.command(lease, "PUT", "result", output)
             assert stored.status_code == 204, stored.text
-        committed = self.commit(lease, self.receipt(lease, output), output if along else None)
+        committed = self.commit(lease, self.receipt(lease, output, **changes), output if along else None)
         assert committed.status_code == 200, committed.text
         return JobView.model_validate_json(committed.content)
 

@@ -34,6 +34,7 @@ from blindgate_protocol.keys import KeyState
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.messages import (
     LEASE_HEADER,
+    AnswerPart,
     Commit,
     JobRequest,
     KeyRequest,
@@ -217,6 +218,7 @@ class Stage:
                 recipient=self.worker.receipt(self.lease, data).envelope, evidence=data
             ),
             "attestations_refuse": lambda: Refusal(code="no", reason=CANARY),
+            "sealed_answers_add_part": lambda: AnswerPart(begin=0, data=data),
             "leases_poll": lambda: LeaseRequest(families=("echo",)),
             "leases_put_result": lambda: data,
             "leases_commit": lambda: Commit(receipt=self.worker.receipt(self.lease, data).envelope, result_data=data),

@@ -35,8 +35,9 @@ GATEWAY: Final = (
     "blindgate_gateway.server",
     "blindgate_gateway.sweep",
     "gunicorn.workers.gthread",
+    "quick_routes",
 )
-"""What a gateway imports before it looks at its settings."""
+"""What a gateway imports before it looks at its settings, and what makes its application at once."""
 NODE: Final = ("blindgate_node.commands", "psutil")
 """What a node does."""
 OWNER: Final = (

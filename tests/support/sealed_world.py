@@ -8,13 +8,10 @@ from typing import Any
 from blindgate import Client
 from blindgate.attestation.rules import PlatformRules
 from blindgate.policy import Rules
-from blindgate.transport import Transport
-from blindgate.uploads import upload
-from blindgate_models.plain_packages import Table, open_plain_package, publish_plain
+from blindgate_models.plain_packages import Table, publish_plain
 from blindgate_node.attester.simulated import KEY_FILE
 from blindgate_node.signer import load_or_create_key
 from blindgate_protocol.manifest import Column, Manifest, Output
-from blindgate_protocol.messages import ModelOffer
 from blindgate_protocol.signing import Signed, SigningKey
 from plaintext_models import minilm, write_causal, write_table
 from signed_packages import PUBLISHER
@@ -61,11 +58,7 @@ def publish(files: Path, folder: Path, publisher: SigningKey = PUBLISHER, **give
 
 def offer_model(world: World, folder: Path) -> None:
     """Publish a package's manifest and list at the world's gateway."""
-    opened = open_plain_package(folder)
-    transport = Transport(world.url, world.api_key("models", publish=True))
-    upload(transport, opened.weights)
-    transport.post("/v1/models", ModelOffer(manifest=opened.manifest.envelope), ModelOffer)
-    transport.close()
+    world.publish(folder)
 
 
 def start_sealed_node(world: World, name: str, models: Path, **settings: Any) -> None:

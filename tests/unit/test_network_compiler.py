@@ -148,7 +148,14 @@ def report_of_one_output() -> Report:
     return compile_network(*regressor([1.0])).report
 
 
-@pytest.mark.parametrize(("factor", "shift"), [(77.0, 1e6), (1e-4, 0.0), (0.1, 2000.0)])
+@pytest.mark.parametrize(
+    ("factor", "shift"),
+    [
+        (77.0, 1e6),
+        (1e-4, 0.0),
+        pytest.param(0.1, 2000.0, marks=pytest.mark.skipif(campaigns.CAMPAIGN == 1, reason="in make nightly")),
+    ],
+)
 def test_a_regression_is_as_exact_as_its_numbers_spread(factor: float, shift: float) -> None:
     """Wherever they lie: trained alike, bounds as small beside the spread, and the report says the same."""
     expected = report_of_one_output()

@@ -17,6 +17,7 @@ from blindgate_audit.bodies import Bodies
 from blindgate_audit.commands.trusting import Cosignatures, LogKey, PolicyFile, SecondKey, Witnesses, named_by
 from blindgate_audit.findings import Findings
 from blindgate_audit.gateway import Gateway
+from blindgate_audit.held import NOT_HELD, names
 from blindgate_audit.progress import working
 from blindgate_audit.records import Records
 from blindgate_audit.remembered import Memory, Remembered
@@ -60,12 +61,14 @@ class _Audit:
         itself: whether nobody but the log itself says what its key is.
         strict: whether an action that this version has no name for is a finding.
         unknown: how many events there are of such, by action.
+        hidden: the tables that the gateway does not show; `None` where no rows were asked for.
     """
 
     source: Folder | Address
     memory: Memory
     strict: bool = False
     unknown: dict[str, int] = field(default_factory=dict)
+    hidden: tuple[str, ...] | None = None
     findings: Findings = field(default_factory=Findings)
     told: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -272,6 +275,7 @@ def _hold_records(audit: _Audit, gateway: Gateway, bodies: Bodies, records: Reco
     records.begin()
     with working("records", total=None) as done:
         _read_rows(gateway, records, done)
+        audit.hidden = records.rows.hidden
         for statements in gateway.pages("/v1/audit/keys", StatementRecords):
             for statement in statements.statements:
                 records.statement(statement)
@@ -335,6 +339,8 @@ def _print(audit: _Audit, key: VerifierKey, opened: OpenedCheckpoint | None, *, 
             "holds": not findings.count,
             "steps": [{"step": step, "verdict": verdict, "text": text} for step, verdict, text in _steps(audit)],
             "unknown_actions": audit.unknown,
+            "not_held": None if audit.hidden is None else [asdict(one) for one in NOT_HELD],
+            "not_shown": audit.hidden,
             "findings": [asdict(one) for one in findings],
             "more_findings": findings.rest,
         }
@@ -342,6 +348,9 @@ def _print(audit: _Audit, key: VerifierKey, opened: OpenedCheckpoint | None, *, 
         return
     lines = [f"The log {key.name} in {audit.source.name}", ""]
     lines += [f"  {step:<10}  {verdict:<11}  {text}" for step, verdict, text in _steps(audit)]
+    if audit.hidden is not None:
+        lines += ["", f"Not held, of the gateway's tables (docs/audit.md says why): {', '.join(names())}"]
+        lines += [f"Not shown by this gateway, and not held: {', '.join(audit.hidden)}"] if audit.hidden else []
     lines += [
         "",
         *(f"  {'' if one.index is None else f'entry {one.index}: '}{one.rule}: {one.message}" for one in findings),

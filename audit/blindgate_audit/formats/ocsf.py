@@ -5,7 +5,8 @@
 | `key.registered`, `tenant.added`, `credential.granted`, `signer.added` | 3004 | 1 Create |
 | `key.sent`, `evidence.shown` | 3004 | 2 Read |
 | `key.uploaded`, `key.evicted`, `key.superseded`, `key.destruction-scheduled` | 3004 | 3 Update |
-| `credential.rotated`, `role.changed`, `limits.changed` | 3004 | 3 Update |
+| `credential.rotated`, `role.changed`, `limits.changed`, `budget.counted` | 3004 | 3 Update |
+| `gateway.entered`, `gateway.forgotten` | 3004 | 6 Enroll, 7 Unenroll |
 | `key.destroyed`, `credential.revoked` | 3004 | 4 Delete |
 | `node.enrolled`, `node.dismissed` | 3004 | 6 Enroll, 7 Unenroll |
 | `key.compromised`, `signer.revoked` | 3004 | 9 Disable |
@@ -69,6 +70,9 @@ _ENTITY_ACTIVITIES: Final = {
     Action.CREDENTIAL_REVOKED: _DELETE,
     Action.ROLE_CHANGED: _UPDATE,
     Action.LIMITS_CHANGED: _UPDATE,
+    Action.BUDGET_COUNTED: _UPDATE,
+    Action.GATEWAY_ENTERED: (6, "Enroll"),
+    Action.GATEWAY_FORGOTTEN: (7, "Unenroll"),
     Action.SIGNER_ADDED: _CREATE,
     Action.SIGNER_REVOKED: (9, "Disable"),
 }

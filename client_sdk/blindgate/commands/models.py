@@ -16,15 +16,9 @@ from blindgate.output import note, require_folder, show, show_one, when
 from blindgate.policy import Policy
 from blindgate.progress import working
 from blindgate.uploads import upload
-from blindgate_models.publishing import (
-    DAY,
-    DEFAULT_DECIMALS,
-    DEFAULT_VALIDITY_DAYS,
-    MOST_DECIMALS,
-    on_calibration,
-    open_package,
-)
+from blindgate_models.publishing import DEFAULT_DECIMALS, MOST_DECIMALS, on_calibration, open_package
 from blindgate_models.publishing import publish as sign_package
+from blindgate_models.validity import DAY, DEFAULT_VALIDITY_DAYS
 from blindgate_protocol.errors import InputError
 from blindgate_protocol.manifest import Accuracy, Column, Encrypted, Manifest, Output, Privacy
 from blindgate_protocol.messages import ModelOffer

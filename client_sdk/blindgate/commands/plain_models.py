@@ -21,7 +21,7 @@ from blindgate_models.plain_packages import (
     open_plain_package,
     publish_plain,
 )
-from blindgate_models.publishing import DAY, DEFAULT_VALIDITY_DAYS
+from blindgate_models.validity import DAY, DEFAULT_VALIDITY_DAYS
 from blindgate_protocol.errors import InputError
 from blindgate_protocol.manifest import Api, Column, Output
 from blindgate_protocol.messages import ModelOffer

@@ -84,7 +84,7 @@ def _judged(judge: Callable[[Row], str | None], row: Row) -> str | None:
 def _manifest(row: Row) -> str | None:
     manifest = open_signed(row.envelope.encode(), Manifest)
     document = manifest.document
-    client = None if document.client is None else document.client.digest
+    client = "" if document.client is None else document.client.digest
     said = (manifest.digest, document.name, document.version, client, document.server.digest)
     return None if said == row[:3] + row[4:6] else f"{row.digest}: its row says otherwise"
 

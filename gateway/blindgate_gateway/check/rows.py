@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, case, exists, fun
 from blindgate_gateway.check.findings import MOST_EXAMPLES, Finding, State, fault, warning, well
 from blindgate_gateway.check.server import RESTORE, whole_view
 from blindgate_gateway.database import Database, Transaction, clock
+from blindgate_gateway.quotas import really_stored
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import (
     attempts,
@@ -27,7 +28,6 @@ from blindgate_gateway.tables import (
     queues,
     stored_bytes,
     tenants,
-    uploads,
 )
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.keys import HOLDING, KeyState
@@ -223,13 +223,7 @@ _RULES: Final = (
     ),
 )
 
-_STORED = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.tenant == tenants.c.name).scalar_subquery()
-_AWAITED = (
-    select(func.coalesce(func.sum(uploads.c.size), 0))
-    .where(uploads.c.tenant == tenants.c.name, uploads.c.status == "parts")
-    .scalar_subquery()
-)
-REALLY_STORED: Final = _STORED + _AWAITED
+REALLY_STORED: Final = really_stored(tenants.c.name)
 """How many bytes the tenant of an enclosing query has stored and reserved."""
 _COUNTED = func.coalesce(
     select(stored_bytes.c.bytes).where(stored_bytes.c.tenant == tenants.c.name).scalar_subquery(), 0

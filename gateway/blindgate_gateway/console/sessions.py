@@ -9,9 +9,10 @@ A session stands for what was shown for it, and for nothing by itself: each time
 So a revoked key ends its sessions with it. The database's clock decides, and the table is everybody's: whichever process of which
 gateway gets the next request finds the session. When it was used is kept by the minute, so that reading writes little.
 
-That a session begins, and that somebody ends one, is an event, in the transaction of its row. One that ends by itself, by its times
-or with what it stands for, writes none: that follows from the event of its beginning, or from the one that withdrew the key. The
-log calls a session by the beginning of its token's hash, with which nobody can sign in.
+That a session begins, and that somebody ends one, is an event, in the transaction of its row; so is that one was not used for
+`IDLE`, when its row is deleted. One that lasts until its end (`until`, in the event of its beginning), or whose key is withdrawn,
+writes none: that follows. So a row that is gone before its session's `until` was deleted by somebody else where no event says so.
+The log calls a session by the beginning of its token's hash, with which nobody can sign in.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from blindgate_gateway.database import Database, Row, Transaction, clock, is_bus
 from blindgate_gateway.identity import Grounds, Role, Staff
 from blindgate_gateway.log.objects import session_object
 from blindgate_gateway.log.pseudonyms import pseudonym_of
-from blindgate_gateway.log.telling import Actor, tell
+from blindgate_gateway.log.telling import GATEWAY, Actor, tell
 from blindgate_gateway.tables import api_keys, sessions
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.events import Action
@@ -79,7 +80,8 @@ _ADD = prepared(
     "expires",
 )
 _USE = prepared(update(sessions).where(sessions.c.token_hash == bindparam("hash")).values(used=clock()))
-_END = prepared(delete(sessions).where(sessions.c.token_hash == bindparam("hash")))
+_WHAT_ENDED = (sessions.c.token_hash, sessions.c.created, sessions.c.expires, clock().label("now"))
+_END = prepared(delete(sessions).where(sessions.c.token_hash == bindparam("hash")).returning(*_WHAT_ENDED))
 _HOLDER = or_(sessions.c.api_key == bindparam("api_key"), sessions.c.person == bindparam("person"))
 _END_OLDEST = prepared(
     delete(sessions)
@@ -96,13 +98,15 @@ _END_OLDEST = prepared(
     .returning(sessions.c.token_hash, sessions.c.used, sessions.c.created, sessions.c.expires, clock().label("now"))
 )
 _SWEEP = prepared(
-    delete(sessions).where(
+    delete(sessions)
+    .where(
         or_(
             sessions.c.used <= clock() - IDLE,
             sessions.c.created <= clock() - WHOLE,
             sessions.c.expires <= clock(),
         )
     )
+    .returning(*_WHAT_ENDED)
 )
 
 
@@ -117,21 +121,25 @@ def begin_session(database: Database, auditor: Staff, *, instead_of: str = "") -
         "api_key": auditor.key if grounds is None else None,
         "person": None if grounds is None else auditor.key,
     }
-    until = {
+    ends = {
         "grounds": None if grounds is None else grounds.text,
         "expires": None if grounds is None else grounds.expires,
     }
     with database.write() as connection:
         _end(connection, instead_of, "signed in anew")
-        created = connection.execute(_ADD, {"token_hash": _hash(token), **holder, **until}).scalar()
+        created = connection.execute(_ADD, {"token_hash": _hash(token), **holder, **ends}).scalar()
         by = _actor(connection, auditor)
         said = {"credential": auditor.key if grounds is None else "token", "created": str(created)}
+        until = _until(created, None if grounds is None else grounds.expires)
+        said["until"] = str(until)
         if grounds is not None:
             said |= {"grounds": shown_grounds(_hash(token), grounds.text), "expires": str(grounds.expires)}
         tell(connection, Action.SESSION_STARTED, _name(_hash(token)), by=by, after="active", details=said)
         for row in connection.execute(_END_OLDEST, {**holder, "kept": MOST}).all():
             if _went_on(row):
                 _tell_ended(connection, row.token_hash, by, f"more than {MOST} sessions")
+            else:
+                _tell_over(connection, row)
     return token
 
 
@@ -180,7 +188,8 @@ def shown_grounds(token_hash: object, grounds: object) -> str:
 def sweep_sessions(database: Database) -> None:
     """Forget sessions that are over."""
     with database.write(durable=False) as connection:
-        connection.execute(_SWEEP)
+        for row in connection.execute(_SWEEP).all():
+            _tell_over(connection, row)
 
 
 def _end(connection: Transaction, token: str, reason: str) -> None:
@@ -188,8 +197,17 @@ def _end(connection: Transaction, token: str, reason: str) -> None:
         return
     this = {"hash": _hash(token)}
     row = connection.execute(_OF_TOKEN, this).first()
-    if connection.execute(_END, this).rowcount and row is not None:  # what was over has ended before
+    ended = connection.execute(_END, this).first()
+    if row is not None:
         _tell_ended(connection, row.token_hash, _actor(connection, _auditor(row)), reason)
+    elif ended is not None:  # what was over has ended before
+        _tell_over(connection, ended)
+
+
+def _tell_over(connection: Transaction, row: Row) -> None:
+    """Tell of a session that ended by itself, and whose row goes before its last moment has come."""
+    if _until(row.created, row.expires) > row.now:
+        _tell_ended(connection, row.token_hash, GATEWAY, f"withdrawn, or not used for {IDLE // _MINUTE} minutes")
 
 
 def _tell_ended(connection: Transaction, token_hash: str, by: Actor, reason: str) -> None:
@@ -208,6 +226,11 @@ def _went_on(row: Row) -> bool:
     """Whether a session of a holder who signs in just now was not over by its times."""
     expired = row.expires is not None and row.expires <= row.now
     return bool(row.used > row.now - IDLE and row.created > row.now - WHOLE and not expired)
+
+
+def _until(created: Millis, expires: Millis | None) -> Millis:
+    """When a session is over at the latest."""
+    return created + WHOLE if expires is None else min(created + WHOLE, expires)
 
 
 def _auditor(row: Row) -> Staff:

@@ -12,6 +12,9 @@ What the log tells has to be true of all of them together, and told once:
 4. A gateway that will not come back, since its folder ends with it (the setting `leaves`), is forgotten when it stops in order, and
    what it alone believed is told as revoked then. Not when no other one is there: the last one leaves its word.
 
+What a gateway wrote of itself is told (`gateway.entered`: digests of its columns), and that it was forgotten (`gateway.forgotten`):
+so an auditor sees which rows of `gateways` nobody wrote, or somebody deleted.
+
 That settings differ is said where people look: in a line when a gateway starts, and by `blindgate gateway check`.
 """
 
@@ -24,11 +27,12 @@ from typing import Any, Final
 from sqlalchemy import bindparam, case, delete, exists, select, update
 
 from blindgate_gateway.database import Database, Row, Transaction, clock, prepared, upsert
-from blindgate_gateway.log.objects import signer_object
+from blindgate_gateway.log.objects import gateway_object, signer_object
 from blindgate_gateway.log.telling import COMMAND_LINE, GATEWAY, Actor, tell
 from blindgate_gateway.logs import log
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import events, gateways
+from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import BlindgateError
 from blindgate_protocol.events import Action
 from blindgate_protocol.values import Millis
@@ -89,8 +93,14 @@ def enter(connection: Transaction, settings: Settings) -> Row:
     connection.alone("signers")  # who starts at the same time reads this one's row, or has written its own
     me = gateway_id(settings.data)
     before = connection.execute(_ALL, {}).all()
-    row = {"id": me, "publishers": " ".join(settings.publishers), "operators": " ".join(settings.operators)}
-    connection.execute(_ENTER, row | {"kept": json.dumps(kept_for(settings))})
+    row = {
+        "publishers": " ".join(settings.publishers),
+        "operators": " ".join(settings.operators),
+        "kept": json.dumps(kept_for(settings)),
+    }
+    connection.execute(_ENTER, {"id": me, **row})
+    said = {name: digest(text.encode()) for name, text in row.items()}
+    tell(connection, Action.GATEWAY_ENTERED, gateway_object(me), by=GATEWAY, after="entered", details=said)
     rows = connection.execute(_ALL, {}).all()
     _tell(connection, rows, by=COMMAND_LINE, reason=None)
     told = differences(rows)
@@ -115,6 +125,8 @@ def show(database: Database, settings: Settings) -> None:
         if not lost:  # another one was faster
             return
         rows = connection.execute(_ALL, {}).all()
+        for one in lost:
+            _tell_forgotten(connection, one, f"it has not shown itself for {LOST_AFTER // 60_000} minutes")
         reason = f"no gateway that believed it has shown itself for {LOST_AFTER // 60_000} minutes"
         _tell(connection, rows, by=GATEWAY, reason=reason)
     log.warning("gateways.lost", gateways=lost)
@@ -127,6 +139,7 @@ def leave(connection: Transaction, settings: Settings) -> None:
     if connection.execute(_OTHERS, me).first() is None:
         return
     connection.execute(_LEAVE, me)
+    _tell_forgotten(connection, me["gateway"], "it has stopped and will not come back")
     rows = connection.execute(_ALL, {}).all()
     _tell(connection, rows, by=GATEWAY, reason="the last gateway that believed it has stopped and will not come back")
 
@@ -164,6 +177,11 @@ def gateway_id(data: Path) -> str:
         message = f"{file}: expected {2 * _ID_BYTES} hexadecimal digits; remove it, and the gateway gets another id"
         raise BlindgateError(message)
     return found
+
+
+def _tell_forgotten(connection: Transaction, gateway: str, reason: str) -> None:
+    what = gateway_object(gateway)
+    tell(connection, Action.GATEWAY_FORGOTTEN, what, by=GATEWAY, reason=reason, before="entered", after="forgotten")
 
 
 def _tell(connection: Transaction, rows: list[Row], *, by: Actor, reason: str | None) -> None:

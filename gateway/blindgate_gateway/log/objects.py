@@ -26,6 +26,16 @@ def model_object(name: str, version: int) -> str:
     return f"model:{name}/{version}"
 
 
+def budget_name(publisher: str, model: str) -> str:
+    """Which rows are counted together: of all versions of a model of one publisher."""
+    return f"{publisher}/{model}"
+
+
+def gateway_object(gateway: str) -> str:
+    """A gateway, by the id in its data folder."""
+    return f"gateway:{gateway}"
+
+
 def credential_object(key: str) -> str:
     """An API key, by its id."""
     return f"credential:{key}"

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from blindgate_gateway.database import Database, prepared
 from blindgate_gateway.log.believed import enter, kept_for, leave
+from blindgate_gateway.log.counted import tell_budgets, untold_budgets
 from blindgate_gateway.log.objects import log_object
 from blindgate_gateway.log.sequencer import Sequencer
 from blindgate_gateway.log.telling import GATEWAY, tell
@@ -35,8 +36,11 @@ def tell_start(settings: Settings) -> None:
         what = _log(database, settings)
         now = kept_for(settings)
         with database.write() as connection:
-            unlogged = count_unlogged(connection)
-            tell(connection, Action.LOG_STARTED, what, by=GATEWAY, before="paused", after="started", details=unlogged)
+            details, budgets = count_unlogged(connection), untold_budgets(connection)
+            if budgets is not None:
+                details |= {"budgets": str(len(budgets))}
+            tell(connection, Action.LOG_STARTED, what, by=GATEWAY, before="paused", after="started", details=details)
+            tell_budgets(connection, budgets or [])
             before = enter(connection, settings)
             row = connection.execute(_LAST_KEPT, {}).first()
             told = {} if row is None or row.body is None else json.loads(row.body)["details"]

@@ -1,14 +1,14 @@
-"""How many rows by which somebody gets in are older than the log, or than what it tells.
+"""How many rows by which somebody gets in, or a gateway says whom it believes, are older than the log, or than what it tells.
 
 Whoever puts such a row into the database can let it say that it is older than the log. So a gateway that starts says how many there
-are of which no event tells (`log.started`). They are never deleted, and none is added without an event: an auditor who finds more
-of them than there were once knows that one was put in.
+are of which no event tells (`log.started`). They are never deleted (a gateway's only with an event), and none is added without one:
+an auditor who finds more of them than there were once knows that one was put in.
 """
 
 from sqlalchemy import ColumnElement, FromClause, and_, exists, func, or_, select
 
 from blindgate_gateway.database import Transaction, prepared
-from blindgate_gateway.tables import api_keys, enrolment_tokens, events, pseudonyms, tenants
+from blindgate_gateway.tables import api_keys, enrolment_tokens, events, gateways, pseudonyms, tenants
 from blindgate_protocol.events import Action
 
 _GRANTED = (Action.CREDENTIAL_GRANTED.value, Action.CREDENTIAL_ROTATED.value)
@@ -30,11 +30,12 @@ _COUNT = prepared(
         ),
         _unlogged(api_keys, "credential:" + api_keys.c.id, _GRANTED).label("credentials"),
         _unlogged(enrolment_tokens, "enrolment-token:" + enrolment_tokens.c.id, _GRANTED).label("tokens"),
+        _unlogged(gateways, "gateway:" + gateways.c.id, (Action.GATEWAY_ENTERED.value,)).label("gateways"),
     )
 )
 
 
 def count_unlogged(connection: Transaction) -> dict[str, str]:
-    """How many tenants, API keys and enrolment tokens no event tells of, as the details of `log.started`."""
+    """How many tenants, API keys, enrolment tokens and gateways no event tells of, as the details of `log.started`."""
     row = connection.execute(_COUNT, {}).one()
     return {f"unlogged-{name}": str(count) for name, count in row._asdict().items()}

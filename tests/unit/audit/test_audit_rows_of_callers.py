@@ -166,7 +166,12 @@ def test_a_gateway_that_starts_counts_the_rows_of_which_no_event_tells(patient: 
     with patient.damaged(put_in), database.read() as connection:
         after = count_unlogged(connection)
     assert set(before.values()) == {"0"}
-    assert after == {"unlogged-tenants": "2", "unlogged-credentials": "3", "unlogged-tokens": "1"}
+    assert after == {
+        "unlogged-tenants": "2",
+        "unlogged-credentials": "3",
+        "unlogged-tokens": "1",
+        "unlogged-gateways": "0",
+    }
 
 
 def test_a_limit_is_told_with_what_it_was_before(patient: Patient) -> None:
@@ -410,13 +415,17 @@ def plain(found: str, patient: Patient) -> str:
     return re.sub(r"(sha256:|staff-)[0-9a-f]{32,64}", r"\1HEX", re.sub(r"'ed25519:[^']+'$", "'ed25519:KEY'", found))
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edit_is_named_by_its_row_and_column(edit: str, patient: Patient) -> None:
     """And nothing else is accused."""
     message, harm = EDITS[edit]
     with patient.damaged(lambda connection: harm(patient, connection)):
         found, _ = audit(patient.desk)
-    assert [plain(one, patient) for one in found] == [f"row: {message}"]
+    # What is counted of blobs is no longer what there is, and says so by itself.
+    others = [one for one in found if "in its row of stored_bytes, bytes is" not in one]
+    assert [plain(one, patient) for one in others] == [f"row: {message}"]
+    assert len(others) == len(found) or "blobs" in message
 
 
 def test_whatever_is_set_behind_the_logs_back_is_named_after_it_was_set_anew(tmp_path: Path) -> None:

@@ -148,6 +148,7 @@ def test_answers_are_forgotten_after_a_day(desk: Desk) -> None:
     assert _post(desk, _request(desk), "one").status_code == 201
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])
 def test_a_key_is_short_printable_ascii(desk: Desk, key: str) -> None:
     """Named when it is not."""

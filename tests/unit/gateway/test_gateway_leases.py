@@ -291,6 +291,7 @@ def test_a_job_under_a_key_in_the_nodes_memory_goes_first(desk: Desk) -> None:
     assert desk.worker.command(lease, "GET", f"blobs/{blob_ref(b'key 2').digest}").content == b"key 2"
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("header", [None, "", "1", "x." + "0" * 32, "1." + "0" * 31, "9" * 30 + "." + "0" * 32])
 def test_a_lease_header_of_another_shape_is_malformed(desk: Desk, header: str | None) -> None:
     """It is refused before anything is looked up."""

@@ -91,7 +91,8 @@ def test_a_jobs_life_is_told(desk: Desk) -> None:
     actions = [Action.JOB_SUBMITTED, Action.JOB_LEASED, Action.JOB_SUCCEEDED, Action.JOB_ACKNOWLEDGED]
     assert [event.action for event in life] == actions
     view, leased = desk.tenant.job(lease.job), {"node": desk.worker.key.id, "generation": "1"}
-    assert life[0].details == {"submitted": str(view.submitted), "priority": "0"}
+    budget = {"budget": f"{desk.manifest.signer}/{desk.manifest.document.name}", "rows": "1", "asked": "1"}
+    assert life[0].details == {"submitted": str(view.submitted), "priority": "0"} | budget
     assert life[1].details == leased | {"token": digest(lease.token.encode())}
     assert life[2].details == leased | {"submitted": str(view.submitted), "ended": str(view.ended)}
     assert abs(int(life[3].details["acknowledged"]) - life[3].time) < CLOCK_SKEW

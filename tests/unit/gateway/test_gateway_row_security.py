@@ -32,7 +32,7 @@ from blindgate_gateway.tables import (
 from blindgate_protocol.attestations import AttestationPoll, AttestationRequest
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.keys import KeyState
-from blindgate_protocol.messages import JobRequest, UploadRequest
+from blindgate_protocol.messages import AnswerPart, JobRequest, UploadRequest
 from brokerage import Keys, Tenant, blob_ref, make_settings, random_bytes
 from desk import Desk, open_desk
 from postgresql import PostgresqlServer
@@ -53,11 +53,12 @@ def guarded(tmp_path: Path, postgresql_server: PostgresqlServer) -> Iterator[Des
 
 
 def _fill(desk: Desk, tenant: Tenant) -> None:
-    """A key, a job that ended, one that waits, an upload that has not come, an answer that is kept."""
+    """A key, a job that ended, with a part of its answer, one that waits, an upload that has not come, an answer that is kept."""
     key = tenant.statement(tenant.upload(random_bytes(100)), KeyState.REGISTERED)
     assert tenant.state(key).is_success
     _submit(desk, tenant)
     while (lease := desk.worker.lease()) is not None:
+        assert desk.worker.command(lease, "POST", "answer", AnswerPart(begin=0, data=b"sealed")).status_code == 204
         desk.worker.finish(lease, random_bytes(10), along=True)
     _submit(desk, tenant)
     question = AttestationRequest(model=desk.manifest.digest, policy=desk.manifest.digest, nonce=random_bytes(32))

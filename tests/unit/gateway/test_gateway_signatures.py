@@ -129,6 +129,7 @@ def _two_credentials(desk: Desk) -> Any:
     return _post(desk, headers | {"Authorization": f"Bearer {desk.tenant.token}"})
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("call", "status"),
     [

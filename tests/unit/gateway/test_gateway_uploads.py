@@ -264,6 +264,7 @@ def test_an_upload_that_nobody_goes_on_with_is_ended(desk: Desk) -> None:
     assert "bank" not in _counted(desk)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("path", "body", "status", "code"),
     [

@@ -1,4 +1,4 @@
-"""Sealed jobs: models without a client part, keys that are wrapped for nodes, and answers that are read while they are written.
+"""Sealed jobs: keys that are wrapped for nodes, and answers that are read while they are written.
 
 Revision: 0022, from 0020. On PostgreSQL a tenant reads its own answers; nodes write them as the tables' owner.
 """
@@ -20,8 +20,6 @@ CREATE POLICY tenant ON answer_parts FOR SELECT TO blindgate_tenant USING (tenan
 
 def upgrade() -> None:
     """Step forward."""
-    with op.batch_alter_table("manifests") as batch:
-        batch.alter_column("client_digest", existing_type=sa.String(), nullable=True)
     op.add_column("job_documents", sa.Column("seal", sa.Text))
     op.create_table(
         "answer_parts",

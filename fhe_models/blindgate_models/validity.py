@@ -1,0 +1,8 @@
+"""How long a package is valid, unless its publisher says otherwise."""
+
+from typing import Final
+
+DAY: Final = 86_400_000
+"""In milliseconds."""
+
+DEFAULT_VALIDITY_DAYS: Final = 365
