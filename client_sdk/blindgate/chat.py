@@ -119,7 +119,10 @@ class Completions:
         body = {"model": model, "messages": messages, "stream": wants_stream, **parameters}
         job = self._sealing(model, "chat").ask(_to_json(body))
         answer = Stream(job, timeout)
-        return answer if stream else completion_of(answer)
+        if stream:
+            return answer
+        with answer:
+            return completion_of(answer)
 
 
 class Chat:

@@ -141,6 +141,15 @@ def test_a_node_that_was_started_again_opens_nothing_from_before() -> None:
         after.enclave.open(sent.seal, sent.sealed, order=sent.order, most_bytes=1 << 20)
 
 
+def test_a_request_to_a_key_set_that_has_ended_is_not_opened() -> None:
+    """Whatever end its terms name: the keys are gone."""
+    pair = Pair()
+    sent = pair.send()
+    pair.shift = 3 * HOUR
+    with pytest.raises(SealTermsError, match="they end"):
+        pair.answer(sent)
+
+
 def test_a_request_larger_than_the_manifest_allows_is_not_answered() -> None:
     """Once it is open: padding hid its size."""
     pair = Pair(limits=Limits(rows_per_job=1, input_bytes=100, result_bytes=1 << 20, evaluation_key_bytes=0))
