@@ -71,7 +71,7 @@ def test_no_mutated_seal_is_opened(pair: Pair) -> None:
         return pair.enclave.open(seal, sent.sealed, order=sent.order, most_bytes=1 << 20)
 
     codes = refusals(sent.seal, other.seal, 1, opened)
-    assert codes == {"malformed", "seal", "seal-terms"}
+    assert {"malformed", "seal", "seal-terms"} <= codes <= {"malformed", "seal", "seal-terms", "seal-expired"}
     assert pair.enclave.open(sent.seal, sent.sealed, order=sent.order, most_bytes=1 << 20).request == sent.request
 
 

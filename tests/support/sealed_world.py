@@ -46,7 +46,7 @@ def package_table(
         "table": Table(COLUMNS, Output(task="regression", scores=1, link="identity", decimals=4)),
         "name": TRIAGE,
     } | changes
-    return publish(files, folder, kind="torch-table", **given)
+    return publish(files, folder, PUBLISHER, kind="torch-table", **given)
 
 
 def publish(files: Path, folder: Path, publisher: SigningKey = PUBLISHER, **given: Any) -> Signed[Manifest]:
