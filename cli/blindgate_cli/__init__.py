@@ -23,12 +23,20 @@ _ABOUT = {
     "operator": "Vouch for nodes: your operator key, certificates for nodes.",
     "policy": "What this client allows, and whom it trusts.",
     "predict": "Predict under encryption: a CSV file in, a CSV file out.",
+    "proxy": "OpenAI's API on this machine: chats and embeddings of unchanged programs, sealed here.",
     "publisher": "Sign models: your publisher key.",
     "search": "Search an index under encryption: vectors in, a CSV file of the nearest entries out.",
     "trust": "What nodes prove of themselves, and what evidence in a file shows: judged here, under your policy.",
     "witness": "Run a witness of a log: it cosigns what continues what it saw, and nothing else.",
 }
-_EXTRAS = {"audit": "audit", "gateway": "gateway", "node": "node", "operator": "node", "witness": "witness"}
+_EXTRAS = {
+    "audit": "audit",
+    "gateway": "gateway",
+    "node": "node",
+    "operator": "node",
+    "proxy": "sdk,proxy",
+    "witness": "witness",
+}
 _USAGE_STATUS = 2
 
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from blindgate.ciphertexts import Ciphertexts
-from blindgate.keystore import write_durably
+from blindgate.keystore import write_whole
 from blindgate_protocol.bundle import CIPHERTEXTS, Bundle, read_bundle
 from blindgate_protocol.errors import MalformedError, NotFoundError
 
@@ -32,10 +32,10 @@ class Bundles:
         """Keep from now on the bytes that bundles name, or do not."""
         self.ciphertexts = Ciphertexts(self._folder / CIPHERTEXTS) if wanted else None
 
-    def save(self, bundle: Bundle) -> None:
-        """Write a bundle, in place of what was there."""
+    def save(self, bundle: Bundle, *, durable: bool = True) -> None:
+        """Write a bundle, in place of what was there; past a power cut, unless told otherwise."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_durably(self._path(bundle.order.document.job), bundle.to_bytes())
+        write_whole(self._path(bundle.order.document.job), bundle.to_bytes(), durable=durable)
 
     def load(self, job: str) -> Bundle:
         """Read a job's bundle and verify its signatures. Raises `NotFoundError` or `MalformedError`."""

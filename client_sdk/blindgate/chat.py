@@ -115,14 +115,18 @@ class Completions:
         Raises `InputError` for what the model cannot do, `PolicyError` or `UntrustedEvidenceError` before anything is sealed, and
         what `SealedJob.pieces` does.
         """
-        wants_stream = bool(stream) and not self._policy.rules.buffered
-        body = {"model": model, "messages": messages, "stream": wants_stream, **parameters}
-        job = self._sealing(model, "chat").ask(_to_json(body))
-        answer = Stream(job, timeout)
+        body = {"model": model, "messages": messages, "stream": bool(stream), **parameters}
+        answer = self.begin(body, timeout)
         if stream:
             return answer
         with answer:
             return completion_of(answer)
+
+    def begin(self, body: dict[str, Any], timeout: float | None = None) -> Stream:
+        """Seal and submit a request in OpenAI's shape, whose `model` is a text; nothing of its answer is read yet. See `create`."""
+        stream = bool(body.get("stream")) and not self._policy.rules.buffered
+        job = self._sealing(body["model"], "chat").ask(_to_json({**body, "stream": stream}))
+        return Stream(job, timeout)
 
 
 class Chat:
@@ -149,8 +153,15 @@ class Embeddings:
         **parameters: Any,
     ) -> CreateEmbeddingResponse:
         """Embed one text or several: a vector for each, in their order. See `Completions.create`."""
-        body = {"model": model, "input": input, **parameters}
-        job = self._sealing(model, "embeddings").ask(_to_json(body))
+        return self.read(self.begin({"model": model, "input": input, **parameters}), timeout)
+
+    def begin(self, body: dict[str, Any]) -> SealedJob:
+        """Seal and submit a request in OpenAI's shape, whose `model` is a text; nothing of its answer is read yet."""
+        return self._sealing(body["model"], "embeddings").ask(_to_json(body))
+
+    @staticmethod
+    def read(job: SealedJob, timeout: float | None = None) -> CreateEmbeddingResponse:
+        """The whole answer of such a job."""
         lines = list(answer_lines(job.pieces(timeout)))
         for value in lines:
             if failed := failure_in(value):

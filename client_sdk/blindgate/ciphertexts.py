@@ -14,7 +14,7 @@ import threading
 import warnings
 from pathlib import Path
 
-from blindgate.keystore import write_durably
+from blindgate.keystore import write_whole
 from blindgate_protocol.bundle import ciphertext_file
 
 
@@ -48,7 +48,7 @@ class Ciphertexts:
         try:
             for folder in (self.folder.parent, self.folder):  # `parents` would make the first one for everybody
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_durably(self._path(digest), data)
+            write_whole(self._path(digest), data)
         except OSError as error:
             with self._counting:
                 self._lost.add(digest)

@@ -53,6 +53,7 @@ from blindgate_protocol.signing import Signed, open_signed
 from blindgate_protocol.values import NAME
 
 DEFAULT_DEADLINE_SECONDS = 3600.0
+_RECENT_SECONDS = 60.0
 
 
 class Client:
@@ -99,6 +100,7 @@ class Client:
         self._statements = OwnStatements(self._home / "statements")
         self._seen = SeenVersions(self._home / "seen.json")
         self._logs = Logs(self._policy, SeenTrees(self._home / "logs.json"))
+        self._recent: dict[str, tuple[float, Signed[Manifest]]] = {}
         self._admission = Admission(self._transport, self._policy)
         self.chat = Chat(Completions(self._sealing, self._policy))
         self.embeddings = Embeddings(self._sealing)
@@ -209,7 +211,7 @@ class Client:
 
     def _sealing(self, name: str, api: Api) -> Sealing:
         """What it takes to seal requests to a model of lane `tee`, which is asked by `api`."""
-        manifest = self._believed_manifest(name)
+        manifest = self._believed_manifest(name, recent=True)
         document = manifest.document
         self._policy.require_lane(document.lane)
         if document.api != api:
@@ -261,16 +263,29 @@ class Client:
             seconds=seconds,
         )
 
-    def _believed_manifest(self, name: str) -> Signed[Manifest]:
-        """A model's manifest, by a publisher whom the policy believes, current, and no older than was seen before."""
-        manifest = self.manifest(name)
+    def _believed_manifest(self, name: str, *, recent: bool = False) -> Signed[Manifest]:
+        """A model's manifest, as `require_believed` says.
+
+        With `recent`, one that the gateway showed within the last minute will do: whether it is believed is asked now.
+        """
+        asked, known = self._recent.get(name, (0.0, None))
+        if not recent or known is None or time.monotonic() - asked > _RECENT_SECONDS:
+            known = self.manifest(name)
+            self._recent[name] = (time.monotonic(), known)
+        self.require_believed(known)
+        return known
+
+    def require_believed(self, manifest: Signed[Manifest]) -> None:
+        """Refuse a manifest unless its publisher is believed now, and it is current and no older than was seen before.
+
+        Raises `UntrustedSignerError` or `ManifestError`.
+        """
         self._policy.require_publisher(manifest)
         self._policy.require_believed("publisher", manifest.signer)
-        seen = self._seen.version(manifest.signer, name)
+        seen = self._seen.version(manifest.signer, manifest.document.name)
         check_manifest(
             manifest, publishers=self._policy.publishers.values(), now=int(time.time() * 1000), seen_version=seen
         )
-        return manifest
 
     def job(self, job_id: str) -> Job:
         """Take up a job again that this client submitted, in this process or another, from its bundle.

@@ -77,7 +77,7 @@ class FileStore:
     def put(self, name: str, secret: bytes) -> None:
         """Keep a secret, in place of what was there."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        write_durably(self._path(name), nonce + self._cipher.encrypt(nonce, secret, name.encode()))
+        write_whole(self._path(name), nonce + self._cipher.encrypt(nonce, secret, name.encode()))
 
     def delete(self, name: str) -> None:
         """Forget a secret; nothing happens where there is none."""
@@ -108,7 +108,7 @@ class FileStore:
         header = self._folder / _HEADER
         if not header.exists():
             text = {"version": 1, "kdf": "scrypt", "salt": secrets.token_hex(16)}
-            write_durably(header, json.dumps(text).encode())
+            write_whole(header, json.dumps(text).encode())
         try:
             stored = json.loads(header.read_bytes())
             if (stored["version"], stored["kdf"]) != (1, "scrypt"):
@@ -139,23 +139,26 @@ class FileStore:
                 message = f"key store {self._folder} is sealed with a passphrase: give it, or set BLINDGATE_PASSPHRASE"
                 raise KeyStoreError(message) from None
             made = secrets.token_urlsafe(32)
-            write_durably(path, made.encode())
+            write_whole(path, made.encode())
             return made
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all, and past a power cut."""
+def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file that only its owner can read, whole or not at all, and, unless told otherwise, past a power cut."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if not durable:
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

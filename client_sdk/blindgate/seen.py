@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
-from blindgate.keystore import write_durably
+from blindgate.keystore import write_whole
 from blindgate_protocol.checkpoints import Checkpoint
 from blindgate_protocol.errors import ForkedLogError, MalformedError
 from blindgate_protocol.values import Size, Value
@@ -42,7 +42,7 @@ class SeenVersions:
             seen = self._read()
             name = f"{publisher} {model}"
             seen[name] = max(version, seen.get(name, 0))
-            write_durably(self._path, json.dumps(seen, indent=1).encode())
+            write_whole(self._path, json.dumps(seen, indent=1).encode())
 
     def _read(self) -> dict[str, int]:
         try:
@@ -124,4 +124,4 @@ class SeenTrees:
                 if seen[log].size >= tree.size:  # another process of this client went further
                     return
             seen[log] = tree
-            write_durably(self._path, self._FILE.dump_json(seen, indent=1))
+            write_whole(self._path, self._FILE.dump_json(seen, indent=1))

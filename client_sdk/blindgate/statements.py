@@ -16,7 +16,7 @@ import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
-from blindgate.keystore import write_durably
+from blindgate.keystore import write_whole
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.key_history import UNSENT_SUFFIX, chain_bytes, chain_key, chain_name, read_chain
 from blindgate_protocol.keys import KeyStatement
@@ -58,7 +58,7 @@ class OwnStatements:
         """Step 1."""
         key = statement.document.key.digest
         self._make()
-        write_durably(self._mark(key), statement.digest.encode())
+        write_whole(self._mark(key), statement.digest.encode())
         self._write(key, (*self.chain(key), statement))
 
     def acknowledged(self, key: str) -> None:
@@ -74,7 +74,7 @@ class OwnStatements:
             raise MalformedError(message)
         refused = self._file(key).with_suffix(".refused")
         before = refused.read_bytes() if refused.exists() else b""
-        write_durably(refused, before + chain_bytes([statement]))
+        write_whole(refused, before + chain_bytes([statement]))
         self._write(key, chain[:-1])
         self.acknowledged(key)
 
@@ -91,7 +91,7 @@ class OwnStatements:
 
     def _write(self, key: str, chain: Chain) -> None:
         if chain:
-            write_durably(self._file(key), chain_bytes(chain))
+            write_whole(self._file(key), chain_bytes(chain))
         else:
             self._file(key).unlink(missing_ok=True)
 

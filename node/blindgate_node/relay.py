@@ -1,15 +1,20 @@
 """The way of an answer's first bytes: to the gateway while the rest is written, so that who asked can read along.
 
-What is written while a request is out goes with the next one, so that a fast model on a slow line makes few large requests, and a
-slow model many small ones. Nothing depends on it: the whole answer follows with the receipt. So a gateway that does not take parts
-costs its reader the reading along, and nobody anything else.
+The first bytes go at once. What is written while a request is out, or within `SECONDS` of the one before, goes with the next, so
+that a fast model makes few large requests, and a slow one many small ones. Nothing depends on it: the whole answer follows with the
+receipt. So a gateway that does not take parts costs its reader the reading along, and nobody anything else.
 """
 
 import threading
+import time
 from collections.abc import Callable
+from typing import Final
 
 from blindgate_protocol.messages import AnswerPart
 from blindgate_protocol.values import SMALL_BYTES
+
+SECONDS: Final = 0.02
+"""Between two requests, at least: nobody reads faster, and each takes a gateway and a reader some milliseconds."""
 
 
 class Relay:
@@ -41,14 +46,16 @@ class Relay:
             self._changed.notify()
 
     def _run(self) -> None:
+        due = time.monotonic()
         while True:
             with self._changed:
-                while not self._pending and not self._over:
-                    self._changed.wait()
+                while not self._over and (not self._pending or time.monotonic() < due):
+                    self._changed.wait(None if not self._pending else due - time.monotonic())
                 if not self._pending:
                     return
                 data = bytes(self._pending[:SMALL_BYTES])
                 del self._pending[:SMALL_BYTES]
+            due = time.monotonic() + SECONDS
             try:
                 self._send(AnswerPart(begin=self._sent, data=data))
             except Exception:  # noqa: BLE001  (whatever it is, it costs the reading along, and nothing waits for this thread)

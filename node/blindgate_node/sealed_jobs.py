@@ -12,6 +12,7 @@ What fails before 3 refuses or releases the job, in words that say nothing of th
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -159,7 +160,8 @@ class _Pieces:
         request = read_chat(self._request)
         self.streams = bool(request.stream)
         chunks = self._watched(backend.chat(request))
-        if self.streams:
+        if self.streams:  # the first chunk says who speaks, and nothing yet: it goes with the one behind it
+            yield b"".join(map(line_of, itertools.islice(chunks, 2)))
             yield from map(line_of, chunks)
         else:  # one chunk, so that its length is all that its length tells
             yield b"".join(map(line_of, chunks))
