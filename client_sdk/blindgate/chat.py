@@ -42,6 +42,7 @@ class Stream:
         """Read no more. The job is cancelled where it has not ended."""
         self._chunks.close()  # type: ignore[attr-defined]
         self._pieces.close()  # type: ignore[attr-defined]
+        self.job.leave()  # where nothing was read, the two have not begun, and say nothing
 
     def __iter__(self) -> Iterator[ChatCompletionChunk]:
         return self._chunks
@@ -119,7 +120,10 @@ class Completions:
         """
         body = {"model": model, "messages": messages, "stream": bool(stream), **parameters}
         answer = self.begin(body, timeout, data_class=data_class)
-        return answer if stream else completion_of(answer)
+        if stream:
+            return answer
+        with answer:
+            return completion_of(answer)
 
     def begin(self, body: dict[str, Any], timeout: float | None = None, *, data_class: str | None = None) -> Stream:
         """Seal and submit a request in OpenAI's shape, whose `model` is a text; nothing of its answer is read yet. See `create`."""

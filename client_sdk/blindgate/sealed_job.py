@@ -155,6 +155,7 @@ class SealedJob:
         self.id: str = bundle.order.document.job
         self._sealing, self._bundle, self._key, self._terms, self._request = sealing, bundle, key, terms, request
         self._nodes = {node.node: node for node in nodes}
+        self._over = False
 
     @property
     def bundle(self) -> Bundle:
@@ -169,11 +170,10 @@ class SealedJob:
         """The answer as it is written; ends after everything held.
 
         `timeout` is in seconds; without one it waits until the order's deadline. Raises `JobError` where there is no answer,
-        `SealError`, `ReceiptError` or `LogError` where there is one that is not to be believed, `InterruptedAnswerError` where its
-        node was lost midway. Stopping to read cancels the job.
+        `SealError`, `ReceiptError`, `MalformedError` or `LogError` where there is one that is not to be believed,
+        `InterruptedAnswerError` where its node was lost midway. Stopping to read cancels the job.
         """
         reading = _Reading(self._key, self._terms, self._nodes, self._sealing.manifest.document.limits.result_bytes)
-        done = False
         try:
             for part in self._parts(reading, timeout):
                 yield from reading.take(part)
@@ -182,10 +182,9 @@ class SealedJob:
             receipt, rest = self._check(view, reading)
             yield from rest
             self._settle(receipt, reading, seen)
-            done = True
+            self._over = True
         finally:
-            if not done:
-                self._give_up()
+            self.leave()
 
     def cancel(self) -> None:
         """Stop the job. What has ended stays as it ended."""
@@ -201,17 +200,17 @@ class SealedJob:
             wait = min(LONG_POLL_SECONDS, max(0.0, until - asked))
             path = f"/v1/jobs/{self.id}/answer?begin={reading.size}&wait={int(wait * 1000)}"
             view = transport.get(path, AnswerView, wait=wait)
-            if view.data:
-                pause = FIRST_PAUSE_SECONDS
-                yield view
-                continue
             if view.state.ended:
-                return
-            if reading.moved_on(view):
-                continue
-            if time.monotonic() >= until:
+                return  # what was not read along stands in the result
+            before = reading.place
+            yield view
+            if time.monotonic() >= until:  # also while it goes on: a gateway could let it come byte by byte
                 raise JobTimeoutError(late(JobView(job=self.id, state=view.state, submitted=0), left))
-            if time.monotonic() - asked < wait / 2:  # the gateway has no thread to wait in
+            if reading.place != before:
+                pause = FIRST_PAUSE_SECONDS
+            elif (
+                time.monotonic() - asked < wait / 2
+            ):  # the gateway has no thread to wait in, or nothing that could be read
                 time.sleep(min(pause, max(0.0, until - time.monotonic())))
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
@@ -260,8 +259,11 @@ class SealedJob:
         acknowledge(sealing.transport, sealing.bundles, complete)
         self._bundle = complete
 
-    def _give_up(self) -> None:
-        """Nobody reads on: the node may stop. What the gateway answers to that changes nothing."""
+    def leave(self) -> None:
+        """Read no more: the node may stop, where it has not finished. What the gateway says to that changes nothing."""
+        if self._over:
+            return
+        self._over = True
         try:
             self.cancel()
         except (GatewayError, MalformedError):
@@ -281,31 +283,37 @@ class _Reading:
         self._generation = 0
         self._begin(None)
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Which lease's answer is read, and how many bytes of it were: as long as this stays, nothing came."""
+        return self._generation, self.size
+
     def take(self, view: AnswerView) -> list[bytes]:
-        """What opens now. Raises `SealError`, `ReceiptNodeError` or `InterruptedAnswerError`."""
-        if view.generation != self._generation:
-            self.moved_on(view)
-            if view.begin != self.size:
-                return []  # of the lease before: ask again, from the beginning
+        """What opens now. Raises `SealError`, `ReceiptNodeError`, `InterruptedAnswerError` or `MalformedError`."""
+        moved = view.generation != self._generation
+        if moved:
+            self._move_on(view.generation)
+        if not view.data or (moved and view.begin != self.size):
+            return []  # what was asked for is of the lease before: ask again, from the beginning
         if view.begin != self.size:
             message = f"the gateway gives the answer from byte {view.begin} on, and was asked from byte {self.size} on"
             raise MalformedError(message)
         if self._opener is None:
             if view.node is None:
-                return []  # the lease is over
+                return []  # the lease is over: there will be another, or none
             self._begin(view.node)
         return self._feed(view.data)
 
-    def moved_on(self, view: AnswerView) -> bool:
-        """Take note of another lease: whether what was read so far is of one before."""
-        if view.generation == self._generation:
-            return False
-        stale, self._generation = self.size > 0, view.generation
+    def _move_on(self, generation: int) -> None:
+        """Another lease than the one whose answer was read so far."""
+        if generation < self._generation:
+            message = f"the gateway went back from lease {self._generation} of the job to lease {generation}"
+            raise MalformedError(message)
         if self.data:
             message = "the node that wrote this answer was lost midway, and another began anew: ask again"
             raise InterruptedAnswerError(message)
+        self._generation = generation
         self._begin(None)
-        return stale
 
     def finish(self, node: str, result: bytes) -> list[bytes]:
         """Take the whole answer of `node`, of which some may have been read; gives what was not.

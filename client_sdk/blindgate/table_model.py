@@ -62,15 +62,18 @@ class TableModel(Model):
         self, rows: NDArray[np.float64], timeout: float | None, data_class: str | None = None
     ) -> NDArray[np.float64]:
         until = None if timeout is None else time.monotonic() + timeout
-        jobs = [
-            self._sealing.ask(chunk.astype("<f8").tobytes(), rows=len(chunk), data_class=data_class)
-            for chunk in self._chunks(rows)
-        ]
-        self.sealed_jobs = tuple(jobs)
-        found = []
-        for job, chunk in zip(jobs, self._chunks(rows), strict=True):
-            left = None if until is None else max(0.0, until - time.monotonic())
-            found.append(_read(job.answer(left), len(chunk), self._output.scores))
+        jobs: list[SealedJob] = []
+        try:
+            for chunk in self._chunks(rows):
+                jobs.append(self._sealing.ask(chunk.astype("<f8").tobytes(), rows=len(chunk), data_class=data_class))  # noqa: PERF401  (kept when one fails)
+            self.sealed_jobs = tuple(jobs)
+            found = []
+            for job, chunk in zip(jobs, self._chunks(rows), strict=True):
+                left = None if until is None else max(0.0, until - time.monotonic())
+                found.append(_read(job.answer(left), len(chunk), self._output.scores))
+        finally:
+            for job in jobs:  # those that were not read to their end: nobody will
+                job.leave()
         return np.concatenate(found)
 
     def _chunks(self, rows: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:

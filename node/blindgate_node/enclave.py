@@ -3,8 +3,9 @@
 `sealing.open_seal` holds a seal against the order, the key sets of this boot and the evidence that was shown. What it leaves to the
 node is here:
 
-1. a wrapped key that was opened before is refused, until its terms expire: then it is refused for that. A gateway that hands a
-   request out a second time gets no second answer to compare with the first, and a tenant's model is not run again in its name;
+1. a wrapped key that was opened before is refused, until its terms or its key set end: then it is refused for that. A gateway that
+   hands a request out a second time gets no second answer to compare with the first, and a tenant's model is not run again in its
+   name;
 2. the memory is bounded. When it is full of seals that have not expired, nothing more is opened: to forget one is to allow it;
 3. the request's stream opens whole, under the order's limits.
 
@@ -65,7 +66,8 @@ class Enclave:
         now = self._now()
         unsealed = open_seal(parsed, keys, order=order, shown=self._key_sets.shown(), now=now)
         # 1. and 2. Before the stream: what does not open a second time did not open a first time either.
-        self._remember(unsealed.wrapped.digest, until=parsed.terms.expires, now=now)
+        # The terms are the client's to set: what no key opens any more takes up no place.
+        self._remember(unsealed.wrapped.digest, until=min(parsed.terms.expires, keys.key_set.expires), now=now)
         # 3.
         opener = Opener(unsealed.content_key, unsealed.request, most_bytes=most_bytes)
         data = b"".join(opener.feed(request))

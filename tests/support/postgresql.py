@@ -109,6 +109,12 @@ class PostgresqlServer:
             else:
                 return
 
+    @property
+    def pid(self) -> int:
+        """Of the process that all others descend from."""
+        assert self._process is not None
+        return self._process.pid
+
     def start_again(self) -> None:
         """Start it if it has ended."""
         assert self._process is not None

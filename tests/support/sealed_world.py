@@ -27,12 +27,12 @@ def package_chat(folder: Path, publisher: SigningKey = PUBLISHER, **changes: Any
     files = folder.with_suffix(".files")
     files.mkdir(parents=True, exist_ok=True)
     write_causal(files)
-    return _publish(files, folder, publisher, name=CHAT, kind="causal-lm", **changes)
+    return publish(files, folder, publisher, name=CHAT, kind="causal-lm", **changes)
 
 
 def package_embedder(folder: Path) -> Signed[Manifest]:
     """A package of MiniLM's real weights."""
-    return _publish(minilm(), folder, PUBLISHER, name=EMBEDDER, kind="sentence-transformers")
+    return publish(minilm(), folder, name=EMBEDDER, kind="sentence-transformers")
 
 
 def package_table(
@@ -46,10 +46,11 @@ def package_table(
         "table": Table(COLUMNS, Output(task="regression", scores=1, link="identity", decimals=4)),
         "name": TRIAGE,
     } | changes
-    return _publish(files, folder, PUBLISHER, kind="torch-table", **given)
+    return publish(files, folder, PUBLISHER, kind="torch-table", **given)
 
 
-def _publish(files: Path, folder: Path, publisher: SigningKey, **given: Any) -> Signed[Manifest]:
+def publish(files: Path, folder: Path, publisher: SigningKey = PUBLISHER, **given: Any) -> Signed[Manifest]:
+    """A package of these files."""
     return publish_plain(
         files, folder, publisher, **({"version": 1, "issued": int(time.time() * 1000) - 60_000} | given)
     )
