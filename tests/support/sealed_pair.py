@@ -221,7 +221,7 @@ class Pair:
             tenant="hospital",
             signer=self.client,
             policy=policy,
-            admission=Admission(transport, policy),
+            admission=Admission(transport),
             transport=transport,
             bundles=Bundles(home),
             logs=Logs(policy, SeenTrees(home / "trees.json")),

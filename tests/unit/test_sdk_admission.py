@@ -83,7 +83,7 @@ class Asked:
         """A client's."""
         self.policy = replace(self.policy, rules=Rules(lanes=("tee",), **rules))
         transport: Any = None
-        return Admission(transport, self.policy, now=self.now)
+        return Admission(transport, now=self.now)
 
 
 @pytest.fixture
@@ -103,17 +103,17 @@ def test_an_answer_serves_for_more_than_one_request(asked: Asked) -> None:
     """For as long as the policy says; then the nodes are asked anew."""
     made = asked.admission()
     for _ in range(3):
-        assert [one.node for one in made.recipients(asked.manifest)] == [asked.nodes[0].id]
+        assert [one.node for one in made.recipients(asked.manifest, asked.policy)] == [asked.nodes[0].id]
     assert asked.questions == 1
     made.forget(asked.manifest)
-    made.recipients(asked.manifest)
+    made.recipients(asked.manifest, asked.policy)
     assert asked.questions == 2
 
 
 def test_a_policy_may_ask_for_fresh_evidence_for_each_request(asked: Asked) -> None:
     """`evidence_within = 0`."""
     made = asked.admission(evidence_within=0)
-    nonces = {made.recipients(asked.manifest)[0].evidence for _ in range(3)}
+    nonces = {made.recipients(asked.manifest, asked.policy)[0].evidence for _ in range(3)}
     assert (asked.questions, len(nonces)) == (3, 3)
 
 
@@ -121,13 +121,13 @@ def test_a_policy_may_ask_for_fresh_evidence_for_each_request(asked: Asked) -> N
 def test_a_key_set_near_its_end_is_asked_for_anew(asked: Asked, shift: int) -> None:
     """A request has to be answered before."""
     made = asked.admission()
-    made.recipients(asked.manifest)
+    made.recipients(asked.manifest, asked.policy)
     asked.shift = shift
     if shift > LASTS:
         with pytest.raises(UntrustedEvidenceError, match="seal-expired"):
-            made.recipients(asked.manifest)
+            made.recipients(asked.manifest, asked.policy)
     else:
-        assert made.recipients(asked.manifest)
+        assert made.recipients(asked.manifest, asked.policy)
     assert asked.questions == 2
 
 
@@ -139,7 +139,7 @@ def test_what_was_believed_is_judged_again_for_each_request(asked: Asked) -> Non
         asked.policy.revoked.clear()
         asked.policy.platforms["amd-sev-snp"] = SNP_RULES
         made.forget(asked.manifest)
-        assert made.recipients(asked.manifest)
+        assert made.recipients(asked.manifest, asked.policy)
         if change == "certificate":
             asked.shift = 2 * HOUR
         elif change == "platform":
@@ -148,7 +148,7 @@ def test_what_was_believed_is_judged_again_for_each_request(asked: Asked) -> Non
             key = asked.nodes[0].id if change == "node" else asked.keys.operator.id
             asked.policy.revoked[key] = Revocation(at=now_ms() - 1000)
         with pytest.raises(PolicyError):
-            made.recipients(asked.manifest)
+            made.recipients(asked.manifest, asked.policy)
 
 
 def test_no_more_nodes_are_sealed_to_than_the_policy_says_and_not_always_the_same(
@@ -157,7 +157,7 @@ def test_no_more_nodes_are_sealed_to_than_the_policy_says_and_not_always_the_sam
     """Drawn anew for each request."""
     asked = _asked(tmp_path, monkeypatch, nodes=4)
     made = asked.admission(recipients=2)
-    drawn = [frozenset(one.node for one in made.recipients(asked.manifest)) for _ in range(40)]
+    drawn = [frozenset(one.node for one in made.recipients(asked.manifest, asked.policy)) for _ in range(40)]
     assert {len(one) for one in drawn} == {2}
     assert len(set(drawn)) > 1
     assert asked.questions == 1
@@ -167,7 +167,7 @@ def test_one_that_is_believed_no_longer_leaves_the_others(tmp_path: Path, monkey
     """Nobody is asked for that."""
     asked = _asked(tmp_path, monkeypatch, nodes=2)
     made = asked.admission(recipients=2)
-    assert len(made.recipients(asked.manifest)) == 2
+    assert len(made.recipients(asked.manifest, asked.policy)) == 2
     asked.policy.revoked[asked.nodes[0].id] = Revocation(at=now_ms() - 1000)
-    assert [one.node for one in made.recipients(asked.manifest)] == [asked.nodes[1].id]
+    assert [one.node for one in made.recipients(asked.manifest, asked.policy)] == [asked.nodes[1].id]
     assert asked.questions == 1
