@@ -295,7 +295,7 @@ def test_an_answer_is_not_put_together_from_two_leases(stand: Stand) -> None:
                 "state": JobState.LEASED,
                 "generation": generations[begin > 0],
                 "begin": begin,
-                "data": sealed[begin : begin + 400],
+                "data": sealed[begin : begin + 700],
                 "node": stand.key("enclave").id,
             }
             return view.model_copy(update=given).model_dump_json().encode()
