@@ -10,15 +10,30 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import ValidationError
 
 from blindgate.model_makers import made_by_key
-from blindgate_models.model_signatures import MadeBy, ModelSignature
+from blindgate_models.model_signatures import MadeBy, ModelSignature, made_by
 from blindgate_models.plain_packages import open_plain_package, publish_plain
+from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import BlindgateError, InputError, PackageDigestError, PackageError, SignatureError
-from blindgate_protocol.makers import MAX_SIGNATURE_BYTES
+from blindgate_protocol.makers import MAX_SIGNATURE_BYTES, Maker
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.signing import Signed
-from made_signatures import KEY, OTHER_KEY, public_pem, sign_folder, signed, statement, with_root, write_model
+from blindgate_protocol.values import BlobRef
+from brokerage import make_manifest
+from made_signatures import (
+    KEY,
+    OTHER_KEY,
+    certificate,
+    public_pem,
+    sign_folder,
+    signed,
+    statement,
+    with_root,
+    write_model,
+)
 from signed_packages import DAY, PUBLISHER
 
 CURVES = [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()]
@@ -304,6 +319,63 @@ def test_a_package_whose_signature_was_changed_does_not_open(folder: Path) -> No
     file.unlink()
     with pytest.raises(PackageError, match=r"model\.sig: No such file"):
         open_plain_package(file.parent)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"algorithm": "ecdsa-p384-sha384"}, "the manifest says ecdsa-p384-sha384 of a key on curve secp256r1"),
+        ({"key": b"a key"}, "what the manifest calls its maker's key is none"),
+        ({"certificate": "sha256:" + "00" * 32}, "its first certificate is not the one"),
+        ({"certificate": None}, "differ in whether a certificate vouches"),
+    ],
+)
+def test_what_a_manifest_says_of_a_maker_is_what_the_signature_shows(
+    folder: Path, change: dict[str, Any], words: str
+) -> None:
+    """Key, curve and certificate are held against the file, one by one."""
+    leaf = certificate("Vendor", KEY, "Vendor", KEY)
+    data = sign_folder(folder, chain=(leaf,))
+    said = digest(leaf.public_bytes(Encoding.DER))
+    made = made_by(data, KEY.public_key(), subject="CN=Vendor", certificate=said, root=said)
+    made.statement()
+    with pytest.raises(PackageError, match=words):
+        MadeBy(made.maker.model_copy(update=change), data).statement()
+
+
+def test_a_certificate_whose_key_is_another_is_not_the_makers(folder: Path) -> None:
+    """Whoever lays a vendor's certificate beside his own signature, and names his own key, is found."""
+    leaf = certificate("Vendor", OTHER_KEY, "Vendor", OTHER_KEY)
+    data = sign_folder(folder, chain=(leaf,))
+    said = digest(leaf.public_bytes(Encoding.DER))
+    made = made_by(data, KEY.public_key(), subject="CN=Vendor", certificate=said, root=said)
+    with pytest.raises(PackageError, match="or has another key"):
+        made.statement()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"subject": "CN=Vendor"}, "subject, certificate and root go together"),
+        ({"signature": BlobRef(digest="sha256:" + "00" * 32, size=MAX_SIGNATURE_BYTES + 1)}, "at most"),
+        ({"key": b""}, "key"),
+        ({"algorithm": "rsa"}, "algorithm"),
+    ],
+)
+def test_a_manifest_has_no_half_a_maker(folder: Path, change: dict[str, Any], words: str) -> None:
+    """Nor one whose signature no node would read."""
+    made, _ = made_by_key(public_pem(), sign_folder(folder))
+    said = {name: getattr(made.maker, name) for name in Maker.model_fields}
+    with pytest.raises(ValidationError, match=words):
+        Maker(**(said | change))
+
+
+def test_a_model_that_computes_on_ciphertexts_has_no_maker(folder: Path) -> None:
+    """Its parts are the publisher's own: he compiled them."""
+    made, _ = made_by_key(public_pem(), sign_folder(folder))
+    encrypted = make_manifest()
+    with pytest.raises(ValidationError, match="maker goes with lane tee"):
+        Manifest(**{name: getattr(encrypted, name) for name in Manifest.model_fields} | {"maker": made.maker})
 
 
 def test_a_publisher_cannot_name_a_maker_who_did_not_sign(folder: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from blindgate.output import note, require_folder, show, show_one, when
 from blindgate.policy import Policy
 from blindgate.progress import working
 from blindgate.uploads import upload
-from blindgate_models.plain_packages import open_plain_package
+from blindgate_models.plain_packages import MANIFEST, open_plain_package
 from blindgate_models.publishing import DEFAULT_DECIMALS, MOST_DECIMALS, on_calibration, open_package
 from blindgate_models.publishing import publish as sign_package
 from blindgate_models.validity import DAY, DEFAULT_VALIDITY_DAYS
@@ -67,7 +67,7 @@ def show_(
     as_json: Json = False,
 ) -> None:
     """Show a model's manifest: its columns and ranges, its answers, its accuracy, and who learns what."""
-    if Path(name).is_dir():
+    if (Path(name) / MANIFEST).is_file():
         _print(open_plain_package(Path(name)).manifest, as_json=as_json)
         return
     if Path(name).is_file():
