@@ -3,17 +3,21 @@
     manifest.json   the signed manifest, of lane `tee`
     weights.json    its server part: the list (`blindgate_protocol.weights`)
     files/          the model's own files
+    model.sig       where their maker signed them before: that signature (`blindgate_models.model_signatures`)
 
-`publish_plain` is the publisher's act: it lists and hashes the files, names, dates and signs. The gateway gets the first two; a
-node's operator gets all three, and his node checks each file before it is loaded.
+`publish_plain` is the publisher's act: it lists and hashes the files, holds them against their maker's signature, names, dates and
+signs. The gateway gets the first two; a node's operator gets all, and his node checks each file before it is loaded.
 """
 
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from blindgate_models.model_signatures import MadeBy
+from blindgate_models.model_statements import SIGNATURE
 from blindgate_models.validity import DAY, DEFAULT_VALIDITY_DAYS
 from blindgate_models.weights import list_folder
 from blindgate_protocol.canonical import digest
@@ -45,7 +49,7 @@ class Table:
 
 @dataclass(frozen=True)
 class PlainPackage:
-    """A package whose signature was verified. Its files were not looked at."""
+    """A package whose signatures were verified. Its files were not looked at."""
 
     manifest: Signed[Manifest]
     weights: bytes
@@ -69,6 +73,7 @@ def publish_plain(  # noqa: PLR0913  (what a publisher decides)
     data_class: str | None = None,
     input_bytes: int = DEFAULT_INPUT_BYTES,
     result_bytes: int = DEFAULT_RESULT_BYTES,
+    made_by: MadeBy | None = None,
 ) -> Signed[Manifest]:
     """Sign the model whose files lie in the folder `files` and write its package to the folder `package`, which must not be there.
 
@@ -89,8 +94,11 @@ def publish_plain(  # noqa: PLR0913  (what a publisher decides)
         data_class: what kind of data its requests are, by the name that policies use.
         input_bytes: the largest request, sealed.
         result_bytes: the largest answer, sealed.
+        made_by: who signed the files before, and that signature. It must be over exactly these files, but for what
+            `Statement.unsigned` finds at the folder's top: that is left out of the package.
 
-    Raises `PackageError` for files that no node would take, `InputError` for what does not fit together.
+    Raises `PackageError` for files that no node would take, or that are not the ones their maker signed (`PackageDigestError`,
+    `SignatureError`), and `InputError` for what does not fit together.
     """
     apis = APIS[kind]
     if api is None:
@@ -101,7 +109,12 @@ def publish_plain(  # noqa: PLR0913  (what a publisher decides)
     if (table is not None) != (api == "table"):
         message = "a schema of columns and output goes with a model of tables, and with no other"
         raise InputError(message)
-    listed = Weights(kind=kind, served_as=served_as, resources=list_folder(files)).to_bytes()
+    signed_before = None if made_by is None else made_by.statement()
+    left_out = () if made_by is None or signed_before is None else signed_before.unsigned(files, made_by.data)
+    resources = list_folder(files, but=left_out)
+    if signed_before is not None:
+        signed_before.check(resources)
+    listed = Weights(kind=kind, served_as=served_as, resources=resources).to_bytes()
     manifest = Manifest(
         name=name,
         version=version,
@@ -125,14 +138,20 @@ def publish_plain(  # noqa: PLR0913  (what a publisher decides)
         privacy=Privacy(mode="model_public", rows_per_tenant=rows_per_tenant),
         discloses=Disclosure(to_client=_TO_CLIENT, to_node=_TO_NODE),
         data_class=data_class,
+        maker=None if made_by is None else made_by.maker,
     )
     signed = publisher.sign(manifest)
-    _write(package, files, {MANIFEST: signed.envelope.to_bytes(), WEIGHTS: listed})
+    documents = {MANIFEST: signed.envelope.to_bytes(), WEIGHTS: listed}
+    if made_by is not None:
+        documents[SIGNATURE] = made_by.data
+    _write(package, files, documents, left_out)
     return signed
 
 
 def open_plain_package(package: Path) -> PlainPackage:
     """Read a package's manifest and list, and check that they belong together. The files are the node's to check.
+
+    Where the manifest names who made the files, the maker's signature must be there, and over the same list.
 
     Raises `PackageError`, `EnvelopeError`, `SignatureError` or `PackageDigestError`.
     """
@@ -141,7 +160,9 @@ def open_plain_package(package: Path) -> PlainPackage:
     if document.lane != "tee":
         message = f"{package}: model {document.name!r} runs in lane {document.lane!r}: its package is one file"
         raise PackageError(message)
-    return PlainPackage(manifest, read_list(package, document))
+    listed = read_list(package, document)
+    check_maker(package, document, Weights.from_bytes(listed))
+    return PlainPackage(manifest, listed)
 
 
 def read_list(package: Path, manifest: Manifest) -> bytes:
@@ -151,6 +172,17 @@ def read_list(package: Path, manifest: Manifest) -> bytes:
         message = f"{WEIGHTS}: not the list that the manifest of model {manifest.name!r} names"
         raise PackageDigestError(message)
     return listed
+
+
+def check_maker(package: Path, manifest: Manifest, weights: Weights) -> None:
+    """Hold the list against the signature of the files' maker, where the manifest names one.
+
+    It must verify under the key that the manifest names, and be over exactly the listed files. Raises `PackageError`,
+    `PackageDigestError` or `SignatureError`.
+    """
+    if manifest.maker is not None:
+        signature = read_file(package / SIGNATURE, manifest.maker.signature.size)
+        MadeBy(manifest.maker, signature).statement().check(weights.resources)
 
 
 def read_file(file: Path, most: int) -> bytes:
@@ -167,13 +199,18 @@ def read_file(file: Path, most: int) -> bytes:
     return data
 
 
-def _write(package: Path, files: Path, documents: dict[str, bytes]) -> None:
+def _write(package: Path, files: Path, documents: dict[str, bytes], left_out: Collection[str]) -> None:
     temporary = package.with_name(f".{package.name}.{os.getpid()}")
     try:
         if package.exists():
             message = f"{package} is there already: name another folder, or remove it"
             raise InputError(message)
-        shutil.copytree(files, temporary / FILES, copy_function=_link)
+        shutil.copytree(
+            files,
+            temporary / FILES,
+            copy_function=_link,
+            ignore=lambda folder, _: left_out if Path(folder) == files else (),
+        )
         for name, data in documents.items():
             (temporary / name).write_bytes(data)
         temporary.replace(package)

@@ -20,7 +20,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Never
@@ -53,13 +53,14 @@ def read_resources(listed: Sequence[Mapping[str, Any]]) -> tuple[Resource, ...]:
     return resources
 
 
-def list_folder(folder: Path) -> tuple[Resource, ...]:
+def list_folder(folder: Path, *, but: Container[str] = ()) -> tuple[Resource, ...]:
     """The list of the files that lie in `folder`, sorted by name, as a publisher signs it.
 
+    What has one of the names `but` at its top is not looked at.
     Raises `PackageError` for a folder that step 1 or 2 would refuse.
     """
     resources = []
-    for name in sorted(_walk(folder)):
+    for name in sorted(_walk(folder, but)):
         running, size = hashlib.sha256(), 0
         with _open(folder / name, name) as opened:
             while chunk := opened.read(_CHUNK_BYTES):
@@ -132,7 +133,7 @@ def check_header(file: Path, name: str) -> None:
         _refuse(f"{name}: its header says {length} bytes, expected 1 to {max(most, 1)}")
 
 
-def _walk(folder: Path) -> set[str]:
+def _walk(folder: Path, but: Container[str] = ()) -> set[str]:
     """Step 2: the files of `folder`, by their names. Links, devices and too many files are refused."""
     if folder.is_symlink() or not folder.is_dir():
         _refuse(f"{folder.name}: expected a folder")
@@ -144,6 +145,8 @@ def _walk(folder: Path) -> set[str]:
             entries = list(itertools.islice(listing, MAX_FILES + 1))
         for entry in entries:
             name = str(inside / entry.name)
+            if name in but:
+                continue
             if entry.is_symlink():
                 _refuse(f"{name}: a link; expected files and folders only")
             if entry.is_dir(follow_symlinks=False):

@@ -3,7 +3,8 @@
 The operator names a folder (`models`). Each folder in it is one package (`blindgate_models.plain_packages`). At start, of each:
 
 1. the manifest is signed by a publisher that this node trusts, is in time, and of lane `tee`;
-2. `weights.json` has the size and digest that it names, and is of the manifest's family;
+2. `weights.json` has the size and digest that it names, and is of the manifest's family; where the manifest names who made the
+   files, `model.sig` is that maker's signature, and over exactly the listed files;
 3. each file has the digest that the list names, and what is loaded is a copy of exactly those bytes (`blindgate_models.weights`).
 
 A model that fails is named in the error, and the node does not start: an operator who asked for it should not find out from his
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from blindgate_models.plain_packages import FILES, MANIFEST, WEIGHTS, read_file, read_list
+from blindgate_models.plain_packages import FILES, MANIFEST, WEIGHTS, check_maker, read_file, read_list
 from blindgate_models.weights import opened_weights
 from blindgate_node.backends.choice import open_backend
 from blindgate_node.backends.interface import Backend
@@ -41,7 +42,8 @@ class PlainModel:
 def load_models(settings: Settings, packages: Packages, now: Millis, log: Log) -> Mapping[str, PlainModel]:
     """Load every model of the settings' folder. Gives them by their manifests' digests; none where no folder is named.
 
-    Raises `PackageError`, `PackageDigestError`, `ManifestError`, `UntrustedSignerError` or `BackendError`, which names the folder.
+    Raises `PackageError`, `PackageDigestError`, `ManifestError`, `SignatureError`, `UntrustedSignerError` or `BackendError`, which
+    names the folder.
     """
     loaded: dict[str, PlainModel] = {}
     for folder in _folders(settings):
@@ -80,6 +82,7 @@ def _load(folder: Path, settings: Settings, packages: Packages, now: Millis) -> 
             f"{WEIGHTS}: kind {weights.kind!r} of a model of family {document.family!r} that is asked by {document.api}"
         )
         raise PackageError(message)
+    check_maker(folder, document, weights)
     # 3.
     if weights.served_as is None:
         return PlainModel(

@@ -29,6 +29,7 @@ from blindgate_protocol.errors import (
     RolledBackManifestError,
     UntrustedSignerError,
 )
+from blindgate_protocol.makers import Maker
 from blindgate_protocol.signing import Document, Signed
 from blindgate_protocol.values import BlobRef, Digest, Millis, Name, Size, Text, Value
 
@@ -244,6 +245,7 @@ class Manifest(Document):
             not. An auditor who recomputes needs to know.
         accuracy: how well the encrypted model did; lane `fhe`.
         data_class: what kind of data its requests are, by the name that policies use; none where the publisher says nothing.
+        maker: who signed its files before the publisher did; in lane `tee` alone, and none where the publisher says nothing.
     """
 
     media_type: ClassVar[str] = "application/vnd.blindgate.manifest.v1+json"
@@ -269,6 +271,7 @@ class Manifest(Document):
     discloses: Disclosure
     accuracy: Annotated[Accuracy | None, Unstated] = None
     data_class: Annotated[Name | None, Unstated] = None
+    maker: Annotated[Maker | None, Unstated] = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -291,6 +294,9 @@ class Manifest(Document):
             if fhe != (getattr(self, name) is not None):
                 message = f"{name} goes with lane fhe, and with no other"
                 raise ValueError(message)
+        if fhe and self.maker is not None:
+            message = "maker goes with lane tee, and with no other"
+            raise ValueError(message)
         reads_table = fhe or self.api == "table"
         if reads_table != bool(self.columns) or reads_table != (self.output is not None):
             message = "columns and output go with a model that reads a table, and with no other"

@@ -126,7 +126,7 @@ class SigningKey:
     def sign(self, document: DocumentT) -> Signed[DocumentT]:
         """Sign `document`."""
         payload = document.payload()
-        signature = self._private.sign(_pre_authentication_encoding(document.media_type, payload))
+        signature = self._private.sign(pre_authentication_encoding(document.media_type, payload))
         envelope = Envelope(
             payload=base64.b64encode(payload).decode(),
             payloadType=document.media_type,
@@ -162,7 +162,7 @@ def open_signed(envelope: Envelope | bytes, kind: type[DocumentT]) -> Signed[Doc
     payload, sig = _from_base64(envelope.payload), _from_base64(signature.sig)
     # 2.
     try:
-        public_key(signature.keyid).verify(sig, _pre_authentication_encoding(kind.media_type, payload))
+        public_key(signature.keyid).verify(sig, pre_authentication_encoding(kind.media_type, payload))
     except (InvalidSignature, ValueError) as error:
         message = f"the signature over this {kind.__name__.lower()} does not verify under {signature.keyid}"
         raise SignatureError(message) from error
@@ -209,6 +209,7 @@ def _from_base64(text: str) -> bytes:
     return data
 
 
-def _pre_authentication_encoding(media_type: str, payload: bytes) -> bytes:
+def pre_authentication_encoding(media_type: str, payload: bytes) -> bytes:
+    """The bytes that are signed for `payload`: DSSE 1.0's encoding, which has its type in it."""
     name = media_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(name), name, len(payload), payload)

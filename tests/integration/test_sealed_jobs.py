@@ -19,6 +19,7 @@ from blindgate_node.backends.answers import gather
 from blindgate_node.backends.causal import CausalModel
 from blindgate_node.backends.requests import read_chat
 from blindgate_protocol.bundle import read_bundle
+from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import InputError, PolicyError, UntrustedEvidenceError
 from blindgate_protocol.padding import Padding
 from plaintext_models import torch
@@ -111,6 +112,26 @@ def test_a_table_is_predicted(client: Client) -> None:
     model = client.model(TRIAGE)
     assert model.feature_names_in_.tolist() == [column.name for column in COLUMNS]
     np.testing.assert_allclose(model.predict(rows), rows @ [0.5, -0.25, 2.0] + 1.0, atol=1e-4)
+
+
+def test_who_made_the_files_is_shown_with_what_the_node_proves(sealed: World, client: Client) -> None:
+    """By the publisher's word, as the command says. The node verified the maker's signature before it offered the model."""
+    environment = {
+        **os.environ,
+        "BLINDGATE_URL": sealed.url,
+        "BLINDGATE_API_KEY": sealed.api_key("hospital"),
+        "BLINDGATE_HOME": str(client.home),
+        "BLINDGATE_POLICY": str(client.policy.path),
+    }
+    maker = client.manifest(TRIAGE).document.maker
+    assert maker is not None
+    shown = sealed.type_command(["trust", "check", "enclave", "--model", TRIAGE], environment)
+    words = f"signed by their maker before, by the publisher's word: ecdsa-p256-sha256 key {digest(maker.key)}"
+    assert words in " ".join(shown.stdout.split()), (shown.stdout, shown.stderr)
+    told = json.loads(sealed.type_command(["trust", "check", "--model", TRIAGE, "--json"], environment).stdout)
+    assert told["model"]["maker"]["key_digest"] == digest(maker.key)
+    other = json.loads(sealed.type_command(["trust", "check", "--model", CHAT, "--json"], environment).stdout)
+    assert other["model"]["maker"] is None
 
 
 def test_what_the_model_cannot_do_is_said_inside_the_seal(sealed: World, client: Client) -> None:

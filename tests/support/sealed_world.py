@@ -7,12 +7,14 @@ from typing import Any
 
 from blindgate import Client
 from blindgate.attestation.rules import PlatformRules
+from blindgate.model_makers import made_by_key
 from blindgate.policy import Rules
 from blindgate_models.plain_packages import Table, publish_plain
 from blindgate_node.attester.simulated import KEY_FILE
 from blindgate_node.signer import load_or_create_key
 from blindgate_protocol.manifest import Column, Manifest, Output
 from blindgate_protocol.signing import Signed, SigningKey
+from made_signatures import public_pem, sign_folder
 from plaintext_models import minilm, write_causal, write_table
 from signed_packages import PUBLISHER
 from world import World
@@ -38,13 +40,14 @@ def package_embedder(folder: Path) -> Signed[Manifest]:
 def package_table(
     folder: Path, architecture: dict[str, Any], tensors: dict[str, Any], **changes: Any
 ) -> Signed[Manifest]:
-    """A package of a table's model."""
+    """A package of a table's model, whose maker signed it first."""
     files = folder.with_suffix(".files")
     files.mkdir(parents=True, exist_ok=True)
     write_table(files, architecture, tensors)
     given = {
         "table": Table(COLUMNS, Output(task="regression", scores=1, link="identity", decimals=4)),
         "name": TRIAGE,
+        "made_by": made_by_key(public_pem(), sign_folder(files))[0],
     } | changes
     return publish(files, folder, PUBLISHER, kind="torch-table", **given)
 

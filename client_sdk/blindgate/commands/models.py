@@ -12,10 +12,12 @@ import typer
 from blindgate.commands import plain_models
 from blindgate.commands.options import Connect, Home, Json, Passphrase, asks_gateway
 from blindgate.commands.publisher import key_store, publisher_key
+from blindgate.model_makers import describe
 from blindgate.output import note, require_folder, show, show_one, when
 from blindgate.policy import Policy
 from blindgate.progress import working
 from blindgate.uploads import upload
+from blindgate_models.plain_packages import MANIFEST, open_plain_package
 from blindgate_models.publishing import DEFAULT_DECIMALS, MOST_DECIMALS, on_calibration, open_package
 from blindgate_models.publishing import publish as sign_package
 from blindgate_models.validity import DAY, DEFAULT_VALIDITY_DAYS
@@ -61,10 +63,13 @@ def list_(connect: Connect, as_json: Json = False) -> None:
 @asks_gateway
 def show_(
     connect: Connect,
-    name: Annotated[str, typer.Argument(help="The model's name, or a package's file.")],
+    name: Annotated[str, typer.Argument(help="The model's name, or a package: its file, or its folder.")],
     as_json: Json = False,
 ) -> None:
     """Show a model's manifest: its columns and ranges, its answers, its accuracy, and who learns what."""
+    if (Path(name) / MANIFEST).is_file():
+        _print(open_plain_package(Path(name)).manifest, as_json=as_json)
+        return
     if Path(name).is_file():
         _print(open_package(Path(name)).manifest, as_json=as_json)
         return
@@ -378,6 +383,7 @@ def _print(manifest: Signed[Manifest], policy: Policy | None = None, *, as_json:
         "family": f"{document.family}, lane {document.lane}, evaluation key {'yes' if document.evaluation_key else 'no'}",
         **({} if document.output is None else _of_table(document.output)),
         **(_of_encrypted(document.encrypted()) if document.lane == "fhe" else {"asked_by": document.api}),
+        **({} if document.maker is None else {"made_by": f"{describe(document.maker)}, by the publisher's word"}),
         "rows_per_job": document.limits.rows_per_job,
         "determinism": document.determinism,
         "model": _privacy(document.privacy),

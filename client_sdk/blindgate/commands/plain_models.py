@@ -12,21 +12,26 @@ from pydantic import ConfigDict, ValidationError
 from blindgate.client import Client
 from blindgate.commands.options import Home, Json, Passphrase
 from blindgate.commands.publisher import key_store, publisher_key
+from blindgate.model_makers import MAX_KEY_FILE_BYTES, MAX_ROOTS_BYTES, describe, made_by_certificate, made_by_key
 from blindgate.output import note, show_one
 from blindgate.uploads import upload
+from blindgate_models.model_signatures import MadeBy
+from blindgate_models.model_statements import SIGNATURE, Statement
 from blindgate_models.plain_packages import (
     DEFAULT_INPUT_BYTES,
     DEFAULT_RESULT_BYTES,
     Table,
     open_plain_package,
     publish_plain,
+    read_file,
 )
 from blindgate_models.validity import DAY, DEFAULT_VALIDITY_DAYS
 from blindgate_protocol.errors import InputError
+from blindgate_protocol.makers import MAX_SIGNATURE_BYTES
 from blindgate_protocol.manifest import Api, Column, Output
 from blindgate_protocol.messages import ModelOffer
 from blindgate_protocol.signing import first_error
-from blindgate_protocol.values import Value
+from blindgate_protocol.values import Millis, Value
 from blindgate_protocol.weights import Kind
 
 
@@ -78,17 +83,47 @@ def package(
     days: Annotated[int, typer.Option(min=1, help="How long the package is valid.")] = DEFAULT_VALIDITY_DAYS,
     request_bytes: Annotated[int, typer.Option(min=1, help="The largest request, sealed.")] = DEFAULT_INPUT_BYTES,
     answer_bytes: Annotated[int, typer.Option(min=1, help="The largest answer, sealed.")] = DEFAULT_RESULT_BYTES,
+    signature: Annotated[
+        Path | None,
+        typer.Option(
+            help="Who made the model signed its folder by OpenSSF Model Signing: that file, model.sig. It must be over exactly "
+            "these files; git's files are left out of the package where the signature leaves them out, and so is the signature.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    signer_key: Annotated[
+        Path | None, typer.Option(help="The maker's public key, in PEM.", exists=True, dir_okay=False)
+    ] = None,
+    signer_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Or the root certificate, in PEM, that you believe to vouch for the maker.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    signer_subject: Annotated[
+        str | None,
+        typer.Option(
+            help="Whom the maker's certificate must name, such as 'CN=Vendor,O=Vendor Inc'. A root may vouch for many."
+        ),
+    ] = None,
     home: Home = None,
     passphrase: Passphrase = None,
     as_json: Json = False,
 ) -> None:
     """Sign a model that computes in the clear: each of its files by digest, in one package.
 
+    With --signature, only if who made the model signed exactly these files: the manifest then names the maker, and nodes verify the
+    signature again.
+
     Nodes run it only inside a trusted execution environment that clients check themselves. No pickle is taken, and no code.
     Give the package's folder to the nodes' operators, and publish it: blindgate models publish FOLDER.
     """
     table = None if schema is None else _read_schema(schema)
     now = int(time.time() * 1000)
+    maker = _maker(files, signature, signer_key, signer_root, signer_subject, now)
     target = Path(f"{name}.bgweights") if output is None else output
     try:
         signed = publish_plain(
@@ -108,6 +143,7 @@ def package(
             data_class=data_class,
             input_bytes=request_bytes,
             result_bytes=answer_bytes,
+            made_by=None if maker is None else maker[0],
         )
     except ValidationError as error:
         raise InputError(first_error(error)) from error
@@ -120,6 +156,12 @@ def package(
         "digest": signed.digest,
         "publisher": signed.signer,
     }
+    if maker is not None:
+        made_by, statement = maker
+        shown["made_by"] = describe(made_by.maker)
+        shown["left_out"] = ", ".join(statement.unsigned(files, made_by.data)) or "nothing"
+        if beyond := sorted(set(statement.ignored) - set(statement.unsigned(files, made_by.data))):
+            shown["not_signed"] = ", ".join(beyond)
     show_one(shown, as_json=as_json)
 
 
@@ -131,6 +173,29 @@ def publish(connect: Callable[[], Client], folder: Path) -> None:
         client.transport.post("/v1/models", ModelOffer(manifest=opened.manifest.envelope), ModelOffer)
     document = opened.manifest.document
     note(f"published {document.name} version {document.version}, signed by {opened.manifest.signer}")
+
+
+def _maker(
+    files: Path, signature: Path | None, key: Path | None, root: Path | None, subject: str | None, now: Millis
+) -> tuple[MadeBy, Statement] | None:
+    if signature is None:
+        if key is not None or root is not None or subject is not None:
+            message = "--signer-key, --signer-root and --signer-subject go with --signature"
+            raise InputError(message)
+        if (files / SIGNATURE).exists():
+            message = (
+                f"{files / SIGNATURE}: who made this model signed its folder: give --signature with it, and --signer-key or "
+                "--signer-root, so that the signature is verified; or take it out of the folder"
+            )
+            raise InputError(message)
+        return None
+    data = read_file(signature, MAX_SIGNATURE_BYTES)
+    if root is not None and key is None:
+        return made_by_certificate(read_file(root, MAX_ROOTS_BYTES), data, now=now, subject=subject)
+    if key is None or root is not None or subject is not None:
+        message = "--signature goes with --signer-key, or with --signer-root and, if you like, --signer-subject"
+        raise InputError(message)
+    return made_by_key(read_file(key, MAX_KEY_FILE_BYTES), data)
 
 
 def _read_schema(file: Path) -> Table:

@@ -14,8 +14,10 @@ from blindgate.attestation.appraisal import Appraisal
 from blindgate.client import Client
 from blindgate.commands.appraisals import STYLES, fact_text, reason_text
 from blindgate.commands.options import Connect, Json, asks_gateway
+from blindgate.model_makers import describe
 from blindgate.output import when
 from blindgate.recipients import LONGEST_SECONDS, Candidate, Candidates
+from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import InputError
 from blindgate_protocol.manifest import Manifest, check_manifest
 from blindgate_protocol.signing import Signed
@@ -130,6 +132,9 @@ def _lines(one: Candidate, found: Candidates, manifest: Signed[Manifest]) -> lis
     lines += [("TCB", text) for text in _facts(machine, _TCB)] or [("TCB", "not said")]
     lines += [("measurement", text) for text in _facts(machine, _MEASUREMENTS)] or [("measurement", "none")]
     lines.append(("weights", f"{document.name} {document.version}, manifest {manifest.digest}, by {manifest.signer}"))
+    if document.maker is not None:
+        text = f"signed by their maker before, by the publisher's word: {describe(document.maker)}"
+        lines.append(("weights", text))
     lines += [("GPU", f"{gpu.platform}: {gpu.status.word}; {fact_text(gpu.facts.get('gpus'))} of them") for gpu in gpus]
     lines += [] if gpus else [("GPU", "none: the model runs on the processor")]
     lines.append(("freshness", f"binds the nonce {found.question.nonce.hex()}, drawn for this question"))
@@ -145,12 +150,19 @@ def _facts(found: Appraisal, names: tuple[str, ...]) -> list[str]:
 def _to_json(found: Candidates, manifest: Signed[Manifest]) -> dict[str, Any]:
     question = found.question
     return {
-        "model": {"name": manifest.document.name, "manifest": question.model},
+        "model": {"name": manifest.document.name, "manifest": question.model, "maker": _maker(manifest.document)},
         "policy": question.policy,
         "nonce": question.nonce.hex(),
         "taken": found.taken,
         "nodes": [_one_to_json(one) for one in found.answers],
     }
+
+
+def _maker(document: Manifest) -> dict[str, Any] | None:
+    """By the publisher's word; nodes verify it, and no client can without the files."""
+    if document.maker is None:
+        return None
+    return document.maker.model_dump(mode="json") | {"key_digest": digest(document.maker.key)}
 
 
 def _one_to_json(one: Candidate) -> dict[str, Any]:
