@@ -1,8 +1,8 @@
 """To whom a request may be sealed now: nodes that were asked, believed, and are believed still.
 
 Asking takes a node's hardware some time, so an answer serves for more than one request, for as long as the policy says
-(`evidence_within`). It is not believed for as long: before each request everything about it is judged again, at that moment's time.
-A certificate, a key set or a collateral that has expired since, or a key that was revoked, ends it.
+(`evidence_within`). It is not believed for as long: before each request everything about it is judged again, at that moment's time,
+to the second. A certificate, a key set or a collateral that has expired since, or a key that was revoked, ends it.
 
 What a request's classes allow is narrower than the policy, and nodes are judged by that (`decisions`): a node on a platform that
 this request's classes may not use is no recipient of it, though it may be one of another request.
@@ -22,8 +22,12 @@ from blindgate.transport import Transport
 from blindgate_protocol.canonical import canonical, digest
 from blindgate_protocol.errors import UntrustedEvidenceError
 from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.revocations import Revocation
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import Millis
+
+_TO_THE_SECOND: Millis = 1000
+"""For so long a judgement stands: those of some platforms take as long as the rest of a request."""
 
 _SOON: Millis = 60_000
 """A key set that ends sooner is as good as over: a request has to be answered before."""
@@ -38,6 +42,15 @@ class _Asked:
     at: float
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """Who was believed at a time, by what was revoked then."""
+
+    good: tuple[Candidate, ...]
+    at: Millis
+    revoked: frozenset[tuple[str, Revocation]]
+
+
 class Admission:
     """The nodes that one client believes. Safe to use from several threads."""
 
@@ -47,6 +60,7 @@ class Admission:
         """Ask through `transport`, judge at the times that `now` gives."""
         self._transport, self._now = transport, now
         self._asked: dict[tuple[str, str], _Asked] = {}
+        self._judged: dict[tuple[str, str], _Judged] = {}
         self._asking = threading.Lock()
 
     def recipients(self, manifest: Signed[Manifest], policy: Policy, *, seconds: float = 15.0) -> tuple[Candidate, ...]:
@@ -63,6 +77,7 @@ class Admission:
                 if not found.admitted:
                     raise UntrustedEvidenceError(_nobody(manifest, found))
                 self._asked[key] = _Asked(found.question, found.admitted, time.monotonic())
+                self._judged.pop(key, None)
                 good = found.admitted
         return tuple(random.SystemRandom().sample(good, min(wanted, len(good))))
 
@@ -77,7 +92,10 @@ class Admission:
         asked = self._asked.get(key)
         if asked is None or time.monotonic() - asked.at >= policy.rules.evidence_within:
             return None
-        operators, now = policy.allowed_operators(), self._now()
+        operators, now, revoked = policy.allowed_operators(), self._now(), frozenset(policy.revoked.items())
+        judged = self._judged.get(key)
+        if judged is not None and 0 <= now - judged.at < _TO_THE_SECOND and judged.revoked == revoked:
+            return judged.good
         again = [
             judge_answer(one.shown, asked.question, policy, node=one.node, operators=operators, now=now)
             for one in asked.candidates
@@ -88,7 +106,10 @@ class Admission:
             for one in again
             if one.admitted and one.recipient is not None and one.recipient.document.key_set.expires > now + _SOON
         )
-        return good or None
+        if not good:
+            return None
+        self._judged[key] = _Judged(good, now, revoked)
+        return good
 
 
 def _narrowness(policy: Policy) -> str:

@@ -1,8 +1,9 @@
 """The way of an answer's first bytes: to the gateway while the rest is written, so that who asked can read along.
 
-The first bytes go at once. What is written while a request is out, or within `SECONDS` of the one before, goes with the next, so
-that a fast model makes few large requests, and a slow one many small ones. Nothing depends on it: the whole answer follows with the
-receipt. So a gateway that does not take parts costs its reader the reading along, and nobody anything else.
+The first bytes go at once, and who writes waits for them a moment: they are what somebody looks at a screen for, and two threads of
+one interpreter are in each other's way. What is written while a request is out, or within `SECONDS` of the one before, goes with the
+next, so that a fast model makes few large requests, and a slow one many small ones. Nothing depends on it: the whole answer follows
+with the receipt. So a gateway that does not take parts costs its reader the reading along, and nobody anything else.
 """
 
 import threading
@@ -17,6 +18,10 @@ SECONDS: Final = 0.02
 """Between two requests, at least: nobody reads faster, and each takes a gateway and a reader some milliseconds."""
 
 
+FIRST_SECONDS: Final = 0.02
+"""For so long, at most, the next bytes are not begun with while the first are sent."""
+
+
 class Relay:
     """Sends what is added, in order, from a thread of its own, until `finish`."""
 
@@ -27,6 +32,7 @@ class Relay:
         self._over = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._first = threading.Event()
 
     def add(self, data: bytes) -> None:
         """Send `data` as soon as what is out has arrived."""
@@ -34,10 +40,12 @@ class Relay:
             if self._over:
                 return
             self._pending += data
-            if self._thread is None:
+            if is_first := self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
                 self._thread.start()
             self._changed.notify()
+        if is_first:
+            self._first.wait(FIRST_SECONDS)
 
     def finish(self) -> None:
         """Add no more; what is left is sent meanwhile, or not."""
@@ -63,4 +71,6 @@ class Relay:
                     self._over = True
                     self._pending.clear()
                 return
+            finally:
+                self._first.set()
             self._sent += len(data)
