@@ -127,9 +127,8 @@ class Sealing:
         )
         seal = seal_key(key, terms, offers, now=now)
         bundle = Bundle(manifest, order)
-        self.bundles.save(
-            bundle, durable=False
-        )  # with the power goes the key that opens the answer: nobody waits for a disk
+        # Not past a power cut: with that goes the key that opens the answer.
+        self.bundles.save(bundle, durable=False)
         if self.bundles.ciphertexts is not None:
             self.bundles.ciphertexts.keep(sealed, order.document.input.digest)
         asked = JobRequest(order=order.envelope, input_data=sealed if small else None, seal=seal.to_bytes())

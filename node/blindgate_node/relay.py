@@ -1,9 +1,9 @@
 """The way of an answer's first bytes: to the gateway while the rest is written, so that who asked can read along.
 
-The first bytes go at once, and who writes waits for them a moment: they are what somebody looks at a screen for, and two threads of
-one interpreter are in each other's way. What is written while a request is out, or within `SECONDS` of the one before, goes with the
-next, so that a fast model makes few large requests, and a slow one many small ones. Nothing depends on it: the whole answer follows
-with the receipt. So a gateway that does not take parts costs its reader the reading along, and nobody anything else.
+The first bytes go at once, and who writes waits for them a moment: they are what somebody looks at a screen for, and two threads
+of one interpreter are in each other's way. What is written while a request is out, or within `SECONDS` of the one before, goes with
+the next, so that a fast model makes few large requests, and a slow one many small ones. Nothing depends on it: the whole answer
+follows with the receipt. So a gateway that does not take parts costs its reader the reading along, and nobody anything else.
 """
 
 import threading
