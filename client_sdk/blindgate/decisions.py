@@ -12,7 +12,8 @@ All of these hold, in this order, and the first that does not is the error:
 3. `publishers`: who signed the manifest is named, not revoked, and one of each class;
 4. `operators`: one is left that is named, not revoked, and one of each class;
 5. `platforms`, in lane tee: one is left that is named, and one of each class, with the measurements that each class asks;
-6. `client`: whoever asks is not revoked.
+6. `witnesses`: as many are left, of the rules' and of each class, as must cosign;
+7. `client`: whoever asks is not revoked.
 
 What is decided is a policy that allows no more than what all of them do (`Policy.narrowed`): who sends goes by that one. Adding a
 class makes it narrower, or leaves it as it is. What nodes then prove is `admission`'s to judge, under that policy.
@@ -21,7 +22,7 @@ class makes it narrower, or leaves it as it is. What nodes then prove is `admiss
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from blindgate.policy import Policy
+from blindgate.policy import Policy, different_witnesses
 from blindgate.rules import ClassRules, ModelRules
 from blindgate_protocol.errors import BlindgateError, PolicyError
 from blindgate_protocol.manifest import Manifest
@@ -112,6 +113,7 @@ def decide(
     findings = [asking.classes(), asking.lanes(), asking.publishers(), asking.operators(narrow)]
     if manifest.document.lane == "tee":
         findings.append(asking.platforms())
+    findings.append(asking.witnesses(narrow))
     if client is not None:
         findings.append(asking.client(client))
     return Decision(classes, tuple(findings), narrow)
@@ -238,6 +240,16 @@ class _Asking:
                 rule = f"classes.{name}.{'platforms' if of.measurements is None else 'measurements'}"
                 return Finding(rule, asked, "none", self._refused(name, rule, what, _platforms(of)))
         return Finding("platforms", asked, ", ".join(left))
+
+    def witnesses(self, narrow: Policy) -> Finding:
+        wanted, left = narrow.rules.cosignatures, different_witnesses(narrow.witnesses)
+        asked, found = f"cosignatures of {wanted} witnesses", ", ".join(narrow.witnesses) or "none is named"
+        if wanted <= left and (self.policy.logs or not wanted):
+            return Finding("witnesses", asked, found)
+        name = next(name for name, of in self.ruled.items() if of.witnesses is not None or of.cosignatures is not None)
+        rule = f"classes.{name}.{'witnesses' if self.ruled[name].cosignatures is None else 'cosignatures'}"
+        what = f"{wanted} witnesses must cosign" + ("" if self.policy.logs else ", and [logs] names no log")
+        return Finding(rule, asked, found, self._refused(name, rule, what, found))
 
     def client(self, key: str) -> Finding:
         try:

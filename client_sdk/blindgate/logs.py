@@ -63,6 +63,14 @@ class Logs:
         self._looking = threading.Lock()
         self._looked = False
 
+    def under(self, policy: Policy) -> "Logs":
+        """The same logs for a request that wants other cosignatures than the rest: under its classes' `policy`."""
+        if (policy.witnesses, policy.rules) == (self._policy.witnesses, self._policy.rules):
+            return self
+        made = Logs(policy, self._seen)
+        made._looked = self._looked
+        return made
+
     @property
     def wanted(self) -> bool:
         """Whether the policy names a log."""

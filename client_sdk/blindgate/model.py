@@ -57,7 +57,7 @@ class _Prepared(NamedTuple):
     rows: int
     evaluation: str | None
     secret: bytes
-    operators: tuple[str, ...]
+    policy: Policy
     timings: Timings
 
 
@@ -236,7 +236,8 @@ class Model:
         timings = Timings()
         now = int(time.time() * 1000)
         decision = decide(self._policy, self.manifest, said=data_class, client=self._keys.signer.id, now=now)
-        operators = decision.require().allowed_operators()
+        policy = decision.require()
+        policy.allowed_operators()
         self._logs.look(self._transport)
         start = time.monotonic()
         key = self._keys.key_for(self._half, show_progress=self._show_progress)
@@ -246,7 +247,7 @@ class Model:
         with working(f"encrypting {len(rows)} rows", show=self._show_progress) as advance:
             ciphertexts = self._half.encrypt(key.secret, rows, advance)
         timings.encrypt = time.monotonic() - start
-        return _Prepared(ciphertexts, len(rows), key.evaluation, key.secret, operators, timings)
+        return _Prepared(ciphertexts, len(rows), key.evaluation, key.secret, policy, timings)
 
     def _keep_key(self, evaluation: str | None) -> None:
         """Once for each key: it is large, and the same for many jobs."""
@@ -262,14 +263,17 @@ class Model:
         rows: int,
         evaluation: str | None,
         secret: bytes,
-        operators: tuple[str, ...],
+        policy: Policy,
         timings: Timings,
     ) -> Job:
         start, job = time.monotonic(), new_job_id()
         small = len(ciphertexts) <= SMALL_BYTES
         with self._transport.traces.about(job, "submit"):
             blob = blob_ref(ciphertexts) if small else upload(self._transport, ciphertexts)
-            bundle = Bundle(self.manifest, self._keys.signer.sign(self._order(job, blob, rows, evaluation, operators)))
+            bundle = Bundle(
+                self.manifest,
+                self._keys.signer.sign(self._order(job, blob, rows, evaluation, policy.allowed_operators())),
+            )
             self._bundles.save(bundle)
             if self._bundles.ciphertexts is not None:
                 self._bundles.ciphertexts.keep(ciphertexts, blob.digest)
@@ -284,7 +288,7 @@ class Model:
             transport=self._transport,
             bundles=self._bundles,
             policy=self._policy,
-            logs=self._logs,
+            logs=self._logs.under(policy),
             timings=timings,
         )
 

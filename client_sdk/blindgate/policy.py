@@ -182,6 +182,7 @@ class Policy:
             rules = policy.rules.model_copy(
                 update={
                     "lanes": tuple(lane for lane in policy.rules.lanes if of.lanes is None or lane in of.lanes),
+                    "cosignatures": max(policy.rules.cosignatures, of.cosignatures or 0),
                     "padding": strictest([policy.rules.padding, *([] if of.padding is None else [of.padding])]),
                     "buffered": policy.rules.buffered or bool(of.buffered),
                 }
@@ -191,6 +192,7 @@ class Policy:
                 publishers=_named(policy.publishers, of.publishers),
                 operators=_named(policy.operators, of.operators),
                 platforms=of.narrow_platforms(policy.platforms),
+                witnesses=_named(policy.witnesses, of.witnesses),
                 rules=rules,
                 whole=self.digest,
             )
@@ -308,8 +310,10 @@ class Policy:
 
     def _require_enough(self) -> None:
         """A rule that nobody can meet refuses every result, and one without a log is silently off: neither is a policy."""
+        if self.whole is not None:
+            return  # `decisions` says which class wants more than is left
         wanted = self.rules.cosignatures
-        different = len({VerifierKey.parse(key).key for key in self.witnesses.values()})
+        different = different_witnesses(self.witnesses)
         where = "policy" if self.path is None else f"policy {self.path}"
         if wanted > different:
             message = (
@@ -342,6 +346,7 @@ class Policy:
             "publishers": self.publishers,
             "operators": self.operators,
             "classes": self.classes,
+            "witnesses": self.witnesses,
         }
         for key, section, name in names_of(self.rules, self.classes, self.models):
             if name not in sections[section]:
@@ -355,6 +360,11 @@ class Policy:
             return f"{where} has no {kind}."
         names = ", ".join(f"{name} ({key})" for name, key in roots.items())
         return f"{where} has these {kind}: {names}."
+
+
+def different_witnesses(witnesses: Mapping[str, str]) -> int:
+    """How many there are, whatever they are called: one key is one witness."""
+    return len({VerifierKey.parse(key).key for key in witnesses.values()})
 
 
 def _named(roots: dict[str, str], names: tuple[str, ...] | None) -> dict[str, str]:

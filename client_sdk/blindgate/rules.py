@@ -8,6 +8,8 @@
     platforms = ["amd-sev-snp"]  # names of [platforms]; one for GPUs among them, where nodes have some
     publishers = ["acme-health"] # names of [publishers]
     operators = ["north-compute"]
+    witnesses = ["city-archive"] # names of [witnesses] whose cosignatures count for it
+    cosignatures = 1             # how many of them are wanted, at least
     padding = { rule = "buckets", buckets = [4096, 65536] }
     buffered = true
 
@@ -20,8 +22,8 @@
     columns = { diagnosis = "phi" }
 
 **A class never widens.** What it names beside the rest of the policy is refused when the file is read, and lanes that [rules] does
-not have stay shut. Where several classes meet, all hold: what each of them allows, the strictest padding, and buffered where one
-says so.
+not have stay shut. Where several classes meet, all hold: what each of them allows, the most cosignatures, the strictest padding,
+and buffered where one says so.
 
 **The strictest padding** is the one under which a text of up to 1 MiB can be seen to have the fewest lengths (`lengths`). That is
 a total order, so adding a rule never makes the outcome laxer; it is no promise that lengths which the laxer one hid stay hidden.
@@ -103,6 +105,8 @@ class ClassRules(Value):
         measurements: what facts of a platform's evidence must be, by platform and fact: beside what `[platforms]` asks.
         publishers: names of `[publishers]` whose models may read it.
         operators: names of `[operators]` whose nodes may run jobs with it.
+        witnesses: names of `[witnesses]` whose cosignatures count.
+        cosignatures: how many of those must have cosigned the tree that a result stands in, at least.
         padding: how requests and answers are padded, at least.
         buffered: whether answers are sealed in one piece.
     """
@@ -115,6 +119,8 @@ class ClassRules(Value):
     ] = None
     publishers: Annotated[Names | None, _Unsaid] = None
     operators: Annotated[Names | None, _Unsaid] = None
+    witnesses: Annotated[Names | None, _Unsaid] = None
+    cosignatures: Annotated[int | None, Field(ge=1), _Unsaid] = None
     padding: Annotated[Padding | None, _Unsaid] = None
     buffered: Annotated[bool | None, _Unsaid] = None
 
@@ -124,9 +130,11 @@ class ClassRules(Value):
         lines = [f"[{where}]"]
         lines += [
             f"{key} = {_listed(names)}"
-            for key in ("lanes", "platforms", "publishers", "operators")
+            for key in ("lanes", "platforms", "publishers", "operators", "witnesses")
             if (names := getattr(self, key)) is not None
         ]
+        if self.cosignatures is not None:
+            lines.append(f"cosignatures = {self.cosignatures}")
         if self.padding is not None:
             lines.append(f"padding = {_padding(self.padding)}")
         if self.buffered is not None:
@@ -191,7 +199,7 @@ def names_of(
     if rules.data_class is not None:
         yield "rules.data_class", "classes", rules.data_class
     for name, of in classes.items():
-        for section in ("platforms", "publishers", "operators"):
+        for section in ("platforms", "publishers", "operators", "witnesses"):
             for one in getattr(of, section) or ():
                 yield f"classes.{name}.{section}", section, one
         for one in of.measurements or ():

@@ -134,7 +134,7 @@ class Sealing:
         asked = JobRequest(order=order.envelope, input_data=sealed if small else None, seal=seal.to_bytes())
         with self.transport.traces.about(job, "submit"):
             self.transport.post("/v1/jobs", asked, JobView)
-        return SealedJob(self, bundle, key=key, terms=terms, nodes=nodes, request=request)
+        return SealedJob(self, bundle, logs=self.logs.under(policy), key=key, terms=terms, nodes=nodes, request=request)
 
 
 class SealedJob:
@@ -145,6 +145,7 @@ class SealedJob:
         sealing: Sealing,
         bundle: Bundle,
         *,
+        logs: Logs,
         key: ContentKey,
         terms: Terms,
         nodes: tuple[Candidate, ...],
@@ -153,6 +154,7 @@ class SealedJob:
         """Made by `Sealing.ask`."""
         self.id: str = bundle.order.document.job
         self._sealing, self._bundle, self._key, self._terms, self._request = sealing, bundle, key, terms, request
+        self._logs = logs
         self._nodes = {node.node: node for node in nodes}
         self._over = False
 
@@ -251,8 +253,8 @@ class SealedJob:
         answer.check(said.answer)
         # 10.
         bundle = replace(self._bundle, evidence=self._nodes[said.node].shown)
-        complete = find_in_log(sealing.transport, sealing.logs, bundle, receipt, seen=seen)
-        refuse_revoked(sealing.policy, sealing.logs, complete)
+        complete = find_in_log(sealing.transport, self._logs, bundle, receipt, seen=seen)
+        refuse_revoked(sealing.policy, self._logs, complete)
         if sealing.bundles.ciphertexts is not None:
             sealing.bundles.ciphertexts.keep(reading.sealed(), said.output.digest)
         acknowledge(sealing.transport, sealing.bundles, complete)

@@ -20,8 +20,9 @@ from blindgate_node.backends.causal import CausalModel
 from blindgate_node.backends.requests import read_chat
 from blindgate_protocol.bundle import read_bundle
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import InputError, PolicyError, UntrustedEvidenceError
+from blindgate_protocol.errors import InputError, LogError, PolicyError, UntrustedEvidenceError
 from blindgate_protocol.padding import Padding
+from classified import WITNESSES
 from plaintext_models import torch
 from sealed_world import (
     CHAT,
@@ -173,6 +174,19 @@ def test_an_auditor_replays_a_sealed_job(sealed: World, client: Client, tmp_path
     refused = audit(sealed, client, file)
     assert refused.returncode == 1
     assert [line["document"] for line in json.loads(refused.stdout)["refusals"]] == ["evidence"]
+
+
+def test_a_class_wants_cosignatures_that_others_do_without(sealed: World, tmp_path: Path) -> None:
+    """Nobody cosigned this gateway's tree: one answer is taken, the other is not, and is not acknowledged."""
+    with sealed_client(sealed, tmp_path, "enclave", log_within=1.0) as made:
+        classes = {"phi": ClassRules(cosignatures=1)}
+        policy = dataclasses.replace(made.policy, classes=classes, witnesses={"archive": WITNESSES["archive"]})
+    with Client(sealed.url, sealed.api_key("hospital"), policy=policy, home=tmp_path) as client:
+        assert client.chat.completions.create(model=CHAT, **ASKED).choices
+        stream = client.chat.completions.create(model=CHAT, stream=True, data_class="phi", **ASKED)
+        with pytest.raises(LogError, match="cosignatures"):
+            list(stream)
+        assert stream.job.bundle.receipt is None
 
 
 def audit(world: World, client: Client, file: Path) -> "subprocess.CompletedProcess[str]":

@@ -5,6 +5,7 @@ from typing import Any
 from blindgate.attestation.rules import PlatformRules
 from blindgate.policy import ClassRules, Policy, Rules
 from blindgate_protocol.manifest import Column, Manifest
+from blindgate_protocol.notes import KeyKind, VerifierKey
 from blindgate_protocol.signing import Signed, SigningKey
 from brokerage import make_manifest
 
@@ -14,6 +15,11 @@ PLATFORMS = {
     "amd-sev-snp": PlatformRules(measurements={"measurement": (GENOA, SECOND)}),
     "intel-tdx": PlatformRules(measurements={"mrtd": (GENOA,)}),
 }
+WITNESSES = {
+    name: str(VerifierKey(f"witness.example/{name}", KeyKind.COSIGNATURE, SigningKey.from_seed(bytes([n]) * 32).seed()))
+    for n, name in enumerate(("archive", "library"), 11)
+}
+LOGS = {"ours": str(VerifierKey("gateway.example/log", KeyKind.ED25519, bytes(32)))}
 NAMES = {"publishers": {"acme": ACME.id, "other": OTHER.id}, "operators": {"north": NORTH.id, "south": SOUTH.id}}
 
 

@@ -228,7 +228,9 @@ class Pair:
             deadline=3600.0,
         )
         bundle, believed = Bundle(self.manifest, sent.order), (self.candidate(sent.terms.policy),)
-        return SealedJob(sealing, bundle, key=sent.key, terms=sent.terms, nodes=believed, request=sent.request)
+        return SealedJob(
+            sealing, bundle, logs=sealing.logs, key=sent.key, terms=sent.terms, nodes=believed, request=sent.request
+        )
 
 
 class Gateway:

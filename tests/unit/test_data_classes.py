@@ -13,7 +13,7 @@ from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.padding import Padding
 from blindgate_protocol.revocations import Revocation
 from blindgate_protocol.signing import Signed
-from classified import ACME, CLIENT, GENOA, NORTH, OTHER, SECOND, SOUTH, column, manifest, policy
+from classified import ACME, CLIENT, GENOA, LOGS, NORTH, OTHER, SECOND, SOUTH, WITNESSES, column, manifest, policy
 
 NOW = 1_800_000_000_000
 WIDE = Padding(rule="buckets", buckets=(1 << 16, 1 << 20))
@@ -160,6 +160,27 @@ def test_what_the_whole_policy_refuses_is_refused(changes: dict[str, Any], error
     assert [one.rule for one in found.findings if not one.holds] == [rule]
     with pytest.raises(error):
         found.require()
+
+
+def test_a_class_may_want_more_witnesses_and_say_which() -> None:
+    """What is decided is what a result's tree must have; a class that nobody could satisfy is refused before anything is sent."""
+    witnessed: dict[str, Any] = {"witnesses": WITNESSES, "logs": LOGS}
+    one = decided(policy({"phi": ClassRules(witnesses=("archive",), cosignatures=1)}, **witnessed)).require()
+    assert (one.witnesses, one.rules.cosignatures) == ({"archive": WITNESSES["archive"]}, 1)
+    (trust,) = one.log_trusts().values()
+    assert (trust.cosignatures, list(trust.witnesses)) == (1, ["archive"])
+    for rules, changes, rule in (
+        ({"cosignatures": 3}, witnessed, "cosignatures"),
+        ({"witnesses": ("archive",), "cosignatures": 2}, witnessed, "cosignatures"),
+        ({"cosignatures": 1}, {"witnesses": WITNESSES}, "cosignatures"),
+        (
+            {"witnesses": ("archive",)},
+            witnessed | {"rules": Rules(lanes=("tee",), cosignatures=2)},
+            "witnesses",
+        ),
+    ):
+        with pytest.raises(PolicyError, match=rf"classes\.phi\.{rule}"):
+            decided(policy({"phi": ClassRules(**rules)}, **changes)).require()
 
 
 def test_a_revoked_operator_is_not_what_a_class_has_left() -> None:
