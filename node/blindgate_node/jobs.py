@@ -23,7 +23,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from blindgate_node.blobs import BlobMismatchError, Result, SealedBlob
 from blindgate_node.families import Family
@@ -32,7 +32,6 @@ from blindgate_node.packages import Packages
 from blindgate_node.pool import Pool
 from blindgate_node.pulse import HeldLease
 from blindgate_node.receipts import Commitments, Journal, make_receipt
-from blindgate_node.sealed_jobs import SealedJobs
 from blindgate_node.settings import MEBI, Settings
 from blindgate_node.transport import Gateway
 from blindgate_node.zygotes import Bounds, Model
@@ -58,6 +57,9 @@ from blindgate_protocol.order import Order, check_order
 from blindgate_protocol.signing import Signed, SigningKey, open_signed
 from blindgate_protocol.values import SMALL_BYTES, Millis
 from blindgate_telemetry import NO_TRACES, Traces
+
+if TYPE_CHECKING:
+    from blindgate_node.sealed_jobs import SealedJobs
 
 _REFUSED = (MalformedError, SignatureError, ManifestError, UntrustedSignerError, JobTimeoutError)
 _MAX_REASON = 500
@@ -93,7 +95,7 @@ class Jobs:
     journal: Journal
     aside: Executor
     log: Log
-    sealed: SealedJobs | None = None
+    sealed: "SealedJobs | None" = None
     traces: Traces = NO_TRACES
 
     def run(self, offer: Lease, lease: HeldLease) -> str:

@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from blindgate_node.attester.choice import Attesters, choose
 from blindgate_node.attester.collateral import Collateral
@@ -35,12 +36,10 @@ from blindgate_node.key_sets import KeySets
 from blindgate_node.means import shortage
 from blindgate_node.offers import Offers, OfferThread
 from blindgate_node.packages import Packages
-from blindgate_node.plain_models import families_of, load_models
 from blindgate_node.pool import Pool
 from blindgate_node.pulse import HeldLease, Pulse
 from blindgate_node.receipts import Journal
 from blindgate_node.sandbox import kernel
-from blindgate_node.sealed_jobs import SealedJobs
 from blindgate_node.settings import Settings
 from blindgate_node.signer import load_or_create_key
 from blindgate_node.stopping import Stop
@@ -58,6 +57,10 @@ from blindgate_protocol.messages import Lease, LeaseRequest, Release
 from blindgate_protocol.nodes import EvictionReason, NodeCertificate
 from blindgate_protocol.signing import Signed
 from blindgate_telemetry import open_traces
+
+if TYPE_CHECKING:
+    from blindgate_node.plain_models import PlainModel
+    from blindgate_node.sealed_jobs import SealedJobs
 
 _MAX_KEYS = 256
 _TICK_SECONDS = 1.0
@@ -102,7 +105,9 @@ class Node:
         packages = Packages(
             settings.data / "packages", publishers=settings.publishers, most_bytes=settings.package_bytes
         )
-        self._models = load_models(settings, packages, _now(), log)
+        key_sets = KeySets(self.key, lasts=int(settings.key_set_seconds * 1000), now=_now)
+        sealed = None if settings.models is None else _sealed_jobs(settings, packages, key_sets, log)
+        self._models = {} if sealed is None else sealed.models
         programs = compiled_programs()
         self._pool = Pool(
             settings.data / "work",
@@ -131,9 +136,8 @@ class Node:
         self._pulse = Pulse(self._gateway, lambda event, lease: log(event, job=lease.job, generation=lease.generation))
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._slots = threading.Semaphore(settings.slots)
-        offered = {**offered, **{name: PLAIN_FAMILIES[name] for name in families_of(self._models)}}
+        offered = {**offered, **{name: PLAIN_FAMILIES[name] for name in _families(self._models)}}
         self._families = tuple(sorted(offered))
-        key_sets = KeySets(self.key, lasts=int(settings.key_set_seconds * 1000), now=_now)
         self._offers = self._offering(attesters, certificate, packages, key_sets)
         self._jobs = Jobs(
             settings=settings,
@@ -147,7 +151,7 @@ class Node:
             journal=self._journal,
             aside=self._aside,
             log=log,
-            sealed=SealedJobs(Enclave(key_sets, now=_now), self._models) if self._models else None,
+            sealed=sealed,
             traces=self._traces,
         )
 
@@ -293,6 +297,18 @@ class Node:
     def _request(self) -> LeaseRequest:
         keys = self._keys.digests()[-_MAX_KEYS:]
         return LeaseRequest(families=self._families, keys=keys, wait=int(self._settings.poll_seconds * 1000))
+
+
+def _sealed_jobs(settings: Settings, packages: Packages, key_sets: KeySets, log: Log) -> "SealedJobs":
+    # Here, not above: what plaintext models need, numpy first of all, is not in the process of a node that has none.
+    from blindgate_node.plain_models import load_models  # noqa: PLC0415
+    from blindgate_node.sealed_jobs import SealedJobs  # noqa: PLC0415
+
+    return SealedJobs(Enclave(key_sets, now=_now), load_models(settings, packages, _now(), log))
+
+
+def _families(models: "Mapping[str, PlainModel]") -> list[str]:
+    return sorted({model.manifest.document.family for model in models.values()})
 
 
 def _claim(settings: Settings) -> int:

@@ -11,7 +11,7 @@ A model that fails is named in the error, and the node does not start: an operat
 clients. Evidence is shown for the models that are here and no other (`offers`), so when a client gets it, the weights are loaded.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,8 +96,3 @@ def _load(folder: Path, settings: Settings, packages: Packages, now: Millis) -> 
         raise BackendError(message)
     key = None if settings.upstream_key is None else settings.upstream_key.get_secret_value()
     return PlainModel(manifest, Upstream(settings.upstream, weights.served_as, key=key))
-
-
-def families_of(models: Mapping[str, PlainModel]) -> Iterator[str]:
-    """The families of loaded models, each once."""
-    yield from dict.fromkeys(model.manifest.document.family for model in models.values())

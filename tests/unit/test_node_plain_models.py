@@ -9,7 +9,7 @@ import pytest
 
 from blindgate_models.plain_packages import FILES, MANIFEST, WEIGHTS, Table, publish_plain
 from blindgate_node.packages import Packages
-from blindgate_node.plain_models import PlainModel, families_of, load_models
+from blindgate_node.plain_models import PlainModel, load_models
 from blindgate_node.settings import Settings
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import (
@@ -67,7 +67,7 @@ def test_each_folder_is_a_model_and_is_told_of(tmp_path: Path) -> None:
     loaded, said = load(models)
     assert [model.manifest.document.name for model in loaded.values()] == ["one", "two"]
     assert [line["manifest"] for line in said] == list(loaded)
-    assert list(families_of(loaded)) == ["upstream"]
+    assert {model.manifest.document.family for model in loaded.values()} == {"upstream"}
 
 
 def test_without_a_folder_there_are_none(tmp_path: Path) -> None:
