@@ -118,6 +118,7 @@ def test_an_explanation_sends_nothing_but_the_question_for_the_manifest(client: 
         "manifest",
         "classes",
         "lanes",
+        "witnesses",
         "publishers",
         "operators",
         "platforms",
