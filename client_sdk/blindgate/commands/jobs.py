@@ -93,7 +93,8 @@ def receipt(
         "started": when(document.started),
         "finished": when(document.finished),
         "logged": _place(standing) if as_json else _place_in_words(standing, bundle),
-        "not_proven": "that the node computed what it says: in the fhe lane a receipt is the node's word",
+        "not_proven": "that the node computed what it says: a receipt is the node's word"
+        + ("" if document.evidence is None else ", worth what its evidence proves"),
     }
     if standing is not None and not standing.cosigned:
         shown["not_proven"] += "; that the log shows others the same tree: no witness cosigned it"
