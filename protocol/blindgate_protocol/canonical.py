@@ -9,13 +9,16 @@ Sections 1 and 2 of docs/protocol.md.
 
 import hashlib
 import json
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import rfc8785
 
 from blindgate_protocol.errors import MalformedError
 
 DIGEST_PREFIX = "sha256:"
+_LARGEST: Final = 2**53 - 1
+_ALIKE: Final = frozenset({str, bool, type(None)})
+_WRITER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
 
 
 def canonical(value: Any) -> bytes:
@@ -25,10 +28,41 @@ def canonical(value: Any) -> bytes:
     surrogate pairs.
     """
     try:
+        if _is_plain(value):
+            # Ten times as fast, and a request passes here in every process on its way.
+            return _WRITER.encode(value).encode()
         return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         message = f"no canonical JSON form: {type(error).__name__}"
         raise MalformedError(message) from error
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether `json` itself writes `value` as RFC 8785 has it.
+
+    It does where nothing has to be formatted or ordered in a way of JavaScript's: no fractions, integers that a double holds
+    (RFC 8785, section 3.2.2.3), and names in ASCII, whose order by code point is their order by UTF-16 unit (section 3.2.3).
+    The escapes of strings are the same ones (section 3.2.2.2).
+    """
+    waiting = [value]
+    while waiting:
+        member = waiting.pop()
+        kind = type(member)
+        if kind in _ALIKE:
+            continue
+        if kind is int:
+            if not -_LARGEST <= member <= _LARGEST:
+                return False
+        elif kind is dict:
+            for name in member:
+                if type(name) is not str or not name.isascii():
+                    return False
+            waiting.extend(member.values())
+        elif kind is list or kind is tuple:
+            waiting.extend(member)
+        else:
+            return False
+    return True
 
 
 def parse_canonical(data: bytes) -> Any:
