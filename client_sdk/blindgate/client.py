@@ -311,9 +311,11 @@ class Client:
     def job(self, job_id: str) -> Job:
         """Take up a job again that this client submitted, in this process or another, from its bundle.
 
-        Raises `NotFoundError` without its bundle, `KeyStoreError` without the key that its rows were encrypted with.
+        Its result is held against the rules of the classes of data that it was sent as. Raises `NotFoundError` without its bundle,
+        `KeyStoreError` without the key that its rows were encrypted with, `PolicyError` where the policy lost one of those classes.
         """
         bundle = self._bundles.load(job_id)
+        narrow = self._policy.of_classes(bundle.classes)
         half = _client_half(bundle.manifest.document, self._client_part(bundle.manifest))
         key = self._key_ring().key_of(bundle.order.document, half)
         self._policy.named_operators()  # without any, no receipt could be verified
@@ -324,7 +326,7 @@ class Client:
             transport=self._transport,
             bundles=self._bundles,
             policy=self._policy,
-            logs=self._logs,
+            logs=self._logs.under(narrow),
         )
 
     def close(self) -> None:

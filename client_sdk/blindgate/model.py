@@ -273,6 +273,7 @@ class Model:
             bundle = Bundle(
                 self.manifest,
                 self._keys.signer.sign(self._order(job, blob, rows, evaluation, policy.allowed_operators())),
+                classes=policy.met,
             )
             self._bundles.save(bundle)
             if self._bundles.ciphertexts is not None:

@@ -105,6 +105,7 @@ class Policy:
         classes: what each class of data may use (`rules`); without any, what is said of classes decides nothing.
         models: what this policy says of models' data, by the models' names.
         whole: where this is a policy narrowed for some classes: the digest of the one that it was.
+        met: the classes that it was narrowed for.
 
     Raises `PolicyError` when its rules ask for more than it names, a second key is of no log that it names, or a class or a model
     names what it does not.
@@ -122,6 +123,7 @@ class Policy:
     classes: dict[str, ClassRules] = field(default_factory=dict)
     models: dict[str, ModelRules] = field(default_factory=dict)
     whole: str | None = None
+    met: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._require_enough()
@@ -195,8 +197,20 @@ class Policy:
                 witnesses=_named(policy.witnesses, of.witnesses),
                 rules=rules,
                 whole=self.digest,
+                met=(*policy.met, name),
             )
         return policy
+
+    def of_classes(self, classes: Iterable[str]) -> "Policy":
+        """This policy, narrowed for what was sent as these classes. Raises `PolicyError` where one is gone from it since."""
+        for name in classes:
+            if name not in self.classes:
+                message = (
+                    f"this was sent as data of class {name!r}, which the policy's [classes] does not name any more: "
+                    f"put [classes.{name}] back, so that what comes back is held against its rules"
+                )
+                raise PolicyError(message)
+        return self.narrowed(classes)
 
     def save(self) -> None:
         """Write the policy to its file, whole or not at all. Raises `PolicyError` rather than write what `load` would refuse."""

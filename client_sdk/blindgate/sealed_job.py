@@ -126,7 +126,7 @@ class Sealing:
             expires=ends,
         )
         seal = seal_key(key, terms, offers, now=now)
-        bundle = Bundle(manifest, order)
+        bundle = Bundle(manifest, order, classes=policy.met)
         # Not past a power cut: with that goes the key that opens the answer.
         self.bundles.save(bundle, durable=False)
         if self.bundles.ciphertexts is not None:

@@ -157,6 +157,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "worker_exit": self._leave_worker,
             "child_exit": self._end_worker,
         }
+        if (
+            "control_socket_disable" in self.cfg.settings
+        ):  # from gunicorn 25 on: signals steer this one, and nothing else does
+            options["control_socket_disable"] = True
         for name, value in options.items():
             self.cfg.set(name, value)
 

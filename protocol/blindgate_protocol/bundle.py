@@ -4,7 +4,8 @@
 
 Nothing in it is secret: no row, no key, no ciphertext. `receipt` is null until the job has one, `logged` where nobody asked for it.
 `evidence` is what the node showed that answered a sealed request, as it came: its signed offer and the evidence that this names. Of
-a job of lane `fhe`, and while there is no receipt, it is null.
+a job of lane `fhe`, and while there is no receipt, it is null. `classes` has the client's own names for the kinds of data that were
+sent, and is left out where there are none: whatever process takes the job up judges it by them. No signature covers them.
 
 `read_bundle` establishes that each document is signed by the key that it names. It says nothing of whose keys these are, nor that
 the documents are about one job: `receipts.check_receipt` and `inclusion.check_logged` do, for whoever has a policy.
@@ -16,7 +17,7 @@ Section 12 of docs/protocol.md.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from pydantic import ValidationError
 
@@ -24,11 +25,11 @@ from blindgate_protocol.attestations import AttestationAnswer
 from blindgate_protocol.canonical import DIGEST_PREFIX
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.logged import LoggedProof
-from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.manifest import Manifest, Unstated
 from blindgate_protocol.order import Order
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Envelope, Signed, first_error, open_signed
-from blindgate_protocol.values import Value
+from blindgate_protocol.values import Name, Value
 
 MAX_BUNDLE_BYTES: Final = 8 << 20
 """Three envelopes, a proof and a node's evidence; what is larger is refused before it is parsed."""
@@ -49,6 +50,7 @@ class _BundleFile(Value):
     receipt: Envelope | None
     logged: LoggedProof | None = None
     evidence: AttestationAnswer | None = None
+    classes: Annotated[tuple[Name, ...] | None, Unstated] = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Bundle:
         logged: the event of the job's success and the proof that it is in the log, as the gateway gave it; `None` where the policy
             named no log. `inclusion.check_logged` decides what it is worth.
         evidence: what the node that answered had shown; of a sealed job that has its receipt. Nothing of it was checked here.
+        classes: the classes of data that the client's policy had for the request.
     """
 
     manifest: Signed[Manifest]
@@ -67,6 +70,7 @@ class Bundle:
     receipt: Signed[Receipt] | None = None
     logged: LoggedProof | None = None
     evidence: AttestationAnswer | None = None
+    classes: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The bundle's file."""
@@ -76,6 +80,7 @@ class Bundle:
             receipt=None if self.receipt is None else self.receipt.envelope,
             logged=self.logged,
             evidence=self.evidence,
+            classes=self.classes or None,
         )
         return file.model_dump_json(indent=1).encode()
 
@@ -96,4 +101,5 @@ def read_bundle(data: bytes) -> Bundle:
         None if file.receipt is None else open_signed(file.receipt, Receipt),
         file.logged,
         file.evidence,
+        file.classes or (),
     )

@@ -1,5 +1,6 @@
 """The SDK as an application uses it, through a real gateway and a real node."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from between import Proxy
 from blindgate import Client, Policy
 from blindgate.commands import predict
 from blindgate.keystore import FileStore
+from blindgate.policy import ClassRules, Rules
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_protocol.errors import (
     GatewayError,
@@ -23,6 +25,7 @@ from blindgate_protocol.errors import (
     JobCancelledError,
     JobTimeoutError,
     KeyStoreError,
+    LogError,
     MalformedError,
     NotAuthorisedError,
     NotFoundError,
@@ -32,6 +35,7 @@ from blindgate_protocol.errors import (
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobList
 from blindgate_protocol.signing import SigningKey
+from classified import WITNESSES
 from desk import OTHER_OPERATOR
 from signed_packages import package
 from typed import type_command
@@ -60,6 +64,31 @@ def test_predictions_are_the_plaintext_models(
         assert model.classes_.tolist() == ["sick", "well"]
         assert model.n_features_in_ == 4
         assert model.predict(dict(zip(COLUMNS, small_rows[0], strict=True))).shape == (1,)
+
+
+def test_whoever_takes_a_job_up_holds_it_to_the_classes_that_it_was_sent_as(
+    world: World, small_rows: Rows, tmp_path: Path
+) -> None:
+    """Nobody cosigned this tree, and one class of data wants that: in another process, too, which never heard of the class."""
+    classes = {"phi": ClassRules(cosignatures=1), "public": ClassRules()}
+    trusted = dataclasses.replace(world.policy(), classes=classes, witnesses={"archive": WITNESSES["archive"]})
+    policy = dataclasses.replace(trusted, rules=Rules(log_within=1.0))
+
+    def asking(under: Policy) -> Client:
+        return Client(world.url, world.api_key("hospital"), policy=under, home=tmp_path)
+
+    with asking(policy) as client:
+        model = client.model("small")
+        held, public = (model.submit(small_rows[:1], data_class=name) for name in ("phi", "public"))
+    with asking(policy) as other:
+        assert other.job(public.id).result(timeout=60).shape == (1,)
+        with pytest.raises(LogError, match="cosignatures"):
+            other.job(held.id).result(timeout=60)
+    forgetful = dataclasses.replace(policy, classes={"public": ClassRules()})
+    with asking(forgetful) as other:
+        with pytest.raises(PolicyError, match=r"class 'phi'.*put \[classes\.phi\] back"):
+            other.job(held.id)
+        assert other.job(public.id).result(timeout=60).shape == (1,)
 
 
 def test_a_job_can_be_submitted_watched_and_opened_later(

@@ -89,6 +89,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "proc_name": "blindgate-witness",
             "when_ready": self._say_ready,
         }
+        if "control_socket_disable" in self.cfg.settings:  # from gunicorn 25 on: nobody steers this one
+            options["control_socket_disable"] = True
         for name, value in options.items():
             self.cfg.set(name, value)
 
