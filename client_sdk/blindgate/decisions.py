@@ -29,6 +29,7 @@ from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import Millis
 
+_CALLER = "the caller"
 _MANIFEST = "by its manifest"
 
 
@@ -133,7 +134,7 @@ def classes_of(policy: Policy, manifest: Signed[Manifest], said: str | None = No
     elif document.data_class is not None:
         yield FoundClass(document.data_class, f"the model, {_MANIFEST}")
     if said is not None:
-        yield FoundClass(said, "the caller")
+        yield FoundClass(said, _CALLER)
     elif policy.rules.data_class is not None:
         yield FoundClass(policy.rules.data_class, "the caller says none, and rules.data_class is what is said then")
 
@@ -157,9 +158,9 @@ class _Asking:
     now: Millis
 
     def classes(self) -> Finding:
-        named = ", ".join(sorted(self.policy.classes))
+        named = ", ".join(sorted(self.policy.classes)) or "none"
         found = "; ".join(f"{one.name} ({one.of})" for one in _first_of_each(self.found)) or "none"
-        if not self.policy.classes:
+        if not self.policy.classes and all(one.of != _CALLER for one in self.found):
             return Finding("classes", "nothing: the policy has no [classes], so that none decides anything", found)
         asked = f"each is one of: {named}"
         for one in self.found:

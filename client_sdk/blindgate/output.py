@@ -18,6 +18,7 @@ from blindgate_protocol.errors import InputError
 
 _WHOLE = 1000
 """From here on nobody reads what comes after the point."""
+_NO_SCREEN = 100_000
 
 
 def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str = "Nothing.") -> None:
@@ -25,7 +26,8 @@ def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str = "Nothing
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return
-    console = Console()
+    # In a pipe or a file a row is one line, however long: what cuts it up there looks for whole ids.
+    console = Console(width=None if sys.stdout.isatty() else _NO_SCREEN)
     if not rows:
         console.print(empty)
         return

@@ -24,12 +24,18 @@ def decided(under: Policy, model: Signed[Manifest] | None = None, said: str | No
     return decide(under, model or manifest(), said=said, client=CLIENT.id, now=NOW)
 
 
-def test_without_classes_what_is_said_of_them_decides_nothing() -> None:
+def test_without_classes_what_a_manifest_says_of_them_decides_nothing() -> None:
     """A policy of before works with manifests of today."""
     under = policy()
-    found = decided(under, manifest(column("age", "pii")))
+    found = decided(under, manifest(column("age", "pii")), None)
     assert found.require() is under
-    assert [one.name for one in found.classes] == ["pii", "phi"]
+    assert [one.name for one in found.classes] == ["pii"]
+
+
+def test_whoever_says_a_class_expects_rules_for_it() -> None:
+    """So a policy without any is a mistake that is told, and nothing is sent by it."""
+    with pytest.raises(PolicyError, match=r"data class 'phi' \(the caller\) is none .* names; it has: none"):
+        decided(policy()).require()
 
 
 @pytest.mark.parametrize(
@@ -156,7 +162,7 @@ def test_a_default_class_is_that_of_callers_who_say_none() -> None:
 )
 def test_what_the_whole_policy_refuses_is_refused(changes: dict[str, Any], error: type[PolicyError], rule: str) -> None:
     """With classes or without, and each rule alone."""
-    found = decided(policy(**changes))
+    found = decided(policy(**changes), said=None)
     assert [one.rule for one in found.findings if not one.holds] == [rule]
     with pytest.raises(error):
         found.require()
