@@ -48,6 +48,8 @@
     │   │   └── ClockSkewError          a node signed with a clock that is far from the gateway's: says how far
     │   └── BudgetSpentError        this tenant has asked for as many rows of a model as its publisher allows
     ├── SandboxError            a worker ended in a way that no job should make it end
+    ├── CorpusError             a corpus that cannot be opened, or is not what was written
+    │   └── DocumentError           a document that cannot be read: names the file and what is wrong with it
     ├── BackendError            what computes plaintext models is not there, or failed: never says on what
     └── AttesterError           the machine gives no evidence, or not what it was asked for: says what is missing
 
@@ -417,6 +419,26 @@ class AttesterError(BlindgateError):
     """The machine gives no evidence of what it is, or not the evidence that it was asked for."""
 
     code = "no-evidence"
+
+
+class CorpusError(BlindgateError):
+    """A corpus that cannot be opened, read or written: names what, and what to do."""
+
+    code = "bad-corpus"
+
+
+class DocumentError(CorpusError):
+    """A document that cannot be read.
+
+    Attributes:
+        source: which, as a corpus calls it.
+    """
+
+    code = "bad-document"
+
+    def __init__(self, message: str, *, source: str) -> None:
+        super().__init__(f"{source}: {message}")
+        self.source = source
 
 
 class BackendError(BlindgateError):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ["audit", "cli", "client_sdk", "fhe_models", "gateway", "node", "protocol", "telemetry", "witness"]
+FOLDERS = ["audit", "cli", "client_sdk", "fhe_models", "gateway", "node", "protocol", "rag", "telemetry", "witness"]
 
 
 def _lint(root: Path) -> subprocess.CompletedProcess[str]:
