@@ -38,7 +38,7 @@ from blindgate_protocol.canonical_values import CanonicalValue
 from blindgate_protocol.content_key import ContentKey, Draw
 from blindgate_protocol.errors import ChunkError, PaddingError, SealError, TruncatedError
 from blindgate_protocol.padding import LENGTH_BYTES, Padding
-from blindgate_protocol.values import Digest, JobId
+from blindgate_protocol.values import Digest, JobId, Name
 
 MOST_CHUNKS: Final = 1 << 20
 STREAM_NONCE_BYTES: Final = 32
@@ -76,7 +76,19 @@ class ResponseStream(CanonicalValue):
     padding: Padding
 
 
-Stream = RequestStream | ResponseStream
+class CorpusStream(CanonicalValue):
+    """What the key of a file of a corpus at rest is bound to: which corpus, which file, which generation of it."""
+
+    most_bytes: ClassVar[int] = _MOST_CONTEXT_BYTES
+
+    purpose: Literal["blindgate corpus v1"] = "blindgate corpus v1"
+    corpus: JobId
+    file: Name
+    generation: int
+    padding: Padding = Padding()
+
+
+Stream = RequestStream | ResponseStream | CorpusStream
 
 
 class _ChunkKey:

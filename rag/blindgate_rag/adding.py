@@ -1,0 +1,204 @@
+"""Adding documents: from files to passages, vectors, and a corpus that has them.
+
+Files are read and cut one after the other, and embedded together, since a model is quicker with many. What is embedded is in the
+corpus; it is written every half minute and at the end, so that hours of work do not end with one mistake.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from blindgate_protocol.canonical import digest
+from blindgate_protocol.errors import DocumentError
+from blindgate_rag.chunking import Chunker
+from blindgate_rag.embedding import Embedder
+from blindgate_rag.loading import Loader, files_under
+from blindgate_rag.passages import Document, Page, Passage
+from blindgate_rag.progress import Advance
+from blindgate_rag.records import DocumentRecord, Metadata
+from blindgate_rag.state import State
+
+_WRITE_SECONDS: Final = 30.0
+_PASSAGES_AT_ONCE: Final = 512
+_TEXT: Final = "text:"
+"""What the origin of a text that is in no file begins with."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that is in no file.
+
+    Attributes:
+        name: by what it is known again, and what hits show as their source.
+    """
+
+    name: str
+    text: str
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Added:
+    """What came of adding.
+
+    Attributes:
+        added: sources of documents that are new.
+        changed: of those that were there, and are written or described otherwise now.
+        unchanged: how many were there as they are.
+        removed: of those whose files are gone, where that was asked for.
+        failed: why others could not be read, each by its source.
+        skipped: files of no format that is read here.
+        passages: how many were embedded.
+    """
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    unchanged: int = 0
+    removed: tuple[str, ...] = ()
+    failed: tuple[DocumentError, ...] = ()
+    skipped: tuple[str, ...] = ()
+    passages: int = 0
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A document that was read, and waits to be embedded."""
+
+    origin: str
+    document: Document
+    passages: list[Passage]
+    metadata: Metadata
+    new: bool
+
+
+@dataclass
+class _Told:
+    """What `Added` will say."""
+
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    failed: list[DocumentError] = field(default_factory=list)
+    passages: int = 0
+
+
+class Adding:
+    """One time that documents are added."""
+
+    def __init__(self, state: State, embedder: Embedder, write: Callable[[], None], advance: Advance) -> None:
+        """Add to `state`; `write` writes it, and `advance` tells how far it is."""
+        self._state, self._embedder, self._write, self._advance = state, embedder, write, advance
+        self._chunker = Chunker(embedder.tokens, embedder.limit)
+        self._waiting: list[_Read] = []
+        self._told = _Told()
+        self._written = time.monotonic()
+
+    def files(self, root: Path, metadata: Metadata | None, *, prune: bool) -> Added:
+        """Add a file, or those under a folder."""
+        found = files_under(root)
+        with Loader() as loader:
+            for done, (path, source) in enumerate(found.files):
+                self._advance(source, done, len(found.files))
+                try:
+                    self._file(loader, path, source, metadata)
+                except DocumentError as error:
+                    self._told.failed.append(error)
+        self._embed()
+        kept = {_origin(path) for path, _ in found.files}
+        return self._added(removed=self._prune(root, kept) if prune else (), skipped=found.skipped)
+
+    def texts(self, texts: Iterable[Text]) -> Added:
+        """Add texts that are in no file."""
+        for text in texts:
+            data = text.text.encode()
+            document = Document(text.name, digest(data), "txt", (Page(text.text),))
+            self._take(f"{_TEXT}{text.name}", document, text.metadata)
+        self._embed()
+        return self._added()
+
+    def _file(self, loader: Loader, path: Path, source: str, metadata: Metadata | None) -> None:
+        origin = _origin(path)
+        known = self._state.records.document(origin)
+        said: Metadata = known.metadata if metadata is None and known is not None else metadata or {}
+        if known is not None and known.digest == _digest_of(path, source):
+            self._unchanged(known, said)
+        else:
+            self._take(origin, loader.load(path, source), said)
+
+    def _take(self, origin: str, document: Document, metadata: Metadata) -> None:
+        known = self._state.records.document(origin)
+        if known is not None and known.digest == document.digest:
+            self._unchanged(known, metadata)
+            return
+        passages = self._chunker.passages(document)
+        if not passages:
+            message = "there is no text in it"
+            raise DocumentError(message, source=document.source)
+        self._waiting.append(_Read(origin, document, passages, metadata, known is None))
+        if sum(len(one.passages) for one in self._waiting) >= _PASSAGES_AT_ONCE:
+            self._embed()
+
+    def _unchanged(self, known: DocumentRecord, metadata: Metadata) -> None:
+        if known.metadata == metadata:
+            self._told.unchanged += 1
+            return
+        self._state.describe(known.origin, metadata)
+        self._told.changed.append(known.source)
+
+    def _embed(self) -> None:
+        """Embed what waits, and put it into the corpus."""
+        texts = [passage.text for one in self._waiting for passage in one.passages]
+        if texts:
+            vectors = self._embedder.embed(texts, progress=lambda done, total: self._advance("embedding", done, total))
+        begin = 0
+        for one in self._waiting:
+            end = begin + len(one.passages)
+            self._state.put(one.document, one.passages, vectors[begin:end], origin=one.origin, metadata=one.metadata)
+            begin = end
+            (self._told.added if one.new else self._told.changed).append(one.document.source)
+            self._told.passages += len(one.passages)
+        self._waiting.clear()
+        if time.monotonic() - self._written > _WRITE_SECONDS:
+            self._write()
+            self._written = time.monotonic()
+
+    def _prune(self, root: Path, kept: set[str]) -> tuple[str, ...]:
+        below = root.resolve()
+        gone = [
+            one
+            for one in self._state.records.documents()
+            if not one.origin.startswith(_TEXT) and one.origin not in kept and _is_below(Path(one.origin), below)
+        ]
+        for one in gone:
+            self._state.remove(one.origin)
+        return tuple(one.source for one in gone)
+
+    def _added(self, *, removed: tuple[str, ...] = (), skipped: Iterable[str] = ()) -> Added:
+        told = self._told
+        return Added(
+            added=tuple(told.added),
+            changed=tuple(told.changed),
+            unchanged=told.unchanged,
+            removed=removed,
+            failed=tuple(told.failed),
+            skipped=tuple(skipped),
+            passages=told.passages,
+        )
+
+
+def _origin(path: Path) -> str:
+    return str(path.resolve())
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path == folder or path.is_relative_to(folder)
+
+
+def _digest_of(path: Path, source: str) -> str:
+    try:
+        return digest(path.read_bytes())
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+        raise DocumentError(message, source=source) from error

@@ -1,0 +1,277 @@
+"""Documents of one's own, found again by what they say.
+
+    corpus = Corpus.open("notes.bgc", passphrase=…)
+    corpus.add("reports/", metadata={"ward": "3B"})
+    hits = corpus.search("contraindications of …", k=8, where={"ward": "3B"})
+
+*Adding* reads files (`loading`: in a limited process, since files come from anywhere), cuts them into passages that the embedding
+model reads whole (`chunking`), embeds those, and puts text and vectors into the corpus. A file that cannot be read is told of and
+the rest goes on; one that was read before is read again only where it changed. What is done so far is written every half minute.
+
+*Searching* ranks passages by meaning (`dense`) and by words (`lexical`), each inside of what `where` allows, and puts both rankings
+together by their ranks alone (`fusion`): their scores have nothing to do with each other. Passages that say what a better one says
+already are left out.
+
+*At rest* everything is sealed (`vault`). Any number of processes may search while one adds: each sees the corpus as of one moment,
+and looks for a newer one at its next search. Nothing here opens a socket.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blindgate_protocol.errors import CorpusError, InputError
+from blindgate_rag.adding import Added, Adding, Text
+from blindgate_rag.embedding import Embedder
+from blindgate_rag.fusion import distinct, reciprocal_rank_fusion
+from blindgate_rag.hits import LOCAL, Hit, Hits
+from blindgate_rag.progress import Advance, shown
+from blindgate_rag.records import DocumentRecord, Metadata, Where
+from blindgate_rag.state import State
+from blindgate_rag.vault import Vault
+
+Ranking = Literal["fused", "dense", "bm25"]
+"""By what passages are ranked: meaning and words together, meaning, words."""
+
+RANKINGS: Final[tuple[Ranking, ...]] = ("fused", "dense", "bm25")
+_DEPTH: Final = 100
+"""How far down each ranking is read before they are put together."""
+_MOST_FOUND: Final = 1000
+
+
+class Corpus:
+    """Documents, found by what they say. One may be used by several threads."""
+
+    def __init__(self, vault: Vault, embedder: Embedder, *, show_progress: bool | None = None) -> None:
+        """Made by `open`."""
+        self._vault = vault
+        self._embedder = embedder
+        self._show_progress = show_progress
+        self._turn = threading.RLock()
+        self._state: State | None = None
+
+    @classmethod
+    def open(  # noqa: PLR0913
+        cls,
+        path: str | os.PathLike[str],
+        passphrase: str | None = None,
+        *,
+        key: bytes | None = None,
+        embedder: Embedder | None = None,
+        ranking: Ranking | None = None,
+        create: bool = True,
+        show_progress: bool | None = None,
+    ) -> Self:
+        """Open the corpus in the folder `path`, or make one there.
+
+        Args:
+            path: a folder; `notes.bgc`, say.
+            passphrase: what it is sealed with; without one, a random one that is kept beside the folder, for its owner alone.
+            key: 32 secret bytes in place of a passphrase, for whoever has a key store.
+            embedder: what gives texts their vectors, MiniLM by default. A corpus stays with the one that it was made with.
+            ranking: from now on, by what passages are ranked: `fused` by default.
+            create: make one where there is none.
+            show_progress: of adding; `None`: where standard error is a terminal.
+
+        Raises `CorpusError`: for another passphrase, a file that was altered, another embedder.
+        """
+        folder = Path(path)
+        opened = Vault.exists(folder) or not create
+        vault = Vault.open(folder, passphrase, key=key) if opened else Vault.create(folder, passphrase, key=key)
+        corpus = cls(vault, Embedder.default() if embedder is None else embedder, show_progress=show_progress)
+        if ranking is not None and ranking != corpus.ranking:
+            with corpus._writing() as state:
+                state.set("ranking", _checked(ranking))
+        return corpus
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self._vault.folder
+
+    @property
+    def embedder(self) -> Embedder:
+        """What gives texts their vectors."""
+        return self._embedder
+
+    @property
+    def ranking(self) -> Ranking:
+        """By what passages are ranked unless a search says otherwise."""
+        with self._turn:
+            return _checked(self._fresh().records.setting("ranking") or "fused")
+
+    def add(self, path: str | os.PathLike[str], metadata: Metadata | None = None, *, prune: bool = False) -> Added:
+        """Add a file, or every file of a known format under a folder. What was added before is read only where it changed.
+
+        Args:
+            path: of the file or folder.
+            metadata: what is known of these documents; `search` can ask for it. Given again, it takes the place of what was said.
+            prune: also remove documents whose files, under this folder, are gone.
+
+        A file that cannot be read is in `Added.failed`, and the others are added. Raises `CorpusError` where there is no such path,
+        and where another process writes to this corpus.
+        """
+        root = Path(path)
+        if not root.exists():
+            message = f"{root}: there is no such file or folder"
+            raise CorpusError(message)
+        with self._turn, self._writing() as state, shown(show=self._show_progress) as advance:
+            return self._adding(state, advance).files(root, metadata, prune=prune)
+
+    def add_texts(self, texts: Iterable[Text]) -> Added:
+        """Add texts that are in no file; one of a name that is there takes its place."""
+        with self._turn, self._writing() as state, shown(show=self._show_progress) as advance:
+            return self._adding(state, advance).texts(texts)
+
+    def remove(self, *sources: str) -> int:
+        """Remove documents, their text and their vectors, by source or by the path of their files. Gives how many there were."""
+        with self._turn, self._writing() as state:
+            known = {one.source: one.origin for one in state.records.documents()}
+            return sum(state.remove(known.get(source, source)) for source in sources)
+
+    def documents(self, where: Where | None = None) -> list[DocumentRecord]:
+        """The documents that are there, or those whose metadata is so."""
+        with self._turn:
+            return self._fresh().records.documents(where)
+
+    def search(
+        self,
+        query: str,
+        k: int = 8,
+        *,
+        where: Where | None = None,
+        ranking: Ranking | None = None,
+        tokens: int | None = None,
+    ) -> Hits:
+        """The `k` passages that fit a question best, the best first.
+
+        Args:
+            query: the question, or words.
+            k: how many, 1 to 1,000; fewer are given where there are no more.
+            where: only documents whose metadata is so: each name has this value, or one of these.
+            ranking: by what; by default what the corpus has.
+            tokens: no more text than this, in the embedding model's tokens: what is left after the best are taken is left out.
+
+        Raises `InputError` for what cannot be asked.
+        """
+        if not query.strip():
+            message = "the question is empty"
+            raise InputError(message)
+        if not 1 <= k <= _MOST_FOUND:
+            message = f"k is {k}: 1 to {_MOST_FOUND} passages may be asked for"
+            raise InputError(message)
+        with self._turn:
+            state = self._fresh()
+            allowed = None
+            if where is not None:
+                found = state.records.documents(where)
+                allowed = np.array(state.records.passages_of(one.id for one in found), dtype=np.int64)
+            ranked = self._ranked(state, query, k, allowed, _checked(ranking) if ranking else self.ranking)
+            return Hits(tuple(self._hits(state, ranked, k, tokens)), LOCAL)
+
+    def passage(self, number: int) -> Hit | None:
+        """The passage of this id, which a citation names; `None` where it is gone."""
+        with self._turn:
+            return next(iter(self._hits(self._fresh(), [(number, 0.0)], 1, None)), None)
+
+    def change_passphrase(self, passphrase: str) -> None:
+        """Seal the corpus with another passphrase from now on. Copies of before open with the one of before."""
+        with self._turn, self._vault.writing():
+            self._vault.change_passphrase(passphrase)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        with self._turn:
+            if self._state is not None:
+                self._state.records.close()
+            self._state = None
+
+    def __len__(self) -> int:
+        """How many passages there are."""
+        with self._turn:
+            return self._fresh().records.count()[1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Corpus({str(self.path)!r})"
+
+    def _fresh(self) -> State:
+        """The corpus as it is now."""
+        if self._state is None or self._state.generation != self._vault.generation():
+            state = State.read(self._vault, self._embedder)
+            self.close()
+            self._state = state
+        return self._state
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[State]:
+        """The corpus as it is now, to be changed by nobody else meanwhile: written at the end, or as it was where that fails."""
+        with self._vault.writing():
+            try:
+                state = self._fresh()
+                yield state
+                state.write(self._vault)
+            except BaseException:
+                self.close()
+                raise
+
+    def _adding(self, state: State, advance: Advance) -> Adding:
+        return Adding(state, self._embedder, lambda: state.write(self._vault), advance)
+
+    def _ranked(
+        self, state: State, query: str, k: int, allowed: NDArray[np.int64] | None, ranking: Ranking
+    ) -> list[tuple[int, float]]:
+        depth = max(_DEPTH, 2 * k)
+        rankings: list[list[tuple[int, float]]] = []
+        if ranking != "bm25":
+            scores, ids = state.dense.search(self._embedder.embed([query]), depth, allowed=allowed)
+            rankings.append(
+                [(int(one), float(score)) for one, score in zip(ids[0], scores[0], strict=True) if one >= 0]
+            )
+        if ranking != "dense":
+            rankings.append(state.words().search(query, depth, allowed=allowed))
+        if len(rankings) == 1:
+            return rankings[0]
+        return reciprocal_rank_fusion([[one for one, _ in each] for each in rankings])
+
+    def _hits(self, state: State, ranked: Sequence[tuple[int, float]], k: int, tokens: int | None) -> Iterator[Hit]:
+        passages = state.records.passages(one for one, _ in ranked)
+        documents = {one.id: one for one in state.records.documents()}
+        scores, left = dict(ranked), tokens
+        better = distinct([(one, passages[one].text) for one, _ in ranked if one in passages])
+        for one in better[:k]:
+            passage = passages[one]
+            length = self._embedder.tokens(passage.text)
+            if left is not None:
+                left -= length
+                if left < 0:
+                    return
+            document = documents[passage.document]
+            yield Hit(
+                text=passage.text,
+                source=document.source,
+                page=passage.page,
+                score=scores[one],
+                metadata=document.metadata,
+                passage=one,
+                tokens=length,
+            )
+
+
+def _checked(ranking: str) -> Ranking:
+    for known in RANKINGS:
+        if ranking == known:
+            return known
+    message = f"ranking {ranking!r}: expected one of {', '.join(RANKINGS)}"
+    raise InputError(message)

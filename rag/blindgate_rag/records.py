@@ -1,0 +1,245 @@
+"""What a corpus knows of its documents: a table of documents, and one of their passages, in SQLite and in memory.
+
+They rest as the bytes of that database, sealed (`vault`). Ids are given once and never again, so that a passage that is gone is
+never mistaken for another. What is deleted is overwritten, and the database is packed before it rests: no byte of a deleted text is
+in what is written then.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final
+
+from blindgate_protocol.errors import CorpusError, InputError
+from blindgate_rag.passages import Document, Passage
+
+MetadataValue = str | int | float | bool
+"""What a document's metadata may hold under a name."""
+
+Metadata = Mapping[str, MetadataValue]
+
+Where = Mapping[str, MetadataValue | Sequence[MetadataValue]]
+"""Which documents: each name has this value, or one of these."""
+
+FORMAT: Final = 1
+_MOST_METADATA_BYTES: Final = 16 << 10
+_TABLES: Final = """
+create table settings (name text primary key, value text not null) strict;
+create table documents (
+    id integer primary key autoincrement,
+    origin text not null unique,
+    source text not null unique,
+    digest text not null,
+    media text not null,
+    metadata text not null,
+    added integer not null
+) strict;
+create table passages (
+    id integer primary key autoincrement,
+    document integer not null references documents (id),
+    position integer not null,
+    page integer,
+    text text not null
+) strict;
+create index passages_by_document on passages (document, position);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRecord:
+    """A document that is there.
+
+    Attributes:
+        origin: by what it is known again: the path of its file, whole, or the name that its caller gave.
+        source: what people see.
+        digest: of its file's bytes.
+        media: its format's name.
+        added: milliseconds since 1970.
+    """
+
+    id: int
+    origin: str
+    source: str
+    digest: str
+    media: str
+    metadata: dict[str, MetadataValue]
+    added: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassageRecord:
+    """A passage that is there.
+
+    Attributes:
+        id: its own, for good.
+        document: its document's id.
+    """
+
+    id: int
+    document: int
+    position: int
+    page: int | None
+    text: str
+
+
+class Records:
+    """The two tables. Not for several threads at once."""
+
+    def __init__(self, data: bytes | None = None) -> None:
+        """Empty, or what `to_bytes` gave. Raises `CorpusError` for what another release wrote."""
+        self._database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        if data is None:
+            self._database.executescript(_TABLES)
+            self.set("format", str(FORMAT))
+        else:
+            self._database.deserialize(data)
+        self._database.execute("pragma secure_delete = on")
+        self._database.execute("pragma foreign_keys = on")
+        try:
+            found = self.setting("format")
+        except sqlite3.DatabaseError as error:
+            message = f"the corpus's records cannot be read: {error}"
+            raise CorpusError(message) from error
+        if found != str(FORMAT):
+            message = f"the corpus was written in format {found}, and this release reads {FORMAT}"
+            raise CorpusError(message)
+
+    def to_bytes(self) -> bytes:
+        """The database, packed."""
+        self._database.execute("vacuum")
+        return self._database.serialize()
+
+    def setting(self, name: str) -> str | None:
+        """What was set under a name."""
+        row = self._database.execute("select value from settings where name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set(self, name: str, value: str) -> None:
+        """Set something under a name."""
+        self._database.execute("insert or replace into settings values (?, ?)", (name, value))
+
+    def add(self, document: Document, passages: Sequence[Passage], *, origin: str, metadata: Metadata) -> list[int]:
+        """Put a document in, in place of the one of the same origin, and give its passages' ids, in order."""
+        with self._transaction():
+            self.remove(origin)
+            source = document.source
+            if self._database.execute("select 1 from documents where source = ?", (source,)).fetchone():
+                source = origin  # another folder has one of that name
+            row = (origin, source, document.digest, document.media, _written(metadata), int(time.time() * 1000))
+            cursor = self._database.execute(
+                "insert into documents (origin, source, digest, media, metadata, added) values (?, ?, ?, ?, ?, ?)", row
+            )
+            made = cursor.lastrowid
+            add = "insert into passages (document, position, page, text) values (?, ?, ?, ?) returning id"
+            rows = ((made, passage.position, passage.page, passage.text) for passage in passages)
+            return [int(self._database.execute(add, each).fetchone()[0]) for each in rows]
+
+    def describe(self, origin: str, metadata: Metadata) -> None:
+        """Give a document other metadata."""
+        self._database.execute("update documents set metadata = ? where origin = ?", (_written(metadata), origin))
+
+    def remove(self, origin: str) -> list[int]:
+        """Take a document out, and give the ids that its passages had; none where it is not there."""
+        found = self._database.execute("select id from documents where origin = ?", (origin,)).fetchone()
+        if found is None:
+            return []
+        gone = self._database.execute("delete from passages where document = ? returning id", found).fetchall()
+        self._database.execute("delete from documents where id = ?", found)
+        return [int(row[0]) for row in gone]
+
+    def document(self, origin: str) -> DocumentRecord | None:
+        """The document of this origin."""
+        return next(self._documents("where origin = ?", (origin,)), None)
+
+    def documents(self, where: Where | None = None) -> list[DocumentRecord]:
+        """The documents, or those whose metadata is so, in the order in which they came."""
+        every = self._documents("order by id")
+        if where is None:
+            return list(every)
+        for name, wanted in where.items():
+            for value in _choices(wanted):
+                _check_metadata(name, value)
+        return [one for one in every if _is_so(one.metadata, where)]
+
+    def passages(self, ids: Iterable[int]) -> dict[int, PassageRecord]:
+        """The passages of these ids, by id; those that are not there are left out."""
+        found: dict[int, PassageRecord] = {}
+        with closing(self._database.cursor()) as cursor:
+            for one in ids:
+                row = cursor.execute(
+                    "select id, document, position, page, text from passages where id = ?", (int(one),)
+                ).fetchone()
+                if row is not None:
+                    found[row[0]] = PassageRecord(*row)
+        return found
+
+    def texts(self) -> tuple[list[int], list[str]]:
+        """All passages' ids and texts, in order of their ids."""
+        rows = self._database.execute("select id, text from passages order by id").fetchall()
+        return [int(row[0]) for row in rows], [str(row[1]) for row in rows]
+
+    def passages_of(self, documents: Iterable[int]) -> list[int]:
+        """The ids of these documents' passages."""
+        ask = "select id from passages where document = ? order by position"
+        return [int(row[0]) for one in documents for row in self._database.execute(ask, (one,))]
+
+    def count(self) -> tuple[int, int]:
+        """How many documents and passages there are."""
+        row = self._database.execute(
+            "select (select count(*) from documents), (select count(*) from passages)"
+        ).fetchone()
+        return int(row[0]), int(row[1])
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._database.close()
+
+    def _documents(self, condition: str, values: tuple[str, ...] = ()) -> Iterator[DocumentRecord]:
+        columns = "id, origin, source, digest, media, metadata, added"
+        for row in self._database.execute(f"select {columns} from documents {condition}", values):  # noqa: S608  (ours)
+            number, origin, source, digest, media, metadata, added = row
+            yield DocumentRecord(number, origin, source, digest, media, json.loads(metadata), added)
+
+    def _transaction(self) -> sqlite3.Connection:
+        self._database.execute("begin")
+        return self._database
+
+
+def _written(metadata: Metadata) -> str:
+    for name, value in metadata.items():
+        _check_metadata(name, value)
+    try:
+        text = json.dumps(dict(metadata), allow_nan=False)
+    except ValueError as error:
+        message = f"metadata: {error}"
+        raise InputError(message) from error
+    if len(text) > _MOST_METADATA_BYTES:
+        message = f"metadata of {len(text)} bytes: at most {_MOST_METADATA_BYTES}"
+        raise InputError(message)
+    return text
+
+
+def _check_metadata(name: object, value: object) -> None:
+    if not isinstance(name, str) or not name:
+        message = f"a name of metadata is a text that is not empty, got {name!r}"
+        raise InputError(message)
+    if not isinstance(value, str | int | float | bool):
+        message = f"metadata {name!r} is a {type(value).__name__}: it may be a text, a number, or true or false"
+        raise InputError(message)
+
+
+def _choices(wanted: MetadataValue | Sequence[MetadataValue]) -> Iterable[MetadataValue]:
+    return wanted if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)
+
+
+def _is_so(metadata: Metadata, where: Where) -> bool:
+    for name, wanted in where.items():
+        if name not in metadata:
+            return False
+        found = metadata[name]
+        if not any(found == one and isinstance(found, bool) == isinstance(one, bool) for one in _choices(wanted)):
+            return False
+    return True

@@ -1,0 +1,349 @@
+"""A corpus at rest: a folder of sealed files, read as of one moment and replaced as a whole.
+
+    notes.bgc/corpus.json          what the corpus is called, and its key, sealed with one that comes from a passphrase
+    notes.bgc/current              which generation there is, and its files by digest
+    notes.bgc/17-records, …        its files
+    notes.bgc/lock                 held by whoever writes
+
+Every file but `corpus.json` and `lock` is sealed under a key of its own, which is bound to corpus, name and generation (`chunks`):
+one that was cut, changed, or put in another's place does not open. `current` names the digests of its files, so that they belong
+together. What this does not notice is a folder that was put back as a whole to what it was: a copy of yesterday is a true one.
+
+*One writes, others read.* A generation's files are written first, then `current` is replaced in one step, then the files of the one
+before are deleted. A process that dies on the way leaves the old generation or the new one. A reader takes all files of one
+generation into memory; where a writer was quicker, it begins again with the new `current`. So nobody waits for anybody but a
+writer for another.
+
+*The passphrase* gives a key by scrypt (RFC 7914, N=2^17, r=8, p=1), which seals the corpus's own: so it can be changed without
+writing the corpus anew. Without one, a random one is made and kept beside the folder, for its owner alone (`notes.bgc.passphrase`):
+that protects copies and backups of the folder, and not from somebody who reads all of the owner's files.
+
+Deleted files are unlinked; what a disk or a snapshot keeps of them is sealed.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from pydantic import Field, StringConstraints
+
+from blindgate_protocol.canonical import canonical, digest
+from blindgate_protocol.canonical_values import CanonicalValue
+from blindgate_protocol.chunks import CorpusStream, Opener, Sealer
+from blindgate_protocol.content_key import SECRET_BYTES, ContentKey
+from blindgate_protocol.errors import CorpusError, MalformedError, SealError
+from blindgate_protocol.values import Digest, JobId, Name, Value
+
+_SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**17, 8, 1
+_NONCE_BYTES: Final = 12
+_HEADER: Final = "corpus.json"
+_CURRENT: Final = "current"
+_LOCK: Final = "lock"
+_MOST_SMALL_BYTES: Final = 1 << 16
+_READS: Final = 50
+"""How often a reader begins again where writers are quicker, before it says so."""
+
+_KeyFrom = Literal["passphrase", "key"]
+_Hex = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){16,128}$")]
+
+
+class _Header(CanonicalValue):
+    """`corpus.json`: nothing secret, and held by the key's own seal."""
+
+    most_bytes = 4096
+
+    purpose: Literal["blindgate corpus v1"] = "blindgate corpus v1"
+    corpus: JobId
+    key_from: _KeyFrom
+    salt: _Hex
+    sealed_key: _Hex
+
+    def bound(self) -> bytes:
+        """What the seal of the key is bound to: all but itself."""
+        return canonical(self.model_dump(mode="json", exclude={"sealed_key"}))
+
+    def around(self, key: ContentKey, outer: bytes) -> Self:
+        """This header with the corpus's `key`, sealed by the outer one."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed = nonce + AESGCM(outer).encrypt(nonce, key.secret(), self.bound())
+        return self.model_copy(update={"sealed_key": sealed.hex()})
+
+
+class _FileRef(Value):
+    digest: Digest
+    size: Annotated[int, Field(ge=0)]
+
+
+class _Current(CanonicalValue):
+    most_bytes = _MOST_SMALL_BYTES
+
+    generation: Annotated[int, Field(ge=1)]
+    files: dict[Name, _FileRef]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A corpus's files as of one moment.
+
+    Attributes:
+        generation: which one, from 1; it only grows.
+        files: their bytes, by name.
+    """
+
+    generation: int
+    files: Mapping[str, bytes]
+
+
+class Vault:
+    """The sealed files of one corpus."""
+
+    def __init__(self, folder: Path, header: _Header, key: ContentKey) -> None:
+        """Made by `create` and `open`."""
+        self.folder = folder
+        self._header = header
+        self._key = key
+
+    @classmethod
+    def exists(cls, folder: Path) -> bool:
+        """Whether there is one in `folder`."""
+        return (folder / _HEADER).exists()
+
+    @classmethod
+    def create(cls, folder: Path, passphrase: str | None = None, *, key: bytes | None = None) -> "Vault":
+        """Make an empty one in `folder`, which must not be there yet or be empty. Raises `CorpusError`.
+
+        Args:
+            folder: where.
+            passphrase: what its key is sealed with; without one and without `key`, a random one beside the folder.
+            key: 32 secret bytes in place of a passphrase, for whoever keeps them in a key store.
+        """
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            message = f"{folder} is a file: a corpus is a folder"
+            raise CorpusError(message) from None
+        with (folder / _LOCK).open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if cls.exists(folder):  # another process was quicker
+                return cls.open(folder, passphrase, key=key)
+            if any(path.name != _LOCK for path in folder.iterdir()):
+                message = f"{folder} is no corpus, and not empty: a new corpus needs a folder of its own"
+                raise CorpusError(message)
+            own, salt = ContentKey.generate(), secrets.token_bytes(16)
+            key_from: _KeyFrom = "passphrase" if key is None else "key"
+            header = _Header(corpus=secrets.token_hex(16), key_from=key_from, salt=salt.hex(), sealed_key="0" * 32)
+            header = header.around(own, _outer_key(folder, header, passphrase, key, make=True))
+            _write_whole(folder / _HEADER, header.to_bytes())
+        return cls(folder, header, own)
+
+    @classmethod
+    def open(cls, folder: Path, passphrase: str | None = None, *, key: bytes | None = None) -> "Vault":
+        """Open the one in `folder`. Raises `CorpusError`, also where passphrase or key are not its own."""
+        try:
+            header = _Header.from_bytes(_read(folder / _HEADER, _Header.most_bytes))
+        except FileNotFoundError:
+            message = f"{folder} is no corpus: `blindgate rag add` makes one"
+            raise CorpusError(message) from None
+        except MalformedError as error:
+            message = f"{folder}: {_HEADER} is damaged: {error}"
+            raise CorpusError(message) from error
+        outer = _outer_key(folder, header, passphrase, key, make=False)
+        sealed = bytes.fromhex(header.sealed_key)
+        try:
+            secret = AESGCM(outer).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], header.bound())
+            return cls(folder, header, ContentKey(secret))
+        except (InvalidTag, ValueError, MalformedError) as error:
+            message = f"{folder}: the {header.key_from} is not this corpus's, or {_HEADER} was altered"
+            raise CorpusError(message) from error
+
+    def generation(self) -> int:
+        """The number of the generation that is there; 0 before the first."""
+        current = self._current()
+        return 0 if current is None else current.generation
+
+    def read(self) -> Snapshot | None:
+        """All files, as of one moment; `None` before the first were written. Raises `CorpusError` for what does not open."""
+        for _ in range(_READS):
+            current = self._current()
+            if current is None:
+                return None
+            try:
+                files = {name: self._file(name, ref, current.generation) for name, ref in current.files.items()}
+            except FileNotFoundError:  # a writer was quicker
+                time.sleep(0.01)
+                continue
+            return Snapshot(current.generation, files)
+        message = f"{self.folder}: the files that {_CURRENT} names are not there"
+        raise CorpusError(message)
+
+    @contextlib.contextmanager
+    def writing(self, *, wait: float = 10.0) -> Iterator[None]:
+        """Keep every other writer out. Raises `CorpusError` where another one does not end within `wait` seconds."""
+        until = time.monotonic() + wait
+        with (self.folder / _LOCK).open("ab") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= until:
+                        message = f"{self.folder}: another process is writing to this corpus; try again when it is done"
+                        raise CorpusError(message) from None
+                    time.sleep(0.05)
+            self._clear()
+            yield
+
+    def write(self, files: Mapping[str, bytes]) -> int:
+        """Replace all files with these, and give their generation. Only inside `writing`."""
+        generation = self.generation() + 1
+        refs = {}
+        for name, data in files.items():
+            sealed = self._sealed(name, data, generation)
+            _write_whole(self._path(name, generation), sealed)
+            refs[name] = _FileRef(digest=digest(sealed), size=len(sealed))
+        current = _Current(generation=generation, files=refs)
+        _write_whole(self.folder / _CURRENT, self._sealed(_CURRENT, current.to_bytes(), 0))
+        self._clear()
+        return generation
+
+    def change_passphrase(self, passphrase: str) -> None:
+        """Seal the corpus's key with another passphrase; inside `writing`. Copies of before open with the one of before."""
+        header = self._header.model_copy(update={"salt": secrets.token_hex(16), "key_from": "passphrase"})
+        self._header = header.around(self._key, _outer_key(self.folder, header, passphrase, None, make=False))
+        _write_whole(self.folder / _HEADER, self._header.to_bytes())
+        _own_passphrase_file(self.folder).unlink(missing_ok=True)
+
+    def __repr__(self) -> str:
+        return f"Vault({str(self.folder)!r})"
+
+    def _path(self, name: str, generation: int) -> Path:
+        return self.folder / f"{generation}-{name}"
+
+    def _stream(self, name: str, generation: int) -> CorpusStream:
+        return CorpusStream(corpus=self._header.corpus, file=name, generation=generation)
+
+    def _sealed(self, name: str, data: bytes, generation: int) -> bytes:
+        return Sealer(self._key, self._stream(name, generation)).finish(data)
+
+    def _opened(self, name: str, sealed: bytes, generation: int) -> bytes:
+        opener = Opener(self._key, self._stream(name, generation))
+        try:
+            data = b"".join(opener.feed(sealed))
+            opener.finish()
+        except SealError as error:
+            message = f"{self.folder}: {name} was altered: {error}"
+            raise CorpusError(message) from error
+        return data
+
+    def _current(self) -> _Current | None:
+        try:
+            sealed = _read(self.folder / _CURRENT, 2 * _MOST_SMALL_BYTES)
+        except FileNotFoundError:
+            return None
+        try:
+            return _Current.from_bytes(self._opened(_CURRENT, sealed, 0))
+        except MalformedError as error:
+            message = f"{self.folder}: {_CURRENT} is of another release: {error}"
+            raise CorpusError(message) from error
+
+    def _file(self, name: str, ref: _FileRef, generation: int) -> bytes:
+        sealed = _read(self._path(name, generation), ref.size)
+        if digest(sealed) != ref.digest:
+            message = f"{self.folder}: {self._path(name, generation).name} is not the file that {_CURRENT} names"
+            raise CorpusError(message)
+        return self._opened(name, sealed, generation)
+
+    def _clear(self) -> None:
+        """Delete what no generation names: of the one before, and what a process that died left."""
+        current = self._current()
+        kept = {_HEADER, _CURRENT, _LOCK}
+        if current is not None:
+            kept |= {self._path(name, current.generation).name for name in current.files}
+        for path in self.folder.iterdir():
+            if path.name not in kept and path.is_file():
+                path.unlink(missing_ok=True)
+
+
+def _outer_key(folder: Path, header: _Header, passphrase: str | None, key: bytes | None, *, make: bool) -> bytes:
+    """The key that seals the corpus's own."""
+    if key is not None:
+        if len(key) != SECRET_BYTES:
+            message = f"a corpus's key has {SECRET_BYTES} bytes, got {len(key)}"
+            raise CorpusError(message)
+        if header.key_from != "key":
+            message = f"{folder} was made with a passphrase, and opens with it"
+            raise CorpusError(message)
+        return key
+    if header.key_from == "key":
+        message = f"{folder} was made with a key of a key store, and opens with it"
+        raise CorpusError(message)
+    if passphrase is None:
+        passphrase = _own_passphrase(folder, make=make)
+    kdf = Scrypt(salt=bytes.fromhex(header.salt), length=SECRET_BYTES, n=_SCRYPT_N, r=_SCRYPT_R, p=_SCRYPT_P)
+    return kdf.derive(passphrase.encode())
+
+
+def _own_passphrase_file(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".passphrase")
+
+
+def _own_passphrase(folder: Path, *, make: bool) -> str:
+    path = _own_passphrase_file(folder)
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        if not make:
+            message = f"{folder} is sealed with a passphrase: give it, or set BLINDGATE_CORPUS_PASSPHRASE"
+            raise CorpusError(message) from None
+    made = secrets.token_urlsafe(32)
+    _write_whole(path, made.encode())
+    return made
+
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read() if size <= most else b""
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        message = f"{path}: {error.strerror}"
+        raise CorpusError(message) from error
+    if size > most:
+        message = f"{path} has {size} bytes, and at most {most} are expected"
+        raise CorpusError(message)
+    return data
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all, and past a power cut."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        message = f"{path} cannot be written: {error.strerror}"
+        raise CorpusError(message) from error
