@@ -96,9 +96,9 @@ class Records:
             self.set("format", str(FORMAT))
         else:
             self._database.deserialize(data)
-        self._database.execute("pragma secure_delete = on")
-        self._database.execute("pragma foreign_keys = on")
         try:
+            self._database.execute("pragma secure_delete = on")
+            self._database.execute("pragma foreign_keys = on")
             found = self.setting("format")
         except sqlite3.DatabaseError as error:
             message = f"the corpus's records cannot be read: {error}"

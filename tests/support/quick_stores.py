@@ -1,4 +1,4 @@
-"""Key stores that open at once: their sealing key takes two rounds of scrypt instead of 131,072, which are half a second each time.
+"""Key stores and corpora that open at once: their sealing key takes two rounds of scrypt instead of 131,072, which are half a second each time.
 
 Whatever imports this has such stores from then on: the tests' process, and the one that commands are forked from, so that both
 open the same ones. A test that starts a process of another kind on a store needs `as_users_have_them`.
@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from typing import Final
 
 from blindgate import keystore
+from blindgate_rag import vault
 
 ROUNDS: Final = keystore._SCRYPT_N
 """Of a user's store."""
 _FEWEST: Final = 2
 
-keystore._SCRYPT_N = _FEWEST
+keystore._SCRYPT_N = vault._SCRYPT_N = _FEWEST
 
 
 @contextmanager
