@@ -12,9 +12,10 @@ classes that this request has, the node is asked for no stream, and the chunks c
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Self, overload
 
+from blindgate.decisions import Said
 from blindgate.sealed_job import SealedJob, Sealing
 from blindgate.shapes import ChatCompletion, ChatCompletionChunk, CreateEmbeddingResponse, completion_of
 from blindgate_protocol.errors import InputError, MalformedError
@@ -125,11 +126,22 @@ class Completions:
         with answer:
             return completion_of(answer)
 
-    def begin(self, body: dict[str, Any], timeout: float | None = None, *, data_class: str | None = None) -> Stream:
-        """Seal and submit a request in OpenAI's shape, whose `model` is a text; nothing of its answer is read yet. See `create`."""
+    def begin(
+        self,
+        body: dict[str, Any],
+        timeout: float | None = None,
+        *,
+        data_class: Said = None,
+        redacted: Mapping[str, int] | None = None,
+    ) -> Stream:
+        """Seal and submit a request in OpenAI's shape, whose `model` is a text; nothing of its answer is read yet. See `create`.
+
+        `redacted` says how often something of a class was taken out of it, for the job's bundle.
+        """
         sealing = self._sealing(body["model"], "chat")
         stream = bool(body.get("stream")) and not sealing.allowed(data_class).rules.buffered
-        return Stream(sealing.ask(_to_json({**body, "stream": stream}), data_class=data_class), timeout)
+        asked = _to_json({**body, "stream": stream})
+        return Stream(sealing.ask(asked, data_class=data_class, redacted=redacted), timeout)
 
 
 class Chat:

@@ -13,8 +13,9 @@ gateway, not the nodes, not the network.
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from blindgate.admission import Admission
 from blindgate.bundles import Bundles
@@ -53,6 +54,11 @@ from blindgate_protocol.manifest import Api, Manifest, check_manifest
 from blindgate_protocol.messages import ModelList, ModelOffer, TenantView
 from blindgate_protocol.signing import Signed, open_signed
 from blindgate_protocol.values import NAME
+
+if TYPE_CHECKING:
+    from blindgate.ask import Answer, Searched
+    from blindgate_rag.records import Where
+    from blindgate_rag.redaction import Recogniser, Rules
 
 DEFAULT_DEADLINE_SECONDS = 3600.0
 _RECENT_SECONDS = 60.0
@@ -306,6 +312,56 @@ class Client:
             client=known_signer(self.key_store) if self._policy.revoked else None,
             seen_version=self._seen.version(manifest.signer, manifest.document.name),
             now=int(time.time() * 1000),
+        )
+
+    def ask(  # noqa: PLR0913
+        self,
+        question: str,
+        *,
+        corpus: "Searched",
+        model: str,
+        k: int = 8,
+        where: "Where | None" = None,
+        tokens: int | None = None,
+        redaction: "Rules | None" = None,
+        recognisers: "Sequence[Recogniser]" = (),
+        data_class: str | None = None,
+        timeout: float | None = None,
+        **parameters: Any,
+    ) -> "Answer":
+        """Answer a question from a corpus: retrieve, redact, seal, ask a node that was judged, and put back what was redacted.
+
+        Args:
+            question: the question.
+            corpus: where to look: `blindgate_rag.Corpus`.
+            model: a chat's name at the gateway.
+            k: how many passages are sent at most.
+            where: only documents whose metadata is so.
+            tokens: no more text than this, in the tokens of the corpus's embedding model.
+            redaction: what must not leave; without it, what the policy's `[redaction]` says.
+            recognisers: further ones, of names for instance.
+            data_class: what kind of data the question is. Documents say theirs in their metadata, under `data_class`.
+            timeout: seconds for the whole answer.
+            parameters: what else a chat takes, such as `temperature`.
+
+        Raises `InputError` where nothing is found, `PolicyError` or `UntrustedEvidenceError` before anything is sealed, and what a
+        chat does.
+        """
+        from blindgate.ask import ask  # noqa: PLC0415  (who asks no corpus waits for none of it)
+
+        return ask(
+            self.chat.completions,
+            question,
+            corpus=corpus,
+            model=model,
+            k=k,
+            where=where,
+            tokens=tokens,
+            rules=self._policy.redaction_rules() if redaction is None else redaction,
+            recognisers=recognisers,
+            data_class=data_class,
+            timeout=timeout,
+            parameters=parameters,
         )
 
     def job(self, job_id: str) -> Job:

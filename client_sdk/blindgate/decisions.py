@@ -19,7 +19,7 @@ What is decided is a policy that allows no more than what all of them do (`Polic
 class makes it narrower, or leaves it as it is. What nodes then prove is `admission`'s to judge, under that policy.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from blindgate.policy import Policy, different_witnesses
@@ -31,6 +31,10 @@ from blindgate_protocol.values import Millis
 
 _CALLER = "the caller"
 _MANIFEST = "by its manifest"
+
+
+Said = str | Sequence[str] | None
+"""The class of a request by its caller's word, or several, or none."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +100,14 @@ class Decision:
 
 
 def decide(
-    policy: Policy, manifest: Signed[Manifest], *, said: str | None = None, client: str | None = None, now: Millis
+    policy: Policy, manifest: Signed[Manifest], *, said: Said = None, client: str | None = None, now: Millis
 ) -> Decision:
     """Decide about a request to a model.
 
     Args:
         policy: the whole one.
         manifest: the model's, its signature verified. Its dates are `check_manifest`'s to judge.
-        said: the class that its caller says; `None`: `rules.data_class`.
+        said: the class that its caller says, or the classes; without any, `rules.data_class`.
         client: the key that is to sign the order; `None` where it is not to be asked for.
         now: the time at which revocations are looked at.
     """
@@ -120,7 +124,7 @@ def decide(
     return Decision(classes, tuple(findings), narrow)
 
 
-def classes_of(policy: Policy, manifest: Signed[Manifest], said: str | None = None) -> Iterator[FoundClass]:
+def classes_of(policy: Policy, manifest: Signed[Manifest], said: Said = None) -> Iterator[FoundClass]:
     """The classes of a request, the caller's last; one that several columns have is given for each."""
     document, own = manifest.document, _own(policy, manifest)
     named = f"[models] of the policy, {document.name}"
@@ -133,8 +137,8 @@ def classes_of(policy: Policy, manifest: Signed[Manifest], said: str | None = No
         yield FoundClass(own.data_class, f"the model, by {named}")
     elif document.data_class is not None:
         yield FoundClass(document.data_class, f"the model, {_MANIFEST}")
-    if said is not None:
-        yield FoundClass(said, _CALLER)
+    if said:
+        yield from (FoundClass(name, _CALLER) for name in ((said,) if isinstance(said, str) else said))
     elif policy.rules.data_class is not None:
         yield FoundClass(policy.rules.data_class, "the caller says none, and rules.data_class is what is said then")
 

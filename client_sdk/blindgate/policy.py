@@ -28,6 +28,9 @@
     [models.note-triage]         # which classes a model's data has, whatever its publisher says (`rules`)
     data_class = "phi"
 
+    [redaction]                  # what is taken out of a question and its passages before they are sealed: `Client.ask`
+    dates = true
+
     [rules]
     lanes = ["fhe"]              # never falls back to another
     cosignatures = 1             # how many of the witnesses must have vouched; 0 by default
@@ -49,10 +52,12 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
 from blindgate.attestation.rules import PlatformRules, Platforms
+from blindgate.redaction_table import RedactionTable
 from blindgate.rules import ClassRules, LogKey, ModelRules, Rules, SecondKey, WitnessKey, names_of, strictest
 from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.canonical import canonical, digest
@@ -72,6 +77,9 @@ from blindgate_protocol.revocations import (
 from blindgate_protocol.signing import Signed, first_error
 from blindgate_protocol.values import KeyId, Millis, Name, Value
 
+if TYPE_CHECKING:
+    from blindgate_rag.redaction import Rules as RedactionRules
+
 __all__ = ["ClassRules", "LogKey", "ModelRules", "Policy", "Rules", "SecondKey", "WitnessKey"]
 
 
@@ -85,6 +93,7 @@ class _PolicyFile(Value):
     platforms: Platforms = Field(default_factory=dict)
     classes: dict[Name, ClassRules] = Field(default_factory=dict)
     models: dict[Name, ModelRules] = Field(default_factory=dict)
+    redaction: RedactionTable | None = None
     rules: Rules = Rules()
 
 
@@ -104,6 +113,7 @@ class Policy:
         platforms: what evidence of a trusted execution environment must say, by platform; one that is not named is not used.
         classes: what each class of data may use (`rules`); without any, what is said of classes decides nothing.
         models: what this policy says of models' data, by the models' names.
+        redaction: what is taken out of questions and passages before they are sealed; `None` where it says nothing of it.
         whole: where this is a policy narrowed for some classes: the digest of the one that it was.
         met: the classes that it was narrowed for.
 
@@ -122,6 +132,7 @@ class Policy:
     platforms: dict[str, PlatformRules] = field(default_factory=dict)
     classes: dict[str, ClassRules] = field(default_factory=dict)
     models: dict[str, ModelRules] = field(default_factory=dict)
+    redaction: RedactionTable | None = None
     whole: str | None = None
     met: tuple[str, ...] = ()
 
@@ -148,7 +159,8 @@ class Policy:
             message = f"policy {path}: not TOML: {error}"
             raise PolicyError(message) from error
         roots = (parsed.publishers, parsed.operators, parsed.rules, path, parsed.logs, parsed.witnesses)
-        return cls(*roots, parsed.revoked, parsed.second_keys, parsed.platforms, parsed.classes, parsed.models)
+        more = (parsed.revoked, parsed.second_keys, parsed.platforms, parsed.classes, parsed.models, parsed.redaction)
+        return cls(*roots, *more)
 
     @property
     def digest(self) -> str:
@@ -171,7 +183,13 @@ class Policy:
         for section, found in (("classes", self.classes), ("models", self.models)):
             if found:  # policies of before keep their digests
                 said[section] = {name: rules.model_dump(mode="json") for name, rules in found.items()}
+        if self.redaction is not None:
+            said["redaction"] = self.redaction.model_dump(mode="json")
         return digest(canonical(said))
+
+    def redaction_rules(self) -> "RedactionRules | None":
+        """What is to be redacted; `None` where this policy says nothing of it."""
+        return None if self.redaction is None else self.redaction.rules()
 
     def narrowed(self, classes: Iterable[str]) -> "Policy":
         """This policy as data of all these classes has it, each of which it names: it allows what all of them do (`rules`).
@@ -241,6 +259,8 @@ class Policy:
             lines += ["", *of.to_toml(each)]
         for each, said in self.models.items():
             lines += ["", *said.to_toml(each)]
+        if self.redaction is not None:
+            lines += ["", *self.redaction.to_toml()]
         lines += ["", *self.rules.to_toml(), ""]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")

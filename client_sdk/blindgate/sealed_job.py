@@ -24,13 +24,13 @@ error.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from blindgate.admission import Admission
 from blindgate.bundles import Bundles
-from blindgate.decisions import decide
+from blindgate.decisions import Said, decide
 from blindgate.job import FIRST_PAUSE_SECONDS, LONG_POLL_SECONDS, LONGEST_PAUSE_SECONDS, late, why_none
 from blindgate.logs import Logs
 from blindgate.opening import acknowledge, fetch_result, find_in_log, refuse_revoked, verify_receipt
@@ -77,12 +77,20 @@ class Sealing:
     logs: Logs
     deadline: float
 
-    def allowed(self, data_class: str | None = None) -> Policy:
+    def allowed(self, data_class: Said = None) -> Policy:
         """The policy as a request of this class has it. Raises `PolicyError`, which names the rule, where it may not be sent."""
         return decide(self.policy, self.manifest, said=data_class, client=self.signer.id, now=_now()).require()
 
-    def ask(self, request: bytes, *, rows: int = 1, data_class: str | None = None) -> "SealedJob":
-        """Seal and submit a request (steps 1 to 6 above). `data_class`: what its caller says of it.
+    def ask(
+        self, request: bytes, *, rows: int = 1, data_class: Said = None, redacted: Mapping[str, int] | None = None
+    ) -> "SealedJob":
+        """Seal and submit a request (steps 1 to 6 above).
+
+        Args:
+            request: the bytes.
+            rows: how many rows it has, where it is a table's.
+            data_class: what its caller says of it.
+            redacted: how often something of a class was taken out of it, for the bundle.
 
         Raises `PolicyError` or `UntrustedEvidenceError` before anything is sealed, and what the transport does.
         """
@@ -126,7 +134,7 @@ class Sealing:
             expires=ends,
         )
         seal = seal_key(key, terms, offers, now=now)
-        bundle = Bundle(manifest, order, classes=policy.met)
+        bundle = Bundle(manifest, order, classes=policy.met, redacted=redacted or {})
         # Not past a power cut: with that goes the key that opens the answer.
         self.bundles.save(bundle, durable=False)
         if self.bundles.ciphertexts is not None:

@@ -5,7 +5,8 @@
 Nothing in it is secret: no row, no key, no ciphertext. `receipt` is null until the job has one, `logged` where nobody asked for it.
 `evidence` is what the node showed that answered a sealed request, as it came: its signed offer and the evidence that this names. Of
 a job of lane `fhe`, and while there is no receipt, it is null. `classes` has the client's own names for the kinds of data that were
-sent, and is left out where there are none: whatever process takes the job up judges it by them. No signature covers them.
+sent, and is left out where there are none: whatever process takes the job up judges it by them. So has `redacted` what was taken
+out of a request, by class and count. No signature covers these two.
 
 `read_bundle` establishes that each document is signed by the key that it names. It says nothing of whose keys these are, nor that
 the documents are about one job: `receipts.check_receipt` and `inclusion.check_logged` do, for whoever has a policy.
@@ -16,10 +17,11 @@ folder `CIPHERTEXTS` beside the bundle, each as the file that `ciphertext_file` 
 Section 12 of docs/protocol.md.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Final
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from blindgate_protocol.attestations import AttestationAnswer
 from blindgate_protocol.canonical import DIGEST_PREFIX
@@ -51,6 +53,7 @@ class _BundleFile(Value):
     logged: LoggedProof | None = None
     evidence: AttestationAnswer | None = None
     classes: Annotated[tuple[Name, ...] | None, Unstated] = None
+    redacted: Annotated[dict[Name, Annotated[int, Field(ge=1)]] | None, Unstated] = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Bundle:
             named no log. `inclusion.check_logged` decides what it is worth.
         evidence: what the node that answered had shown; of a sealed job that has its receipt. Nothing of it was checked here.
         classes: the classes of data that the client's policy had for the request.
+        redacted: how often something of a class was taken out of what was sealed.
     """
 
     manifest: Signed[Manifest]
@@ -71,6 +75,7 @@ class Bundle:
     logged: LoggedProof | None = None
     evidence: AttestationAnswer | None = None
     classes: tuple[str, ...] = ()
+    redacted: Mapping[str, int] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """The bundle's file."""
@@ -81,6 +86,7 @@ class Bundle:
             logged=self.logged,
             evidence=self.evidence,
             classes=self.classes or None,
+            redacted=dict(self.redacted) or None,
         )
         return file.model_dump_json(indent=1).encode()
 
@@ -102,4 +108,5 @@ def read_bundle(data: bytes) -> Bundle:
         file.logged,
         file.evidence,
         file.classes or (),
+        file.redacted or {},
     )
