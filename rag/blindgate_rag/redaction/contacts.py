@@ -1,0 +1,175 @@
+"""How somebody, or somebody's machine, is reached: e-mail addresses, telephone numbers, IP addresses, URLs that carry a credential.
+
+Telephone numbers have no checksum, so their form is all there is: an international one begins with `+` or `00` and a country's
+code, and is as long as that country's are; a national one is grouped as telephone numbers are, and begins with 0 or is
+North American; any other grouping, or none, wants a word such as `tel` right before it. What is a date, an amount or a version
+is let be.
+
+Every pattern has a bound on everything that repeats, so the time is in proportion to the text's length.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from blindgate_rag.redaction.matches import Match
+
+NAMES: Final = frozenset({"email", "phone", "ip", "credential"})
+
+# RFC 5321: 64 characters before the @, 255 after it. RFC 6531: letters of any script.
+_LOCAL_BYTES: Final = 64
+_LOCAL_MARKS: Final = frozenset("!#$%&'*+-/=?^_`{|}~.")
+_DOMAIN: Final = re.compile(
+    r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}(?:[^\W\d_]{2,24}|xn--[a-z0-9-]{1,59})(?![\w-])|\[[0-9a-f:.]{3,45}\]",
+    re.IGNORECASE,
+)
+
+_CREDENTIALS: Final = (
+    re.compile(
+        r"(?<![A-Za-z0-9+.-])[a-z][a-z0-9+.-]{1,15}://([^\s/@:]{0,128}:[^\s/@]{1,256}@[^\s/?#]{1,255})", re.IGNORECASE
+    ),
+    re.compile(
+        r"[?&](?:[a-z]{1,12}[_-])?(?:token|key|apikey|password|passwd|pwd|secret|sig|signature)=([^&\s#]{4,512})",
+        re.IGNORECASE,
+    ),
+)
+
+_IPV4: Final = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9A-Za-z_]|\.[0-9])")
+_IPV6: Final = re.compile(r"(?<![\w:.])[0-9a-f:.]{3,46}(?![\w:])", re.IGNORECASE)
+_VERSION: Final = re.compile(
+    r"(?:§|\b(?:v|ver|version|release|section|sec|chapter|ch|clause|article|art|para|paragraph|table|figure|fig|no))[. :]{0,3}\Z",
+    re.IGNORECASE,
+)
+
+_GAP: Final = r"[ \t.()/-]"
+_INTERNATIONAL: Final = re.compile(
+    rf"(?<![0-9A-Za-z+])(\+[ ]?|00)(\(?[1-9][0-9]{{0,14}}\)?(?:{_GAP}{{0,3}}[0-9]{{1,14}}){{0,8}})"
+)
+_NORTH_AMERICAN: Final = re.compile(
+    r"(?<![0-9A-Za-z./$€£-])(?:1[ .-]?)?"
+    r"(?:\([2-9][0-9]{2}\)[ .-]{0,2}[0-9]{3}[ .-][0-9]{4}|[2-9][0-9]{2}([-.])[0-9]{3}\1[0-9]{4}|[2-9][0-9]{2} [0-9]{3}-[0-9]{4})"
+    r"(?![0-9A-Za-z]|[.-][0-9])"
+)
+_NATIONAL: Final = re.compile(
+    r"(?<![0-9A-Za-z./+$€£-])\(?0[1-9][0-9]{0,5}\)?(?:[ /-]{1,3}|\.|(?<=\)))"
+    r"[0-9]{2,9}(?:[ .-][0-9]{2,6}){0,4}(?![0-9A-Za-z]|\.[0-9])"
+)
+_MOBILE: Final = re.compile(r"(?<![0-9A-Za-z./+-])0(?:7[0-9]{9}|1[5-7][0-9]{8,9})(?![0-9A-Za-z]|\.[0-9])")
+_NAMED: Final = re.compile(
+    r"(?<![A-Za-z])(?:tel|phone|telephone|mobile|cell|cellphone|fax|hotline|whatsapp|telefon|handy|mobil|tél"
+    r"|téléphone|portable|teléfono|móvil"
+    r"|(?:call|phone|ring|text) (?:me|us|him|her|them|back)(?: back)?(?: at| on)?)\b"
+    r"[^0-9\n]{0,16}?((?:\([0-9]{2,6}\)[ ]?)?(?:[0-9](?:[ /-]{0,2}[0-9]){4,13}|[0-9]{2,5}(?:\.[0-9]{2,5}){2,5}))(?![0-9]|\.[0-9])",
+    re.IGNORECASE,
+)
+_DATE: Final = re.compile(r"[0-9]{1,2}([-./ ])[0-9]{1,2}\1(?:19|20)[0-9]{2}(?![0-9])")
+_YEARS: Final = re.compile(r"[0-9]{1,2}(?:[ ./-](?:19|20)[0-9]{2})+\Z")
+
+# Of a country's code, how many digits may follow (ITU-T E.164 and the national plans); the rest has 6 to 12.
+_SUBSCRIBERS: Final = {
+    "1": (10, 10), "7": (10, 10), "20": (8, 10), "27": (9, 9), "30": (10, 10), "31": (9, 9), "32": (8, 9), "33": (9, 9),
+    "34": (9, 9), "36": (8, 9), "39": (6, 11), "40": (9, 9), "41": (9, 9), "43": (4, 13), "44": (9, 10), "45": (8, 8),
+    "46": (7, 10), "47": (8, 8), "48": (9, 9), "49": (6, 12), "52": (10, 10), "55": (10, 11), "61": (9, 9), "62": (8, 12),
+    "64": (8, 10), "65": (8, 8), "81": (9, 10), "82": (8, 10), "86": (9, 11), "90": (10, 10), "91": (10, 10), "351": (9, 9),
+    "352": (5, 11), "353": (7, 9), "354": (7, 9), "358": (6, 12), "420": (9, 9), "421": (9, 9), "852": (8, 8), "971": (8, 9), "972": (8, 9),
+}  # fmt: skip
+
+
+def _digits(text: str) -> str:
+    return "".join(character for character in text if "0" <= character <= "9")
+
+
+def _emails(text: str) -> Iterator[Match]:
+    at = text.find("@")
+    while at >= 0:
+        domain = _DOMAIN.match(text, at + 1)
+        start = at
+        while (
+            domain
+            and start
+            and at - start < _LOCAL_BYTES
+            and (text[start - 1].isalnum() or text[start - 1] in _LOCAL_MARKS)
+        ):
+            start -= 1
+        if domain and start < at:
+            yield Match("email", start, domain.end(), text[start : domain.end()].lower())
+        at = text.find("@", at + 1)
+
+
+def _subscriber(digits: str) -> tuple[int, int]:
+    """Of an international number's digits, the least and the most that there can be."""
+    for length in (1, 2, 3):
+        if bounds := _SUBSCRIBERS.get(digits[:length]):
+            return length + bounds[0], length + bounds[1]
+    return 8, 15
+
+
+def _international(text: str) -> Iterator[Match]:
+    for found in _INTERNATIONAL.finditer(text):
+        digits = _digits(found[2].replace("(0)", ""))
+        least, most = _subscriber(digits)
+        end = found.end()
+        # What follows may be the next figure: groups are left off until it is as long as that country's numbers are.
+        while len(digits) > most and (cut := re.search(rf"{_GAP}+[0-9]+\Z", text[found.start(2) : end])):
+            end = found.start(2) + cut.start()
+            digits = _digits(text[found.start(2) : end].replace("(0)", ""))
+        grouped = len(text[found.start(2) : end].split()) > 1 or found[1] != "00"
+        if grouped and least <= len(digits) <= most and not text[end : end + 1].isdecimal():
+            yield Match("phone", found.start(), end, digits)
+
+
+def _national(text: str) -> Iterator[Match]:
+    for found in _NORTH_AMERICAN.finditer(text):
+        yield Match("phone", *found.span(), _digits(found[0])[-10:])
+    for found in (*_NATIONAL.finditer(text), *_MOBILE.finditer(text)):
+        dated = _DATE.match(found[0]) or _YEARS.match(found[0])
+        if not dated and 9 <= len(_digits(found[0])) <= 12:  # noqa: PLR2004
+            yield Match("phone", *found.span(), _digits(found[0]))
+    for found in _NAMED.finditer(text):
+        if not _DATE.match(found[1]) and 7 <= len(_digits(found[1])) <= 14:  # noqa: PLR2004
+            yield Match("phone", *found.span(1), _digits(found[1]))
+
+
+def _addresses(text: str) -> Iterator[Match]:
+    for pattern in (_IPV4, _IPV6):
+        for found in pattern.finditer(text):
+            written = found[0].rstrip(".") if found[0].count(".") else found[0]
+            # `::` and `a::b` stand in programs; an address has more to it.
+            if pattern is _IPV6 and (written.count(":") < 2 or not re.search("[0-9]", written) or len(written) < 3):  # noqa: PLR2004
+                continue
+            try:
+                address = ipaddress.ip_address(written)
+            except ValueError:
+                continue
+            if not _VERSION.search(text, max(found.start() - 14, 0), found.start()):
+                yield Match("ip", found.start(), found.start() + len(written), str(address))
+
+
+def _credentials(text: str) -> Iterator[Match]:
+    for pattern in _CREDENTIALS:
+        for found in pattern.finditer(text):
+            yield Match("credential", *found.span(1), found[1])
+
+
+_FINDERS: Final = {
+    "email": (_emails,),
+    "phone": (_international, _national),
+    "ip": (_addresses,),
+    "credential": (_credentials,),
+}
+
+
+class Contacts:
+    """Finds the classes `email`, `phone`, `ip` and `credential`, or some of them."""
+
+    protects = frozenset[str]()
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names & NAMES
+
+    def find(self, text: str) -> Iterator[Match]:
+        """Find all. Takes time in proportion to the text's length."""
+        for name in sorted(self.names):
+            for finder in _FINDERS[name]:
+                yield from finder(text)

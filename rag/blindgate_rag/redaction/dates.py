@@ -1,0 +1,62 @@
+"""Dates, and ages over 89: what a policy may ask to be taken out as well (45 CFR 164.514(b)(2)(i)(C)).
+
+Neither is looked for unless the rules say so: a question about documents is seldom answered without their dates. A year alone
+stays, as that rule lets it.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from blindgate_rag.redaction.matches import Match
+
+NAMES: Final = frozenset({"date", "age"})
+
+_MONTHS: Final = (
+    # English, German, French, Spanish, Italian, Dutch; with their short forms
+    r"jan(?:uary|uar|uari|vier)?|ene(?:ro)?|gen(?:naio)?|jänner|feb(?:ruary|ruar|ruari|rero|braio)?|févr(?:ier)?|mar(?:ch|s|zo)?|märz|maart|mrt"
+    r"|apr(?:il|ile)?|avr(?:il)?|abr(?:il)?|may|mai|mayo|mei|maggio|jun(?:e|i|io)?|juin|giugno|jul(?:y|i|io)?|juil(?:let)?|luglio"
+    r"|aug(?:ust|ustus)?|août|ago(?:sto)?|sep(?:t|tember|tiembre|tembre)?|set(?:tembre)?|o[ck]t(?:ober|ubre|obre)?|ott(?:obre)?"
+    r"|nov(?:ember|embre|iembre)?|de[cz](?:ember|embre)?|déc(?:embre)?|dic(?:iembre|embre)?"
+)
+_YEAR: Final = r"(?:1[89]|20)[0-9]{2}"
+_DAY: Final = r"(?:0?[1-9]|[12][0-9]|3[01])"
+_TIME: Final = r"(?:[T ][0-2][0-9]:[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?(?:Z|[+-][0-2][0-9]:?[0-5][0-9])?)?"
+_NUMERIC: Final = re.compile(
+    rf"(?<![0-9A-Za-z.,/-])(?:{_YEAR}([-/.])(?:0?[1-9]|1[0-2])\1{_DAY}{_TIME}"
+    rf"|{_DAY}([-/.])[ ]?{_DAY}\2[ ]?(?:{_YEAR}|[0-9]{{2}}))(?![0-9A-Za-z]|[.,/-][0-9])"
+)
+_WRITTEN: Final = re.compile(
+    rf"(?<![\w.,])(?:{_DAY}(?:st|nd|rd|th|er|\.)?[ -]{{1,2}}(?:of |de )?(?:{_MONTHS})\b\.?(?:,? {{1,2}}(?:de )?{_YEAR}|-{_YEAR})?"
+    rf"|(?:{_MONTHS})\b\.? {{1,2}}{_DAY}(?:st|nd|rd|th)?\b(?:,? {{1,2}}{_YEAR})?"
+    rf"|(?:{_MONTHS})\b\.?,? {{1,2}}{_YEAR})(?!\w)",
+    re.IGNORECASE,
+)
+_AGES: Final = re.compile(
+    r"(?<![\w.])(?:aged?|age of|alter)[ :]{1,3}(?:of )?(9[0-9]|1[0-2][0-9])(?![\w.,]?[0-9])"
+    r"|(?<![\w.,$])(9[0-9]|1[0-2][0-9])"
+    r"(?=[ -]{0,2}(?:years?|yrs?)[ -](?:old|of age)\b|[ -]?(?:y/o|yo|yrs)\b|[ -]?jährig|[ -]Jahre alt)",
+    re.IGNORECASE,
+)
+
+
+class Dates:
+    """Finds the classes `date` and `age`, or one of them."""
+
+    protects = frozenset[str]()
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names & NAMES
+
+    def find(self, text: str) -> Iterator[Match]:
+        """Find all. Takes time in proportion to the text's length."""
+        if "date" in self.names:
+            for pattern in (_NUMERIC, _WRITTEN):
+                for found in pattern.finditer(text):
+                    # In small letters these are words of a sentence: `we may 2 times`.
+                    if not found[0].startswith(("may ", "mar ", "set ", "gen ", "ago ")):
+                        yield Match("date", *found.span(), " ".join(found[0].lower().split()))
+        if "age" in self.names:
+            for found in _AGES.finditer(text):
+                group = 1 if found[1] else 2
+                yield Match("age", *found.span(group), found[group])

@@ -1,0 +1,184 @@
+"""Identifiers of digits alone: a table, and the walk over a text that looks for all of its rows at once.
+
+A text's digits come in runs: groups of digits with at most a few spaces, a dash, a dot or a line's end between them. From every
+group of a run, the windows that end with a group and are as long as some row wants are tried; so an identifier is found behind an
+amount or a date as well. No window is longer than a card's number, so the time is in proportion to the text's length.
+
+A checksum alone is passed by one number in ten or eleven, and tables are full of numbers. A row says what else makes a window
+believable: that its digits are grouped as this identifier's are (`shapes`, with `marks` between), that they are not grouped
+at all (`plain`), or that one of its own words stands near (`words`), which makes any grouping believable.
+
+A new identifier is a new row; its check goes to `checksums`.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from blindgate_rag.redaction import checksums
+from blindgate_rag.redaction.matches import Match
+
+_RUN: Final = re.compile(r"[0-9]+(?:(?:[ \t]{0,2}[-.][ \t]{0,2}|[ \t]{1,3}|[ \t]?\r?\n[ \t]?)[0-9]+)*")
+_GROUP: Final = re.compile(r"[0-9]+")
+_BEFORE: Final = 40
+_AFTER: Final = 16
+"""In how many characters before, or after, a word is near."""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A row: an identifier of digits alone.
+
+    Attributes:
+        lengths: how many digits.
+        check: whether such digits are one.
+        shapes: the sizes of its groups, as it is written.
+        marks: what stands between groups of these shapes: of ` `, `-`, `.`.
+        plain: whether digits that are not grouped are believed without a word; of a card also digits beside letters.
+        words: a regular expression: what is written beside it.
+    """
+
+    name: str
+    lengths: frozenset[int]
+    check: Callable[[str], bool]
+    shapes: frozenset[tuple[int, ...]]
+    marks: str = " -"
+    plain: bool = False
+    words: str = ""
+
+
+def _card_shapes() -> frozenset[tuple[int, ...]]:
+    """Groups of one size from 3 to 8, the last one perhaps shorter; and American Express', Diners Club's and UATP's own."""
+    shapes = {(4, 6, 5), (4, 6, 4), (4, 5, 6), (6, 13), (4, 12), (6, 10)}
+    for length in range(13, 20):
+        for size in range(3, 9):
+            full, rest = divmod(length, size)
+            shapes.add((size,) * full + ((rest,) if rest else ()))
+    return frozenset(shapes)
+
+
+CARD: Final = Number("card", frozenset(range(13, 20)), checksums.card, _card_shapes(), " -.", plain=True)
+
+NUMBERS: Final = (
+    CARD,
+    Number("ssn", frozenset({9}), checksums.ssn, frozenset({(3, 2, 4)}), "-", words=r"ssn|ss ?#|social[ -]security"),
+    Number("itin", frozenset({9}), checksums.itin, frozenset({(3, 2, 4)}), "-", words=r"itin|taxpayer"),
+    Number("nhs", frozenset({10}), checksums.nhs, frozenset({(3, 3, 4)}), plain=True, words=r"nhs|chi|h&c"),
+    Number("npi", frozenset({10}), checksums.npi, frozenset(), words=r"npi|national provider"),
+    Number(
+        "tax_id", frozenset({11}), checksums.tax_id, frozenset({(2, 3, 3, 3)}), plain=True, words=r"steuer|tin|idnr"
+    ),
+    Number("ahv", frozenset({13}), checksums.ahv, frozenset({(3, 4, 4, 2)}), " -.", plain=True),
+    Number("bsn", frozenset({9}), checksums.bsn, frozenset({(4, 2, 3)}), ".", words=r"bsn|burgerservice|sofi"),
+    Number("pesel", frozenset({11}), checksums.pesel, frozenset(), plain=True, words="pesel"),
+    Number("cpf", frozenset({11}), checksums.cpf, frozenset({(3, 3, 3, 2)}), "-.", words="cpf", plain=True),
+    Number("sin", frozenset({9}), checksums.sin, frozenset(), words=r"sin|nas|social insurance"),
+    Number("aadhaar", frozenset({12}), checksums.aadhaar, frozenset({(4, 4, 4)}), words=r"aadhaar|aadhar|uid(?:ai)?"),
+)
+_SHORTEST: Final = 9
+_LONGEST: Final = 19
+
+
+class _Group(NamedTuple):
+    start: int
+    end: int
+    digits: str
+    mark: str  # between the group before and this one
+    lines: int  # how many lines have ended in the run before it
+
+
+def _groups(text: str, start: int, end: int) -> list[_Group]:
+    groups: list[_Group] = []
+    lines = 0
+    for found in _GROUP.finditer(text, start, end):
+        between = text[groups[-1].end : found.start()] if groups else ""
+        lines += "\n" in between
+        groups.append(_Group(found.start(), found.end(), found[0], _mark(between), lines))
+    return groups
+
+
+def _mark(between: str) -> str:
+    """The kind of what stands between two groups: `-`, `.`, a space, or a tab, which sets columns apart."""
+    return between.strip() or ("\t" if "\t" in between else between and " ")
+
+
+def _years(groups: list[_Group]) -> bool:
+    """Whether every group may be a year: such a row of figures is the head of a table."""
+    return all(len(group.digits) == 4 and group.digits[:2] in {"19", "20"} for group in groups)  # noqa: PLR2004
+
+
+class Numbers:
+    """Finds the table's rows of some classes."""
+
+    protects = frozenset[str]()
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self._rows = tuple(row for row in NUMBERS if row.name in names)
+        self.names = frozenset(row.name for row in self._rows)
+        self._words = {
+            row.name: re.compile(rf"(?<![A-Za-z])(?:{row.words})(?![a-z]{{0,2}}[A-Z])", re.IGNORECASE)
+            for row in self._rows
+            if row.words
+        }
+
+    def find(self, text: str) -> Iterator[Match]:
+        """Find all. Takes time in proportion to the text's length."""
+        near = {name: [found.start() for found in words.finditer(text)] for name, words in self._words.items()}
+        for run in _RUN.finditer(text):
+            groups = _groups(text, *run.span())
+            if sum(len(group.digits) for group in groups) < _SHORTEST:
+                continue
+            for first in range(len(groups)):
+                if not _fraction(text, groups[first].start):
+                    yield from self._from(text, groups, first, near)
+
+    def _from(self, text: str, groups: list[_Group], first: int, near: dict[str, list[int]]) -> Iterator[Match]:
+        """The windows that begin with a group."""
+        digits, marks = "", set[str]()
+        for last in range(first, len(groups)):
+            group = groups[last]
+            digits += group.digits
+            # Figures one below another are a column; an identifier is broken by one line's end at most.
+            if len(digits) > _LONGEST or group.lines - groups[first].lines > 1:
+                return
+            if last > first:
+                marks.add(group.mark)
+            if len(digits) < _SHORTEST:
+                continue
+            if _years(groups[first : last + 1]):
+                continue
+            shape = tuple(len(each.digits) for each in groups[first : last + 1])
+            start, end = groups[first].start, group.end
+            around = text[max(start - 1, 0) : start], text[end : end + 1]
+            whole = len(shape) == len(groups)
+            for row in self._rows:
+                if len(digits) not in row.lengths:
+                    continue
+                word = _near(near.get(row.name, []), start, end)
+                if (word or _believed(row, around, shape, marks, whole=whole)) and row.check(digits):
+                    yield Match(row.name, start, end, digits)
+
+
+def _fraction(text: str, start: int) -> bool:
+    """Whether what begins here is what follows a decimal point."""
+    return text[start - 1 : start] == "." and text[max(start - 2, 0) : start - 1].isdecimal()
+
+
+def _near(places: list[int], start: int, end: int) -> bool:
+    at = bisect_left(places, start - _BEFORE)
+    return at < len(places) and places[at] < end + _AFTER
+
+
+def _believed(row: Number, around: tuple[str, str], shape: tuple[int, ...], marks: set[str], *, whole: bool) -> bool:
+    """Whether digits that stand so are taken for a row's without one of its words near."""
+    before, after = around
+    beside_letters = before.isalpha() or after.isalpha() or before == "_" or after == "_"
+    if row is CARD and whole and (not marks or marks in ({" "}, {"-"})):
+        return True  # the digits of the run are as many as a card's, however they are grouped
+    if beside_letters and row is not CARD:
+        return False
+    if len(shape) == 1:
+        return row.plain and before not in {"$", "€", "£", "¥"}
+    return shape in row.shapes and len(marks) == 1 and marks <= set(row.marks)
