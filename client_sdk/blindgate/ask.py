@@ -8,9 +8,9 @@
 5. *Put back*: what the answer cites becomes the passages themselves, and placeholders become what they stand for.
 
 A document may say anything, also "ignore what was said before". It is quoted as data: one JSON value a line, in which no passage
-can end itself and begin another, under words that say so. That is no proof against a model that obeys it. What it cannot do is certain:
-the policy, the recipients and what is redacted were decided by code, before any model read it; a citation names a passage that was
-found, or is taken out; and a placeholder of another request, or one that a document wrote itself, is put back to nothing.
+can end itself and begin another, under words that say so. That is no proof against a model that obeys it. What it cannot do is
+certain: the policy, the recipients and what is redacted were decided by code, before any model read it; a citation names a passage
+that was found, or is taken out; and a placeholder of another request, or one that a document wrote itself, becomes no value.
 """
 
 import json

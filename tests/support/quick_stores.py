@@ -1,4 +1,4 @@
-"""Key stores and corpora that open at once: their sealing key takes two rounds of scrypt instead of 131,072, which are half a second each time.
+"""Key stores and corpora that open at once: scrypt takes two rounds instead of 131,072, which are half a second each time.
 
 Whatever imports this has such stores from then on: the tests' process, and the one that commands are forked from, so that both
 open the same ones. A test that starts a process of another kind on a store needs `as_users_have_them`.
@@ -21,8 +21,8 @@ keystore._SCRYPT_N = vault._SCRYPT_N = _FEWEST
 @contextmanager
 def as_users_have_them() -> Iterator[None]:
     """Make and open stores as users do."""
-    keystore._SCRYPT_N = ROUNDS
+    keystore._SCRYPT_N = vault._SCRYPT_N = ROUNDS
     try:
         yield
     finally:
-        keystore._SCRYPT_N = _FEWEST
+        keystore._SCRYPT_N = vault._SCRYPT_N = _FEWEST

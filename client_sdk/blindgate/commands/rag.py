@@ -1,0 +1,309 @@
+"""`blindgate rag add|search|ask|list|remove|passphrase|evaluate`."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+import typer
+
+from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
+from blindgate.output import note, show, show_one, when
+from blindgate_protocol.errors import InputError
+
+if TYPE_CHECKING:
+    from blindgate_rag.corpus import Corpus
+    from blindgate_rag.hits import Hits
+
+app = typer.Typer(
+    help="Documents that never leave: add, search, ask with citations, evaluate retrieval.", no_args_is_help=True
+)
+
+CorpusPath: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="CORPUS", help="The corpus: a folder, such as notes.bgc.")
+]
+CorpusPassphrase: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--passphrase",
+        envvar="BLINDGATE_CORPUS_PASSPHRASE",
+        help="What the corpus is sealed with. Without one, a random one that is kept beside it, for your account alone.",
+        show_envvar=True,
+    ),
+]
+EmbedderFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--embedder", help="A folder with a sentence-transformers model; MiniLM by default.", file_okay=False),
+]
+Wheres: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="NAME=VALUE",
+        help="Only documents whose metadata is so; several values of a name are choices.",
+    ),
+]
+RankingName: TypeAlias = Annotated[
+    Literal["fused", "dense", "bm25"] | None,
+    typer.Option(
+        "--ranking", help="By meaning and words together, by meaning, or by words; what the corpus has by default."
+    ),
+]
+Count: TypeAlias = Annotated[int, typer.Option("-k", min=1, max=1000, help="How many passages to find.")]
+Tokens: TypeAlias = Annotated[
+    int | None, typer.Option("--tokens", min=1, help="No more text than this, in the embedding model's tokens.")
+]
+
+
+@app.command()
+def add(
+    corpus: CorpusPath,
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH…", help="Files, or folders with files: pdf, txt, md, html, csv, docx.")
+    ],
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metadata", metavar="NAME=VALUE", help="What is known of these documents; `--where` asks for it."
+        ),
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Also remove documents whose files, under these folders, are gone.")
+    ] = False,
+    ranking: RankingName = None,
+    embedder: EmbedderFolder = None,
+    passphrase: CorpusPassphrase = None,
+    as_json: Json = False,
+) -> None:
+    """Add documents; what was added before is read again only where it changed. The corpus is made where there is none.
+
+    A file that cannot be read is told of, the rest is added, and the command exits with 1. Nothing is sent to anybody.
+    """
+    said = None if metadata is None else dict(_pair(text, "--metadata") for text in metadata)
+    told: dict[str, Any] = {name: [] for name in ("added", "changed", "removed", "failed", "skipped")} | {
+        "unchanged": 0,
+        "passages": 0,
+    }
+    with _opened(corpus, passphrase, embedder, create=True, ranking=ranking) as opened:
+        for path in paths:
+            done = opened.add(path, said, prune=prune)
+            for name in ("added", "changed", "removed", "skipped"):
+                told[name] += getattr(done, name)
+            told["failed"] += [{"source": error.source, "error": str(error)} for error in done.failed]
+            told["unchanged"] += done.unchanged
+            told["passages"] += done.passages
+    if as_json:
+        show_one(told, as_json=True)
+    else:
+        for failed in told["failed"]:
+            note(f"not added: {failed['error']}")
+        if told["skipped"]:
+            note(f"skipped, of no format that is read here: {_several(told['skipped'])}")
+        counts = {name: len(told[name]) for name in ("added", "changed", "removed", "failed")}
+        show_one(counts | {"unchanged": told["unchanged"], "passages": told["passages"]}, as_json=False)
+    if told["failed"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def search(
+    corpus: CorpusPath,
+    query: Annotated[str, typer.Argument(help="The question, or words.")],
+    k: Count = 8,
+    where: Wheres = None,
+    ranking: RankingName = None,
+    tokens: Tokens = None,
+    embedder: EmbedderFolder = None,
+    passphrase: CorpusPassphrase = None,
+    as_json: Json = False,
+) -> None:
+    """Find the passages that fit a question best. Nothing is sent to anybody."""
+    with _opened(corpus, passphrase, embedder) as opened:
+        hits = opened.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
+    if as_json:
+        show(_rows(hits), as_json=True)
+        return
+    if not hits:
+        note("Nothing found.")
+    for number, hit in enumerate(hits, start=1):
+        typer.secho(
+            f"{number}  {_place(hit.source, hit.page)}  (score {hit.score:.4g}, passage {hit.passage})", bold=True
+        )
+        typer.echo(f"{hit.text.strip()}\n")
+
+
+@app.command()
+@asks_gateway
+def ask(
+    connect: Connect,
+    corpus: CorpusPath,
+    question: Annotated[str, typer.Argument(help="The question.")],
+    model: Annotated[str, typer.Option("--model", help="A chat's name: see 'blindgate models list'.")],
+    k: Count = 8,
+    where: Wheres = None,
+    tokens: Tokens = None,
+    data_class: DataClass = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
+    embedder: EmbedderFolder = None,
+    passphrase: CorpusPassphrase = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a question from a corpus, with citations.
+
+    Passages are found on this machine; identifiers in them and in the question become placeholders, as your policy's [redaction] says;
+    then they are sealed to a node that proved what it is, under your policy. The answer has what was taken out in its place again.
+    """
+    with _opened(corpus, passphrase, embedder) as opened, connect() as client:
+        answer = client.ask(
+            question,
+            corpus=opened,
+            model=model,
+            k=k,
+            where=_where(where),
+            tokens=tokens,
+            data_class=data_class,
+            timeout=timeout,
+        )
+    if as_json:
+        told = {
+            "answer": answer.text,
+            "citations": [
+                {"number": one.number} | row
+                for one, row in zip(answer.citations, _rows([c.hit for c in answer.citations]), strict=True)
+            ],
+            "unresolved": answer.unresolved,
+            "redacted": dict(answer.redacted),
+            "not_protected": answer.not_protected,
+            "leakage": str(answer.leakage),
+            "job": answer.job.id,
+            "node": answer.receipt.document.node,
+        }
+        show_one(told, as_json=True)
+        return
+    typer.echo(f"{answer.text.strip()}\n")
+    for one in answer.citations:
+        typer.echo(f"[{one.number}] {_place(one.hit.source, one.hit.page)} (passage {one.hit.passage})")
+    taken = ", ".join(f"{count} {name}" for name, count in answer.redacted.items()) or "nothing"
+    note(f"redacted: {taken}; not looked for: {', '.join(answer.not_protected) or 'nothing'}")
+    note(f"search {answer.leakage}")
+    note(f"job {answer.job.id}, answered by {answer.receipt.document.node}: its receipt holds")
+
+
+@app.command("list")
+def list_(
+    corpus: CorpusPath,
+    where: Wheres = None,
+    passphrase: CorpusPassphrase = None,
+    embedder: EmbedderFolder = None,
+    as_json: Json = False,
+) -> None:
+    """List the documents of a corpus."""
+    with _opened(corpus, passphrase, embedder) as opened:
+        documents = opened.documents(_where(where))
+    rows = [
+        {
+            "source": one.source,
+            "media": one.media,
+            "added": one.added if as_json else when(one.added),
+            "metadata": one.metadata
+            if as_json
+            else ", ".join(f"{name}={value}" for name, value in one.metadata.items()),
+            "digest": one.digest,
+        }
+        for one in documents
+    ]
+    show(rows, as_json=as_json, empty="No documents.")
+
+
+@app.command()
+def remove(
+    corpus: CorpusPath,
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="What 'blindgate rag list' shows.")],
+    passphrase: CorpusPassphrase = None,
+    embedder: EmbedderFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Remove documents: their text and their vectors."""
+    with _opened(corpus, passphrase, embedder) as opened:
+        gone = opened.remove(*sources)
+    show_one({"removed": gone}, as_json=as_json)
+    if gone < len(sources):
+        note(f"{len(sources) - gone} of these were not there: see 'blindgate rag list'")
+        raise typer.Exit(1)
+
+
+@app.command()
+def passphrase(
+    corpus: CorpusPath,
+    new: Annotated[
+        str,
+        typer.Option(
+            "--new", prompt=True, hide_input=True, confirmation_prompt=True, help="The new one; asked for without this."
+        ),
+    ],
+    old: CorpusPassphrase = None,
+    embedder: EmbedderFolder = None,
+) -> None:
+    """Seal a corpus with another passphrase. Copies of before open with the one of before."""
+    with _opened(corpus, old, embedder) as opened:
+        opened.change_passphrase(new)
+    note(f"{corpus} opens with the new passphrase now")
+
+
+@contextlib.contextmanager
+def _opened(
+    path: Path, passphrase: str | None, embedder: Path | None, *, create: bool = False, ranking: Any = None
+) -> "Iterator[Corpus]":
+    from blindgate_rag.embedding import Embedder  # noqa: PLC0415
+
+    from blindgate_rag.corpus import Corpus  # noqa: PLC0415  (help must not wait for torch)
+
+    model = None if embedder is None else Embedder.open(embedder)
+    with Corpus.open(path, passphrase, embedder=model, create=create, ranking=ranking) as corpus:
+        yield corpus
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        message = f"{option} {text!r}: expected NAME=VALUE"
+        raise InputError(message)
+    return name, value
+
+
+def _where(texts: Sequence[str] | None) -> dict[str, list[str | int | float | bool]] | None:
+    """What documents' metadata must be. A value is meant as the text, and as the number or the truth that it may be."""
+    if texts is None:
+        return None
+    found: dict[str, list[str | int | float | bool]] = {}
+    for text in texts:
+        name, value = _pair(text, "--where")
+        found.setdefault(name, []).append(value)
+        if value in {"true", "false"}:
+            found[name].append(value == "true")
+        with contextlib.suppress(ValueError):
+            found[name].append(float(value))
+    return found
+
+
+def _rows(hits: "Hits | Iterable[Any]") -> list[dict[str, Any]]:
+    return [
+        {
+            "source": hit.source,
+            "page": hit.page,
+            "score": hit.score,
+            "passage": hit.passage,
+            "metadata": dict(hit.metadata),
+            "text": hit.text,
+        }
+        for hit in hits
+    ]
+
+
+def _place(source: str, page: int | None) -> str:
+    return source if page is None else f"{source}, page {page}"
+
+
+def _several(names: Sequence[str]) -> str:
+    shown = ", ".join(str(name) for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"  # noqa: PLR2004
