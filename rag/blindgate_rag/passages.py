@@ -27,12 +27,15 @@ class Document:
         source: what the corpus calls it: its path below what was added, with `/` between.
         digest: of its file's bytes, `sha256:` and 64 hexadecimal digits.
         media: the name of its format: `pdf`, `txt`, `md`, `html`, `csv`, `docx`.
+        pages: those that have text, in order.
+        missing: the numbers of pages that could not be read, in order.
     """
 
     source: str
     digest: str
     media: str
     pages: tuple[Page, ...]
+    missing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

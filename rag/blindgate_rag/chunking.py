@@ -1,0 +1,87 @@
+"""Documents to passages, none longer than the embedding model reads.
+
+What a model would cut off is not found: so passages are measured by the model's own counter of tokens. They are cut where the
+text pauses, by semchunk: between paragraphs, else between lines, sentences, words. Each page is cut by itself, so that a passage
+stands on one page and is cited by it. Passages do not overlap: a sentence is found once, and counts once.
+
+1. Nothing is lost but white space: runs of it become one space, one newline, or one empty line. That also bounds how deep the
+   cutting goes, which follows the kinds of white space that it meets.
+2. No passage has more than `limit` tokens. Where the counter is not additive, and cutting by it went wrong, the passage is halved.
+3. No passage has more than `16 * limit` characters either: tokenizers have words of any length that they take for one unknown
+   token, and characters that they take for none.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+from semchunk.semchunk import chunk
+
+from blindgate_rag.passages import Document, Passage
+
+MIN_LIMIT = 32
+
+_CHARACTERS_PER_TOKEN = 16
+_CACHED_COUNTS = 512
+_WHITE = re.compile(r"\s{2,}|[^\S \n]")  # every run that is not one space or one newline already
+
+
+class Chunker:
+    """Cuts documents into passages.
+
+    Args:
+        tokens: how many tokens the embedding model makes of a text, special ones left out.
+        limit: the most tokens of a passage, from 32. A single character that has more stays whole.
+
+    Raises:
+        ValueError: the limit is below 32.
+    """
+
+    def __init__(self, tokens: Callable[[str], int], limit: int) -> None:
+        if limit < MIN_LIMIT:
+            message = f"limit must be {MIN_LIMIT} tokens or more, not {limit}"
+            raise ValueError(message)
+        self._tokens = tokens
+        self._limit = limit
+
+    def passages(self, document: Document) -> list[Passage]:
+        """The document's passages, in order."""
+        # The counts are let go with the document: they are kept by its text.
+        counted = lru_cache(_CACHED_COUNTS)(self._counted)
+        cut = ((text, page.number) for page in document.pages for text in self._cut(_normalised(page.text), counted))
+        return [Passage(text, document.source, number, position) for position, (text, number) in enumerate(cut)]
+
+    def _counted(self, text: str) -> int:
+        """Tokens; more than the limit for a text that is too long in characters, without counting it."""
+        if len(text) > self._limit * _CHARACTERS_PER_TOKEN:
+            return self._limit + 1
+        count = self._tokens(text)
+        return min(count, self._limit) if len(text) <= 1 else count
+
+    def _cut(self, text: str, counted: Callable[[str], int]) -> Iterator[str]:
+        if not text:
+            return
+        if counted(text) <= self._limit:
+            yield text
+            return
+        for piece in chunk(text, self._limit, counted, memoize=False):
+            yield from self._halved(str(piece).strip(), counted)
+
+    def _halved(self, text: str, counted: Callable[[str], int]) -> Iterator[str]:
+        if not text:
+            return
+        if counted(text) <= self._limit:
+            yield text
+            return
+        middle = len(text) // 2
+        yield from self._halved(text[:middle].strip(), counted)
+        yield from self._halved(text[middle:].strip(), counted)
+
+
+def _normalised(text: str) -> str:
+    """Every run of white space as a space, a newline, or two."""
+    return _WHITE.sub(_as_one, "\n".join(text.splitlines())).strip()
+
+
+def _as_one(run: re.Match[str]) -> str:
+    return ("\n" * min(run[0].count("\n"), 2)) or " "

@@ -1,0 +1,323 @@
+"""Files to documents.
+
+A document may be written by somebody hostile, and parsers of what people write are large. So a file is parsed in a process of its
+own, `parsing`, that can open nothing and whose memory and time are bounded; a file that crashes it, hangs it or bursts it costs
+its own text and nothing else. This process reads the bytes, and hands them over; what comes back is as hostile as the file was,
+and is checked: its length, then its shape, then every character.
+
+A document's text is whatever the parser said. A file that took its parser over says what it likes about itself, as any file may.
+"""
+
+import json
+import math
+import os
+import select
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from blindgate_protocol.canonical import digest
+from blindgate_protocol.errors import CorpusError, DocumentError
+from blindgate_rag.formats.media import MEDIA, media_of
+from blindgate_rag.parsing import FORMATS, LENGTH, MAX_PAGES, READY, REQUEST, SIGNAL_BASE
+from blindgate_rag.passages import Document, Page
+
+_LAUNCH = "import sys; sys.path[:] = sys.argv[2:]; from blindgate_rag.parsing import main; main()"
+_ENVIRONMENT = {"LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
+# Whose fork ran out of processor time, or was killed, as the machine does when its memory runs out.
+_OUT_OF_TIME = frozenset({SIGNAL_BASE + signal.SIGXCPU, SIGNAL_BASE + signal.SIGKILL})
+_START_SECONDS = 60.0
+_CPU_GRACE_SECONDS = 1
+_PIECE_BYTES = 1 << 20
+_MAX_ERROR_CHARACTERS = 500
+_PAGE_OVERHEAD_BYTES = 64
+
+
+class Loader:
+    """Reads documents, one after another, in a process that may do nothing else. Used in a `with` statement, by one thread.
+
+    Args:
+        seconds: that one file may take, of time and of the processor's.
+        memory: bytes of address space of the parser.
+        file_bytes: of the largest file.
+        text_bytes: of the longest text, in UTF-8.
+    """
+
+    def __init__(
+        self, *, seconds: float = 60.0, memory: int = 1 << 30, file_bytes: int = 256 << 20, text_bytes: int = 64 << 20
+    ) -> None:
+        self._seconds = seconds
+        self._memory = memory
+        self._file_bytes = file_bytes
+        self._text_bytes = text_bytes
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the parser's process, if there is one. A later `load` starts another."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+    def load(self, path: Path, source: str) -> Document:
+        """The text of one file.
+
+        Args:
+            path: of the file.
+            source: what the corpus calls it.
+
+        Raises:
+            DocumentError: names `source`, and what is wrong with it. Other files can still be loaded.
+        """
+        media = media_of(path)
+        if media is None:
+            raise DocumentError(f"no document by its name; documents end in {', '.join(MEDIA)}", source=source)
+        data = _contents(path, source, self._file_bytes)
+        answer = self._parsed(media, data, source)
+        if isinstance(error := answer.get("error"), str):
+            shown = "".join(character if character.isprintable() else "?" for character in error)
+            raise DocumentError(shown[:_MAX_ERROR_CHARACTERS], source=source)
+        try:
+            pages, missing = _checked(answer, self._text_bytes)
+        except (ValueError, TypeError):
+            raise _crashed("gave back no document", source) from None
+        return Document(source, digest(data), media, pages, missing)
+
+    def _parsed(self, media: str, data: bytes, source: str) -> dict[str, Any]:
+        process = self._started(source)
+        deadline = time.monotonic() + self._seconds
+        request = REQUEST.pack(
+            FORMATS.index(media), len(data), self._text_bytes, math.ceil(self._seconds) + _CPU_GRACE_SECONDS
+        )
+        try:
+            _send(process, (request, data), deadline)
+            # Each character of the text is at most doubled by JSON's escapes.
+            most = 2 * self._text_bytes + MAX_PAGES * _PAGE_OVERHEAD_BYTES
+            answer = json.loads(_receive(process, _length(_receive(process, LENGTH.size, deadline), most), deadline))
+        except TimeoutError:
+            self.close()
+            raise DocumentError(
+                f"parsing it takes more than {self._seconds:g} seconds: divide it, or allow more", source=source
+            ) from None
+        except (EOFError, OSError):
+            raise self._ended(source) from None
+        except (ValueError, RecursionError):
+            self.close()
+            raise _crashed("gave back no document", source) from None
+        except BaseException:
+            self.close()  # an answer may be half read: interrupted, this process would take it for the next file's
+            raise
+        if not isinstance(answer, dict):
+            self.close()
+            raise _crashed("gave back no document", source)
+        return answer
+
+    def _started(self, source: str) -> subprocess.Popen[bytes]:
+        if self._process is not None:
+            return self._process
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", _LAUNCH, str(self._memory), *_import_paths()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_ENVIRONMENT,
+            cwd="/",
+            bufsize=0,
+            start_new_session=True,
+        )
+        try:
+            os.set_blocking(_stdin(self._process), False)
+            os.set_blocking(_stdout(self._process), False)
+            started = _receive(self._process, len(READY), time.monotonic() + _START_SECONDS) == READY
+        except (EOFError, OSError):
+            started = False
+        except BaseException:
+            self.close()
+            raise
+        if not started:
+            self.close()
+            raise DocumentError(
+                "the process that parses documents does not start: is blindgate[rag] installed, and is there memory for it?",
+                source=source,
+            )
+        return self._process
+
+    def _ended(self, source: str) -> DocumentError:
+        """The process has let go of its pipes. Says why, as far as its exit status tells."""
+        process = self._process
+        code = None
+        if process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                code = process.wait(timeout=1.0)
+        self.close()
+        if code in _OUT_OF_TIME:
+            return DocumentError(
+                f"parsing it takes more than {self._seconds:g} seconds or too much memory: divide it", source=source
+            )
+        return _crashed("crashed on it", source)
+
+
+def files_under(path: Path, *, skipped: list[Path] | None = None) -> Iterator[tuple[Path, str]]:
+    """The documents under a folder, or the one file, each with what a corpus calls it: its path below `path`, with `/` between.
+
+    Hidden files and folders, links that lead out of the folder, links to folders, and files whose names are no document's are
+    left out.
+
+    Args:
+        path: a folder or a file.
+        skipped: where to put what was left out, a folder once for all that is in it.
+
+    Raises:
+        CorpusError: there is no such file or folder, or it may not be read.
+    """
+    left_out = [] if skipped is None else skipped
+    if path.is_file():
+        if media_of(path) is None or not _encodable(path.name):
+            left_out.append(path)
+        else:
+            yield path, path.name
+        return
+    if not path.is_dir():
+        raise CorpusError(f"{path}: there is no such file or folder")
+    yield from _below(path, path.resolve(), "", left_out)
+
+
+def _below(folder: Path, root: Path, prefix: str, left_out: list[Path]) -> Iterator[tuple[Path, str]]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise CorpusError(f"{folder}: cannot be read ({error.strerror})") from None
+    for entry in entries:
+        source = prefix + entry.name
+        if entry.name.startswith(".") or not _encodable(entry.name):
+            left_out.append(entry)
+        elif entry.is_dir() and not entry.is_symlink():
+            yield from _below(entry, root, source + "/", left_out)
+        elif media_of(entry) is not None and entry.is_file() and entry.resolve().is_relative_to(root):
+            yield entry, source
+        else:
+            left_out.append(entry)
+
+
+def _encodable(name: str) -> bool:
+    """Whether a name is text: Linux allows any bytes in one."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _contents(path: Path, source: str, most: int) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            held = os.fstat(descriptor)
+            if not stat.S_ISREG(held.st_mode):
+                raise DocumentError("not a regular file", source=source)
+            data = file.read(most + 1) if held.st_size <= most else None
+    except OSError as error:
+        raise DocumentError(f"cannot be read ({error.strerror})", source=source) from None
+    if data is None or len(data) > most:
+        raise DocumentError(f"larger than {most / (1 << 20):.4g} MiB: divide it", source=source)
+    return data
+
+
+def _checked(answer: dict[str, Any], most: int) -> tuple[tuple[Page, ...], tuple[int, ...]]:
+    """What the parser says, if it is what `parsing` promises. Raises `ValueError` or `TypeError`."""
+    if set(answer) != {"pages", "missing"} or not 0 < len(answer["pages"]) + len(answer["missing"]) <= MAX_PAGES:
+        raise ValueError
+    length = 0
+    pages = []
+    for number, text in answer["pages"]:
+        if not isinstance(text, str) or not text or not (number is None or _is_number(number)):
+            raise ValueError
+        length += len(text.encode())  # refuses halves of characters
+        pages.append(Page(text, number))
+        if any(character not in "\t\n" for character in filter(_is_control, set(text))):
+            raise ValueError
+    if not pages or length > most or not all(map(_is_number, answer["missing"])):
+        raise ValueError
+    return tuple(pages), tuple(answer["missing"])
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and 0 < value < 1 << 31
+
+
+def _is_control(character: str) -> bool:
+    return character < " " or "\x7f" <= character < "\xa0"
+
+
+def _import_paths() -> list[str]:
+    """Where this process imports from; the parser's does from the same places and no others."""
+    return [str(Path(path).absolute()) for path in sys.path if path]
+
+
+def _crashed(how: str, source: str) -> DocumentError:
+    return DocumentError(f"the process that parses documents {how}: the file is damaged, or hostile", source=source)
+
+
+def _stdin(process: subprocess.Popen[bytes]) -> int:
+    if process.stdin is None:
+        raise OSError
+    return process.stdin.fileno()
+
+
+def _stdout(process: subprocess.Popen[bytes]) -> int:
+    if process.stdout is None:
+        raise OSError
+    return process.stdout.fileno()
+
+
+def _send(process: subprocess.Popen[bytes], parts: tuple[bytes, ...], deadline: float) -> None:
+    descriptor = _stdin(process)
+    for part in parts:
+        view = memoryview(part)
+        while view:
+            _wait(descriptor, select.POLLOUT, deadline)
+            view = view[os.write(descriptor, view[:_PIECE_BYTES]) :]
+
+
+def _receive(process: subprocess.Popen[bytes], size: int, deadline: float) -> bytes:
+    descriptor = _stdout(process)
+    data = bytearray()
+    while len(data) < size:
+        _wait(descriptor, select.POLLIN, deadline)
+        piece = os.read(descriptor, min(size - len(data), _PIECE_BYTES))
+        if not piece:
+            raise EOFError
+        data += piece
+    return bytes(data)
+
+
+def _length(data: bytes, most: int) -> int:
+    (length,) = LENGTH.unpack(data)
+    if length > most:
+        raise ValueError
+    return int(length)
+
+
+def _wait(descriptor: int, event: int, deadline: float) -> None:
+    poller = select.poll()
+    poller.register(descriptor, event)
+    left = deadline - time.monotonic()
+    if left <= 0 or not poller.poll(math.ceil(left * 1000)):
+        raise TimeoutError
