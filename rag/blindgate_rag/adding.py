@@ -15,6 +15,7 @@ from blindgate_protocol.errors import DocumentError
 from blindgate_rag.chunking import Chunker
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.loading import Loader, files_under
+from blindgate_rag.parsing import FORMATS
 from blindgate_rag.passages import Document, Page, Passage
 from blindgate_rag.progress import Advance
 from blindgate_rag.records import DocumentRecord, Metadata
@@ -97,17 +98,22 @@ class Adding:
 
     def files(self, root: Path, metadata: Metadata | None, *, prune: bool) -> Added:
         """Add a file, or those under a folder."""
-        found = files_under(root)
+        skipped: list[Path] = []
+        found = [(path, _called(root, source)) for path, source in files_under(root, skipped=skipped)]
+        if root.is_file() and not found:
+            message = f"is of no format that is read here: {', '.join(FORMATS)}"
+            raise DocumentError(message, source=str(root))
         with Loader() as loader:
-            for done, (path, source) in enumerate(found.files):
-                self._advance(source, done, len(found.files))
+            for done, (path, source) in enumerate(found):
+                self._advance(source, done, len(found))
                 try:
                     self._file(loader, path, source, metadata)
                 except DocumentError as error:
                     self._told.failed.append(error)
         self._embed()
-        kept = {_origin(path) for path, _ in found.files}
-        return self._added(removed=self._prune(root, kept) if prune else (), skipped=found.skipped)
+        kept = {_origin(path) for path, _ in found}
+        removed = self._prune(root, kept) if prune else ()
+        return self._added(removed=removed, skipped=tuple(map(str, skipped)))
 
     def texts(self, texts: Iterable[Text]) -> Added:
         """Add texts that are in no file."""
@@ -175,7 +181,7 @@ class Adding:
             self._state.remove(one.origin)
         return tuple(one.source for one in gone)
 
-    def _added(self, *, removed: tuple[str, ...] = (), skipped: Iterable[str] = ()) -> Added:
+    def _added(self, *, removed: tuple[str, ...] = (), skipped: tuple[str, ...] = ()) -> Added:
         told = self._told
         return Added(
             added=tuple(told.added),
@@ -183,9 +189,14 @@ class Adding:
             unchanged=told.unchanged,
             removed=removed,
             failed=tuple(told.failed),
-            skipped=tuple(skipped),
+            skipped=skipped,
             passages=told.passages,
         )
+
+
+def _called(root: Path, source: str) -> str:
+    """What the corpus calls it: `reports/may.pdf`, where `reports` was added."""
+    return source if root.is_file() else f"{root.resolve().name}/{source}"
 
 
 def _origin(path: Path) -> str:

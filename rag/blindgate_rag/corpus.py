@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from blindgate_protocol.errors import CorpusError, InputError
 from blindgate_rag.adding import Added, Adding, Text
 from blindgate_rag.embedding import Embedder
-from blindgate_rag.fusion import distinct, reciprocal_rank_fusion
+from blindgate_rag.fusion import distinct, reciprocal_rank_fusion, within_budget
 from blindgate_rag.hits import LOCAL, Hit, Hits
 from blindgate_rag.progress import Advance, shown
 from blindgate_rag.records import DocumentRecord, Metadata, Where
@@ -235,7 +235,7 @@ class Corpus:
         depth = max(_DEPTH, 2 * k)
         rankings: list[list[tuple[int, float]]] = []
         if ranking != "bm25":
-            scores, ids = state.dense.search(self._embedder.embed([query]), depth, allowed=allowed)
+            scores, ids = state.dense.search(self._embedder.embed([query], truncate=True), depth, allowed=allowed)
             rankings.append(
                 [(int(one), float(score)) for one, score in zip(ids[0], scores[0], strict=True) if one >= 0]
             )
@@ -248,15 +248,12 @@ class Corpus:
     def _hits(self, state: State, ranked: Sequence[tuple[int, float]], k: int, tokens: int | None) -> Iterator[Hit]:
         passages = state.records.passages(one for one, _ in ranked)
         documents = {one.id: one for one in state.records.documents()}
-        scores, left = dict(ranked), tokens
-        better = distinct([(one, passages[one].text) for one, _ in ranked if one in passages])
-        for one in better[:k]:
+        scores = dict(ranked)
+        texts = {one: passage.text for one, passage in passages.items()}
+        best = distinct([one for one, _ in ranked if one in texts], texts, state.dense.vectors(passages))[:k]
+        lengths = {one: self._embedder.tokens(texts[one]) for one in best}
+        for one in best if tokens is None else within_budget(best, lengths.__getitem__, tokens):
             passage = passages[one]
-            length = self._embedder.tokens(passage.text)
-            if left is not None:
-                left -= length
-                if left < 0:
-                    return
             document = documents[passage.document]
             yield Hit(
                 text=passage.text,
@@ -265,7 +262,7 @@ class Corpus:
                 score=scores[one],
                 metadata=document.metadata,
                 passage=one,
-                tokens=length,
+                tokens=lengths[one],
             )
 
 

@@ -16,6 +16,7 @@ index has grown by half.
 With faiss-gpu and a GPU, a search over all vectors without a filter runs there, on a copy. Cells and filters stay on the CPU.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final, Self
 
 import faiss
@@ -135,6 +136,10 @@ class DenseIndex:
             found_scores, found = self._ranked(queries, min(k, present), allowed, present)
             scores[:, : found.shape[1]], ids[:, : found.shape[1]] = found_scores, found
         return scores, ids
+
+    def vectors(self, ids: Iterable[int]) -> dict[int, Vectors]:
+        """The vectors of these ids, `(dimension,)` each; none where they lie in cells, in which one is found by its place only."""
+        return {} if self._in_cells else {one: self._index.reconstruct(one) for one in ids}
 
     def to_bytes(self) -> bytes:
         """The index, for `from_bytes`."""
@@ -256,7 +261,9 @@ class DenseIndex:
     def _check(self, size: int) -> None:
         """What faiss made of the bytes is one of our two indexes, and no larger than they are."""
         index = self._index
-        inner = index if self._in_cells else faiss.downcast_index(index.index) if type(index) is faiss.IndexIDMap2 else None
+        inner = (
+            index if self._in_cells else faiss.downcast_index(index.index) if type(index) is faiss.IndexIDMap2 else None
+        )
         kind = type(inner)
         if kind not in (faiss.IndexIVFFlat, faiss.IndexFlatIP):
             message = f"index: is {type(index).__name__} over {kind.__name__}, expected flat or in cells"
@@ -271,7 +278,12 @@ class DenseIndex:
             message = f"index: {size} bytes for {len(self)} vectors of {self._dimension} numbers: too few"
             raise CorpusError(message)
         ids, vectors = self._contents()
-        if len(ids) != len(self) or len(np.unique(ids)) != len(ids) or (ids < 0).any() or not np.isfinite(vectors).all():
+        if (
+            len(ids) != len(self)
+            or len(np.unique(ids)) != len(ids)
+            or (ids < 0).any()
+            or not np.isfinite(vectors).all()
+        ):
             message = "index: an id is there twice or below 0, or a number is not finite"
             raise CorpusError(message)
 
@@ -294,7 +306,9 @@ def _enough_probes(index: Any, flat: Any, vectors: Vectors) -> int:
     draw = np.random.default_rng(0)  # the same index, the same cells
     near = vectors[draw.choice(len(vectors), size=min(_SAMPLE, len(vectors)), replace=False)]
     noise = draw.normal(size=near.shape)
-    lengths = np.linalg.norm(near, axis=1, keepdims=True) / np.maximum(np.linalg.norm(noise, axis=1, keepdims=True), 1e-12)
+    lengths = np.linalg.norm(near, axis=1, keepdims=True) / np.maximum(
+        np.linalg.norm(noise, axis=1, keepdims=True), 1e-12
+    )
     queries = np.ascontiguousarray(near + _SPREAD * lengths * noise, dtype=np.float32)
     expected = flat.search(queries, _NEAREST)[1]
     probes = min(LEAST_PROBES, index.nlist)

@@ -90,7 +90,7 @@ def ssn(digits: str) -> bool:
 def itin(digits: str) -> bool:
     """United States Internal Revenue Service: a taxpayer without a social security number."""
     group = int(digits[3:5])
-    return digits[0] == "9" and (50 <= group <= 65 or 70 <= group <= 88 or 90 <= group <= 92 or 94 <= group)  # noqa: PLR2004
+    return digits[0] == "9" and (50 <= group <= 65 or 70 <= group <= 88 or 90 <= group <= 92 or group >= 94)  # noqa: PLR2004
 
 
 def npi(digits: str) -> bool:
