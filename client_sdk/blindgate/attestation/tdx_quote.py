@@ -65,7 +65,8 @@ FIELDS: Final[tuple[tuple[str, int], ...]] = (
     # TDX 1.5 adds:
     ("tee_tcb_svn2", 16),
     ("mrservicetd", 48),
-    # What newer modules of TDX 1.5 add where a domain is set up with an identity: who it is, and where it and its service domains began.
+    # Newer modules of TDX 1.5 add, for a domain that was set up with an identity, who it is, and where it and its service domains
+    # began:
     ("vmid", 1),
     ("td_id", 32),
     ("devinfo", 48),

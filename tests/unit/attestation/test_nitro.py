@@ -136,8 +136,8 @@ class Maker:
         self.root = self._certificate("root", self.root_key, "root", self.root_key, authority=authority)
         self.leaf = self._certificate("leaf", self.key, "root", self.root_key, authority=False)
 
-    def document(self, *, header: Any = None, **changes: Any) -> bytes:
-        """A document, signed."""
+    def document(self, *, header: Any = None, endless: bool = False, **changes: Any) -> bytes:
+        """A document, signed; `endless`: with a map that does not state its length."""
         members = {
             "module_id": "i-1-enc1",
             "digest": "SHA384",
@@ -151,6 +151,8 @@ class Maker:
         }
         members = {name: value for name, value in (members | changes).items() if value is not ...}
         protected, payload = cbor2.dumps({1: -35} if header is None else header), cbor2.dumps(members)
+        if endless:
+            payload = b"\xbf" + payload[1:] + b"\xff"
         signed = cbor2.dumps(["Signature1", protected, b"", payload])
         numbers = decode_dss_signature(self.key.sign(signed, ec.ECDSA(SHA384())))
         return cbor2.dumps([protected, {}, payload, b"".join(number.to_bytes(48, "big") for number in numbers)])
@@ -194,6 +196,42 @@ def test_a_root_that_may_not_sign_certificates_leads_nowhere(monkeypatch: pytest
     made = Maker(authority=False)
     monkeypatch.setattr(nitro, "NITRO", {fingerprint(made.root): "our own"})
     assert rules(judged(made.document())) == {"chain"}
+
+
+@pytest.mark.parametrize("write", [lambda data: b"\xd2" + data, lambda data: data], ids=["tagged", "untagged"])
+def test_a_document_may_say_by_a_tag_what_it_is(maker: Maker, write: Callable[[bytes], bytes]) -> None:
+    """As COSE allows, and some libraries do; and no other tag, nor two of them."""
+    data = maker.document()
+    assert judged(write(data)).affirms
+    assert rules(judged(b"\xd2" + b"\xd2" + data)) == {"form"}
+    assert not nitro.is_evidence(b"\xd1" + data)
+
+
+def test_a_document_of_newer_hypervisors_is_read(maker: Maker) -> None:
+    """Its map and its lists do not state their lengths."""
+    assert judged(maker.document(endless=True)).affirms
+
+
+@pytest.mark.parametrize(
+    ("place", "part", "said"),
+    [
+        (1, {1: -35}, "the unprotected header, which nobody signed"),
+        (3, bytes(95), "a signature of 95 bytes"),
+        (0, b"\xa2\x01\x38\x22\x01\x38\x22", "does not verify"),
+        (3, bytes(96), "does not verify"),
+    ],
+    ids=[
+        "an algorithm that nobody signed",
+        "a short signature",
+        "a header that says it twice",
+        "zeros for a signature",
+    ],
+)
+def test_what_stands_beside_the_signed_part_has_one_form(maker: Maker, place: int, part: Any, said: str) -> None:
+    """Nothing there is read that was not signed."""
+    whole = list(cbor2.loads(maker.document()))
+    whole[place] = part
+    assert said in judged(cbor2.dumps(whole)).refusals()[0].text
 
 
 Change = Callable[[Maker], dict[str, Any]]
