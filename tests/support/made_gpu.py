@@ -32,6 +32,15 @@ def packed(fields: dict[int, bytes]) -> bytes:
     )
 
 
+def packed_newer(fields: dict[int, bytes], *, profile: int = 0, version: int = 2) -> bytes:
+    """NVIDIA's fields in their newer form: each says what kind of value it has."""
+    head = b"NVDAOD" + profile.to_bytes(2, "little") + bytes([version, 0, 0, 0])
+    return head + b"".join(
+        number.to_bytes(2, "little") + b"\x86\0" + len(value).to_bytes(2, "little") + value
+        for number, value in fields.items()
+    )
+
+
 def tcb_info(*, flags: int = 0, firmware: bytes = FIRMWARE) -> bytes:
     """DiceTcbInfo with one FWID, SHA-384, and the first eight flags."""
     fwid = b"\x30\x3d\x06\x09" + bytes.fromhex("608648016503040202") + b"\x04\x30" + firmware

@@ -45,7 +45,7 @@ from blindgate.attestation.spdm import Field, Report, ReportError
 
 PLATFORM: Final = "nvidia-gpu"
 
-_PRODUCT: Final = re.compile(r"(G[HB][0-9]{3}) [A-Z0-9 ]{1,40}")
+_PRODUCT: Final = re.compile(r"(G[HB][0-9]{2}[0-9X]) [A-Z0-9 ]{1,40}")
 _ARCHITECTURES: Final = {"GH": "HOPPER", "GB": "BLACKWELL"}
 _FEATURES: Final = {0: "multi-gpu-passthrough", 1: "single-gpu-passthrough", 2: "protected-pcie"}
 _STATES: Final = {0xAA: "enabled", 0x55: "disabled"}
