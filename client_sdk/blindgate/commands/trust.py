@@ -57,13 +57,15 @@ def appraise(
         typer.Option(
             "--collateral",
             help="What the platform's maker signed about it: Intel's TCB information and lists, as JSON; a reference manifest of "
-            "NVIDIA's.",
+            "NVIDIA's, or an answer of its responder.",
         ),
     ] = None,
     reference: Annotated[
         list[Path] | None,
         typer.Option(
-            "--reference", help="A signed reference manifest (RIM) of measurements; may be given several times."
+            "--reference",
+            help="A signed reference manifest (RIM) of measurements, or an answer (OCSP) whether a certificate is revoked; may be "
+            "given several times.",
         ),
     ] = None,
     nonce: Annotated[
