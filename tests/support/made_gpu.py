@@ -3,17 +3,19 @@
 import base64
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 FIRMWARE = b"\x0f" * 48
 NONCE = bytes(range(32))
+ANSWERED = datetime(2026, 11, 26, tzinfo=UTC)
 FIELDS = {3: b"590.12\0", 6: bytes.fromhex("00a5009601000000"), 20: FIRMWARE}
 
 
@@ -29,6 +31,15 @@ def packed(fields: dict[int, bytes]) -> bytes:
     """NVIDIA's fields."""
     return b"".join(
         number.to_bytes(2, "little") + len(value).to_bytes(2, "little") + value for number, value in fields.items()
+    )
+
+
+def packed_newer(fields: dict[int, bytes], *, profile: int = 0, version: int = 2) -> bytes:
+    """NVIDIA's fields in their newer form: each says what kind of value it has."""
+    head = b"NVDAOD" + profile.to_bytes(2, "little") + bytes([version, 0, 0, 0])
+    return head + b"".join(
+        number.to_bytes(2, "little") + b"\x86\0" + len(value).to_bytes(2, "little") + value
+        for number, value in fields.items()
     )
 
 
@@ -88,8 +99,45 @@ class MadeGpu:
         """A file with one GPU's evidence."""
         return json.dumps([self.entry(report, **said)]).encode()
 
+    def answer(
+        self,
+        *,
+        status: ocsp.OCSPCertStatus = ocsp.OCSPCertStatus.GOOD,
+        reason: x509.ReasonFlags | None = None,
+        begin: datetime = ANSWERED,
+        end: datetime | None = ANSWERED + timedelta(days=1),
+        about: x509.Certificate | None = None,
+        by: str = "a responder",
+        digest: hashes.HashAlgorithm | None = None,
+    ) -> bytes:
+        """The responder's answer about the key's certificate, signed `by` a responder, one of another use, or the root."""
+        uses = {"a responder": ExtendedKeyUsageOID.OCSP_SIGNING, "another use": ExtendedKeyUsageOID.SERVER_AUTH}
+        key, signer = self._root, self.root
+        if by != "the root":
+            key = ec.generate_private_key(ec.SECP384R1())
+            signer = self._certify("a responder", key, authority=False, use=uses[by])
+        made = ocsp.OCSPResponseBuilder().add_response(
+            cert=about or self.leaf,
+            issuer=self.root,
+            algorithm=hashes.SHA256(),
+            cert_status=status,
+            this_update=begin,
+            next_update=end,
+            revocation_time=begin if status is ocsp.OCSPCertStatus.REVOKED else None,
+            revocation_reason=reason,
+        )
+        made = made.responder_id(ocsp.OCSPResponderEncoding.HASH, signer)
+        made = made if by == "the root" else made.certificates([signer])
+        return made.sign(key, digest or hashes.SHA384()).public_bytes(Encoding.DER)
+
     def _certify(
-        self, name: str, key: ec.EllipticCurvePrivateKey, *, authority: bool, extension: bytes = b""
+        self,
+        name: str,
+        key: ec.EllipticCurvePrivateKey,
+        *,
+        authority: bool,
+        extension: bytes = b"",
+        use: x509.ObjectIdentifier | None = None,
     ) -> x509.Certificate:
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a root of our own")])
         usage = {
@@ -113,4 +161,6 @@ class MadeGpu:
             made = made.add_extension(
                 x509.UnrecognizedExtension(x509.ObjectIdentifier("2.23.133.5.4.1.1"), extension), critical=False
             )
+        if use is not None:
+            made = made.add_extension(x509.ExtendedKeyUsage([use]), critical=True)
         return made.sign(self._root, hashes.SHA384())

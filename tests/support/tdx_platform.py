@@ -82,8 +82,12 @@ class Platform:
         attributes: int = SEPT_VE_DISABLE,
         fields: Mapping[str, bytes] | None = None,
         pck: Signer | None = None,
+        identified: bool = False,
     ) -> bytes:
-        """A quote that is signed. `fields` are what differs in the guest's report; TDX 1.5's in version 5 alone."""
+        """A quote that is signed. `fields` are what differs in the guest's report; TDX 1.5's in version 5 alone.
+
+        `identified`: the domain has an identity, which a third kind of body in version 5 tells.
+        """
         said: dict[str, bytes] = {
             "tee_tcb_svn": bytes([_SVN]).ljust(16, b"\0"),
             "mrseam": b"\x05" * 48,
@@ -100,8 +104,13 @@ class Platform:
         }
         if version == 5:
             said |= {"tee_tcb_svn2": bytes([_SVN]).ljust(16, b"\0"), "mrservicetd": bytes(48)}
+        if identified:
+            said |= {"vmid": b"\2", "td_id": bytes(range(32)), "devinfo": bytes(48)}
+            said |= {"init_servicetd_hash": bytes(48), "init_servicetd_attributes": bytes(8), "init_cpu_svn": bytes(16)}
+            said |= {"init_tee_tcb_svn": bytes(16), "init_tee_fmspc": bytes(12)}
+            said |= {"cur_servicetd_hash": bytes(48), "cur_servicetd_attributes": bytes(8)}
         body = b"".join((said | dict(fields or {})).values())
-        kind = (3).to_bytes(2, "little") + len(body).to_bytes(4, "little") if version == 5 else b""
+        kind = (4 if identified else 3).to_bytes(2, "little") + len(body).to_bytes(4, "little") if version == 5 else b""
         header = b"".join(number.to_bytes(size, "little") for number, size in ((version, 2), (2, 2), (0x81, 4), (0, 4)))
         header += bytes.fromhex("939a7233f79c4ca9940a0db3957f0607") + bytes(20)
         attestation = ec.generate_private_key(ec.SECP256R1())

@@ -25,6 +25,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509.oid import NameOID
 
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.values import Millis
@@ -95,6 +96,12 @@ def _any_serial_number() -> Iterator[None]:
 def fingerprint(certificate: x509.Certificate) -> str:
     """SHA-256 of the certificate's DER, in hexadecimal."""
     return hashlib.sha256(certificate.public_bytes(_DER)).hexdigest()
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    """What the certificate calls its holder; `no name` where it does not."""
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else "no name"
 
 
 def verify_chain(chain: Sequence[x509.Certificate], roots: Mapping[str, str], *, at: Millis | None) -> str:

@@ -3,11 +3,13 @@
 - JSON as NVIDIA's attestation SDK writes it: a list with, for each GPU, `arch`, `evidence` (the report in base64), `certificate`
   (PEM in base64, the key that signs first) and `nonce` (hexadecimal); newer ones also have `version`, `driver_version` and
   `vbios_version`.
+- JSON as its second version writes it: a collection of messages, with one collection for each GPU, whose `evidence`, `certificate`
+  (PEM) and `nonce` are pairs of a media type and base64 of the other alphabet.
 - A report alone, in hexadecimal, in base64 or as it is; the certificates come beside it.
 - A token: what somebody else's verifier made of evidence, a JWT or JSON around some. It is told here so that it can be refused: a
   verdict is no evidence, least of all one that nobody signed (`alg: none`).
 
-Source: NVIDIA's attestation SDK, `gpu/evidence.cpp`.
+Sources: NVIDIA's attestation SDK, `gpu/evidence.cpp`; draft-ietf-rats-msg-wrap (collections of messages).
 """
 
 import base64
@@ -19,6 +21,7 @@ from typing import Any, Final
 
 from blindgate.attestation.chains import read_certificate, read_pem
 from blindgate.attestation.spdm import NONCE_BYTES
+from blindgate.attestation.texts import from_base64
 from blindgate_protocol.errors import MalformedError
 
 MOST_GPUS: Final = 16
@@ -28,6 +31,10 @@ _BEGINS: Final = b"\x11\xe0"  # a report: SPDM 1.1, GET_MEASUREMENTS
 _BEGINS_IN_HEX: Final = (b"11e0", b"11E0")
 _BEGINS_IN_BASE64: Final = b"EeA"
 _JWT: Final = re.compile(rb"(?<![A-Za-z0-9_-])(eyJ[A-Za-z0-9_-]*)\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
+_COLLECTION: Final = "__cmwc_t"
+_NONCE: Final = "application/octet-stream"
+_TRANSCRIPT: Final = "application/vnd.nvidia.spdm-measurement-transcript"
+_CHAIN: Final = "application/vnd.nvidia.pem-cert-chain"
 _TOKEN_MARKS: Final = (b'"JWT"', b'"detached_eat"', b'"x-nvidia-')
 _HEX_NONCE: Final = re.compile(rf"[0-9a-fA-F]{{{2 * NONCE_BYTES}}}")
 _PEM: Final = b"-----BEGIN"
@@ -81,6 +88,8 @@ def read_gpu_file(data: bytes) -> tuple[GpuFile, ...]:
             raise _token(text)
         return (GpuFile(_report(data)),)
     made = _json(text)
+    if isinstance(made, dict) and _COLLECTION in made:
+        return _collection(made)
     if isinstance(made, dict) and "evidence" in made:
         made = [made]
     if not isinstance(made, list) or not all(isinstance(one, dict) and "evidence" in one for one in made):
@@ -126,6 +135,33 @@ def _gpu(one: dict[str, Any]) -> GpuFile:
         nonce=bytes.fromhex(nonce),
         said=(("arch", arch), *((name, _text(one, name)) for name in versions)),
     )
+
+
+def _collection(made: dict[str, Any]) -> tuple[GpuFile, ...]:
+    asked = _message(made, "nonce", _NONCE) if "nonce" in made else None
+    items = {name: one for name, one in made.items() if name not in (_COLLECTION, "nonce")}
+    if not 1 <= len(items) <= MOST_GPUS:
+        raise GpuFileError(f"evidence about {len(items)} GPUs: 1 to {MOST_GPUS}")
+    found = []
+    for name, one in items.items():
+        if not isinstance(one, dict):
+            raise GpuFileError(f"{name!r:.40} is no collection about one GPU")
+        nonce = _message(one, "nonce", _NONCE)
+        if len(nonce) != NONCE_BYTES or asked not in (None, nonce):
+            raise GpuFileError(f"nonce: not {NONCE_BYTES} bytes, or another than all are said to answer")
+        chain = read_pem(_message(one, "certificate", _CHAIN))
+        found.append(GpuFile(report=_message(one, "evidence", _TRANSCRIPT), chain=chain, nonce=nonce))
+    return tuple(found)
+
+
+def _message(one: dict[str, Any], name: str, kind: str) -> bytes:
+    """What stands under a name as a pair of its media type and base64."""
+    match one.get(name):
+        case [str(said), str(text)] if said == kind and text.isascii():
+            found = from_base64(text.encode())
+            if found is not None:
+                return found
+    raise GpuFileError(f"{name} is not there, or not base64 of the type {kind}")
 
 
 def _text(one: dict[str, Any], name: str) -> str:

@@ -11,7 +11,7 @@ A driver's manifest says nothing of the VBIOS, nor the other way round: with one
 Source: NVIDIA's nvtrust, `verifier/verifier.py` (the indexes, and the one that is left out).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from blindgate.attestation.appraisal import Appraisal, Asked, Claim
@@ -27,9 +27,8 @@ _OFF: Final = "disabled"
 class References:
     """The manifests that were given."""
 
-    def __init__(self, found: Appraisal, asked: Asked) -> None:
+    def __init__(self, found: Appraisal, asked: Asked, given: Sequence[bytes]) -> None:
         """Read them, and note those that are not believed."""
-        given = asked.references + (() if asked.collateral is None else (asked.collateral,))
         self._manifests: list[ReferenceManifest] = []
         self._held: list[set[Kind]] = []
         self.were_given = bool(given)

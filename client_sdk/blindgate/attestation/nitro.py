@@ -38,7 +38,8 @@ from blindgate_protocol.errors import MalformedError
 PLATFORM: Final = "aws-nitro"
 MAX_BYTES: Final = 32 << 10
 _ES384: Final = -35
-_SIGN1_TAG: Final = 18
+_SIGN1_TAG: Final = b"\xd2"
+"""Tag 18 in CBOR."""
 _SIGNATURE_BYTES: Final = 96
 _PCR_BYTES: Final = 48
 _MOST_PCRS: Final = 32
@@ -59,7 +60,7 @@ _ENVELOPE: Final = b"\x00\x02"
 
 def is_evidence(data: bytes) -> bool:
     """Whether this begins as such a document, or as an envelope around one."""
-    return _opened(data)[:1] in {b"\x84", b"\xd2"}
+    return _opened(data)[:1] in {b"\x84", _SIGN1_TAG}
 
 
 def appraise(data: bytes, asked: Asked) -> Appraisal:
@@ -113,15 +114,17 @@ def _opened(data: bytes) -> bytes:
 
 def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
     """The protected header, the payload and the signature of a COSE_Sign1, each as it is encoded. Raises `MalformedError`."""
-    sign1 = _decoded(data, "a COSE_Sign1")
-    if isinstance(sign1, cbor2.CBORTag) and sign1.tag == _SIGN1_TAG:
-        sign1 = sign1.value
+    # The tag that says what it is may stand before it (RFC 9052, section 2), and changes nothing of what is signed.
+    sign1 = _decoded(data.removeprefix(_SIGN1_TAG), "a COSE_Sign1")
     if not isinstance(sign1, (list, tuple)) or [type(part) for part in sign1] != [bytes, dict, bytes, bytes]:
         message = "a COSE_Sign1 has a protected header, a map, a payload and a signature"
         raise MalformedError(message)
     protected, unprotected, payload, signature = sign1
-    if unprotected or len(signature) != _SIGNATURE_BYTES:
-        message = f"an empty unprotected header and a signature of {_SIGNATURE_BYTES} bytes were expected, got {len(signature)}"
+    if unprotected:
+        message = f"the unprotected header, which nobody signed, has {len(unprotected)} members: it must be empty"
+        raise MalformedError(message)
+    if len(signature) != _SIGNATURE_BYTES:
+        message = f"a signature of {len(signature)} bytes: one by ES384 has {_SIGNATURE_BYTES}"
         raise MalformedError(message)
     return protected, payload, signature
 

@@ -14,11 +14,12 @@ For each GPU, in this order:
 
 And for all together: no GPU is shown twice (`repeated`), and all answer one nonce.
 
-What a report cannot show is left open, always: whether a certificate was revoked or is on hold (only NVIDIA's OCSP responder
-knows, and it is not asked); whether the firmware is one that NVIDIA vouches for, which takes its reference manifests (RIM); whether
-this GPU is attached to the machine that hands the report over: a report says nothing of the virtual machine that the GPU serves, so
-one can be fetched from a GPU elsewhere. Where reference manifests are given, `gpu_references` holds them; a policy that asks for
-them has to be given them.
+Whether a certificate was revoked or is on hold only NVIDIA's responder (OCSP) knows, and it is not asked: its answers are held
+where somebody captured them (`revocation`): see `gpu_revocation`.
+
+What a report cannot show is left open: whether the firmware is one that NVIDIA vouches for, which takes its reference manifests
+(RIM); whether this GPU is attached to the machine that hands the report over: a report says nothing of the virtual machine that the
+GPU serves, so one can be fetched from a GPU elsewhere. A policy that asks for manifests has to be given them.
 
 Sources: DMTF, DSP0274 (SPDM) 1.1.1; NVIDIA's attestation SDK, `gpu/evidence.cpp`, `gpu/verify.cpp`; NVIDIA's nvtrust for the root.
 """
@@ -33,19 +34,19 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.x509.oid import NameOID
 
 from blindgate.attestation.appraisal import Appraisal, Asked, Claim
-from blindgate.attestation.chains import ChainError, fingerprint, read_certificate, verify_chain
+from blindgate.attestation.chains import ChainError, common_name, fingerprint, read_certificate, verify_chain
 from blindgate.attestation.dice import Firmware, firmware_of
 from blindgate.attestation.gpu_files import GpuFile, GpuFileError, is_gpu_file, read_chain, read_gpu_file
 from blindgate.attestation.gpu_references import References
+from blindgate.attestation.gpu_revocation import Answers, is_answer
 from blindgate.attestation.roots import NVIDIA
 from blindgate.attestation.spdm import Field, Report, ReportError
 
 PLATFORM: Final = "nvidia-gpu"
 
-_PRODUCT: Final = re.compile(r"(G[HB][0-9]{3}) [A-Z0-9 ]{1,40}")
+_PRODUCT: Final = re.compile(r"(G[HB][0-9]{2}[0-9X]) [A-Z0-9 ]{1,40}")
 _ARCHITECTURES: Final = {"GH": "HOPPER", "GB": "BLACKWELL"}
 _FEATURES: Final = {0: "multi-gpu-passthrough", 1: "single-gpu-passthrough", 2: "protected-pcie"}
 _STATES: Final = {0xAA: "enabled", 0x55: "disabled"}
@@ -67,7 +68,9 @@ def appraise(data: bytes, asked: Asked) -> Appraisal:
     except (GpuFileError, ChainError) as error:
         found.disbelieve(error.rule, str(error))
         return found
-    references = References(found, asked)
+    given = asked.references + (() if asked.collateral is None else (asked.collateral,))
+    references = References(found, asked, [one for one in given if not is_answer(one)])
+    answers = Answers(found, asked, [one for one in given if is_answer(one)])
     gpus = [_Gpu(found, asked, references, f"GPU {place}: " if len(files) > 1 else "") for place in range(len(files))]
     genuine = [gpu for gpu, file in zip(gpus, files, strict=True) if gpu.read(file)]
     found.facts = {"gpus": len(files), **_common([gpu.facts for gpu in genuine])}
@@ -80,6 +83,9 @@ def appraise(data: bytes, asked: Asked) -> Appraisal:
     if len(nonces) > 1:
         found.refuse(Claim.SOURCED_DATA, "nonce", f"{len(nonces)} nonces: the GPUs did not answer the same question")
     _hold_asked(found, asked, nonces)
+    for gpu in genuine:
+        answers.hold(found, gpu.who, gpu.chain)
+    answers.close(found)
     references.leave_open(found)
     _leave_open(found)
     return found
@@ -98,7 +104,8 @@ class _Gpu:
     """One GPU's part of an appraisal."""
 
     def __init__(self, appraisal: Appraisal, asked: Asked, references: References, who: str) -> None:
-        self._appraisal, self._asked, self._references, self._who = appraisal, asked, references, who
+        self._appraisal, self._asked, self._references, self.who = appraisal, asked, references, who
+        self.chain: list[x509.Certificate] = []
         self.facts: dict[str, Any] = {}
         self.nonce = b""
 
@@ -107,7 +114,7 @@ class _Gpu:
         try:
             self._read(file)
         except (GpuFileError, ChainError, ReportError) as error:
-            self._appraisal.disbelieve(error.rule, self._who + str(error))
+            self._appraisal.disbelieve(error.rule, self.who + str(error))
             return False
         return True
 
@@ -116,7 +123,7 @@ class _Gpu:
         report = Report.split(file.report)
         # 2.
         chain = self._chain(file)
-        leaf = chain[-1]
+        self.chain, leaf = chain, chain[-1]
         root = verify_chain(chain, NVIDIA, at=self._asked.time)
         product = _product_of(leaf)
         # 3.
@@ -142,7 +149,7 @@ class _Gpu:
         # 5.
         self._hold_said(file)
         # 7.
-        self._references.hold(self._appraisal, self._who, self.facts, measurements)
+        self._references.hold(self._appraisal, self.who, self.facts, measurements)
 
     def _chain(self, file: GpuFile) -> list[x509.Certificate]:
         """Root first."""
@@ -156,7 +163,7 @@ class _Gpu:
         named = b"" if firmware is None else firmware.digest
         self.facts["firmware_id"] = named.hex()
         if stated is None:
-            text = f"{self._who}the report does not say for which firmware its key was made, as older drivers' do not"
+            text = f"{self.who}the report does not say for which firmware its key was made, as older drivers' do not"
             self._appraisal.leave_open("firmware-id", text)
         else:
             self._hold(
@@ -169,7 +176,7 @@ class _Gpu:
         flags = None if firmware is None else firmware.flags
         if flags is None:
             self._appraisal.leave_open(
-                "debug", f"{self._who}the certificate does not say whether the GPU is one for debugging"
+                "debug", f"{self.who}the certificate does not say whether the GPU is one for debugging"
             )
             return
         self.facts["flags"] = list(flags)
@@ -183,9 +190,7 @@ class _Gpu:
 
     def _hold_said(self, file: GpuFile) -> None:
         if file.nonce is not None and file.nonce != self.nonce:
-            text = (
-                f"{self._who}the nonce beside the report is {file.nonce.hex()}, the report answers {self.nonce.hex()}"
-            )
+            text = f"{self.who}the nonce beside the report is {file.nonce.hex()}, the report answers {self.nonce.hex()}"
             self._appraisal.refuse(Claim.SOURCED_DATA, "nonce", text)
         said = dict(file.said)
         for name, rule, fact in (
@@ -194,14 +199,14 @@ class _Gpu:
             ("vbios_version", "versions", "vbios_version"),
         ):
             if said.get(name, self.facts.get(fact)) != self.facts.get(fact):
-                text = f"{self._who}{name} is {said[name]!r:.60} beside the report, and {self.facts.get(fact)!r} in it"
+                text = f"{self.who}{name} is {said[name]!r:.60} beside the report, and {self.facts.get(fact)!r} in it"
                 self._appraisal.refuse(Claim.SOURCED_DATA, rule, text)
 
     def _affirm(self, claim: Claim, rule: str, text: str) -> None:
-        self._appraisal.affirm(claim, rule, self._who + text)
+        self._appraisal.affirm(claim, rule, self.who + text)
 
     def _hold(self, claim: Claim, rule: str, *, holds: bool, shows: str, fails: str) -> None:
-        self._appraisal.hold(claim, rule, holds=holds, shows=self._who + shows, fails=self._who + fails)
+        self._appraisal.hold(claim, rule, holds=holds, shows=self.who + shows, fails=self.who + fails)
 
 
 def _root_first(certificates: list[x509.Certificate]) -> list[x509.Certificate]:
@@ -245,8 +250,7 @@ def _product_of(leaf: x509.Certificate) -> str:
 
 
 def _common_name(certificate: x509.Certificate) -> str:
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return _text(str(names[0].value).encode()) if names else "no name"
+    return _text(common_name(certificate).encode())
 
 
 def _device_of(leaf: x509.Certificate) -> str:
@@ -321,7 +325,6 @@ def _hold_asked(appraisal: Appraisal, asked: Asked, nonces: set[bytes]) -> None:
 def _leave_open(appraisal: Appraisal) -> None:
     for code, text in (
         ("tcb-policy", "whether driver and VBIOS are new enough is for a policy to say"),
-        ("revocation", "NVIDIA's responder was not asked: a certificate that is revoked, or on hold, reads the same"),
         ("gpu-binding", "a report alone does not show that this GPU is attached to the machine that handed it over"),
         ("mode", "that confidential computing is on, and not in its mode for developers, only the measurements show"),
     ):

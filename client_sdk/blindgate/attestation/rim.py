@@ -2,7 +2,7 @@
 
 A manifest is a SWID tag in XML, signed as a whole (XML-DSig, ECDSA with SHA-384, C14N 1.1). So:
 
-1. it is XML without a document type, of a size that such files have (`form`);
+1. it is XML without a document type, of a size that such files have (`form`), or that in base64 in the JSON of NVIDIA's service;
 2. its own certificates lead from the pinned root of NVIDIA's manifests to the key that signed it, at the time (`root`, `chain`,
    `validity`), by the one algorithm (`algorithm`), and the signature holds (`signature`); what is read below is what was signed;
 3. it names product and version, and for each index whether it is active and which digests will do.
@@ -14,6 +14,7 @@ Sources: TCG, Reference Integrity Manifest Information Model; ISO/IEC 19770-2 (S
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -99,6 +100,8 @@ def _parsed(data: bytes) -> Any:
     if len(data) > MAX_BYTES:
         message = f"a manifest of {len(data)} bytes: at most {MAX_BYTES}"
         raise ManifestError(message, rule="form")
+    if data.lstrip().startswith(b"{"):
+        data = _served(data)
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
         root = etree.fromstring(data, parser)
@@ -109,6 +112,14 @@ def _parsed(data: bytes) -> Any:
         message = "a manifest is a SoftwareIdentity without a document type"
         raise ManifestError(message, rule="form")
     return root
+
+
+def _served(data: bytes) -> bytes:
+    try:
+        return base64.b64decode(json.loads(data)["rim"], validate=True)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        message = "JSON, and no answer of NVIDIA's service with a manifest in base64 (`rim`)"
+        raise ManifestError(message, rule="form") from error
 
 
 def _signer(root: Any, *, at: Millis) -> x509.Certificate:

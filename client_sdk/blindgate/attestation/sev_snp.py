@@ -13,6 +13,9 @@ bytes of the guest's own. Whoever reads it decides, in this order:
 8. **VMPL**: the guest asked, and not the host. What asks at level 1 to 3 may be overruled by what runs at a lower number;
 9. **binding**: the guest's 64 bytes are what they must be.
 
+What the host gives beside a report (an extended report: the report, and behind it the host's table of certificates) is read as if
+its certificates had come along in the chain.
+
 What it cannot show is said as well. Milan is the case that matters: its chips' keys can be extracted in software, for whatever
 firmware ("Insecure Despite Proven Updated", arXiv 2605.12990: the root seed of the VCEK, by BadFuse). A Milan report that passes
 all of the above may have been written by anyone who ever had such a machine; a policy refuses it unless it says otherwise.
@@ -24,6 +27,7 @@ Interface Specification (57230); AMD-SB-3015 (BadRAM, CVE-2024-21944: the alias 
 from typing import Final
 
 from blindgate.attestation.appraisal import Appraisal, Asked, Claim
+from blindgate.attestation.certificate_files import is_table, read_table
 from blindgate.attestation.chains import ChainError, fingerprint
 from blindgate.attestation.snp_keys import SERVICE, Endorsement, find_key
 from blindgate.attestation.snp_report import (
@@ -53,10 +57,12 @@ def appraise(data: bytes, asked: Asked) -> Appraisal:
     """What a report shows, with its certificates in `asked.chain`. Never raises for what came from outside."""
     appraisal = Appraisal(PLATFORM, asked.time)
     try:
+        beside = data[REPORT_BYTES:]
+        extended = is_table(beside)
         # 1.
-        report = read_report(data)
+        report = read_report(data[:REPORT_BYTES] if extended else data)
         # 2.
-        key = find_key(report, asked.chain, asked.time)
+        key = find_key(report, asked.chain + (read_table(beside) if extended else ()), asked.time)
     except (ReportError, ChainError) as error:
         appraisal.disbelieve(error.rule, str(error))
         return appraisal

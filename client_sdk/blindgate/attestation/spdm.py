@@ -15,7 +15,8 @@ The report is two messages one after the other, and the signature at the end is 
                                                     42+L+O  signature        96: r, s of ECDSA P-384 over SHA-384
 
 Numbers are little-endian, r and s are big-endian. A block is index, specification (1: DMTF), size (2), and in that kind (bit 7: not
-a digest), size (2), value. NVIDIA's fields are number (2), size (2), value; a newer form begins with `NVDAOD` and is not read.
+a digest), size (2), value. NVIDIA's fields are number (2), size (2), value. Newer drivers write `NVDAOD`, a profile (2, zero), the
+form's version (major, minor, two more bytes), and then for each field number (2), kind of value (2), size (2), value.
 
 Reading goes in two steps, so that nothing but sizes is looked at before the signature is verified: `Report.split` finds the parts
 by their lengths, and `Report.measurements` and `Report.fields` read what is inside them.
@@ -44,6 +45,9 @@ _SIGNED: Final = 1
 _ALL: Final = 0xFF
 _DMTF: Final = 1
 _NEWER_FIELDS: Final = b"NVDAOD"
+_NEWER_HEADER: Final = 12
+_NEWEST_FIELDS: Final = {False: 1, True: 2}
+"""The highest version that is known, of the older form and of the newer one."""
 
 
 class Field(IntEnum):
@@ -161,21 +165,25 @@ class Report:
 
     def fields(self) -> Mapping[int, bytes]:
         """NVIDIA's fields by number; numbers that are not in `Field` are left as they are. Raises `ReportError`."""
-        if self.opaque.startswith(_NEWER_FIELDS):
-            raise ReportError(
-                "NVIDIA's fields are in their newer form (NVDAOD), which is not known here", rule="version"
-            )
+        newer, rest = self.opaque.startswith(_NEWER_FIELDS), self.opaque
         found: dict[int, bytes] = {}
-        rest = self.opaque
+        if newer:
+            header, rest = rest[:_NEWER_HEADER], rest[_NEWER_HEADER:]
+            if len(header) != _NEWER_HEADER or any(header[6:8]):
+                raise _form("the head of NVIDIA's fields is truncated, or of a profile that is not known")
+        size_at = 4 if newer else 2
         while rest:
-            number, size = int.from_bytes(rest[:2], "little"), int.from_bytes(rest[2:4], "little")
-            value = rest[4 : 4 + size]
-            if len(rest) < 4 + size or number in found:
+            number, size = int.from_bytes(rest[:2], "little"), int.from_bytes(rest[size_at : size_at + 2], "little")
+            end = size_at + 2 + size
+            if len(rest) < end or number in found:
                 raise _form(f"NVIDIA's field {number} is truncated, or there twice")
-            found[number], rest = value, rest[4 + size :]
-        version = int.from_bytes(found.get(Field.FIELDS_VERSION, b""), "little")
-        if version > 1:
-            raise ReportError(f"NVIDIA's fields have version {version}; 0 and 1 are known", rule="version")
+            found[number], rest = rest[size_at + 2 : end], rest[end:]
+        # The newer form says its version at its head, whatever stands in the older one's field.
+        version = header[8] if newer else int.from_bytes(found.get(Field.FIELDS_VERSION, b""), "little")
+        if version > _NEWEST_FIELDS[newer]:
+            raise ReportError(
+                f"NVIDIA's fields have version {version}: up to {_NEWEST_FIELDS[newer]} is known", rule="version"
+            )
         return found
 
 

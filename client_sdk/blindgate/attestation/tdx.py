@@ -73,6 +73,8 @@ _ATTRIBUTES: Final[Mapping[str, int]] = {
     "tpa": 62,
     "perfmon": 63,
 }
+_SERVICE: Final = ("mrservicetd", "init_servicetd_hash", "cur_servicetd_hash")
+"""Which service domains are bound to the domain, and were when it began: zeros where there are none."""
 _KNOWN_BITS: Final = sum(1 << bit for bit in _ATTRIBUTES.values())
 
 _CURRENT: Final = "UpToDate"
@@ -221,14 +223,14 @@ def _hold_domain(found: Appraisal, quote: Quote) -> None:
         shows="the trust domain cannot be moved to another machine",
         fails="the trust domain can be moved to another machine, of which this quote says nothing",
     )
-    service = fields.get("mrservicetd", b"")
+    service = {name: fields[name] for name in _SERVICE if name in fields}
+    named = ", ".join(f"{name} {value.hex()}" for name, value in service.items() if any(value)) or "none is named"
     found.hold(
         Claim.CONFIGURATION,
         "service-td",
-        holds=not any(service) and not found.facts["attributes"]["service_td_extension"],
+        holds=not any(map(any, service.values())) and not found.facts["attributes"]["service_td_extension"],
         shows="no service domain is bound to the trust domain",
-        fails="service domains that may change the trust domain are bound to it, or may be: "
-        f"MRSERVICETD is {service.hex() or 'not said'}, attributes {said}",
+        fails=f"service domains that may change the trust domain are bound to it, or may be: {named}, attributes {said}",
     )
     found.hold(
         Claim.HARDWARE,
@@ -369,5 +371,7 @@ def _hold_report_data(found: Appraisal, bound: bytes, asked: Asked) -> None:
 
 
 def _flat(report: Any) -> str:
-    """The fields of a report as `dcap_qvl` writes them, one behind the other."""
-    return "".join(_flat(one) for one in report.values()) if isinstance(report, dict) else str(report)
+    """The fields of a report as `dcap_qvl` writes them, one behind the other: hexadecimal, and one number of a byte."""
+    if isinstance(report, dict):
+        return "".join(_flat(one) for one in report.values())
+    return f"{report:02x}" if isinstance(report, int) else str(report)

@@ -13,7 +13,8 @@ Nothing is read here that is not needed for that, and no length is believed befo
 behind the signatures must be zeros: quoting services hand out their whole buffer.
 
 Sources: Intel TDX DCAP Quoting Library API, appendix A (quotes of version 4 and 5); Intel SGX PCK Certificate and CRL Profile
-Specification (the platform's certificate); Intel TDX Module ABI Reference, TDREPORT_STRUCT and TDINFO_STRUCT.
+Specification (the platform's certificate); Intel TDX Module ABI Reference, TDREPORT_STRUCT and TDINFO_STRUCT; Intel's
+`sgx_quote_5.h` (the third kind of body).
 """
 
 import hashlib
@@ -38,8 +39,8 @@ SGX, TDX = 0x00, 0x81
 ECDSA_P256: Final = 2
 KEY_TYPES: Final = (ECDSA_P256, 3)
 
-_BODY_BYTES: Final[Mapping[int, int]] = {2: 584, 3: 648}
-"""Of a quote of version 5, by its kind of body: a report of TDX 1.0, and of 1.5."""
+_BODY_BYTES: Final[Mapping[int, int]] = {2: 584, 3: 648, 4: 885}
+"""Of a quote of version 5, by its kind of body: a report of TDX 1.0, of 1.5, and of 1.5 with the domain's identity and history."""
 _QE_REPORT_BYTES: Final = 384
 _QE_REPORT_DATA: Final = slice(320, 384)
 _QE_REPORT_INSIDE, _PCK_CHAIN = 6, 5
@@ -64,6 +65,18 @@ FIELDS: Final[tuple[tuple[str, int], ...]] = (
     # TDX 1.5 adds:
     ("tee_tcb_svn2", 16),
     ("mrservicetd", 48),
+    # Newer modules of TDX 1.5 add, for a domain that was set up with an identity, who it is, and where it and its service domains
+    # began:
+    ("vmid", 1),
+    ("td_id", 32),
+    ("devinfo", 48),
+    ("init_servicetd_hash", 48),
+    ("init_servicetd_attributes", 8),
+    ("init_cpu_svn", 16),
+    ("init_tee_tcb_svn", 16),
+    ("init_tee_fmspc", 12),
+    ("cur_servicetd_hash", 48),
+    ("cur_servicetd_attributes", 8),
 )
 """The guest's report: names in the order in which they lie, and how many bytes each has."""
 
@@ -95,7 +108,7 @@ class Quote:
 
     Attributes:
         signed: header and body, which the attestation key signed.
-        body: the guest's report, of 584 or 648 bytes.
+        body: the guest's report, of 584, 648 or 885 bytes.
         key: the attestation key, X and Y of a point on P-256.
         enclave: the quoting enclave's report, of 384 bytes.
         chain: the platform's certificates as they lie in the quote: PEM, the platform's own first.
@@ -145,7 +158,7 @@ def read_quote(data: bytes) -> Quote:
     if header.version == 5:  # noqa: PLR2004  (from which on a quote says what its body is)
         kind, said = parts.number(2), parts.number(4)
         if kind not in _BODY_BYTES or said != _BODY_BYTES[kind]:
-            known = " or ".join(f"{one} with {many}" for one, many in _BODY_BYTES.items())
+            known = ", ".join(f"{one} with {many}" for one, many in _BODY_BYTES.items())
             raise _form(f"the body is of type {kind} with {said} bytes: {known} is what is known")
         size = said
     body = parts.take(size)

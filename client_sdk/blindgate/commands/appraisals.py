@@ -1,4 +1,8 @@
-"""How an appraisal is shown to people: what was said, what of it holds, and what is not proven."""
+"""How an appraisal is shown to people: what was said, what of it holds, and what is not proven.
+
+Evidence and certificates are somebody else's bytes, and names in them may be terminal commands that hide or forge a line. So
+whatever is not printable is shown as such.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -31,14 +35,18 @@ def show_appraisal(found: Appraisal) -> None:
     if found.not_proven:
         console.print("\nNot proven:", highlight=False)
     for one in found.not_proven:
-        console.print(f"  {one.code}: {one.text}", highlight=False, markup=False)
+        console.print(f"  {one.code}: {_printable(one.text)}", highlight=False, markup=False)
 
 
 def fact_text(value: Any) -> str:
     """A fact as people read it."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
+    return _printable(json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value))
 
 
 def reason_text(reason: Reason) -> str:
     """A reason in one line, what it comes to first."""
-    return f"{_WORDS.get(reason.tier, 'REFUSED'):<8} {reason.rule}: {reason.text}"
+    return f"{_WORDS.get(reason.tier, 'REFUSED'):<8} {reason.rule}: {_printable(reason.text)}"
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else "�" for one in text)

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from blindgate.attestation.appraisal import Asked
-from blindgate.attestation.chains import read_pem
+from blindgate.attestation.certificate_files import read_certificates
 from blindgate.attestation.platforms import appraise as appraise_evidence
 from blindgate.attestation.rules import hold_to_policy
 from blindgate.commands.appraisals import show_appraisal
@@ -39,12 +39,17 @@ def trust() -> None:
 def appraise(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="The evidence: a report, a quote or a document, as its platform made it."),
+        typer.Argument(
+            metavar="FILE",
+            help="The evidence: a report, a quote or a document, as its platform made it, or that in hexadecimal or base64.",
+        ),
     ],
     chain: Annotated[
         list[Path] | None,
         typer.Option(
-            "--chain", help="Certificates that came beside it, PEM or DER; may be given several times, in any order."
+            "--chain",
+            help="Certificates that came beside it, in PEM, in DER, or in the host's table of them (auxblob); may be given several "
+            "times, in any order.",
         ),
     ] = None,
     collateral: Annotated[
@@ -52,13 +57,15 @@ def appraise(
         typer.Option(
             "--collateral",
             help="What the platform's maker signed about it: Intel's TCB information and lists, as JSON; a reference manifest of "
-            "NVIDIA's.",
+            "NVIDIA's, or an answer of its responder.",
         ),
     ] = None,
     reference: Annotated[
         list[Path] | None,
         typer.Option(
-            "--reference", help="A signed reference manifest (RIM) of measurements; may be given several times."
+            "--reference",
+            help="A signed reference manifest (RIM) of measurements, or an answer (OCSP) whether a certificate is revoked; may be "
+            "given several times.",
         ),
     ] = None,
     nonce: Annotated[
@@ -119,19 +126,21 @@ def _policy(path: Path) -> Policy:
 
 def _read(option: str, path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            message = f"{option}: {path} has {size:,} bytes, at most {MOST_BYTES:,} are read"
-            raise InputError(message)
-        return path.read_bytes()
+        with path.open("rb") as file:
+            # Not by the size that the file states: a device or a pipe states none.
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         message = f"{option}: {path}: {error.strerror}"
         raise InputError(message) from error
+    if len(data) > MOST_BYTES:
+        message = f"{option}: {path} has more than {MOST_BYTES:,} bytes, which is the most that is read"
+        raise InputError(message)
+    return data
 
 
 def _certificates(path: Path) -> tuple[bytes, ...]:
     try:
-        return read_pem(_read("--chain", path))
+        return read_certificates(_read("--chain", path))
     except MalformedError as error:
         message = f"--chain: {path}: {error}"
         raise InputError(message) from error

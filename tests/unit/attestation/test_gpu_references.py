@@ -1,5 +1,7 @@
 """NVIDIA's reference manifests: real ones are believed or refused by their signatures; a GPU's measurements are held to them."""
 
+import base64
+import json
 import random
 import re
 from collections.abc import Callable
@@ -227,9 +229,20 @@ def test_a_manifest_of_another_root_is_not_believed(ask: Ask) -> None:
     assert rules(ask(Publisher().manifest({0: [SHOWN[0]]}))) == ["reference-root"]
 
 
+def test_a_manifest_is_read_as_nvidias_service_hands_it_out() -> None:
+    """In JSON; what stands beside it there is nobody's word, and is not read."""
+    data = real("driver_rim_gh100_550.144.03")
+    served = json.dumps({"id": "NV_GPU_DRIVER_GH100_0", "rim": base64.b64encode(data).decode(), "sha256": "00"})
+    assert read_manifest(served.encode(), at=NOW) == read_manifest(data, at=NOW)
+
+
 @pytest.mark.parametrize(
     "data",
     [
+        b'{"rim": "<a/>"}',
+        b'{"rim": 1}',
+        b'{"id": "a"}',
+        b"{" * 5000,
         b"",
         b"<a/>",
         b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>',
@@ -237,12 +250,12 @@ def test_a_manifest_of_another_root_is_not_believed(ask: Ask) -> None:
         b"<" * 100_000,
         b"\x00" * (2 << 20),
     ],
-    ids=["empty", "another", "entities", "unsigned", "deep", "large"],
+    ids=["no base64", "no text", "no manifest", "no JSON", "empty", "another", "entities", "unsigned", "deep", "large"],
 )
 def test_hostile_xml_is_no_manifest(data: bytes) -> None:
     """Before anything in it is looked for."""
     found = Appraisal("nvidia-gpu", NOW)
-    References(found, Asked(now=NOW, references=(data,)))
+    References(found, Asked(now=NOW), [data])
     assert rules(found) == ["reference-form"]
 
 

@@ -136,8 +136,8 @@ class Maker:
         self.root = self._certificate("root", self.root_key, "root", self.root_key, authority=authority)
         self.leaf = self._certificate("leaf", self.key, "root", self.root_key, authority=False)
 
-    def document(self, *, header: Any = None, **changes: Any) -> bytes:
-        """A document, signed."""
+    def document(self, *, header: Any = None, endless: bool = False, **changes: Any) -> bytes:
+        """A document, signed; `endless`: with a map that does not state its length."""
         members = {
             "module_id": "i-1-enc1",
             "digest": "SHA384",
@@ -151,6 +151,8 @@ class Maker:
         }
         members = {name: value for name, value in (members | changes).items() if value is not ...}
         protected, payload = cbor2.dumps({1: -35} if header is None else header), cbor2.dumps(members)
+        if endless:
+            payload = b"\xbf" + payload[1:] + b"\xff"
         signed = cbor2.dumps(["Signature1", protected, b"", payload])
         numbers = decode_dss_signature(self.key.sign(signed, ec.ECDSA(SHA384())))
         return cbor2.dumps([protected, {}, payload, b"".join(number.to_bytes(48, "big") for number in numbers)])
@@ -196,6 +198,42 @@ def test_a_root_that_may_not_sign_certificates_leads_nowhere(monkeypatch: pytest
     assert rules(judged(made.document())) == {"chain"}
 
 
+@pytest.mark.parametrize("write", [lambda data: b"\xd2" + data, lambda data: data], ids=["tagged", "untagged"])
+def test_a_document_may_say_by_a_tag_what_it_is(maker: Maker, write: Callable[[bytes], bytes]) -> None:
+    """As COSE allows, and some libraries do; and no other tag, nor two of them."""
+    data = maker.document()
+    assert judged(write(data)).affirms
+    assert rules(judged(b"\xd2" + b"\xd2" + data)) == {"form"}
+    assert not nitro.is_evidence(b"\xd1" + data)
+
+
+def test_a_document_of_newer_hypervisors_is_read(maker: Maker) -> None:
+    """Its map and its lists do not state their lengths."""
+    assert judged(maker.document(endless=True)).affirms
+
+
+@pytest.mark.parametrize(
+    ("place", "part", "said"),
+    [
+        (1, {1: -35}, "the unprotected header, which nobody signed"),
+        (3, bytes(95), "a signature of 95 bytes"),
+        (0, b"\xa2\x01\x38\x22\x01\x38\x22", "does not verify"),
+        (3, bytes(96), "does not verify"),
+    ],
+    ids=[
+        "an algorithm that nobody signed",
+        "a short signature",
+        "a header that says it twice",
+        "zeros for a signature",
+    ],
+)
+def test_what_stands_beside_the_signed_part_has_one_form(maker: Maker, place: int, part: Any, said: str) -> None:
+    """Nothing there is read that was not signed."""
+    whole = list(cbor2.loads(maker.document()))
+    whole[place] = part
+    assert said in judged(cbor2.dumps(whole)).refusals()[0].text
+
+
 Change = Callable[[Maker], dict[str, Any]]
 
 
@@ -210,6 +248,15 @@ Change = Callable[[Maker], dict[str, Any]]
         pytest.param(lambda _: {"timestamp": MADE + 5 * HOUR}, {"validity"}, id="a certificate that was dead"),
         pytest.param(lambda _: {"timestamp": NOW + 5 * HOUR}, {"validity"}, id="from the future"),
         pytest.param(lambda _: {"digest": "SHA256"}, {"form"}, id="another digest"),
+        pytest.param(lambda _: {"timestamp": 0}, {"form"}, id="no time"),
+        pytest.param(lambda _: {"timestamp": 10**18}, {"form"}, id="no year"),
+        pytest.param(lambda _: {"timestamp": True}, {"form"}, id="a time that is none"),
+        pytest.param(lambda _: {"module_id": ""}, {"form"}, id="a module without a name"),
+        pytest.param(lambda _: {"module_id": b"i"}, {"form"}, id="a name in bytes"),
+        pytest.param(lambda _: {"module_id": "i" * 40_000}, {"form"}, id="too large"),
+        pytest.param(lambda _: {"pcrs": [b"1" * 48] * 3}, {"form"}, id="PCRs in a list"),
+        pytest.param(lambda _: {"certificate": "c"}, {"form"}, id="a certificate in text"),
+        pytest.param(lambda _: {"cabundle": ["c"]}, {"form"}, id="a chain in text"),
         pytest.param(lambda _: {"pcrs": {0: bytes(48)}}, {"form"}, id="too few PCRs"),
         pytest.param(lambda _: {"pcrs": dict.fromkeys(range(3), b"1" * 32)}, {"form"}, id="short PCRs"),
         pytest.param(lambda _: {"pcrs": dict.fromkeys(range(33), b"1" * 48)}, {"form"}, id="too many PCRs"),
@@ -249,13 +296,32 @@ def test_each_rule_is_held_by_itself(maker: Maker, change: Change, refused: set[
         b"\xd2" * 5000,
         b"\x84" * 5000,
         b"\x84\x40\xa0\x40\x40",
+        cbor2.dumps([b"", {}, 2, bytes(96)]),
+        cbor2.dumps([b"", {}, b"", 3]),
+        cbor2.dumps([b"", [], b"", bytes(96)]),
+        cbor2.dumps([b"", {}, b""]),
         b"\x9f" * 30_000,
         b"\x84" + b"\x5b\xff\xff\xff\xff\xff\xff\xff\xff",
         b"\x00\x02\xff\xff\xff\xff",
         bytes(100_000),
         cbor2.dumps([b"\xa0", {}, cbor2.dumps(cbor2.CBORTag(4, [10**6, 7])), bytes(96)]),
     ],
-    ids=["empty", "cut", "tags", "deep", "empty parts", "endless", "huge", "envelope", "zeros", "big number"],
+    ids=[
+        "empty",
+        "cut",
+        "tags",
+        "deep",
+        "empty parts",
+        "no payload",
+        "no signature",
+        "a list",
+        "three parts",
+        "endless",
+        "huge",
+        "envelope",
+        "zeros",
+        "big number",
+    ],
 )
 def test_hostile_bytes_are_no_document(data: bytes) -> None:
     """Each ends as an appraisal that believes nothing."""

@@ -15,7 +15,7 @@ from blindgate.attestation import nvidia
 from blindgate.attestation.appraisal import Appraisal, Asked, Claim
 from blindgate.attestation.chains import fingerprint, read_pem
 from blindgate.attestation.roots import NVIDIA
-from made_gpu import FIELDS, FIRMWARE, NONCE, MadeGpu, blocks, packed, tcb_info
+from made_gpu import FIELDS, FIRMWARE, NONCE, MadeGpu, blocks, packed, packed_newer, tcb_info
 from shared import FOLDER, shared
 
 NOW: Final = round(datetime(2026, 6, 1, tzinfo=UTC).timestamp() * 1000)
@@ -294,7 +294,12 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
         ({}, {"fields": packed(FIELDS) * 2}, "form"),
         ({}, {"fields": packed(FIELDS)[:-1]}, "form"),
         ({}, {"fields": FIELDS | {34: b"\2\0"}}, "version"),
-        ({}, {"fields": b"NVDAOD\1\0\0\0"}, "version"),
+        ({}, {"fields": packed_newer(FIELDS, version=3)}, "version"),
+        ({}, {"fields": packed_newer(FIELDS, profile=1)}, "form"),
+        ({}, {"fields": packed_newer(FIELDS)[:9]}, "form"),
+        ({}, {"fields": packed_newer(FIELDS)[:-1]}, "form"),
+        ({}, {"fields": packed_newer(FIELDS) + packed_newer(FIELDS)[12:]}, "form"),
+        ({}, {"fields": packed_newer(FIELDS | {20: b"\1" * 48})}, "firmware-id"),
         ({}, {"number": 3}, "form"),
         ({}, {"record": blocks(b"\1" * 48) * 2, "number": 1}, "form"),
         ({}, {"record": blocks(b"\1" * 48, b"")[:-1]}, "form"),
@@ -304,7 +309,8 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
     ids=[
         "a switch", "an authority", "another curve", "debugging", "not secure", "other firmware", "no firmware", "a cut extension",
         "no FWID", "empty firmware", "none and empty", "a cut digest",
-        "fields twice", "fields cut", "newer fields", "newest fields", "fewer blocks", "blocks twice",
+        "fields twice", "fields cut", "newer fields", "newest fields", "another profile", "a cut head", "newer fields cut",
+        "newer fields twice", "newer fields of other firmware", "fewer blocks", "blocks twice",
         "a block cut", "another measure", "too large",
     ],
 )  # fmt: skip
@@ -328,6 +334,25 @@ def test_the_gpu_of_those_tests_is_believed_as_long_as_nothing_is_wrong_with_it(
     assert "firmware-id" in _open(appraisal)
     facts = appraisal.facts
     assert (facts["driver_version"], facts["vbios_version"], facts["feature"]) == ("1b5b33316d", "01", "09")
+
+
+@pytest.mark.parametrize("name", ["GH100 A01 GSP FMC LF", "GB100 A01 GSP FMC LF", "GB20X A01 GSP FMC LF"])
+def test_each_chip_of_both_generations_is_a_gpu(made: Callable[..., MadeGpu], name: str) -> None:
+    """H100 and H200 are GH100, B200 is GB100, and workstations' Blackwell is GB20X, with a letter for its last digit."""
+    one = made(name=name)
+    found = _appraise(one.evidence(arch="HOPPER" if name.startswith("GH") else "BLACKWELL"))
+    assert found.affirms, found.refusals()
+    assert found.facts["product"] == name[:5]
+
+
+def test_newer_drivers_write_their_fields_in_another_form(made: Callable[..., MadeGpu]) -> None:
+    """It is read to the same facts; its version stands at its head, and not in the field where the older form has it."""
+    one = made()
+    older = _appraise(one.evidence(one.report(fields=FIELDS | {21: b"\x55", 34: b"\1\0"})))
+    newer = _appraise(one.evidence(one.report(fields=packed_newer(FIELDS | {21: b"\x55", 34: b"\0\2"}))))
+    assert newer.affirms, newer.refusals()
+    assert newer.facts == older.facts
+    assert newer.facts["protected_pcie"] == "disabled"
 
 
 def test_a_challenge_of_zeros_is_said_to_bind_nothing(made: Callable[..., MadeGpu]) -> None:

@@ -28,6 +28,22 @@ def test_a_platform_of_the_tests_is_believed_as_a_genuine_one_is(platform: Platf
     assert ("mrservicetd" in found.facts) == (version == 5)
 
 
+def test_a_domain_with_an_identity_of_its_own_is_read_to_the_end(platform: Platform) -> None:
+    """The third kind of body in version 5: who the domain is, and what it and its service domains began as."""
+    found = judged(platform, platform.quote(version=5, identified=True))
+    assert found.affirms, found.refusals()
+    assert (found.facts["vmid"], found.facts["td_id"]) == ("02", bytes(range(32)).hex())
+    assert found.facts["report_data"] == "11" * 64
+    assert "cur_servicetd_attributes" in found.facts
+
+
+@pytest.mark.parametrize("field", ["init_servicetd_hash", "cur_servicetd_hash", "mrservicetd"])
+def test_a_domain_that_a_service_domain_changed_is_refused(platform: Platform, field: str) -> None:
+    """Whether it is bound now, or was when the domain began."""
+    quote = platform.quote(version=5, identified=True, fields={field: b"\1" * 48})
+    assert "service-td" in rules(judged(platform, quote))
+
+
 @pytest.mark.parametrize(
     ("bits", "expected"),
     [

@@ -108,6 +108,23 @@ def test_what_is_no_evidence_is_not_believed(tmp_path: Path) -> None:
         assert part["ear.status"] == "contraindicated"
 
 
+def test_a_hostile_name_commands_no_terminal(ask: Ask, tmp_path: Path) -> None:
+    """What a document calls itself could clear the screen and write another verdict there."""
+    data = shared("vectors/nitro/document.cbor").read_bytes()
+    (tmp_path / "file").write_bytes(data.replace(b"i-0", b"\x1b[2", 1))
+    shown = CliRunner().invoke(app, ["appraise", str(tmp_path / "file")])
+    assert shown.exit_code == 1
+    assert "\x1b" not in shown.stdout
+    assert "�[2" in shown.stdout
+
+
+def test_a_file_without_an_end_is_not_read_to_it() -> None:
+    """A device or a pipe states no size."""
+    error = CliRunner().invoke(app, ["appraise", "/dev/zero"]).exception
+    assert isinstance(error, InputError)
+    assert "more than" in str(error)
+
+
 @pytest.mark.parametrize(
     ("policy", "refused"),
     [
