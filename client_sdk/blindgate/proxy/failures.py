@@ -2,7 +2,8 @@
 
 | what happened | status | code |
 |---|---|---|
-| the request is not one, or the model cannot do it | 400 | `bad-input` |
+| the request is not one, or the model cannot do it | 400 | `bad-input`; `param` is the member at fault |
+| the request is longer than the model reads | 400 | `context_length_exceeded` |
 | no token, or a wrong one | 401 | `invalid_api_key` |
 | a foreign host or origin | 403 | `foreign-host`, `foreign-origin` |
 | the policy forbids it, or no node proves enough | 403 | `policy`, `untrusted-signer`, `untrusted-evidence`, … |
@@ -27,6 +28,7 @@ from typing import Any, Final
 from blindgate_protocol.errors import (
     BlindgateError,
     BudgetSpentError,
+    ContextLengthError,
     GatewayError,
     InputError,
     InterruptedAnswerError,
@@ -62,6 +64,8 @@ _ROWS: Final[tuple[tuple[type[BlindgateError], HTTPStatus, str], ...]] = (
     (BudgetSpentError, HTTPStatus.TOO_MANY_REQUESTS, "{message}"),
 )
 """What is told of which error, the first that fits; `failure_of` says the rest."""
+_CODES: Final[dict[type[BlindgateError], str]] = {ContextLengthError: "context_length_exceeded"}
+"""Codes that programs know from OpenAI and act on: they shorten the prompt."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,9 @@ def failure_of(error: Exception) -> Failure:
         return Failure(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the proxy failed; its log says where")
     status, message = _told(error)
     after = error.retry_after if isinstance(error, GatewayError) else None
-    return Failure(status, error.code, message, again=_may_go_better(error), after=after)
+    param = error.member if isinstance(error, InputError) else None
+    code = _CODES.get(type(error), error.code)
+    return Failure(status, code, message, param, again=_may_go_better(error), after=after)
 
 
 def _may_go_better(error: BlindgateError) -> bool:

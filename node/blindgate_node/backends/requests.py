@@ -87,10 +87,10 @@ class ChatRequest(Value):
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if sum(len(message.text) for message in self.messages) > MAX_CHARACTERS:
-            message = f"messages have more than {MAX_CHARACTERS} characters in all"
+            message = f"messages: expected at most {MAX_CHARACTERS} characters in all"
             raise ValueError(message)
         if self.max_tokens is not None and self.max_completion_tokens is not None:
-            message = "max_tokens is the older name of max_completion_tokens: one of them"
+            message = "max_tokens: it is the older name of max_completion_tokens, expected one of them"
             raise ValueError(message)
         return self
 
@@ -136,7 +136,7 @@ def read_chat(body: bytes) -> ChatRequest:
     try:
         return ChatRequest.model_validate_json(body)
     except ValidationError as error:
-        raise InputError(first_error(error)) from None
+        raise InputError(_said(error)) from None
 
 
 def read_embedding(body: bytes) -> EmbeddingRequest:
@@ -144,4 +144,14 @@ def read_embedding(body: bytes) -> EmbeddingRequest:
     try:
         return EmbeddingRequest.model_validate_json(body)
     except ValidationError as error:
-        raise InputError(first_error(error)) from None
+        raise InputError(_said(error)) from None
+
+
+def _said(error: ValidationError) -> str:
+    """The member at fault, and its rule. The rules above that hold between members name theirs themselves."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    if first["type"] == "extra_forbidden":
+        return f"{'.'.join(map(str, first['loc']))}: nothing that this model does"
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ")
+    return first_error(error)
