@@ -139,11 +139,12 @@ def _message(given: Any, place: str) -> dict[str, Any]:
         _refuse(place, "expected a message, which has a role and a content")
     if given.get("role") in {"tool", "function"}:
         _refuse(f"{place}.role", _NO_TOOLS)
-    said: dict[str, Any] = {}
-    for name, value in given.items():
-        if name in _ASIDE and value not in (None, []):
+    for name in _ASIDE & given.keys():
+        if given[name] not in (None, []):
             why = _NO_TOOLS if name in {"function_call", "tool_calls"} else "a message is a text, and has nothing beside it"
             _refuse(f"{place}.{name}", why)
+    said: dict[str, Any] = {}
+    for name, value in given.items():
         if name == "content":
             said[name] = _content(value, f"{place}.{name}")
         elif value is not None and name not in _ASIDE:

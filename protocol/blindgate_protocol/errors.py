@@ -4,6 +4,8 @@
     ├── InputError              the caller's table or request does not fit the model: names the column and the row, or the member
     │   └── ContextLengthError      longer than the model reads: says how long both are
     ├── PolicyError             the policy does not allow it, and no weaker way is tried
+    │   ├── UntrustedEvidenceError  no node proves what the policy asks; says what each lacks
+    │   │   └── NoNodeError             no node says what it proves: perhaps none is there now
     │   └── UntrustedSignerError    signed by somebody the policy does not name; says how to add them
     │       └── RevokedSignerError      signed when the signer's key was revoked already: names key and time
     ├── MalformedError          bytes that are not what they claim to be: names the field
@@ -113,6 +115,12 @@ class UntrustedEvidenceError(PolicyError):
     """No node proves what the policy asks of a node that a request is sealed to."""
 
     code = "untrusted-evidence"
+
+
+class NoNodeError(UntrustedEvidenceError):
+    """No node answered what it proves, so nothing was sealed to any. There may be one soon."""
+
+    code = "no-node"
 
 
 class RevokedSignerError(UntrustedSignerError):

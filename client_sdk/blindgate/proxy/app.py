@@ -23,7 +23,7 @@ from http import HTTPStatus
 from typing import Any, Final, NoReturn, TypeVar
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from blindgate.chat import Stream
 from blindgate.client import Client
@@ -133,9 +133,8 @@ def _tell_failures(app: Flask) -> None:
             _drain()
         code = {HTTPStatus.NOT_FOUND: "unknown_url", HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed"}.get(status)
         response = _failed(Failure(status, code or "bad-request", _said(status, request.path)))
-        for name, value in error.get_headers():
-            if name.lower() == "allow":
-                response.headers[name] = value
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
         return response
 
     @app.errorhandler(Exception)
@@ -156,6 +155,8 @@ def _said(status: HTTPStatus, path: str) -> str:
         return f"this proxy has /v1/chat/completions, /v1/embeddings and /v1/models, and nothing else{_instead(path)}"
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return f"the request has more than {MAX_BODY_BYTES} bytes"
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        return "that is not asked in this way: chats and embeddings are a POST, models a GET"
     return status.phrase
 
 

@@ -11,6 +11,7 @@
 | no such model | 404 | `model_not_found` |
 | too much at once, or a budget is spent | 429 | `gateway`, `budget-spent` |
 | the gateway cannot be reached, refuses, or the node gave no answer | 502 | `gateway-unreachable`, `job-failed`, … |
+| no node is there: nothing was sealed or sent | 503 | `no-node` |
 | the job was cancelled, since the proxy ends | 503 | `job-cancelled` |
 | no answer in time | 504 | `job-timeout` |
 | everything else, an answer that did not hold above all | 500 | the error's own, or `internal` |
@@ -36,6 +37,7 @@ from blindgate_protocol.errors import (
     JobError,
     JobTimeoutError,
     ManifestError,
+    NoNodeError,
     NotAuthorisedError,
     PolicyError,
 )
@@ -53,8 +55,11 @@ _PASSING: Final = {
 }
 """What a gateway answers that may answer otherwise soon."""
 _FIRST_OF_THE_SERVER: Final = 500
+_NODE_SECONDS: Final = 5.0
+"""When to look again for a node. Asking whether there is one takes a quarter of a minute by itself."""
 _ROWS: Final[tuple[tuple[type[BlindgateError], HTTPStatus, str], ...]] = (
     (InputError, HTTPStatus.BAD_REQUEST, "{message}"),
+    (NoNodeError, HTTPStatus.SERVICE_UNAVAILABLE, "{message}"),
     (PolicyError, HTTPStatus.FORBIDDEN, "{message}"),
     (ManifestError, HTTPStatus.FORBIDDEN, "{message}"),
     (JobTimeoutError, HTTPStatus.GATEWAY_TIMEOUT, "{message}"),
@@ -120,6 +125,7 @@ def failure_of(error: Exception) -> Failure:
         return Failure(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the proxy failed; its log says where")
     status, message = _told(error)
     after = error.retry_after if isinstance(error, GatewayError) else None
+    after = _NODE_SECONDS if isinstance(error, NoNodeError) else after
     param = error.member if isinstance(error, InputError) else None
     code = _CODES.get(type(error), error.code)
     return Failure(status, code, message, param, again=_may_go_better(error), after=after)
@@ -128,7 +134,7 @@ def failure_of(error: Exception) -> Failure:
 def _may_go_better(error: BlindgateError) -> bool:
     if isinstance(error, GatewayError) and not isinstance(error, BudgetSpentError):
         return error.status is None or error.status in _PASSING
-    return isinstance(error, InterruptedAnswerError)
+    return isinstance(error, InterruptedAnswerError | NoNodeError)
 
 
 def _told(error: BlindgateError) -> tuple[HTTPStatus, str]:

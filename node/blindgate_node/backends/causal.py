@@ -69,11 +69,11 @@ class CausalModel:
         prompt = self._prompt(request)
         room = self.context - len(prompt)
         if room < 1 or not prompt:
-            message = f"messages: the prompt has {len(prompt)} tokens, the model reads 1 to {self.context - 1}"
+            message = f"messages: the prompt has {len(prompt)} tokens; this model's maximum context length is {self.context}"
             raise ContextLengthError(message)
         if request.limit is not None and request.limit > room:
             name = "max_completion_tokens" if request.max_completion_tokens else "max_tokens"
-            message = f"{name}: {request.limit} behind a prompt of {len(prompt)}, the context has {self.context}"
+            message = f"{name}: {request.limit} behind a prompt of {len(prompt)} tokens; this model's maximum context length is {self.context}"
             raise ContextLengthError(message)
         return self._answer(request, prompt, request.limit or room, cancelled)
 

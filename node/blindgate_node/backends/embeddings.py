@@ -83,7 +83,7 @@ class SentenceEmbeddings:
         counts = [len(ids) for ids in self._model.tokenizer(texts, truncation=False, verbose=False)["input_ids"]]
         for position, count in enumerate(counts):
             if count > most:
-                message = f"input {position}: has {count} tokens, the model reads at most {most}"
+                message = f"input {position}: has {count} tokens; this model's maximum context length is {most}"
                 raise ContextLengthError(message, row=position)
         return sum(counts)
 
