@@ -137,7 +137,9 @@ def _nobody(manifest: Signed[Manifest], found: Candidates) -> _Nobody:
     document = manifest.document
     what = f"nothing was sealed or sent: no node that may be sealed to offers model {document.name!r} version {document.version}"
     if not found.answers:
-        took = f"{found.taken or 'no'} node{'s' if found.taken != 1 else ''} took the question, and none answered in time"
+        took = (
+            f"{found.taken or 'no'} node{'s' if found.taken != 1 else ''} took the question, and none answered in time"
+        )
         return _Nobody(NoNodeError, f"{what}; {took}", time.monotonic())
     why = "; ".join(
         f"{one.name or one.node}: {', '.join(f'{reason.rule}: {reason.text}' for reason in one.reasons) or 'no reason'}"

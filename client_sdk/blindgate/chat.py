@@ -3,8 +3,8 @@
     client.chat.completions.create(model="…", messages=[…], stream=True)
     client.embeddings.create(model="minilm", input=[…])
 
-Parameters are that package's (`requests` says what becomes of them). They go to the node inside the seal, which refuses by name what
-its model cannot do. What is refused there comes back inside the seal, too, and is raised as `InputError`.
+Parameters are that package's; `requests` says what becomes of them here. They go to the node inside the seal, which refuses by name
+what its model cannot do. What is refused there comes back inside the seal, too, and is raised as `InputError`.
 
 A stream gives chunks as they open. It ends once everything about the answer held (`sealed_job`), so code that reads it to its end
 has an answer to be believed, and code that shows it shows a beginning until then. Where the policy wants answers buffered, for the

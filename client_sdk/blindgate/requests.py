@@ -1,7 +1,7 @@
 """What is asked, in the shapes of OpenAI's API, before it is sealed. The SDK's calls and the proxy go through here alike.
 
-Programs that were written for OpenAI say more than they mean: `null` for what they leave open, an account's bookkeeping, a tool list
-without a tool. Others mean what no model here does. So a member of a request
+Programs that were written for OpenAI say more than they mean: `null` for what they leave open, an account's bookkeeping, a list of
+tools without a tool. Others mean what no model here does. So a member of a request
 
 1. that is `null` is left out: in OpenAI's API both mean the default;
 2. that changes no answer (`FORGOTTEN`) is left out, and told to nobody;
@@ -33,7 +33,7 @@ FORGOTTEN: Final = frozenset(
     }
 )
 """Who asks, what is kept of it at OpenAI, how fast it goes there."""
-TOKEN_NUMBERS: Final = (
+NO_NUMBERS: Final = (
     "input: numbers of tokens mean nothing to a model that has a tokeniser of its own: send texts. In LangChain, that is "
     "OpenAIEmbeddings(check_embedding_ctx_length=False)"
 )
@@ -88,7 +88,7 @@ def embedding_request(body: dict[str, Any]) -> dict[str, Any]:
     asked = {name: value for name, value in body.items() if value is not None and name not in FORGOTTEN}
     texts = asked.get("input")
     if isinstance(texts, int) or (isinstance(texts, list) and any(isinstance(text, int | list) for text in texts)):
-        raise InputError(TOKEN_NUMBERS, member="input")
+        raise InputError(NO_NUMBERS, member="input")
     if texts == [] or not all([texts] if isinstance(texts, str) else texts or [""]):
         message = "input: expected at least one text, and none that is empty"
         raise InputError(message, member="input")
@@ -141,7 +141,11 @@ def _message(given: Any, place: str) -> dict[str, Any]:
         _refuse(f"{place}.role", _NO_TOOLS)
     for name in _ASIDE & given.keys():
         if given[name] not in (None, []):
-            why = _NO_TOOLS if name in {"function_call", "tool_calls"} else "a message is a text, and has nothing beside it"
+            why = (
+                _NO_TOOLS
+                if name in {"function_call", "tool_calls"}
+                else "a message is a text, and has nothing beside it"
+            )
             _refuse(f"{place}.{name}", why)
     said: dict[str, Any] = {}
     for name, value in given.items():

@@ -68,12 +68,16 @@ class CausalModel:
         """
         prompt = self._prompt(request)
         room = self.context - len(prompt)
-        if room < 1 or not prompt:
-            message = f"messages: the prompt has {len(prompt)} tokens; this model's maximum context length is {self.context}"
+        longest = f"this model's maximum context length is {self.context}"
+        if not prompt:
+            message = "messages: expected a prompt that has a token"
+            raise InputError(message)
+        if room < 1:
+            message = f"messages: the prompt has {len(prompt)} tokens; {longest}"
             raise ContextLengthError(message)
         if request.limit is not None and request.limit > room:
             name = "max_completion_tokens" if request.max_completion_tokens else "max_tokens"
-            message = f"{name}: {request.limit} behind a prompt of {len(prompt)} tokens; this model's maximum context length is {self.context}"
+            message = f"{name}: {request.limit} behind a prompt of {len(prompt)} tokens; {longest}"
             raise ContextLengthError(message)
         return self._answer(request, prompt, request.limit or room, cancelled)
 
