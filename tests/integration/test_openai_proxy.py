@@ -340,7 +340,7 @@ def keep_waiting(_method: str, path: str, answer: Answer) -> Answer:
 
 
 def test_an_answer_that_takes_too_long_is_a_timeout(sealed: World, client: Client, middle: Proxy) -> None:
-    """504, after which the package does not ask again, and the job is cancelled. The next is sealed to nodes that are asked anew."""
+    """504, after which the package does not ask again, and the job is cancelled. The next asks nodes anew."""
     middle.lie = keep_waiting
     with started(sealed, client, "--timeout", "1", url=middle.url) as proxy, proxy.openai(retries=2) as asker:
         for _ in range(2):
