@@ -13,10 +13,14 @@ classes that this request has, the node is asked for no stream, and the chunks c
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Self, overload
 
+from pydantic import BaseModel
+
 from blindgate.decisions import Said
+from blindgate.requests import chat_request, embedding_request, wants_usage
 from blindgate.requests import chat_request, embedding_request, wants_usage
 from blindgate.sealed_job import SealedJob, Sealing
 from blindgate.shapes import ChatCompletion, ChatCompletionChunk, CreateEmbeddingResponse, completion_of
@@ -87,7 +91,7 @@ class Completions:
         self,
         *,
         model: str,
-        messages: list[dict[str, Any]],
+        messages: Sequence[dict[str, Any] | BaseModel],
         stream: Literal[True],
         timeout: float | None = ...,
         data_class: str | None = ...,
@@ -98,7 +102,7 @@ class Completions:
         self,
         *,
         model: str,
-        messages: list[dict[str, Any]],
+        messages: Sequence[dict[str, Any] | BaseModel],
         stream: Literal[False] | None = ...,
         timeout: float | None = ...,
         data_class: str | None = ...,
@@ -108,7 +112,7 @@ class Completions:
         self,
         *,
         model: str,
-        messages: list[dict[str, Any]],
+        messages: Sequence[dict[str, Any] | BaseModel],
         stream: bool | None = None,
         timeout: float | None = None,
         data_class: str | None = None,
@@ -118,7 +122,7 @@ class Completions:
 
         Args:
             model: its name at the gateway.
-            messages: the turns so far, as `{"role": …, "content": …}`.
+            messages: the turns so far, as `{"role": …, "content": …}`, or an answer's own `message`.
             stream: give chunks as they are written.
             timeout: seconds for the whole answer; without it, until the order's deadline.
             data_class: what kind of data this is, by the policy's name for it; it is sent to nobody.

@@ -195,7 +195,7 @@ def test_what_programs_send_without_meaning_it_changes_nothing(asker: openai.Ope
     nulls = dict.fromkeys(
         ("tools", "tool_choice", "logprobs", "logit_bias", "reasoning_effort", "response_format", "n")
     )
-    usual = {
+    usual: dict[str, Any] = {
         "tools": [],
         "parallel_tool_calls": True,
         "service_tier": "auto",

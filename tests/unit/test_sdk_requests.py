@@ -112,14 +112,21 @@ def test_a_request_that_is_too_long_is_told_apart() -> None:
 
 def test_an_answers_message_goes_back_as_it_came() -> None:
     """The SDK's, the `openai` package's, and one that was written out: nulls and empty lists say nothing."""
-    said = {"role": "assistant", "content": "b"}
-    beside = {"refusal": None, "tool_calls": None, "function_call": None, "audio": None, "annotations": []}
-    for message in (
+    said: dict[str, Any] = {"role": "assistant", "content": "b"}
+    beside: dict[str, Any] = {
+        "refusal": None,
+        "tool_calls": None,
+        "function_call": None,
+        "audio": None,
+        "annotations": [],
+    }
+    messages: list[Any] = [
         ChatMessage(role="assistant", content="b"),
         ChatCompletionMessage(role="assistant", content="b"),
         said | beside,
         said | {"tool_calls": [], "name": None},
-    ):
+    ]
+    for message in messages:
         asked = chat_request(CHAT | {"messages": [*CHAT["messages"], message]})
         assert asked["messages"] == [*CHAT["messages"], said]
         assert read_chat(json.dumps(asked).encode()).messages[1].text == "b"
