@@ -13,14 +13,12 @@ classes that this request has, the node is asked for no stream, and the chunks c
 
 import json
 import re
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Self, overload
 
 from pydantic import BaseModel
 
 from blindgate.decisions import Said
-from blindgate.requests import chat_request, embedding_request, wants_usage
 from blindgate.requests import chat_request, embedding_request, wants_usage
 from blindgate.sealed_job import SealedJob, Sealing
 from blindgate.shapes import ChatCompletion, ChatCompletionChunk, CreateEmbeddingResponse, completion_of
