@@ -20,7 +20,7 @@ from blindgate.policy import Policy
 from blindgate.recipients import Candidate, Candidates, Question, find_recipients, judge_answer
 from blindgate.transport import Transport
 from blindgate_protocol.canonical import canonical, digest
-from blindgate_protocol.errors import UntrustedEvidenceError
+from blindgate_protocol.errors import NoNodeError, UntrustedEvidenceError
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.revocations import Revocation
 from blindgate_protocol.signing import Signed
@@ -51,6 +51,15 @@ class _Judged:
     revoked: frozenset[tuple[str, Revocation]]
 
 
+@dataclass(frozen=True)
+class _Nobody:
+    """That nobody was believed, why, and when that was known. No exception is kept: its frames hold a request."""
+
+    kind: type[UntrustedEvidenceError]
+    why: str
+    at: float
+
+
 class Admission:
     """The nodes that one client believes. Safe to use from several threads."""
 
@@ -61,21 +70,27 @@ class Admission:
         self._transport, self._now = transport, now
         self._asked: dict[tuple[str, str], _Asked] = {}
         self._judged: dict[tuple[str, str], _Judged] = {}
+        self._nobody: dict[tuple[str, str], _Nobody] = {}
         self._asking = threading.Lock()
 
     def recipients(self, manifest: Signed[Manifest], policy: Policy, *, seconds: float = 15.0) -> tuple[Candidate, ...]:
         """1 to `rules.recipients` nodes to which a request to this model may be sealed now, under what was decided of it.
 
         Asks nodes where it has to, and waits for at most `seconds`. Raises `UntrustedEvidenceError`, which says why, where none is
-        believed, and what `find_recipients` does.
+        believed, `NoNodeError` where none answered, and what `find_recipients` does.
         """
         wanted, key = policy.rules.recipients, (manifest.digest, _narrowness(policy))
-        with self._asking:  # who comes meanwhile has the same answer
+        came = time.monotonic()
+        with self._asking:  # who comes meanwhile has the same answer, also that there is nobody
             good = self._believed(key, policy)
             if good is None:
+                nobody = self._nobody.get(key)
+                if nobody is not None and nobody.at > came:
+                    raise nobody.kind(nobody.why)
                 found = find_recipients(self._transport, policy, manifest.digest, enough=wanted, seconds=seconds)
                 if not found.admitted:
-                    raise UntrustedEvidenceError(_nobody(manifest, found))
+                    nobody = self._nobody[key] = _nobody(manifest, found)
+                    raise nobody.kind(nobody.why)
                 self._asked[key] = _Asked(found.question, found.admitted, time.monotonic())
                 self._judged.pop(key, None)
                 good = found.admitted
@@ -118,13 +133,17 @@ def _narrowness(policy: Policy) -> str:
     return digest(canonical({"platforms": platforms, "operators": policy.operators}))
 
 
-def _nobody(manifest: Signed[Manifest], found: Candidates) -> str:
+def _nobody(manifest: Signed[Manifest], found: Candidates) -> _Nobody:
     document = manifest.document
     what = f"nothing was sealed or sent: no node that may be sealed to offers model {document.name!r} version {document.version}"
     if not found.answers:
-        return f"{what}; {found.taken or 'no'} node{'s' if found.taken != 1 else ''} took the question, and none answered in time"
+        took = (
+            f"{found.taken or 'no'} node{'s' if found.taken != 1 else ''} took the question, and none answered in time"
+        )
+        return _Nobody(NoNodeError, f"{what}; {took}", time.monotonic())
     why = "; ".join(
         f"{one.name or one.node}: {', '.join(f'{reason.rule}: {reason.text}' for reason in one.reasons) or 'no reason'}"
         for one in found.answers
     )
-    return f"{what}. `blindgate trust check all --model {document.name}` shows what they prove. {why}"
+    shows = f"`blindgate trust check all --model {document.name}` shows what they prove"
+    return _Nobody(UntrustedEvidenceError, f"{what}. {shows}. {why}", time.monotonic())

@@ -3,8 +3,8 @@
     client.chat.completions.create(model="…", messages=[…], stream=True)
     client.embeddings.create(model="minilm", input=[…])
 
-Parameters are that package's. They go to the node inside the seal, which refuses by name what its model cannot do. What is refused
-there comes back inside the seal, too, and is raised as `InputError`.
+Parameters are that package's; `requests` says what becomes of them here. They go to the node inside the seal, which refuses by name
+what its model cannot do. What is refused there comes back inside the seal, too, and is raised as `InputError`.
 
 A stream gives chunks as they open. It ends once everything about the answer held (`sealed_job`), so code that reads it to its end
 has an answer to be believed, and code that shows it shows a beginning until then. Where the policy wants answers buffered, for the
@@ -12,18 +12,25 @@ classes that this request has, the node is asked for no stream, and the chunks c
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, Self, overload
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, Self, overload
+
+from pydantic import BaseModel
 
 from blindgate.decisions import Said
+from blindgate.requests import chat_request, embedding_request, wants_usage
 from blindgate.sealed_job import SealedJob, Sealing
 from blindgate.shapes import ChatCompletion, ChatCompletionChunk, CreateEmbeddingResponse, completion_of
-from blindgate_protocol.errors import InputError, MalformedError
+from blindgate_protocol.errors import ContextLengthError, InputError, MalformedError
 from blindgate_protocol.manifest import Api
 from blindgate_protocol.sealed_bodies import Lines, failure_of, read_line
 
 SealingOf = Callable[[str, Api], Sealing]
 """Gives what it takes to seal requests to a model, by its name and what is asked of it."""
+
+_MEMBER: Final = re.compile(r"([a-z][a-z0-9_]{0,63})(?:\.| [0-9]+:|:)")
+"""How a node's error names the member of a request that is at fault: `tools: …`, `messages.0.content: …`, `input 3: …`."""
 
 
 class Stream:
@@ -33,9 +40,10 @@ class Stream:
         job: the job, whose bundle has the receipt once the stream was read to its end.
     """
 
-    def __init__(self, job: SealedJob, timeout: float | None) -> None:
-        """Made by `Completions.create`."""
+    def __init__(self, job: SealedJob, timeout: float | None, *, counted: bool = True) -> None:
+        """Made by `Completions.create`. `counted`: with the chunk that counts tokens, where there is one."""
         self.job = job
+        self._counted = counted
         self._pieces = job.pieces(timeout)
         self._chunks = self._read()
 
@@ -62,7 +70,9 @@ class Stream:
         for value in answer_lines(self._pieces):
             failed = failed or failure_in(value)
             if failed is None:
-                yield ChatCompletionChunk.read(value)
+                chunk = ChatCompletionChunk.read(value)
+                if chunk.choices or self._counted:
+                    yield chunk
         if failed is not None:  # once everything held: then it is the node that says so
             raise failed
 
@@ -79,7 +89,7 @@ class Completions:
         self,
         *,
         model: str,
-        messages: list[dict[str, Any]],
+        messages: Sequence[dict[str, Any] | BaseModel],
         stream: Literal[True],
         timeout: float | None = ...,
         data_class: str | None = ...,
@@ -90,7 +100,7 @@ class Completions:
         self,
         *,
         model: str,
-        messages: list[dict[str, Any]],
+        messages: Sequence[dict[str, Any] | BaseModel],
         stream: Literal[False] | None = ...,
         timeout: float | None = ...,
         data_class: str | None = ...,
@@ -100,7 +110,7 @@ class Completions:
         self,
         *,
         model: str,
-        messages: list[dict[str, Any]],
+        messages: Sequence[dict[str, Any] | BaseModel],
         stream: bool | None = None,
         timeout: float | None = None,
         data_class: str | None = None,
@@ -110,7 +120,7 @@ class Completions:
 
         Args:
             model: its name at the gateway.
-            messages: the turns so far, as `{"role": …, "content": …}`.
+            messages: the turns so far, as `{"role": …, "content": …}`, or an answer's own `message`.
             stream: give chunks as they are written.
             timeout: seconds for the whole answer; without it, until the order's deadline.
             data_class: what kind of data this is, by the policy's name for it; it is sent to nobody.
@@ -138,10 +148,13 @@ class Completions:
 
         `redacted` says how often something of a class was taken out of it, for the job's bundle.
         """
+        asked = chat_request(body)
         sealing = self._sealing(body["model"], "chat")
-        stream = bool(body.get("stream")) and not sealing.allowed(data_class).rules.buffered
-        asked = _to_json({**body, "stream": stream})
-        return Stream(sealing.ask(asked, data_class=data_class, redacted=redacted), timeout)
+        streams = bool(asked.get("stream"))
+        stream = streams and not sealing.allowed(data_class).rules.buffered
+        job = sealing.ask(_to_json({**asked, "stream": stream}), data_class=data_class, redacted=redacted)
+        # Asked for no stream, a node counts tokens always. Whoever reads a stream expects that only where it asked.
+        return Stream(job, timeout, counted=not streams or wants_usage(asked))
 
 
 class Chat:
@@ -174,7 +187,8 @@ class Embeddings:
 
     def begin(self, body: dict[str, Any], *, data_class: str | None = None) -> SealedJob:
         """Seal and submit a request in OpenAI's shape, whose `model` is a text; nothing of its answer is read yet."""
-        return self._sealing(body["model"], "embeddings").ask(_to_json(body), data_class=data_class)
+        asked = embedding_request(body)
+        return self._sealing(body["model"], "embeddings").ask(_to_json(asked), data_class=data_class)
 
     @staticmethod
     def read(job: SealedJob, timeout: float | None = None) -> CreateEmbeddingResponse:
@@ -200,7 +214,11 @@ def answer_lines(pieces: Iterator[bytes]) -> Iterator[dict[str, Any]]:
 def failure_in(value: dict[str, Any]) -> InputError | None:
     """The error that a line says. Raises `MalformedError` for one that is malformed."""
     found = failure_of(value)
-    return None if found is None else InputError(f"the node refuses the request: {found.message}")
+    if found is None:
+        return None
+    kind = ContextLengthError if found.code == ContextLengthError.code else InputError
+    member = _MEMBER.match(found.message)
+    return kind(f"the node refuses the request: {found.message}", member=None if member is None else member[1])
 
 
 def _to_json(body: dict[str, Any]) -> bytes:

@@ -214,6 +214,10 @@ class SealedJob:
             before = reading.place
             yield view
             if time.monotonic() >= until:  # also while it goes on: a gateway could let it come byte by byte
+                if (
+                    not reading.size
+                ):  # perhaps nobody is there any more: those that were believed are asked before the next
+                    self._sealing.admission.forget(self._sealing.manifest)
                 raise JobTimeoutError(late(JobView(job=self.id, state=view.state, submitted=0), left))
             if reading.place != before:
                 pause = FIRST_PAUSE_SECONDS

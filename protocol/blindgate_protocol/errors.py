@@ -1,8 +1,11 @@
 """The one error tree.
 
     BlindgateError
-    ├── InputError              the caller's table does not fit the model: names the column and the row
+    ├── InputError              the caller's table or request does not fit the model: names the column and the row, or the member
+    │   └── ContextLengthError      longer than the model reads: says how long both are
     ├── PolicyError             the policy does not allow it, and no weaker way is tried
+    │   ├── UntrustedEvidenceError  no node proves what the policy asks; says what each lacks
+    │   │   └── NoNodeError             no node says what it proves: perhaps none is there now
     │   └── UntrustedSignerError    signed by somebody the policy does not name; says how to add them
     │       └── RevokedSignerError      signed when the signer's key was revoked already: names key and time
     ├── MalformedError          bytes that are not what they claim to be: names the field
@@ -71,19 +74,29 @@ class BlindgateError(Exception):
 
 
 class InputError(BlindgateError):
-    """The caller's table does not fit the model's input schema.
+    """The caller's table does not fit the model's input schema, or its request is not one that the model takes.
 
     Attributes:
         column: the column at fault, or `None` when the whole table is.
         row: the position of the row at fault, from 0, or `None`.
+        member: the member of a request in JSON that is at fault, or `None`.
     """
 
     code = "bad-input"
 
-    def __init__(self, message: str, *, column: str | None = None, row: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, column: str | None = None, row: int | None = None, member: str | None = None
+    ) -> None:
         super().__init__(message)
         self.column = column
         self.row = row
+        self.member = member
+
+
+class ContextLengthError(InputError):
+    """A request is longer than the model reads."""
+
+    code = "context-length"
 
 
 class PolicyError(BlindgateError):
@@ -102,6 +115,12 @@ class UntrustedEvidenceError(PolicyError):
     """No node proves what the policy asks of a node that a request is sealed to."""
 
     code = "untrusted-evidence"
+
+
+class NoNodeError(UntrustedEvidenceError):
+    """No node answered what it proves, so nothing was sealed to any. There may be one soon."""
+
+    code = "no-node"
 
 
 class RevokedSignerError(UntrustedSignerError):

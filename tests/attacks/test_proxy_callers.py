@@ -161,6 +161,41 @@ def test_unknown_addresses_and_health(proxy: OpenAIProxy) -> None:
     assert refused.value.code == "unknown_url"
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        pytest.param("/v1/responses", "use_responses_api=False", id="responses"),
+        pytest.param("/v1/completions", "/v1/chat/completions, with the prompt as a message", id="completions"),
+        pytest.param("/chat/completions", "ends in /v1", id="an address without /v1"),
+        pytest.param("/v1//chat/completions", "and nothing else", id="a slash too many"),
+        pytest.param("/v1/images/generations", "and nothing else", id="pictures"),
+    ],
+)
+def test_what_is_not_here_is_told_with_what_to_ask_instead(proxy: OpenAIProxy, path: str, words: str) -> None:
+    """In OpenAI's shape, and never by a redirection, which would carry the prompt on or lose it."""
+    status, said, _ = ask(proxy, path=path)
+    assert (status, said["error"]["code"]) == (404, "unknown_url")
+    assert words in said["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("members", "param"),
+    [
+        pytest.param({"tools": [{"type": "function", "function": {"name": PLANTED}}]}, "tools", id="tools"),
+        pytest.param({"n": 2}, "n", id="two choices"),
+        pytest.param({"messages": [{"role": "tool", "content": PLANTED}]}, "messages", id="a tool's answer"),
+    ],
+)
+def test_what_no_answer_can_have_is_refused_before_a_gateway_is_asked(
+    proxy: OpenAIProxy, members: dict[str, Any], param: str
+) -> None:
+    """This proxy's cannot be reached: had it been asked, this were 502. No job is paid for."""
+    status, said, headers = ask(proxy, json.dumps(CHAT | members))
+    assert (status, said["error"]["param"]) == (400, param)
+    assert headers["X-Should-Retry"] == "false"
+    assert "planted" not in json.dumps(said)
+
+
 def test_nothing_of_all_that_stands_in_the_log(proxy: OpenAIProxy) -> None:
     """The planted words were in nearly every request of this file."""
     ask(proxy)

@@ -42,6 +42,7 @@ ASKED: dict[str, Any] = {
     "temperature": 0,
     "max_completion_tokens": 24,
 }
+TOOL: Any = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def test_models_are_those_that_the_policy_believes(
     assert {model.id: model.owned_by for model in asker.models.list()} == {CHAT: "tests", EMBEDDER: "tests"}
     assert asker.models.retrieve(CHAT).id == CHAT
     with pytest.raises(openai.NotFoundError) as missing:
-        asker.models.retrieve("nothing-like-it")
+        asker.models.retrieve("nothing-like/Its-name")
     assert missing.value.code == "model_not_found"
     with sealed_client(sealed, tmp_path, "enclave") as other:
         dataclasses.replace(other.policy, publishers={}).save()
@@ -162,14 +163,21 @@ def test_models_are_those_that_the_policy_believes(
 def test_errors_are_those_of_the_package(sealed: World, asker: openai.OpenAI, tmp_path: Path) -> None:
     """What the model cannot do, a model of another kind, one that is not there, and a node that does not prove enough."""
     with pytest.raises(openai.BadRequestError, match="tools") as cannot:
-        asker.chat.completions.create(tools=[], **ASKED)
-    assert cannot.value.code == "bad-input"
-    with pytest.raises(openai.BadRequestError, match="tools"):
-        list(asker.chat.completions.create(tools=[], stream=True, **ASKED))
+        asker.chat.completions.create(tools=[TOOL], **ASKED)
+    assert (cannot.value.code, cannot.value.param) == ("bad-input", "tools")
+    with pytest.raises(openai.BadRequestError, match="response_format") as in_a_stream:
+        list(asker.chat.completions.create(response_format={"type": "json_object"}, stream=True, **ASKED))
+    assert in_a_stream.value.param == "response_format"
+    with pytest.raises(openai.BadRequestError, match="maximum context length is 256") as long:
+        asker.chat.completions.create(**(ASKED | {"messages": [{"role": "user", "content": "word " * 1000}]}))
+    assert (long.value.code, long.value.param) == ("context_length_exceeded", "messages")
     with pytest.raises(openai.BadRequestError, match="asked by embeddings, not by chat"):
         asker.chat.completions.create(**(ASKED | {"model": EMBEDDER}))
     with pytest.raises(openai.NotFoundError):
         asker.embeddings.create(model="nothing-like-it", input=["a"])
+    with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False") as tokens:
+        asker.embeddings.create(model=EMBEDDER, input=[[1, 2, 3]])
+    assert tokens.value.param == "input"
     with pytest.raises(openai.BadRequestError, match="timeout"):
         asker.chat.completions.create(extra_body={"timeout": 1}, **ASKED)
     with (
@@ -180,6 +188,42 @@ def test_errors_are_those_of_the_package(sealed: World, asker: openai.OpenAI, tm
     ):
         refused.chat.completions.create(**ASKED)
     assert unproven.value.code == "untrusted-evidence"
+
+
+def test_what_programs_send_without_meaning_it_changes_nothing(asker: openai.OpenAI, sdk: Client) -> None:
+    """Null, lists without a tool, bookkeeping, an answer's message sent back as it came: here and in the SDK, one answer to all."""
+    nulls = dict.fromkeys(
+        ("tools", "tool_choice", "logprobs", "logit_bias", "reasoning_effort", "response_format", "n")
+    )
+    usual: dict[str, Any] = {
+        "tools": [],
+        "parallel_tool_calls": True,
+        "service_tier": "auto",
+        "metadata": {"a": "b"},
+        "logprobs": False,
+    }
+    first = asker.chat.completions.create(**ASKED)
+    again = ASKED | {"messages": [*ASKED["messages"], first.choices[0].message, {"role": "user", "content": "and?"}]}
+    wanted = asker.chat.completions.create(**again).choices[0].message.content
+    parts = [*again["messages"][:-1], {"role": "user", "content": [{"type": "text", "text": "and?"}]}]
+    for said in (nulls, usual, {"messages": parts}):
+        got = asker.chat.completions.create(**{**again, "extra_body": said})
+        assert got.choices[0].message.content == wanted
+    own = sdk.chat.completions.create(**ASKED)
+    own_again = ASKED | {"messages": [*ASKED["messages"], own.choices[0].message, {"role": "user", "content": "and?"}]}
+    assert sdk.chat.completions.create(**own_again, **usual).choices[0].message.content == wanted
+    vector = asker.embeddings.create(model=EMBEDDER, input="a", extra_body={"dimensions": None, "user": "u"})
+    assert len(vector.data[0].embedding) == 384
+
+
+def test_a_stream_that_is_buffered_counts_tokens_only_where_it_was_asked(sealed: World, tmp_path: Path) -> None:
+    """Its node is asked for a whole answer, which counts them always: a chunk without a choice surprises who asked for none."""
+    with sealed_client(sealed, tmp_path, "enclave", buffered=True) as buffered:
+        plain = list(buffered.chat.completions.create(stream=True, **ASKED))
+        counted = list(buffered.chat.completions.create(stream=True, stream_options={"include_usage": True}, **ASKED))
+    assert all(chunk.choices for chunk in plain)
+    assert counted[-1].usage is not None
+    assert words(plain) == words(counted)
 
 
 def test_curl_reads_events_that_end_in_done(proxy: OpenAIProxy) -> None:
@@ -296,18 +340,15 @@ def keep_waiting(_method: str, path: str, answer: Answer) -> Answer:
 
 
 def test_an_answer_that_takes_too_long_is_a_timeout(sealed: World, client: Client, middle: Proxy) -> None:
-    """504, after which the package does not ask again, and the job is cancelled."""
+    """504, after which the package does not ask again, and the job is cancelled. The next asks nodes anew."""
     middle.lie = keep_waiting
-    with (
-        started(sealed, client, "--timeout", "1", url=middle.url) as proxy,
-        proxy.openai(retries=2) as asker,
-        pytest.raises(openai.InternalServerError) as late,
-    ):
-        asker.chat.completions.create(**ASKED)
-    assert (late.value.status_code, late.value.code) == (504, "job-timeout")
-    said = [(each.method, each.path.rpartition("/")[2]) for each in middle.heard if each.method == "POST"]
-    assert said.count(("POST", "jobs")) == 1
-    assert said.count(("POST", "cancel")) == 1
+    with started(sealed, client, "--timeout", "1", url=middle.url) as proxy, proxy.openai(retries=2) as asker:
+        for _ in range(2):
+            with pytest.raises(openai.InternalServerError) as late:
+                asker.chat.completions.create(**ASKED)
+            assert (late.value.status_code, late.value.code) == (504, "job-timeout")
+    said = [each.path.rpartition("/")[2] for each in middle.heard if each.method == "POST"]
+    assert [said.count(what) for what in ("jobs", "cancel", "attestations")] == [2, 2, 2]
 
 
 def test_a_proxy_that_is_told_to_end_lets_nobody_wait(sealed: World, client: Client, middle: Proxy) -> None:

@@ -68,6 +68,8 @@ def test_an_answer_that_did_not_hold_has_no_end() -> None:
         pytest.param(errors.InputError("tools"), 400, True, False, id="input"),
         pytest.param(errors.PolicyError("rules.lanes"), 403, True, False, id="policy"),
         pytest.param(errors.UntrustedEvidenceError("debug"), 403, True, False, id="evidence"),
+        pytest.param(errors.NoNodeError("none answered"), 503, True, True, id="no node"),
+        pytest.param(errors.ContextLengthError("too long"), 400, True, False, id="too long"),
         pytest.param(errors.ExpiredManifestError("over"), 403, True, False, id="manifest"),
         pytest.param(errors.JobTimeoutError("late"), 504, True, False, id="timeout"),
         pytest.param(errors.JobCancelledError(SECRET), 503, False, False, id="cancelled"),
@@ -92,6 +94,14 @@ def test_each_error_has_its_status_and_says_no_more_than_it_may(
     assert (failure.status, failure.again) == (HTTPStatus(status), again)
     assert (str(error) in failure.message) is told
     assert SECRET not in json.dumps(failure.body())
+
+
+def test_the_member_at_fault_and_the_time_to_wait_are_told() -> None:
+    """As `param`, and as seconds; a prompt that is too long has the code that programs know."""
+    assert failure_of(errors.InputError("tools: no", member="tools")).param == "tools"
+    long = failure_of(errors.ContextLengthError("messages: too long", member="messages"))
+    assert (long.code, long.param) == ("context_length_exceeded", "messages")
+    assert failure_of(errors.NoNodeError("none answered")).after == 5
 
 
 class Job:

@@ -1,5 +1,8 @@
 """Whom a client seals to, and for how long it believes them: real evidence of a made machine, judged by the SDK's rules."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from blindgate_node.key_sets import KeySets
 from blindgate_node.offers import Offers
 from blindgate_node.packages import Packages
 from blindgate_protocol.attestations import AttestationWork
-from blindgate_protocol.errors import PolicyError, UntrustedEvidenceError
+from blindgate_protocol.errors import NoNodeError, PolicyError, UntrustedEvidenceError
 from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.revocations import Revocation
 from blindgate_protocol.signing import SigningKey
@@ -115,6 +118,36 @@ def test_a_policy_may_ask_for_fresh_evidence_for_each_request(asked: Asked) -> N
     made = asked.admission(evidence_within=0)
     nonces = {made.recipients(asked.manifest, asked.policy)[0].evidence for _ in range(3)}
     assert (asked.questions, len(nonces)) == (3, 3)
+
+
+def test_where_no_node_answers_those_that_wait_are_told_together(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking takes seconds: whoever came meanwhile waits for the same answer, not for one of its own. Who comes later asks anew."""
+    begun, over = threading.Event(), threading.Event()
+
+    def nobody(_transport: Any, policy: Policy, model: str, **_: Any) -> Candidates:
+        asked.questions += 1
+        begun.set()
+        over.wait(10)
+        return Candidates(Question(model, policy.digest, bytes(32)), (), 0)
+
+    monkeypatch.setattr(admission, "find_recipients", nobody)
+    made = asked.admission()
+
+    def ask() -> str:
+        with pytest.raises(NoNodeError) as refused:
+            made.recipients(asked.manifest, asked.policy)
+        return str(refused.value)
+
+    with ThreadPoolExecutor(6) as threads:
+        waiting = [threads.submit(ask) for _ in range(6)]
+        assert begun.wait(10)
+        time.sleep(0.2)
+        over.set()
+        (told,) = {each.result(10) for each in waiting}
+    assert "nothing was sealed or sent" in told
+    assert asked.questions == 1
+    assert ask() == told
+    assert asked.questions == 2
 
 
 @pytest.mark.parametrize("shift", [pytest.param(LASTS - 30_000, id="soon over"), pytest.param(LASTS + 1, id="over")])

@@ -9,8 +9,9 @@
 The header `Blindgate-Data-Class` says what kind of data a request is, by the name that the policy uses.
 
 The order of things for each request: who asks (`door`), before anything of the body is read; the body's length, its type, its JSON
-and the members that are needed here; then the SDK, which checks the policy, seals and submits. What else a request asks is the
-node's to check, inside the seal. `X-Request-Id` is the job's id: `blindgate jobs receipt ID` shows what was signed about it.
+and the members that are needed here; then the SDK, which leaves out what changes no answer and refuses what none can have
+(`blindgate.requests`), checks the policy, seals and submits. What else a request asks is the node's to check, inside the seal.
+`X-Request-Id` is the job's id: `blindgate jobs receipt ID` shows what was signed about it.
 """
 
 import json
@@ -22,7 +23,7 @@ from http import HTTPStatus
 from typing import Any, Final, NoReturn, TypeVar
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from blindgate.chat import Stream
 from blindgate.client import Client
@@ -54,6 +55,7 @@ def create_app(client: Client, door: Door, hangups: Hangups, *, timeout: float) 
     """The WSGI application. `timeout`: seconds that an answer may take."""
     app = Flask(__name__, static_folder=None)
     app.debug = False  # whatever FLASK_DEBUG says
+    app.url_map.merge_slashes = False  # it would answer with a redirection, which few clients follow with a body
     # One more: of a body in chunks, werkzeug reads so many bytes and says nothing of the rest.
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
     _guard(app, door)
@@ -86,7 +88,7 @@ def create_app(client: Client, door: Door, hangups: Hangups, *, timeout: float) 
         offered = [model for model in client.models() if _is_usable(client, model)]
         return _answer({"object": "list", "data": [_shown(client, model) for model in offered]})
 
-    @app.get("/v1/models/<name>")
+    @app.get("/v1/models/<path:name>")
     def model(name: str) -> Response:
         found = _begun(lambda: client.manifest(_checked_name(name)))
         client.require_believed(found)
@@ -130,10 +132,9 @@ def _tell_failures(app: Flask) -> None:
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             _drain()
         code = {HTTPStatus.NOT_FOUND: "unknown_url", HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed"}.get(status)
-        response = _failed(Failure(status, code or "bad-request", _said(status)))
-        for name, value in error.get_headers():
-            if name.lower() == "allow":
-                response.headers[name] = value
+        response = _failed(Failure(status, code or "bad-request", _said(status, request.path)))
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
         return response
 
     @app.errorhandler(Exception)
@@ -149,12 +150,25 @@ def _drain() -> None:
             left -= read
 
 
-def _said(status: HTTPStatus) -> str:
+def _said(status: HTTPStatus, path: str) -> str:
     if status == HTTPStatus.NOT_FOUND:
-        return "this proxy has /v1/chat/completions, /v1/embeddings and /v1/models, and nothing else"
+        return f"this proxy has /v1/chat/completions, /v1/embeddings and /v1/models, and nothing else{_instead(path)}"
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return f"the request has more than {MAX_BODY_BYTES} bytes"
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        return "that is not asked in this way: chats and embeddings are a POST, models a GET"
     return status.phrase
+
+
+def _instead(path: str) -> str:
+    """What to ask in place of an address that is not here. The path itself is not repeated."""
+    if path.rstrip("/") == "/v1/responses":
+        return ": ask /v1/chat/completions; in LangChain, that is ChatOpenAI(use_responses_api=False)"
+    if path.rstrip("/") == "/v1/completions":
+        return ": ask /v1/chat/completions, with the prompt as a message"
+    if not path.startswith("/v1/"):
+        return ": the address that programs are given ends in /v1"
+    return ""
 
 
 def _route() -> str | None:
@@ -198,7 +212,7 @@ def _streamed(stream: Stream, first: ChatCompletionChunk, stack: ExitStack) -> R
 def _body(needed: str, kind: type | tuple[type, ...]) -> dict[str, Any]:
     """The request's JSON: an object with a `model` and a member `needed` of this kind. Raises `RefusedError`."""
     if request.mimetype != _JSON:
-        message = f"the request's Content-Type is not {_JSON}"
+        message = f"the request's Content-Type is not {_JSON}; in curl, that is -H 'Content-Type: {_JSON}'"
         raise refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "bad-input", message)
     data = request.get_data(cache=False)
     if len(data) > MAX_BODY_BYTES:

@@ -2,7 +2,8 @@
 
 | what happened | status | code |
 |---|---|---|
-| the request is not one, or the model cannot do it | 400 | `bad-input` |
+| the request is not one, or the model cannot do it | 400 | `bad-input`; `param` is the member at fault |
+| the request is longer than the model reads | 400 | `context_length_exceeded` |
 | no token, or a wrong one | 401 | `invalid_api_key` |
 | a foreign host or origin | 403 | `foreign-host`, `foreign-origin` |
 | the policy forbids it, or no node proves enough | 403 | `policy`, `untrusted-signer`, `untrusted-evidence`, … |
@@ -10,6 +11,7 @@
 | no such model | 404 | `model_not_found` |
 | too much at once, or a budget is spent | 429 | `gateway`, `budget-spent` |
 | the gateway cannot be reached, refuses, or the node gave no answer | 502 | `gateway-unreachable`, `job-failed`, … |
+| no node is there: nothing was sealed or sent | 503 | `no-node` |
 | the job was cancelled, since the proxy ends | 503 | `job-cancelled` |
 | no answer in time | 504 | `job-timeout` |
 | everything else, an answer that did not hold above all | 500 | the error's own, or `internal` |
@@ -27,6 +29,7 @@ from typing import Any, Final
 from blindgate_protocol.errors import (
     BlindgateError,
     BudgetSpentError,
+    ContextLengthError,
     GatewayError,
     InputError,
     InterruptedAnswerError,
@@ -34,6 +37,7 @@ from blindgate_protocol.errors import (
     JobError,
     JobTimeoutError,
     ManifestError,
+    NoNodeError,
     NotAuthorisedError,
     PolicyError,
 )
@@ -51,8 +55,11 @@ _PASSING: Final = {
 }
 """What a gateway answers that may answer otherwise soon."""
 _FIRST_OF_THE_SERVER: Final = 500
+_NODE_SECONDS: Final = 5.0
+"""When to look again for a node. Asking whether there is one takes a quarter of a minute by itself."""
 _ROWS: Final[tuple[tuple[type[BlindgateError], HTTPStatus, str], ...]] = (
     (InputError, HTTPStatus.BAD_REQUEST, "{message}"),
+    (NoNodeError, HTTPStatus.SERVICE_UNAVAILABLE, "{message}"),
     (PolicyError, HTTPStatus.FORBIDDEN, "{message}"),
     (ManifestError, HTTPStatus.FORBIDDEN, "{message}"),
     (JobTimeoutError, HTTPStatus.GATEWAY_TIMEOUT, "{message}"),
@@ -62,6 +69,8 @@ _ROWS: Final[tuple[tuple[type[BlindgateError], HTTPStatus, str], ...]] = (
     (BudgetSpentError, HTTPStatus.TOO_MANY_REQUESTS, "{message}"),
 )
 """What is told of which error, the first that fits; `failure_of` says the rest."""
+_CODES: Final[dict[type[BlindgateError], str]] = {ContextLengthError: "context_length_exceeded"}
+"""Codes that programs know from OpenAI and act on: they shorten the prompt."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +125,16 @@ def failure_of(error: Exception) -> Failure:
         return Failure(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the proxy failed; its log says where")
     status, message = _told(error)
     after = error.retry_after if isinstance(error, GatewayError) else None
-    return Failure(status, error.code, message, again=_may_go_better(error), after=after)
+    after = _NODE_SECONDS if isinstance(error, NoNodeError) else after
+    param = error.member if isinstance(error, InputError) else None
+    code = _CODES.get(type(error), error.code)
+    return Failure(status, code, message, param, again=_may_go_better(error), after=after)
 
 
 def _may_go_better(error: BlindgateError) -> bool:
     if isinstance(error, GatewayError) and not isinstance(error, BudgetSpentError):
         return error.status is None or error.status in _PASSING
-    return isinstance(error, InterruptedAnswerError)
+    return isinstance(error, InterruptedAnswerError | NoNodeError)
 
 
 def _told(error: BlindgateError) -> tuple[HTTPStatus, str]:

@@ -20,7 +20,7 @@ from blindgate_node.backends.embeddings import check_transformer
 from blindgate_node.backends.interface import Cancelled, Chunk, never
 from blindgate_node.backends.pieces import Pieces
 from blindgate_node.backends.requests import ChatRequest
-from blindgate_protocol.errors import BackendError, InputError, PackageError
+from blindgate_protocol.errors import BackendError, ContextLengthError, InputError, PackageError
 
 _SEEDS: Final = 2**64
 
@@ -64,16 +64,21 @@ class CausalModel:
     def chat(self, request: ChatRequest, cancelled: Cancelled = never) -> Iterator[Chunk]:
         """The answer, token by token (`interface.ChatBackend`).
 
-        Raises `InputError` at once when the prompt does not fit the model's context of `context` tokens.
+        Raises `ContextLengthError` at once when the prompt does not fit the model's context of `context` tokens.
         """
         prompt = self._prompt(request)
         room = self.context - len(prompt)
-        if room < 1 or not prompt:
-            message = f"messages: the prompt has {len(prompt)} tokens, the model reads 1 to {self.context - 1}"
+        longest = f"this model's maximum context length is {self.context}"
+        if not prompt:
+            message = "messages: expected a prompt that has a token"
             raise InputError(message)
+        if room < 1:
+            message = f"messages: the prompt has {len(prompt)} tokens; {longest}"
+            raise ContextLengthError(message)
         if request.limit is not None and request.limit > room:
-            message = f"max_completion_tokens: {request.limit} behind a prompt of {len(prompt)}, the context has {self.context}"
-            raise InputError(message)
+            name = "max_completion_tokens" if request.max_completion_tokens else "max_tokens"
+            message = f"{name}: {request.limit} behind a prompt of {len(prompt)} tokens; {longest}"
+            raise ContextLengthError(message)
         return self._answer(request, prompt, request.limit or room, cancelled)
 
     def _prompt(self, request: ChatRequest) -> list[int]:

@@ -19,7 +19,7 @@ import numpy as np
 from blindgate_models.weights import read_json
 from blindgate_node.backends import answers, libraries
 from blindgate_node.backends.requests import EmbeddingRequest
-from blindgate_protocol.errors import BackendError, InputError, PackageError
+from blindgate_protocol.errors import BackendError, ContextLengthError, PackageError
 
 _BATCH_TEXTS: Final = 32
 _ADAPTER: Final = "adapter_config.json"
@@ -61,7 +61,7 @@ class SentenceEmbeddings:
     def embed(self, request: EmbeddingRequest) -> dict[str, Any]:
         """One vector of `width` float32 for each text, in their order.
 
-        Raises `InputError` naming the text that is too long, by its position, and `BackendError` when the runtime fails.
+        Raises `ContextLengthError` naming the text that is too long, by its position, and `BackendError` when the runtime fails.
         """
         texts = list(request.texts)
         tokens = self._count(texts)
@@ -83,8 +83,8 @@ class SentenceEmbeddings:
         counts = [len(ids) for ids in self._model.tokenizer(texts, truncation=False, verbose=False)["input_ids"]]
         for position, count in enumerate(counts):
             if count > most:
-                message = f"input {position}: has {count} tokens, the model reads at most {most}"
-                raise InputError(message, row=position)
+                message = f"input {position}: has {count} tokens; this model's maximum context length is {most}"
+                raise ContextLengthError(message, row=position)
         return sum(counts)
 
 

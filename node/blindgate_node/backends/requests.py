@@ -9,13 +9,13 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from blindgate_protocol.errors import InputError
-from blindgate_protocol.signing import first_error
 from blindgate_protocol.values import Value
 
 MAX_MESSAGES: Final = 2000
 MAX_CHARACTERS: Final = 4 << 20
 MAX_TEXTS: Final = 2048
 MAX_TOKENS: Final = 1 << 20
+_OF_TYPE: Final = frozenset({"string_type", "tuple_type"})
 
 _Content = Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]
 _Model = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -87,10 +87,10 @@ class ChatRequest(Value):
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if sum(len(message.text) for message in self.messages) > MAX_CHARACTERS:
-            message = f"messages have more than {MAX_CHARACTERS} characters in all"
+            message = f"messages: expected at most {MAX_CHARACTERS} characters in all"
             raise ValueError(message)
         if self.max_tokens is not None and self.max_completion_tokens is not None:
-            message = "max_tokens is the older name of max_completion_tokens: one of them"
+            message = "max_tokens: it is the older name of max_completion_tokens, expected one of them"
             raise ValueError(message)
         return self
 
@@ -136,7 +136,7 @@ def read_chat(body: bytes) -> ChatRequest:
     try:
         return ChatRequest.model_validate_json(body)
     except ValidationError as error:
-        raise InputError(first_error(error)) from None
+        raise InputError(_said(error)) from None
 
 
 def read_embedding(body: bytes) -> EmbeddingRequest:
@@ -144,4 +144,18 @@ def read_embedding(body: bytes) -> EmbeddingRequest:
     try:
         return EmbeddingRequest.model_validate_json(body)
     except ValidationError as error:
-        raise InputError(first_error(error)) from None
+        raise InputError(_said(error)) from None
+
+
+def _said(error: ValidationError) -> str:
+    """The member at fault, and its rule. The rules above that hold between members name theirs themselves.
+
+    Of a member that may be a text or a list, both errors are told; the one that says more than a type is the one that was meant.
+    """
+    errors = error.errors(include_url=False, include_input=False)
+    first = next((each for each in errors if each["type"] not in _OF_TYPE), errors[0])
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ")
+    where = ".".join(str(step) for step in first["loc"] if not isinstance(step, str) or step.isidentifier())
+    rule = "nothing that this model does" if first["type"] == "extra_forbidden" else first["msg"]
+    return f"{where or 'document'}: {rule}"

@@ -141,9 +141,9 @@ def test_an_answer_that_nobody_waits_for_is_not_computed(model: CausalModel, mon
         pytest.param({"presence_penalty": 1}, "presence_penalty", id="penalty"),
         pytest.param({"stop": ["a", "b", "c", "d", "e"]}, "stop", id="stops"),
         pytest.param({"max_tokens": 4, "max_completion_tokens": 4}, "older name", id="two limits"),
-        pytest.param({"max_tokens": 1000}, "the context has 256", id="longer than the context"),
+        pytest.param({"max_tokens": 1000}, "maximum context length is 256", id="longer than the context"),
         pytest.param(
-            {"messages": [{"role": "user", "content": "secret " * 300}]}, "the model reads 1 to 255", id="long"
+            {"messages": [{"role": "user", "content": "secret " * 300}]}, "maximum context length is 256", id="long"
         ),
     ],
 )
