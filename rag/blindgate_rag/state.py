@@ -91,7 +91,8 @@ class State:
     def words(self) -> LexicalIndex:
         """The passages by their words: made from the texts when it is asked for first."""
         if self._words is None:
-            self._words = LexicalIndex.of(*self.records.texts())
+            ids, texts = self.records.texts()
+            self._words = LexicalIndex.of(np.array(ids, dtype=np.int64), texts)
         return self._words
 
     def write(self, vault: Vault) -> None:

@@ -31,7 +31,7 @@ def test_what_was_written_is_read_by_whoever_has_the_key(vault: Vault) -> None:
     assert snapshot.files == FILES
     for wrong in ({"key": bytes(32)}, {"passphrase": "guess"}, {}):
         with pytest.raises(CorpusError):
-            Vault.open(vault.folder, **wrong)  # type: ignore[arg-type]
+            Vault.open(vault.folder, **wrong)
 
 
 def test_a_passphrase_can_be_changed_and_the_one_of_before_opens_nothing(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_readers_see_one_moment_while_a_writer_writes_and_is_killed(vault: Vault
         writer = multiprocessing.get_context("fork").Process(target=_write_for_ever, args=(vault.folder,))
         writer.start()
         assert writer.pid is not None
-        seen = set()
+        seen: set[int] = set()
         reader = Vault.open(vault.folder, key=KEY)
         before = reader.generation()
         while len(seen) < 10:

@@ -1,0 +1,196 @@
+"""A corpus, as whoever uses it sees it: with MiniLM's real weights, and without a single socket."""
+
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blindgate_protocol.errors import CorpusError, DocumentError, InputError
+from blindgate_rag.adding import Text
+from blindgate_rag.corpus import Corpus
+from blindgate_rag.embedding import Embedder
+
+NOTES = {
+    "ward3/cough.txt": "The patient of bed 4 has had a cough for three weeks. Tea with honey was given.",
+    "ward3/blood.md": "# Anticoagulants\n\nAspirin must not be combined with warfarin: both thin the blood.",
+    "ward4/doses.csv": "name,dose\namoxicillin,500 mg\nI10 protocol,2.5mg\n",
+    "ward4/visit.html": "<html><body><p>Visiting hours are from two to four.</p><script>secret()</script></body></html>",
+}
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    """MiniLM, opened once."""
+    return Embedder.default()
+
+
+@pytest.fixture(autouse=True)
+def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever asks for a socket fails."""
+
+    def refuse(*_: object, **__: object) -> None:
+        message = "a socket was asked for"
+        raise AssertionError(message)
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """A folder with documents."""
+    for name, text in NOTES.items():
+        path = tmp_path / "notes" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "notes"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, notes: Path, embedder: Embedder) -> Iterator[Corpus]:
+    """A corpus that has them."""
+    with Corpus.open(tmp_path / "notes.bgc", "pass", embedder=embedder) as made:
+        made.add(notes / "ward3", {"ward": "3B"})
+        made.add(notes / "ward4", {"ward": "4A"})
+        yield made
+
+
+def again(corpus: Corpus) -> Corpus:
+    """The same one, as another process opens it."""
+    return Corpus.open(corpus.path, "pass", embedder=corpus.embedder)
+
+
+def test_passages_are_found_by_meaning_and_by_words(corpus: Corpus) -> None:
+    """Each with where it is from, and that nobody else could learn of it."""
+    hits = corpus.search("what goes badly with blood thinners?", k=2)
+    assert (hits[0].source, hits[0].metadata) == ("ward3/blood.md", {"ward": "3B"})
+    assert "warfarin" in hits[0].text
+    assert hits.leakage.learned == ()
+    assert corpus.search("I10", k=1, ranking="bm25")[0].source == "ward4/doses.csv"
+    assert corpus.search("2.5mg", k=1)[0].source == "ward4/doses.csv"
+    found = corpus.passage(hits[0].passage)
+    assert found is not None
+    assert found.text == hits[0].text
+
+
+def test_a_search_keeps_to_where_it_may_look(corpus: Corpus) -> None:
+    """Inside of the search, so that k are found where there are k."""
+    for ranking in ("fused", "dense", "bm25"):
+        hits = corpus.search("aspirin cough dose visiting", k=8, where={"ward": "4A"}, ranking=ranking)  # type: ignore[arg-type]
+        assert {hit.source.split("/")[0] for hit in hits} == {"ward4"}
+    assert len(corpus.search("aspirin", where={"ward": ["3B", "4A"]}, ranking="dense")) == len(corpus)
+    assert list(corpus.search("aspirin", where={"ward": "9"})) == []
+    with pytest.raises(InputError, match="'ward' is a dict"):
+        corpus.search("aspirin", where={"ward": {}})  # type: ignore[dict-item]
+
+
+def test_added_again_only_what_changed_is_read(corpus: Corpus, notes: Path) -> None:
+    """And what is gone from the folder is removed where that is asked for."""
+    (notes / "ward3/cough.txt").write_text("The cough is gone.")
+    (notes / "ward3/new.txt").write_text("A new note.")
+    (notes / "ward3/blood.md").unlink()
+    done = corpus.add(notes / "ward3", {"ward": "3B"})
+    assert (done.added, done.changed, done.unchanged, done.removed) == (("ward3/new.txt",), ("ward3/cough.txt",), 0, ())
+    done = corpus.add(notes / "ward3", prune=True)
+    assert (done.unchanged, done.removed) == (2, ("ward3/blood.md",))
+    assert {one.source for one in corpus.documents({"ward": "3B"})} == {"ward3/cough.txt", "ward3/new.txt"}
+    done = corpus.add(notes / "ward3", {"ward": "3C"})
+    assert (len(done.changed), done.passages) == (2, 0)
+    assert len(again(corpus).documents({"ward": "3C"})) == 2
+
+
+def test_what_is_removed_is_found_no_more_and_is_in_no_file(corpus: Corpus) -> None:
+    """Neither its text nor its vectors, in this process or the next."""
+    assert corpus.remove("ward3/blood.md", "no such") == 1
+    for one in (corpus, again(corpus)):
+        assert "ward3/blood.md" not in {hit.source for hit in one.search("warfarin aspirin blood", k=8)}
+        assert len(one.search("warfarin", ranking="bm25")) == 0
+    state = corpus._fresh()
+    assert b"warfarin" not in state.records.to_bytes()
+    assert len(state.dense) == len(corpus)
+
+
+def test_a_file_that_cannot_be_read_is_told_of_and_the_rest_is_there(corpus: Corpus, notes: Path) -> None:
+    """By its name, and with what is wrong."""
+    (notes / "ward3/scan.pdf").write_bytes(b"%PDF-1.4\ngarbage")
+    (notes / "ward3/latin.txt").write_bytes(b"caf\xe9")
+    (notes / "ward3/photo.jpg").write_bytes(b"")
+    (notes / "ward3/z.txt").write_text("The last one.")
+    done = corpus.add(notes / "ward3")
+    assert {error.source for error in done.failed} == {"ward3/scan.pdf", "ward3/latin.txt"}
+    assert done.added == ("ward3/z.txt",)
+    assert [Path(name).name for name in done.skipped] == ["photo.jpg"]
+    with pytest.raises(DocumentError, match="no format that is read here"):
+        corpus.add(notes / "ward3/photo.jpg")
+    with pytest.raises(CorpusError, match="no such file or folder"):
+        corpus.add(notes / "none")
+
+
+def test_passages_that_say_the_same_are_given_once(corpus: Corpus) -> None:
+    """Copies of a note do not push other notes out of what is sent."""
+    corpus.add_texts(Text(f"copy {number}", "Aspirin must not  be combined with WARFARIN.") for number in range(5))
+    hits = corpus.search("aspirin and warfarin", k=4)
+    assert len({hit.text.casefold() for hit in hits}) == len(hits)
+    assert sum(hit.source.startswith("copy") for hit in hits) == 1
+
+
+def test_no_more_text_than_asked_for_is_given(corpus: Corpus) -> None:
+    """In the embedding model's tokens, best first; what a smaller budget gave, a larger one gives too."""
+    every = corpus.search("aspirin cough dose visiting", k=8)
+    some = corpus.search("aspirin cough dose visiting", k=8, tokens=every[0].tokens + every[1].tokens)
+    assert [hit.passage for hit in some] == [hit.passage for hit in every[:2]]
+    assert list(corpus.search("aspirin", tokens=1)) == []
+
+
+def test_a_corpus_stays_with_its_embedder_and_its_ranking(corpus: Corpus, tmp_path: Path) -> None:
+    """Vectors of two models do not compare."""
+    Corpus.open(corpus.path, "pass", embedder=corpus.embedder, ranking="bm25").close()
+    assert again(corpus).ranking == "bm25"
+    other = Embedder(corpus.embedder._model, name="other", digest="sha256:" + "0" * 64, device="cpu")
+    with pytest.raises(CorpusError, match="was embedded by .*open it with that one"):
+        len(Corpus.open(corpus.path, "pass", embedder=other))
+
+
+@pytest.mark.parametrize(
+    "ask", [{"query": " "}, {"query": "x", "k": 0}, {"query": "x", "k": 1001}, {"query": "x", "ranking": "best"}]
+)
+def test_what_cannot_be_asked_is_refused(corpus: Corpus, ask: dict[str, object]) -> None:
+    """By name."""
+    with pytest.raises(InputError):
+        corpus.search(**ask)  # type: ignore[arg-type]
+
+
+def test_texts_of_a_query_that_is_too_long_are_found_by_how_they_begin(corpus: Corpus) -> None:
+    """A question may be longer than the model reads."""
+    assert corpus.search("warfarin and aspirin " * 500, k=1)[0].source == "ward3/blood.md"
+
+
+def _add_for_ever(path: Path, notes: Path) -> None:
+    with Corpus.open(path, "pass") as corpus:
+        number = 0
+        while True:
+            number += 1
+            corpus.add_texts([Text("a", f"warfarin, version {number}"), Text("b", f"tea, version {number}")])
+
+
+def test_others_search_while_one_adds_and_is_killed(corpus: Corpus) -> None:
+    """What they see is of one moment, and a killed writer leaves the old or the new."""
+    writer = multiprocessing.get_context("spawn").Process(target=_add_for_ever, args=(corpus.path, corpus.path))
+    writer.start()
+    assert writer.pid is not None
+    seen: set[str] = set()
+    reader = again(corpus)
+    while len(seen) < 3:
+        texts = {hit.source: hit.text.rsplit(" ", 1)[1] for hit in reader.search("version", k=8, ranking="bm25")}
+        assert texts.get("a") == texts.get("b")
+        seen |= {texts["a"]} if "a" in texts else set()
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    after = again(corpus)
+    texts = {hit.source: hit.text.rsplit(" ", 1)[1] for hit in after.search("version", k=8, ranking="bm25")}
+    assert texts["a"] == texts["b"]
+    assert after.add_texts([Text("c", "the next one")]).added == ("c",)
