@@ -55,8 +55,8 @@ OWNER: Final = (
     "sklearn.linear_model",
     "sklearn.neural_network",
     "sklearn.pipeline",
-    "skops.io",
     "tenseal",
+    "quick_skops",
     "quick_stores",
 )
 """What the commands of a model's owner do, with key stores as the tests have them."""
