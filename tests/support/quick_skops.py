@@ -1,30 +1,17 @@
 """skops, imported without torch: three of the four seconds that it takes, in every process of the tests.
 
-To know which types to trust, it imports every module of scikit-learn, and one of those imports torch if it is there.
+To know which types to trust, it imports every module of scikit-learn, and one of those imports torch if it is there. That one is
+taken for missing meanwhile; whoever wants torch imports it as ever.
 """
 
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+from importlib import import_module
 from typing import Final
 
-_HEAVY: Final = "torch"
+_WANTS_TORCH: Final = "sklearn.externals.array_api_compat.torch"
 
-
-class _WithoutTorch(MetaPathFinder):
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname == _HEAVY:
-            raise ModuleNotFoundError(name=fullname)
-        return None
-
-
-_finder: Final = _WithoutTorch()
-sys.meta_path.insert(0, _finder)
+sys.modules[_WANTS_TORCH] = None  # type: ignore[assignment]
 with suppress(ModuleNotFoundError):  # where the extra `compile` is not installed
-    import skops.io
-sys.meta_path.remove(_finder)
+    import_module("skops.io")
+del sys.modules[_WANTS_TORCH]
