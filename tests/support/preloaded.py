@@ -45,11 +45,14 @@ GATEWAY: Final = (
 NODE: Final = ("blindgate_node.commands", "psutil")
 """What a node does."""
 OWNER: Final = (
+    "blindgate.commands.jobs",
     "blindgate.commands.models",
     "blindgate.commands.predict",
     "blindgate.commands.publisher",
     "blindgate.commands.search",
+    "blindgate_audit.commands",
     "blindgate_models.compilers.estimators",
+    "blindgate_node.commands",
     "pandas",
     "sklearn.impute",
     "sklearn.linear_model",
@@ -59,7 +62,7 @@ OWNER: Final = (
     "quick_skops",
     "quick_stores",
 )
-"""What the commands of a model's owner do, with key stores as the tests have them."""
+"""What the commands of clients, of a model's owner, of a node and of an auditor do, with key stores as the tests have them."""
 _NOT_YET: Final = "prometheus_client"
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _MOST: Final = 1 << 20
