@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 import node_process
 import quick_routes  # noqa: F401  (from here on, applications of this process are)
+import quick_skops  # noqa: F401  (before a test imports skops)
 import quick_stores  # noqa: F401  (from here on, stores of this process are)
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.linear import compile_linear

@@ -17,8 +17,8 @@ import numpy as np
 DIABETES_COLUMNS = ["bmi", "bp", "s5"]
 
 
-def main(worker: str, folder: Path, epochs: int, *simulated: int) -> None:
-    """Fit, answer and dump both networks into `folder`. So many rows of each are simulated."""
+def main(worker: str, folder: Path, epochs: int, bits: int, *simulated: int) -> None:
+    """Fit, answer and dump both networks into `folder`; the regressor is of so many bits. So many rows of each are simulated."""
     warnings.simplefilter("ignore")
     runpy.run_path(worker)["adapt"]()
     torch, data, sklearn = map(import_module, ("torch", "sklearn.datasets", "concrete.ml.sklearn"))
@@ -33,7 +33,7 @@ def main(worker: str, folder: Path, epochs: int, *simulated: int) -> None:
 
     table, progression = data.load_diabetes(return_X_y=True, as_frame=True)
     regressor = sklearn.NeuralNetRegressor(
-        **settings, lr=0.01, module__n_w_bits=4, module__n_a_bits=4, module__n_hidden_neurons_multiplier=1
+        **settings, lr=0.01, module__n_w_bits=bits, module__n_a_bits=bits, module__n_hidden_neurons_multiplier=1
     )
     target = standardised(progression.to_numpy()[:, None])
     dump(regressor, standardised(table[DIABETES_COLUMNS].to_numpy()), target, folder / "regressor.json", simulated[1])

@@ -42,6 +42,8 @@ pytestmark = [
 FIT = Path(__file__).with_name("concrete_ml_networks.py")
 EPOCHS = campaigns.of(40, slice_of=8)
 """What a network has learnt is asked for in `make nightly`."""
+BITS = campaigns.of(4, slice_of=2)
+"""Of the regressor's weights and activations: rows of two bits take a third of the time."""
 ASKED = campaigns.of(3, slice_of=1)
 """So many rows are encrypted, and simulated by Concrete ML; of the classifier in `make nightly` alone."""
 
@@ -59,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where both networks were fitted and dumped, by Concrete ML in an environment without Blindgate."""
     folder = tmp_path_factory.mktemp("networks")
     command = [str(find_compile_python()), "-I", str(FIT), concrete_worker.__file__, str(folder)]
-    command += [str(EPOCHS), str(campaigns.of(ASKED, slice_of=0)), str(ASKED)]
+    command += [str(EPOCHS), str(BITS), str(campaigns.of(ASKED, slice_of=0)), str(ASKED)]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     return folder
 

@@ -1,6 +1,6 @@
 """Real tables through a real gateway and a real node: on every held-out row, the class that the plaintext model gives.
 
-`make nightly` asks for every held-out row, `make test` for the first two dozen of them.
+`make nightly` asks for every held-out row, `make test` for the first dozen of them.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,8 +42,10 @@ from signed_packages import PUBLISHER, package
 from world import World
 
 HEART = ["age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak", "slope", "ca", "thal"]
-ASKED = 24
+ASKED = 12
 """So many of the held-out rows are asked for in `make test`."""
+FEW = 4
+"""So many of those once more, with their probabilities."""
 NUMBERS = make_column_selector(dtype_include="number")
 TEXTS = make_column_selector(dtype_exclude="number")
 
@@ -205,7 +207,7 @@ def test_every_held_out_row_gets_the_plaintext_models_class(
     got = found.predict(asked, timeout=120)
     np.testing.assert_array_equal(got, expected)
     assert set(np.unique(labels[got] if family == "trees" else got)) <= set(labels)
-    few = asked[:8]
+    few = asked[:FEW]
     np.testing.assert_allclose(found.predict_proba(few, timeout=120), model.predict_proba(few), atol=2e-3)
 
 
@@ -225,9 +227,11 @@ def test_every_held_out_row_gets_the_class_where_trees_ask_for_groups_of_categor
     found = client.model(f"german-groups-{family}")
     strange = table.test.copy()
     strange.loc[strange.index[::3], "a3"] = "A499"
-    for asked in (table.test, strange):
+    for asked in (table.test, strange)[
+        campaigns.of(0, slice_of=1) :
+    ]:  # two of three strange rows are those of the table
         np.testing.assert_array_equal(found.predict(asked, timeout=120), model.predict(asked))
-    few = table.test[:8]
+    few = table.test[:FEW]
     np.testing.assert_allclose(found.predict_proba(few, timeout=120), model.predict_proba(few), atol=2e-3)
 
 

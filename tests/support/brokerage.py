@@ -59,6 +59,7 @@ from blindgate_protocol.order import Order, new_job_id
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Envelope, Signed, SigningKey, open_signed
 from blindgate_protocol.values import BlobRef, Value
+from migrated import lay_database
 from preloaded import Preloaded
 
 START_SECONDS = 20.0
@@ -234,6 +235,8 @@ class Brokerage:
 
     def __post_init__(self) -> None:
         if self.database is None:
+            if self.settings.database is None:
+                lay_database(self.settings.data)
             migrate(self.settings)
 
     def api_key(self, tenant: str, *, publish: bool = False, scopes: tuple[Scope, ...] = ()) -> str:

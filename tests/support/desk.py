@@ -1,13 +1,9 @@
 """A gateway inside the test's own process, with one of everybody: for what needs no second process to be true."""
 
-import atexit
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import httpx2
@@ -16,7 +12,7 @@ from sqlalchemy import update
 
 from blindgate_gateway.app import create_app
 from blindgate_gateway.identity import Scope, StaffRole
-from blindgate_gateway.opening import migrate, prepare
+from blindgate_gateway.opening import prepare
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import jobs
@@ -25,6 +21,7 @@ from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.messages import JobView, Lease
 from blindgate_protocol.signing import Signed, SigningKey
 from brokerage import Brokerage, Caller, Keys, Publisher, Tenant, Worker, make_settings, random_bytes
+from migrated import lay_database
 
 OTHER_OPERATOR = SigningKey.generate()
 """Somebody whom the gateway would take nodes of, and who has none."""
@@ -89,9 +86,8 @@ def open_desk(folder: Path, **changes: Any) -> Iterator[Desk]:
     keys = Keys()
     operators = (keys.operator.id, OTHER_OPERATOR.id)
     settings = make_settings(folder / "gateway", keys, **{"operators": operators} | changes)
-    if settings.database is None and not settings.sqlite_file.exists():
-        settings.data.mkdir(parents=True, mode=0o700, exist_ok=True)
-        shutil.copyfile(_migrated(), settings.sqlite_file)
+    if settings.database is None:
+        lay_database(settings.data)
     lock = prepare(settings)
     app = create_app(settings)
     brokerage = Brokerage(settings, keys, app.extensions["blindgate"].database)
@@ -117,13 +113,3 @@ def open_desk(folder: Path, **changes: Any) -> Iterator[Desk]:
     app.extensions["blindgate"].database.close()
     app.extensions["blindgate"].wakeups.close()
     lock.close()
-
-
-@cache
-def _migrated() -> Path:
-    """An embedded database with a gateway's tables and nothing in them: copied faster than migrated to."""
-    folder = Path(mkdtemp(prefix="migrated-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    settings = Settings(data=folder)
-    migrate(settings)
-    return settings.sqlite_file

@@ -8,8 +8,12 @@ at how a gateway or a node starts, at what it loads or at its memory starts one 
    threads but those of NumPy's BLAS, which ends them before a fork.
 2. **The fork** forks once more and ends at once, so that its child has no parent. Linux gives it to the test's process, which asks
    to be given such children for as long as this takes.
+3. **What was imported is not taken apart at the end.** Threads are waited for, what was to happen at the exit happens, and what was
+   said is written; then the process is gone. To let go of a thousand modules, Python copies every page that they share with the
+   process that forks: half a second for each command.
 """
 
+import atexit
 import ctypes
 import gc
 import json
@@ -22,7 +26,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NoReturn
 
 GATEWAY: Final = (
     "alembic.context",
@@ -41,21 +45,24 @@ GATEWAY: Final = (
 NODE: Final = ("blindgate_node.commands", "psutil")
 """What a node does."""
 OWNER: Final = (
+    "blindgate.commands.jobs",
     "blindgate.commands.models",
     "blindgate.commands.predict",
     "blindgate.commands.publisher",
     "blindgate.commands.search",
+    "blindgate_audit.commands",
     "blindgate_models.compilers.estimators",
+    "blindgate_node.commands",
     "pandas",
     "sklearn.impute",
     "sklearn.linear_model",
     "sklearn.neural_network",
     "sklearn.pipeline",
-    "skops.io",
     "tenseal",
+    "quick_skops",
     "quick_stores",
 )
-"""What the commands of a model's owner do, with key stores as the tests have them."""
+"""What the commands of clients, of a model's owner, of a node and of an auditor do, with key stores as the tests have them."""
 _NOT_YET: Final = "prometheus_client"
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _MOST: Final = 1 << 20
@@ -148,6 +155,14 @@ def _fork_on_request(requests: socket.socket) -> dict[str, Any] | None:
             os.close(number)
 
 
+def _end(status: int) -> NoReturn:
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status & 0xFF)
+
+
 def _main() -> None:
     descriptor, runs, *modules = sys.argv[1:]
     is_file = Path(runs).is_absolute()
@@ -167,10 +182,16 @@ def _main() -> None:
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
         sys.argv[:] = [runs, *request["arguments"]]
-        if is_file:
-            runpy.run_path(runs, run_name="__main__")
-        else:
-            runpy.run_module(runs, run_name="__main__", alter_sys=True)
+        try:
+            if is_file:
+                runpy.run_path(runs, run_name="__main__")
+            else:
+                runpy.run_module(runs, run_name="__main__", alter_sys=True)
+        except SystemExit as ends:
+            if not isinstance(ends.code, int | None):
+                raise
+            _end(ends.code or 0)
+        _end(0)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, ClassVar
 
+from blindgate_gateway.settings import ENVIRONMENT_PREFIX
 from brokerage import GatewayProcess
+from migrated import lay_database
 from node_process import NodeProcess
 from preloaded import Preloaded
 from world import World
@@ -51,12 +53,17 @@ def type_command(
 
 
 def start_server(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
-    """Start `blindgate gateway serve` or `blindgate node serve`; a node knows the families of tests as well."""
+    """Start `blindgate gateway serve` or `blindgate node serve`; a node knows the families of tests as well.
+
+    A gateway that keeps its own database finds the tables there.
+    """
     role, *arguments = command
     forked = None
     preloaded = GatewayProcess.preloaded if role == "gateway" else NodeProcess.preloaded
     if preloaded is not None:
         assert arguments == ["serve"]
+        if role == "gateway" and f"{ENVIRONMENT_PREFIX}DATABASE" not in environment:
+            lay_database(Path(environment[f"{ENVIRONMENT_PREFIX}DATA"]))
         forked = preloaded.start(arguments if role == "gateway" else [], environment, log)
     return forked or start_fresh(command, environment, log)
 
