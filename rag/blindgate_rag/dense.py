@@ -256,7 +256,9 @@ class DenseIndex:
     def _check(self, size: int) -> None:
         """What faiss made of the bytes is one of our two indexes, and no larger than they are."""
         index = self._index
-        inner = index if self._in_cells else faiss.downcast_index(index.index) if type(index) is faiss.IndexIDMap2 else None
+        inner = (
+            index if self._in_cells else faiss.downcast_index(index.index) if type(index) is faiss.IndexIDMap2 else None
+        )
         kind = type(inner)
         if kind not in (faiss.IndexIVFFlat, faiss.IndexFlatIP):
             message = f"index: is {type(index).__name__} over {kind.__name__}, expected flat or in cells"
@@ -271,7 +273,12 @@ class DenseIndex:
             message = f"index: {size} bytes for {len(self)} vectors of {self._dimension} numbers: too few"
             raise CorpusError(message)
         ids, vectors = self._contents()
-        if len(ids) != len(self) or len(np.unique(ids)) != len(ids) or (ids < 0).any() or not np.isfinite(vectors).all():
+        if (
+            len(ids) != len(self)
+            or len(np.unique(ids)) != len(ids)
+            or (ids < 0).any()
+            or not np.isfinite(vectors).all()
+        ):
             message = "index: an id is there twice or below 0, or a number is not finite"
             raise CorpusError(message)
 
@@ -294,7 +301,9 @@ def _enough_probes(index: Any, flat: Any, vectors: Vectors) -> int:
     draw = np.random.default_rng(0)  # the same index, the same cells
     near = vectors[draw.choice(len(vectors), size=min(_SAMPLE, len(vectors)), replace=False)]
     noise = draw.normal(size=near.shape)
-    lengths = np.linalg.norm(near, axis=1, keepdims=True) / np.maximum(np.linalg.norm(noise, axis=1, keepdims=True), 1e-12)
+    lengths = np.linalg.norm(near, axis=1, keepdims=True) / np.maximum(
+        np.linalg.norm(noise, axis=1, keepdims=True), 1e-12
+    )
     queries = np.ascontiguousarray(near + _SPREAD * lengths * noise, dtype=np.float32)
     expected = flat.search(queries, _NEAREST)[1]
     probes = min(LEAST_PROBES, index.nlist)

@@ -205,7 +205,9 @@ def folder_digest(folder: Path) -> str:
 
 def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
-        message = f"{folder}: no such folder; expected one with modules.json, config.json, a tokeniser and *.safetensors"
+        message = (
+            f"{folder}: no such folder; expected one with modules.json, config.json, a tokeniser and *.safetensors"
+        )
         raise PackageError(message)
     names: list[str] = []
     for root, inside, files in os.walk(folder):
