@@ -121,10 +121,10 @@ class LocalRankers:
 def quantised_entries(vectors: Vectors) -> NDArray[np.int8]:
     """An index as signed bytes, `(n, d)`, in one scale: its largest number becomes 127."""
     largest = max(float(np.abs(vectors).max(initial=0.0)), _LEAST)
-    return np.rint(vectors.astype(np.float64) * (LARGEST / largest)).astype(np.int8)
+    return np.asarray(np.rint(vectors.astype(np.float64) * (LARGEST / largest)), dtype=np.int8)
 
 
 def quantised_queries(vectors: Vectors) -> NDArray[np.int64]:
     """Questions as whole numbers from -127 to 127, `(n, d)`, each in a scale of its own: its largest number becomes 127."""
     largest = np.maximum(np.abs(vectors).max(axis=1, initial=0.0), _LEAST).astype(np.float64)
-    return np.rint(vectors.astype(np.float64) * (LARGEST / largest)[:, None]).astype(np.int64)
+    return np.asarray(np.rint(vectors.astype(np.float64) * (LARGEST / largest)[:, None]), dtype=np.int64)

@@ -23,12 +23,13 @@ def data() -> tuple[Floats, Floats]:
 
     def near(count: int, spread: float) -> Floats:
         points = centres[draw.integers(0, 200, count)] + spread * draw.normal(size=(count, WIDTH))
-        return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+        return np.asarray(points / np.linalg.norm(points, axis=1, keepdims=True), dtype=np.float32)
 
     return near(COUNT, 0.5), near(100, 0.6)
 
 
 def index_of(vectors: Floats, *, flat_most: int) -> DenseIndex:
+    """The vectors, under the first of `IDS`."""
     index = DenseIndex(WIDTH, flat_most=flat_most)
     index.add(IDS[: len(vectors)], vectors)
     return index
@@ -36,18 +37,23 @@ def index_of(vectors: Floats, *, flat_most: int) -> DenseIndex:
 
 @pytest.fixture(params=["flat", "cells"])
 def index(request: pytest.FixtureRequest, data: tuple[Floats, Floats]) -> DenseIndex:
+    """All vectors, each compared, or in cells."""
     made = index_of(data[0], flat_most=10_000 if request.param == "flat" else 1000)
     assert (made.cells > 0) == (request.param == "cells")
     return made
 
 
 def exact(vectors: Floats, queries: Floats, k: int, ids: NDArray[np.int64] = IDS) -> NDArray[np.int64]:
+    """What numpy finds."""
     found: NDArray[np.int64] = ids[np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :k]]
     return found
 
 
 def recall(found: NDArray[np.int64], expected: NDArray[np.int64]) -> float:
-    return float(np.mean([len(np.intersect1d(ours, theirs)) / len(theirs) for ours, theirs in zip(found, expected, strict=True)]))
+    """Which part of the expected ids was found."""
+    return float(
+        np.mean([len(np.intersect1d(ours, theirs)) / len(theirs) for ours, theirs in zip(found, expected, strict=True)])
+    )
 
 
 def test_every_vector_is_compared_in_a_small_index(data: tuple[Floats, Floats]) -> None:
@@ -136,13 +142,16 @@ def test_an_index_comes_back_as_it_was(index: DenseIndex, data: tuple[Floats, Fl
 
 
 def other_bytes(what: str) -> bytes:
+    """Bytes that are nearly an index."""
     made = faiss.IndexIDMap2(faiss.IndexFlatL2(WIDTH) if what == "distances" else faiss.IndexFlatIP(WIDTH))
     rows = np.ones((2, WIDTH), dtype=np.float32)
     if what == "nan":
         rows[1, 3] = np.nan
     made.add_with_ids(rows, np.array([4, 4] if what == "twice" else [4, -5] if what == "negative" else [4, 5]))
     data = bytes(faiss.serialize_index(made))
-    return {"cut": data[:-3], "header": data[:9], "empty": b"", "pickle": b"\x80\x04N.", "graph": b"IHNf" + data}.get(what, data)
+    return {"cut": data[:-3], "header": data[:9], "empty": b"", "pickle": b"\x80\x04N.", "graph": b"IHNf" + data}.get(
+        what, data
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,7 +159,7 @@ def other_bytes(what: str) -> bytes:
 )
 def test_bytes_that_are_no_such_index_are_refused(what: str) -> None:
     """Whatever faiss itself would make of them."""
-    with pytest.raises(CorpusError, match="^index: "):
+    with pytest.raises(CorpusError, match=r"^index: "):
         DenseIndex.from_bytes(other_bytes(what), 2 * WIDTH if what == "width" else WIDTH)
 
 

@@ -19,6 +19,7 @@ IDS = np.array([10, 20, 30, 40, 50, 60], dtype=np.int64)
 
 @pytest.fixture(scope="module")
 def index() -> LexicalIndex:
+    """Six texts, one of them without a word."""
     return LexicalIndex.of(IDS, TEXTS)
 
 
