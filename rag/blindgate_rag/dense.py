@@ -16,7 +16,11 @@ index has grown by half.
 With faiss-gpu and a GPU, a search over all vectors without a filter runs there, on a copy. Cells and filters stay on the CPU.
 """
 
+<<<<<<< HEAD
 from collections.abc import Iterable
+=======
+import math
+>>>>>>> h114
 from typing import Any, Final, Self
 
 import faiss
@@ -293,7 +297,7 @@ def _flat(dimension: int) -> Any:
 
 
 def _cells_for(count: int) -> int:
-    return max(1, min(round(4 * count**0.5), count // _POINTS_PER_CENTROID))
+    return max(1, min(round(4 * math.sqrt(count)), count // _POINTS_PER_CENTROID))
 
 
 def _size_for(cells: int) -> int:
@@ -311,13 +315,14 @@ def _enough_probes(index: Any, flat: Any, vectors: Vectors) -> int:
     )
     queries = np.ascontiguousarray(near + _SPREAD * lengths * noise, dtype=np.float32)
     expected = flat.search(queries, _NEAREST)[1]
-    probes = min(LEAST_PROBES, index.nlist)
-    while probes < index.nlist:
+    cells = int(index.nlist)
+    probes = min(LEAST_PROBES, cells)
+    while probes < cells:
         found = index.search(queries, _NEAREST, params=faiss.SearchParametersIVF(nprobe=probes))[1]
         hits = sum(len(np.intersect1d(ours, theirs)) for ours, theirs in zip(found, expected, strict=True))
         if hits >= RECALL * expected.size:
             break
-        probes = min(2 * probes, index.nlist)
+        probes = min(2 * probes, cells)
     return probes
 
 

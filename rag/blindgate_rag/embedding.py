@@ -108,6 +108,7 @@ class Embedder:
         _check_files(folder)  # 2.
         library = _sentence_transformers()
         chosen = _device(device)
+        unreadable = _imported("safetensors").SafetensorError
         try:
             model = library.SentenceTransformer(  # 3.
                 str(folder),
@@ -116,7 +117,7 @@ class Embedder:
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True, "dtype": "float32"},
             )
-        except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, unreadable) as error:
             message = f"{folder.name}: sentence-transformers cannot open the model: {type(error).__name__}"
             raise PackageError(message) from error
         model.eval()

@@ -1,0 +1,182 @@
+"""How well rankers find what people judged relevant.
+
+Measures, each the mean over the questions that have a relevant document:
+
+- **nDCG@10** as trec_eval's `ndcg_cut`: a document's gain is its grade, divided by log2(place + 1); over the best order there is;
+- **recall@10, recall@100**: which part of the relevant documents stands among the first;
+- **MRR@10**: 1 / the place of the first relevant one, 0 where it is behind the tenth.
+
+A ranker is whatever turns questions into document ids, best first: those of this machine come from `LocalRankers`; one that asks
+an index elsewhere fits the same `Ranker`.
+"""
+
+import io
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from typing import Any, Final
+
+from blindgate_protocol.errors import BackendError, InputError
+from blindgate_rag.beir import Collection
+
+Ranker = Callable[[list[str]], list[list[str]]]
+"""Questions to the ids of documents, best first, `DEPTH` of them or fewer."""
+
+DEPTH: Final = 100
+MEASURES: Final[Mapping[str, str]] = {
+    "ndcg_at_10": "nDCG@10",
+    "recall_at_10": "recall@10",
+    "recall_at_100": "recall@100",
+    "mrr_at_10": "MRR@10",
+}
+
+_FIRST: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What one ranker reached; all from 0 to 1 but the last.
+
+    Attributes:
+        seconds: for all questions; what rankers share, such as the questions' vectors, counts for the first that needs it.
+    """
+
+    ranker: str
+    ndcg_at_10: float
+    recall_at_10: float
+    recall_at_100: float
+    mrr_at_10: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The scores of several rankers on one collection."""
+
+    collection: str
+    documents: int
+    questions: int
+    scores: tuple[Score, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def table(self) -> str:
+        """For people: a line a ranker, columns of the same width."""
+        width = max(len("ranker"), *(len(score.ranker) for score in self.scores))
+        lines = [
+            f"{self.collection}: {self.documents} documents, {self.questions} questions",
+            "  ".join([f"{'ranker':<{width}}", *(f"{title:>10}" for title in MEASURES.values()), f"{'s':>8}"]),
+        ]
+        for score in self.scores:
+            numbers = [f"{getattr(score, name):>10.4f}" for name in MEASURES]
+            lines.append("  ".join([f"{score.ranker:<{width}}", *numbers, f"{score.seconds:>8.2f}"]))
+        return "\n".join(lines)
+
+    def plot(self) -> bytes:
+        """An SVG with a group of bars a measure. Raises `BackendError` where matplotlib is not installed."""
+        try:
+            figures = import_module("matplotlib.figure")
+        except ModuleNotFoundError as error:
+            message = "a plot needs matplotlib: pip install matplotlib"
+            raise BackendError(message) from error
+        figure = figures.Figure(figsize=(8, 4), layout="constrained")  # no window, no global state
+        axes = figure.subplots()
+        wide = 0.8 / len(self.scores)
+        for position, score in enumerate(self.scores):
+            places = [place + wide * (position - (len(self.scores) - 1) / 2) for place in range(len(MEASURES))]
+            axes.bar(places, [getattr(score, name) for name in MEASURES], width=wide, label=score.ranker)
+        axes.set_xticks(range(len(MEASURES)), list(MEASURES.values()))
+        axes.set_ylim(0, 1)
+        axes.set_title(f"{self.collection}: {self.documents} documents, {self.questions} questions", parse_math=False)
+        axes.legend()
+        written = io.BytesIO()
+        figure.savefig(written, format="svg", metadata={"Date": None})
+        return written.getvalue()
+
+
+def evaluate(
+    collection: Collection, rankers: Mapping[str, Ranker], *, progress: Callable[[str], None] | None = None
+) -> Evaluation:
+    """Ask each ranker all questions, and measure its answers.
+
+    Args:
+        collection: the questions, and what is relevant to them.
+        rankers: by name.
+        progress: told the name of each ranker before it begins.
+
+    Raises `InputError` for a ranker that does not answer each question, or names a document twice.
+    """
+    if not rankers:
+        message = "rankers: expected at least one"
+        raise InputError(message)
+    questions = list(collection.questions.items())
+    judged = [collection.judgements[one] for one, _ in questions]
+    scores = []
+    for name, ranker in rankers.items():
+        if progress is not None:
+            progress(name)
+        begun = time.perf_counter()
+        rankings = ranker([text for _, text in questions])
+        seconds = time.perf_counter() - begun
+        scores.append(score_of(name, rankings, judged, seconds=seconds))
+    return Evaluation(collection.name, len(collection.documents), len(questions), tuple(scores))
+
+
+def score_of(
+    name: str, rankings: Sequence[Sequence[str]], judged: Sequence[Mapping[str, int]], *, seconds: float = 0.0
+) -> Score:
+    """The means over all questions.
+
+    Args:
+        name: the ranker's.
+        rankings: a question each, ids, best first.
+        judged: the grades by id, of the same questions; each has one above 0.
+        seconds: how long it took.
+
+    Raises `InputError`.
+    """
+    if len(rankings) != len(judged):
+        message = f"{name}: {len(rankings)} rankings for {len(judged)} questions"
+        raise InputError(message)
+    for position, ranking in enumerate(rankings):
+        if len(set(ranking)) != len(ranking):
+            message = f"{name}: question {position}: a document stands twice in the ranking"
+            raise InputError(message)
+    pairs = list(zip(rankings, judged, strict=True))
+    return Score(
+        ranker=name,
+        ndcg_at_10=_mean([ndcg(ranking, grades, _FIRST) for ranking, grades in pairs]),
+        recall_at_10=_mean([recall(ranking, grades, _FIRST) for ranking, grades in pairs]),
+        recall_at_100=_mean([recall(ranking, grades, DEPTH) for ranking, grades in pairs]),
+        mrr_at_10=_mean([reciprocal_rank(ranking, grades, _FIRST) for ranking, grades in pairs]),
+        seconds=seconds,
+    )
+
+
+def ndcg(ranking: Sequence[str], grades: Mapping[str, int], first: int) -> float:
+    """The nDCG of the `first` places; a grade below 0 gains nothing."""
+    best = _gain(sorted((max(grade, 0) for grade in grades.values()), reverse=True)[:first])
+    return _gain([max(grades.get(one, 0), 0) for one in ranking[:first]]) / best if best else 0.0
+
+
+def recall(ranking: Sequence[str], grades: Mapping[str, int], first: int) -> float:
+    """Which part of the relevant documents stands in the `first` places."""
+    relevant = {one for one, grade in grades.items() if grade > 0}
+    return len(relevant.intersection(ranking[:first])) / len(relevant) if relevant else 0.0
+
+
+def reciprocal_rank(ranking: Sequence[str], grades: Mapping[str, int], first: int) -> float:
+    """1 / the place of the first relevant document, 0 where none stands in the `first` places."""
+    return next((1 / place for place, one in enumerate(ranking[:first], 1) if grades.get(one, 0) > 0), 0.0)
+
+
+def _gain(grades: Sequence[int]) -> float:
+    return sum(grade / math.log2(place + 1) for place, grade in enumerate(grades, 1))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

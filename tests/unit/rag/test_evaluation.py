@@ -1,0 +1,137 @@
+"""Collections in BEIR's layout, and measures that are trec_eval's."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blindgate_models.search.spec import quantised_entries, quantised_queries
+from blindgate_protocol.errors import BackendError, InputError
+from blindgate_rag import rankers
+from blindgate_rag.beir import read_collection
+from blindgate_rag.evaluation import evaluate, ndcg, recall, reciprocal_rank, score_of
+
+CORPUS = '{"_id": "a", "title": "Asthma", "text": "Salbutamol."}\n\n{"_id": 2, "text": "Flu"}\n'
+QUERIES = '{"_id": "q1", "text": "asthma"}\n{"_id": "q2", "text": "flu"}\n{"_id": "q3", "text": "nothing"}\n'
+QRELS = "query-id\tcorpus-id\tscore\nq1\ta\t2\nq1\t2\t0\nq2\t2\t1\nq3\ta\t0\n"
+
+
+def written(folder: Path, *, corpus: str = CORPUS, queries: str = QUERIES, qrels: str = QRELS) -> Path:
+    """A small collection, with what is given in place of its own."""
+    (folder / "qrels").mkdir()
+    (folder / "corpus.jsonl").write_bytes(corpus.encode("utf-8", "surrogateescape"))
+    (folder / "queries.jsonl").write_text(queries)
+    (folder / "qrels" / "test.tsv").write_text(qrels)
+    return folder
+
+
+def test_a_collection_is_read_as_beir_reads_it(tmp_path: Path) -> None:
+    """The title stands in front of the text; a question without a relevant document is not asked; empty lines do not count."""
+    collection = read_collection(written(tmp_path))
+    assert collection.documents == {"a": "Asthma Salbutamol.", "2": "Flu"}
+    assert collection.questions == {"q1": "asthma", "q2": "flu"}
+    assert collection.judgements == {"q1": {"a": 2, "2": 0}, "q2": {"2": 1}}
+
+
+def test_windows_files_are_read_too(tmp_path: Path) -> None:
+    """A byte order mark, and lines that end with a carriage return."""
+    folder = written(tmp_path, corpus="\ufeff" + CORPUS, qrels=QRELS.replace("\n", "\r\n"))
+    assert read_collection(folder).judgements["q1"] == {"a": 2, "2": 0}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("corpus", CORPUS + "{", "corpus.jsonl, line 4: not JSON"),
+        ("corpus", "[" * 100_000, "corpus.jsonl, line 1: not JSON"),
+        ("corpus", CORPUS + "[]", "corpus.jsonl, line 4: expected an object"),
+        ("corpus", CORPUS + '{"_id": "a", "text": ""}', "corpus.jsonl, line 4: _id: 'a' was there before"),
+        ("corpus", '{"_id": "a"}', "corpus.jsonl, line 1: text: got NoneType"),
+        ("corpus", '{"_id": "a", "title": 3, "text": ""}', "corpus.jsonl, line 1: title: got int"),
+        ("corpus", '{"_id": null, "text": ""}', "corpus.jsonl, line 1: _id: got NoneType"),
+        ("corpus", "\n\udcff", "corpus.jsonl, line 2: expected UTF-8"),
+        ("corpus", "", "0 documents"),
+        ("queries", '{"_id": "q1"}', "queries.jsonl, line 1: text"),
+        ("qrels", "q1\ta\t1\n", "qrels/test.tsv, line 1: expected a header"),
+        ("qrels", "h\nq1 a 1\n", "qrels/test.tsv, line 2: 1 columns"),
+        ("qrels", "h\nq9\ta\t1\n", "qrels/test.tsv, line 2: query-id 'q9'"),
+        ("qrels", "h\nq1\ta\tyes\n", "qrels/test.tsv, line 2: score"),
+        ("qrels", "h\nq1\ta\t0\n", "0 questions with a relevant one"),
+    ],
+)
+def test_an_error_names_file_and_line(tmp_path: Path, file: str, text: str, says: str) -> None:
+    """And the rule."""
+    with pytest.raises(InputError) as refused:
+        read_collection(written(tmp_path, **{file: text}))
+    assert says in str(refused.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """With the layout that is expected."""
+    with pytest.raises(InputError, match="no such folder"):
+        read_collection(tmp_path / "none")
+    written(tmp_path)
+    (tmp_path / "qrels" / "test.tsv").unlink()
+    with pytest.raises(InputError, match=r"qrels/test\.tsv: cannot be read"):
+        read_collection(tmp_path)
+
+
+def test_the_measures_are_trec_evals() -> None:
+    """By hand: grades are gains, places are discounted by log2, the best order there is makes 1."""
+    grades = {"a": 3, "b": 1, "c": 0, "d": 2, "e": -1}
+    best = 3 + 2 / math.log2(3) + 1 / 2
+    assert ndcg(["c", "a", "x", "b", "e"], grades, 10) == pytest.approx((3 / math.log2(3) + 1 / math.log2(5)) / best)
+    assert ndcg(["a", "d", "b"], grades, 10) == pytest.approx(1)
+    assert ndcg(["x"] * 10 + ["a"], grades, 10) == 0
+    assert ndcg(["a"], {"a": 1} | {str(one): 1 for one in range(30)}, 1) == 1
+    assert recall(["a", "c", "b"], grades, 2) == pytest.approx(1 / 3)
+    assert reciprocal_rank(["c", "e", "b"], grades, 10) == pytest.approx(1 / 3)
+    assert reciprocal_rank(["c", "e", "b"], grades, 2) == 0
+
+
+def test_rankers_are_compared_side_by_side(tmp_path: Path) -> None:
+    """As JSON, and as a table with a line each."""
+    collection = read_collection(written(tmp_path))
+    told: list[str] = []
+    evaluation = evaluate(
+        collection,
+        {"right": lambda _: [["a"], ["2"]], "silent": lambda asked: [[] for _ in asked]},
+        progress=told.append,
+    )
+    assert told == ["right", "silent"]
+    kept = json.loads(json.dumps(evaluation.to_dict()))
+    assert [(one["ranker"], one["ndcg_at_10"], one["mrr_at_10"]) for one in kept["scores"]] == [
+        ("right", 1, 1),
+        ("silent", 0, 0),
+    ]
+    assert (kept["documents"], kept["questions"]) == (2, 2)
+    lines = evaluation.table().splitlines()
+    assert lines[1].split()[:3] == ["ranker", "nDCG@10", "recall@10"]
+    assert lines[2].split()[:5] == ["right", "1.0000", "1.0000", "1.0000", "1.0000"]
+
+
+def test_a_ranker_that_cheats_is_refused() -> None:
+    """A document that is named twice would count twice; a question that is left out would not count."""
+    with pytest.raises(InputError, match="twice"):
+        score_of("r", [["a", "a"]], [{"a": 1}])
+    with pytest.raises(InputError, match="0 rankings for 1 questions"):
+        score_of("r", [], [{"a": 1}])
+
+
+def test_without_matplotlib_a_plot_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table needs nothing."""
+    evaluation = evaluate(read_collection(written(tmp_path)), {"right": lambda _: [["a"], ["2"]]})
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(BackendError, match="pip install matplotlib"):
+        evaluation.plot()
+
+
+def test_eight_bits_are_those_of_encrypted_search() -> None:
+    """The `int8` ranker computes what a node computes under encryption."""
+    vectors = np.random.default_rng(2).normal(size=(20, 16)).astype(np.float32)
+    wide = vectors.astype(np.float64)
+    np.testing.assert_array_equal(rankers.quantised_entries(vectors), quantised_entries(wide)[0])
+    np.testing.assert_array_equal(rankers.quantised_queries(vectors), quantised_queries(wide)[0])
