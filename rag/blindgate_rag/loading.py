@@ -101,6 +101,7 @@ class Loader:
         try:
             pages, missing = _checked(answer, self._text_bytes)
         except (ValueError, TypeError):
+            self.close()
             raise _crashed("gave back no document", source) from None
         return Document(source, digest(data), media, pages, missing)
 
