@@ -79,6 +79,7 @@ def paragraph(words: str) -> str:
 def test_a_hostile_file_is_a_clear_error_and_the_next_file_is_read(
     loader: Loader, tmp_path: Path, name: str, data: bytes, message: str
 ) -> None:
+    """Bombs, loops, depths, lengths and cuts end in an error that names the file and the rule, within the time allowed."""
     (tmp_path / name).write_bytes(data)
     (tmp_path / "next.txt").write_text("The next file.")
     begun = time.monotonic()
@@ -89,6 +90,7 @@ def test_a_hostile_file_is_a_clear_error_and_the_next_file_is_read(
 
 
 def test_entities_of_a_web_page_are_neither_fetched_nor_multiplied(loader: Loader, tmp_path: Path) -> None:
+    """What a document type declares stays what it looks like."""
     page = tmp_path / "a.html"
     page.write_text(LAUGHS + "<p>so &i; it</p>")
     assert loader.load(page, "a.html").pages[0].text.endswith("so &i; it")
@@ -97,6 +99,7 @@ def test_entities_of_a_web_page_are_neither_fetched_nor_multiplied(loader: Loade
 
 
 def test_a_file_that_needs_too_much_memory_costs_only_itself(tmp_path: Path) -> None:
+    """The parser's memory is bounded, and the message says that it was the reason."""
     (tmp_path / "a.html").write_bytes(b"<p>x" * 1_000_000)
     elements = "".join(f'<w:x a="{number}"/>' for number in range(400_000))
     (tmp_path / "a.docx").write_bytes(made_documents.docx(paragraph(elements)))
@@ -109,6 +112,7 @@ def test_a_file_that_needs_too_much_memory_costs_only_itself(tmp_path: Path) -> 
 
 
 def test_special_files_are_not_waited_for(loader: Loader, tmp_path: Path) -> None:
+    """A pipe with no writer would be read without end."""
     os.mkfifo(tmp_path / "a.txt")
     with pytest.raises(DocumentError, match="not a regular file"):
         loader.load(tmp_path / "a.txt", "a.txt")
@@ -117,6 +121,7 @@ def test_special_files_are_not_waited_for(loader: Loader, tmp_path: Path) -> Non
 
 
 def test_the_parser_can_open_nothing_and_has_no_network() -> None:
+    """Code that runs in the parser after all has no file, no socket and nothing to start."""
     attempts = """
 import json, os, socket, sys
 from blindgate_rag.parsing import confine
@@ -185,6 +190,7 @@ def say(value):
 def test_a_parser_that_was_taken_over_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str, message: str
 ) -> None:
+    """Whatever it answers, however long it takes, the caller sees an error of the file's, and the process is gone."""
     (tmp_path / "a.txt").write_text("x")
     others = psutil.Process().children()
     with Loader(seconds=0.5, text_bytes=1 << 16) as opened:
@@ -197,6 +203,7 @@ def test_a_parser_that_was_taken_over_is_not_believed(
 
 
 def test_a_file_that_crashes_its_parser_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash in native code ends a process that nothing else needs."""
     crashing = (
         "import os, signal, sys; sys.path[:] = sys.argv[2:]; from blindgate_rag.formats import text; read = text.pages; "
         "text.pages = lambda data: os.kill(os.getpid(), signal.SIGSEGV) if data == b'crash' else read(data); "

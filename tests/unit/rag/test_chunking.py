@@ -56,6 +56,7 @@ TEXTS = st.lists(PIECES, max_size=40).map("".join)
 @example("a.b,c;d" * 100)
 @example("".join(" " * run + "x" for run in range(1, 60)))
 def test_no_passage_is_too_long_and_nothing_is_lost_but_white_space(minilm: Callable[[str], int], text: str) -> None:
+    """Of any text, by the default model's counter and by one of bytes."""
     for tokens in (minilm, lambda text: len(text.encode())):
         passages = Chunker(tokens, MIN_LIMIT).passages(document(text))
         assert all(
@@ -66,6 +67,7 @@ def test_no_passage_is_too_long_and_nothing_is_lost_but_white_space(minilm: Call
 
 
 def test_a_passage_stands_on_one_page_and_is_numbered_through_the_document() -> None:
+    """A citation names the page."""
     passages = Chunker(words, 32).passages(document("one " * 40, "short", "", "two " * 5))
     assert [(passage.page, passage.position, words(passage.text)) for passage in passages] == [
         (1, 0, 32),
@@ -77,6 +79,7 @@ def test_a_passage_stands_on_one_page_and_is_numbered_through_the_document() -> 
 
 
 def test_text_is_cut_where_it_pauses() -> None:
+    """Between paragraphs first, then between sentences."""
     first, second = ("Alpha beta gamma. " * 9).strip(), ("Delta epsilon. " * 14).strip()
     passages = Chunker(words, 32).passages(document(f"{first}\n\n{second}"))
     assert [passage.text for passage in passages] == [first, second]
@@ -85,6 +88,7 @@ def test_text_is_cut_where_it_pauses() -> None:
 
 
 def test_a_tables_row_is_not_cut_where_it_fits() -> None:
+    """Half a row says half of what it says."""
     rows = [f"id: {row}\nname: patient number {row}\nnote: stable since {row}" for row in range(30)]
     passages = Chunker(words, 32).passages(document("\n\n".join(rows)))
     assert [row for passage in passages for row in passage.text.split("\n\n")] == rows
@@ -92,12 +96,15 @@ def test_a_tables_row_is_not_cut_where_it_fits() -> None:
 
 
 def test_a_text_that_counts_as_few_tokens_is_cut_by_its_characters(minilm: Callable[[str], int]) -> None:
+    """A word of any length is one unknown token; a passage is not of any length."""
     blob = "q" * 50_000  # one unknown token
     assert minilm(blob) == 1
     assert max(len(passage.text) for passage in Chunker(minilm, 254).passages(document(blob))) <= 16 * 254
 
 
 def test_a_counter_that_is_not_additive_is_obeyed_all_the_same() -> None:
+    """Cutting trusts sums of counts; the limit does not."""
+
     def tokens(text: str) -> int:
         return 1000 if "bb" in text else len(text) // 40
 
@@ -107,6 +114,7 @@ def test_a_counter_that_is_not_additive_is_obeyed_all_the_same() -> None:
 
 
 def test_white_space_of_a_hostile_file_takes_no_longer_than_its_length() -> None:
+    """A million spaces, and runs of a thousand lengths, cost neither time by their square nor depth."""
     text = " " * 1_000_000 + "x" + "".join(" " * run + "\n" * (run % 7) + "x" for run in range(1, 1000))
     begun = time.process_time()
     passages = Chunker(words, 32).passages(document(text))
@@ -115,6 +123,7 @@ def test_white_space_of_a_hostile_file_takes_no_longer_than_its_length() -> None
 
 
 def test_a_hundred_pages_are_cut_in_a_second_or_two(minilm: Callable[[str], int]) -> None:
+    """A thousand pages are a matter of seconds."""
     page = "The patient was seen on the ward in the morning, and was well. No fever; the wound is dry.\n" * 33
     begun = time.process_time()
     passages = Chunker(minilm, 254).passages(document(*[f"Page {number}. {page}" for number in range(100)]))
@@ -123,5 +132,6 @@ def test_a_hundred_pages_are_cut_in_a_second_or_two(minilm: Callable[[str], int]
 
 
 def test_a_limit_that_no_text_fits_is_refused() -> None:
+    """A single character can be several tokens."""
     with pytest.raises(ValueError, match="limit must be 32 tokens or more, not 8"):
         Chunker(words, 8)

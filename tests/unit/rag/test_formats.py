@@ -13,7 +13,6 @@ import made_documents
 from blindgate_protocol.errors import CorpusError, DocumentError
 from blindgate_rag.loading import Loader, files_under
 
-
 Text: TypeAlias = Callable[[str, bytes], str]
 
 
@@ -47,10 +46,12 @@ def text(loader: Loader, tmp_path: Path) -> Text:
     ],
 )
 def test_text_is_read_in_the_encoding_that_its_mark_names(text: Text, encoded: bytes) -> None:
+    """UTF-8 with and without a mark, UTF-16 and UTF-32 by theirs."""
     assert text("a.txt", encoded) == "naïve café"
 
 
 def test_markdown_keeps_its_front_matter(text: Text) -> None:
+    """It says what the document is about."""
     assert (
         text("a.md", b"---\nward: 3B\n---\n\n# Notes\n\nAll *well*.\n")
         == "---\nward: 3B\n---\n\n# Notes\n\nAll *well*."
@@ -58,10 +59,12 @@ def test_markdown_keeps_its_front_matter(text: Text) -> None:
 
 
 def test_control_characters_do_not_reach_a_passage(text: Text) -> None:
+    """A passage is shown on a terminal."""
     assert text("a.txt", b"red \x1b[31malert\x07\r\nnext\x0cpage") == "red [31malert\nnext\npage"
 
 
 def test_html_says_what_a_reader_of_the_page_sees(text: Text) -> None:
+    """Its title, its blocks as lines, its rows as rows; nothing that is hidden."""
     page = """<!DOCTYPE html><html><head><title>Ward  3B</title><style>p {color: red}</style></head><body>
       <!-- remark --><script>let x = 'script';</script><noscript>noscript</noscript><template>template</template>
       <h1>Visits</h1><p>Two <b>bold</b> words<br>and a line.</p><ul><li>one<li>two</ul>
@@ -74,11 +77,13 @@ c</pre>&lt;end&gt;</body></html>"""
 
 
 def test_html_is_read_in_the_encoding_that_it_declares(text: Text) -> None:
+    """As browsers do, Windows' quotation marks under the name of Latin-1 too."""
     assert text("a.html", b'<meta charset="ISO-8859-1"><p>caf\xe9 \x93quoted\x94</p>') == "café “quoted”"
     assert text("b.html", '<meta charset="koi8-r"><p>привет</p>'.encode("koi8-r")) == "привет"
 
 
 def test_a_tables_rows_say_their_columns_names_and_are_numbered(loader: Loader, tmp_path: Path) -> None:
+    """A hit in a table is cited by its row, and says what its numbers are."""
     path = tmp_path / "a.csv"
     rows = "".join(f'{number};"said ""hm""\nand left";;{number}\n' for number in range(1, 41))
     path.write_text("id;note;empty\n" + rows)
@@ -91,10 +96,12 @@ def test_a_tables_rows_say_their_columns_names_and_are_numbered(loader: Loader, 
 
 
 def test_a_field_of_more_than_131_072_characters_is_read(text: Text) -> None:
+    """Python's own limit is not a document's."""
     assert len(text("a.csv", b"id,note\n1," + b"x" * 200_000)) > 200_000
 
 
 def test_a_pdf_is_read_page_by_page(loader: Loader, tmp_path: Path) -> None:
+    """Pages without text keep their numbers for the others."""
     path = tmp_path / "a.pdf"
     path.write_bytes(made_documents.pdf(["First page", "", "Third page"]))
     document = loader.load(path, "a.pdf")
@@ -103,6 +110,7 @@ def test_a_pdf_is_read_page_by_page(loader: Loader, tmp_path: Path) -> None:
 
 
 def test_a_page_that_cannot_be_read_is_named_and_the_others_are_read(loader: Loader, tmp_path: Path) -> None:
+    """One damaged page does not cost the report; a report of damaged pages alone is an error."""
     path = tmp_path / "a.pdf"
     path.write_bytes(made_documents.pdf(["First", "Second"]).replace(b"<< /Length", b"<< /Filter /Unknown /Length", 1))
     document = loader.load(path, "a.pdf")
@@ -115,6 +123,7 @@ def test_a_page_that_cannot_be_read_is_named_and_the_others_are_read(loader: Loa
 
 @pytest.mark.parametrize("password", ["", "secret"])
 def test_an_encrypted_pdf_is_read_under_the_empty_password_only(text: Text, password: str) -> None:
+    """Anybody may read the one; the other needs a password that nobody gave."""
     writer = pypdf.PdfWriter(clone_from=io.BytesIO(made_documents.pdf(["Sealed words"])))
     writer.encrypt(password, owner_password="owner", algorithm="AES-256")
     out = io.BytesIO()
@@ -127,6 +136,8 @@ def test_an_encrypted_pdf_is_read_under_the_empty_password_only(text: Text, pass
 
 
 def test_a_word_document_is_read_in_order_tables_row_by_row(text: Text) -> None:
+    """Without what is hidden, deleted, said twice or repeated on every page; notes at the end."""
+
     def paragraph(words: str) -> str:
         return f"<w:p><w:r><w:t>{words}</w:t></w:r></w:p>"
 
@@ -180,6 +191,7 @@ def test_a_word_document_is_read_in_order_tables_row_by_row(text: Text) -> None:
 def test_a_file_that_cannot_be_read_is_named_with_what_is_wrong(
     text: Text, name: str, data: bytes, message: str | None
 ) -> None:
+    """The message says which file, what it is not, and what to do."""
     if message is None:
         assert text(name, data) == "id: 1\nnote: open"
         return
@@ -189,6 +201,7 @@ def test_a_file_that_cannot_be_read_is_named_with_what_is_wrong(
 
 
 def test_a_folders_documents_are_named_by_their_path_and_the_rest_is_told(tmp_path: Path) -> None:
+    """Nothing from outside of the folder, nothing hidden, and no file twice by a loop."""
     folder = tmp_path / "reports"
     for name in ("b.txt", "a/2.PDF", "a/1.md", "a/.hidden.txt", ".git/x.txt", "picture.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -207,6 +220,7 @@ def test_a_folders_documents_are_named_by_their_path_and_the_rest_is_told(tmp_pa
 
 
 def test_one_file_is_a_corpus_too_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
+    """It is named by its own name."""
     (tmp_path / "a.txt").write_text("x")
     assert list(files_under(tmp_path / "a.txt")) == [(tmp_path / "a.txt", "a.txt")]
     with pytest.raises(CorpusError, match="there is no such file or folder"):
