@@ -2,11 +2,13 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,6 +19,7 @@ from blindgate_protocol.errors import DocumentError
 from blindgate_rag import loading
 from blindgate_rag.loading import Loader
 
+CAMPAIGN = int(os.environ.get("BLINDGATE_CAMPAIGN", "1"))
 MIB = 1 << 20
 LAUGHS = (
     '<!DOCTYPE r [<!ENTITY a "ha">'
@@ -111,6 +114,29 @@ def test_a_file_that_needs_too_much_memory_costs_only_itself(tmp_path: Path) -> 
         assert small.load(tmp_path / "next.txt", "next.txt").pages
 
 
+def test_a_mutated_file_is_a_document_or_an_error_of_its_own(loader: Loader, tmp_path: Path) -> None:
+    """Bytes changed, cut out and doubled anywhere: never an error of another kind, and the next file is read."""
+    rng = random.Random(7)
+    seeds = {
+        "a.pdf": made_documents.pdf(["One", "Two", "Three"]),
+        "a.docx": made_documents.docx("<w:tbl><w:tr><w:tc>" + paragraph("cell") + "</w:tc></w:tr></w:tbl>"),
+        "a.html": b"<!DOCTYPE html><title>t</title><table><tr><td hidden><p>a<td>b</table><pre>x\n y</pre>&amp;",
+        "a.csv": b'id,"na""me"\n1,"two\nlines"\n2,\n',
+    }
+    for name, seed in seeds.items():
+        for _ in range(20 * CAMPAIGN):
+            data = bytearray(seed)
+            for _ in range(rng.randint(1, 4)):
+                at, length = rng.randrange(len(data)), rng.randint(1, 12)
+                with_what = rng.choice([rng.randbytes(length), b"", bytes(data[at : at + length]) * 2])
+                data[at : at + rng.choice([0, length])] = with_what
+            (tmp_path / name).write_bytes(data)
+            with suppress(DocumentError):
+                assert loader.load(tmp_path / name, name).pages
+    (tmp_path / "next.txt").write_text("The next file.")
+    assert loader.load(tmp_path / "next.txt", "next.txt").pages
+
+
 def test_special_files_are_not_waited_for(loader: Loader, tmp_path: Path) -> None:
     """A pipe with no writer would be read without end."""
     os.mkfifo(tmp_path / "a.txt")
@@ -120,7 +146,7 @@ def test_special_files_are_not_waited_for(loader: Loader, tmp_path: Path) -> Non
         loader.load(tmp_path / "none.txt", "none.txt")
 
 
-def test_the_parser_can_open_nothing_and_has_no_network() -> None:
+def test_the_parser_can_open_nothing_and_has_no_network(tmp_path: Path) -> None:
     """Code that runs in the parser after all has no file, no socket and nothing to start."""
     attempts = """
 import json, os, socket, sys
@@ -132,7 +158,7 @@ for name, attempt in {
     "read": lambda: open("/etc/passwd"),
     "write": lambda: open("written", "w"),
     "pipe": lambda: os.pipe(),
-    "memory": lambda: bytearray(2 << 30),
+    "memory": lambda: bytearray((1 << 30) + 1),
     "run": lambda: os.posix_spawn(sys.executable, [sys.executable, "-c", "pass"], {}),
 }.items():
     try:
@@ -141,7 +167,7 @@ for name, attempt in {
         answers[name] = type(error).__name__
 print(json.dumps(answers))
 """
-    run = subprocess.run([sys.executable, "-c", attempts], capture_output=True, check=True, text=True)
+    run = subprocess.run([sys.executable, "-c", attempts], capture_output=True, check=True, text=True, cwd=tmp_path)
     answers = json.loads(run.stdout)
     # What is executed starts and ends at once: it cannot open its own libraries.
     assert answers.pop("run").isdigit()

@@ -2,6 +2,8 @@
 
 import codecs
 import io
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -225,3 +227,10 @@ def test_one_file_is_a_corpus_too_and_a_missing_one_is_an_error(tmp_path: Path) 
     assert list(files_under(tmp_path / "a.txt")) == [(tmp_path / "a.txt", "a.txt")]
     with pytest.raises(CorpusError, match="there is no such file or folder"):
         list(files_under(tmp_path / "none"))
+
+
+def test_whoever_loads_documents_imports_no_parser_of_them() -> None:
+    """Parsers run in a process that can open nothing, and nowhere else."""
+    code = "import sys, blindgate_rag.loading; print(*{'lxml', 'pypdf', 'PIL', 'torch', 'zipfile', 'csv'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert run.stdout == "\n"
