@@ -101,6 +101,7 @@ class Loader:
         try:
             pages, missing = _checked(answer, self._text_bytes)
         except (ValueError, TypeError):
+            self.close()
             raise _crashed("gave back no document", source) from None
         return Document(source, digest(data), media, pages, missing)
 
@@ -166,11 +167,8 @@ class Loader:
     def _ended(self, source: str) -> DocumentError:
         """The process has let go of its pipes. Says why, as far as its exit status tells."""
         process = self._process
-        code = None
-        if process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                code = process.wait(timeout=1.0)
-        self.close()
+        self.close()  # one that has ended keeps its status
+        code = None if process is None else process.returncode
         if code in _OUT_OF_TIME:
             return DocumentError(
                 f"parsing it takes more than {self._seconds:g} seconds or too much memory: divide it", source=source

