@@ -197,6 +197,7 @@ def test_an_answer_is_held_back_no_longer_than_it_may_be_a_placeholder() -> None
         ({"mrn": ["MRN\\d+"]}, r"redaction.mrn\[0\]: what a pattern matches has 3 to 200"),
         ({"mrn": ["A?"]}, r"redaction.mrn\[0\]: what a pattern matches has 3 to 200"),
         ({"mrn": ["(a{1,10}){1,10}bc"]}, r"redaction.mrn\[0\]: it can match at one place in more than 200 ways"),
+        ({"mrn": ["(?:a{1,15}b{1,15}){1,2}c"]}, r"redaction.mrn\[0\]: it can match at one place in more than 200 ways"),
         ({"mrn": ["(?:a|a|a|a){10}"]}, r"redaction.mrn\[0\]: it can match at one place in more than 200 ways"),
         ({"mrn": [r"(abc)\1"]}, r"redaction.mrn\[0\]: not a pattern that can be used: it refers back"),
         ({"mrn": [r"abc(?=d)"]}, r"redaction.mrn\[0\]: not a pattern that can be used: it refers back"),
