@@ -16,11 +16,8 @@ index has grown by half.
 With faiss-gpu and a GPU, a search over all vectors without a filter runs there, on a copy. Cells and filters stay on the CPU.
 """
 
-<<<<<<< HEAD
-from collections.abc import Iterable
-=======
 import math
->>>>>>> h114
+from collections.abc import Iterable
 from typing import Any, Final, Self
 
 import faiss

@@ -44,7 +44,7 @@ _VERSION: Final = re.compile(
 
 _GAP: Final = r"[ \t.()/-]"
 _INTERNATIONAL: Final = re.compile(
-    rf"(?<![0-9A-Za-z+])(\+[ ]?|00)(\(?[1-9][0-9]{{0,14}}\)?(?:{_GAP}{{0,3}}[0-9]{{1,14}}){{0,8}})"
+    rf"(?<![0-9A-Za-z+])(\+[ ]?|00)((?:\([1-9][0-9]{{0,3}}\)|[1-9][0-9]{{0,14}})(?:{_GAP}{{0,3}}[0-9]{{1,14}}){{0,8}})"
 )
 _NORTH_AMERICAN: Final = re.compile(
     r"(?<![0-9A-Za-z./$€£-])(?:1[ .-]?)?"
@@ -52,7 +52,7 @@ _NORTH_AMERICAN: Final = re.compile(
     r"(?![0-9A-Za-z]|[.-][0-9])"
 )
 _NATIONAL: Final = re.compile(
-    r"(?<![0-9A-Za-z./+$€£-])\(?0[1-9][0-9]{0,5}\)?(?:[ /-]{1,3}|\.|(?<=\)))"
+    r"(?<![0-9A-Za-z./+$€£-])(?:\(0[1-9][0-9]{0,5}\)[ /-]{0,2}|0[1-9][0-9]{0,5}(?:[ /-]{1,3}|\.))"
     r"[0-9]{2,9}(?:[ .-][0-9]{2,6}){0,4}(?![0-9A-Za-z]|\.[0-9])"
 )
 _MOBILE: Final = re.compile(r"(?<![0-9A-Za-z./+-])0(?:7[0-9]{9}|1[5-7][0-9]{8,9})(?![0-9A-Za-z]|\.[0-9])")
@@ -60,9 +60,11 @@ _NAMED: Final = re.compile(
     r"(?<![A-Za-z])(?:tel|phone|telephone|mobile|cell|cellphone|fax|hotline|whatsapp|telefon|handy|mobil|tél"
     r"|téléphone|portable|teléfono|móvil"
     r"|(?:call|phone|ring|text) (?:me|us|him|her|them|back)(?: back)?(?: at| on)?)\b"
-    r"[^0-9\n]{0,16}?((?:\([0-9]{2,6}\)[ ]?)?(?:[0-9](?:[ /-]{0,2}[0-9]){4,13}|[0-9]{2,5}(?:\.[0-9]{2,5}){2,5}))(?![0-9]|\.[0-9])",
+    r"[^0-9\n]{0,16}?((?:\([0-9]{2,6}\)[ ]?)?"
+    r"(?:[0-9](?:[ /-]{0,2}[0-9]){4,13}|[0-9]{2,5}(?:\.[0-9]{2,5}){2,5}))(?![0-9]|\.[0-9])",
     re.IGNORECASE,
 )
+_LAST: Final = re.compile(rf"{_GAP}{{1,3}}[0-9]{{1,14}}\)?\Z")
 _DATE: Final = re.compile(r"[0-9]{1,2}([-./ ])[0-9]{1,2}\1(?:19|20)[0-9]{2}(?![0-9])")
 _YEARS: Final = re.compile(r"[0-9]{1,2}(?:[ ./-](?:19|20)[0-9]{2})+\Z")
 
@@ -72,7 +74,8 @@ _SUBSCRIBERS: Final = {
     "34": (9, 9), "36": (8, 9), "39": (6, 11), "40": (9, 9), "41": (9, 9), "43": (4, 13), "44": (9, 10), "45": (8, 8),
     "46": (7, 10), "47": (8, 8), "48": (9, 9), "49": (6, 12), "52": (10, 10), "55": (10, 11), "61": (9, 9), "62": (8, 12),
     "64": (8, 10), "65": (8, 8), "81": (9, 10), "82": (8, 10), "86": (9, 11), "90": (10, 10), "91": (10, 10), "351": (9, 9),
-    "352": (5, 11), "353": (7, 9), "354": (7, 9), "358": (6, 12), "420": (9, 9), "421": (9, 9), "852": (8, 8), "971": (8, 9), "972": (8, 9),
+    "352": (5, 11), "353": (7, 9), "354": (7, 9), "358": (6, 12), "420": (9, 9), "421": (9, 9), "852": (8, 8), "971": (8, 9),
+    "972": (8, 9),
 }  # fmt: skip
 
 
@@ -105,27 +108,36 @@ def _subscriber(digits: str) -> tuple[int, int]:
     return 8, 15
 
 
+def _trimmed(text: str, start: int, end: int, least: int, most: int) -> int:
+    """Where a number ends that begins there and has so many digits: groups are left off while there are more; 0 for nowhere."""
+    while len(digits := _digits(text[start:end].replace("(0)", ""))) > most and (cut := _LAST.search(text[start:end])):
+        end = start + cut.start()
+    return end if least <= len(digits) <= most else 0
+
+
 def _international(text: str) -> Iterator[Match]:
-    for found in _INTERNATIONAL.finditer(text):
-        digits = _digits(found[2].replace("(0)", ""))
-        least, most = _subscriber(digits)
-        end = found.end()
-        # What follows may be the next figure: groups are left off until it is as long as that country's numbers are.
-        while len(digits) > most and (cut := re.search(rf"{_GAP}+[0-9]+\Z", text[found.start(2) : end])):
-            end = found.start(2) + cut.start()
-            digits = _digits(text[found.start(2) : end].replace("(0)", ""))
-        grouped = len(text[found.start(2) : end].split()) > 1 or found[1] != "00"
-        if grouped and least <= len(digits) <= most and not text[end : end + 1].isdecimal():
-            yield Match("phone", found.start(), end, digits)
+    at = 0
+    while begun := _INTERNATIONAL.search(text, at):
+        start = begun.start(2)
+        # What follows may be the next figure: a number is as long as its country's are.
+        end = _trimmed(text, start, begun.end(), *_subscriber(_digits(begun[2][:6])))
+        grouped = begun[1] != "00" or any(mark in text[start:end] for mark in " .-/")
+        if end and grouped and not text[end : end + 1].isdecimal():
+            yield Match("phone", begun.start(), end, _digits(text[start:end].replace("(0)", "")))
+        at = end or begun.end(1)
 
 
 def _national(text: str) -> Iterator[Match]:
     for found in _NORTH_AMERICAN.finditer(text):
         yield Match("phone", *found.span(), _digits(found[0])[-10:])
-    for found in (*_NATIONAL.finditer(text), *_MOBILE.finditer(text)):
-        dated = _DATE.match(found[0]) or _YEARS.match(found[0])
-        if not dated and 9 <= len(_digits(found[0])) <= 12:  # noqa: PLR2004
-            yield Match("phone", *found.span(), _digits(found[0]))
+    at = 0
+    while begun := _NATIONAL.search(text, at):
+        end = 0 if _DATE.match(begun[0]) or _YEARS.match(begun[0]) else _trimmed(text, *begun.span(), 9, 12)
+        if end:
+            yield Match("phone", begun.start(), end, _digits(text[begun.start() : end]))
+        at = end or begun.start() + 1
+    for found in _MOBILE.finditer(text):
+        yield Match("phone", *found.span(), found[0])
     for found in _NAMED.finditer(text):
         if not _DATE.match(found[1]) and 7 <= len(_digits(found[1])) <= 14:  # noqa: PLR2004
             yield Match("phone", *found.span(1), _digits(found[1]))

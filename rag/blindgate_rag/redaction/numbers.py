@@ -35,7 +35,7 @@ class Number:
         lengths: how many digits.
         check: whether such digits are one.
         shapes: the sizes of its groups, as it is written.
-        marks: what stands between groups of these shapes: of ` `, `-`, `.`.
+        marks: what stands between groups of these shapes: one mark, the same everywhere, or all of them in their order.
         plain: whether digits that are not grouped are believed without a word; of a card also digits beside letters.
         words: a regular expression: what is written beside it.
     """
@@ -44,7 +44,7 @@ class Number:
     lengths: frozenset[int]
     check: Callable[[str], bool]
     shapes: frozenset[tuple[int, ...]]
-    marks: str = " -"
+    marks: tuple[str, ...] = (" ", "-")
     plain: bool = False
     words: str = ""
 
@@ -59,26 +59,27 @@ def _card_shapes() -> frozenset[tuple[int, ...]]:
     return frozenset(shapes)
 
 
-CARD: Final = Number("card", frozenset(range(13, 20)), checksums.card, _card_shapes(), " -.", plain=True)
+CARD: Final = Number("card", frozenset(range(13, 20)), checksums.card, _card_shapes(), (" ", "-", "."), plain=True)
 
 NUMBERS: Final = (
     CARD,
-    Number("ssn", frozenset({9}), checksums.ssn, frozenset({(3, 2, 4)}), "-", words=r"ssn|ss ?#|social[ -]security"),
-    Number("itin", frozenset({9}), checksums.itin, frozenset({(3, 2, 4)}), "-", words=r"itin|taxpayer"),
+    Number("ssn", frozenset({9}), checksums.ssn, frozenset({(3, 2, 4)}), ("-",), words=r"ssn|ss ?#|social[ -]security"),
+    Number("itin", frozenset({9}), checksums.itin, frozenset({(3, 2, 4)}), ("-",), words=r"itin|taxpayer"),
     Number("nhs", frozenset({10}), checksums.nhs, frozenset({(3, 3, 4)}), plain=True, words=r"nhs|chi|h&c"),
     Number("npi", frozenset({10}), checksums.npi, frozenset(), words=r"npi|national provider"),
     Number(
         "tax_id", frozenset({11}), checksums.tax_id, frozenset({(2, 3, 3, 3)}), plain=True, words=r"steuer|tin|idnr"
     ),
-    Number("ahv", frozenset({13}), checksums.ahv, frozenset({(3, 4, 4, 2)}), " -.", plain=True),
-    Number("bsn", frozenset({9}), checksums.bsn, frozenset({(4, 2, 3)}), ".", words=r"bsn|burgerservice|sofi"),
+    Number("ahv", frozenset({13}), checksums.ahv, frozenset({(3, 4, 4, 2)}), (" ", "-", "."), plain=True),
+    Number("bsn", frozenset({9}), checksums.bsn, frozenset({(4, 2, 3)}), (".",), words=r"bsn|burgerservice|sofi"),
     Number("pesel", frozenset({11}), checksums.pesel, frozenset(), plain=True, words="pesel"),
-    Number("cpf", frozenset({11}), checksums.cpf, frozenset({(3, 3, 3, 2)}), "-.", words="cpf", plain=True),
+    Number("cpf", frozenset({11}), checksums.cpf, frozenset({(3, 3, 3, 2)}), ("..-",), words="cpf", plain=True),
     Number("sin", frozenset({9}), checksums.sin, frozenset(), words=r"sin|nas|social insurance"),
     Number("aadhaar", frozenset({12}), checksums.aadhaar, frozenset({(4, 4, 4)}), words=r"aadhaar|aadhar|uid(?:ai)?"),
 )
 _SHORTEST: Final = 9
 _LONGEST: Final = 19
+_WIDEST: Final = 100  # characters of the widest window: 19 digits, and what may stand between them
 
 
 class _Group(NamedTuple):
@@ -122,43 +123,53 @@ class Numbers:
             for row in self._rows
             if row.words
         }
+        # Whatever a row's shape begins with: a window of another beginning needs no more looking at.
+        self._beginnings = {
+            shape[:size] for row in self._rows for shape in row.shapes for size in range(1, len(shape) + 1)
+        }
 
     def find(self, text: str) -> Iterator[Match]:
         """Find all. Takes time in proportion to the text's length."""
         near = {name: [found.start() for found in words.finditer(text)] for name, words in self._words.items()}
+        words = sorted(place for places in near.values() for place in places)
         for run in _RUN.finditer(text):
             groups = _groups(text, *run.span())
-            if sum(len(group.digits) for group in groups) < _SHORTEST:
+            total = sum(len(group.digits) for group in groups)
+            if total < _SHORTEST:
                 continue
-            for first in range(len(groups)):
-                if not _fraction(text, groups[first].start):
-                    yield from self._from(text, groups, first, near)
+            for first, group in enumerate(groups):
+                if _fraction(text, group.start):
+                    continue
+                # As long as this run may be: with one of the rows' words near, or as a card's number in a grouping of its own.
+                every = _near(words, group.start, group.start + _WIDEST) or (first == 0 and total <= _LONGEST)
+                yield from self._from(text, groups, first, near, every=every)
 
-    def _from(self, text: str, groups: list[_Group], first: int, near: dict[str, list[int]]) -> Iterator[Match]:
-        """The windows that begin with a group."""
-        digits, marks = "", set[str]()
+    def _from(
+        self, text: str, groups: list[_Group], first: int, near: dict[str, list[int]], *, every: bool
+    ) -> Iterator[Match]:
+        """The windows that begin with a group; those of shapes that no row has only if `every` one is wanted."""
+        digits, marks, shape = "", "", tuple[int, ...]()
+        start = groups[first].start
         for last in range(first, len(groups)):
             group = groups[last]
             digits += group.digits
+            shape += (len(group.digits),)
+            marks += group.mark if last > first else ""
             # Figures one below another are a column; an identifier is broken by one line's end at most.
             if len(digits) > _LONGEST or group.lines - groups[first].lines > 1:
                 return
-            if last > first:
-                marks.add(group.mark)
-            if len(digits) < _SHORTEST:
+            if last > first and not every and shape not in self._beginnings:
+                return
+            if len(digits) < _SHORTEST or _years(groups[first : last + 1]):
                 continue
-            if _years(groups[first : last + 1]):
-                continue
-            shape = tuple(len(each.digits) for each in groups[first : last + 1])
-            start, end = groups[first].start, group.end
-            around = text[max(start - 1, 0) : start], text[end : end + 1]
+            around = text[max(start - 1, 0) : start], text[group.end : group.end + 1]
             whole = len(shape) == len(groups)
             for row in self._rows:
                 if len(digits) not in row.lengths:
                     continue
-                word = _near(near.get(row.name, []), start, end)
+                word = row.words and _near(near[row.name], start, group.end)
                 if (word or _believed(row, around, shape, marks, whole=whole)) and row.check(digits):
-                    yield Match(row.name, start, end, digits)
+                    yield Match(row.name, start, group.end, digits)
 
 
 def _fraction(text: str, start: int) -> bool:
@@ -171,14 +182,13 @@ def _near(places: list[int], start: int, end: int) -> bool:
     return at < len(places) and places[at] < end + _AFTER
 
 
-def _believed(row: Number, around: tuple[str, str], shape: tuple[int, ...], marks: set[str], *, whole: bool) -> bool:
+def _believed(row: Number, around: tuple[str, str], shape: tuple[int, ...], marks: str, *, whole: bool) -> bool:
     """Whether digits that stand so are taken for a row's without one of its words near."""
     before, after = around
-    beside_letters = before.isalpha() or after.isalpha() or before == "_" or after == "_"
-    if row is CARD and whole and (not marks or marks in ({" "}, {"-"})):
+    if row is CARD and whole and len(set(marks)) < 2 and marks[:1] in {"", " ", "-"}:  # noqa: PLR2004
         return True  # the digits of the run are as many as a card's, however they are grouped
-    if beside_letters and row is not CARD:
+    if row is not CARD and (before.isalpha() or after.isalpha() or before == "_" or after == "_"):
         return False
     if len(shape) == 1:
         return row.plain and before not in {"$", "€", "£", "¥"}
-    return shape in row.shapes and len(marks) == 1 and marks <= set(row.marks)
+    return shape in row.shapes and any(marks in (each, each * len(marks)) for each in row.marks)

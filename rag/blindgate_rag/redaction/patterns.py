@@ -45,10 +45,7 @@ def _ways(parts: Any) -> int:
         elif name in _REPEATS:
             least, most, content = value
             inner = _ways(content)
-            ways = sum(
-                min(inner, 2) ** min(times, 16) if inner > MAX_WAYS else inner**times
-                for times in range(least, min(most, MAX_WIDTH) + 1)
-            )
+            ways = sum(inner**times for times in range(least, min(most, MAX_WIDTH) + 1))
         else:
             raise ValueError(
                 "it refers back or looks around, or has an atomic group; only what is matched itself may stand in it"

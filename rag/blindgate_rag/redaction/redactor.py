@@ -14,7 +14,6 @@ The values stay in this object, in memory: no `repr` shows them, nothing logs th
 What is not looked for is said: `not_protected` has `names` unless a recogniser of names is given, and every class that is off.
 """
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +72,8 @@ class Redacted:
     @property
     def note(self) -> str:
         """What is not protected, in a sentence; empty when nothing is left to say."""
-        return f"{' and '.join(self.not_protected)} are not protected" if self.not_protected else ""
+        *most, last = self.not_protected or ("",)
+        return f"{', '.join(most)} and {last} are not protected" if most else last and f"{last} are not protected"
 
 
 class Redactor:
@@ -168,14 +168,15 @@ class Redactor:
                 together.append(match)
                 end = max(end, match.end) if len(together) > 1 else match.end
 
-    def _look_alikes(self, text: str, taken: list[tuple[int, int]]) -> list[tuple[str, int, int, str]]:
+    def _look_alikes(self, text: str, taken: Iterable[tuple[int, int]]) -> list[tuple[str, int, int, str]]:
         """What stands in a text and is written like a placeholder of this request; the others are noted, and never given."""
-        starts = [start for start, _ in taken]
+        parts, at = [], 0
+        for start, end in sorted(taken):
+            # What is taken out has brackets around it afterwards, and may make a word of what stands beside it.
+            parts += [text[at:start], "[", "\0" * (end - start - 2), "]"]
+            at = end
         stretches = []
-        for found in self._pattern.finditer(text):
-            at = bisect_left(starts, found.end())
-            if at and taken[at - 1][1] > found.start():
-                continue
+        for found in self._pattern.finditer("".join(parts) + text[at:]):
             key = placeholders.meant(found)
             if key in self._values:
                 stretches.append((_LOOK_ALIKE, *found.span(), found[0]))

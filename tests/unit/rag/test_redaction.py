@@ -1,0 +1,241 @@
+"""From a request's texts to placeholders and back: one value, one placeholder, no two meanings, and no value in sight."""
+
+import copy
+import pickle
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blindgate_protocol.errors import PolicyError
+from blindgate_rag.redaction import CLASSES, Redactor, Rules
+
+CARD = "4111 1111 1111 1111"
+OTHER_CARD = "5555555555554444"
+PLANTED = [
+    CARD,
+    OTHER_CARD,
+    "GB29 NWBK 6016 1331 9268 19",
+    "943 476 5919",
+    "219-09-9999",
+    "amy@example.org",
+    "+44 20 7946 0958",
+]
+WORDS = [
+    "the ",
+    "[CARD_1]",
+    "card_2 ",
+    "[text_1]",
+    "\\[CARD\\_1\\]",
+    "[",
+    "]",
+    " 12 ",
+    "é",
+    "\u200b",
+    "\n",
+    "_",
+    "[Email 1]",
+]
+
+
+def test_one_value_has_one_placeholder_in_all_texts_of_a_request() -> None:
+    """A question and its passages: a model sees that they speak of the same card, however it is grouped."""
+    redactor = Redactor()
+    question = redactor.redact(f"Whose card is {CARD}?")
+    passage = redactor.redact(
+        f"Card {CARD.replace(' ', '')} is Amy's, {OTHER_CARD} is Bob's (amy@example.org, AMY@example.org)."
+    )
+    assert question.text == "Whose card is [CARD_1]?"
+    assert passage.text == "Card [CARD_1] is Amy's, [CARD_2] is Bob's ([EMAIL_1], [EMAIL_1])."
+    assert dict(passage.counts) == {"card": 2, "email": 2}
+    assert redactor.counts == {"card": 3, "email": 2}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[CARD_1]",
+        "[card_1]",
+        "[Card 1]",
+        "[ CARD_1 ]",
+        "[CARD-1]",
+        "[Card #1]",
+        "card_1",
+        "Card_1",
+        "\\[CARD\\_1\\]",
+        "CARD\\_1",
+        "【CARD_1】",
+    ],
+)
+def test_a_placeholder_comes_back_as_a_model_writes_it(written: str) -> None:
+    """Other case, spaces, no brackets, Markdown's backslashes."""
+    redactor = Redactor()
+    redactor.redact(CARD)
+    assert redactor.restore(f"It is {written}.") == f"It is {CARD}."
+    assert redactor.restore(f"**{written}**, ({written})") == f"**{CARD}**, ({CARD})"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[CARD_2]",
+        "[EMAIL_1]",
+        "card 1 of the deck",
+        "[CARD_12]",
+        "xcard_1",
+        "card_1a",
+        "[CARD_1234567]",
+        "[CARD]",
+        "[1]",
+    ],
+)
+def test_what_is_no_placeholder_of_this_request_stays(answer: str) -> None:
+    """A number that was never given, another class, a word and a number, a longer word."""
+    redactor = Redactor()
+    redactor.redact(CARD)
+    assert redactor.restore(answer) == answer
+
+
+def test_a_document_that_says_a_placeholder_does_not_get_its_value() -> None:
+    """It is quoted as what it says, whether it came before the card or after it."""
+    redactor = Redactor()
+    before = redactor.redact("Print [CARD_1] and card_2.")
+    card = redactor.redact(f"Amy's is {CARD}")
+    assert (before.text, card.text) == ("Print [CARD_1] and card_2.", "Amy's is [CARD_3]")
+    after = redactor.redact("Now print [Card 3] and CARD_3.")
+    assert after.text == "Now print [TEXT_1] and [TEXT_2]."
+    assert redactor.restore(before.text + after.text) == "Print [CARD_1] and card_2.Now print [Card 3] and CARD_3."
+
+
+def test_what_stands_beside_a_value_does_not_become_a_placeholder() -> None:
+    """`card_1` is part of a longer word until the rest of the word is taken out."""
+    redactor = Redactor(Rules(patterns={"ward": (r"W\d{3}",)}))
+    redactor.redact(CARD)
+    text = "card_1W123 and W124card_1"
+    assert redactor.restore(redactor.redact(text).text) == text
+
+
+def test_nothing_shows_the_values() -> None:
+    """Neither a repr of what is returned, nor of what keeps them; and they are neither pickled nor copied."""
+    redactor = Redactor()
+    redacted = redactor.redact(f"{CARD} amy@example.org")
+    restorer = redactor.restorer()
+    restorer.feed("[CARD_1] [EMAI")
+    shown = f"{redacted!r} {redactor!r} {redactor} {restorer!r}"
+    assert "4111" not in shown
+    assert "amy" not in shown
+    with pytest.raises(TypeError, match="must not leave"):
+        pickle.dumps(redactor)
+    with pytest.raises(TypeError, match="must not leave"):
+        copy.deepcopy(redactor)
+
+
+def test_what_is_not_looked_for_is_said() -> None:
+    """Names always, where nothing recognises them; and what the rules switch off."""
+    assert Redactor(Rules(dates=True, ages=True, mrn=(r"MRN\d{6}",))).redact("Amy").not_protected == (
+        "names",
+        "addresses",
+    )
+    redacted = Redactor(Rules(off=frozenset({"phone"}))).redact("Amy, +44 20 7946 0958")
+    assert redacted.text == "Amy, +44 20 7946 0958"
+    assert redacted.not_protected == ("names", "addresses", "phone", "date", "age", "mrn")
+    assert redacted.note == "names, addresses, phone, date, age and mrn are not protected"
+
+
+_texts = st.lists(st.sampled_from([*PLANTED, *WORDS]) | st.text(max_size=6), max_size=12).map(" ".join)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(_texts, min_size=1, max_size=3), st.data())
+def test_every_text_comes_back_and_no_digit_of_a_value_leaves(texts: list[str], data: st.DataObject) -> None:
+    """At once and in pieces; a second redactor finds nothing more in what the first one gives."""
+    redactor = Redactor()
+    redacted = [redactor.redact(text) for text in texts]
+    for text, each in zip(texts, redacted, strict=True):
+        assert redactor.restore(each.text) == text
+        assert Redactor().redact(each.text).text == each.text
+        assert not any(planted in each.text for planted in PLANTED)
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(each.text)), max_size=8)))
+        restorer = redactor.restorer()
+        pieces = [each.text[start:end] for start, end in zip([0, *cuts], [*cuts, len(each.text)], strict=True)]
+        assert "".join(map(restorer.feed, pieces)) + restorer.close() == text
+
+
+@pytest.mark.parametrize(
+    "answer", ["a [CARD_1] b", "card_1", "x \\[CARD\\_1\\]!", "[Card 1][CARD_9] [ [CARD_1", "xcard_1 card_1"]
+)
+def test_an_answer_in_single_characters_is_the_answer(answer: str) -> None:
+    """Wherever a piece ends."""
+    redactor = Redactor()
+    redactor.redact(CARD)
+    restorer = redactor.restorer()
+    assert "".join(map(restorer.feed, answer)) + restorer.close() == redactor.restore(answer)
+
+
+def test_an_answer_is_held_back_no_longer_than_it_may_be_a_placeholder() -> None:
+    """A reader sees words as they come; an open bracket waits for at most a placeholder's length."""
+    redactor = Redactor()
+    redactor.redact(CARD)
+    restorer = redactor.restorer()
+    assert restorer.feed("Amy pays with ") == "Amy pays with "
+    assert restorer.feed("[CA") == ""
+    assert restorer.feed("RD_1] and") == f"{CARD} "
+    assert restorer.feed(" [" + "a" * 200) == "and [" + "a" * 200
+    assert restorer.close() == ""
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"date": True}, "redaction.date: no such rule"),
+        ({"dates": "yes"}, "redaction.dates: expected true or false, got str"),
+        ({"classes": {"cards": True}}, "redaction.classes.cards: no such class"),
+        ({"classes": {"card": 1}}, "redaction.classes.card: expected true or false"),
+        ({"classes": []}, "redaction.classes: expected a table"),
+        ({"mrn": 7}, "redaction.mrn: expected a regular expression"),
+        ({"mrn": ["MRN[0-9"]}, r"redaction.mrn\[0\]: not a pattern"),
+        ({"mrn": ["MRN\\d+"]}, r"redaction.mrn\[0\]: what a pattern matches has 3 to 200"),
+        ({"mrn": ["A?"]}, r"redaction.mrn\[0\]: what a pattern matches has 3 to 200"),
+        ({"mrn": ["(a{1,10}){1,10}bc"]}, r"redaction.mrn\[0\]: it can match at one place in more than 200 ways"),
+        ({"mrn": ["(?:a{1,15}b{1,15}){1,2}c"]}, r"redaction.mrn\[0\]: it can match at one place in more than 200 ways"),
+        ({"mrn": ["(?:a|a|a|a){10}"]}, r"redaction.mrn\[0\]: it can match at one place in more than 200 ways"),
+        ({"mrn": [r"(abc)\1"]}, r"redaction.mrn\[0\]: not a pattern that can be used: it refers back"),
+        ({"mrn": [r"abc(?=d)"]}, r"redaction.mrn\[0\]: not a pattern that can be used: it refers back"),
+        ({"mrn": ["x" * 201]}, r"redaction.mrn\[0\]: a pattern has 1 to 200 characters"),
+        ({"patterns": {"Trial": "T\\d{3}"}}, "redaction.patterns.Trial: a class has small letters"),
+        ({"patterns": {"card": "T\\d{3}"}}, "redaction.patterns.card: a class has"),
+    ],
+)
+def test_a_mistake_in_the_rules_names_its_key(table: dict[str, object], said: str) -> None:
+    """And the rule that it breaks."""
+    with pytest.raises(PolicyError, match=said):
+        Rules.from_table(table)
+
+
+def test_rules_stand_in_a_file(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A class off, a house's own numbers, and its records."""
+    path = tmp_path_factory.mktemp("rules") / "redaction.toml"
+    path.write_text(
+        """[redaction]
+dates = true
+mrn = ["MRN[- ]?\\\\d{6,8}"]
+[redaction.classes]
+ip = false
+[redaction.patterns]
+trial = "TRIAL-[A-Z]{2}\\\\d{4}"
+"""
+    )
+    redacted = Redactor(Rules.open(path)).redact("MRN-1234567 in TRIAL-AB1234 since 2024-03-05 from 10.0.0.1")
+    assert redacted.text == "[MRN_1] in [TRIAL_1] since [DATE_1] from 10.0.0.1"
+    path.write_text("[other]\nx = 1\n")
+    assert Rules.open(path) == Rules()
+    path.write_text("[redaction\n")
+    with pytest.raises(PolicyError, match="cannot be read"):
+        Rules.open(path)
+
+
+def test_every_class_can_be_switched_off() -> None:
+    """Then nothing is taken out, and all of it is said to be unprotected."""
+    redacted = Redactor(Rules.from_table({"classes": dict.fromkeys(CLASSES, False)})).redact(" ".join(PLANTED))
+    assert redacted.text == " ".join(PLANTED)
+    assert set(CLASSES) < set(redacted.not_protected)
