@@ -6,7 +6,7 @@ stands on one page and is cited by it. Passages do not overlap: a sentence is fo
 
 1. Nothing is lost but white space: runs of it become one space, one newline, or one empty line. That also bounds how deep the
    cutting goes, which follows the kinds of white space that it meets.
-2. No passage has more than `limit` tokens. Where the counter is not additive, and cutting by it went wrong, the passage is halved.
+2. No passage has more than `limit` tokens. Each is counted once more as it stands, and halved where it has.
 3. No passage has more than `16 * limit` characters either: tokenizers have words of any length that they take for one unknown
    token, and characters that they take for none.
 """
