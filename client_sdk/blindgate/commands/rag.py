@@ -150,8 +150,8 @@ def ask(
 ) -> None:
     """Answer a question from a corpus, with citations.
 
-    Passages are found on this machine; identifiers in them and in the question become placeholders, as your policy's [redaction] says;
-    then they are sealed to a node that proved what it is, under your policy. The answer has what was taken out in its place again.
+    Passages are found on this machine; identifiers in them and in the question become placeholders, as your policy's [redaction]
+    says; then they are sealed to a node that proved what it is. The answer has what was taken out in its place again.
     """
     with _opened(corpus, passphrase, embedder) as opened, connect() as client:
         answer = client.ask(
@@ -254,9 +254,8 @@ def passphrase(
 def _opened(
     path: Path, passphrase: str | None, embedder: Path | None, *, create: bool = False, ranking: Any = None
 ) -> "Iterator[Corpus]":
-    from blindgate_rag.embedding import Embedder  # noqa: PLC0415
-
     from blindgate_rag.corpus import Corpus  # noqa: PLC0415  (help must not wait for torch)
+    from blindgate_rag.embedding import Embedder  # noqa: PLC0415
 
     model = None if embedder is None else Embedder.open(embedder)
     with Corpus.open(path, passphrase, embedder=model, create=create, ranking=ranking) as corpus:

@@ -92,7 +92,7 @@ def test_passages_are_found_by_meaning_and_by_words(corpus: Corpus) -> None:
 def test_a_search_keeps_to_where_it_may_look(corpus: Corpus) -> None:
     """Inside of the search, so that k are found where there are k."""
     for ranking in ("fused", "dense", "bm25"):
-        hits = corpus.search("aspirin cough dose visiting", k=8, where={"ward": "4A"}, ranking=ranking)  # type: ignore[arg-type]
+        hits = corpus.search("aspirin cough dose visiting", k=8, where={"ward": "4A"}, ranking=ranking)
         assert {hit.source.split("/")[0] for hit in hits} == {"ward4"}
     assert len(corpus.search("aspirin", where={"ward": ["3B", "4A"]}, ranking="dense")) == len(corpus)
     assert list(corpus.search("aspirin", where={"ward": "9"})) == []
