@@ -5,7 +5,7 @@ corpus; it is written every half minute and at the end, so that hours of work do
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -50,6 +50,7 @@ class Added:
         unchanged: how many were there as they are.
         removed: of those whose files are gone, where that was asked for.
         failed: why others could not be read, each by its source.
+        incomplete: the pages that could not be read, of documents that were added without them, by source.
         skipped: files of no format that is read here.
         passages: how many were embedded.
     """
@@ -59,6 +60,7 @@ class Added:
     unchanged: int = 0
     removed: tuple[str, ...] = ()
     failed: tuple[DocumentError, ...] = ()
+    incomplete: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
     passages: int = 0
 
@@ -82,6 +84,7 @@ class _Told:
     changed: list[str] = field(default_factory=list)
     unchanged: int = 0
     failed: list[DocumentError] = field(default_factory=list)
+    incomplete: dict[str, tuple[int, ...]] = field(default_factory=dict)
     passages: int = 0
 
 
@@ -165,6 +168,8 @@ class Adding:
             begin = end
             (self._told.added if one.new else self._told.changed).append(one.document.source)
             self._told.passages += len(one.passages)
+            if one.document.missing:
+                self._told.incomplete[one.document.source] = one.document.missing
         self._waiting.clear()
         if time.monotonic() - self._written > _WRITE_SECONDS:
             self._write()
@@ -189,6 +194,7 @@ class Adding:
             unchanged=told.unchanged,
             removed=removed,
             failed=tuple(told.failed),
+            incomplete=told.incomplete,
             skipped=skipped,
             passages=told.passages,
         )
