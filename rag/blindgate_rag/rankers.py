@@ -11,7 +11,7 @@ longer is represented by how it begins.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ LARGEST: Final = 127.0
 
 _AT_ONCE: Final = 64
 _LEAST: Final = 1e-30
+_FLOAT32_WHOLE: Final = 1 << 24  # up to here float32 has every whole number
 
 
 class LocalRankers:
@@ -77,11 +78,12 @@ class LocalRankers:
 
     def int8(self, questions: list[str]) -> list[list[str]]:
         """By whole numbers of eight bits."""
-        # float64 holds these sums exactly, and multiplies faster than whole numbers do
-        entries = quantised_entries(self._vectors).astype(np.float64)
+        # floating point multiplies faster than whole numbers do, and holds these sums exactly
+        exact = np.float32 if self._vectors.shape[1] * LARGEST**2 < _FLOAT32_WHOLE else np.float64
+        entries: NDArray[Any] = quantised_entries(self._vectors).astype(exact)
         rankings: list[list[int]] = []
         for begin in range(0, len(questions), _AT_ONCE):
-            queries = quantised_queries(self._embedded(questions)[begin : begin + _AT_ONCE]).astype(np.float64)
+            queries: NDArray[Any] = quantised_queries(self._embedded(questions)[begin : begin + _AT_ONCE]).astype(exact)
             rankings += [self._owned(np.argsort(-scores, kind="stable")) for scores in queries @ entries.T]
         return self._named(rankings)
 
