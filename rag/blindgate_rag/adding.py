@@ -7,6 +7,7 @@ corpus; it is written every half minute and at the end, so that hours of work do
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -91,10 +92,11 @@ class _Told:
 class Adding:
     """One time that documents are added."""
 
-    def __init__(self, state: State, embedder: Embedder, write: Callable[[], None], advance: Advance) -> None:
-        """Add to `state`; `write` writes it, and `advance` tells how far it is."""
-        self._state, self._embedder, self._write, self._advance = state, embedder, write, advance
-        self._chunker = Chunker(embedder.tokens, embedder.limit)
+    def __init__(
+        self, state: State, embedder: Callable[[], Embedder], write: Callable[[], None], advance: Advance
+    ) -> None:
+        """Add to `state`; `embedder` opens what embeds, `write` writes the state, and `advance` tells how far it is."""
+        self._state, self._open_embedder, self._write, self._advance = state, embedder, write, advance
         self._waiting: list[_Read] = []
         self._told = _Told()
         self._written = time.monotonic()
@@ -126,6 +128,17 @@ class Adding:
             self._take(f"{_TEXT}{text.name}", document, text.metadata)
         self._embed()
         return self._added()
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        """Where nothing changed, nobody waits for it."""
+        embedder = self._open_embedder()
+        self._state.require(embedder)
+        return embedder
+
+    @cached_property
+    def _chunker(self) -> Chunker:
+        return Chunker(self._embedder.tokens, self._embedder.limit)
 
     def _file(self, loader: Loader, path: Path, source: str, metadata: Metadata | None) -> None:
         origin = _origin(path)
@@ -164,7 +177,14 @@ class Adding:
         begin = 0
         for one in self._waiting:
             end = begin + len(one.passages)
-            self._state.put(one.document, one.passages, vectors[begin:end], origin=one.origin, metadata=one.metadata)
+            self._state.put(
+                one.document,
+                one.passages,
+                vectors[begin:end],
+                tokens=[self._embedder.tokens(text) for text in texts[begin:end]],
+                origin=one.origin,
+                metadata=one.metadata,
+            )
             begin = end
             (self._told.added if one.new else self._told.changed).append(one.document.source)
             self._told.passages += len(one.passages)

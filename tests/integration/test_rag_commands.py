@@ -30,15 +30,12 @@ def test_documents_are_added_found_listed_and_removed(tmp_path: Path) -> None:
     again = json.loads(rag("add", corpus, notes, "--json").stdout)
     assert (again["unchanged"], again["failed"], again["passages"]) == (2, [], 0)
 
-    found = json.loads(
-        rag(
-            "search", corpus, "blood thinners", "-k", "1", "--where", "ward=3B", "--where", "year=2026", "--json"
-        ).stdout
-    )
+    words = ("--ranking", "bm25")
+    where = ("--where", "ward=3B", "--where", "year=2026")
+    found = json.loads(rag("search", corpus, "warfarin", *words, *where, "--json").stdout)
     assert [one["source"] for one in found] == ["notes/dose.txt"]
-    shown = rag("search", corpus, "when may I visit", "-k", "1", "--ranking", "fused")
-    assert shown.stdout.startswith("1  notes/visit.md")
-    assert "Nothing found" in rag("search", corpus, "x", "--where", "ward=9").stderr
+    assert rag("search", corpus, "visiting hours", *words).stdout.startswith("1  notes/visit.md")
+    assert "Nothing found" in rag("search", corpus, "visiting", *words, "--where", "ward=9").stderr
 
     assert rag("remove", corpus, "notes/dose.txt").returncode == 0
     gone = rag("remove", corpus, "notes/dose.txt")
