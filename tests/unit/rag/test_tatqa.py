@@ -43,7 +43,6 @@ def test_the_whole_set_is_read(collection: Collection) -> None:
 @pytest.mark.slow
 def test_fused_search_reaches_what_was_promised(evaluation: Evaluation) -> None:
     """.52 in nDCG@10, above either of its halves; eight bits cost nothing that anybody would notice."""
-    print(evaluation.table())
     reached = {score.ranker: score for score in evaluation.scores}
     assert reached["fused"].ndcg_at_10 >= 0.52
     assert reached["bm25"].ndcg_at_10 >= 0.49
