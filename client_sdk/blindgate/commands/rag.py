@@ -311,20 +311,16 @@ def _show_evaluation(found: "RetrievalEvaluation") -> None:
     from blindgate_rag.evaluation import MEASURES  # noqa: PLC0415
 
     evaluation = found.evaluation
-    show(
-        [
-            {"ranker": score.ranker}
-            | {title: getattr(score, name) for name, title in MEASURES.items()}
-            | {
-                "ms": score.milliseconds,
-                "bytes_up": score.bytes_up,
-                "bytes_down": score.bytes_down,
-                "node's_CPU_ms": None if score.node_seconds is None else score.node_seconds * 1e3,
-            }
-            for score in evaluation.scores
-        ],
-        as_json=False,
-    )
+    costs = any(score.node_seconds is not None for score in evaluation.scores)
+    rows: list[dict[str, Any]] = []
+    for score in evaluation.scores:
+        row: dict[str, Any] = {"ranker": score.ranker}
+        row |= {title: getattr(score, name) for name, title in MEASURES.items()} | {"ms": score.milliseconds}
+        if costs:
+            node = None if score.node_seconds is None else score.node_seconds * 1e3
+            row |= {"bytes_up": score.bytes_up, "bytes_down": score.bytes_down, "node's_CPU_ms": node}
+        rows.append(row)
+    show(rows, as_json=False)
     note(
         f"{evaluation.collection}: {evaluation.documents} documents, {found.passages} passages, {evaluation.questions} questions, "
         "each with a relevant document"
