@@ -6,12 +6,13 @@ Measures, each the mean over the questions that have a relevant document:
 - **recall@10, recall@100**: which part of the relevant documents stands among the first;
 - **MRR@10**: 1 / the place of the first relevant one, 0 where it is behind the tenth.
 
-A ranker is whatever turns questions into document ids, best first: those of this machine come from `LocalRankers`; one that asks
-an index elsewhere fits the same `Ranker`.
+A ranker is whatever turns a question into document ids, best first: those of this machine come from `LocalRankers`; one that asks
+an index elsewhere fits the same `Ranker`. Questions are asked one by one, as they come to a user, and each is timed.
 """
 
 import io
 import math
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,9 +21,10 @@ from typing import Any, Final
 
 from blindgate_protocol.errors import BackendError, InputError
 from blindgate_rag.beir import Collection
+from blindgate_rag.progress import Advance
 
-Ranker = Callable[[list[str]], list[list[str]]]
-"""Questions to the ids of documents, best first, `DEPTH` of them or fewer."""
+Ranker = Callable[[str], list[str]]
+"""A question to the ids of documents, best first, `DEPTH` of them or fewer."""
 
 DEPTH: Final = 100
 MEASURES: Final[Mapping[str, str]] = {
@@ -37,10 +39,13 @@ _FIRST: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What one ranker reached; all from 0 to 1 but the last.
+    """What one ranker reached, measures from 0 to 1, and what a question took.
 
     Attributes:
-        seconds: for all questions; what rankers share, such as the questions' vectors, counts for the first that needs it.
+        milliseconds: the median question's.
+        bytes_up: of an encrypted question; `None` where nothing is encrypted, and so the others.
+        bytes_down: of the reply to it.
+        node_seconds: CPU time of whoever has the index, the median question's.
     """
 
     ranker: str
@@ -48,7 +53,10 @@ class Score:
     recall_at_10: float
     recall_at_100: float
     mrr_at_10: float
-    seconds: float
+    milliseconds: float
+    bytes_up: int | None = None
+    bytes_down: int | None = None
+    node_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +70,16 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
-
-    def table(self) -> str:
-        """For people: a line a ranker, columns of the same width."""
-        width = max(len("ranker"), *(len(score.ranker) for score in self.scores))
-        lines = [
-            f"{self.collection}: {self.documents} documents, {self.questions} questions",
-            "  ".join([f"{'ranker':<{width}}", *(f"{title:>10}" for title in MEASURES.values()), f"{'s':>8}"]),
-        ]
-        for score in self.scores:
-            numbers = [f"{getattr(score, name):>10.4f}" for name in MEASURES]
-            lines.append("  ".join([f"{score.ranker:<{width}}", *numbers, f"{score.seconds:>8.2f}"]))
-        return "\n".join(lines)
+        return {
+            "collection": self.collection,
+            "documents": self.documents,
+            "questions": self.questions,
+            "rankers": [asdict(score) for score in self.scores],
+        }
 
     def plot(self) -> bytes:
         """An SVG with a group of bars a measure. Raises `BackendError` where matplotlib is not installed."""
-        try:
-            figures = import_module("matplotlib.figure")
-        except ModuleNotFoundError as error:
-            message = "a plot needs matplotlib: pip install matplotlib"
-            raise BackendError(message) from error
-        figure = figures.Figure(figsize=(8, 4), layout="constrained")  # no window, no global state
+        figure = plotting().Figure(figsize=(8, 4), layout="constrained")  # no window, no global state
         axes = figure.subplots()
         wide = 0.8 / len(self.scores)
         for position, score in enumerate(self.scores):
@@ -98,17 +94,24 @@ class Evaluation:
         return written.getvalue()
 
 
-def evaluate(
-    collection: Collection, rankers: Mapping[str, Ranker], *, progress: Callable[[str], None] | None = None
-) -> Evaluation:
+def plotting() -> Any:
+    """What draws a plot: ask for it in front of long work. Raises `BackendError` where matplotlib is not installed."""
+    try:
+        return import_module("matplotlib.figure")
+    except ModuleNotFoundError as error:
+        message = "a plot needs matplotlib: pip install matplotlib"
+        raise BackendError(message) from error
+
+
+def evaluate(collection: Collection, rankers: Mapping[str, Ranker], *, progress: Advance | None = None) -> Evaluation:
     """Ask each ranker all questions, and measure its answers.
 
     Args:
         collection: the questions, and what is relevant to them.
         rankers: by name.
-        progress: told the name of each ranker before it begins.
+        progress: told the name of the ranker, and how many of how many questions it has answered.
 
-    Raises `InputError` for a ranker that does not answer each question, or names a document twice.
+    Raises `InputError` for a ranker that names a document twice.
     """
     if not rankers:
         message = "rankers: expected at least one"
@@ -117,17 +120,19 @@ def evaluate(
     judged = [collection.judgements[one] for one, _ in questions]
     scores = []
     for name, ranker in rankers.items():
-        if progress is not None:
-            progress(name)
-        begun = time.perf_counter()
-        rankings = ranker([text for _, text in questions])
-        seconds = time.perf_counter() - begun
-        scores.append(score_of(name, rankings, judged, seconds=seconds))
+        rankings, taken = [], []
+        for position, (_, text) in enumerate(questions, 1):
+            begun = time.perf_counter()
+            rankings.append(ranker(text))
+            taken.append((time.perf_counter() - begun) * 1e3)
+            if progress is not None:
+                progress(name, position, len(questions))
+        scores.append(score_of(name, rankings, judged, milliseconds=statistics.median(taken)))
     return Evaluation(collection.name, len(collection.documents), len(questions), tuple(scores))
 
 
 def score_of(
-    name: str, rankings: Sequence[Sequence[str]], judged: Sequence[Mapping[str, int]], *, seconds: float = 0.0
+    name: str, rankings: Sequence[Sequence[str]], judged: Sequence[Mapping[str, int]], *, milliseconds: float = 0.0
 ) -> Score:
     """The means over all questions.
 
@@ -135,7 +140,7 @@ def score_of(
         name: the ranker's.
         rankings: a question each, ids, best first.
         judged: the grades by id, of the same questions; each has one above 0.
-        seconds: how long it took.
+        milliseconds: the median question's.
 
     Raises `InputError`.
     """
@@ -153,7 +158,7 @@ def score_of(
         recall_at_10=_mean([recall(ranking, grades, _FIRST) for ranking, grades in pairs]),
         recall_at_100=_mean([recall(ranking, grades, DEPTH) for ranking, grades in pairs]),
         mrr_at_10=_mean([reciprocal_rank(ranking, grades, _FIRST) for ranking, grades in pairs]),
-        seconds=seconds,
+        milliseconds=milliseconds,
     )
 
 

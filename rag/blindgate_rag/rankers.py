@@ -10,27 +10,31 @@ A document that is longer than the embedder reads is cut into passages and stand
 longer is represented by how it begins.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_rag.dense import DenseIndex, Vectors
-from blindgate_rag.embedding import Embedder, Progress
+from blindgate_rag.embedding import Embedder
 from blindgate_rag.evaluation import DEPTH, Ranker
 from blindgate_rag.fusion import CONSTANT, reciprocal_rank_fusion
 from blindgate_rag.lexical import LexicalIndex
+from blindgate_rag.progress import Advance
 
 LARGEST: Final = 127.0
 
-_AT_ONCE: Final = 64
 _LEAST: Final = 1e-30
-_FLOAT32_WHOLE: Final = 1 << 24  # up to here float32 has every whole number
 
 
 class LocalRankers:
-    """Rankers over the same documents, embedded once."""
+    """Rankers over the same documents, embedded once.
+
+    Attributes:
+        vectors: of all passages, `(passages, dimension)`.
+    """
 
     def __init__(
         self,
@@ -38,7 +42,7 @@ class LocalRankers:
         embedder: Embedder,
         split: Callable[[str], Sequence[str]],
         *,
-        progress: Progress | None = None,
+        progress: Advance | None = None,
     ) -> None:
         """Embed and index documents.
 
@@ -46,7 +50,7 @@ class LocalRankers:
             documents: texts by id.
             embedder: for documents and questions.
             split: a text as pieces that the embedder reads whole; asked for those that it does not.
-            progress: told how many of how many passages are embedded.
+            progress: told what is done, and how much of how much.
         """
         self._names = list(documents)
         self._embedder = embedder
@@ -56,52 +60,68 @@ class LocalRankers:
             own = [text] if embedder.tokens(text) <= embedder.limit else list(split(text))
             pieces += own
             owners += [position] * len(own)
+            if progress is not None:
+                progress("cutting documents", position + 1, len(documents))
         self._owners = np.asarray(owners, dtype=np.int64)
-        self._vectors = embedder.embed(pieces, progress=progress)
+        self.vectors: Vectors = embedder.embed(pieces, progress=_telling(progress, "embedding passages"))
         self._index = DenseIndex(embedder.dimension, flat_most=len(pieces))
-        self._index.add(np.arange(len(pieces), dtype=np.int64), self._vectors)
+        self._index.add(np.arange(len(pieces), dtype=np.int64), self.vectors)
         self._words = LexicalIndex.of(np.arange(len(documents), dtype=np.int64), list(documents.values()))
-        self._asked: tuple[list[str], Vectors] | None = None
+        self._asked: dict[str, Vectors] = {}
 
     @property
     def all(self) -> dict[str, Ranker]:
         """By name, in the order in which they are shown."""
         return {"bm25": self.bm25, "dense": self.dense, "int8": self.int8, "fused": self.fused}
 
-    def bm25(self, questions: list[str]) -> list[list[str]]:
+    def embed_questions(self, questions: Sequence[str], *, progress: Advance | None = None) -> None:
+        """Embed questions together, so that asking them takes a ranker's own time alone. `progress` as above."""
+        new = [one for one in dict.fromkeys(questions) if one not in self._asked]
+        found = self._embedder.embed(new, progress=_telling(progress, "embedding questions"), truncate=True)
+        self._asked |= dict(zip(new, found, strict=True))
+
+    def vector_of(self, question: str) -> Vectors:
+        """A question's vector, `(dimension,)`."""
+        if question not in self._asked:
+            self.embed_questions([question])
+        return self._asked[question]
+
+    def bm25(self, question: str) -> list[str]:
         """By shared words."""
-        return self._named(self._by_words(questions))
+        return self._named(self._by_words(question))
 
-    def dense(self, questions: list[str]) -> list[list[str]]:
+    def dense(self, question: str) -> list[str]:
         """By the vectors as they are."""
-        return self._named(self._by_vectors(questions))
+        return self._named(self._by_vectors(question))
 
-    def int8(self, questions: list[str]) -> list[list[str]]:
+    def int8(self, question: str) -> list[str]:
         """By whole numbers of eight bits."""
-        # floating point multiplies faster than whole numbers do, and holds these sums exactly
-        exact = np.float32 if self._vectors.shape[1] * LARGEST**2 < _FLOAT32_WHOLE else np.float64
-        entries: NDArray[Any] = quantised_entries(self._vectors).astype(exact)
-        rankings: list[list[int]] = []
-        for begin in range(0, len(questions), _AT_ONCE):
-            queries: NDArray[Any] = quantised_queries(self._embedded(questions)[begin : begin + _AT_ONCE]).astype(exact)
-            rankings += [self._owned(np.argsort(-scores, kind="stable")) for scores in queries @ entries.T]
-        return self._named(rankings)
+        query = quantised_queries(self.vector_of(question)[None])[0].astype(np.float64)
+        return self.ranked(self._entries @ query)
 
-    def fused(self, questions: list[str]) -> list[list[str]]:
+    def fused(self, question: str) -> list[str]:
         """By the places in `bm25` and in `dense`."""
-        pairs = zip(self._by_words(questions), self._by_vectors(questions), strict=True)
-        return self._named(
-            [one for one, _ in reciprocal_rank_fusion(pair, constant=CONSTANT)][:DEPTH] for pair in pairs
-        )
+        pair = (self._by_words(question), self._by_vectors(question))
+        return self._named([one for one, _ in reciprocal_rank_fusion(pair, constant=CONSTANT)][:DEPTH])
 
-    def _by_words(self, questions: list[str]) -> list[list[int]]:
-        return [[one for one, _ in self._words.search(question, DEPTH)] for question in questions]
+    def ranked(self, scores: NDArray[np.float64]) -> list[str]:
+        """The ranking that scores of all passages make, `(passages,)`; equal ones stay in the passages' order."""
+        return self._named(self._owned(np.argsort(-scores, kind="stable")))
 
-    def _by_vectors(self, questions: list[str]) -> list[list[int]]:
-        wide = DEPTH
+    @cached_property
+    def _entries(self) -> NDArray[np.float64]:
+        # float64 holds the sums of such numbers exactly, and multiplies faster than whole numbers do
+        return quantised_entries(self.vectors).astype(np.float64)
+
+    def _by_words(self, question: str) -> list[int]:
+        return [one for one, _ in self._words.search(question, DEPTH)]
+
+    def _by_vectors(self, question: str) -> list[int]:
+        query, wide = self.vector_of(question)[None], DEPTH
         while True:  # a document of many passages may fill the list
-            found = [self._owned(row[row >= 0]) for row in self._index.search(self._embedded(questions), wide)[1]]
-            if wide >= len(self._index) or all(len(ranking) == DEPTH for ranking in found):
+            row = self._index.search(query, wide)[1][0]
+            found = self._owned(row[row >= 0])
+            if wide >= len(self._index) or len(found) == DEPTH:
                 return found
             wide *= 2
 
@@ -111,13 +131,12 @@ class LocalRankers:
         first = np.sort(np.unique(owners, return_index=True)[1])[:DEPTH]
         return [int(one) for one in owners[first]]
 
-    def _named(self, rankings: Iterable[Sequence[int]]) -> list[list[str]]:
-        return [[self._names[one] for one in ranking] for ranking in rankings]
+    def _named(self, ranking: Sequence[int]) -> list[str]:
+        return [self._names[one] for one in ranking]
 
-    def _embedded(self, questions: list[str]) -> Vectors:
-        if self._asked is None or self._asked[0] != questions:
-            self._asked = (list(questions), self._embedder.embed(questions, truncate=True))
-        return self._asked[1]
+
+def _telling(progress: Advance | None, what: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, total: progress(what, done, total)
 
 
 def quantised_entries(vectors: Vectors) -> NDArray[np.int8]:
