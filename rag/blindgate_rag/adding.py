@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import DocumentError
+from blindgate_protocol.errors import DocumentError, InputError
 from blindgate_rag.chunking import Chunker
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.loading import Loader, files_under
@@ -121,8 +121,12 @@ class Adding:
         return self._added(removed=removed, skipped=tuple(map(str, skipped)))
 
     def texts(self, texts: Iterable[Text]) -> Added:
-        """Add texts that are in no file."""
+        """Add texts that are in no file. Raises `InputError` where a file's document is called so."""
         for text in texts:
+            called = self._state.records.called(text.name)
+            if called is not None and called.origin != f"{_TEXT}{text.name}":
+                message = f"{text.name} is what a file's document is called: name the text otherwise"
+                raise InputError(message)
             data = text.text.encode()
             document = Document(text.name, digest(data), "txt", (Page(text.text),))
             self._take(f"{_TEXT}{text.name}", document, text.metadata)

@@ -32,7 +32,7 @@ from blindgate_rag.embedding import Embedder
 from blindgate_rag.fusion import distinct, reciprocal_rank_fusion, within_budget
 from blindgate_rag.hits import LOCAL, Hit, Hits
 from blindgate_rag.progress import Advance, shown
-from blindgate_rag.records import DocumentRecord, Metadata, Where
+from blindgate_rag.records import DocumentRecord, Metadata, PassageRecord, Where
 from blindgate_rag.state import State
 from blindgate_rag.vault import Vault
 
@@ -142,6 +142,14 @@ class Corpus:
         """The documents that are there, or those whose metadata is so."""
         with self._turn:
             return self._fresh().records.documents(where)
+
+    def document(self, source: str) -> tuple[DocumentRecord, list[PassageRecord]] | None:
+        """The document that is called so, and all of its passages, in order; `None` where there is none."""
+        with self._turn:
+            records = self._fresh().records
+            if (found := records.called(source)) is None:
+                return None
+            return found, list(records.passages(records.passages_of([found.id])).values())
 
     def search(
         self,

@@ -171,6 +171,10 @@ class Records:
         """The document of this origin."""
         return next(self._documents("where origin = ?", (origin,)), None)
 
+    def called(self, source: str) -> DocumentRecord | None:
+        """The document that is called so."""
+        return next(self._documents("where source = ?", (source,)), None)
+
     def documents(self, where: Where | None = None) -> list[DocumentRecord]:
         """The documents, or those whose metadata is so, in the order in which they came."""
         every = self._documents("order by id")
