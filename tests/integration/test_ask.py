@@ -183,7 +183,7 @@ def test_nothing_found_is_nothing_sent(ground: Ground, client: Client) -> None:
 def test_the_command_shows_answer_citations_and_what_was_taken_out(
     ground: Ground, client: Client, tmp_path: Path
 ) -> None:
-    """In text and as JSON."""
+    """And that names are not protected."""
     ground.model.words = ("Not with warfarin [1].",)
     environment = dict(os.environ) | {
         "BLINDGATE_URL": ground.world.url,
@@ -192,23 +192,9 @@ def test_the_command_shows_answer_citations_and_what_was_taken_out(
         "BLINDGATE_HOME": str(tmp_path),
         "BLINDGATE_CORPUS_PASSPHRASE": "pass",
     }
-    command = [
-        "rag",
-        "ask",
-        str(ground.corpus.path),
-        "aspirin and warfarin",
-        "--model",
-        CHAT,
-        "-k",
-        "1",
-        "--where",
-        "ward=3B",
-    ]
-    shown = ground.world.type_command(command, environment)
+    question = [str(ground.corpus.path), "aspirin and warfarin", "--model", CHAT, "-k", "1", "--where", "ward=3B"]
+    shown = ground.world.type_command(["rag", "ask", *question], environment)
     assert shown.returncode == 0, shown.stderr
     assert "Not with warfarin [1]." in shown.stdout
     assert "[1] reports/" in shown.stdout
     assert "not looked for: names" in shown.stderr
-    told = json.loads(ground.world.type_command([*command, "--json"], environment).stdout)
-    assert told["answer"] == "Not with warfarin [1]."
-    assert told["citations"][0]["source"].startswith("reports/")
