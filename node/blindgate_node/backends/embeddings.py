@@ -46,7 +46,7 @@ class SentenceEmbeddings:
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True, "dtype": "float32"},
             )
-        except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+        except libraries.unopened() as error:
             message = f"sentence-transformers cannot open the model: {type(error).__name__}"
             raise PackageError(message) from error
         self._model.eval()

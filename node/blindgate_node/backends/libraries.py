@@ -40,6 +40,11 @@ def sentence_transformers() -> Any:
     return _offline("sentence_transformers")
 
 
+def unopened() -> tuple[type[Exception], ...]:
+    """What these libraries raise for a folder that they cannot open: among it a weights' file that is none."""
+    return (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, safetensors().SafetensorError)
+
+
 def device_of(name: str) -> str:
     """The device that `name` means: `auto` is CUDA where torch finds it and the CPU otherwise.
 

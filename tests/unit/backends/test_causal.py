@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,14 @@ def test_text_in_parts_is_text(model: CausalModel) -> None:
     assert content(ask(model, messages=[{"role": "user", "content": parts}], max_tokens=9)) == content(
         ask(model, max_tokens=9)
     )
+
+
+def test_weights_that_are_none_are_a_packages_fault(folder: Path, tmp_path: Path) -> None:
+    """Not a traceback of the library's."""
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"\xff" * 64)
+    with pytest.raises(PackageError, match="cannot open the model: SafetensorError"):
+        CausalModel(broken, device="cpu")
 
 
 def test_a_model_of_pickles_is_refused(folder: Path, tmp_path: Path) -> None:
