@@ -6,7 +6,7 @@
 
 *The retriever* gives passages, as `Corpus.search` ranks them, each with where it is from (`metadata`).
 
-*The store* is for code that adds and deletes by id. An id is what the corpus calls a document, be it a text that was added or a file.
+*The store* is for code that adds and deletes by id. An id is what the corpus calls a document, a text that was added or a file.
 A document that is one passage is found as it was added: its id, its text, its own metadata and nothing else. Of a longer one the
 passages are found, one by one, as the retriever gives them: `metadata["source"]` is the id of the whole, and they have none
 themselves, so that a piece that is added again never takes the place of the document that it is from. `get_by_ids` gives the whole.
@@ -188,9 +188,7 @@ class CorpusVectorStore(VectorStore):
         """
         return [self._document(hit) for hit in self._search(query, k, kwargs)]
 
-    def similarity_search_with_score(  # type: ignore[override]  (the base takes anything at all)
-        self, query: str, k: int = 4, **kwargs: Any
-    ) -> list[tuple[Document, float]]:
+    def similarity_search_with_score(self, query: str, k: int = 4, **kwargs: Any) -> list[tuple[Document, float]]:
         """`similarity_search` with scores, higher is better: cosines where `ranking="dense"`, else only good for the order."""
         return [(self._document(hit), hit.score) for hit in self._search(query, k, kwargs)]
 

@@ -143,6 +143,31 @@ def test_a_file_that_cannot_be_read_is_told_of_and_the_rest_is_there(corpus: Cor
         corpus.add(notes / "none")
 
 
+def test_a_document_is_given_whole_by_its_name(corpus: Corpus) -> None:
+    """With all of its passages, in order."""
+    text = " ".join(f"On day {day} the patient slept well." for day in range(100))
+    corpus.add_texts([Text("diary", text, {"ward": "5"})])
+    found = corpus.document("diary")
+    assert found is not None
+    document, passages = found
+    assert (document.source, document.metadata) == ("diary", {"ward": "5"})
+    assert [one.position for one in passages] == list(range(len(passages)))
+    assert len(passages) > 1
+    assert " ".join(one.text for one in passages) == text
+    assert corpus.document("nowhere") is None
+
+
+def test_a_text_is_not_called_as_a_file_is(corpus: Corpus) -> None:
+    """By that name one of the two could not be removed."""
+    with pytest.raises(
+        InputError, match=r"ward3/blood\.md is what a file's document is called: name the text otherwise"
+    ):
+        corpus.add_texts([Text("ward3/blood.md", "Tea thins no blood.")])
+    assert "Tea" not in corpus.search("blood", k=1)[0].text
+    assert corpus.add_texts([Text("tea", "Tea thins no blood.")]).added == ("tea",)
+    assert corpus.add_texts([Text("tea", "Tea is warm.")]).changed == ("tea",)
+
+
 def test_passages_that_say_the_same_are_given_once(corpus: Corpus) -> None:
     """Copies of a note do not push other notes out of what is sent."""
     corpus.add_texts(Text(f"copy {number}", "Aspirin must not  be combined with WARFARIN.") for number in range(5))
