@@ -154,6 +154,8 @@ class Adding:
             self._take(origin, loader.load(path, source), said)
 
     def _take(self, origin: str, document: Document, metadata: Metadata) -> None:
+        if any(one.origin == origin for one in self._waiting):
+            self._embed()  # of two of one name the later one counts, also where it is what was there before
         known = self._state.records.document(origin)
         if known is not None and known.digest == document.digest:
             self._unchanged(known, metadata)

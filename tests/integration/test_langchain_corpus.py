@@ -257,7 +257,7 @@ def test_of_one_id_the_last_text_counts(store: CorpusVectorStore) -> None:
 def test_a_store_is_made_of_texts_only_with_its_corpus_and_its_own_model(corpus: Corpus) -> None:
     """Vectors of another model would not compare."""
     documents = [Document(id="tea", page_content="Camomile tea calms.")]
-    own = CorpusEmbeddings(corpus.embedder)
+    own = CorpusEmbeddings(corpus)
     made = CorpusVectorStore.from_documents(documents, own, corpus=corpus)
     assert made.similarity_search("tea") == documents
     assert made.embeddings.embed_query("tea") == pytest.approx(own.embed_documents(["tea"])[0], abs=1e-6)

@@ -13,6 +13,9 @@ themselves, so that a piece that is added again never takes the place of the doc
 
 A corpus embeds with the model that it was made with, and nobody hands it vectors: a store is not searched by a vector. What says
 the same as something better is left out, as in every search of a corpus. Texts come back with runs of white space as one.
+
+Nothing here opens a socket. LangChain itself does where it is told to trace: with `LANGSMITH_TRACING` set, it sends questions and
+passages to LangSmith.
 """
 
 import functools
@@ -33,7 +36,6 @@ from blindgate_protocol.errors import InputError
 from blindgate_rag.adapters.metadata import passage_metadata
 from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus, Ranking
-from blindgate_rag.embedding import Embedder
 from blindgate_rag.hits import Hit, Hits
 from blindgate_rag.records import Where
 
@@ -81,17 +83,17 @@ class CorpusRetriever(BaseRetriever):
 class CorpusEmbeddings(Embeddings):
     """The model that a corpus embeds with. It runs here, and opens no socket."""
 
-    def __init__(self, embedder: Embedder) -> None:
-        """Of `Corpus.embedder`, say."""
-        self.embedder = embedder
+    def __init__(self, corpus: Corpus) -> None:
+        """Of an open corpus. The model is opened when something is embedded."""
+        self.corpus = corpus
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """One vector a text, of unit length. Raises `InputError` for one that is longer than the model reads."""
-        return [[float(number) for number in vector] for vector in self.embedder.embed(texts)]
+        return [[float(number) for number in vector] for vector in self.corpus.embedder.embed(texts)]
 
     def embed_query(self, text: str) -> list[float]:
         """A question's vector; one that is longer than the model reads is represented by how it begins."""
-        return [float(number) for number in self.embedder.embed([text], truncate=True)[0]]
+        return [float(number) for number in self.corpus.embedder.embed([text], truncate=True)[0]]
 
 
 class CorpusVectorStore(VectorStore):
@@ -112,14 +114,12 @@ class CorpusVectorStore(VectorStore):
         corpus: Corpus | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Add texts to `corpus`, which must be given. `embedding` is its own: `CorpusEmbeddings(corpus.embedder)`."""
+        """Add texts to `corpus`, which must be given. `embedding` is its own: `CorpusEmbeddings(corpus)`."""
         if corpus is None:
             message = "corpus: an open Corpus is needed, such as corpus=Corpus.open('notes.bgc', passphrase=…)"
             raise InputError(message)
-        if not isinstance(embedding, CorpusEmbeddings) or embedding.embedder.digest != corpus.embedder.digest:
-            message = (
-                f"embedding: {corpus.path} was made with {corpus.embedder.name}: give CorpusEmbeddings(corpus.embedder)"
-            )
+        if not isinstance(embedding, CorpusEmbeddings) or embedding.corpus.embedder.digest != corpus.embedder.digest:
+            message = f"embedding: {corpus.path} was made with {corpus.embedder.name}: give CorpusEmbeddings(corpus)"
             raise InputError(message)
         store = cls(corpus)
         store.add_texts(texts, metadatas, ids=ids, **kwargs)
@@ -128,7 +128,7 @@ class CorpusVectorStore(VectorStore):
     @property
     def embeddings(self) -> CorpusEmbeddings:
         """The model that the corpus embeds with."""
-        return CorpusEmbeddings(self.corpus.embedder)
+        return CorpusEmbeddings(self.corpus)
 
     def add_texts(
         self,
@@ -155,9 +155,8 @@ class CorpusVectorStore(VectorStore):
             message = f"there are {len(given)} texts, {len(said)} metadatas and {len(names)} ids: one of each is needed a text"
             raise InputError(message)
         kept = [str(uuid.uuid4()) if name is None else _checked(name) for name in names]
-        last = {name: Text(name, text, about) for name, text, about in zip(kept, given, said, strict=True)}
-        if last:
-            self.corpus.add_texts(last.values())
+        if given:
+            self.corpus.add_texts(map(Text, kept, given, said))
         return kept
 
     def delete(self, ids: Sequence[str] | None = None, **kwargs: Any) -> bool:
@@ -196,18 +195,11 @@ class CorpusVectorStore(VectorStore):
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
     ) -> list[Document]:
         """Of the `fetch_k` that fit best, `k` that also differ from each other: the less `lambda_mult`, 0 to 1, the more."""
-        hits = self._search(query, fetch_k, kwargs)
+        hits = self._search(query, max(k, fetch_k), kwargs)
         vectors = self.corpus.embedder.embed([hit.text for hit in hits], truncate=True)
         asked = np.array(self.embeddings.embed_query(query), dtype=np.float32)
         chosen = maximal_marginal_relevance(asked, list(vectors), lambda_mult=lambda_mult, k=k) if hits else []
         return [self._document(hits[one]) for one in chosen]
-
-    async def amax_marginal_relevance_search(
-        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
-    ) -> list[Document]:
-        """The same, in a thread."""
-        ask = functools.partial(self.max_marginal_relevance_search, query, k, fetch_k, lambda_mult, **kwargs)
-        return await run_in_executor(None, ask)
 
     def _similarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **kwargs: Any
