@@ -155,8 +155,9 @@ def _messages(redactor: Redactor, question: str, hits: Hits) -> list[dict[str, s
     return [{"role": "system", "content": _TOLD}, {"role": "user", "content": told}]
 
 
-def _classes(said: str | None, hits: Hits) -> tuple[str, ...]:
-    found = dict.fromkeys(() if said is None else (said,))
+def _classes(said: str | None, hits: Hits) -> dict[str, str]:
+    """The request's classes, each with what has it."""
+    found = {} if said is None else {said: "the question"}
     for hit in hits:
         if (name := hit.metadata.get(DATA_CLASS)) is not None:
             if not isinstance(name, str):
@@ -164,8 +165,8 @@ def _classes(said: str | None, hits: Hits) -> tuple[str, ...]:
                     f"{hit.source}: its metadata {DATA_CLASS} is {name!r}, and the name of a class of data is a text"
                 )
                 raise InputError(message)
-            found[name] = None
-    return tuple(found)
+            found.setdefault(name, hit.source)
+    return found
 
 
 def _resolved(said: str, count: int) -> tuple[str, tuple[int, ...], tuple[int, ...]]:

@@ -19,7 +19,7 @@ What is decided is a policy that allows no more than what all of them do (`Polic
 class makes it narrower, or leaves it as it is. What nodes then prove is `admission`'s to judge, under that policy.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from blindgate.policy import Policy, different_witnesses
@@ -33,8 +33,8 @@ _CALLER = "the caller"
 _MANIFEST = "by its manifest"
 
 
-Said = str | Sequence[str] | None
-"""The class of a request by its caller's word, or several, or none."""
+Said = str | Mapping[str, str] | None
+"""The class of a request by its caller's word, or several, each with what has it, or none."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,8 @@ def classes_of(policy: Policy, manifest: Signed[Manifest], said: Said = None) ->
     elif document.data_class is not None:
         yield FoundClass(document.data_class, f"the model, {_MANIFEST}")
     if said:
-        yield from (FoundClass(name, _CALLER) for name in ((said,) if isinstance(said, str) else said))
+        every = {said: ""} if isinstance(said, str) else said
+        yield from (FoundClass(name, f"{_CALLER}{of and f', of {of}'}") for name, of in every.items())
     elif policy.rules.data_class is not None:
         yield FoundClass(policy.rules.data_class, "the caller says none, and rules.data_class is what is said then")
 
@@ -164,7 +165,7 @@ class _Asking:
     def classes(self) -> Finding:
         named = ", ".join(sorted(self.policy.classes)) or "none"
         found = "; ".join(f"{one.name} ({one.of})" for one in _first_of_each(self.found)) or "none"
-        if not self.policy.classes and all(one.of != _CALLER for one in self.found):
+        if not self.policy.classes and not any(one.of.startswith(_CALLER) for one in self.found):
             return Finding("classes", "nothing: the policy has no [classes], so that none decides anything", found)
         asked = f"each is one of: {named}"
         for one in self.found:

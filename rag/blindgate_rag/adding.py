@@ -5,13 +5,14 @@ corpus; it is written every half minute and at the end, so that hours of work do
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import DocumentError
+from blindgate_protocol.errors import DocumentError, InputError
 from blindgate_rag.chunking import Chunker
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.loading import Loader, files_under
@@ -50,6 +51,7 @@ class Added:
         unchanged: how many were there as they are.
         removed: of those whose files are gone, where that was asked for.
         failed: why others could not be read, each by its source.
+        incomplete: the pages that could not be read, of documents that were added without them, by source.
         skipped: files of no format that is read here.
         passages: how many were embedded.
     """
@@ -59,6 +61,7 @@ class Added:
     unchanged: int = 0
     removed: tuple[str, ...] = ()
     failed: tuple[DocumentError, ...] = ()
+    incomplete: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
     passages: int = 0
 
@@ -82,16 +85,18 @@ class _Told:
     changed: list[str] = field(default_factory=list)
     unchanged: int = 0
     failed: list[DocumentError] = field(default_factory=list)
+    incomplete: dict[str, tuple[int, ...]] = field(default_factory=dict)
     passages: int = 0
 
 
 class Adding:
     """One time that documents are added."""
 
-    def __init__(self, state: State, embedder: Embedder, write: Callable[[], None], advance: Advance) -> None:
-        """Add to `state`; `write` writes it, and `advance` tells how far it is."""
-        self._state, self._embedder, self._write, self._advance = state, embedder, write, advance
-        self._chunker = Chunker(embedder.tokens, embedder.limit)
+    def __init__(
+        self, state: State, embedder: Callable[[], Embedder], write: Callable[[], None], advance: Advance
+    ) -> None:
+        """Add to `state`; `embedder` opens what embeds, `write` writes the state, and `advance` tells how far it is."""
+        self._state, self._open_embedder, self._write, self._advance = state, embedder, write, advance
         self._waiting: list[_Read] = []
         self._told = _Told()
         self._written = time.monotonic()
@@ -116,13 +121,28 @@ class Adding:
         return self._added(removed=removed, skipped=tuple(map(str, skipped)))
 
     def texts(self, texts: Iterable[Text]) -> Added:
-        """Add texts that are in no file."""
+        """Add texts that are in no file. Raises `InputError` where a file's document is called so."""
         for text in texts:
+            called = self._state.records.called(text.name)
+            if called is not None and called.origin != f"{_TEXT}{text.name}":
+                message = f"{text.name} is what a file's document is called: name the text otherwise"
+                raise InputError(message)
             data = text.text.encode()
             document = Document(text.name, digest(data), "txt", (Page(text.text),))
             self._take(f"{_TEXT}{text.name}", document, text.metadata)
         self._embed()
         return self._added()
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        """Where nothing changed, nobody waits for it."""
+        embedder = self._open_embedder()
+        self._state.require(embedder)
+        return embedder
+
+    @cached_property
+    def _chunker(self) -> Chunker:
+        return Chunker(self._embedder.tokens, self._embedder.limit)
 
     def _file(self, loader: Loader, path: Path, source: str, metadata: Metadata | None) -> None:
         origin = _origin(path)
@@ -161,10 +181,19 @@ class Adding:
         begin = 0
         for one in self._waiting:
             end = begin + len(one.passages)
-            self._state.put(one.document, one.passages, vectors[begin:end], origin=one.origin, metadata=one.metadata)
+            self._state.put(
+                one.document,
+                one.passages,
+                vectors[begin:end],
+                tokens=[self._embedder.tokens(text) for text in texts[begin:end]],
+                origin=one.origin,
+                metadata=one.metadata,
+            )
             begin = end
             (self._told.added if one.new else self._told.changed).append(one.document.source)
             self._told.passages += len(one.passages)
+            if one.document.missing:
+                self._told.incomplete[one.document.source] = one.document.missing
         self._waiting.clear()
         if time.monotonic() - self._written > _WRITE_SECONDS:
             self._write()
@@ -189,6 +218,7 @@ class Adding:
             unchanged=told.unchanged,
             removed=removed,
             failed=tuple(told.failed),
+            incomplete=told.incomplete,
             skipped=skipped,
             passages=told.passages,
         )

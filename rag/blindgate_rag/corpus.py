@@ -32,7 +32,7 @@ from blindgate_rag.embedding import Embedder
 from blindgate_rag.fusion import distinct, reciprocal_rank_fusion, within_budget
 from blindgate_rag.hits import LOCAL, Hit, Hits
 from blindgate_rag.progress import Advance, shown
-from blindgate_rag.records import DocumentRecord, Metadata, Where
+from blindgate_rag.records import DocumentRecord, Metadata, PassageRecord, Where
 from blindgate_rag.state import State
 from blindgate_rag.vault import Vault
 
@@ -48,7 +48,7 @@ _MOST_FOUND: Final = 1000
 class Corpus:
     """Documents, found by what they say. One may be used by several threads."""
 
-    def __init__(self, vault: Vault, embedder: Embedder, *, show_progress: bool | None = None) -> None:
+    def __init__(self, vault: Vault, embedder: Embedder | None, *, show_progress: bool | None = None) -> None:
         """Made by `open`."""
         self._vault = vault
         self._embedder = embedder
@@ -84,7 +84,7 @@ class Corpus:
         folder = Path(path)
         opened = Vault.exists(folder) or not create
         vault = Vault.open(folder, passphrase, key=key) if opened else Vault.create(folder, passphrase, key=key)
-        corpus = cls(vault, Embedder.default() if embedder is None else embedder, show_progress=show_progress)
+        corpus = cls(vault, embedder, show_progress=show_progress)
         if ranking is not None and ranking != corpus.ranking:
             with corpus._writing() as state:
                 state.set("ranking", _checked(ranking))
@@ -97,8 +97,11 @@ class Corpus:
 
     @property
     def embedder(self) -> Embedder:
-        """What gives texts their vectors."""
-        return self._embedder
+        """What gives texts their vectors; opened when it is asked for first."""
+        with self._turn:
+            if self._embedder is None:
+                self._embedder = Embedder.default()
+            return self._embedder
 
     @property
     def ranking(self) -> Ranking:
@@ -139,6 +142,14 @@ class Corpus:
         """The documents that are there, or those whose metadata is so."""
         with self._turn:
             return self._fresh().records.documents(where)
+
+    def document(self, source: str) -> tuple[DocumentRecord, list[PassageRecord]] | None:
+        """The document that is called so, and all of its passages, in order; `None` where there is none."""
+        with self._turn:
+            records = self._fresh().records
+            if (found := records.called(source)) is None:
+                return None
+            return found, list(records.passages(records.passages_of([found.id])).values())
 
     def search(
         self,
@@ -209,7 +220,9 @@ class Corpus:
     def _fresh(self) -> State:
         """The corpus as it is now."""
         if self._state is None or self._state.generation != self._vault.generation():
-            state = State.read(self._vault, self._embedder)
+            state = State.read(self._vault)
+            if self._embedder is not None:
+                state.require(self._embedder)
             self.close()
             self._state = state
         return self._state
@@ -227,15 +240,16 @@ class Corpus:
                 raise
 
     def _adding(self, state: State, advance: Advance) -> Adding:
-        return Adding(state, self._embedder, lambda: state.write(self._vault), advance)
+        return Adding(state, lambda: self.embedder, lambda: state.write(self._vault), advance)
 
     def _ranked(
         self, state: State, query: str, k: int, allowed: NDArray[np.int64] | None, ranking: Ranking
     ) -> list[tuple[int, float]]:
         depth = max(_DEPTH, 2 * k)
         rankings: list[list[tuple[int, float]]] = []
-        if ranking != "bm25":
-            scores, ids = state.dense.search(self._embedder.embed([query], truncate=True), depth, allowed=allowed)
+        if ranking != "bm25" and state.dense is not None:
+            state.require(self.embedder)
+            scores, ids = state.dense.search(self.embedder.embed([query], truncate=True), depth, allowed=allowed)
             rankings.append(
                 [(int(one), float(score)) for one, score in zip(ids[0], scores[0], strict=True) if one >= 0]
             )
@@ -250,9 +264,9 @@ class Corpus:
         documents = {one.id: one for one in state.records.documents()}
         scores = dict(ranked)
         texts = {one: passage.text for one, passage in passages.items()}
-        best = distinct([one for one, _ in ranked if one in texts], texts, state.dense.vectors(passages))[:k]
-        lengths = {one: self._embedder.tokens(texts[one]) for one in best}
-        for one in best if tokens is None else within_budget(best, lengths.__getitem__, tokens):
+        vectors = {} if state.dense is None else state.dense.vectors(passages)
+        best = distinct([one for one, _ in ranked if one in texts], texts, vectors)[:k]
+        for one in best if tokens is None else within_budget(best, lambda one: passages[one].tokens, tokens):
             passage = passages[one]
             document = documents[passage.document]
             yield Hit(
@@ -262,7 +276,7 @@ class Corpus:
                 score=scores[one],
                 metadata=document.metadata,
                 passage=one,
-                tokens=lengths[one],
+                tokens=passage.tokens,
             )
 
 

@@ -51,7 +51,7 @@ _OFFLINE: Final = {
 _MODULES: Final = frozenset({"Transformer", "Pooling", "Normalize"})
 _REMOTE_CODE: Final = ("auto_map", "custom_pipelines")
 _ADAPTER: Final = "adapter_config.json"
-_BATCH_TEXTS: Final = 64
+_BATCHES: Final = {"cpu": 8, "cuda": 128}  # more at once leave a core's cache, and take twice as long
 _CHUNK_BYTES: Final = 1 << 20
 _MAX_JSON_BYTES: Final = 64 << 20
 
@@ -75,6 +75,7 @@ class Embedder:
         self.dimension = int(model.get_embedding_dimension())
         self.limit = _limit(model)
         self._model = model
+        self._batch = _BATCHES[device]
 
     @classmethod
     def default(cls) -> Self:
@@ -147,8 +148,8 @@ class Embedder:
                     raise InputError(message, row=position)
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         longest_first = sorted(range(len(texts)), key=lambda position: -lengths[position])
-        for begin in range(0, len(texts), _BATCH_TEXTS):
-            batch = longest_first[begin : begin + _BATCH_TEXTS]
+        for begin in range(0, len(texts), self._batch):
+            batch = longest_first[begin : begin + self._batch]
             vectors[batch] = self._encode([texts[position] for position in batch])
             if progress is not None:
                 progress(begin + len(batch), len(texts))
@@ -158,7 +159,7 @@ class Embedder:
         try:
             found = self._model.encode(
                 texts,
-                batch_size=_BATCH_TEXTS,
+                batch_size=self._batch,
                 convert_to_numpy=True,
                 normalize_embeddings=True,
                 show_progress_bar=False,

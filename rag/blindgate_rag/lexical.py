@@ -67,7 +67,10 @@ class LexicalIndex:
         vocabulary: defaultdict[str, int] = defaultdict()
         vocabulary.default_factory = vocabulary.__len__  # a new word has the next number
         number = vocabulary.__getitem__
-        numbered = [list(map(number, (word for word in words_of(text) if word not in left_out))) for text in texts]
+        found: Iterable[list[str]] = map(words_of, texts)
+        if left_out:
+            found = ([word for word in words if word not in left_out] for words in found)
+        numbered = [list(map(number, words)) for words in found]
         if not vocabulary:
             return cls(ids, None, left_out)
         ranker = bm25s.BM25(method="lucene", k1=k1, b=b, backend="numpy")

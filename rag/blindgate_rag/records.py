@@ -42,6 +42,7 @@ create table passages (
     document integer not null references documents (id),
     position integer not null,
     page integer,
+    tokens integer not null,
     text text not null
 ) strict;
 create index passages_by_document on passages (document, position);
@@ -76,12 +77,14 @@ class PassageRecord:
     Attributes:
         id: its own, for good.
         document: its document's id.
+        tokens: how long it is, in the embedding model's.
     """
 
     id: int
     document: int
     position: int
     page: int | None
+    tokens: int
     text: str
 
 
@@ -121,8 +124,19 @@ class Records:
         """Set something under a name."""
         self._database.execute("insert or replace into settings values (?, ?)", (name, value))
 
-    def add(self, document: Document, passages: Sequence[Passage], *, origin: str, metadata: Metadata) -> list[int]:
-        """Put a document in, in place of the one of the same origin, and give its passages' ids, in order."""
+    def add(
+        self,
+        document: Document,
+        passages: Sequence[Passage],
+        *,
+        tokens: Sequence[int],
+        origin: str,
+        metadata: Metadata,
+    ) -> list[int]:
+        """Put a document in, in place of the one of the same origin, and give its passages' ids, in order.
+
+        `tokens` says how long each passage is, in the embedding model's tokens.
+        """
         with self._transaction():
             self.remove(origin)
             source = document.source
@@ -133,8 +147,11 @@ class Records:
                 "insert into documents (origin, source, digest, media, metadata, added) values (?, ?, ?, ?, ?, ?)", row
             )
             made = cursor.lastrowid
-            add = "insert into passages (document, position, page, text) values (?, ?, ?, ?) returning id"
-            rows = ((made, passage.position, passage.page, passage.text) for passage in passages)
+            add = "insert into passages (document, position, page, tokens, text) values (?, ?, ?, ?, ?) returning id"
+            rows = (
+                (made, passage.position, passage.page, length, passage.text)
+                for passage, length in zip(passages, tokens, strict=True)
+            )
             return [int(self._database.execute(add, each).fetchone()[0]) for each in rows]
 
     def describe(self, origin: str, metadata: Metadata) -> None:
@@ -154,6 +171,10 @@ class Records:
         """The document of this origin."""
         return next(self._documents("where origin = ?", (origin,)), None)
 
+    def called(self, source: str) -> DocumentRecord | None:
+        """The document that is called so."""
+        return next(self._documents("where source = ?", (source,)), None)
+
     def documents(self, where: Where | None = None) -> list[DocumentRecord]:
         """The documents, or those whose metadata is so, in the order in which they came."""
         every = self._documents("order by id")
@@ -170,7 +191,7 @@ class Records:
         with closing(self._database.cursor()) as cursor:
             for one in ids:
                 row = cursor.execute(
-                    "select id, document, position, page, text from passages where id = ?", (int(one),)
+                    "select id, document, position, page, tokens, text from passages where id = ?", (int(one),)
                 ).fetchone()
                 if row is not None:
                     found[row[0]] = PassageRecord(*row)

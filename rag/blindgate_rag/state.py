@@ -23,9 +23,10 @@ class State:
 
     Attributes:
         generation: which one was read; 0 before the first was written.
+        dense: the vectors; `None` before the first document, when no embedder has been chosen.
     """
 
-    def __init__(self, generation: int, records: Records, dense: DenseIndex) -> None:
+    def __init__(self, generation: int, records: Records, dense: DenseIndex | None) -> None:
         """Made by `read`."""
         self.generation = generation
         self.records = records
@@ -34,39 +35,51 @@ class State:
         self._changed = False
 
     @classmethod
-    def read(cls, vault: Vault, embedder: Embedder) -> Self:
-        """Read what the vault has. Raises `CorpusError`, also where it was embedded by another model."""
+    def read(cls, vault: Vault) -> Self:
+        """Read what the vault has. Raises `CorpusError`."""
         snapshot = vault.read()
         if snapshot is None:
-            records = Records()
-            records.set("embedder", embedder.digest)
-            records.set("embedder-name", embedder.name)
-            return cls(0, records, DenseIndex(embedder.dimension))
+            return cls(0, Records(), None)
         records = Records(snapshot.files[_RECORDS])
-        if (found := records.setting("embedder")) != embedder.digest:
-            message = (
-                f"{vault.folder} was embedded by {records.setting('embedder-name')} ({found}), and this is {embedder.name} "
-                f"({embedder.digest}): open it with that one, or make another corpus"
-            )
-            raise CorpusError(message)
-        dense = DenseIndex.from_bytes(snapshot.files[_VECTORS], embedder.dimension)
-        if len(dense) != records.count()[1]:
-            message = f"{vault.folder}: there are {len(dense)} vectors and {records.count()[1]} passages"
+        dimension = records.setting("dimension")
+        dense = None if dimension is None else DenseIndex.from_bytes(snapshot.files[_VECTORS], int(dimension))
+        vectors, passages = 0 if dense is None else len(dense), records.count()[1]
+        if vectors != passages:
+            message = f"{vault.folder}: there are {vectors} vectors and {passages} passages"
             raise CorpusError(message)
         return cls(snapshot.generation, records, dense)
 
-    def put(
+    def require(self, embedder: Embedder) -> None:
+        """Stay with this embedder. Raises `CorpusError` where the corpus has another one: vectors of two do not compare."""
+        found = self.records.setting("embedder")
+        if found is None:
+            for name, value in (("embedder", embedder.digest), ("embedder-name", embedder.name)):
+                self.records.set(name, value)
+            self.records.set("dimension", str(embedder.dimension))
+            self.dense = DenseIndex(embedder.dimension)
+        elif found != embedder.digest:
+            message = (
+                f"the corpus was embedded by {self.records.setting('embedder-name')} ({found}), and this is {embedder.name} "
+                f"({embedder.digest}): open it with that one, or make another corpus"
+            )
+            raise CorpusError(message)
+
+    def put(  # noqa: PLR0913  (what a document in a corpus is)
         self,
         document: Document,
         passages: Sequence[Passage],
         vectors: NDArray[np.float32],
         *,
+        tokens: Sequence[int],
         origin: str,
         metadata: Metadata,
     ) -> None:
         """Put a document in, in place of the one of the same origin. `vectors`, `(passages, dimension)`, are its passages'."""
+        if self.dense is None:
+            message = "nothing is put into a corpus before it has an embedder"
+            raise CorpusError(message)
         self.remove(origin)
-        ids = self.records.add(document, passages, origin=origin, metadata=metadata)
+        ids = self.records.add(document, passages, tokens=tokens, origin=origin, metadata=metadata)
         self.dense.add(np.array(ids, dtype=np.int64), vectors)
         self._touch()
 
@@ -78,7 +91,7 @@ class State:
     def remove(self, origin: str) -> bool:
         """Take a document out: its text and its vectors. Gives whether it was there."""
         there = self.records.document(origin) is not None
-        if there:
+        if there and self.dense is not None:
             self.dense.remove(np.array(self.records.remove(origin), dtype=np.int64))
             self._touch()
         return there
@@ -98,7 +111,8 @@ class State:
     def write(self, vault: Vault) -> None:
         """Write what was changed, if anything was."""
         if self._changed:
-            files = {_RECORDS: self.records.to_bytes(), _VECTORS: self.dense.to_bytes()}
+            vectors = b"" if self.dense is None else self.dense.to_bytes()
+            files = {_RECORDS: self.records.to_bytes(), _VECTORS: vectors}
             self.generation = vault.write(files)
             self._changed = False
 

@@ -26,6 +26,7 @@ class ScriptedModel:
         words: what it answers, whatever it is asked.
         status: another one than 200 is an error, whose text repeats what was asked.
         midway: called when half of the answer was sent.
+        asked: the requests that came, as they came: what stood inside of the seal.
         url: where it listens.
     """
 
@@ -33,6 +34,7 @@ class ScriptedModel:
         self.words = words
         self.status = 200
         self.midway: Callable[[], None] = lambda: None
+        self.asked: list[bytes] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True)
@@ -56,6 +58,7 @@ class ScriptedModel:
 
             def do_POST(self) -> None:
                 asked = self.rfile.read(int(self.headers["Content-Length"]))
+                model.asked.append(asked)
                 name = json.loads(asked)["model"]
                 events = [_event(name, {"content": word}, None) for word in model.words]
                 events.append(_event(name, {}, "stop"))

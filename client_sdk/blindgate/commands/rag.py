@@ -82,6 +82,7 @@ def add(
     """
     said = None if metadata is None else dict(_pair(text, "--metadata") for text in metadata)
     told: dict[str, Any] = {name: [] for name in ("added", "changed", "removed", "failed", "skipped")} | {
+        "incomplete": {},
         "unchanged": 0,
         "passages": 0,
     }
@@ -91,6 +92,7 @@ def add(
             for name in ("added", "changed", "removed", "skipped"):
                 told[name] += getattr(done, name)
             told["failed"] += [{"source": error.source, "error": str(error)} for error in done.failed]
+            told["incomplete"] |= {source: list(pages) for source, pages in done.incomplete.items()}
             told["unchanged"] += done.unchanged
             told["passages"] += done.passages
     if as_json:
@@ -98,6 +100,8 @@ def add(
     else:
         for failed in told["failed"]:
             note(f"not added: {failed['error']}")
+        for source, pages in told["incomplete"].items():
+            note(f"{source}: added without what cannot be read, pages {_several(pages)}")
         if told["skipped"]:
             note(f"skipped, of no format that is read here: {_several(told['skipped'])}")
         counts = {name: len(told[name]) for name in ("added", "changed", "removed", "failed")}
@@ -383,6 +387,6 @@ def _place(source: str, page: int | None) -> str:
     return source if page is None else f"{source}, page {page}"
 
 
-def _several(names: Sequence[str]) -> str:
+def _several(names: Sequence[object]) -> str:
     shown = ", ".join(str(name) for name in names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"  # noqa: PLR2004

@@ -123,6 +123,7 @@ def test_what_is_removed_is_found_no_more_and_is_in_no_file(corpus: Corpus) -> N
         assert len(one.search("warfarin", ranking="bm25")) == 0
     state = corpus._fresh()
     assert b"warfarin" not in state.records.to_bytes()
+    assert state.dense is not None
     assert len(state.dense) == len(corpus)
 
 

@@ -73,11 +73,13 @@ def test_a_large_index_finds_nearly_all_of_it_in_a_few_cells(data: tuple[Floats,
 
 
 def test_a_filter_holds_inside_the_search(index: DenseIndex, data: tuple[Floats, Floats]) -> None:
-    """Half of the index, and four vectors that are nobody's nearest: ten, and all four, are found."""
+    """Half of the index, a tenth of it, and four vectors that are nobody's nearest: ten, ten, and all four, are found."""
     vectors, queries = data
     half = index.search(queries, 10, allowed=IDS[::2])[1]
     assert (half % 14 == 0).all()
     assert recall(half, exact(vectors[::2], queries, 10, IDS[::2])) >= 0.95
+    tenth = index.search(queries, 10, allowed=IDS[::10])[1]
+    assert recall(tenth, exact(vectors[::10], queries, 10, IDS[::10])) >= 0.95
     few = IDS[[1, 100, 2000, 3999]]
     scores, ids = index.search(queries, 10, allowed=few)
     assert all(set(row[:4]) == set(few) for row in ids)

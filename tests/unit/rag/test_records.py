@@ -16,7 +16,8 @@ def put(
     """Put a document in, each text a passage."""
     document = Document(source, digest("".join(texts).encode()), "txt", tuple(Page(text) for text in texts))
     passages = [Passage(text, source, None, position) for position, text in enumerate(texts)]
-    return records.add(document, passages, origin=origin or f"/{source}", metadata=metadata)
+    lengths = [len(text.split()) for text in texts]
+    return records.add(document, passages, tokens=lengths, origin=origin or f"/{source}", metadata=metadata)
 
 
 def test_ids_are_given_once() -> None:
@@ -91,7 +92,7 @@ def test_metadata_that_cannot_be_kept_is_refused_by_name(metadata: Metadata, say
     records = Records()
     document = Document("a", digest(b""), "txt", (Page("x"),))
     with pytest.raises(InputError, match=says):
-        records.add(document, [Passage("x", "a", None, 0)], origin="/a", metadata=metadata)
+        records.add(document, [Passage("x", "a", None, 0)], tokens=[1], origin="/a", metadata=metadata)
     assert records.count() == (0, 0)
 
 

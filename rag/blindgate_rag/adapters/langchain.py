@@ -1,0 +1,258 @@
+"""A corpus as LangChain knows such things: `CorpusRetriever`, `CorpusVectorStore`, `CorpusEmbeddings`. Needs the extra `langchain`.
+
+    retriever = CorpusRetriever(corpus=corpus, k=8, where={"ward": "3B"})
+    store = CorpusVectorStore(corpus)
+    store.add_texts(["Aspirin must not be combined with warfarin."], [{"ward": "3B"}], ids=["blood"])
+
+*The retriever* gives passages, as `Corpus.search` ranks them, each with where it is from (`metadata`).
+
+*The store* is for code that adds and deletes by id. An id is what the corpus calls a document, be it a text that was added or a file.
+A document that is one passage is found as it was added: its id, its text, its own metadata and nothing else. Of a longer one the
+passages are found, one by one, as the retriever gives them: `metadata["source"]` is the id of the whole, and they have none
+themselves, so that a piece that is added again never takes the place of the document that it is from. `get_by_ids` gives the whole.
+
+A corpus embeds with the model that it was made with, and nobody hands it vectors: a store is not searched by a vector. What says
+the same as something better is left out, as in every search of a corpus. Texts come back with runs of white space as one.
+"""
+
+import functools
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Self
+
+import numpy as np
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import run_in_executor
+from langchain_core.vectorstores import VectorStore
+from langchain_core.vectorstores.utils import maximal_marginal_relevance
+
+from blindgate_protocol.errors import InputError
+from blindgate_rag.adapters.metadata import passage_metadata
+from blindgate_rag.adding import Text
+from blindgate_rag.corpus import Corpus, Ranking
+from blindgate_rag.embedding import Embedder
+from blindgate_rag.hits import Hit, Hits
+from blindgate_rag.records import Where
+
+_SEARCH: Final = ("filter", "ranking", "tokens")
+
+
+class CorpusRetriever(BaseRetriever):
+    """Passages of a corpus, the best first. Each field may also be given to `invoke`, for that call.
+
+    Attributes:
+        corpus: an open one.
+        k: how many passages, 1 to 1,000.
+        where: only documents whose metadata is so.
+        ranking: by what; `None` is what the corpus has.
+        tokens: no more text than this, in the embedding model's tokens.
+    """
+
+    corpus: Corpus
+    k: int = 8
+    where: Where | None = None
+    ranking: Ranking | None = None
+    tokens: int | None = None
+
+    def _get_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun | None = None,  # noqa: ARG002  (LangChain's; a search tells of no steps)
+        **asked: Any,
+    ) -> list[Document]:
+        own = {"k": self.k, "where": self.where, "ranking": self.ranking, "tokens": self.tokens}
+        _check_names(asked, own)
+        return [_passage(hit) for hit in self.corpus.search(query, **{**own, **asked})]
+
+    async def _aget_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: AsyncCallbackManagerForRetrieverRun | None = None,  # noqa: ARG002  (likewise)
+        **asked: Any,
+    ) -> list[Document]:
+        return await run_in_executor(None, functools.partial(self._get_relevant_documents, query, **asked))
+
+
+class CorpusEmbeddings(Embeddings):
+    """The model that a corpus embeds with. It runs here, and opens no socket."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        """Of `Corpus.embedder`, say."""
+        self.embedder = embedder
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """One vector a text, of unit length. Raises `InputError` for one that is longer than the model reads."""
+        return [[float(number) for number in vector] for vector in self.embedder.embed(texts)]
+
+    def embed_query(self, text: str) -> list[float]:
+        """A question's vector; one that is longer than the model reads is represented by how it begins."""
+        return [float(number) for number in self.embedder.embed([text], truncate=True)[0]]
+
+
+class CorpusVectorStore(VectorStore):
+    """A corpus whose documents are added, found and deleted by id; see this module's beginning."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        """Over an open corpus, whatever is in it already."""
+        self.corpus = corpus
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: list[str],
+        embedding: Embeddings,
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: Sequence[str | None] | None = None,
+        corpus: Corpus | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Add texts to `corpus`, which must be given. `embedding` is its own: `CorpusEmbeddings(corpus.embedder)`."""
+        if corpus is None:
+            message = "corpus: an open Corpus is needed, such as corpus=Corpus.open('notes.bgc', passphrase=…)"
+            raise InputError(message)
+        if not isinstance(embedding, CorpusEmbeddings) or embedding.embedder.digest != corpus.embedder.digest:
+            message = (
+                f"embedding: {corpus.path} was made with {corpus.embedder.name}: give CorpusEmbeddings(corpus.embedder)"
+            )
+            raise InputError(message)
+        store = cls(corpus)
+        store.add_texts(texts, metadatas, ids=ids, **kwargs)
+        return store
+
+    @property
+    def embeddings(self) -> CorpusEmbeddings:
+        """The model that the corpus embeds with."""
+        return CorpusEmbeddings(self.corpus.embedder)
+
+    def add_texts(
+        self,
+        texts: Iterable[str],
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: Sequence[str | None] | None = None,
+        **kwargs: Any,  # noqa: ARG002  (see below)
+    ) -> list[str]:
+        """Add texts, all in one write, and give their ids; one whose id is there takes its place.
+
+        Args:
+            texts: each with some text in it.
+            metadatas: one a text: texts, numbers, true or false by name.
+            ids: one a text; a random one is made where it is `None`, or none are given. Of one that is given twice the last counts.
+            kwargs: not looked at; LangChain's `index` gives a batch size.
+
+        Raises `InputError` and `DocumentError`; nothing of what was given is added then, unless it was minutes of work.
+        """
+        given = list(texts)
+        said = [{}] * len(given) if metadatas is None else metadatas
+        names = [None] * len(given) if ids is None else ids
+        if not len(given) == len(said) == len(names):
+            message = f"there are {len(given)} texts, {len(said)} metadatas and {len(names)} ids: one of each is needed a text"
+            raise InputError(message)
+        kept = [str(uuid.uuid4()) if name is None else _checked(name) for name in names]
+        last = {name: Text(name, text, about) for name, text, about in zip(kept, given, said, strict=True)}
+        if last:
+            self.corpus.add_texts(last.values())
+        return kept
+
+    def delete(self, ids: Sequence[str] | None = None, **kwargs: Any) -> bool:
+        """Delete documents, their text and their vectors, in one write; `None` stands for all. What is not there is no error."""
+        _check_names(kwargs, ())
+        gone = [one.source for one in self.corpus.documents()] if ids is None else ids
+        if gone:
+            self.corpus.remove(*gone)
+        return True
+
+    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        """Whole documents, in this order, each once; those that are not there are left out. Passages begin on new lines."""
+        found = ((name, self.corpus.document(name)) for name in dict.fromkeys(ids))
+        return [
+            Document(id=name, page_content="\n".join(one.text for one in passages), metadata=dict(record.metadata))
+            for name, (record, passages) in ((name, one) for name, one in found if one is not None)
+        ]
+
+    def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
+        """What fits a question best, the best first.
+
+        Args:
+            query: the question, or words.
+            k: how many, 1 to 1,000.
+            kwargs: `filter`: only documents whose metadata is so, as `where` of `Corpus.search`; `ranking` and `tokens`, as there.
+
+        Raises `InputError` for what cannot be asked.
+        """
+        return [self._document(hit) for hit in self._search(query, k, kwargs)]
+
+    def similarity_search_with_score(  # type: ignore[override]  (the base takes anything at all)
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        """`similarity_search` with scores, higher is better: cosines where `ranking="dense"`, else only good for the order."""
+        return [(self._document(hit), hit.score) for hit in self._search(query, k, kwargs)]
+
+    def max_marginal_relevance_search(
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
+    ) -> list[Document]:
+        """Of the `fetch_k` that fit best, `k` that also differ from each other: the less `lambda_mult`, 0 to 1, the more."""
+        hits = self._search(query, fetch_k, kwargs)
+        vectors = self.corpus.embedder.embed([hit.text for hit in hits], truncate=True)
+        asked = np.array(self.embeddings.embed_query(query), dtype=np.float32)
+        chosen = maximal_marginal_relevance(asked, list(vectors), lambda_mult=lambda_mult, k=k) if hits else []
+        return [self._document(hits[one]) for one in chosen]
+
+    async def amax_marginal_relevance_search(
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
+    ) -> list[Document]:
+        """The same, in a thread."""
+        ask = functools.partial(self.max_marginal_relevance_search, query, k, fetch_k, lambda_mult, **kwargs)
+        return await run_in_executor(None, ask)
+
+    def _similarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        # A share from 0 to 1 is asked for, and of all scores only a cosine says as much of two searches.
+        if kwargs.get("ranking") not in (None, "dense"):
+            message = f"ranking: {kwargs['ranking']!r} gives no relevance from 0 to 1: leave it out, or say 'dense'"
+            raise InputError(message)
+        found = self.similarity_search_with_score(query, k, **{**kwargs, "ranking": "dense"})
+        return [(document, min(max(score, 0.0), 1.0)) for document, score in found]
+
+    async def _asimilarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        ask = functools.partial(self._similarity_search_with_relevance_scores, query, k, **kwargs)
+        return await run_in_executor(None, ask)
+
+    def _search(self, query: str, k: int, asked: dict[str, Any]) -> Hits:
+        _check_names(asked, _SEARCH)
+        rest = {name: value for name, value in asked.items() if name != "filter"}
+        return self.corpus.search(query, k, where=asked.get("filter"), **rest)
+
+    def _document(self, hit: Hit) -> Document:
+        whole = self.corpus.document(hit.source)
+        if whole is None or len(whole[1]) > 1:
+            return _passage(hit)
+        return Document(id=hit.source, page_content=hit.text, metadata=dict(hit.metadata))
+
+
+def _passage(hit: Hit) -> Document:
+    return Document(page_content=hit.text, metadata=passage_metadata(hit))
+
+
+def _checked(name: object) -> str:
+    if not isinstance(name, str) or not name:
+        message = f"ids: {name!r}: an id is a text that is not empty, or None"
+        raise InputError(message)
+    return name
+
+
+def _check_names(asked: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse what a misspelt filter would otherwise do: find, or delete, everything."""
+    for name in asked:
+        if name not in known:
+            message = f"{name}: there is no such argument; known are {', '.join(known) or 'none'}"
+            raise InputError(message)

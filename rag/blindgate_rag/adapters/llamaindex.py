@@ -1,0 +1,70 @@
+"""A corpus as LlamaIndex's retriever. Needs the extra `llamaindex`.
+
+    nodes = CorpusRetriever(corpus, k=8, where={"ward": "3B"}).retrieve("contraindications of …")
+
+A node is a passage, with where it is from in its metadata (`metadata`). A model that is given nodes reads `source`, `page` and what
+their documents' owners said of them; `score` and `passage` are for citations, and are kept from it.
+"""
+
+import asyncio
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.callbacks.base import CallbackManager
+from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
+
+from blindgate_rag.adapters.metadata import OURS, passage_metadata
+from blindgate_rag.corpus import Corpus, Ranking
+from blindgate_rag.hits import Hit
+from blindgate_rag.records import Where
+
+_FOR_CITATIONS = ["score", "passage"]
+
+
+class CorpusRetriever(BaseRetriever):
+    """Passages of a corpus, the best first."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        corpus: Corpus,
+        *,
+        k: int = 8,
+        where: Where | None = None,
+        ranking: Ranking | None = None,
+        tokens: int | None = None,
+        callback_manager: CallbackManager | None = None,
+    ) -> None:
+        """Over an open corpus.
+
+        Args:
+            corpus: an open one.
+            k: how many passages, 1 to 1,000.
+            where: only documents whose metadata is so.
+            ranking: by what; `None` is what the corpus has.
+            tokens: no more text than this, in the embedding model's tokens.
+            callback_manager: LlamaIndex's.
+
+        Retrieving raises `InputError` for what cannot be asked.
+        """
+        super().__init__(callback_manager=callback_manager)
+        self._corpus = corpus
+        self._k, self._where, self._ranking, self._tokens = k, where, ranking, tokens
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        hits = self._corpus.search(
+            query_bundle.query_str, self._k, where=self._where, ranking=self._ranking, tokens=self._tokens
+        )
+        return [NodeWithScore(node=self._node(hit), score=hit.score) for hit in hits]
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await asyncio.to_thread(self._retrieve, query_bundle)
+
+    def _node(self, hit: Hit) -> TextNode:
+        return TextNode(
+            # passages of two corpora may meet in one answer, and nodes of one id count as one
+            id_=f"{self._corpus.path.name}/{hit.source}#{hit.passage}",
+            text=hit.text,
+            metadata=passage_metadata(hit),
+            excluded_llm_metadata_keys=_FOR_CITATIONS,
+            excluded_embed_metadata_keys=list(OURS),
+            relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=hit.source)},
+        )
