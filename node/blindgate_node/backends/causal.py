@@ -43,7 +43,7 @@ class CausalModel:
             self._model: Any = library.AutoModelForCausalLM.from_pretrained(
                 str(folder), use_safetensors=True, dtype=dtype, **local
             ).to(self._device)
-        except (*libraries.unopened(), AttributeError) as error:
+        except libraries.unopened() as error:
             message = f"transformers cannot open the model: {type(error).__name__}"
             raise PackageError(message) from error
         self._model.eval()

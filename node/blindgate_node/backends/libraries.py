@@ -42,7 +42,8 @@ def sentence_transformers() -> Any:
 
 def unopened() -> tuple[type[Exception], ...]:
     """What these libraries raise for a folder that they cannot open: among it a weights' file that is none."""
-    return (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, safetensors().SafetensorError)
+    usual = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError)
+    return (*usual, safetensors().SafetensorError)
 
 
 def device_of(name: str) -> str:
