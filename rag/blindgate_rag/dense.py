@@ -17,7 +17,8 @@ With faiss-gpu and a GPU, a search over all vectors without a filter runs there,
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Self
 
 import faiss
@@ -196,7 +197,8 @@ class DenseIndex:
             parameters: Any = faiss.SearchParametersIVF(sel=selector, nprobe=probes)
         else:
             parameters = None if selector is None else faiss.SearchParameters(sel=selector)
-        scores, ids = self._index.search(queries, k, params=parameters)
+        with _threads_for(len(queries)):
+            scores, ids = self._index.search(queries, k, params=parameters)
         scores[ids == _NONE] = -np.inf
         return scores, ids
 
@@ -287,6 +289,20 @@ class DenseIndex:
         ):
             message = "index: an id is there twice or below 0, or a number is not finite"
             raise CorpusError(message)
+
+
+@contextmanager
+def _threads_for(queries: int) -> Iterator[None]:
+    """A single question is answered by one thread: several wait for each other longer than it takes."""
+    several = faiss.omp_get_max_threads()
+    if queries > 1 or several == 1:
+        yield
+        return
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(several)
 
 
 def _flat(dimension: int) -> Any:
