@@ -53,7 +53,7 @@ from blindgate_protocol.revocations import DatedSignature, Role, require_unrevok
 from blindgate_protocol.shown import check_shown
 from blindgate_protocol.signing import Signed, open_signed
 
-Document = Literal["manifest", "order", "receipt", "certificate", "evidence", "log"]
+Document = Literal["manifest", "order", "receipt", "certificate", "evidence", "log", "bundle"]
 """What a statement stands in. `log`: the event, and the checkpoint that its proof leads to."""
 
 

@@ -23,6 +23,7 @@ _SIGNED_BY: Final = {
     "certificate": "operator",
     "evidence": "node",
     "log": "log",
+    "bundle": "nobody: its owner wrote it down",
 }
 
 
@@ -117,6 +118,11 @@ def _what(replayed: Replay) -> Iterator[_Said]:
     yield "what", "rows", order.document.rows, ("order",)
     yield "what", "input", order.document.input.digest, everybody
     yield "what", "input_bytes", order.document.input.size, everybody
+    if replayed.bundle.classes:
+        yield "what", "data_classes", ", ".join(replayed.bundle.classes), ("bundle",)
+    if replayed.bundle.redacted:
+        taken = (f"{count} {name}" for name, count in replayed.bundle.redacted.items())
+        yield "what", "redacted", ", ".join(taken), ("bundle",)
     if receipt is not None:
         yield "what", "output", receipt.document.output.digest, ("receipt",)
         yield "what", "output_bytes", receipt.document.output.size, ("receipt",)

@@ -16,7 +16,7 @@ from blindgate_audit.commands import app
 from blindgate_audit.replay import Verdict, replay
 from blindgate_audit.roots import Roots
 from blindgate_audit.statements import statements
-from blindgate_protocol.bundle import Bundle
+from blindgate_protocol.bundle import Bundle, read_bundle
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import BlindgateError, PolicyError
 from blindgate_protocol.signing import SigningKey
@@ -82,6 +82,15 @@ def test_every_statement_names_whose_word_it_is(jobs: BundledJobs) -> None:
         ("log.cosignatures", 1, "log"),
     ):
         assert told[name] == (value, signers), name
+
+
+def test_what_the_owner_wrote_down_is_nobodys_signature(jobs: BundledJobs) -> None:
+    """Classes of data, and what was taken out: shown, and shown as what they are."""
+    bundle = replace(jobs.bundle(), classes=("phi", "pii"), redacted={"card": 2, "iban": 1})
+    found = said(read_bundle(bundle.to_bytes()), jobs.roots())
+    nobody = "nobody: its owner wrote it down"
+    assert found["what.data_classes"] == ("phi, pii", nobody)
+    assert found["what.redacted"] == ("2 card, 1 iban", nobody)
 
 
 def test_a_log_that_nobody_named_is_not_shown_as_a_signature(jobs: BundledJobs) -> None:
