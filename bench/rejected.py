@@ -17,7 +17,7 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -153,7 +153,7 @@ def index_of(hint: Words, public: Words) -> Whole:
         factors[column] = 0
         work[:, column:] -= factors[:, None] * work[column, column:]
     signed = work[:columns, columns:].T.astype(np.uint32 if bits == 32 else np.uint64)
-    return signed.view(np.int32 if bits == 32 else np.int64).astype(np.int64)
+    return np.asarray(signed.view(np.int32 if bits == 32 else np.int64), dtype=np.int64)
 
 
 def bits_told(seen: Whole) -> float:
@@ -344,8 +344,10 @@ def world_of(collection: Collection) -> World:
     import semchunk  # noqa: PLC0415  (as MiniLM's libraries, which a test of the functions above does not need)
 
     embedder = Embedder.default()
-    split = semchunk.semchunk.chunk
-    rankers = LocalRankers(collection.documents, embedder, lambda text: split(text, embedder.limit, embedder.tokens))
+    split: Callable[..., Any] = semchunk.semchunk.chunk
+    rankers = LocalRankers(
+        collection.documents, embedder, lambda text: list(split(text, embedder.limit, embedder.tokens))
+    )
     asked = list(collection.questions.values())
     place = {name: str(position) for position, name in enumerate(collection.documents)}
     return World(
