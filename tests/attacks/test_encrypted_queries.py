@@ -76,9 +76,8 @@ def asked() -> Whole:
     rng = np.random.default_rng(2)
     typical = rng.integers(-127, 128, (QUERIES - 4, WIDTH))
     near = typical[-1] + (np.arange(WIDTH) == 0)
-    return (
-        np.stack([np.zeros(WIDTH), np.full(WIDTH, 127), np.eye(WIDTH)[3], near, *typical]).clip(-127, 127).astype(int)
-    )
+    every = np.stack([np.zeros(WIDTH), np.full(WIDTH, 127), np.eye(WIDTH)[3], near, *typical])
+    return np.asarray(every.clip(-127, 127).astype(np.int64))
 
 
 def heard(privacy: Privacy, *, fresh: bool, each: int) -> Heard:
