@@ -207,31 +207,45 @@ def test_texts_of_a_query_that_is_too_long_are_found_by_how_they_begin(corpus: C
     assert corpus.search("warfarin and aspirin " * 500, k=1)[0].source == "ward3/blood.md"
 
 
-_ADDING = """
-import itertools, sys
+_REMOVING = """
+import sys
 from blindgate_rag import vault
-from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
 vault._SCRYPT_N = 2  # as tests have it
 with Corpus.open(sys.argv[1], "pass") as corpus:
-    for number in itertools.count():
-        corpus.add_texts([Text("a", f"warfarin, version {number}"), Text("b", f"tea, version {number}")])
+    for number in range(PAIRS):
+        corpus.remove(f"left {number}", f"right {number}")
 """
+_PAIRS = 60
 
 
-def test_others_search_while_one_adds_and_is_killed(corpus: Corpus) -> None:
+def _pairs(corpus: Corpus) -> tuple[set[str], set[str]]:
+    """The numbers of the documents that are there, of either side."""
+    sources = [one.source for one in corpus.documents({"pair": True})]
+    left, right = ({source.split()[1] for source in sources if source.startswith(side)} for side in ("left", "right"))
+    return left, right
+
+
+def test_others_search_while_one_writes_and_is_killed(corpus: Corpus) -> None:
     """What they see is of one moment, and a killed writer leaves the old or the new."""
-    writer = subprocess.Popen([sys.executable, "-c", _ADDING, str(corpus.path)])
-    seen: set[str] = set()
+    corpus.add_texts(
+        Text(f"{side} {number}", f"{side} note, number {number}", {"pair": True})
+        for number in range(_PAIRS)
+        for side in ("left", "right")
+    )
+    writer = subprocess.Popen([sys.executable, "-c", _REMOVING.replace("PAIRS", str(_PAIRS)), str(corpus.path)])
+    seen: set[int] = set()
     reader = again(corpus)
-    while len(seen) < 3:
+    while len(seen) < 4:
         assert writer.poll() is None
-        texts = {hit.source: hit.text.rsplit(" ", 1)[1] for hit in reader.search("version", k=8, ranking="bm25")}
-        assert texts.get("a") == texts.get("b")
-        seen |= {texts["a"]} if "a" in texts else set()
+        left, right = _pairs(reader)
+        assert left == right
+        assert reader.search("note", k=1, ranking="bm25")
+        seen.add(len(left))
     writer.kill()
     writer.wait()
     after = again(corpus)
-    texts = {hit.source: hit.text.rsplit(" ", 1)[1] for hit in after.search("version", k=8, ranking="bm25")}
-    assert texts["a"] == texts["b"]
+    left, right = _pairs(after)
+    assert left == right
+    assert 0 < len(left) < _PAIRS
     assert after.add_texts([Text("c", "the next one")]).added == ("c",)
