@@ -137,9 +137,9 @@ def test_who_made_the_files_is_shown_with_what_the_node_proves(sealed: World, cl
 
 def test_what_the_model_cannot_do_is_said_inside_the_seal(sealed: World, client: Client) -> None:
     """The client gets the field's name; the gateway sees a job that succeeded."""
-    with pytest.raises(InputError, match="tools"):
-        client.chat.completions.create(model=CHAT, tools=[], **ASKED)
-    assert "tools" not in sealed.log("gateway")
+    with pytest.raises(InputError, match="logit_bias"):
+        client.chat.completions.create(model=CHAT, logit_bias={"7": 1}, **ASKED)
+    assert "logit_bias" not in sealed.log("gateway")
 
 
 def test_a_policy_without_the_lane_or_the_node_seals_nothing(sealed: World, tmp_path: Path) -> None:

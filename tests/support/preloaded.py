@@ -158,8 +158,9 @@ def _fork_on_request(requests: socket.socket) -> dict[str, Any] | None:
 def _end(status: int) -> NoReturn:
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.closed:
+            stream.flush()
     os._exit(status & 0xFF)
 
 

@@ -19,7 +19,18 @@ from blindgate_gateway.settings import ENVIRONMENT_PREFIX, Settings, load_settin
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "chart"
-FORBIDDEN = {"numpy", "tenseal", "concrete-python", "torch", "pandas", "scipy", "scikit-learn", "httpx2"}
+FORBIDDEN = {
+    "numpy",
+    "tenseal",
+    "concrete-python",
+    "torch",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "httpx2",
+    "faiss-cpu",
+    "pypdf",
+}
 FILES = [path for path in sorted(DEPLOY.rglob("*")) if path.is_file()]
 
 

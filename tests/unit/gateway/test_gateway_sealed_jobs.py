@@ -100,17 +100,6 @@ def test_a_job_that_any_node_may_have_is_not_held_up_by_one_that_is_sealed(
     assert lease.seal is None
 
 
-def test_the_result_of_an_encrypted_model_comes_whole(desk: Desk) -> None:
-    """A node that sends parts of one has nothing kept for it."""
-    desk.submit()
-    lease = desk.worker.lease()
-    assert lease is not None
-    refused = part(desk, lease, 0, b"a beginning")
-    assert refused.status_code == 422
-    assert "in no parts" in refused.json()["detail"]
-    assert read(desk, lease.job).data == b""
-
-
 def test_nodes_and_seal_go_with_the_lane(desk: Desk, sealed: Signed[Manifest]) -> None:
     """An order without nodes, a job without a seal, or either where a model is encrypted: refused, and nothing is kept."""
     for manifest, nodes, seal, says in (
