@@ -45,13 +45,18 @@ $(INSTALLED): requirements.lock requirements-torch.lock pyproject.toml hatch_bui
 	@test -n "$(PYTHON)" || { echo "Blindgate needs Python 3.11 or 3.12 on the PATH, or make PYTHON=/path/to/python"; exit 1; }
 	@echo "Making $(VENV) with $(PYTHON) from requirements.lock (about three minutes the first time) ..."
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet $(PIP_FLAGS) --no-deps --require-hashes -r requirements.lock
-	@$(PY) -m pip install -qq $(PIP_FLAGS) $(TORCH) || { \
+	@# Both at once, a core each, where the two install nothing in common.
+	@$(PY) -m pip install --quiet $(PIP_FLAGS) --no-deps --require-hashes -r requirements.lock \
+		$(if $(findstring --no-deps,$(TORCH)),& locked=$$!;,|| exit 1; locked=;) \
+	torch=yes; $(PY) -m pip install -qq $(PIP_FLAGS) $(TORCH) || torch=no; \
+	wait $$locked || exit 1; \
+	test $$torch = yes || { \
 		echo "env: pip could not get torch's CPU build. Tell it where such builds are (PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS),"; \
 		echo "or take PyPI's with 2.5 GB of CUDA: make env TORCH=torch==2.13.0. Without torch, a node runs no plaintext models"; \
 		echo "and the tests of them are skipped."; test -z "$$CI"; }
 	@$(PY) -m pip install --quiet $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
-	@$(PY) -m compileall -qq -j 0 $(VENV)/lib || true  # some packages bring templates of modules, which are none
+	@# Not what hardly anything imports, and what does compiles then; and some packages bring templates of modules, which are none.
+	@$(PY) -m compileall -qq -j 0 -x '/tests?/|transformers/models/|torch/(_inductor|onnx|testing)/|/sympy/' $(VENV)/lib || true
 	@touch $@
 
 demo: $(INSTALLED)
