@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from blindgate.chat import Completions
 from blindgate.sealed_job import SealedJob
@@ -28,6 +28,7 @@ from blindgate_protocol.signing import Signed
 from blindgate_rag.hits import Hit, Hits, Leakage
 from blindgate_rag.records import Where
 from blindgate_rag.redaction import Recogniser, Redactor, Rules
+from blindgate_rag.searchable import Searchable
 
 DATA_CLASS: Final = "data_class"
 """The name in a document's metadata under which its class stands."""
@@ -39,13 +40,6 @@ _TOLD: Final = (
     "Where the passages do not answer the question, say so."
 )
 _CITED: Final = re.compile(r"[ ]?\[(\d{1,4}(?:\s*[,;]\s*\d{1,4}){0,32})\]")
-
-
-class Searched(Protocol):
-    """Whatever can be searched as a corpus is."""
-
-    def search(self, query: str, k: int = 8, *, where: Where | None = None, tokens: int | None = None) -> Hits:
-        """The `k` passages that fit best."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +98,7 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
     completions: Completions,
     question: str,
     *,
-    corpus: Searched,
+    corpus: Searchable,
     model: str,
     k: int = 8,
     where: Where | None = None,

@@ -56,9 +56,10 @@ from blindgate_protocol.signing import Signed, open_signed
 from blindgate_protocol.values import NAME
 
 if TYPE_CHECKING:
-    from blindgate.ask import Answer, Searched
+    from blindgate.ask import Answer
     from blindgate_rag.records import Where
     from blindgate_rag.redaction import Recogniser, Rules
+    from blindgate_rag.searchable import Searchable
 
 DEFAULT_DEADLINE_SECONDS = 3600.0
 _RECENT_SECONDS = 60.0
@@ -318,7 +319,7 @@ class Client:
         self,
         question: str,
         *,
-        corpus: "Searched",
+        corpus: "Searchable",
         model: str,
         k: int = 8,
         where: "Where | None" = None,
@@ -333,7 +334,7 @@ class Client:
 
         Args:
             question: the question.
-            corpus: where to look: `blindgate_rag.Corpus`.
+            corpus: where to look: a `blindgate_rag.Corpus`, or one that lives elsewhere.
             model: a chat's name at the gateway.
             k: how many passages are sent at most.
             where: only documents whose metadata is so.

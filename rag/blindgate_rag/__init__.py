@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from blindgate_rag.corpus import Corpus
     from blindgate_rag.embedding import Embedder
     from blindgate_rag.hits import Hit, Hits, Leakage
+    from blindgate_rag.searchable import Searchable
 
-__all__ = ["Added", "Corpus", "Embedder", "Hit", "Hits", "Leakage", "Text"]
+__all__ = ["Added", "Corpus", "Embedder", "Hit", "Hits", "Leakage", "Searchable", "Text"]
 
 _ROOMS: Final = {
     "Added": "adding",
@@ -24,6 +25,7 @@ _ROOMS: Final = {
     "Hit": "hits",
     "Hits": "hits",
     "Leakage": "hits",
+    "Searchable": "searchable",
     "Text": "adding",
 }
 
