@@ -65,6 +65,9 @@ if TYPE_CHECKING:
 _MAX_KEYS = 256
 _TICK_SECONDS = 1.0
 _FLUSH_SECONDS = 3.0
+_FIRST_SECONDS = 0.02
+"""For so long the next question for work waits behind a sealed request, computed by this process itself: its first words are what
+somebody looks at a screen for, and two threads of one interpreter are in each other's way."""
 _STOPPING = Release(code="node-stopping", reason="the node is stopping")
 
 
@@ -270,6 +273,8 @@ class Node:
                 self._give_back(lease)
                 return
             workers.submit(self._run, lease, HeldLease(_name(lease), lease.duration / 1000))
+            if lease.seal is not None:
+                self._stopping.wait(_FIRST_SECONDS)
 
     def _free_slot(self) -> bool:
         """Wait for a free slot. False when the node stops."""
