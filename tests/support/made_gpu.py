@@ -43,11 +43,16 @@ def packed_newer(fields: dict[int, bytes], *, profile: int = 0, version: int = 2
     )
 
 
-def tcb_info(*, flags: int = 0, firmware: bytes = FIRMWARE) -> bytes:
-    """DiceTcbInfo with one FWID, SHA-384, and the first eight flags."""
-    fwid = b"\x30\x3d\x06\x09" + bytes.fromhex("608648016503040202") + b"\x04\x30" + firmware
-    body = b"\xa6" + bytes([len(fwid)]) + fwid + b"\x87\x02\x00" + bytes([flags])
-    return b"\x30" + bytes([len(body)]) + body
+def tcb_info(*, flags: int | bytes = 0, firmware: bytes = FIRMWARE, fwid: bytes | None = None) -> bytes:
+    """DiceTcbInfo with one FWID, SHA-384, and the first eight flags; or with other bytes in the place of either."""
+    if fwid is None:
+        fwid = der(0x30, b"\x06\x09" + bytes.fromhex("608648016503040202") + der(0x04, firmware))
+    return der(0x30, der(0xA6, fwid) + der(0x87, bytes([0, flags]) if isinstance(flags, int) else flags))
+
+
+def der(tag: int, value: bytes) -> bytes:
+    """Fewer than 128 bytes behind their tag and length."""
+    return bytes([tag, len(value)]) + value
 
 
 @dataclass
@@ -56,13 +61,14 @@ class MadeGpu:
 
     Attributes:
         name: the certificate's common name.
-        extension: DiceTcbInfo.
+        extension: DiceTcbInfo, under the number `extension_id`.
         authority: whether the key's certificate says that it signs certificates.
         curve: of the key.
     """
 
     name: str = "GB100 A01 GSP FMC LF"
     extension: bytes = field(default_factory=tcb_info)
+    extension_id: str = "2.23.133.5.4.1.1"
     authority: bool = False
     curve: ec.EllipticCurve = field(default_factory=ec.SECP384R1)
 
@@ -73,10 +79,15 @@ class MadeGpu:
         self.leaf = self._certify(self.name, self._key, authority=self.authority, extension=self.extension)
 
     def report(
-        self, *, fields: dict[int, bytes] | bytes = FIELDS, record: bytes = b"", number: int = 2, nonce: bytes = NONCE
+        self,
+        *,
+        fields: dict[int, bytes] | bytes = FIELDS,
+        record: bytes | None = None,
+        number: int = 2,
+        nonce: bytes = NONCE,
     ) -> bytes:
         """A signed report."""
-        record = record or blocks(b"\1" * 48, b"\2" * 48)
+        record = blocks(b"\1" * 48, b"\2" * 48) if record is None else record
         opaque = fields if isinstance(fields, bytes) else packed(fields)
         signed = b"\x11\xe0\x01\xff" + nonce + b"\0"
         signed += b"\x11\x60\0\0" + bytes([number]) + len(record).to_bytes(3, "little") + record
@@ -159,7 +170,7 @@ class MadeGpu:
         )
         if extension:
             made = made.add_extension(
-                x509.UnrecognizedExtension(x509.ObjectIdentifier("2.23.133.5.4.1.1"), extension), critical=False
+                x509.UnrecognizedExtension(x509.ObjectIdentifier(self.extension_id), extension), critical=False
             )
         if use is not None:
             made = made.add_extension(x509.ExtendedKeyUsage([use]), critical=True)

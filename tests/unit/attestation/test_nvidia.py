@@ -288,6 +288,14 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
         ({"extension": b""}, {}, "firmware-id"),
         ({"extension": b"\x30\x82\x01"}, {}, "form"),
         ({"extension": b"\x30\x02\xa6\x00"}, {}, "form"),
+        ({"extension": tcb_info() * 2}, {}, "form"),
+        ({"extension": tcb_info(fwid=b"\x30\x00")}, {}, "form"),
+        ({"extension": tcb_info(fwid=b"\x30\x03\x06\x01\x2a")}, {}, "form"),
+        ({"extension": tcb_info(flags=b"")}, {}, "form"),
+        ({"extension": tcb_info(flags=b"\0")}, {}, "form"),
+        ({"extension": b"\x30\x83\0\0" + tcb_info()[1:]}, {}, "form"),
+        ({"extension": b"\x30\x80" + tcb_info()[2:] + b"\0\0"}, {}, "form"),
+        ({"extension_id": "1.2.3.4"}, {}, "firmware-id"),
         ({}, {"fields": FIELDS | {20: b""}}, "firmware-id"),
         ({"extension": b""}, {"fields": FIELDS | {20: b""}}, "firmware-id"),
         ({"extension": tcb_info().replace(b"\x04\x30", b"\x04\x31")}, {}, "form"),
@@ -301,6 +309,9 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
         ({}, {"fields": packed_newer(FIELDS) + packed_newer(FIELDS)[12:]}, "form"),
         ({}, {"fields": packed_newer(FIELDS | {20: b"\1" * 48})}, "firmware-id"),
         ({}, {"number": 3}, "form"),
+        ({}, {"number": 0, "record": b""}, "form"),
+        ({}, {"number": 1, "record": b"\0" + blocks(b"\1" * 48)[1:]}, "form"),
+        ({}, {"number": 1, "record": b"\1\1\x33\0\1\x31\0" + b"\1" * 48}, "form"),
         ({}, {"record": blocks(b"\1" * 48) * 2, "number": 1}, "form"),
         ({}, {"record": blocks(b"\1" * 48, b"")[:-1]}, "form"),
         ({}, {"record": b"\1\2" + blocks(b"\1" * 48, b"")[2:]}, "form"),
@@ -308,9 +319,10 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
     ],
     ids=[
         "a switch", "an authority", "another curve", "debugging", "not secure", "other firmware", "no firmware", "a cut extension",
-        "no FWID", "empty firmware", "none and empty", "a cut digest",
+        "no FWID", "two of them", "a FWID of nothing", "a FWID without a digest", "no flags", "flags of no bits", "a length of three bytes",
+        "a length that is not said", "an extension of another kind", "empty firmware", "none and empty", "a cut digest",
         "fields twice", "fields cut", "newer fields", "newest fields", "another profile", "a cut head", "newer fields cut",
-        "newer fields twice", "newer fields of other firmware", "fewer blocks", "blocks twice",
+        "newer fields twice", "newer fields of other firmware", "fewer blocks", "no blocks", "block 0", "a block in a block that is longer", "blocks twice",
         "a block cut", "another measure", "too large",
     ],
 )  # fmt: skip
@@ -328,6 +340,7 @@ def test_the_gpu_of_those_tests_is_believed_as_long_as_nothing_is_wrong_with_it(
     appraisal = _appraise(made().evidence())
     assert appraisal.affirms, appraisal.refusals()
     assert appraisal.facts["firmware_id"] == FIRMWARE.hex()
+    assert _appraise(made(extension=b"\x30\x82\0" + tcb_info()[1:]).evidence()).affirms
     one = made()
     appraisal = _appraise(one.evidence(one.report(fields={3: b"\x1b[31m", 6: b"\1", 34: b"\1\0", 36: b"\x09"})))
     assert appraisal.affirms, appraisal.refusals()
