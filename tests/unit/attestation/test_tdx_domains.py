@@ -168,8 +168,12 @@ def test_what_intel_says_of_the_enclave_must_be_of_now_and_good(
 @pytest.mark.parametrize(
     ("differs", "said"),
     [
-        pytest.param({"id": "SGX"}, "non-TDX TCB info", id="of SGX"),
-        pytest.param({"fmspc": "00" * 6}, "Fmspc mismatch", id="of another family"),
+        pytest.param(
+            {"id": "SGX"}, "does not serve for 90c06f000000 at this time: TDX quote with non-TDX", id="of SGX"
+        ),
+        pytest.param(
+            {"fmspc": "00" * 6}, "does not serve for 90c06f000000 at this time: Fmspc", id="of another family"
+        ),
         pytest.param({"pceId": "0001"}, "the certifying enclave '0001'", id="of another certifying enclave"),
         pytest.param({"issueDate": "2026-03-02T12:00:00Z"}, "in the future", id="from the future"),
         pytest.param({"nextUpdate": "2026-03-01T11:00:00Z"}, "expired", id="expired"),
@@ -269,5 +273,13 @@ def test_who_asks_for_nothing_is_not_answered_by_a_quote_that_binds_nothing(plat
 
 def test_a_quote_that_binds_nothing_says_so(platform: Platform) -> None:
     """Nobody asked; a policy will."""
-    found = judged(platform, platform.quote(fields={"report_data": bytes(64)}))
-    assert next(one.text for one in found.not_proven if one.code == "binding").endswith("binds nothing")
+    for bound, said in ((bytes(64), True), (b"\1" * 64, False)):
+        found = judged(platform, platform.quote(fields={"report_data": bound}))
+        assert next(one.text for one in found.not_proven if one.code == "binding").endswith("binds nothing") is said
+
+
+def test_what_collateral_says_commands_no_terminal(platform: Platform) -> None:
+    """The native verifier's words may quote it."""
+    (refused,) = judged(platform, collateral=platform.collateral(status="\x1b[2J")).refusals()
+    assert "?[2J" in refused.text
+    assert refused.text.isprintable()
