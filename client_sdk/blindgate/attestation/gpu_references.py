@@ -81,6 +81,6 @@ class References:
 def _kind_of(manifest: ReferenceManifest, facts: Mapping[str, Any]) -> Kind | None:
     if manifest.version == facts.get("driver_version"):
         return "driver" if manifest.product == facts["product"] else None
-    if manifest.version.upper() == str(facts.get("vbios_version")).upper():
+    if manifest.version.upper() == facts.get("vbios_version"):
         return "VBIOS"
     return None

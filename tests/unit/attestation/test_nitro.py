@@ -293,7 +293,7 @@ def test_what_stands_beside_the_signed_part_has_one_form(maker: Maker, place: in
     assert said in judged(cbor2.dumps(whole)).refusals()[0].text
 
 
-MEASURED = {place: b"1" * 48 for place in range(3)}
+MEASURED = dict.fromkeys(range(3), b"1" * 48)
 Change = Callable[[Maker], dict[str, Any]]
 
 

@@ -123,8 +123,10 @@ def test_a_report_alone_is_read_in_each_of_its_forms(write: Callable[[bytes], st
 
 def test_a_report_that_its_key_did_not_sign_is_refused() -> None:
     """By its signature, before anything in it is read."""
-    appraisal = _appraise(_vector("hopper_report_bad_signature.txt"), chain=read_pem(_vector("hopper_certs.txt")))
+    chain = read_pem(_vector("hopper_certs.txt"))
+    appraisal = _appraise(_vector("hopper_report_bad_signature.txt"), chain=chain, nonce=HOPPER_NONCE)
     assert _rules(appraisal) == {"signature"}
+    assert appraisal.refusals()[0].text.startswith("the report's signature")
     assert appraisal.status.word == "contraindicated"
     assert appraisal.facts == {"gpus": 1}
 
@@ -184,6 +186,7 @@ def test_report_data_is_not_to_be_had_of_a_gpu() -> None:
     [
         (lambda _: (), "chain"),
         (lambda ders: ders[:-1], "root"),
+        (lambda ders: (ders[0], *ders[:-1]), "root"),
         (lambda ders: ders[:1] + ders[2:], "chain"),
         (lambda ders: ders[1:], "chain"),
         (lambda ders: ders[4:], "product"),
@@ -191,7 +194,17 @@ def test_report_data_is_not_to_be_had_of_a_gpu() -> None:
         (lambda ders: (*ders[:1], *ders[:-1] * 3, ders[-1]), "chain"),
         (lambda _: (b"not a certificate",), "form"),
     ],
-    ids=["none", "no root", "a gap", "no leaf", "the root alone", "one twice", "many", "no certificate"],
+    ids=[
+        "none",
+        "no root",
+        "no root and one twice",
+        "a gap",
+        "no leaf",
+        "the root alone",
+        "one twice",
+        "many",
+        "no certificate",
+    ],
 )
 def test_a_report_without_its_whole_chain_is_refused(
     chain: Callable[[tuple[bytes, ...]], tuple[bytes, ...]], rule: str
@@ -280,8 +293,10 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
     ("gpu", "report", "rule"),
     [
         ({"name": "LS10 A01 NVSW FMC LF"}, {}, "product"),
+        ({"name": "GB100 A01 of our own"}, {}, "product"),
         ({"authority": True}, {}, "chain"),
         ({"curve": ec.SECP256R1()}, {}, "signature"),
+        ({"curve": None}, {}, "signature"),
         ({"extension": tcb_info(flags=0x10)}, {}, "debug"),
         ({"extension": tcb_info(flags=0x40)}, {}, "debug"),
         ({"extension": tcb_info(firmware=b"\1" * 48)}, {}, "firmware-id"),
@@ -318,12 +333,13 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
         ({}, {"record": bytes(9000)}, "form"),
     ],
     ids=[
-        "a switch", "an authority", "another curve", "debugging", "not secure", "other firmware", "no firmware", "a cut extension",
-        "no FWID", "two of them", "a FWID of nothing", "a FWID without a digest", "no flags", "flags of no bits", "a length of three bytes",
-        "a length that is not said", "an extension of another kind", "empty firmware", "none and empty", "a cut digest",
+        "a switch", "a name of our own", "an authority", "another curve", "no curve", "debugging", "not secure", "other firmware",
+        "no firmware", "a cut extension", "no FWID", "two of them", "a FWID of nothing", "a FWID without a digest", "no flags",
+        "flags of no bits", "a length of three bytes", "a length that is not said", "an extension of another kind",
+        "empty firmware", "none and empty", "a cut digest",
         "fields twice", "fields cut", "newer fields", "newest fields", "another profile", "a cut head", "newer fields cut",
-        "newer fields twice", "newer fields of other firmware", "fewer blocks", "no blocks", "block 0", "a block in a block that is longer", "blocks twice",
-        "a block cut", "another measure", "too large",
+        "newer fields twice", "newer fields of other firmware", "fewer blocks", "no blocks", "block 0",
+        "a block in a block that is longer", "blocks twice", "a block cut", "another measure", "too large",
     ],
 )  # fmt: skip
 def test_a_report_that_no_gpu_for_use_would_sign_is_refused(
@@ -331,7 +347,7 @@ def test_a_report_that_no_gpu_for_use_would_sign_is_refused(
 ) -> None:
     """Under a root that is believed, with a signature that verifies where the key may sign at all."""
     one = made(**gpu)
-    data = one.report(**report) if not gpu.get("curve") else one.report()
+    data = one.report(**report)
     assert _rules(_appraise(one.evidence(data))) == {rule}
 
 
@@ -347,6 +363,8 @@ def test_the_gpu_of_those_tests_is_believed_as_long_as_nothing_is_wrong_with_it(
     assert "firmware-id" in _open(appraisal)
     facts = appraisal.facts
     assert (facts["driver_version"], facts["vbios_version"], facts["feature"]) == ("1b5b33316d", "01", "09")
+    facts = _appraise(one.evidence(one.report(fields={3: b"5\xe9", 14: b"\1\2"}))).facts
+    assert (facts["driver_version"], facts["board"], "vbios_version" in facts) == ("35e9", "0102", False)
 
 
 @pytest.mark.parametrize("name", ["GH100 A01 GSP FMC LF", "GB100 A01 GSP FMC LF", "GB20X A01 GSP FMC LF"])
@@ -371,8 +389,10 @@ def test_newer_drivers_write_their_fields_in_another_form(made: Callable[..., Ma
 def test_a_challenge_of_zeros_is_said_to_bind_nothing(made: Callable[..., MadeGpu]) -> None:
     """Where nobody asked for another."""
     gpu = made()
-    appraisal = _appraise(gpu.evidence(gpu.report(nonce=bytes(32)), nonce="00" * 32))
-    assert "binds nothing" in next(one.text for one in appraisal.not_proven if one.code == "freshness")
+    for nonce in (bytes(32), NONCE):
+        appraisal = _appraise(gpu.evidence(gpu.report(nonce=nonce), nonce=nonce.hex()))
+        (said,) = [one.text for one in appraisal.not_proven if one.code == "freshness"]
+        assert ("binds nothing" in said) is not any(nonce)
 
 
 def test_other_platforms_evidence_is_not_taken_for_a_gpus() -> None:
