@@ -250,29 +250,3 @@ def test_evidence_that_is_of_no_use_to_anybody_is_refused_by_a_policy() -> None:
     rules = PlatformRules(measurements={"pcr4": (str(found.facts["pcr4"]),)})
     hold_to_policy(found, {"aws-nitro": rules}, Asked(now=NOW))
     assert {one.rule for one in found.refusals()} == {"debug", "report-data"}
-
-
-@pytest.mark.parametrize(
-    ("status", "advisories", "rules", "refused"),
-    [
-        ("SWHardeningNeeded", ["INTEL-SA-00615"], {}, ["tcb"]),
-        ("SWHardeningNeeded", ["INTEL-SA-00615"], {"advisories": ("INTEL-SA-00615",)}, []),
-        ("SWHardeningNeeded", ["INTEL-SA-00615", "INTEL-SA-00657"], {"advisories": ("INTEL-SA-00615",)}, ["tcb"]),
-        ("SWHardeningNeeded", [], {"advisories": ("INTEL-SA-00615",)}, ["tcb"]),
-        ("TDRelaunchAdvised", ["INTEL-SA-00615"], {"advisories": ("INTEL-SA-00615",)}, ["tcb"]),
-        ("UpToDate", [], {"tcb_evaluation": 17}, []),
-        ("UpToDate", [], {"tcb_evaluation": 18}, ["tcb-evaluation"]),
-    ],
-)
-def test_a_policy_says_which_of_intels_words_will_do(
-    status: str, advisories: list[str], rules: dict[str, object], refused: list[str]
-) -> None:
-    """The advisories that somebody saw to, each of them; and how old Intel's information may be."""
-    facts = {"mrtd": "ab", "report_data": "01", "tcb_status": status, "advisories": advisories, "tcb_evaluation": 17}
-    found = Appraisal("intel-tdx", NOW, facts)
-    if status != "UpToDate":
-        found.warn(Claim.HARDWARE, "tcb", f"the platform's status is {status}")
-    asked = PlatformRules.model_validate({"measurements": {"mrtd": ("ab",)}, **rules})
-    hold_to_policy(found, {"intel-tdx": asked}, Asked(now=NOW))
-    assert [one.rule for one in found.refusals()] == refused
-    assert found.affirms == (not refused)
