@@ -420,6 +420,13 @@ def test_bytes_that_are_no_evidence_end_as_a_refusal(data: bytes) -> None:
     assert _rules(_appraise(data)) == {"form"}
 
 
+def test_genuine_evidence_of_no_size_that_evidence_has_is_not_looked_into() -> None:
+    """Half a megabyte, for up to 16 GPUs."""
+    found = _appraise(_vector("hopper_evidence.json") + b" " * (1 << 19))
+    assert _rules(found) == {"form"}
+    assert "at most 524288" in found.refusals()[0].text
+
+
 def test_a_token_that_never_ends_costs_no_time() -> None:
     """Half a megabyte of beginnings is looked at once."""
     data = b'{"x-nvidia-": "' + b"eyJ" * 170_000 + b'"}'

@@ -208,6 +208,10 @@ def test_a_policy_holds_processors(facts: dict[str, object], rules: dict[str, ob
     asked = PlatformRules.model_validate({"measurements": {"measurement": ("ab",)}, **rules})
     hold_to_policy(found, {"amd-sev-snp": asked}, Asked(now=NOW))
     assert [one.rule for one in found.refusals()] == refused
+    if refused == ["product"]:
+        text = found.refusals()[0].text
+        assert f"of the generation {facts.get('product', 'not said')}" in text
+        assert ("extracted by software" in text) == (facts.get("product") == "Milan")
 
 
 @pytest.mark.parametrize(
