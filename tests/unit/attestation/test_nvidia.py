@@ -131,7 +131,7 @@ def test_a_report_that_its_key_did_not_sign_is_refused() -> None:
     assert appraisal.facts == {"gpus": 1}
 
 
-def _jwt(header: dict[str, str]) -> bytes:
+def _jwt(header: dict[str, Any]) -> bytes:
     parts = (json.dumps(header).encode(), b'{"x-nvidia-device-type":"gpu","measres":"success"}', b"signature")
     return b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
 
@@ -142,6 +142,7 @@ def _jwt(header: dict[str, str]) -> bytes:
         (lambda: _vector("token_alg_none.json"), "algorithm"),
         (lambda: _jwt({"alg": "NONE"}), "algorithm"),
         (lambda: _jwt({"typ": "JWT"}), "algorithm"),
+        (lambda: _jwt({"alg": 5}), "algorithm"),
         (lambda: _jwt({"alg": "ES384"}), "token"),
         (
             lambda: b'[["JWT","' + _jwt({"alg": "ES384"}) + b'"],{"GPU-0":"' + _jwt({"alg": "none"}) + b'"}]',
@@ -149,7 +150,7 @@ def _jwt(header: dict[str, str]) -> bytes:
         ),
         (lambda: b'{"x-nvidia-device-type": "gpu", "measres": "success"}', "token"),
     ],
-    ids=["the file", "NONE", "no algorithm", "signed", "one of two", "claims"],
+    ids=["the file", "NONE", "no algorithm", "a number", "signed", "one of two", "claims"],
 )
 def test_a_token_in_place_of_evidence_is_refused(token: Callable[[], bytes], rule: str) -> None:
     """Somebody's verdict, however good it reads."""
@@ -249,6 +250,7 @@ def test_reports_and_certificates_that_do_not_belong_together_are_refused() -> N
         ({"evidence": "11e0?"}, "form"),
         ({"certificate": ""}, "form"),
         ({"evidence": 7}, "form"),
+        ({"evidence": "\ud800"}, "form"),
     ],
     ids=lambda one: str(one)[:30],
 )
@@ -269,6 +271,13 @@ def test_what_newer_files_say_beside_a_report_is_held_against_it() -> None:
     (entry,) = json.loads(_vector("hopper_evidence.json"))
     entry |= {"version": "1.0", "driver_version": "590.12", "vbios_version": "96.00.A5.00.01"}
     assert _appraise(json.dumps(entry).encode()).affirms
+
+
+def test_more_gpus_than_a_machine_has_are_not_looked_at() -> None:
+    """Each takes a signature and a chain."""
+    found = _appraise(json.dumps(json.loads(_vector("hopper_evidence.json")) * 17).encode())
+    assert _rules(found) == {"form"}
+    assert "evidence about 17 GPUs" in found.refusals()[0].text
 
 
 def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..., MadeGpu]) -> None:
@@ -410,6 +419,7 @@ def test_other_platforms_evidence_is_not_taken_for_a_gpus() -> None:
     [
         b"", b"[]", b"[1]", b'[{"evidence": 1}]', b'{"evidence": "", "evidence": ""}', b"[" * 100_000, b"\xff\xfe",
         b"11e0", b"11e0zz", b"EeA", b"EeA=", b"\x11\xe0" * 9000, b'{"a": ' + b"9" * 5000 + b"}",
+        b'{"__cmwc_t": "x"}', b'["__cmwc_t"]', b'["evidence"]',
         b'[{"evidence":"' + b"A" * (1 << 19) + b'"}]', json.dumps([{"evidence": ""}] * 17).encode(),
     ],
     ids=lambda data: repr(data[:20]),

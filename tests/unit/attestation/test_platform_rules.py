@@ -39,6 +39,17 @@ def test_a_policy_says_which_of_intels_words_will_do(
     assert taken == ([expected] if not refused and advisories else [])
 
 
+def test_advisories_that_somebody_saw_to_excuse_nothing_else() -> None:
+    """A domain under debug stays one, whatever its platform's status."""
+    facts = {"mrtd": "ab", "report_data": "01", "tcb_status": "SWHardeningNeeded", "advisories": ["INTEL-SA-00615"]}
+    found = Appraisal("intel-tdx", NOW, facts)
+    found.refuse(Claim.CONFIGURATION, "debug", "the trust domain is under debug")
+    found.warn(Claim.HARDWARE, "tcb", "the platform's status is SWHardeningNeeded")
+    rules = PlatformRules(measurements={"mrtd": ("ab",)}, advisories=("INTEL-SA-00615",))
+    hold_to_policy(found, {"intel-tdx": rules}, Asked(now=NOW))
+    assert [one.rule for one in found.refusals()] == ["debug"]
+
+
 @pytest.mark.parametrize(
     ("platform", "rules", "left", "refused"),
     [

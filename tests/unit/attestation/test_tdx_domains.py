@@ -3,6 +3,8 @@
 Each thing that is wrong is refused by its own rule, however well it is signed.
 """
 
+from typing import Any
+
 import pytest
 
 from blindgate.attestation import tdx
@@ -180,7 +182,7 @@ def test_what_intel_says_of_the_enclave_must_be_of_now_and_good(
     ],
 )
 def test_tcb_information_must_be_of_this_platform_and_of_now(
-    platform: Platform, differs: dict[str, str], said: str
+    platform: Platform, differs: dict[str, Any], said: str
 ) -> None:
     """Versions of another platform, or of another time, show nothing of this one."""
     found = judged(platform, collateral=platform.collateral(**differs))
@@ -191,7 +193,11 @@ def test_tcb_information_must_be_of_this_platform_and_of_now(
 @pytest.mark.parametrize("older", ["tcb", "identity"])
 def test_collateral_is_as_old_as_the_older_of_intels_files(platform: Platform, older: str) -> None:
     """Else an enclave that is judged by rules of long ago would pass for one that is judged by today's."""
-    said = {"tcbEvaluationDataNumber": 12, "issueDate": "2026-02-01T00:00:00Z", "nextUpdate": "2026-03-02T00:00:00Z"}
+    said: dict[str, Any] = {
+        "tcbEvaluationDataNumber": 12,
+        "issueDate": "2026-02-01T00:00:00Z",
+        "nextUpdate": "2026-03-02T00:00:00Z",
+    }
     made = platform.collateral(**said) if older == "tcb" else platform.collateral(identity=said)
     found = judged(platform, collateral=made)
     assert found.affirms

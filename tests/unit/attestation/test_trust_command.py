@@ -196,6 +196,7 @@ def test_a_policys_platforms_are_written_as_they_were_read(tmp_path: Path) -> No
         ({"product": "Genoa", "reported_tcb": {"snp": 22}}, {"minimum_tcb": {"snp": 22}}, []),
         ({"product": "Genoa", "reported_tcb": {"snp": 21}}, {"minimum_tcb": {"snp": 22}}, ["tcb"]),
         ({"product": "Genoa", "reported_tcb": {"snp": 22}}, {"minimum_tcb": {"microcode": 1}}, ["tcb"]),
+        ({"product": "Genoa"}, {"minimum_tcb": {"snp": 22}}, ["tcb"]),
         ({"product": "Genoa", "report_data": "00" * 64}, {}, ["report-data"]),
         ({"product": "Genoa", "vmpl": 1}, {}, ["vmpl"]),
         ({"product": "Genoa", "vmpl": 1}, {"vmpl": 2}, []),
