@@ -246,6 +246,7 @@ def test_reports_and_certificates_that_do_not_belong_together_are_refused() -> N
         ({"vbios_version": "96.00.A5.00.02"}, "versions"),
         ({"version": "2.0"}, "version"),
         ({"nonce": "00" * 31}, "form"),
+        ({"nonce": HOPPER_NONCE.hex() + "00"}, "form"),
         ({"arch": "AMPERE"}, "form"),
         ({"evidence": "11e0?"}, "form"),
         ({"certificate": ""}, "form"),

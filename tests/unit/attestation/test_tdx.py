@@ -39,6 +39,10 @@ def test_a_genuine_quote_is_believed_when_its_collateral_was_issued(good: Genuin
     assert found.facts["report_data"] == BOUND.hex()
     assert found.facts["fmspc"] == "b0c06f000000"
     assert found.facts["tcb_evaluation"] == 17
+    assert list(found.facts["attributes"]) == [
+        "debug", "hgs_plus_profiling", "performance_profiling", "telemetry_profiling", "single_step_defence",
+        "service_td_extension", "lass", "sept_ve_disable", "migratable", "pks", "key_locker", "tpa", "perfmon",
+    ]  # fmt: skip
     assert found.vector()[Claim.EXECUTABLES] is Tier.NONE
     assert {one.rule for one in found.reasons} == {
         "chain", "signature", "debug", "attributes", "sept-ve-disable", "migration", "service-td", "tdx-module",

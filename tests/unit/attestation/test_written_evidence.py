@@ -139,6 +139,7 @@ def test_a_gpus_report_is_read_in_the_newer_form_of_nvidias_tools() -> None:
     assert found.affirms, found.refusals()
     assert (found.facts["product"], found.facts["gpus"]) == ("GB100", 1)
     assert _collection(nonce=b"").affirms
+    assert rules(_collection(nonce=b"", gpu_0={"nonce": ["application/octet-stream", "AAAA"]})) == {"form"}
     assert rules(_collection(gpu_1={})) == {"repeated"}
     assert rules(_collection(nonce=b"another" * 4 + b"asks")) == {"form"}
 
