@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
@@ -43,11 +43,16 @@ def packed_newer(fields: dict[int, bytes], *, profile: int = 0, version: int = 2
     )
 
 
-def tcb_info(*, flags: int = 0, firmware: bytes = FIRMWARE) -> bytes:
-    """DiceTcbInfo with one FWID, SHA-384, and the first eight flags."""
-    fwid = b"\x30\x3d\x06\x09" + bytes.fromhex("608648016503040202") + b"\x04\x30" + firmware
-    body = b"\xa6" + bytes([len(fwid)]) + fwid + b"\x87\x02\x00" + bytes([flags])
-    return b"\x30" + bytes([len(body)]) + body
+def tcb_info(*, flags: int | bytes = 0, firmware: bytes = FIRMWARE, fwid: bytes | None = None) -> bytes:
+    """DiceTcbInfo with one FWID, SHA-384, and the first eight flags; or with other bytes in the place of either."""
+    if fwid is None:
+        fwid = der(0x30, b"\x06\x09" + bytes.fromhex("608648016503040202") + der(0x04, firmware))
+    return der(0x30, der(0xA6, fwid) + der(0x87, bytes([0, flags]) if isinstance(flags, int) else flags))
+
+
+def der(tag: int, value: bytes) -> bytes:
+    """Fewer than 128 bytes behind their tag and length."""
+    return bytes([tag, len(value)]) + value
 
 
 @dataclass
@@ -56,32 +61,40 @@ class MadeGpu:
 
     Attributes:
         name: the certificate's common name.
-        extension: DiceTcbInfo.
+        extension: DiceTcbInfo, under the number `extension_id`.
         authority: whether the key's certificate says that it signs certificates.
-        curve: of the key.
+        curve: of the key; `None`: it is of Ed25519.
     """
 
     name: str = "GB100 A01 GSP FMC LF"
     extension: bytes = field(default_factory=tcb_info)
+    extension_id: str = "2.23.133.5.4.1.1"
     authority: bool = False
-    curve: ec.EllipticCurve = field(default_factory=ec.SECP384R1)
+    curve: ec.EllipticCurve | None = field(default_factory=ec.SECP384R1)
 
     def __post_init__(self) -> None:
         self._root = ec.generate_private_key(ec.SECP384R1())
-        self._key = ec.generate_private_key(self.curve)
+        self._key = ed25519.Ed25519PrivateKey.generate() if self.curve is None else ec.generate_private_key(self.curve)
         self.root = self._certify("a root of our own", self._root, authority=True)
         self.leaf = self._certify(self.name, self._key, authority=self.authority, extension=self.extension)
 
     def report(
-        self, *, fields: dict[int, bytes] | bytes = FIELDS, record: bytes = b"", number: int = 2, nonce: bytes = NONCE
+        self,
+        *,
+        fields: dict[int, bytes] | bytes = FIELDS,
+        record: bytes | None = None,
+        number: int = 2,
+        nonce: bytes = NONCE,
     ) -> bytes:
         """A signed report."""
-        record = record or blocks(b"\1" * 48, b"\2" * 48)
+        record = blocks(b"\1" * 48, b"\2" * 48) if record is None else record
         opaque = fields if isinstance(fields, bytes) else packed(fields)
         signed = b"\x11\xe0\x01\xff" + nonce + b"\0"
         signed += b"\x11\x60\0\0" + bytes([number]) + len(record).to_bytes(3, "little") + record
         signed += b"\x55" * 32 + len(opaque).to_bytes(2, "little") + opaque
-        r, s = decode_dss_signature(self._key.sign(signed, ec.ECDSA(hashes.SHA384())))
+        r, s = 1, 1
+        if isinstance(self._key, ec.EllipticCurvePrivateKey):
+            r, s = decode_dss_signature(self._key.sign(signed, ec.ECDSA(hashes.SHA384())))
         return signed + r.to_bytes(48) + s.to_bytes(48)
 
     def entry(self, report: bytes | None = None, **said: str) -> dict[str, str]:
@@ -133,7 +146,7 @@ class MadeGpu:
     def _certify(
         self,
         name: str,
-        key: ec.EllipticCurvePrivateKey,
+        key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey,
         *,
         authority: bool,
         extension: bytes = b"",
@@ -159,7 +172,7 @@ class MadeGpu:
         )
         if extension:
             made = made.add_extension(
-                x509.UnrecognizedExtension(x509.ObjectIdentifier("2.23.133.5.4.1.1"), extension), critical=False
+                x509.UnrecognizedExtension(x509.ObjectIdentifier(self.extension_id), extension), critical=False
             )
         if use is not None:
             made = made.add_extension(x509.ExtendedKeyUsage([use]), critical=True)

@@ -22,6 +22,8 @@ NOW_MILLIS: Final = int(NOW.timestamp() * 1000)
 LATER: Final = NOW + timedelta(days=30)
 SEPT_VE_DISABLE: Final = 1 << 28
 _QE_SIGNER: Final = bytes(range(32))
+_VENDOR: Final = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
+"""Intel's, by which a quote's header says whose quoting enclave made it."""
 _FMSPC: Final = bytes.fromhex("90c06f000000")
 _SVN: Final = 3
 _OID: Final = bytes.fromhex("2a864886f84d010d01")
@@ -83,10 +85,13 @@ class Platform:
         fields: Mapping[str, bytes] | None = None,
         pck: Signer | None = None,
         identified: bool = False,
+        enclave: Mapping[int, bytes] | None = None,
+        vendor: bytes = _VENDOR,
     ) -> bytes:
         """A quote that is signed. `fields` are what differs in the guest's report; TDX 1.5's in version 5 alone.
 
-        `identified`: the domain has an identity, which a third kind of body in version 5 tells.
+        `identified`: the domain has an identity, which a third kind of body in version 5 tells. `enclave`: what is written over the
+        quoting enclave's report, by place, before it is signed; `vendor`: whose it is, by the header.
         """
         said: dict[str, bytes] = {
             "tee_tcb_svn": bytes([_SVN]).ljust(16, b"\0"),
@@ -112,18 +117,25 @@ class Platform:
         body = b"".join((said | dict(fields or {})).values())
         kind = (4 if identified else 3).to_bytes(2, "little") + len(body).to_bytes(4, "little") if version == 5 else b""
         header = b"".join(number.to_bytes(size, "little") for number, size in ((version, 2), (2, 2), (0x81, 4), (0, 4)))
-        header += bytes.fromhex("939a7233f79c4ca9940a0db3957f0607") + bytes(20)
+        header += vendor + bytes(20)
         attestation = ec.generate_private_key(ec.SECP256R1())
         numbers = attestation.public_key().public_numbers()
         key = numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
         signed, authentication, platform = header + kind + body, bytes(range(32)), pck or self.pck
-        enclave = _enclave(hashlib.sha256(key + authentication).digest())
+        report = _enclave(hashlib.sha256(key + authentication).digest(), enclave or {})
         chain = platform.pem() + self.authority.pem() + self.root.pem() + b"\0"
-        certified = enclave + platform.sign(enclave) + _counted(authentication, 2) + b"\5\0" + _counted(chain, 4)
+        certified = report + platform.sign(report) + _counted(authentication, 2) + b"\5\0" + _counted(chain, 4)
         return signed + _counted(_sign(attestation, signed) + key + b"\6\0" + _counted(certified, 4), 4)
 
-    def collateral(self, *, status: str = "UpToDate", advisories: Sequence[str] = (), **differs: Any) -> bytes:
-        """What Intel would say of the platform; `differs` are members of the TCB information."""
+    def collateral(
+        self,
+        *,
+        status: str = "UpToDate",
+        advisories: Sequence[str] = (),
+        identity: Mapping[str, Any] | None = None,
+        **differs: Any,
+    ) -> bytes:
+        """What Intel would say of the platform; `differs` are members of the TCB information, `identity` of the enclave's."""
         svns = [{"svn": _SVN}] * 16
         level = {"sgxtcbcomponents": svns, "tdxtcbcomponents": [{"svn": _SVN}] + [{"svn": 0}] * 15, "pcesvn": 11}
         dates = {"issueDate": _date(NOW - timedelta(days=1)), "nextUpdate": _date(LATER), "tcbEvaluationDataNumber": 17}
@@ -157,7 +169,8 @@ class Platform:
             "isvprodid": 2,
             "tcbLevels": [{"tcb": {"isvsvn": 4}, "tcbDate": _date(NOW - timedelta(days=300)), "tcbStatus": "UpToDate"}],
         }
-        signed = {name: json.dumps(said) for name, said in (("tcb_info", tcb | differs), ("qe_identity", enclave))}
+        said_of = {"tcb_info": tcb | differs, "qe_identity": enclave | dict(identity or {})}
+        signed = {name: json.dumps(said) for name, said in said_of.items()}
         issuers = (self.tcb.pem() + self.root.pem()).decode()
         made = {
             **signed,
@@ -170,11 +183,14 @@ class Platform:
         return json.dumps(made).encode()
 
 
-def _enclave(bound: bytes) -> bytes:
+def _enclave(bound: bytes, changes: Mapping[int, bytes]) -> bytes:
     """The quoting enclave's report."""
     attributes = b"\x11".ljust(16, b"\0")
     front = bytes(16) + bytes(4) + bytes(28) + attributes + b"\x0e" * 32 + bytes(32) + _QE_SIGNER + bytes(96)
-    return front + (2).to_bytes(2, "little") + (6).to_bytes(2, "little") + bytes(60) + bound + bytes(32)
+    report = bytearray(front + (2).to_bytes(2, "little") + (6).to_bytes(2, "little") + bytes(60) + bound + bytes(32))
+    for place, value in changes.items():
+        report[place : place + len(value)] = value
+    return bytes(report)
 
 
 def _certify(name: str, by: Signer | None, *, authority: bool = False, extension: bytes | None = None) -> Signer:

@@ -141,6 +141,13 @@ def check_validity(certificate: x509.Certificate, at: Millis) -> None:
         raise ChainError(message, rule="validity")
 
 
+def may_sign_messages(certificate: x509.Certificate) -> bool:
+    """Whether the certificate's key is for signing something other than certificates, and not an authority's."""
+    usage = [one.value for one in certificate.extensions if isinstance(one.value, x509.KeyUsage)]
+    constraints = [one.value for one in certificate.extensions if isinstance(one.value, x509.BasicConstraints)]
+    return any(one.digital_signature for one in usage) and not any(one.ca for one in constraints)
+
+
 def _check_may_sign(certificate: x509.Certificate, *, below: int) -> None:
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value

@@ -85,7 +85,7 @@ def _elements(der: bytes) -> list[tuple[int, bytes]]:
             if not 1 <= size - _LONG_FORM <= 2:  # noqa: PLR2004
                 raise _malformed("a length that is not of one or two bytes")
             size = int.from_bytes(der[at + 2 : start])
-        if len(der) < start + size or len(der) < at + 2:
+        if len(der) < start + size:
             raise _malformed("it is truncated")
         found.append((tag, der[start : start + size]))
         at = start + size

@@ -6,6 +6,8 @@
 3. each measurement that it has is shown by the report with one of its digests (`measurement`). A manifest counts from 0, and the
    report's blocks from 1. The measurement of the video decoder's firmware is not there where the decoder is off.
 
+What else a manifest asks for is not held, and said to be open (`reference-resources`).
+
 A driver's manifest says nothing of the VBIOS, nor the other way round: with one of the two, the other stays unproven.
 
 Source: NVIDIA's nvtrust, `verifier/verifier.py` (the indexes, and the one that is left out).
@@ -63,6 +65,9 @@ class References:
                 fails=f"{who}measurements {', '.join(map(str, wrong))} are not those of {kind} {manifest.version}",
             )
             held.add(kind)
+            if manifest.unread:
+                text = f"{who}{kind} {manifest.version} has {manifest.unread} resources that are no measurements, and not held"
+                found.leave_open("reference-resources", text)
         self._held.append(held)
 
     def leave_open(self, found: Appraisal) -> None:
@@ -76,6 +81,6 @@ class References:
 def _kind_of(manifest: ReferenceManifest, facts: Mapping[str, Any]) -> Kind | None:
     if manifest.version == facts.get("driver_version"):
         return "driver" if manifest.product == facts["product"] else None
-    if manifest.version.upper() == str(facts.get("vbios_version")).upper():
+    if manifest.version.upper() == facts.get("vbios_version"):
         return "VBIOS"
     return None

@@ -4,7 +4,7 @@ The document is a COSE_Sign1 of a CBOR map, signed by a certificate that lives f
 
 1. the document has the form and the sizes that AWS gives it, and nothing stands behind it;
 2. its one algorithm is ES384; the chain leads from AWS's root to the certificate in it, at the time that the document itself names;
-   and that certificate's key signed these bytes;
+   that certificate is of a key for signatures, and no authority's; and that key signed these bytes;
 3. PCR0 to PCR2, the measurements of the image, its kernel and its applications, are not zero: they are for an enclave in debug
    mode, whose memory the parent instance can read;
 4. `user_data` and `nonce` are what was asked;
@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from blindgate.attestation.appraisal import Appraisal, Asked, Claim
-from blindgate.attestation.chains import ChainError, check_validity, read_certificate, verify_chain
+from blindgate.attestation.chains import ChainError, check_validity, may_sign_messages, read_certificate, verify_chain
 from blindgate.attestation.roots import NITRO
 from blindgate_protocol.errors import MalformedError
 
@@ -53,8 +53,8 @@ _MEMBERS: Final = {
     "certificate": bytes,
     "cabundle": list,
 }
-_OPTIONAL: Final = {"public_key": 1024, "user_data": 512, "nonce": 512}
-"""What may be there, with the most bytes that it may have."""
+_OPTIONAL: Final = {"public_key": range(1, 1025), "user_data": range(513), "nonce": range(513)}
+"""What may be there, with how many bytes it may have. AWS's text forbids null in its place, and its hypervisors write it."""
 _ENVELOPE: Final = b"\x00\x02"
 
 
@@ -155,17 +155,18 @@ def _members(payload: bytes) -> dict[str, Any]:
         if type(members[name]) is not kind:
             message = f"{name} must be of the kind {kind.__name__}, and is {type(members[name]).__name__}"
             raise MalformedError(message)
-    for name, most in _OPTIONAL.items():
+    for name, sizes in _OPTIONAL.items():
         value = members.setdefault(name, None)
-        if value is not None and (not isinstance(value, bytes) or len(value) > most):
-            message = f"{name} must have at most {most} bytes"
+        if value is not None and (not isinstance(value, bytes) or len(value) not in sizes):
+            message = f"{name} must have {sizes[0]} to {sizes[-1]} bytes"
             raise MalformedError(message)
     if members["digest"] != "SHA384" or not 0 < members["timestamp"] < _YEAR_10000 or not members["module_id"]:
         message = "digest must be SHA384, timestamp milliseconds since 1970, and module_id a name"
         raise MalformedError(message)
     pcrs = members["pcrs"]
+    # To Python, the keys `true` and 1.0 are the key 1.
     if not set(_MEASURED) <= pcrs.keys() <= set(range(_MOST_PCRS)) or any(
-        not isinstance(one, bytes) or len(one) != _PCR_BYTES for one in pcrs.values()
+        type(place) is not int or not isinstance(one, bytes) or len(one) != _PCR_BYTES for place, one in pcrs.items()
     ):
         message = f"pcrs must have {_PCR_BYTES} bytes for each of 0 to 2, and may have them for up to {_MOST_PCRS - 1}"
         raise MalformedError(message)
@@ -191,6 +192,9 @@ def _hold_genuine(found: Appraisal, signed: bytes, signature: bytes, chain: list
     found.affirm(
         Claim.INSTANCE_IDENTITY, "chain", f"the chain leads from {root} to the document's certificate, at its own time"
     )
+    if not may_sign_messages(chain[-1]):
+        found.disbelieve("chain", "the document's certificate is not of a key that signs documents")
+        return
     key, half = chain[-1].public_key(), _SIGNATURE_BYTES // 2
     numbers = (int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big"))
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):

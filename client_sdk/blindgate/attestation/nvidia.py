@@ -36,7 +36,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from blindgate.attestation.appraisal import Appraisal, Asked, Claim
-from blindgate.attestation.chains import ChainError, common_name, fingerprint, read_certificate, verify_chain
+from blindgate.attestation.chains import (
+    ChainError,
+    common_name,
+    fingerprint,
+    may_sign_messages,
+    read_certificate,
+    verify_chain,
+)
 from blindgate.attestation.dice import Firmware, firmware_of
 from blindgate.attestation.gpu_files import GpuFile, GpuFileError, is_gpu_file, read_chain, read_gpu_file
 from blindgate.attestation.gpu_references import References
@@ -242,8 +249,7 @@ def _product_of(leaf: x509.Certificate) -> str:
     if found is None:
         message = f"{_common_name(leaf)!r:.60} is not a GPU of Hopper or Blackwell by its name"
         raise ChainError(message, rule="product")
-    usage = [one.value for one in leaf.extensions if isinstance(one.value, x509.KeyUsage)]
-    if not usage or not usage[0].digital_signature:
+    if not may_sign_messages(leaf):
         message = f"the last certificate, {_common_name(leaf)}, is not of a key that signs reports"
         raise ChainError(message, rule="chain")
     return found[1]

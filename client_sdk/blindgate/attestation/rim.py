@@ -3,9 +3,11 @@
 A manifest is a SWID tag in XML, signed as a whole (XML-DSig, ECDSA with SHA-384, C14N 1.1). So:
 
 1. it is XML without a document type, of a size that such files have (`form`), or that in base64 in the JSON of NVIDIA's service;
-2. its own certificates lead from the pinned root of NVIDIA's manifests to the key that signed it, at the time (`root`, `chain`,
-   `validity`), by the one algorithm (`algorithm`), and the signature holds (`signature`); what is read below is what was signed;
-3. it names product and version, and for each index whether it is active and which digests will do.
+2. its own certificates lead from the pinned root of NVIDIA's manifests to the key that signed it, which is no authority's, at the
+   time (`root`, `chain`, `validity`), by the one algorithm (`algorithm`), and the signature holds (`signature`); what is read below
+   is what was signed;
+3. it names product and version, and for each index whether it is active and which digests will do. Resources of another kind than
+   measurements (NVIDIA's newest verifier knows least versions of firmware) are counted, so that nobody takes them for held.
 
 `signxml` and `lxml` do the XML: canonical forms are not to be written twice. `lxml` is told to resolve nothing and to ask nobody.
 
@@ -27,7 +29,7 @@ from signxml.algorithms import DigestAlgorithm, SignatureMethod
 from signxml.exceptions import SignXMLException
 from signxml.verifier import SignatureConfiguration, XMLVerifier
 
-from blindgate.attestation.chains import ChainError, read_certificate, verify_chain
+from blindgate.attestation.chains import ChainError, common_name, may_sign_messages, read_certificate, verify_chain
 from blindgate.attestation.roots import NVIDIA_REFERENCES
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.values import Millis
@@ -62,11 +64,13 @@ class ReferenceManifest:
         product: the chip, such as `GH100`.
         version: of the driver or VBIOS.
         references: for each active measurement, by its index from 0, the digests that will do.
+        unread: how many resources it has that are no measurements.
     """
 
     product: str
     version: str
     references: Mapping[int, frozenset[bytes]]
+    unread: int = 0
 
 
 def read_manifest(data: bytes, *, at: Millis) -> ReferenceManifest:
@@ -133,6 +137,9 @@ def _signer(root: Any, *, at: Millis) -> x509.Certificate:
             raise ChainError(message, rule="form") from error
     chain = [read_certificate(der) for der in reversed(ders)]
     verify_chain(chain, NVIDIA_REFERENCES, at=at)
+    if not may_sign_messages(chain[-1]):
+        message = f"{common_name(chain[-1])!r:.60} is not of a key that signs manifests"
+        raise ChainError(message, rule="chain")
     return chain[-1]
 
 
@@ -144,8 +151,10 @@ def _said(root: Any) -> ReferenceManifest:
         raise ManifestError(message, rule="form")
     references: dict[int, frozenset[bytes]] = {}
     seen: set[int] = set()
+    unread = 0
     for element in root.iterfind(f"{_SWID}Payload/{_SWID}Resource"):
         if element.get("type") != "Measurement":
+            unread += 1
             continue
         index, active = element.get("index") or "", _ACTIVE.get(element.get("active") or "")
         if not _INDEX.fullmatch(index) or active is None or int(index) in seen:
@@ -161,7 +170,7 @@ def _said(root: Any) -> ReferenceManifest:
     if not references:
         message = "the manifest has no active measurement"
         raise ManifestError(message, rule="form")
-    return ReferenceManifest(product, version, references)
+    return ReferenceManifest(product, version, references, unread)
 
 
 def _digests(element: Any) -> Iterator[bytes]:

@@ -156,8 +156,8 @@ class Report:
             body, rest = rest[4 : 4 + size], rest[4 + size :]
             if specification != bytes([_DMTF]) or len(body) != size or int.from_bytes(body[1:3], "little") != size - 3:
                 raise _form(f"block {index} is not one of DMTF's measurements")
-            if index in found:
-                raise _form(f"two blocks {index}")
+            if index in found or not index:
+                raise _form(f"two blocks {index}, or one of a number that counts from 1")
             found[index] = Measurement(index, body[0], body[3:])
         if not found or len(found) != self.blocks:
             raise _form(f"{len(found)} blocks, where the answer states {self.blocks}")

@@ -12,7 +12,8 @@ time: a node keeps it beside its quote, and whoever judges the quote says for wh
    (`migration`, `service-td`), is not interrupted for pages that the host took away (`sept-ve-disable`), and has no attribute that
    is not known (`attributes`); Intel's own TDX module in its production form runs it (`tdx-module`);
 4. the collateral is whole, signed under the same root and current at the time (`collateral`), no certificate is revoked
-   (`revocation`), the quoting enclave is Intel's (`quoting-enclave`), and the platform's versions are current ones (`tcb`);
+   (`revocation`), the quoting enclave is Intel's (`quoting-enclave`), and the platform's versions are current ones (`tcb`). The
+   collateral is as new as the older of Intel's two files in it, about the platform and about that enclave;
 5. the report data is what was asked for (`report-data`, `nonce`). A quote has no other field for a nonce.
 
 Step 4 is done by `dcap_qvl`. What it reads is hostile, and it is native code: so it gets a quote only when the platform's own
@@ -92,10 +93,13 @@ _RULES: Final[tuple[tuple[str, str], ...]] = (
     # What `dcap_qvl` says, by a part of its message, and which rule that is. Whatever else it says is of the collateral.
     ("CertRevoked", "revocation"),
     ("Failed to decode quote", "form"),
+    # The enclave's own debug mode, which is no fault of the domain's: its keys are open, and so is all that they signed.
+    ("QE report validation", "quoting-enclave"),
     ("ISV enclave report signature", "signature"),
     ("qe_report in quote", "signature"),
     ("QE report hash", "signature"),
     ("QE TCB", "tcb"),
+    ("QE ISVSVN", "tcb"),
     ("QE MRSIGNER", "quoting-enclave"),
     ("QE ISVPRODID", "quoting-enclave"),
     ("QE MISCSELECT", "quoting-enclave"),
@@ -187,7 +191,7 @@ def _state_platform(found: Appraisal, quote: Quote) -> bool:
     found.facts["fmspc"] = platform.fmspc.hex()
     found.facts["chip_id"] = platform.ppid.hex()
     found.facts["cpu_svn"] = platform.cpu_svn.hex()
-    found.facts["pce_svn"] = platform.pce_svn
+    found.facts["pce_id"], found.facts["pce_svn"] = platform.pce_id.hex(), platform.pce_svn
     return True
 
 
@@ -268,7 +272,11 @@ def _hold_platform(found: Appraisal, data: bytes, quote: Quote, root: bytes, col
         return
     said = f" (advisories: {', '.join(advisories)})" if advisories else ""
     found.facts["tcb_status"], found.facts["advisories"] = status, advisories
-    _state_collateral(found, parts)
+    named = _state_collateral(found, parts)
+    if named != found.facts["pce_id"]:
+        text = f"the collateral is of the certifying enclave {named!r:.20}, the platform's is {found.facts['pce_id']}"
+        found.refuse(Claim.HARDWARE, "collateral", text)
+        return
     found.affirm(Claim.INSTANCE_IDENTITY, "revocation", "no certificate is on the collateral's lists of revoked ones")
     found.affirm(Claim.HARDWARE, "collateral", f"Intel's collateral is current until {found.facts['tcb_next_update']}")
     if status == _CURRENT:
@@ -328,11 +336,16 @@ def _read_collateral(found: Appraisal, data: bytes) -> dict[str, str] | None:
     return parts
 
 
-def _state_collateral(found: Appraisal, parts: Mapping[str, str]) -> None:
-    """What Intel's TCB information says of itself; its signature was verified."""
-    said = json.loads(parts["tcb_info"])
-    found.facts["tcb_evaluation"] = said.get("tcbEvaluationDataNumber")
-    found.facts["tcb_issued"], found.facts["tcb_next_update"] = said.get("issueDate"), said.get("nextUpdate")
+def _state_collateral(found: Appraisal, parts: Mapping[str, str]) -> str:
+    """What Intel's two files say of themselves; their signatures were verified. Of what both say the older, or earlier, counts.
+
+    Gives the certifying enclave (PCE) whose versions they are about, which `dcap_qvl` does not compare.
+    """
+    tcb, enclave = json.loads(parts["tcb_info"]), json.loads(parts["qe_identity"])
+    found.facts["tcb_evaluation"] = min(one["tcbEvaluationDataNumber"] for one in (tcb, enclave))
+    found.facts["tcb_issued"] = min(one["issueDate"] for one in (tcb, enclave))
+    found.facts["tcb_next_update"] = min(one["nextUpdate"] for one in (tcb, enclave))
+    return str(tcb["pceId"]).lower()
 
 
 def _wanted(found: Appraisal) -> str:

@@ -46,13 +46,18 @@ def rules(found: Appraisal) -> list[str]:
     return [reason.rule for reason in found.refusals()]
 
 
+def rewrite(old: str, new: str) -> Callable[[str], str]:
+    """Puts something else in the place of a pattern, once."""
+    return lambda text: re.sub(old, new, text, count=1)
+
+
 class Publisher:
     """Signs manifests as NVIDIA does, under a root of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, leaf_is_authority: bool = False, leaf_signs: bool = True) -> None:
         self.root_key, self.key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
         self.root = self._certificate("root", self.root_key, authority=True)
-        self.leaf = self._certificate("signer", self.key, authority=False)
+        self.leaf = self._certificate("signer", self.key, authority=leaf_is_authority, signs=leaf_signs)
 
     def manifest(
         self,
@@ -62,8 +67,9 @@ class Publisher:
         product: str = "GB100",
         algorithm: SignatureMethod = SignatureMethod.ECDSA_SHA384,
         changed: Callable[[str], str] = lambda text: text,
+        part: str | None = None,
     ) -> bytes:
-        """A signed manifest; `changed` before it is signed."""
+        """A signed manifest; `changed` before it is signed. `part`: by its `Id`, the element that alone is signed."""
         rows = "".join(
             f'<Resource type="Measurement" index="{index}" active="{bool(digests)}" alternatives="{len(digests)}" '
             + " ".join(f'h:Hash{place}="{digest.hex()}"' for place, digest in enumerate(digests))
@@ -82,18 +88,21 @@ class Publisher:
             c14n_algorithm=CanonicalizationMethod.CANONICAL_XML_1_1,
         )
         chain = [one.public_bytes(Encoding.PEM).decode() for one in (self.leaf, self.root)]
-        signed = signer.sign(etree.fromstring(changed(text).encode()), key=self.key, cert=chain)
+        signed = signer.sign(etree.fromstring(changed(text).encode()), key=self.key, cert=chain, reference_uri=part)
         return bytes(etree.tostring(signed))
 
-    def _certificate(self, name: str, key: ec.EllipticCurvePrivateKey, *, authority: bool) -> x509.Certificate:
+    def _certificate(
+        self, name: str, key: ec.EllipticCurvePrivateKey, *, authority: bool, signs: bool = False
+    ) -> x509.Certificate:
         names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one)]) for one in (name, "root")]
         usage = dict.fromkeys(
             (
-                "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-                "crl_sign", "encipher_only", "decipher_only",
+                "content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign", "encipher_only",
+                "decipher_only",
             ),
             False,
         )  # fmt: skip
+        usages = x509.KeyUsage(digital_signature=signs, key_cert_sign=authority, **usage)
         return (
             x509.CertificateBuilder()
             .subject_name(names[0])
@@ -103,7 +112,7 @@ class Publisher:
             .not_valid_before(datetime(2024, 1, 1, tzinfo=UTC))
             .not_valid_after(datetime(2034, 1, 1, tzinfo=UTC))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(x509.KeyUsage(key_cert_sign=authority, **usage), critical=True)
+            .add_extension(usages, critical=True)
             .sign(self.root_key, hashes.SHA384())
         )
 
@@ -201,11 +210,21 @@ def test_a_gpu_with_nvidias_measurements_runs_what_nvidia_vouches_for(publisher:
             ["reference-form"],
             id="a short digest",
         ),
-        pytest.param(
-            {0: [SHOWN[0]]},
-            {"changed": lambda text: text.replace('product="GB100"', "")},
-            ["reference-form"],
-            id="of no product",
+        *(
+            pytest.param({0: [SHOWN[0]], 1: [SHOWN[1]]}, {"changed": rewrite(*change)}, ["reference-form"], id=name)
+            for name, change in {
+                "of no product": ('product="GB100"', ""),
+                "of no version": (f'colloquialVersion="{DRIVER}"', ""),
+                "without its head": (r"<Meta.*?/>", ""),
+                "of a long product": ("GB100", "G" * 101),
+                "of a long version": (DRIVER, "5" * 101),
+                "a long digest": ("01" * 48, "01" * 49),
+                "an index of nothing": ('index="0"', 'index=""'),
+                "an index below zero": ('index="0"', 'index="-1"'),
+                "an index of three digits": ('index="0"', 'index="100"'),
+                "one of two perhaps active": ('index="0" active="True"', 'index="0" active="yes"'),
+                "active without a digest": (r'h:Hash0="(01)+"', ""),
+            }.items()
         ),
     ],
 )
@@ -214,6 +233,65 @@ def test_each_rule_of_a_manifest_is_held_by_itself(
 ) -> None:
     """One thing is wrong, and it is named."""
     assert rules(ask(publisher.manifest(references, **options))) == refused
+
+
+def test_a_manifest_that_is_signed_in_part_is_not_believed(publisher: Publisher, ask: Ask) -> None:
+    """NVIDIA's signature over something inside says nothing of what stands around it."""
+    beside = rewrite("</SoftwareIdentity>", '<Signed Id="s">signed</Signed></SoftwareIdentity>')
+    assert rules(ask(publisher.manifest({0: [SHOWN[0]]}, changed=beside, part="#s"))) == ["reference-signature"]
+    assert ask(publisher.manifest({0: [SHOWN[0]]}, changed=beside)).affirms
+
+
+def test_something_else_that_nvidia_signed_is_no_manifest(publisher: Publisher, ask: Ask) -> None:
+    """Told by its outermost element, before its signature is looked at."""
+    other = publisher.manifest({0: [SHOWN[0]]}, changed=lambda text: text.replace("SoftwareIdentity", "Invoice"))
+    assert rules(ask(other)) == ["reference-form"]
+
+
+@pytest.mark.parametrize(
+    "leaf", [{"leaf_is_authority": True}, {"leaf_signs": False}], ids=["an authority", "for no signatures"]
+)
+def test_a_key_that_is_not_for_manifests_signs_none(
+    monkeypatch: pytest.MonkeyPatch, ask: Ask, leaf: dict[str, bool]
+) -> None:
+    """Though NVIDIA's root certified it."""
+    made = Publisher(**leaf)
+    monkeypatch.setattr(rim, "NVIDIA_REFERENCES", {fingerprint(made.root): "our own"})
+    assert rules(ask(made.manifest({0: [SHOWN[0]]}))) == ["reference-chain"]
+
+
+@pytest.mark.parametrize("year", [2024, 2027])
+def test_a_real_manifest_is_believed_while_its_signers_certificate_is_valid(year: int) -> None:
+    """NVIDIA certified this one's for 2025 and 2026."""
+    with pytest.raises(ChainError) as refused:
+        read_manifest(real("driver_rim_gh100_550.144.03"), at=int(datetime(year, 6, 1, tzinfo=UTC).timestamp() * 1000))
+    assert refused.value.rule == "validity"
+
+
+def test_what_a_manifest_asks_for_beyond_measurements_is_said_to_be_open(publisher: Publisher, ask: Ask) -> None:
+    """NVIDIA's newest name least versions of firmware; whoever reads the result sees that they were not held."""
+    more = rewrite("</Payload>", '<Resource type="Another" index="0"/></Payload>')
+    found = ask(publisher.manifest({0: [SHOWN[0]]}, changed=more))
+    assert found.affirms
+    assert [one.text for one in found.not_proven if one.code == "reference-resources"] == [
+        f"driver {DRIVER} has 1 resources that are no measurements, and not held"
+    ]
+    plain = ask(publisher.manifest({0: [SHOWN[0]]}))
+    assert "reference-resources" not in {one.code for one in plain.not_proven}
+
+
+def test_what_stands_beside_the_signed_part_of_a_manifest_has_one_form(publisher: Publisher, ask: Ask) -> None:
+    """Its size and its certificates' writing are held, though no signature covers them."""
+    whole = publisher.manifest({0: [SHOWN[0]]})
+    certificate = re.search(rb"<ds:X509Certificate>[^<]*", whole)
+    assert certificate
+    for changed in (
+        whole.replace(b"<ds:X509Certificate>", b"<ds:X509Certificate>!", 1),
+        whole.replace(certificate[0], b"<ds:X509Certificate>", 1),
+        whole + b" " * (1 << 20),
+        json.dumps({"rim": "!" + base64.b64encode(whole).decode()}).encode(),
+    ):
+        assert rules(ask(changed)) == ["reference-form"]
 
 
 def test_a_decoder_that_is_off_has_no_firmware_to_show(publisher: Publisher, ask: Ask) -> None:

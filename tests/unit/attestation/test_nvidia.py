@@ -123,13 +123,15 @@ def test_a_report_alone_is_read_in_each_of_its_forms(write: Callable[[bytes], st
 
 def test_a_report_that_its_key_did_not_sign_is_refused() -> None:
     """By its signature, before anything in it is read."""
-    appraisal = _appraise(_vector("hopper_report_bad_signature.txt"), chain=read_pem(_vector("hopper_certs.txt")))
+    chain = read_pem(_vector("hopper_certs.txt"))
+    appraisal = _appraise(_vector("hopper_report_bad_signature.txt"), chain=chain, nonce=HOPPER_NONCE)
     assert _rules(appraisal) == {"signature"}
+    assert appraisal.refusals()[0].text.startswith("the report's signature")
     assert appraisal.status.word == "contraindicated"
     assert appraisal.facts == {"gpus": 1}
 
 
-def _jwt(header: dict[str, str]) -> bytes:
+def _jwt(header: dict[str, Any]) -> bytes:
     parts = (json.dumps(header).encode(), b'{"x-nvidia-device-type":"gpu","measres":"success"}', b"signature")
     return b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
 
@@ -140,6 +142,7 @@ def _jwt(header: dict[str, str]) -> bytes:
         (lambda: _vector("token_alg_none.json"), "algorithm"),
         (lambda: _jwt({"alg": "NONE"}), "algorithm"),
         (lambda: _jwt({"typ": "JWT"}), "algorithm"),
+        (lambda: _jwt({"alg": 5}), "algorithm"),
         (lambda: _jwt({"alg": "ES384"}), "token"),
         (
             lambda: b'[["JWT","' + _jwt({"alg": "ES384"}) + b'"],{"GPU-0":"' + _jwt({"alg": "none"}) + b'"}]',
@@ -147,7 +150,7 @@ def _jwt(header: dict[str, str]) -> bytes:
         ),
         (lambda: b'{"x-nvidia-device-type": "gpu", "measres": "success"}', "token"),
     ],
-    ids=["the file", "NONE", "no algorithm", "signed", "one of two", "claims"],
+    ids=["the file", "NONE", "no algorithm", "a number", "signed", "one of two", "claims"],
 )
 def test_a_token_in_place_of_evidence_is_refused(token: Callable[[], bytes], rule: str) -> None:
     """Somebody's verdict, however good it reads."""
@@ -184,6 +187,7 @@ def test_report_data_is_not_to_be_had_of_a_gpu() -> None:
     [
         (lambda _: (), "chain"),
         (lambda ders: ders[:-1], "root"),
+        (lambda ders: (ders[0], *ders[:-1]), "root"),
         (lambda ders: ders[:1] + ders[2:], "chain"),
         (lambda ders: ders[1:], "chain"),
         (lambda ders: ders[4:], "product"),
@@ -191,7 +195,17 @@ def test_report_data_is_not_to_be_had_of_a_gpu() -> None:
         (lambda ders: (*ders[:1], *ders[:-1] * 3, ders[-1]), "chain"),
         (lambda _: (b"not a certificate",), "form"),
     ],
-    ids=["none", "no root", "a gap", "no leaf", "the root alone", "one twice", "many", "no certificate"],
+    ids=[
+        "none",
+        "no root",
+        "no root and one twice",
+        "a gap",
+        "no leaf",
+        "the root alone",
+        "one twice",
+        "many",
+        "no certificate",
+    ],
 )
 def test_a_report_without_its_whole_chain_is_refused(
     chain: Callable[[tuple[bytes, ...]], tuple[bytes, ...]], rule: str
@@ -232,10 +246,12 @@ def test_reports_and_certificates_that_do_not_belong_together_are_refused() -> N
         ({"vbios_version": "96.00.A5.00.02"}, "versions"),
         ({"version": "2.0"}, "version"),
         ({"nonce": "00" * 31}, "form"),
+        ({"nonce": HOPPER_NONCE.hex() + "00"}, "form"),
         ({"arch": "AMPERE"}, "form"),
         ({"evidence": "11e0?"}, "form"),
         ({"certificate": ""}, "form"),
         ({"evidence": 7}, "form"),
+        ({"evidence": "\ud800"}, "form"),
     ],
     ids=lambda one: str(one)[:30],
 )
@@ -256,6 +272,13 @@ def test_what_newer_files_say_beside_a_report_is_held_against_it() -> None:
     (entry,) = json.loads(_vector("hopper_evidence.json"))
     entry |= {"version": "1.0", "driver_version": "590.12", "vbios_version": "96.00.A5.00.01"}
     assert _appraise(json.dumps(entry).encode()).affirms
+
+
+def test_more_gpus_than_a_machine_has_are_not_looked_at() -> None:
+    """Each takes a signature and a chain."""
+    found = _appraise(json.dumps(json.loads(_vector("hopper_evidence.json")) * 17).encode())
+    assert _rules(found) == {"form"}
+    assert "evidence about 17 GPUs" in found.refusals()[0].text
 
 
 def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..., MadeGpu]) -> None:
@@ -280,14 +303,24 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
     ("gpu", "report", "rule"),
     [
         ({"name": "LS10 A01 NVSW FMC LF"}, {}, "product"),
+        ({"name": "GB100 A01 of our own"}, {}, "product"),
         ({"authority": True}, {}, "chain"),
         ({"curve": ec.SECP256R1()}, {}, "signature"),
+        ({"curve": None}, {}, "signature"),
         ({"extension": tcb_info(flags=0x10)}, {}, "debug"),
         ({"extension": tcb_info(flags=0x40)}, {}, "debug"),
         ({"extension": tcb_info(firmware=b"\1" * 48)}, {}, "firmware-id"),
         ({"extension": b""}, {}, "firmware-id"),
         ({"extension": b"\x30\x82\x01"}, {}, "form"),
         ({"extension": b"\x30\x02\xa6\x00"}, {}, "form"),
+        ({"extension": tcb_info() * 2}, {}, "form"),
+        ({"extension": tcb_info(fwid=b"\x30\x00")}, {}, "form"),
+        ({"extension": tcb_info(fwid=b"\x30\x03\x06\x01\x2a")}, {}, "form"),
+        ({"extension": tcb_info(flags=b"")}, {}, "form"),
+        ({"extension": tcb_info(flags=b"\0")}, {}, "form"),
+        ({"extension": b"\x30\x83\0\0" + tcb_info()[1:]}, {}, "form"),
+        ({"extension": b"\x30\x80" + tcb_info()[2:] + b"\0\0"}, {}, "form"),
+        ({"extension_id": "1.2.3.4"}, {}, "firmware-id"),
         ({}, {"fields": FIELDS | {20: b""}}, "firmware-id"),
         ({"extension": b""}, {"fields": FIELDS | {20: b""}}, "firmware-id"),
         ({"extension": tcb_info().replace(b"\x04\x30", b"\x04\x31")}, {}, "form"),
@@ -301,17 +334,22 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
         ({}, {"fields": packed_newer(FIELDS) + packed_newer(FIELDS)[12:]}, "form"),
         ({}, {"fields": packed_newer(FIELDS | {20: b"\1" * 48})}, "firmware-id"),
         ({}, {"number": 3}, "form"),
+        ({}, {"number": 0, "record": b""}, "form"),
+        ({}, {"number": 1, "record": b"\0" + blocks(b"\1" * 48)[1:]}, "form"),
+        ({}, {"number": 1, "record": b"\1\1\x33\0\1\x31\0" + b"\1" * 48}, "form"),
         ({}, {"record": blocks(b"\1" * 48) * 2, "number": 1}, "form"),
         ({}, {"record": blocks(b"\1" * 48, b"")[:-1]}, "form"),
         ({}, {"record": b"\1\2" + blocks(b"\1" * 48, b"")[2:]}, "form"),
         ({}, {"record": bytes(9000)}, "form"),
     ],
     ids=[
-        "a switch", "an authority", "another curve", "debugging", "not secure", "other firmware", "no firmware", "a cut extension",
-        "no FWID", "empty firmware", "none and empty", "a cut digest",
+        "a switch", "a name of our own", "an authority", "another curve", "no curve", "debugging", "not secure", "other firmware",
+        "no firmware", "a cut extension", "no FWID", "two of them", "a FWID of nothing", "a FWID without a digest", "no flags",
+        "flags of no bits", "a length of three bytes", "a length that is not said", "an extension of another kind",
+        "empty firmware", "none and empty", "a cut digest",
         "fields twice", "fields cut", "newer fields", "newest fields", "another profile", "a cut head", "newer fields cut",
-        "newer fields twice", "newer fields of other firmware", "fewer blocks", "blocks twice",
-        "a block cut", "another measure", "too large",
+        "newer fields twice", "newer fields of other firmware", "fewer blocks", "no blocks", "block 0",
+        "a block in a block that is longer", "blocks twice", "a block cut", "another measure", "too large",
     ],
 )  # fmt: skip
 def test_a_report_that_no_gpu_for_use_would_sign_is_refused(
@@ -319,7 +357,7 @@ def test_a_report_that_no_gpu_for_use_would_sign_is_refused(
 ) -> None:
     """Under a root that is believed, with a signature that verifies where the key may sign at all."""
     one = made(**gpu)
-    data = one.report(**report) if not gpu.get("curve") else one.report()
+    data = one.report(**report)
     assert _rules(_appraise(one.evidence(data))) == {rule}
 
 
@@ -328,12 +366,15 @@ def test_the_gpu_of_those_tests_is_believed_as_long_as_nothing_is_wrong_with_it(
     appraisal = _appraise(made().evidence())
     assert appraisal.affirms, appraisal.refusals()
     assert appraisal.facts["firmware_id"] == FIRMWARE.hex()
+    assert _appraise(made(extension=b"\x30\x82\0" + tcb_info()[1:]).evidence()).affirms
     one = made()
     appraisal = _appraise(one.evidence(one.report(fields={3: b"\x1b[31m", 6: b"\1", 34: b"\1\0", 36: b"\x09"})))
     assert appraisal.affirms, appraisal.refusals()
     assert "firmware-id" in _open(appraisal)
     facts = appraisal.facts
     assert (facts["driver_version"], facts["vbios_version"], facts["feature"]) == ("1b5b33316d", "01", "09")
+    facts = _appraise(one.evidence(one.report(fields={3: b"5\xe9", 14: b"\1\2"}))).facts
+    assert (facts["driver_version"], facts["board"], "vbios_version" in facts) == ("35e9", "0102", False)
 
 
 @pytest.mark.parametrize("name", ["GH100 A01 GSP FMC LF", "GB100 A01 GSP FMC LF", "GB20X A01 GSP FMC LF"])
@@ -358,8 +399,10 @@ def test_newer_drivers_write_their_fields_in_another_form(made: Callable[..., Ma
 def test_a_challenge_of_zeros_is_said_to_bind_nothing(made: Callable[..., MadeGpu]) -> None:
     """Where nobody asked for another."""
     gpu = made()
-    appraisal = _appraise(gpu.evidence(gpu.report(nonce=bytes(32)), nonce="00" * 32))
-    assert "binds nothing" in next(one.text for one in appraisal.not_proven if one.code == "freshness")
+    for nonce in (bytes(32), NONCE):
+        appraisal = _appraise(gpu.evidence(gpu.report(nonce=nonce), nonce=nonce.hex()))
+        (said,) = [one.text for one in appraisal.not_proven if one.code == "freshness"]
+        assert ("binds nothing" in said) is not any(nonce)
 
 
 def test_other_platforms_evidence_is_not_taken_for_a_gpus() -> None:
@@ -377,6 +420,7 @@ def test_other_platforms_evidence_is_not_taken_for_a_gpus() -> None:
     [
         b"", b"[]", b"[1]", b'[{"evidence": 1}]', b'{"evidence": "", "evidence": ""}', b"[" * 100_000, b"\xff\xfe",
         b"11e0", b"11e0zz", b"EeA", b"EeA=", b"\x11\xe0" * 9000, b'{"a": ' + b"9" * 5000 + b"}",
+        b'{"__cmwc_t": "x"}', b'["__cmwc_t"]', b'["evidence"]',
         b'[{"evidence":"' + b"A" * (1 << 19) + b'"}]', json.dumps([{"evidence": ""}] * 17).encode(),
     ],
     ids=lambda data: repr(data[:20]),
@@ -385,6 +429,13 @@ def test_bytes_that_are_no_evidence_end_as_a_refusal(data: bytes) -> None:
     """And never as an exception."""
     nvidia.is_evidence(data)
     assert _rules(_appraise(data)) == {"form"}
+
+
+def test_genuine_evidence_of_no_size_that_evidence_has_is_not_looked_into() -> None:
+    """Half a megabyte, for up to 16 GPUs."""
+    found = _appraise(_vector("hopper_evidence.json") + b" " * (1 << 19))
+    assert _rules(found) == {"form"}
+    assert "at most 524288" in found.refusals()[0].text
 
 
 def test_a_token_that_never_ends_costs_no_time() -> None:

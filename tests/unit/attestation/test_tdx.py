@@ -39,7 +39,15 @@ def test_a_genuine_quote_is_believed_when_its_collateral_was_issued(good: Genuin
     assert found.facts["report_data"] == BOUND.hex()
     assert found.facts["fmspc"] == "b0c06f000000"
     assert found.facts["tcb_evaluation"] == 17
+    assert list(found.facts["attributes"]) == [
+        "debug", "hgs_plus_profiling", "performance_profiling", "telemetry_profiling", "single_step_defence",
+        "service_td_extension", "lass", "sept_ve_disable", "migratable", "pks", "key_locker", "tpa", "perfmon",
+    ]  # fmt: skip
     assert found.vector()[Claim.EXECUTABLES] is Tier.NONE
+    assert {one.rule for one in found.reasons} == {
+        "chain", "signature", "debug", "attributes", "sept-ve-disable", "migration", "service-td", "tdx-module",
+        "revocation", "collateral", "tcb", "memory-encryption",
+    }  # fmt: skip
     assert open_questions(found) == {"measurement", "binding", "freshness", "physical-access", "tcb-policy"}
     json.dumps(found.to_ear())
 
@@ -58,7 +66,9 @@ def test_a_platform_with_old_firmware_is_refused() -> None:
     found = Genuine.named("quote_outdated").appraise()
     assert rules(found) == ["tcb"]
     assert found.facts["quote_version"] == 5
-    assert "No matching TCB level" in found.refusals()[0].text
+    assert found.refusals()[0].text.startswith(
+        "the platform's versions are not ones that Intel calls current: No matching"
+    )
 
 
 def test_an_enclave_is_not_taken_for_a_trust_domain() -> None:
@@ -160,6 +170,7 @@ def test_the_report_data_must_be_what_was_asked_for(good: Genuine, asked: dict[s
     assert rules(found) == expected
     assert found.affirms is not bool(expected)
     assert "binding" not in open_questions(found)
+    assert ("freshness" in open_questions(found)) is ("nonce" not in asked)
 
 
 def test_collateral_cannot_bring_another_chain_for_the_platform(good: Genuine) -> None:

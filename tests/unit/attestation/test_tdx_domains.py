@@ -3,6 +3,8 @@
 Each thing that is wrong is refused by its own rule, however well it is signed.
 """
 
+from typing import Any
+
 import pytest
 
 from blindgate.attestation import tdx
@@ -57,10 +59,12 @@ def test_a_domain_that_a_service_domain_changed_is_refused(platform: Platform, f
     ],
 )
 def test_a_domain_that_gives_up_what_protects_it_is_refused(platform: Platform, bits: int, expected: str) -> None:
-    """Genuine and up to date as it is."""
-    found = judged(platform, platform.quote(attributes=bits))
+    """Genuine and up to date as it is; its attributes are told by the quote alone, whatever Intel says."""
+    quote = platform.quote(attributes=bits)
+    found = judged(platform, quote)
     assert rules(found)[0] == expected
     assert set(rules(found)) <= {expected, "attributes"}
+    assert rules(tdx.appraise(quote, Asked(now=NOW_MILLIS))) == [expected, "collateral"]
 
 
 @pytest.mark.parametrize("bit", [30, 31, 63])
@@ -88,8 +92,10 @@ def test_what_runs_below_the_domain_must_be_intels(
     platform: Platform, field: str, value: bytes, version: int, expected: str
 ) -> None:
     """Its module, in its production form, of a version that Intel names, and no service domain."""
-    found = judged(platform, platform.quote(version=version, fields={field: value}))
-    assert set(rules(found)) == {expected}
+    quote = platform.quote(version=version, fields={field: value})
+    assert set(rules(judged(platform, quote))) == {expected}
+    if field != "tee_tcb_svn":
+        assert rules(tdx.appraise(quote, Asked(now=NOW_MILLIS))) == [expected, "collateral"]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +115,99 @@ def test_what_intel_says_of_a_platform_is_passed_on(platform: Platform, status: 
     assert found.facts["advisories"] == ["INTEL-SA-00615"]
     assert "INTEL-SA-00615" in found.refusals()[0].text
     assert status in found.refusals()[0].text
+
+
+@pytest.mark.parametrize(
+    ("change", "expected", "tier"),
+    [
+        pytest.param({128: b"\xee"}, "quoting-enclave", Tier.UNVERIFIED, id="another signer"),
+        pytest.param({256: b"\1"}, "quoting-enclave", Tier.UNVERIFIED, id="another product"),
+        pytest.param({16: b"\1"}, "quoting-enclave", Tier.UNVERIFIED, id="another exception mode"),
+        pytest.param({48: b"\x31"}, "quoting-enclave", Tier.UNVERIFIED, id="another attribute"),
+        pytest.param({48: b"\x13"}, "quoting-enclave", Tier.UNVERIFIED, id="debug"),
+        pytest.param({258: b"\3"}, "tcb", Tier.CONTRAINDICATED, id="an old version"),
+    ],
+)
+def test_an_enclave_that_is_not_intels_current_one_signs_no_quotes(
+    platform: Platform, change: dict[int, bytes], expected: str, tier: Tier
+) -> None:
+    """The platform's key vouches for whatever enclave runs there: who that is, its report says."""
+    found = judged(platform, platform.quote(enclave=change))
+    assert (rules(found), found.status) == ([expected], tier)
+    assert judged(platform, platform.quote(enclave={258: b"\7"})).affirms
+
+
+def test_a_quote_of_another_vendors_enclave_is_not_believed(platform: Platform) -> None:
+    """Its header says whose it is."""
+    found = judged(platform, platform.quote(vendor=bytes(16)))
+    assert (rules(found), found.status) == (["quoting-enclave"], Tier.UNVERIFIED)
+
+
+def _enclave_level(status: str) -> list[dict[str, object]]:
+    return [{"tcb": {"isvsvn": 4}, "tcbDate": "2025-01-01T00:00:00Z", "tcbStatus": status}]
+
+
+@pytest.mark.parametrize(
+    ("identity", "expected"),
+    [
+        pytest.param({"id": "QE"}, "collateral", id="of SGX"),
+        pytest.param({"version": 1}, "collateral", id="an older form"),
+        pytest.param({"issueDate": "2026-03-02T12:00:00Z"}, "collateral", id="from the future"),
+        pytest.param({"nextUpdate": "2026-03-01T11:00:00Z"}, "collateral", id="expired"),
+        pytest.param({"tcbLevels": _enclave_level("OutOfDate")}, "tcb", id="an old enclave"),
+        pytest.param({"tcbLevels": _enclave_level("Revoked")}, "tcb", id="a revoked enclave"),
+        pytest.param({"tcbLevels": _enclave_level("Splendid")}, "collateral", id="a status that is none"),
+        pytest.param({"tcbLevels": []}, "tcb", id="no levels"),
+    ],
+)
+def test_what_intel_says_of_the_enclave_must_be_of_now_and_good(
+    platform: Platform, identity: dict[str, object], expected: str
+) -> None:
+    """Beside its word on the platform, which is current in each of these."""
+    assert rules(judged(platform, collateral=platform.collateral(identity=identity))) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("differs", "said"),
+    [
+        pytest.param(
+            {"id": "SGX"}, "does not serve for 90c06f000000 at this time: TDX quote with non-TDX", id="of SGX"
+        ),
+        pytest.param(
+            {"fmspc": "00" * 6}, "does not serve for 90c06f000000 at this time: Fmspc", id="of another family"
+        ),
+        pytest.param({"pceId": "0001"}, "the certifying enclave '0001'", id="of another certifying enclave"),
+        pytest.param({"issueDate": "2026-03-02T12:00:00Z"}, "in the future", id="from the future"),
+        pytest.param({"nextUpdate": "2026-03-01T11:00:00Z"}, "expired", id="expired"),
+    ],
+)
+def test_tcb_information_must_be_of_this_platform_and_of_now(
+    platform: Platform, differs: dict[str, Any], said: str
+) -> None:
+    """Versions of another platform, or of another time, show nothing of this one."""
+    found = judged(platform, collateral=platform.collateral(**differs))
+    assert rules(found) == ["collateral"]
+    assert said in found.refusals()[0].text
+
+
+@pytest.mark.parametrize("older", ["tcb", "identity"])
+def test_collateral_is_as_old_as_the_older_of_intels_files(platform: Platform, older: str) -> None:
+    """Else an enclave that is judged by rules of long ago would pass for one that is judged by today's."""
+    said: dict[str, Any] = {
+        "tcbEvaluationDataNumber": 12,
+        "issueDate": "2026-02-01T00:00:00Z",
+        "nextUpdate": "2026-03-02T00:00:00Z",
+    }
+    made = platform.collateral(**said) if older == "tcb" else platform.collateral(identity=said)
+    found = judged(platform, collateral=made)
+    assert found.affirms
+    assert [found.facts[name] for name in ("tcb_evaluation", "tcb_issued", "tcb_next_update")] == list(said.values())
+
+
+def test_a_module_that_intel_does_not_know_is_refused(platform: Platform) -> None:
+    """By the identity that Intel's information gives it."""
+    module = {"mrsigner": "11" * 48, "attributes": "00" * 8, "attributesMask": "ff" * 8}
+    assert rules(judged(platform, collateral=platform.collateral(tdxModule=module))) == ["tdx-module"]
 
 
 def test_a_revoked_level_and_a_revoked_platform_are_refused(
@@ -180,5 +279,13 @@ def test_who_asks_for_nothing_is_not_answered_by_a_quote_that_binds_nothing(plat
 
 def test_a_quote_that_binds_nothing_says_so(platform: Platform) -> None:
     """Nobody asked; a policy will."""
-    found = judged(platform, platform.quote(fields={"report_data": bytes(64)}))
-    assert next(one.text for one in found.not_proven if one.code == "binding").endswith("binds nothing")
+    for bound, said in ((bytes(64), True), (b"\1" * 64, False)):
+        found = judged(platform, platform.quote(fields={"report_data": bound}))
+        assert next(one.text for one in found.not_proven if one.code == "binding").endswith("binds nothing") is said
+
+
+def test_what_collateral_says_commands_no_terminal(platform: Platform) -> None:
+    """The native verifier's words may quote it."""
+    (refused,) = judged(platform, collateral=platform.collateral(status="\x1b[2J")).refusals()
+    assert "?[2J" in refused.text
+    assert refused.text.isprintable()

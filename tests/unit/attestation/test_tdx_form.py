@@ -61,24 +61,35 @@ def test_zeros_behind_a_quote_are_the_rest_of_its_buffer(platform: Platform) -> 
 
 
 @pytest.mark.parametrize(
-    "collateral",
+    ("collateral", "said"),
     [
-        pytest.param(b"", id="empty"),
-        pytest.param(b"\xff\xfe", id="no text"),
-        pytest.param(b"[" * 100_000, id="nested"),
-        pytest.param(b"[]", id="a list"),
-        pytest.param(b"{}", id="nothing in it"),
-        pytest.param(b" " * (1 << 20) + b"{}", id="too large"),
-        pytest.param(json.dumps(dict.fromkeys(tdx._COLLATERAL, "")).encode(), id="empty parts"),
-        pytest.param(json.dumps(dict.fromkeys(tdx._COLLATERAL, "\ud800")).encode(), id="half characters"),
-        pytest.param(json.dumps(dict.fromkeys(tdx._COLLATERAL, 5)).encode(), id="numbers"),
-        pytest.param(json.dumps(dict.fromkeys([*tdx._COLLATERAL, "more"], "")).encode(), id="one part more"),
+        pytest.param(lambda _: b"", "no JSON", id="empty"),
+        pytest.param(lambda _: b"\xff\xfe", "no JSON", id="no text"),
+        pytest.param(lambda _: b"[" * 100_000, "no JSON", id="nested"),
+        pytest.param(lambda _: b"[]", "another shape", id="a list"),
+        pytest.param(lambda _: b"5", "another shape", id="a number"),
+        pytest.param(lambda _: b"{}", "another shape", id="nothing in it"),
+        pytest.param(lambda good: good + b" " * (1 << 20), "at most 1048576", id="too large"),
+        pytest.param(lambda _: json.dumps(dict.fromkeys(tdx._COLLATERAL, "")).encode(), "serve", id="empty parts"),
+        pytest.param(
+            lambda _: json.dumps(dict.fromkeys(tdx._COLLATERAL, "\ud800")).encode(), "serve", id="half characters"
+        ),
+        pytest.param(lambda _: json.dumps(dict.fromkeys(tdx._COLLATERAL, 5)).encode(), "another shape", id="numbers"),
+        pytest.param(
+            lambda good: json.dumps(json.loads(good) | {"more": ""}).encode(), "another shape", id="one part more"
+        ),
+        pytest.param(
+            lambda good: json.dumps({**json.loads(good), "pck_crl": None}).encode(), "another shape", id="null"
+        ),
     ],
 )
-def test_collateral_of_another_shape_is_refused(platform: Platform, collateral: bytes) -> None:
-    """By its rule; the quote's own signatures still hold."""
-    found = judged(platform, collateral=collateral)
+def test_collateral_of_another_shape_is_refused(
+    platform: Platform, collateral: Callable[[bytes], bytes], said: str
+) -> None:
+    """By its rule, and native code sees none of it but texts by their names; the quote's own signatures still hold."""
+    found = judged(platform, collateral=collateral(platform.collateral()))
     assert rules(found) == ["collateral"]
+    assert said in found.refusals()[0].text
     assert found.vector()[Claim.INSTANCE_IDENTITY] is Tier.AFFIRMING
 
 

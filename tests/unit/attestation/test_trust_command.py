@@ -196,6 +196,7 @@ def test_a_policys_platforms_are_written_as_they_were_read(tmp_path: Path) -> No
         ({"product": "Genoa", "reported_tcb": {"snp": 22}}, {"minimum_tcb": {"snp": 22}}, []),
         ({"product": "Genoa", "reported_tcb": {"snp": 21}}, {"minimum_tcb": {"snp": 22}}, ["tcb"]),
         ({"product": "Genoa", "reported_tcb": {"snp": 22}}, {"minimum_tcb": {"microcode": 1}}, ["tcb"]),
+        ({"product": "Genoa"}, {"minimum_tcb": {"snp": 22}}, ["tcb"]),
         ({"product": "Genoa", "report_data": "00" * 64}, {}, ["report-data"]),
         ({"product": "Genoa", "vmpl": 1}, {}, ["vmpl"]),
         ({"product": "Genoa", "vmpl": 1}, {"vmpl": 2}, []),
@@ -208,6 +209,10 @@ def test_a_policy_holds_processors(facts: dict[str, object], rules: dict[str, ob
     asked = PlatformRules.model_validate({"measurements": {"measurement": ("ab",)}, **rules})
     hold_to_policy(found, {"amd-sev-snp": asked}, Asked(now=NOW))
     assert [one.rule for one in found.refusals()] == refused
+    if refused == ["product"]:
+        text = found.refusals()[0].text
+        assert f"of the generation {facts.get('product', 'not said')}" in text
+        assert ("extracted by software" in text) == (facts.get("product") == "Milan")
 
 
 @pytest.mark.parametrize(
@@ -250,29 +255,3 @@ def test_evidence_that_is_of_no_use_to_anybody_is_refused_by_a_policy() -> None:
     rules = PlatformRules(measurements={"pcr4": (str(found.facts["pcr4"]),)})
     hold_to_policy(found, {"aws-nitro": rules}, Asked(now=NOW))
     assert {one.rule for one in found.refusals()} == {"debug", "report-data"}
-
-
-@pytest.mark.parametrize(
-    ("status", "advisories", "rules", "refused"),
-    [
-        ("SWHardeningNeeded", ["INTEL-SA-00615"], {}, ["tcb"]),
-        ("SWHardeningNeeded", ["INTEL-SA-00615"], {"advisories": ("INTEL-SA-00615",)}, []),
-        ("SWHardeningNeeded", ["INTEL-SA-00615", "INTEL-SA-00657"], {"advisories": ("INTEL-SA-00615",)}, ["tcb"]),
-        ("SWHardeningNeeded", [], {"advisories": ("INTEL-SA-00615",)}, ["tcb"]),
-        ("TDRelaunchAdvised", ["INTEL-SA-00615"], {"advisories": ("INTEL-SA-00615",)}, ["tcb"]),
-        ("UpToDate", [], {"tcb_evaluation": 17}, []),
-        ("UpToDate", [], {"tcb_evaluation": 18}, ["tcb-evaluation"]),
-    ],
-)
-def test_a_policy_says_which_of_intels_words_will_do(
-    status: str, advisories: list[str], rules: dict[str, object], refused: list[str]
-) -> None:
-    """The advisories that somebody saw to, each of them; and how old Intel's information may be."""
-    facts = {"mrtd": "ab", "report_data": "01", "tcb_status": status, "advisories": advisories, "tcb_evaluation": 17}
-    found = Appraisal("intel-tdx", NOW, facts)
-    if status != "UpToDate":
-        found.warn(Claim.HARDWARE, "tcb", f"the platform's status is {status}")
-    asked = PlatformRules.model_validate({"measurements": {"mrtd": ("ab",)}, **rules})
-    hold_to_policy(found, {"intel-tdx": asked}, Asked(now=NOW))
-    assert [one.rule for one in found.refusals()] == refused
-    assert found.affirms == (not refused)

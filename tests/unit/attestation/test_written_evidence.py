@@ -113,7 +113,7 @@ def test_what_is_no_file_of_certificates_is_refused(data: Callable[[], bytes]) -
 
 
 def _collection(nonce: bytes | None = None, **gpus: Any) -> Appraisal:
-    """Blackwell's report in the newer form of NVIDIA's tools; `gpus` replace members."""
+    """Blackwell's report in the newer form of NVIDIA's tools; `gpus` replace members. No bytes for a nonce: none is said of all."""
     report = bytes.fromhex(shared("vectors/nvidia/blackwell_report.txt").read_text())
     chain = shared("vectors/nvidia/blackwell_certs.txt").read_bytes()
 
@@ -127,6 +127,8 @@ def _collection(nonce: bytes | None = None, **gpus: Any) -> Appraisal:
         "nonce": message("octet-stream", report[4:36]),
     }
     whole = {"__cmwc_t": "tag:nvidia.com,2026:x", "nonce": message("octet-stream", nonce or report[4:36]), "gpu_0": one}
+    if nonce == b"":
+        del whole["nonce"]
     gpus = {name: one | value if isinstance(value, dict) else value for name, value in gpus.items()}
     return appraise(json.dumps(whole | gpus).encode(), Asked(now=NOW))
 
@@ -136,6 +138,8 @@ def test_a_gpus_report_is_read_in_the_newer_form_of_nvidias_tools() -> None:
     found = _collection()
     assert found.affirms, found.refusals()
     assert (found.facts["product"], found.facts["gpus"]) == ("GB100", 1)
+    assert _collection(nonce=b"").affirms
+    assert rules(_collection(nonce=b"", gpu_0={"nonce": ["application/octet-stream", "AAAA"]})) == {"form"}
     assert rules(_collection(gpu_1={})) == {"repeated"}
     assert rules(_collection(nonce=b"another" * 4 + b"asks")) == {"form"}
 
@@ -146,6 +150,7 @@ def test_a_gpus_report_is_read_in_the_newer_form_of_nvidias_tools() -> None:
         ({"gpu_1": ["no", "collection"]}, "'gpu_1' is no collection"),
         ({"gpu_0": {"evidence": "EeAB"}}, "evidence is not there, or not base64"),
         ({"gpu_0": {"evidence": ["text/plain", "EeAB"]}}, "evidence is not there, or not base64"),
+        ({"gpu_0": {"nonce": ["application/octet-stream", "\ud800"]}}, "nonce is not there, or not base64"),
         ({"gpu_0": {"nonce": ["application/octet-stream", "AAAA"]}}, "nonce: not 32 bytes"),
         ({"gpu_0": {"certificate": ["application/vnd.nvidia.pem-cert-chain", "?"]}}, "certificate is not there"),
         ({f"gpu_{place}": {} for place in range(17)}, "evidence about 17 GPUs"),
