@@ -30,6 +30,7 @@ from pydantic import Field, model_validator
 from blindgate_models.halves import Part
 from blindgate_models.parts import Padded, Strict, parse
 from blindgate_models.product.spec import MAX_BLOB_BYTES, Parameters, Privacy, Shape
+from blindgate_models.search.hosted import DIGEST_BYTES, HostedCorpus
 from blindgate_protocol.errors import PackageError
 
 FAMILY: Final = "search"
@@ -113,10 +114,27 @@ class ClientPart(_Common):
     Attributes:
         scale: what the index's own numbers were multiplied by before they were rounded.
         ids: what the entries are called, in their order; their positions, from 0, where there are none.
+        corpus: what makes the index a corpus; left out where it is none.
     """
 
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     ids: list[Annotated[str, Field(max_length=1000)]] | list[int] | None
+    corpus: Annotated[HostedCorpus | None, Field(exclude_if=lambda value: value is None)] = None
+
+    @model_validator(mode="after")
+    def _of_this_index(self) -> Self:
+        if self.corpus is None:
+            return self
+        if self.ids is not None:
+            msg = "ids: got some, expected none: a corpus's records lie at the positions of its entries"
+            raise ValueError(msg)
+        if self.corpus.embedder.dimension != self.width:
+            msg = f"corpus.embedder.dimension: got {self.corpus.embedder.dimension}, expected {self.width}, the index's width"
+            raise ValueError(msg)
+        if len(self.corpus.digests) != -(-self.entries * DIGEST_BYTES // 3) * 4:
+            msg = f"corpus.digests: got {len(self.corpus.digests)} characters, expected those of {self.entries} digests"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _named(self) -> Self:
