@@ -207,7 +207,7 @@ def open_corpus(
 ) -> EncryptedCorpus:
     """Take a hosted corpus (steps 1 to 3). See `Client.corpus`.
 
-    `take` gives a model that was checked. Raises `InputError`, `PackageDigestError`, `PackageError`, `CorpusError`, and what it does.
+    `take` gives a model that was checked. Raises `InputError`, `PackageDigestError`, `PackageError`, `CorpusError`, what it does.
     """
     index = take(name)  # 1.
     hosted = index.corpus
@@ -217,7 +217,7 @@ def open_corpus(
     passages = take(hosted.passages)
     if (passages.manifest.digest, passages.manifest.signer) != (hosted.manifest, index.manifest.signer):  # 2.
         message = (
-            f"the gateway serves {hosted.passages!r} version {passages.manifest.document.version}, which are not the passages of "
+            f"the gateway serves {hosted.passages!r} version {passages.manifest.document.version}, which is not the table of "
             f"corpus {name!r} version {index.manifest.document.version}: its owner publishes both anew, the passages first"
         )
         raise PackageDigestError(message)

@@ -27,9 +27,9 @@ from blindgate_models.compilers.additive import additive_parts
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
 from blindgate_models.compilers.compiled import coarse
 from blindgate_models.compilers.ensembles import read_forest
+from blindgate_models.compilers.lookup import lookup_parts
 from blindgate_models.compilers.pipelines import read_steps, split
 from blindgate_models.compilers.prepared import Prepared
-from blindgate_models.compilers.lookup import lookup_parts
 from blindgate_models.compilers.search import compile_search, search_parts
 from blindgate_models.compilers.shapes import Asked, Shapes, States
 from blindgate_models.compilers.steps import raw_thresholds, wanted_thresholds

@@ -74,5 +74,7 @@ def test_a_passage_that_is_too_long_is_named() -> None:
 def test_too_many_passages_are_refused_with_what_the_longest_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """All are filled up to the longest, so that is the one to shorten."""
     monkeypatch.setattr(hosted_records, "MAX_BYTES", 200)
-    with pytest.raises(InputError, match=r"2 passages, each filled up to the \d+ bytes of the longest, which is passage 7"):
+    with pytest.raises(
+        InputError, match=r"2 passages, each filled up to the \d+ bytes of the longest, which is passage 7"
+    ):
         written([passage(), passage("long " + "".join(map(str, range(100))))])

@@ -47,7 +47,9 @@ def test_rows_add_up_to_a_budget_and_not_beyond_also_after_a_restart(tmp_path: P
     budgets.close()
     budgets = Budgets(tmp_path / "budgets.sqlite")
     budgets.spend(order(model, 5), model, now_ms())
-    with pytest.raises(BudgetSpentError, match="gives a tenant 10 rows; this node computed 9, and the order asks for 2"):
+    with pytest.raises(
+        BudgetSpentError, match="gives a tenant 10 rows; this node computed 9, and the order asks for 2"
+    ):
         budgets.spend(order(model, 2), model, now_ms())
     budgets.spend(order(model, 1), model, now_ms())
     with pytest.raises(BudgetSpentError, match="computed 10"):
@@ -107,5 +109,5 @@ def test_orders_are_forgotten_once_none_can_come_any_more_and_their_rows_are_not
 def test_a_count_that_cannot_be_read_is_not_begun_anew(tmp_path: Path) -> None:
     """The node does not start, and says which file."""
     (tmp_path / "budgets.sqlite").write_bytes(b"no database, but long enough to be one" * 100)
-    with pytest.raises(KeyStoreError, match="budgets.sqlite: the rows that this node computed cannot be read"):
+    with pytest.raises(KeyStoreError, match=r"budgets\.sqlite: the rows that this node computed cannot be read"):
         Budgets(tmp_path / "budgets.sqlite")
