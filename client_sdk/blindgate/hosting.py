@@ -19,6 +19,7 @@ from blindgate.hosted_records import record_digest, written
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.lookup import compile_lookup
 from blindgate_models.compilers.search import compile_search
+from blindgate_models.lookup.client import LookupClient
 from blindgate_models.product.spec import Privacy
 from blindgate_models.publishing import open_package, publish
 from blindgate_models.search.hosted import MAX_FETCHES, EmbedderRef, HostedCorpus, packed_digests
@@ -109,6 +110,10 @@ def host(  # noqa: PLR0913  (what an owner decides)
     # 1.
     records = written(contents.passages)
     table = compile_lookup(records, privacy=privacy)
+    most = LookupClient.from_part(table.client).rows_per_job
+    if fetches > most:
+        message = f"fetches: got {fetches}, expected at most {most}, as many as one job fetches of so many passages"
+        raise InputError(message)
     # 2.
     rows = None if queries_per_tenant is None else queries_per_tenant * fetches
     signed = publish(

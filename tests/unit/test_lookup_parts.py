@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from blindgate_models.compilers.lookup import compile_lookup, lookup_parts
+from blindgate_models.compilers.search import search_parts
 from blindgate_models.halves import RecordHalf
 from blindgate_models.lookup import spec
 from blindgate_models.lookup.client import LookupClient
 from blindgate_models.lookup.server import LookupServer
 from blindgate_models.product.spec import Privacy
+from blindgate_models.search.client import SearchClient
 from blindgate_protocol.errors import InputError, PackageError, ResultError
 
 Part = dict[str, Any]
@@ -145,6 +147,14 @@ def test_a_position_that_is_none_is_refused_by_its_row(wrong: float) -> None:
     asker = LookupClient.from_part(CLIENT)
     with pytest.raises(InputError, match="row 1: not the position of a record"):
         asker.encrypt(asker.make_keys().secret, np.array([[0.0], [wrong]]))
+
+
+def test_a_table_shares_no_key_with_an_index_over_the_same_ring() -> None:
+    """What is fetched depends on scores that a node may have made: under their key it would be encrypted under itself."""
+    index = search_parts(np.ones((4, 4), dtype=np.int8), privacy="model_private")[0]
+    like = index.model_copy(update={"parameters": LookupClient.from_part(CLIENT)._shape.parameters})
+    assert like.shape.parameters.key_parameters == LookupClient.from_part(CLIENT)._shape.parameters.key_parameters
+    assert SearchClient(like).key_parameters != LookupClient.from_part(CLIENT).key_parameters
 
 
 def test_a_result_of_another_table_is_refused() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_models.halves import Part
-from blindgate_models.lookup.spec import NOTHING, ClientPart, client_part, record, rows_per_job
+from blindgate_models.lookup.spec import NOTHING, PURPOSE, ClientPart, client_part, record, rows_per_job
 from blindgate_models.product.client import ProductHalf
 from blindgate_protocol.errors import InputError
 
@@ -31,6 +31,15 @@ class LookupClient(ProductHalf):
     def from_part(cls, part: Part) -> Self:
         """Build from the client part. Raises `PackageError`."""
         return cls(client_part(part))
+
+    @property
+    def key_parameters(self) -> Part:
+        """The ring's parameters, for keys of its own.
+
+        Which position is asked for may depend on what replies decrypted to (a search's scores), and a node that lies chooses those.
+        Under their key, what is encrypted would depend on the key itself, and its secrecy rest on circular security.
+        """
+        return {**super().key_parameters, "purpose": PURPOSE}
 
     def __len__(self) -> int:
         """How many records there are."""
