@@ -4,7 +4,8 @@ The gateway counts what orders name, over all nodes. A gateway that forgets, or 
 nodes, and a publisher of a hidden model has only their word: so each counts for itself, what it computed, on its own disk.
 
 - Counted are a tenant's rows of a model by a publisher, all versions together, as the gateway counts them (`budgets` there). An
-  honest gateway's number is never the smaller one, so no node refuses a job that it should not have.
+  honest gateway's number is never the smaller one, so no node refuses a job that it should not have. One that was put back from a
+  copy has forgotten what was asked since, and its nodes have not.
 - One **order** counts once, by its digest, however often it is leased: it is of the same ciphertexts, and brings the same scores.
   Not by its job's id, which who signs orders may use again for other ciphertexts.
 - It counts before anything is computed, and is on disk then. A crash in between loses rows and gives none away.
