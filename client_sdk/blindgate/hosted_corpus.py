@@ -22,7 +22,7 @@ difference. What *you* then do could be one: see `Hits.missing` in docs/adr/0033
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -70,6 +70,7 @@ class EncryptedCorpus:
         index: Model,
         passages: Model,
         hosted: HostedCorpus,
+        digests: Sequence[bytes],
         *,
         embedder: Embedder | None,
         data_class: str | None,
@@ -79,7 +80,7 @@ class EncryptedCorpus:
         self._index = index
         self._passages = passages
         self._hosted = hosted
-        self._digests = hosted.record_digests()
+        self._digests = digests
         self._embedder = embedder
         self._data_class = data_class
         self._timeout = timeout
@@ -158,6 +159,7 @@ class EncryptedCorpus:
             self._index,
             self._passages,
             self._hosted,
+            self._digests,
             embedder=self._embedder,
             data_class=data_class,
             timeout=self._timeout,
@@ -221,18 +223,21 @@ def open_corpus(
             f"corpus {name!r} version {index.manifest.document.version}: its owner publishes both anew, the passages first"
         )
         raise PackageDigestError(message)
-    _require_table(passages, hosted)
+    digests = hosted.record_digests(index.manifest.document.scores().scores)
+    _require_table(passages, len(digests), hosted.fetches)
     _require_embedder(name, hosted.embedder, MINILM_DIGEST if embedder is None else embedder.digest)  # 3.
-    return EncryptedCorpus(index, passages, hosted, embedder=embedder, data_class=data_class, timeout=timeout)
+    return EncryptedCorpus(index, passages, hosted, digests, embedder=embedder, data_class=data_class, timeout=timeout)
 
 
-def _require_table(passages: Model, hosted: HostedCorpus) -> None:
-    document, entries = passages.manifest.document, len(hosted.record_digests())
+def _require_table(passages: Model, entries: int, fetches: int) -> None:
+    document = passages.manifest.document
     if document.scores().task != "lookup" or document.columns[0].maximum != entries - 1:
         message = f"passages {passages.name!r}: expected a table of {entries} records, one for each entry of the index"
         raise PackageError(message)
-    if document.limits.rows_per_job < hosted.fetches:
-        message = f"passages {passages.name!r}: a job fetches at most {document.limits.rows_per_job}, and a search {hosted.fetches}"
+    if document.limits.rows_per_job < fetches:
+        message = (
+            f"passages {passages.name!r}: a job fetches at most {document.limits.rows_per_job}, and a search {fetches}"
+        )
         raise PackageError(message)
 
 

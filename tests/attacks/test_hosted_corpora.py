@@ -139,7 +139,7 @@ def test_a_text_that_is_not_the_owners_is_left_out_and_told_of(attacked: World, 
     made = packages(owned, name="altered", fetches=3)
     place = int(np.argmax(owned.contents().vectors @ owned.embedder.embed(["Tea in the hall"])[0]))
     known = HostedCorpus.model_validate(made.search.client["corpus"])
-    digests = known.record_digests()
+    digests = known.record_digests(24)
     digests[place] = bytes(32)
     index = compile_search(
         owned.contents().vectors, corpus=known.model_copy(update={"digests": packed_digests(digests)})
@@ -229,7 +229,7 @@ def test_what_an_index_says_of_its_corpus_is_held_against_the_index(owned: Corpu
     vectors = owned.contents().vectors
     known = HostedCorpus.model_validate(packages(owned).search.client["corpus"])
     narrow = known.model_copy(update={"embedder": known.embedder.model_copy(update={"dimension": 7})})
-    few = known.model_copy(update={"digests": packed_digests(known.record_digests()[1:])})
+    few = known.model_copy(update={"digests": packed_digests(known.record_digests(24)[1:])})
     for wrong, says in ((narrow, "corpus.embedder.dimension: got 7"), (few, "corpus.digests: got")):
         with pytest.raises(Exception, match=says):
             compile_search(vectors, corpus=wrong)

@@ -5,15 +5,15 @@
 3. **Run** the two parts, under encryption, on some of the positions, and report.
 """
 
-import math
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from blindgate_models.compilers.compiled import PUBLIC, Column, CompiledModel, Disclosures, Report
+from blindgate_models.compilers.compiled import Column, CompiledModel, Disclosures, Report
 from blindgate_models.compilers.padding import padded
+from blindgate_models.compilers.products import exact_encryption, hiding
 from blindgate_models.lookup.client import LookupClient
 from blindgate_models.lookup.server import LookupServer
 from blindgate_models.lookup.spec import (
@@ -33,7 +33,6 @@ from blindgate_models.lookup.spec import (
     packed_table,
 )
 from blindgate_models.product.spec import Privacy
-from blindgate_protocol import manifest
 from blindgate_protocol.errors import PackageError
 
 _TRIED: Final = 4
@@ -54,8 +53,6 @@ def compile_lookup(records: Sequence[bytes], *, privacy: Privacy = "model_privat
     """
     table = _table(records)
     client, server = lookup_parts(table, privacy=privacy)
-    parameters, shape = client.parameters, client.shape
-    row_square = client.row_square
     return CompiledModel(
         family=FAMILY,
         client=client.model_dump(),
@@ -65,17 +62,8 @@ def compile_lookup(records: Sequence[bytes], *, privacy: Privacy = "model_privat
         labels=None,
         link="identity",
         steepness=1.0,
-        encryption=manifest.Encryption(
-            scheme="bfv",
-            security=128,
-            degree=parameters.degree,
-            modulus_bits=sum(parameters.data_bits),
-            levels=0,
-            error_bound=0.0,
-        ),
-        privacy=PUBLIC
-        if privacy == "model_public"
-        else manifest.Privacy(mode=privacy, bits=math.floor(parameters.distinguishing_bits(row_square, shape.outputs))),
+        encryption=exact_encryption(client.parameters),
+        privacy=hiding(client.parameters, client.row_square, client.shape.outputs),
         determinism=DETERMINISM[privacy],
         discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT[privacy]), to_node=list(DISCLOSES_TO_NODE)),
         report=_measured(client, server, records),

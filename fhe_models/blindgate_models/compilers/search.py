@@ -9,7 +9,6 @@ A query's columns are e0 to e(d-1). Any number that a float32 holds is within th
 itself, so no calibration rows are needed and no range tells anything.
 """
 
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Report
+from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Report
 from blindgate_models.compilers.padding import padded
+from blindgate_models.compilers.products import exact_encryption, hiding
 from blindgate_models.compilers.ranges import declared_columns
 from blindgate_models.product.spec import Need, Parameters, Privacy, choose
 from blindgate_models.search.client import SearchClient
@@ -43,7 +43,6 @@ from blindgate_models.search.spec import (
     quantised_entries,
     require_fitting,
 )
-from blindgate_protocol import manifest
 from blindgate_protocol.errors import PackageError
 
 Floats = NDArray[np.float64]
@@ -83,7 +82,6 @@ def compile_search(
     numbers = _table(embeddings)
     index, scale = _quantised(embeddings, numbers)
     client, server = search_parts(index, scale=scale, ids=_names(ids, len(index)), privacy=privacy, corpus=corpus)
-    parameters = client.parameters
     weights = Weights.of(index)
     return CompiledModel(
         family=FAMILY,
@@ -96,19 +94,8 @@ def compile_search(
         labels=None,
         link="identity",
         steepness=1.0,
-        encryption=manifest.Encryption(
-            scheme="bfv",
-            security=128,
-            degree=parameters.degree,
-            modulus_bits=sum(parameters.data_bits),
-            levels=0,
-            error_bound=0.0,
-        ),
-        privacy=PUBLIC
-        if privacy == "model_public"
-        else manifest.Privacy(
-            mode=privacy, bits=math.floor(parameters.distinguishing_bits(weights.row_square, len(index)))
-        ),
+        encryption=exact_encryption(client.parameters),
+        privacy=hiding(client.parameters, weights.row_square, len(index)),
         determinism=DETERMINISM[privacy],
         discloses=Disclosures(
             to_client=[*DISCLOSES_TO_CLIENT[privacy], *(() if corpus is None else CORPUS_DISCLOSES)],

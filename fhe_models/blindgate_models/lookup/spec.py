@@ -21,7 +21,6 @@ replies are not flooded, and may give other records away.
 """
 
 import base64
-import binascii
 from typing import Annotated, Final, Literal, Self, TypeAlias
 
 import numpy as np
@@ -30,7 +29,7 @@ from pydantic import Field, model_validator
 
 from blindgate_models.bitpacking import pack, packed_bytes, unpack
 from blindgate_models.halves import Part
-from blindgate_models.parts import Padded, Strict, parse
+from blindgate_models.parts import Padded, Strict, decoded, parse
 from blindgate_models.product.spec import MAX_BLOB_BYTES, Need, Parameters, Privacy, Shape, choose
 from blindgate_protocol.errors import PackageError
 
@@ -143,14 +142,7 @@ class ServerPart(_Common, Padded):
 
     def content(self) -> Records:
         """The records. Raises `PackageError`."""
-        try:
-            data = base64.b64decode(self.table, validate=True)
-        except (binascii.Error, ValueError):
-            msg = "lookup part: table: not base64"
-            raise PackageError(msg) from None
-        if len(data) != self.records * self.size:
-            msg = f"lookup part: table: got {len(data)} bytes, expected {self.records * self.size}"
-            raise PackageError(msg)
+        data = decoded(self.table, self.records * self.size, "lookup part: table")
         return np.frombuffer(data, dtype=np.uint8).reshape(self.records, self.size)
 
 
@@ -198,9 +190,7 @@ def record(digits: NDArray[np.int64], size: int, digit_bits: int) -> bytes:
 
 def rows_per_job(shape: Shape) -> int:
     """The most fetches whose blobs stay within `MAX_BLOB_BYTES` together."""
-    one = shape.input_bytes(2) - shape.input_bytes(1) + shape.reply_bytes
-    fixed = shape.input_bytes(1) + shape.result_bytes(1)
-    return min(MAX_ROWS, (MAX_BLOB_BYTES - fixed) // (one + 1024) + 1)  # packing rounds up, by less than 1 KiB a fetch
+    return shape.vectors_together(MAX_ROWS)
 
 
 def choose_parameters(records: int, size: int, privacy: Privacy) -> Parameters:

@@ -5,13 +5,11 @@ another model than the passages were, put other texts under the index, or alter 
 """
 
 import base64
-import binascii
 from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
-from blindgate_models.parts import Strict
-from blindgate_protocol.errors import PackageError
+from blindgate_models.parts import Strict, decoded
 from blindgate_protocol.values import Digest, Name
 
 MAX_FETCHES: Final = 64
@@ -52,13 +50,9 @@ class HostedCorpus(Strict):
     fetches: Annotated[int, Field(ge=1, le=MAX_FETCHES)]
     digests: str
 
-    def record_digests(self) -> list[bytes]:
-        """The records' digests, in their order. Raises `PackageError`."""
-        try:
-            data = base64.b64decode(self.digests, validate=True)
-        except (binascii.Error, ValueError):
-            msg = "search part: corpus.digests: not base64"
-            raise PackageError(msg) from None
+    def record_digests(self, entries: int) -> list[bytes]:
+        """The digests of as many records as the index has entries, in their order. Raises `PackageError`."""
+        data = decoded(self.digests, entries * DIGEST_BYTES, "search part: corpus.digests")
         return [data[start : start + DIGEST_BYTES] for start in range(0, len(data), DIGEST_BYTES)]
 
 

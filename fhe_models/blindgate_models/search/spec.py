@@ -20,7 +20,6 @@ queries is the only protection from that. In `model_public` replies are not floo
 """
 
 import base64
-import binascii
 from typing import Annotated, Final, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
@@ -28,7 +27,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from blindgate_models.halves import Part
-from blindgate_models.parts import Padded, Strict, parse
+from blindgate_models.parts import Padded, Strict, decoded, parse
 from blindgate_models.product.spec import MAX_BLOB_BYTES, Parameters, Privacy, Shape
 from blindgate_models.search.hosted import DIGEST_BYTES, HostedCorpus
 from blindgate_protocol.errors import PackageError
@@ -163,14 +162,7 @@ class ServerPart(_Common, Padded):
 
     def index(self) -> Bytes:
         """The entries, `(entries, width)`. Raises `PackageError`."""
-        try:
-            data = base64.b64decode(self.matrix, validate=True)
-        except (binascii.Error, ValueError):
-            msg = "search part: matrix: not base64"
-            raise PackageError(msg) from None
-        if len(data) != self.entries * self.width:
-            msg = f"search part: matrix: got {len(data)} numbers, expected {self.entries * self.width}"
-            raise PackageError(msg)
+        data = decoded(self.matrix, self.entries * self.width, "search part: matrix")
         return np.frombuffer(data, dtype=np.int8).reshape(self.entries, self.width)
 
 
@@ -191,9 +183,7 @@ def packed_index(index: Bytes) -> str:
 
 def rows_per_job(shape: Shape) -> int:
     """The most queries whose blobs stay within `MAX_BLOB_BYTES` together."""
-    one = shape.input_bytes(2) - shape.input_bytes(1) + shape.reply_bytes
-    fixed = shape.input_bytes(1) + shape.result_bytes(1)
-    return min(MAX_ROWS, (MAX_BLOB_BYTES - fixed) // (one + 1024) + 1)  # packing rounds up, by less than 1 KiB a query
+    return shape.vectors_together(MAX_ROWS)
 
 
 class Weights(NamedTuple):
