@@ -25,7 +25,7 @@ _ABOUT = {
     "predict": "Predict under encryption: a CSV file in, a CSV file out.",
     "proxy": "OpenAI's API on this machine: chats and embeddings of unchanged programs, sealed here.",
     "publisher": "Sign models: your publisher key.",
-    "rag": "Documents that never leave: add, search, ask with citations, evaluate retrieval.",
+    "rag": "Documents that never leave, and those that others host: add, search, ask with citations, host, evaluate.",
     "search": "Search an index under encryption: vectors in, a CSV file of the nearest entries out.",
     "trust": "What nodes prove of themselves, and what evidence in a file shows: judged here, under your policy.",
     "witness": "Run a witness of a log: it cosigns what continues what it saw, and nothing else.",

@@ -1,6 +1,7 @@
 """From a question to an answer out of documents that do not leave as they are.
 
-1. *Retrieve*: the corpus finds passages, on this machine where it is a local one.
+1. *Retrieve*: the corpus finds passages, on this machine where it is a local one. One that lives elsewhere is asked as the
+   question's class of data allows (`Classed`), or not at all.
 2. *Redact*: identifiers in the question and the passages become placeholders. Sources, pages and metadata are not sent at all.
 3. *Decide*: the request has the class that its caller says, and those that documents have in their metadata under `data_class`;
    where the policy says no, nothing is sealed.
@@ -17,7 +18,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from blindgate.chat import Completions
 from blindgate.sealed_job import SealedJob
@@ -40,6 +41,14 @@ _TOLD: Final = (
     "Where the passages do not answer the question, say so."
 )
 _CITED: Final = re.compile(r"[ ]?\[(\d{1,4}(?:\s*[,;]\s*\d{1,4}){0,32})\]")
+
+
+@runtime_checkable
+class Classed(Protocol):
+    """A corpus that lives elsewhere, and asks the policy before a question leaves in any form."""
+
+    def of_class(self, data_class: str | None) -> Searchable:
+        """The same corpus, whose questions are of this class of data."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,8 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
 ) -> Answer:
     """Do what the module says. See `Client.ask`."""
     # 1.
+    if data_class is not None and isinstance(corpus, Classed):
+        corpus = corpus.of_class(data_class)
     hits = corpus.search(question, k, where=where, tokens=tokens)
     if not hits:
         message = "no passage of the corpus was found: nothing was sent. Add documents, or ask for less (where, tokens)"

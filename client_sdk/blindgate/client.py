@@ -57,6 +57,8 @@ from blindgate_protocol.values import NAME
 
 if TYPE_CHECKING:
     from blindgate.ask import Answer
+    from blindgate.hosted_corpus import EncryptedCorpus
+    from blindgate_rag.embedding import Embedder
     from blindgate_rag.records import Where
     from blindgate_rag.redaction import Recogniser, Rules
     from blindgate_rag.searchable import Searchable
@@ -364,6 +366,29 @@ class Client:
             timeout=timeout,
             parameters=parameters,
         )
+
+    def corpus(
+        self,
+        name: str,
+        *,
+        embedder: "Embedder | None" = None,
+        data_class: str | None = None,
+        timeout: float | None = None,
+    ) -> "EncryptedCorpus":
+        """Take a corpus of somebody else's that is searched under encryption: see `blindgate.hosted_corpus`.
+
+        Args:
+            name: its name at the gateway.
+            embedder: what gives questions their vectors, where that is not MiniLM: the very model that embedded the passages.
+            data_class: what kind of data questions are, by the policy's name for it.
+            timeout: seconds for each search.
+
+        Checks both of its models as `model` does, and that they belong together. Raises what `model` raises, `InputError` where it
+        is no corpus, and `CorpusError` for another embedder.
+        """
+        from blindgate.hosted_corpus import open_corpus  # noqa: PLC0415  (who asks no corpus waits for none of it)
+
+        return open_corpus(self.model, name, embedder=embedder, data_class=data_class, timeout=timeout)
 
     def job(self, job_id: str) -> Job:
         """Take up a job again that this client submitted, in this process or another, from its bundle.

@@ -49,6 +49,9 @@ def probabilities(scores: NDArray[np.float64], output: Output) -> NDArray[np.flo
     if output.task == "search":
         message = "an index gives no probabilities; use search"
         raise InputError(message)
+    if output.task == "lookup":
+        message = "a table of records gives no probabilities; use fetch"
+        raise InputError(message)
     if output.task != "classification" or output.link == "identity":
         message = "this model gives no probabilities; use predict"
         raise InputError(message)
@@ -64,8 +67,19 @@ def probabilities(scores: NDArray[np.float64], output: Output) -> NDArray[np.flo
     return np.round(proba, output.decimals)
 
 
+def require_predictions(output: Output) -> None:
+    """Refuse to predict by a table of records. Raises `InputError`."""
+    if output.task == "lookup":
+        message = "a table of records predicts nothing; use fetch"
+        raise InputError(message)
+
+
 def predictions(scores: NDArray[np.float64], output: Output) -> NDArray[Any]:
-    """Turn raw scores, `(n, scores)`, into `(n,)` labels of the model's own type, or rounded numbers for a regression."""
+    """Turn raw scores, `(n, scores)`, into `(n,)` labels of the model's own type, or rounded numbers for a regression.
+
+    Raises `InputError` for a model whose scores are neither.
+    """
+    require_predictions(output)
     if output.task == "regression":
         numbers = np.exp(np.minimum(scores, _MOST_EXPONENT)) if output.link == "exp" else scores
         rounded = np.round(numbers, output.decimals)

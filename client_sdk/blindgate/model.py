@@ -38,7 +38,8 @@ from blindgate.policy import Policy
 from blindgate.progress import working
 from blindgate.transport import Transport
 from blindgate.uploads import blob_ref, upload
-from blindgate_models.halves import ClientHalf
+from blindgate_models.halves import ClientHalf, IndexHalf, RecordHalf
+from blindgate_models.search.hosted import HostedCorpus
 from blindgate_protocol.bundle import Bundle
 from blindgate_protocol.errors import BlindgateError, InputError
 from blindgate_protocol.manifest import Manifest, model_ref
@@ -114,11 +115,20 @@ class Model:
         return len(self.manifest.document.columns)
 
     @property
+    def corpus(self) -> HostedCorpus | None:
+        """What makes this index somebody's corpus (`Client.corpus`); `None` where it is none."""
+        return self._half.corpus if isinstance(self._half, IndexHalf) else None
+
+    @property
+    def rows_asked(self) -> int:
+        """How many rows this tenant has asked of this model. Asks the gateway."""
+        return self._transport.get(f"/v1/models/{self.name}/budget", BudgetView).rows_asked
+
+    @property
     def rows_left(self) -> int | None:
         """How many more rows this tenant may ask of this model; `None` for as many as it likes. Asks the gateway."""
-        budget = self._transport.get(f"/v1/models/{self.name}/budget", BudgetView)
-        most = self.manifest.document.privacy.rows_per_tenant
-        return None if most is None else max(0, most - budget.rows_asked)
+        asked, most = self.rows_asked, self.manifest.document.privacy.rows_per_tenant
+        return None if most is None else max(0, most - asked)
 
     def predict(self, table: Table, *, timeout: float | None = None, data_class: str | None = None) -> NDArray[Any]:
         """Labels (numbers, for a regression; ids of the nearest entries, for an index), `(rows,)`, of the type that the model has.
@@ -128,6 +138,7 @@ class Model:
         `InputError` before anything is encrypted when the table does not fit, and `PolicyError`, which names the rule.
         """
         output = self.manifest.document.scores()
+        frames.require_predictions(output)
         if output.task == "search":
             return self.search(table, 1, timeout=timeout, data_class=data_class).ids[:, 0]
         rows = frames.matrix(table, self.manifest.document.columns)
@@ -149,6 +160,27 @@ class Model:
         products = np.concatenate([each.scores for each in found]) * half.units(rows)[:, None]
         decimals = self.manifest.document.scores().decimals
         return SearchResult(np.concatenate([each.ids for each in found]), np.round(products, decimals))
+
+    def fetch(
+        self, positions: Sequence[int], *, timeout: float | None = None, data_class: str | None = None
+    ) -> list[bytes]:
+        """The records at these positions of a table, from 0, in their order, by one job; -1 fetches nothing, and gives zeros.
+
+        How many there are is seen by gateway and node, and none of which. What comes back is what a node says. Raises `InputError`
+        before anything is encrypted where a position is none of the table, there are more than one job takes, or the model is no
+        table of records.
+        """
+        half = self._half
+        if not isinstance(half, RecordHalf):
+            message = f"model {self.name!r} is no table of records; use predict"
+            raise InputError(message)
+        job = self.submit(np.asarray(positions, dtype=np.float64).reshape(-1, 1), data_class=data_class)
+        self.last_jobs = (job,)
+        try:
+            return half.records(job.scores(timeout))
+        except BaseException:
+            _cancel_quietly(self.last_jobs)
+            raise
 
     def predict_proba(
         self, table: Table, *, timeout: float | None = None, data_class: str | None = None

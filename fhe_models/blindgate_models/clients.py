@@ -15,6 +15,7 @@ CLIENT_HALVES: Final = {
     "additive": ("blindgate_models.additive.client", "AdditiveClient"),
     "concrete": ("blindgate_models.concrete.client", "ConcreteClient"),
     "linear": ("blindgate_models.linear.client", "LinearClient"),
+    "lookup": ("blindgate_models.lookup.client", "LookupClient"),
     "network": ("blindgate_models.network.client", "NetworkClient"),
     "search": ("blindgate_models.search.client", "SearchClient"),
     "trees": ("blindgate_models.trees.client", "TreesClient"),

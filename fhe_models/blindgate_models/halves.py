@@ -9,12 +9,15 @@ half parses and checks it, and raises `PackageError` naming the field that is wr
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_protocol.errors import EvaluationKeyError
+
+if TYPE_CHECKING:
+    from blindgate_models.search.hosted import HostedCorpus
 
 Part: TypeAlias = dict[str, Any]
 """A model's client or server part: parsed JSON."""
@@ -84,7 +87,13 @@ class ClientHalf(Protocol):
 
 @runtime_checkable
 class IndexHalf(ClientHalf, Protocol):
-    """A client half whose scores are of the entries of an index."""
+    """A client half whose scores are of the entries of an index.
+
+    Attributes:
+        corpus: what makes the index somebody's corpus; `None` where it is none.
+    """
+
+    corpus: "HostedCorpus | None"
 
     @property
     def ids(self) -> NDArray[Any]:
@@ -92,6 +101,14 @@ class IndexHalf(ClientHalf, Protocol):
 
     def units(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """What a score of each of these rows is to be multiplied by for the inner product itself, `(n,)`."""
+
+
+@runtime_checkable
+class RecordHalf(ClientHalf, Protocol):
+    """A client half whose rows are positions, and whose scores are the digits of the records that lie there."""
+
+    def records(self, scores: NDArray[np.float64]) -> list[bytes]:
+        """The records that decrypted scores, `(rows, outputs)`, are."""
 
 
 class ServerHalf(Protocol):

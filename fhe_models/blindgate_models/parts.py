@@ -5,6 +5,8 @@ A part is data from somebody else. Every value in it is a `Strict` model, so not
 family can forget: it holds them against 128-bit security before anything is built from them.
 """
 
+import base64
+import binascii
 from typing import Annotated, Any, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -58,3 +60,16 @@ def parse(model: type[_Model], part: Part, family: str) -> _Model:
         raise PackageError(msg) from None
     parsed.parameters.check()
     return parsed
+
+
+def decoded(text: str, size: int, field: str) -> bytes:
+    """The `size` bytes that a `field`, named with its family, holds in base64. Raises `PackageError` naming it."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        msg = f"{field}: not base64"
+        raise PackageError(msg) from None
+    if len(data) != size:
+        msg = f"{field}: got {len(data)} bytes, expected {size}"
+        raise PackageError(msg)
+    return data

@@ -15,6 +15,7 @@ SERVER_HALVES: Final = {
     "additive": ("blindgate_models.additive.server", "AdditiveServer"),
     "concrete": ("blindgate_models.concrete.server", "ConcreteServer"),
     "linear": ("blindgate_models.linear.server", "LinearServer"),
+    "lookup": ("blindgate_models.lookup.server", "LookupServer"),
     "network": ("blindgate_models.network.server", "NetworkServer"),
     "search": ("blindgate_models.search.server", "SearchServer"),
     "trees": ("blindgate_models.trees.server", "TreesServer"),

@@ -45,6 +45,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "additive": Family("tenseal", key_expansion=2.0),
     "concrete": Family("concrete-python", key_expansion=12.0, keyed=True, zygote_bytes=192 << 20, shared_memory=True),
     "linear": Family("tenseal", key_expansion=2.0),
+    "lookup": Family("tenseal", key_expansion=2.0),
     "network": Family("tenseal", key_expansion=3.5, keyed=True, zygote_bytes=128 << 20),
     "search": Family("tenseal", key_expansion=2.0),
     "trees": Family("tenseal", key_expansion=2.0),

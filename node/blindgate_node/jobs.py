@@ -4,7 +4,7 @@ Everything that comes with a lease is hostile until checked, in this order, and 
 
 1. the manifest: a publisher of this node's, in time (`packages`);
 2. the order: signed by the client it names, for this model, in time; it is the job of the lease, allows this node's operator,
-   and fits the manifest's limits;
+   fits the manifest's limits, and what its tenant may ask of the model in all (`budgets`);
 3. the server part, the input and the key: sizes before and while they come, digests after (a small input came with the lease);
 4. the evaluation, in a worker (`zygotes`): the node itself parses none of the three. Of a sealed job there is no key, the part is
    loaded already, and the request is opened and answered here (`sealed_jobs`);
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blindgate_node.blobs import BlobMismatchError, Result, SealedBlob
+from blindgate_node.budgets import Budgets
 from blindgate_node.families import Family
 from blindgate_node.key_cache import KeyCache, KeyName
 from blindgate_node.packages import Packages
@@ -38,6 +39,7 @@ from blindgate_node.zygotes import Bounds, Model
 from blindgate_protocol.errors import (
     BackendError,
     BlindgateError,
+    BudgetSpentError,
     CiphertextError,
     EvaluationKeyError,
     GatewayError,
@@ -61,7 +63,7 @@ from blindgate_telemetry import NO_TRACES, Traces
 if TYPE_CHECKING:
     from blindgate_node.sealed_jobs import SealedJobs
 
-_REFUSED = (MalformedError, SignatureError, ManifestError, UntrustedSignerError, JobTimeoutError)
+_REFUSED = (MalformedError, SignatureError, ManifestError, UntrustedSignerError, JobTimeoutError, BudgetSpentError)
 _MAX_REASON = 500
 
 Log = Callable[..., None]
@@ -92,6 +94,7 @@ class Jobs:
     packages: Packages
     keys: KeyCache
     pool: Pool
+    budgets: Budgets
     journal: Journal
     aside: Executor
     log: Log
@@ -168,6 +171,7 @@ class Jobs:
         ):
             message = "the order's request is not sealed to this node"
             raise PolicyError(message)
+        self.budgets.spend(order, manifest, _now())  # last: what is refused for another reason does not count
         return Work(lease, order, manifest, family, offer.input_data, offer.seal)
 
     def _evaluate(self, work: Work) -> Result:

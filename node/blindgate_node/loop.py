@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from blindgate_node.attester.choice import Attesters, choose
 from blindgate_node.attester.collateral import Collateral
+from blindgate_node.budgets import Budgets
 from blindgate_node.enclave import Enclave
 from blindgate_node.enrolment import enrol, load_certificate
 from blindgate_node.evictions import Evictions
@@ -136,6 +137,7 @@ class Node:
         self._evictions = Evictions(self.key, self._gateway.report, log)
         self._keys = KeyCache(most_bytes=settings.key_bytes, seconds=settings.key_seconds, dropped=self._drop)
         self._journal = Journal(settings.data / "receipts.jsonl", _now())
+        self._budgets = Budgets(settings.data / "budgets.sqlite")
         self._pulse = Pulse(self._gateway, lambda event, lease: log(event, job=lease.job, generation=lease.generation))
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._slots = threading.Semaphore(settings.slots)
@@ -151,6 +153,7 @@ class Node:
             packages=packages,
             keys=self._keys,
             pool=self._pool,
+            budgets=self._budgets,
             journal=self._journal,
             aside=self._aside,
             log=log,
@@ -227,6 +230,7 @@ class Node:
         self._pool.close()
         self._aside.shutdown()
         self._journal.close()
+        self._budgets.close()
         self._gateway.close()
         self._traces.close(seconds=_FLUSH_SECONDS)
         os.close(self._folder)

@@ -102,23 +102,24 @@ class Column(Value):
         return self.minimum <= number <= self.maximum
 
 
-_LINKS = {"classification": ("sigmoid", "softmax", "probability"), "regression": ("exp",), "search": ()}
+_LINKS = {"classification": ("sigmoid", "softmax", "probability"), "regression": ("exp",), "search": (), "lookup": ()}
 
 
 class Output(Value):
     """What the model's scores mean.
 
     Attributes:
-        task: `search` gives the entries of an index that are nearest to a row.
+        task: `search` gives the entries of an index that are nearest to a row, `lookup` the record at a position.
         labels: the classes, in the order of the scores; none for a regression. Two classes may share one score.
-        scores: how many numbers the model gives a row; for `search`, how many entries it scores.
+        scores: how many numbers the model gives a row; for `search`, how many entries it scores; for `lookup`, how many digits
+            a record is cut into.
         link: what turns scores into probabilities on the client; `probability` when they are some already, `identity` when
             nothing does. `exp` turns the score of a regression with a log link into its number.
         decimals: how many decimals of a number leave the SDK; below 0, how many digits before the point are rounded away. More
             would give away the noise of the ciphertext.
     """
 
-    task: Literal["classification", "regression", "search"]
+    task: Literal["classification", "regression", "search", "lookup"]
     labels: Annotated[tuple[str | bool | int | float, ...], Field(max_length=MAX_LABELS)] = ()
     scores: Annotated[int, Field(ge=1, le=MAX_SCORES)]
     link: Literal["identity", "sigmoid", "softmax", "probability", "exp"]

@@ -20,6 +20,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -43,6 +44,19 @@ RANKINGS: Final[tuple[Ranking, ...]] = ("fused", "dense", "bm25")
 _DEPTH: Final = 100
 """How far down each ranking is read before they are put together."""
 _MOST_FOUND: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that a corpus has.
+
+    Attributes:
+        passages: in the order of their ids; none was ranked, so each score is 0.
+        vectors: of unit length, `(passages, dimension)`.
+    """
+
+    passages: tuple[Hit, ...]
+    vectors: NDArray[np.float32]
 
 
 class Corpus:
@@ -186,6 +200,22 @@ class Corpus:
             ranked = self._ranked(state, query, k, allowed, _checked(ranking) if ranking else self.ranking)
             return Hits(tuple(self._hits(state, ranked, k, tokens)), LOCAL)
 
+    def contents(self) -> Contents:
+        """All passages and their vectors: what somebody needs who hosts the corpus. Raises `CorpusError` for another embedder."""
+        with self._turn:
+            state = self._fresh()
+            if state.dense is None:
+                return Contents((), np.empty((0, 0), dtype=np.float32))
+            state.require(self.embedder)
+            numbers = state.records.texts()[0]
+            passages = state.records.passages(numbers)
+            documents = {one.id: one for one in state.records.documents()}
+            vectors = state.dense.vectors(numbers)
+            return Contents(
+                tuple(_hit(passages[one], documents[passages[one].document], 0.0) for one in numbers),
+                np.stack([vectors[one] for one in numbers]) if numbers else np.empty((0, 0), dtype=np.float32),
+            )
+
     def passage(self, number: int) -> Hit | None:
         """The passage of this id, which a citation names; `None` where it is gone."""
         with self._turn:
@@ -267,17 +297,19 @@ class Corpus:
         vectors = {} if state.dense is None else state.dense.vectors(passages)
         best = distinct([one for one, _ in ranked if one in texts], texts, vectors)[:k]
         for one in best if tokens is None else within_budget(best, lambda one: passages[one].tokens, tokens):
-            passage = passages[one]
-            document = documents[passage.document]
-            yield Hit(
-                text=passage.text,
-                source=document.source,
-                page=passage.page,
-                score=scores[one],
-                metadata=document.metadata,
-                passage=one,
-                tokens=passage.tokens,
-            )
+            yield _hit(passages[one], documents[passages[one].document], scores[one])
+
+
+def _hit(passage: PassageRecord, document: DocumentRecord, score: float) -> Hit:
+    return Hit(
+        text=passage.text,
+        source=document.source,
+        page=passage.page,
+        score=score,
+        metadata=document.metadata,
+        passage=passage.id,
+        tokens=passage.tokens,
+    )
 
 
 def _checked(ranking: str) -> Ranking:

@@ -69,10 +69,12 @@ class Hits(Sequence[Hit]):
 
     Attributes:
         leakage: who could have learnt what.
+        missing: how many more were found, in a corpus that lives elsewhere, whose text did not come back as its owner wrote it.
     """
 
     found: tuple[Hit, ...]
     leakage: Leakage
+    missing: int = 0
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...

@@ -5,7 +5,7 @@ counts, orders. Two searches sound alike whatever they ask and however many neig
 
 Exact scores are linear in the index, so an asker of as many queries as it has columns reads it. What stops one is the budget that
 its publisher sets: the gateway counts what orders name (`tests/unit/gateway/test_gateway_budgets.py`), and a node computes nothing
-of an input that holds other rows than its order names. No node counts by itself what a tenant asks over many jobs.
+of an input that holds other rows than its order names. Nodes count for themselves, too (`test_hosted_corpora.py`).
 """
 
 import re

@@ -27,6 +27,7 @@ from blindgate_models.compilers.additive import additive_parts
 from blindgate_models.compilers.bit_forests import BitForest, Leaf
 from blindgate_models.compilers.compiled import coarse
 from blindgate_models.compilers.ensembles import read_forest
+from blindgate_models.compilers.lookup import lookup_parts
 from blindgate_models.compilers.pipelines import read_steps, split
 from blindgate_models.compilers.prepared import Prepared
 from blindgate_models.compilers.search import compile_search, search_parts
@@ -102,13 +103,15 @@ def a_part_of(family: str) -> Any:
         return search_parts(np.random.default_rng(0).integers(-9, 9, (8, 4)).astype(np.int8), privacy="model_private")[
             1
         ]
+    if family == "lookup":
+        return lookup_parts(np.zeros((3, 9), dtype=np.uint8), privacy="model_private")[1]
     forest = random_forest(np.random.default_rng(0), 3, 2)
     if family == "trees":
         return tree_parts([([0], forest)], QUESTIONS, columns=3, precision=1.0)[1]
     return compile_tree_batch(forest, QUESTIONS, random_rows(np.random.default_rng(1), 50)).server
 
 
-@pytest.mark.parametrize("family", ["additive", "search", "trees", "trees-batch"])
+@pytest.mark.parametrize("family", ["additive", "lookup", "search", "trees", "trees-batch"])
 def test_no_digest_confirms_a_guess(family: str) -> None:
     """Two packages of one model share no digest: each part has 256 random bits. Nodes take them."""
     one, other = (serialise_part(a_part_of(family).model_dump()) for _ in range(2))

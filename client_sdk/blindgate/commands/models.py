@@ -424,6 +424,8 @@ def _of_encrypted(found: Encrypted) -> dict[str, Any]:
 def _answers(output: Output) -> str:
     if output.task == "search":
         return f"the nearest of {output.scores} entries"
+    if output.task == "lookup":
+        return "the record at a position"
     return ", ".join(str(label) for label in output.labels) or "a number"
 
 

@@ -1,41 +1,36 @@
-"""`blindgate rag add|search|ask|list|remove|passphrase|evaluate`."""
+"""`blindgate rag add|search|ask|list|remove|passphrase|host|evaluate`."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
+from blindgate.commands.corpora import (
+    CorpusPassphrase,
+    CorpusPath,
+    CorpusPlace,
+    EmbedderFolder,
+    opened,
+    remote_corpus,
+    remote_name,
+)
+from blindgate.commands.hosting import host
 from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
 from blindgate.output import note, require_folder, show, show_one, when
 from blindgate_protocol.errors import InputError
 
 if TYPE_CHECKING:
     from blindgate.retrieval_evaluation import RetrievalEvaluation
-    from blindgate_rag.corpus import Corpus
     from blindgate_rag.hits import Hits
+    from blindgate_rag.searchable import Searchable
 
 app = typer.Typer(
-    help="Documents that never leave: add, search, ask with citations, evaluate retrieval.", no_args_is_help=True
+    help="Documents that never leave, and those that others host: add, search, ask with citations, host, evaluate.",
+    no_args_is_help=True,
 )
 
-CorpusPath: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="CORPUS", help="The corpus: a folder, such as notes.bgc.")
-]
-CorpusPassphrase: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--passphrase",
-        envvar="BLINDGATE_CORPUS_PASSPHRASE",
-        help="What the corpus is sealed with. Without one, a random one that is kept beside it, for your account alone.",
-        show_envvar=True,
-    ),
-]
-EmbedderFolder: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--embedder", help="A folder with a sentence-transformers model; MiniLM by default.", file_okay=False),
-]
 Wheres: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -86,9 +81,9 @@ def add(
         "unchanged": 0,
         "passages": 0,
     }
-    with _opened(corpus, passphrase, embedder, create=True, ranking=ranking) as opened:
+    with opened(corpus, passphrase, embedder, create=True, ranking=ranking) as taken:
         for path in paths:
-            done = opened.add(path, said, prune=prune)
+            done = taken.add(path, said, prune=prune)
             for name in ("added", "changed", "removed", "skipped"):
                 told[name] += getattr(done, name)
             told["failed"] += [{"source": error.source, "error": str(error)} for error in done.failed]
@@ -110,21 +105,40 @@ def add(
         raise typer.Exit(1)
 
 
+app.command()(host)
+
+
 @app.command()
+@asks_gateway
 def search(
-    corpus: CorpusPath,
+    connect: Connect,
+    corpus: CorpusPlace,
     query: Annotated[str, typer.Argument(help="The question, or words.")],
     k: Count = 8,
     where: Wheres = None,
     ranking: RankingName = None,
     tokens: Tokens = None,
+    data_class: DataClass = None,
     embedder: EmbedderFolder = None,
     passphrase: CorpusPassphrase = None,
     as_json: Json = False,
 ) -> None:
-    """Find the passages that fit a question best. Nothing is sent to anybody."""
-    with _opened(corpus, passphrase, embedder) as opened:
-        hits = opened.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
+    """Find the passages that fit a question best. Of a corpus on this machine, nothing is sent to anybody.
+
+    gateway:NAME is one that somebody hosts: neither gateway nor node learns what is asked or found.
+    """
+    with contextlib.ExitStack() as stack:
+        if (name := remote_name(corpus)) is None:
+            local = stack.enter_context(opened(corpus, passphrase, embedder))
+            hits = local.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
+        elif ranking is not None:
+            message = f"--ranking: {corpus} is ranked as its owner made it"
+            raise InputError(message)
+        else:
+            client = stack.enter_context(connect())
+            remote = stack.enter_context(remote_corpus(client, name, embedder, data_class=data_class))
+            hits = remote.search(query, k, where=_where(where), tokens=tokens)
+    _note_search(hits)
     if as_json:
         show(_rows(hits), as_json=True)
         return
@@ -141,7 +155,7 @@ def search(
 @asks_gateway
 def ask(
     connect: Connect,
-    corpus: CorpusPath,
+    corpus: CorpusPlace,
     question: Annotated[str, typer.Argument(help="The question.")],
     model: Annotated[str, typer.Option("--model", help="A chat's name: see 'blindgate models list'.")],
     k: Count = 8,
@@ -155,13 +169,20 @@ def ask(
 ) -> None:
     """Answer a question from a corpus, with citations.
 
-    Passages are found on this machine; identifiers in them and in the question become placeholders, as your policy's [redaction]
-    says; then they are sealed to a node that proved what it is. The answer has what was taken out in its place again.
+    Passages are found on this machine, or at a gateway under encryption; identifiers in them and in the question become
+    placeholders, as your policy's [redaction] says; then they are sealed to a node that proved what it is. The answer has what was
+    taken out in its place again.
     """
-    with _opened(corpus, passphrase, embedder) as opened, connect() as client:
+    with contextlib.ExitStack() as stack:
+        client, name = stack.enter_context(connect()), remote_name(corpus)
+        found: Searchable
+        if name is None:
+            found = stack.enter_context(opened(corpus, passphrase, embedder))
+        else:
+            found = stack.enter_context(remote_corpus(client, name, embedder, timeout=timeout))
         answer = client.ask(
             question,
-            corpus=opened,
+            corpus=found,
             model=model,
             k=k,
             where=_where(where),
@@ -191,6 +212,7 @@ def ask(
     taken = ", ".join(f"{count} {name}" for name, count in answer.redacted.items()) or "nothing"
     note(f"redacted: {taken}; not looked for: {', '.join(answer.not_protected) or 'nothing'}")
     note(f"search {answer.leakage}")
+    _note_missing(answer.hits)
     note(f"job {answer.job.id}, answered by {answer.receipt.document.node}: its receipt holds")
 
 
@@ -203,8 +225,8 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the documents of a corpus."""
-    with _opened(corpus, passphrase, embedder) as opened:
-        documents = opened.documents(_where(where))
+    with opened(corpus, passphrase, embedder) as taken:
+        documents = taken.documents(_where(where))
     rows = [
         {
             "source": one.source,
@@ -229,8 +251,8 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Remove documents: their text and their vectors."""
-    with _opened(corpus, passphrase, embedder) as opened:
-        gone = opened.remove(*sources)
+    with opened(corpus, passphrase, embedder) as taken:
+        gone = taken.remove(*sources)
     show_one({"removed": gone}, as_json=as_json)
     if gone < len(sources):
         note(f"{len(sources) - gone} of these were not there: see 'blindgate rag list'")
@@ -250,8 +272,8 @@ def passphrase(
     embedder: EmbedderFolder = None,
 ) -> None:
     """Seal a corpus with another passphrase. Copies of before open with the one of before."""
-    with _opened(corpus, old, embedder) as opened:
-        opened.change_passphrase(new)
+    with opened(corpus, old, embedder) as taken:
+        taken.change_passphrase(new)
     note(f"{corpus} opens with the new passphrase now")
 
 
@@ -334,16 +356,15 @@ def _show_evaluation(found: "RetrievalEvaluation") -> None:
     )
 
 
-@contextlib.contextmanager
-def _opened(
-    path: Path, passphrase: str | None, embedder: Path | None, *, create: bool = False, ranking: Any = None
-) -> "Iterator[Corpus]":
-    from blindgate_rag.corpus import Corpus  # noqa: PLC0415  (help must not wait for torch)
-    from blindgate_rag.embedding import Embedder  # noqa: PLC0415
+def _note_search(hits: "Hits") -> None:
+    if hits.leakage.learned:
+        note(f"search {hits.leakage}")
+    _note_missing(hits)
 
-    model = None if embedder is None else Embedder.open(embedder)
-    with Corpus.open(path, passphrase, embedder=model, create=create, ranking=ranking) as corpus:
-        yield corpus
+
+def _note_missing(hits: "Hits") -> None:
+    if hits.missing:
+        note(f"{hits.missing} more were found, and a node did not send their text as its owner wrote it")
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -97,7 +97,7 @@ class CompiledModel:
     client: Part
     server: Part
     columns: Sequence[Column]
-    task: Literal["classification", "regression", "search"]
+    task: Literal["classification", "regression", "search", "lookup"]
     labels: Sequence[Label] | None
     link: Link
     steepness: float

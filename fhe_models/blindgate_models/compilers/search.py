@@ -9,7 +9,6 @@ A query's columns are e0 to e(d-1). Any number that a float32 holds is within th
 itself, so no calibration rows are needed and no range tells anything.
 """
 
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +17,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_models.compilers.compiled import PUBLIC, CompiledModel, Disclosures, Report
+from blindgate_models.compilers.compiled import CompiledModel, Disclosures, Report
 from blindgate_models.compilers.padding import padded
+from blindgate_models.compilers.products import exact_encryption, hiding
 from blindgate_models.compilers.ranges import declared_columns
 from blindgate_models.product.spec import Need, Parameters, Privacy, choose
 from blindgate_models.search.client import SearchClient
+from blindgate_models.search.hosted import CORPUS_DISCLOSES, HostedCorpus
 from blindgate_models.search.server import SearchServer
 from blindgate_models.search.spec import (
     DETERMINISM,
@@ -42,7 +43,6 @@ from blindgate_models.search.spec import (
     quantised_entries,
     require_fitting,
 )
-from blindgate_protocol import manifest
 from blindgate_protocol.errors import PackageError
 
 Floats = NDArray[np.float64]
@@ -56,7 +56,11 @@ _DIMENSIONS: Final = 2
 
 
 def compile_search(
-    embeddings: NDArray[Any], *, ids: Sequence[Id] | None = None, privacy: Privacy = "model_private"
+    embeddings: NDArray[Any],
+    *,
+    ids: Sequence[Id] | None = None,
+    privacy: Privacy = "model_private",
+    corpus: HostedCorpus | None = None,
 ) -> CompiledModel:
     """Compile an index.
 
@@ -66,6 +70,7 @@ def compile_search(
         ids: what the entries are called, n texts or n whole numbers, each once; their positions by default. Every asker reads
             them.
         privacy: whether replies hide the index beyond their scores; `model_public` is faster.
+        corpus: what makes it a corpus: `blindgate.hosting`.
 
     In the report, the agreement is the share of the ten entries nearest by the embeddings that are among the ten found under
     encryption, over some entries as queries; the error is between a score and the inner product.
@@ -76,8 +81,7 @@ def compile_search(
     """
     numbers = _table(embeddings)
     index, scale = _quantised(embeddings, numbers)
-    client, server = search_parts(index, scale=scale, ids=_names(ids, len(index)), privacy=privacy)
-    parameters = client.parameters
+    client, server = search_parts(index, scale=scale, ids=_names(ids, len(index)), privacy=privacy, corpus=corpus)
     weights = Weights.of(index)
     return CompiledModel(
         family=FAMILY,
@@ -90,27 +94,24 @@ def compile_search(
         labels=None,
         link="identity",
         steepness=1.0,
-        encryption=manifest.Encryption(
-            scheme="bfv",
-            security=128,
-            degree=parameters.degree,
-            modulus_bits=sum(parameters.data_bits),
-            levels=0,
-            error_bound=0.0,
-        ),
-        privacy=PUBLIC
-        if privacy == "model_public"
-        else manifest.Privacy(
-            mode=privacy, bits=math.floor(parameters.distinguishing_bits(weights.row_square, len(index)))
-        ),
+        encryption=exact_encryption(client.parameters),
+        privacy=hiding(client.parameters, weights.row_square, len(index)),
         determinism=DETERMINISM[privacy],
-        discloses=Disclosures(to_client=list(DISCLOSES_TO_CLIENT[privacy]), to_node=list(DISCLOSES_TO_NODE)),
+        discloses=Disclosures(
+            to_client=[*DISCLOSES_TO_CLIENT[privacy], *(() if corpus is None else CORPUS_DISCLOSES)],
+            to_node=list(DISCLOSES_TO_NODE),
+        ),
         report=_measured(client, server, numbers),
     )
 
 
 def search_parts(
-    index: Bytes, *, scale: float = 1.0, ids: list[str] | list[int] | None = None, privacy: Privacy
+    index: Bytes,
+    *,
+    scale: float = 1.0,
+    ids: list[str] | list[int] | None = None,
+    privacy: Privacy,
+    corpus: HostedCorpus | None = None,
 ) -> tuple[ClientPart, ServerPart]:
     """The two parts of an index that is given in eight bits. Raises `PackageError` where no parameters hold and hide it."""
     entries, width = index.shape
@@ -126,7 +127,7 @@ def search_parts(
         "entries": entries,
     }
     try:
-        client = ClientPart(**common, scale=scale, ids=ids)
+        client = ClientPart(**common, scale=scale, ids=ids, corpus=corpus)
         server = ServerPart(**common, matrix=packed_index(index))
     except ValueError as error:
         raise PackageError(str(error)) from error

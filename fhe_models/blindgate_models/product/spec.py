@@ -209,6 +209,12 @@ class Shape(NamedTuple):
         vector = max(self.input_bytes(2) - self.input_bytes(1), self.reply_bytes)
         return max(1, (MAX_BLOB_BYTES - self.input_bytes(1)) // vector)
 
+    def vectors_together(self, most: int) -> int:
+        """The most vectors, `most` at most, whose input and result blob stay within `MAX_BLOB_BYTES` together; below 1 for none."""
+        one = self.input_bytes(2) - self.input_bytes(1) + self.reply_bytes
+        fixed = self.input_bytes(1) + self.result_bytes(1)
+        return min(most, (MAX_BLOB_BYTES - fixed) // (one + 1024) + 1)  # packing rounds up, by less than 1 KiB a vector
+
     @property
     def digest(self) -> bytes:
         """What ties a blob to this shape: 32 bytes."""

@@ -18,13 +18,18 @@ _BYTES_AT_ONCE: Final = 8 << 20
 
 
 class SearchClient(ProductHalf):
-    """See `blindgate_models.halves.ClientHalf` and `IndexHalf`. Rows are queries; a value that is no finite number is refused."""
+    """See `blindgate_models.halves.ClientHalf` and `IndexHalf`. Rows are queries; a value that is no finite number is refused.
+
+    Attributes:
+        corpus: what makes the index a corpus; `None` where it is none.
+    """
 
     def __init__(self, part: ClientPart) -> None:
         """Take a parsed part."""
         super().__init__(part.shape, part.width)
         self._scale = part.scale
         self._ids = part.ids
+        self.corpus = part.corpus
 
     @classmethod
     def from_part(cls, part: Part) -> Self:

@@ -20,7 +20,6 @@ queries is the only protection from that. In `model_public` replies are not floo
 """
 
 import base64
-import binascii
 from typing import Annotated, Final, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
@@ -28,8 +27,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from blindgate_models.halves import Part
-from blindgate_models.parts import Padded, Strict, parse
+from blindgate_models.parts import Padded, Strict, decoded, parse
 from blindgate_models.product.spec import MAX_BLOB_BYTES, Parameters, Privacy, Shape
+from blindgate_models.search.hosted import DIGEST_BYTES, HostedCorpus
 from blindgate_protocol.errors import PackageError
 
 FAMILY: Final = "search"
@@ -113,10 +113,27 @@ class ClientPart(_Common):
     Attributes:
         scale: what the index's own numbers were multiplied by before they were rounded.
         ids: what the entries are called, in their order; their positions, from 0, where there are none.
+        corpus: what makes the index a corpus; left out where it is none.
     """
 
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     ids: list[Annotated[str, Field(max_length=1000)]] | list[int] | None
+    corpus: Annotated[HostedCorpus | None, Field(exclude_if=lambda value: value is None)] = None
+
+    @model_validator(mode="after")
+    def _of_this_index(self) -> Self:
+        if self.corpus is None:
+            return self
+        if self.ids is not None:
+            msg = "ids: got some, expected none: a corpus's records lie at the positions of its entries"
+            raise ValueError(msg)
+        if self.corpus.embedder.dimension != self.width:
+            msg = f"corpus.embedder.dimension: got {self.corpus.embedder.dimension}, expected {self.width}, the index's width"
+            raise ValueError(msg)
+        if len(self.corpus.digests) != -(-self.entries * DIGEST_BYTES // 3) * 4:
+            msg = f"corpus.digests: got {len(self.corpus.digests)} characters, expected those of {self.entries} digests"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _named(self) -> Self:
@@ -145,14 +162,7 @@ class ServerPart(_Common, Padded):
 
     def index(self) -> Bytes:
         """The entries, `(entries, width)`. Raises `PackageError`."""
-        try:
-            data = base64.b64decode(self.matrix, validate=True)
-        except (binascii.Error, ValueError):
-            msg = "search part: matrix: not base64"
-            raise PackageError(msg) from None
-        if len(data) != self.entries * self.width:
-            msg = f"search part: matrix: got {len(data)} numbers, expected {self.entries * self.width}"
-            raise PackageError(msg)
+        data = decoded(self.matrix, self.entries * self.width, "search part: matrix")
         return np.frombuffer(data, dtype=np.int8).reshape(self.entries, self.width)
 
 
@@ -173,9 +183,7 @@ def packed_index(index: Bytes) -> str:
 
 def rows_per_job(shape: Shape) -> int:
     """The most queries whose blobs stay within `MAX_BLOB_BYTES` together."""
-    one = shape.input_bytes(2) - shape.input_bytes(1) + shape.reply_bytes
-    fixed = shape.input_bytes(1) + shape.result_bytes(1)
-    return min(MAX_ROWS, (MAX_BLOB_BYTES - fixed) // (one + 1024) + 1)  # packing rounds up, by less than 1 KiB a query
+    return shape.vectors_together(MAX_ROWS)
 
 
 class Weights(NamedTuple):

@@ -72,6 +72,7 @@ class SimulatedNode:
             packages=Packages(),  # type: ignore[arg-type]
             keys=keys,  # type: ignore[arg-type]
             pool=Pool(world, self.process),  # type: ignore[arg-type]
+            budgets=SimpleNamespace(spend=lambda *_: None),  # type: ignore[arg-type]
             journal=Journal(world, self.process, journal),  # type: ignore[arg-type]
             aside=seams.AtOnce(),  # type: ignore[arg-type]
             log=log,

@@ -1,0 +1,254 @@
+"""A corpus that somebody else owns and hosts, searched without telling anybody what for.
+
+    corpus = client.corpus("pubmed")
+    hits = corpus.search("contraindications of …", k=8)
+
+It is two models of one publisher: an index of its passages' vectors (`search`), and a table of the passages (`lookup`). Taking it:
+
+1. both manifests and client parts are checked as those of any model (`Client.model`);
+2. the index's client part says which table is its own, by the digest of that manifest: a gateway cannot pair it with another;
+3. it says by which model the passages were embedded. A question is embedded by that very model, on this machine, or not at all.
+
+Searching, always in the same steps and with the same sizes, whatever is asked, found or wanted:
+
+4. the question's vector goes encrypted to a node, and the exact score of every passage comes back;
+5. the best are picked here; as many records as the owner fixed are fetched by positions that are encrypted, too, those that are not
+   wanted as nothing;
+6. each record is held against its digest in the client part. One that is another is left out (`Hits.missing`).
+
+Step 5 is sent whatever step 4 decrypted to, and nothing is ever sent again: a node that alters a score or a record sees no
+difference. What *you* then do could be one: see `Hits.missing` in docs/adr/0033-hosted-indexes.md.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from blindgate.hosted_records import opened
+from blindgate.model import Model
+from blindgate_models.lookup.spec import NOTHING
+from blindgate_models.search.hosted import EmbedderRef, HostedCorpus
+from blindgate_protocol.errors import CorpusError, InputError, PackageDigestError, PackageError
+from blindgate_rag.embedding import MINILM_DIGEST, Embedder
+from blindgate_rag.fusion import within_budget
+from blindgate_rag.hits import Hits, Leakage, Learned
+from blindgate_rag.records import Where
+
+PROFILE: Final = "encrypted-query"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchBudget:
+    """How many searches of a corpus a tenant may make in all.
+
+    Attributes:
+        asked: how many it has made, in the gateway's words.
+        allowed: how many there are, in the owner's; `None` for as many as it likes.
+    """
+
+    asked: int
+    allowed: int | None
+
+    @property
+    def left(self) -> int | None:
+        """How many more; `None` for as many as it likes."""
+        return None if self.allowed is None else max(0, self.allowed - self.asked)
+
+    def __str__(self) -> str:
+        if self.allowed is None:
+            return f"{self.asked} searches were made, and no number is set"
+        return f"{self.left} of {self.allowed} searches are left"
+
+
+class EncryptedCorpus:
+    """A hosted corpus, as its asker holds it: a `blindgate_rag.Searchable`. Made by `Client.corpus`."""
+
+    def __init__(  # noqa: PLR0913  (made by open_corpus)
+        self,
+        index: Model,
+        passages: Model,
+        hosted: HostedCorpus,
+        digests: Sequence[bytes],
+        *,
+        embedder: Embedder | None,
+        data_class: str | None,
+        timeout: float | None,
+    ) -> None:
+        """Made by `open_corpus`."""
+        self._index = index
+        self._passages = passages
+        self._hosted = hosted
+        self._digests = digests
+        self._embedder = embedder
+        self._data_class = data_class
+        self._timeout = timeout
+
+    @property
+    def name(self) -> str:
+        """Its name at the gateway."""
+        return self._index.name
+
+    @property
+    def most_found(self) -> int:
+        """The most passages that a search may ask for: as many as every search fetches."""
+        return self._hosted.fetches
+
+    @property
+    def embedder(self) -> Embedder:
+        """What gives questions their vectors; opened when it is asked for first."""
+        if self._embedder is None:
+            self._embedder = Embedder.default()
+        return self._embedder
+
+    @property
+    def budget(self) -> SearchBudget:
+        """How many searches this tenant has made, and how many it may. Asks the gateway."""
+        most = [
+            rows // each
+            for model, each in self._each
+            if (rows := model.manifest.document.privacy.rows_per_tenant) is not None
+        ]
+        asked = max(math.ceil(model.rows_asked / each) for model, each in self._each)
+        return SearchBudget(asked, min(most, default=None))
+
+    def search(self, query: str, k: int = 8, *, where: Where | None = None, tokens: int | None = None) -> Hits:
+        """The `k` passages whose vectors are nearest to the question's, by exact inner products of eight bits; the best first.
+
+        Args:
+            query: the question. What is longer than the embedding model reads is represented by how it begins.
+            k: how many, 1 to `most_found`; fewer are given where there are no more.
+            where: is refused: what is known of a document is known here once its passage was fetched, and no node may know it.
+            tokens: no more text than this, in the embedding model's tokens.
+
+        Raises `InputError` for what cannot be asked, before anything is sent; `BudgetSpentError`; and what `Model.search` does.
+        """
+        if not query.strip():
+            message = "the question is empty"
+            raise InputError(message)
+        if not 1 <= k <= self.most_found:
+            message = f"k is {k}: 1 to {self.most_found} passages may be asked for, as its owner fixed it"
+            raise InputError(message)
+        if where is not None:
+            message = f"where: corpus {self.name!r} is searched under encryption, where no document's metadata can be asked for"
+            raise InputError(message)
+        until = math.inf if self._timeout is None else time.monotonic() + self._timeout
+        vector = self.embedder.embed([query], truncate=True)
+        # 4.
+        count = min(k, len(self))
+        nearest = self._index.search(vector, count, timeout=_left(until), data_class=self._data_class)
+        # 5.
+        places = [int(place) for place in nearest.ids[0]]
+        wanted = places + [NOTHING] * (self._hosted.fetches - count)
+        records = self._passages.fetch(wanted, timeout=_left(until), data_class=self._data_class)
+        # 6.
+        found = [
+            opened(record, self._digests[place], float(score))
+            for record, place, score in zip(records, places, nearest.scores[0], strict=False)
+        ]
+        hits = {place: hit for place, hit in zip(places, found, strict=True) if hit is not None}
+        best = list(hits)
+        if tokens is not None:
+            best = within_budget(best, lambda place: hits[place].tokens, tokens)
+        return Hits(tuple(hits[place] for place in best), self._leakage(count), missing=count - len(hits))
+
+    def of_class(self, data_class: str | None) -> Self:
+        """The same corpus, whose questions are of this class of data, by the policy's name for it."""
+        return type(self)(
+            self._index,
+            self._passages,
+            self._hosted,
+            self._digests,
+            embedder=self._embedder,
+            data_class=data_class,
+            timeout=self._timeout,
+        )
+
+    def close(self) -> None:
+        """Give back nothing: the client's connections are the client's."""
+
+    def __len__(self) -> int:
+        """How many passages there are."""
+        return len(self._digests)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"EncryptedCorpus({self.name!r}, version={self._index.manifest.document.version})"
+
+    @property
+    def _each(self) -> tuple[tuple[Model, int], tuple[Model, int]]:
+        """Both models, and how many rows of each a search takes."""
+        return (self._index, 1), (self._passages, self._hosted.fetches)
+
+    def _leakage(self, count: int) -> Leakage:
+        asked = "that a question was asked, and when, and how many"
+        return Leakage(
+            PROFILE,
+            (
+                Learned("the gateway", f"{asked}, and by which tenant"),
+                Learned("the node", f"{asked}, and by which tenant"),
+                Learned("the corpus's owner, who may run either", asked),
+                Learned("you", f"the exact scores of all {len(self)} passages, and the text of {count}: {self.budget}"),
+            ),
+        )
+
+
+def open_corpus(
+    take: Callable[[str], Model],
+    name: str,
+    *,
+    embedder: Embedder | None = None,
+    data_class: str | None = None,
+    timeout: float | None = None,
+) -> EncryptedCorpus:
+    """Take a hosted corpus (steps 1 to 3). See `Client.corpus`.
+
+    `take` gives a model that was checked. Raises `InputError`, `PackageDigestError`, `PackageError`, `CorpusError`, what it does.
+    """
+    index = take(name)  # 1.
+    hosted = index.corpus
+    if hosted is None:
+        message = f"model {name!r} is no corpus that could be searched by text: 'blindgate rag host' makes one"
+        raise InputError(message)
+    passages = take(hosted.passages)
+    if (passages.manifest.digest, passages.manifest.signer) != (hosted.manifest, index.manifest.signer):  # 2.
+        message = (
+            f"the gateway serves {hosted.passages!r} version {passages.manifest.document.version}, which is not the table of "
+            f"corpus {name!r} version {index.manifest.document.version}: its owner publishes both anew, the passages first"
+        )
+        raise PackageDigestError(message)
+    digests = hosted.record_digests(index.manifest.document.scores().scores)
+    _require_table(passages, len(digests), hosted.fetches)
+    _require_embedder(name, hosted.embedder, MINILM_DIGEST if embedder is None else embedder.digest)  # 3.
+    return EncryptedCorpus(index, passages, hosted, digests, embedder=embedder, data_class=data_class, timeout=timeout)
+
+
+def _require_table(passages: Model, entries: int, fetches: int) -> None:
+    document = passages.manifest.document
+    if document.scores().task != "lookup" or document.columns[0].maximum != entries - 1:
+        message = f"passages {passages.name!r}: expected a table of {entries} records, one for each entry of the index"
+        raise PackageError(message)
+    if document.limits.rows_per_job < fetches:
+        message = (
+            f"passages {passages.name!r}: a job fetches at most {document.limits.rows_per_job}, and a search {fetches}"
+        )
+        raise PackageError(message)
+
+
+def _require_embedder(name: str, wanted: EmbedderRef, digest: str) -> None:
+    if digest != wanted.digest:
+        message = (
+            f"corpus {name!r} was embedded by {wanted.name} ({wanted.digest}), and this is {digest}: open that model, with "
+            "Embedder.open(folder) or --embedder"
+        )
+        raise CorpusError(message)
+
+
+def _left(until: float) -> float | None:
+    return None if math.isinf(until) else max(0.0, until - time.monotonic())
