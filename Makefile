@@ -33,7 +33,7 @@ DEMO_DIR ?=
 # `make test` runs the files of tests in so many processes at once: one more than there are cores, for a sixth of the time a test waits for
 # a node or a gateway, and at most four. Libraries have one thread in each: threads that wait for each other while another process has
 # their core take twice as long. What one process compiles of Blindgate and of its tests, the others read. Files run in the order of
-# tests/conftest.py: those that take long first, so that no process is left alone with one.
+# tests/conftest.py: those that take long first, so that no process is left alone with one, and those that wait beside those that compute.
 TEST_PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores + 1 : 4)))
 
 .PHONY: demo test check bench models compile-env vectors nightly hardware simulate lock env clean
@@ -45,11 +45,13 @@ $(INSTALLED): requirements.lock requirements-torch.lock pyproject.toml hatch_bui
 	@test -n "$(PYTHON)" || { echo "Blindgate needs Python 3.11 or 3.12 on the PATH, or make PYTHON=/path/to/python"; exit 1; }
 	@echo "Making $(VENV) with $(PYTHON) from requirements.lock (about three minutes the first time) ..."
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@# Both at once, a core each, where the two install nothing in common.
-	@$(PY) -m pip install --quiet $(PIP_FLAGS) --no-deps --require-hashes -r requirements.lock \
-		$(if $(findstring --no-deps,$(TORCH)),& locked=$$!;,|| exit 1; locked=;) \
-	torch=yes; $(PY) -m pip install -qq $(PIP_FLAGS) $(TORCH) || torch=no; \
-	wait $$locked || exit 1; \
+	@# Three at once, where they install nothing in common: pip takes one core, whatever it installs, so that the lock is two lists.
+	@lists=$$(mktemp -d) || exit 1; trap 'rm -rf "$$lists"' EXIT; \
+	awk -v to="$$lists/" '/^[A-Za-z0-9]/ {packages++} {print > (to packages % 2 ".txt")}' requirements.lock; \
+	install="$(PY) -m pip install --quiet $(PIP_FLAGS) --no-deps --require-hashes -r"; \
+	$$install $$lists/0.txt & one=$$!; $$install $$lists/1.txt & other=$$!; both() { wait $$one && wait $$other || exit 1; }; \
+	$(if $(findstring --no-deps,$(TORCH)),,both;) torch=yes; $(PY) -m pip install -qq $(PIP_FLAGS) $(TORCH) || torch=no; \
+	$(if $(findstring --no-deps,$(TORCH)),both;) \
 	test $$torch = yes || { \
 		echo "env: pip could not get torch's CPU build. Tell it where such builds are (PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS),"; \
 		echo "or take PyPI's with 2.5 GB of CUDA: make env TORCH=torch==2.13.0. Without torch, a node runs no plaintext models"; \

@@ -4,7 +4,7 @@ import importlib.util
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -34,11 +34,32 @@ from world import World
 # Left alone, it draws each traceback with colours and locals, which takes half a second.
 structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
 
+_KINDS: Final = {
+    "faults": "waits",
+    "integration": "waits",
+    "attacks": "computes",
+    "properties": "computes",
+    "unit": "short",
+}
+"""Of the files of a folder."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take long, so that no process is left alone with one at the end of `make test`."""
-    last = ("attacks", "properties", "unit")
-    items.sort(key=lambda item: last.index(folder) if (folder := item.nodeid.split("/")[1]) in last else -1)
+    """Order the files for the processes of `make test`, which take the next one each, so that all cores have work until the end.
+
+    Last come the short ones, so that no process is left alone with a long one. Before them, files of faults and of integration,
+    which wait for what they start, stand among those that compute: three that wait at once would leave two cores idle.
+    """
+    folders: dict[str, dict[str, None]] = {}
+    for item in items:
+        file = item.nodeid.split("::")[0]
+        folder = file.split("/")[1]
+        folders.setdefault(_KINDS.get(folder, folder), {})[file] = None
+    places = {}
+    for kind, files in folders.items():
+        for number, file in enumerate(files):
+            places[file] = (kind == "short", (number + 0.5) / len(files))
+    items.sort(key=lambda item: places[item.nodeid.split("::")[0]])
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from blindgate_models.clients import client_half
-from blindgate_models.halves import Part
+from blindgate_models.halves import KeySet, Part
 from blindgate_models.package import parse_part, serialise_part
 from blindgate_models.servers import server_half
 from blindgate_protocol.errors import InputError, KeyStoreError, ResultError
@@ -60,17 +60,22 @@ def look_up() -> Parts:
 
 
 @pytest.fixture(scope="module")
+def keys(look_up: Parts) -> KeySet:
+    """For it. Shared, since they take longer than what is done with them."""
+    return ConcreteClient.from_part(look_up.client).make_keys()
+
+
+@pytest.fixture(scope="module")
 def add() -> Parts:
     """A circuit without bootstraps, which needs no evaluation key."""
     return make_parts(ADD, 2**-40, np.zeros((2, 2)), quantiser=uniform(2, -60, 60), scores=plain(2))
 
 
-def test_a_row_comes_back_as_the_circuit_has_it(look_up: Parts) -> None:
+def test_a_row_comes_back_as_the_circuit_has_it(look_up: Parts, keys: KeySet) -> None:
     """Parts that went through their bytes encrypt, evaluate and decrypt to the table's values."""
     part = {**look_up.client, "rows_per_job": 8}
     client = client_half("concrete").from_part(parse_part(serialise_part(part)))
     server = server_half("concrete").from_part(parse_part(serialise_part(look_up.server)))
-    keys = client.make_keys()
     rows = np.array([[7.0, 6.0, 5.0], [0.0, -3.0, 99.0]])
     told: list[tuple[int, int]] = []
     blob = client.encrypt(keys.secret, rows, lambda done, total: told.append((done, total)))
@@ -99,9 +104,8 @@ def test_two_key_sets_and_two_encryptions_share_nothing(look_up: Parts) -> None:
     assert client.encrypt(first.secret, row) != client.encrypt(first.secret, row)
 
 
-def test_the_evaluation_key_does_not_hold_the_secret_key(look_up: Parts) -> None:
+def test_the_evaluation_key_does_not_hold_the_secret_key(keys: KeySet) -> None:
     """No run of 16 bytes of the secret key is in what is uploaded."""
-    keys = ConcreteClient.from_part(look_up.client).make_keys()
     assert keys.evaluation is not None
     body = keys.secret[100:]
     windows = {body[i : i + 16] for i in range(0, len(body) - 16, 16)}
@@ -109,7 +113,7 @@ def test_the_evaluation_key_does_not_hold_the_secret_key(look_up: Parts) -> None
     assert found == []
 
 
-def test_models_of_the_same_key_set_share_keys(look_up: Parts, add: Parts) -> None:
+def test_models_of_the_same_key_set_share_keys(look_up: Parts, keys: KeySet, add: Parts) -> None:
     """A model owner who changes the table but not the parameters does not make every client upload again."""
     other = make_parts(
         LOOK_UP.replace(str(TABLE), str(TABLE[::-1])),
@@ -121,7 +125,6 @@ def test_models_of_the_same_key_set_share_keys(look_up: Parts, add: Parts) -> No
     client, sharing = ConcreteClient.from_part(look_up.client), ConcreteClient.from_part(other.client)
     assert client.key_parameters == sharing.key_parameters
     assert client.key_parameters != ConcreteClient.from_part(add.client).key_parameters
-    keys = client.make_keys()
     blob = sharing.encrypt(keys.secret, np.array([[0.0, 1.0, 2.0]]))
     result = ConcreteServer.from_part(other.server).evaluate(keys.evaluation, blob)
     assert sharing.decrypt(keys.secret, result, 1).tolist() == [TABLE[::-1][:3]]
@@ -145,18 +148,17 @@ def test_rows_that_the_model_does_not_take_are_refused(look_up: Parts, rows: Any
         client.encrypt(b"", rows)
 
 
-def test_a_secret_key_of_other_parameters_is_refused(look_up: Parts, add: Parts) -> None:
+def test_a_secret_key_of_other_parameters_is_refused(look_up: Parts, keys: KeySet, add: Parts) -> None:
     """Encrypting under another model's key would give the node noise, and the client wrong numbers."""
     client, other = ConcreteClient.from_part(look_up.client), ConcreteClient.from_part(add.client)
-    for secret in (other.make_keys().secret, b"", client.make_keys().secret[:-1], client.make_keys().secret + b"x"):
+    for secret in (other.make_keys().secret, b"", keys.secret[:-1], keys.secret + b"x"):
         with pytest.raises(KeyStoreError):
             client.encrypt(secret, np.zeros((1, 3)))
 
 
-def test_a_result_for_other_rows_is_refused(look_up: Parts) -> None:
+def test_a_result_for_other_rows_is_refused(look_up: Parts, keys: KeySet) -> None:
     """A node cannot answer one row with two."""
     client, server = ConcreteClient.from_part(look_up.client), ConcreteServer.from_part(look_up.server)
-    keys = client.make_keys()
     result = server.evaluate(keys.evaluation, client.encrypt(keys.secret, np.zeros((1, 3))))
     with pytest.raises(ResultError, match="got 1, expected 2"):
         client.decrypt(keys.secret, result, 2)
@@ -183,10 +185,9 @@ print(json.dumps({"left": left, "threads": threads, "after": os.listdir(os.envir
 """
 
 
-def test_a_fresh_worker_serves_without_torch_pickle_or_files(look_up: Parts, tmp_path: Path) -> None:
+def test_a_fresh_worker_serves_without_torch_pickle_or_files(look_up: Parts, keys: KeySet, tmp_path: Path) -> None:
     """Neither half's frontend, unpickler or client is loaded; no file is left behind, and no thread started before the job."""
     client = ConcreteClient.from_part(look_up.client)
-    keys = client.make_keys()
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     (tmp_path / "server.json").write_bytes(serialise_part(look_up.server))
@@ -212,10 +213,9 @@ sys.exit(3)
 """
 
 
-def test_a_process_that_evaluated_still_says_how_it_ended(look_up: Parts, tmp_path: Path) -> None:
+def test_a_process_that_evaluated_still_says_how_it_ended(look_up: Parts, keys: KeySet, tmp_path: Path) -> None:
     """Concrete's own exit handler ends such a process with 0: a failed command, or a failed run of tests, would look right."""
     client = ConcreteClient.from_part(look_up.client)
-    keys = client.make_keys()
     (tmp_path / "server.json").write_bytes(serialise_part(look_up.server))
     (tmp_path / "key").write_bytes(keys.evaluation or b"")
     (tmp_path / "row").write_bytes(client.encrypt(keys.secret, np.array([[2.0, 2.0, 0.0]])))
@@ -246,10 +246,9 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel does not tell what becomes of signals")
-def test_signals_stay_what_they_were(look_up: Parts, tmp_path: Path) -> None:
+def test_signals_stay_what_they_were(look_up: Parts, keys: KeySet, tmp_path: Path) -> None:
     """Concrete takes nearly all when it is loaded: Ctrl-C would end a program that has no chance to cancel its jobs."""
     client = ConcreteClient.from_part(look_up.client)
-    keys = client.make_keys()
     (tmp_path / "server.json").write_bytes(serialise_part(look_up.server))
     (tmp_path / "key").write_bytes(keys.evaluation or b"")
     (tmp_path / "row").write_bytes(client.encrypt(keys.secret, np.array([[2.0, 2.0, 0.0]])))

@@ -156,6 +156,7 @@ def plain(found: str) -> str:
     return re.sub(r"ed25519:[A-Za-z0-9_-]{43}", "KEY", found).removeprefix("row: ")
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edit_is_named_by_its_row_and_column(edit: str, patient: Patient) -> None:
     """And nothing else is accused."""
