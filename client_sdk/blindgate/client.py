@@ -57,9 +57,13 @@ from blindgate_protocol.values import NAME
 
 if TYPE_CHECKING:
     from blindgate.ask import Answer
+    from blindgate.synced_corpora import SyncedCorpora
+    from blindgate_rag.corpus import Ranking
+    from blindgate_rag.embedding import Embedder
     from blindgate_rag.records import Where
     from blindgate_rag.redaction import Recogniser, Rules
     from blindgate_rag.searchable import Searchable
+    from blindgate_rag.sync.corpus import SyncedCorpus
 
 DEFAULT_DEADLINE_SECONDS = 3600.0
 _RECENT_SECONDS = 60.0
@@ -364,6 +368,43 @@ class Client:
             timeout=timeout,
             parameters=parameters,
         )
+
+    @property
+    def corpora(self) -> "SyncedCorpora":
+        """The tenant's corpora that rest, sealed, at the gateway: `list`, `delete`, `forget`; `corpus` opens one."""
+        from blindgate.synced_corpora import SyncedCorpora  # noqa: PLC0415  (who asks no corpus waits for none of it)
+
+        return SyncedCorpora(self._transport, self._home)
+
+    def corpus(  # noqa: PLR0913
+        self,
+        name: str,
+        *,
+        passphrase: str | None = None,
+        profile: str | None = None,
+        embedder: "Embedder | None" = None,
+        ranking: "Ranking | None" = None,
+        create: bool = True,
+        offline: bool = False,
+    ) -> "SyncedCorpus":
+        """A corpus that does not rest on this machine.
+
+        Args:
+            name: what it is called there.
+            passphrase: what its key is sealed with, on every machine; without one, a random one that is kept in `home`.
+            profile: `sealed-sync`: one of your own, at the gateway, that it cannot read; fetched, cached and searched here.
+            embedder: what gives texts their vectors, MiniLM by default.
+            ranking: from now on, by what passages are ranked.
+            create: make one where there is none.
+            offline: ask nobody: search what is cached, and keep changes there until it is opened otherwise.
+
+        Raises `CorpusError`, also for another passphrase and for whatever the gateway shows that does not hold.
+        """
+        if profile not in {None, "sealed-sync"}:
+            message = f"profile {profile!r}: expected sealed-sync"
+            raise InputError(message)
+        given = {"passphrase": passphrase, "embedder": embedder, "ranking": ranking}
+        return self.corpora.open(name, **given, create=create, offline=offline, show_progress=self._progress)
 
     def job(self, job_id: str) -> Job:
         """Take up a job again that this client submitted, in this process or another, from its bundle.

@@ -86,9 +86,7 @@ _MOVE = prepared(
 _FORGET = prepared(delete(corpora).where(_THIS))
 
 
-@routes.put(
-    "/v1/corpora/<corpus>", roles={Role.TENANT}, body=CorpusRequest, answers={200: CorpusView, 201: CorpusView}
-)
+@routes.put("/v1/corpora/<corpus>", roles={Role.TENANT}, body=CorpusRequest, answers={200: CorpusView, 201: CorpusView})
 def put_corpus(call: Call[Account, CorpusRequest], corpus: str) -> Answer:
     """Put a head in place of another, or the first one. Its blobs were uploaded before.
 
@@ -171,6 +169,7 @@ def delete_corpus(call: Call[Account, None], corpus: str) -> Answer:
         _tell(connection, Action.CORPUS_DELETED, tenant, row, before="stored", after="deleted")
         freed = _free(connection, tenant, gone)
     _remove(parts, tenant, freed)
+    return None
 
 
 def _check_name(corpus: str) -> None:
@@ -195,9 +194,7 @@ def _check_replaced(row: Row | None, wanted: CorpusRequest) -> None:
         raise refusal("corpus-changed", "the corpus has another head by now: fetch it, and put yours in place of that")
 
 
-def _check_there(
-    connection: Transaction, tenant: str, needed: Mapping[str, int], before: Mapping[str, Row]
-) -> None:
+def _check_there(connection: Transaction, tenant: str, needed: Mapping[str, int], before: Mapping[str, Row]) -> None:
     """Every blob is the tenant's. One that no head needed before counts as stored now, so that no sweep takes it meanwhile."""
     for digest, size in needed.items():
         known = before.get(digest)

@@ -43,7 +43,10 @@ STATUS: dict[type[BlindgateError], int] = {
 
 REFUSALS: dict[str, tuple[int, str]] = {
     "conflict": (409, "The same name was used before for something else."),
-    "corpus-changed": (409, "The corpus has another head by now than the one to be replaced; fetch that, and try again."),
+    "corpus-changed": (
+        409,
+        "The corpus has another head by now than the one to be replaced; fetch that, and try again.",
+    ),
     "still-running": (409, "The same request is still being answered; ask again in a moment."),
     "key-reused": (422, "The Idempotency-Key was used before, for another request."),
     "too-many-waiting": (429, "The tenant has as many waiting jobs as it may have; ask again when some are done."),

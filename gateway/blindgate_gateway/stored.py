@@ -22,8 +22,8 @@ from blindgate_gateway.blobs import CHUNK
 from blindgate_gateway.database import Row, Transaction, clock, prepared, upsert
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.problems import not_found, refusal
-from blindgate_gateway.routing import Call
 from blindgate_gateway.queues import LEASED
+from blindgate_gateway.routing import Call
 from blindgate_gateway.tables import blobs, corpus_blobs, jobs, keys, manifests, uploads
 from blindgate_protocol.canonical import digest as digest_of
 from blindgate_protocol.keys import KeyState

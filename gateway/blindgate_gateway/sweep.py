@@ -8,9 +8,9 @@ was set back since: it goes on for as long as one given now.
 A key whose destruction was scheduled is destroyed when its time has come, by the same thread, within a second or two (`keys`).
 
 A blob is deleted when it was stored longer ago than the retention and nothing refers to it any more: no manifest, no key that
-is not destroyed, no job that has not ended, no corpus's present head. A job's end counts as storing its blobs anew (`transitions`). One statement says all
-of this and deletes the row, so whoever renews the blob comes wholly before or wholly after. Its object goes afterwards; no other
-blob ever has it.
+is not destroyed, no job that has not ended, no corpus as it is now. A job's end counts as storing its blobs anew (`transitions`).
+One statement says all of this and deletes the row, so whoever renews the blob comes wholly before or wholly after. Its object goes
+afterwards; no other blob ever has it.
 
 Questions for evidence are forgotten after their minute, with their answers (`attestations`); so are the parts of sealed answers
 (`sealed_answers`).

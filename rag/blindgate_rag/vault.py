@@ -5,8 +5,8 @@
     notes.bgc/17-records, …        its files
     notes.bgc/lock                 held by whoever writes
 
-Every file but `corpus.json` and `lock` is sealed under a key of its own, which is bound to corpus, name and generation (`corpus_keys`):
-one that was cut, changed, or put in another's place does not open. `current` names the digests of its files, so that they belong
+Every file but `corpus.json` and `lock` is sealed under a key of its own, bound to corpus, name and generation (`corpus_keys`): one
+that was cut, changed, or put in another's place does not open. `current` names the digests of its files, so that they belong
 together. What this does not notice is a folder that was put back as a whole to what it was: a copy of yesterday is a true one.
 
 *One writes, others read.* A generation's files are written first, then `current` is replaced in one step, then the files of the one

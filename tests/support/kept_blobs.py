@@ -1,4 +1,4 @@
-"""Where a synced corpus lies, in memory: what a gateway does with it, for tests that need no socket, and what an evil one may do."""
+"""Where a synced corpus lies, in memory: what a gateway does with it, and what an evil one may do, without a socket."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,7 @@
-"""`blindgate rag add|search|ask|list|remove|passphrase|evaluate`."""
+"""`blindgate rag add|search|ask|list|remove|passphrase|evaluate|corpora|delete|forget`.
+
+A corpus is a folder, or `gateway:NAME`: one that rests, sealed, at the gateway, with a cache here.
+"""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,8 +24,16 @@ app = typer.Typer(
 )
 
 CorpusPath: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="CORPUS", help="The corpus: a folder, such as notes.bgc.")
+    str,
+    typer.Argument(
+        metavar="CORPUS",
+        help="The corpus: a folder, such as notes.bgc, or gateway:NAME for one that rests, sealed, at the gateway.",
+    ),
 ]
+CorpusName: TypeAlias = Annotated[
+    str, typer.Argument(metavar="gateway:NAME", help="A corpus at the gateway: see 'blindgate rag corpora'.")
+]
+_AT_GATEWAY = "gateway:"
 CorpusPassphrase: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -57,7 +68,9 @@ Tokens: TypeAlias = Annotated[
 
 
 @app.command()
+@asks_gateway
 def add(
+    connect: Connect,
     corpus: CorpusPath,
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH…", help="Files, or folders with files: pdf, txt, md, html, csv, docx.")
@@ -78,7 +91,8 @@ def add(
 ) -> None:
     """Add documents; what was added before is read again only where it changed. The corpus is made where there is none.
 
-    A file that cannot be read is told of, the rest is added, and the command exits with 1. Nothing is sent to anybody.
+    A file that cannot be read is told of, the rest is added, and the command exits with 1. Nothing is sent to anybody, or, of a
+    corpus at the gateway, sealed blobs to that one.
     """
     said = None if metadata is None else dict(_pair(text, "--metadata") for text in metadata)
     told: dict[str, Any] = {name: [] for name in ("added", "changed", "removed", "failed", "skipped")} | {
@@ -86,7 +100,7 @@ def add(
         "unchanged": 0,
         "passages": 0,
     }
-    with _opened(corpus, passphrase, embedder, create=True, ranking=ranking) as opened:
+    with _opened(connect, corpus, passphrase, embedder, create=True, ranking=ranking) as opened:
         for path in paths:
             done = opened.add(path, said, prune=prune)
             for name in ("added", "changed", "removed", "skipped"):
@@ -111,7 +125,9 @@ def add(
 
 
 @app.command()
+@asks_gateway
 def search(
+    connect: Connect,
     corpus: CorpusPath,
     query: Annotated[str, typer.Argument(help="The question, or words.")],
     k: Count = 8,
@@ -122,8 +138,8 @@ def search(
     passphrase: CorpusPassphrase = None,
     as_json: Json = False,
 ) -> None:
-    """Find the passages that fit a question best. Nothing is sent to anybody."""
-    with _opened(corpus, passphrase, embedder) as opened:
+    """Find the passages that fit a question best. Nothing of it is sent to anybody."""
+    with _opened(connect, corpus, passphrase, embedder) as opened:
         hits = opened.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
     if as_json:
         show(_rows(hits), as_json=True)
@@ -135,6 +151,8 @@ def search(
             f"{number}  {_place(hit.source, hit.page)}  (score {hit.score:.4g}, passage {hit.passage})", bold=True
         )
         typer.echo(f"{hit.text.strip()}\n")
+    if hits.leakage.learned:
+        note(f"search {hits.leakage}")
 
 
 @app.command()
@@ -158,7 +176,7 @@ def ask(
     Passages are found on this machine; identifiers in them and in the question become placeholders, as your policy's [redaction]
     says; then they are sealed to a node that proved what it is. The answer has what was taken out in its place again.
     """
-    with _opened(corpus, passphrase, embedder) as opened, connect() as client:
+    with connect() as client, _opened(lambda: client, corpus, passphrase, embedder) as opened:
         answer = client.ask(
             question,
             corpus=opened,
@@ -195,7 +213,9 @@ def ask(
 
 
 @app.command("list")
+@asks_gateway
 def list_(
+    connect: Connect,
     corpus: CorpusPath,
     where: Wheres = None,
     passphrase: CorpusPassphrase = None,
@@ -203,7 +223,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the documents of a corpus."""
-    with _opened(corpus, passphrase, embedder) as opened:
+    with _opened(connect, corpus, passphrase, embedder) as opened:
         documents = opened.documents(_where(where))
     rows = [
         {
@@ -221,7 +241,9 @@ def list_(
 
 
 @app.command()
+@asks_gateway
 def remove(
+    connect: Connect,
     corpus: CorpusPath,
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="What 'blindgate rag list' shows.")],
     passphrase: CorpusPassphrase = None,
@@ -229,7 +251,7 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Remove documents: their text and their vectors."""
-    with _opened(corpus, passphrase, embedder) as opened:
+    with _opened(connect, corpus, passphrase, embedder) as opened:
         gone = opened.remove(*sources)
     show_one({"removed": gone}, as_json=as_json)
     if gone < len(sources):
@@ -238,7 +260,9 @@ def remove(
 
 
 @app.command()
+@asks_gateway
 def passphrase(
+    connect: Connect,
     corpus: CorpusPath,
     new: Annotated[
         str,
@@ -250,9 +274,48 @@ def passphrase(
     embedder: EmbedderFolder = None,
 ) -> None:
     """Seal a corpus with another passphrase. Copies of before open with the one of before."""
-    with _opened(corpus, old, embedder) as opened:
+    with _opened(connect, corpus, old, embedder) as opened:
         opened.change_passphrase(new)
     note(f"{corpus} opens with the new passphrase now")
+
+
+@app.command()
+@asks_gateway
+def corpora(connect: Connect, as_json: Json = False) -> None:
+    """List your corpora at the gateway, by its word: names, sizes, times. It cannot read them."""
+    with connect() as client:
+        found = client.corpora.list()
+    rows = [
+        {
+            "corpus": f"{_AT_GATEWAY}{one.name}",
+            "shards": one.shards,
+            "bytes": one.size,
+            "changed": one.changed if as_json else when(one.changed),
+        }
+        for one in found
+    ]
+    show(rows, as_json=as_json, empty="No corpora.")
+
+
+@app.command()
+@asks_gateway
+def delete(connect: Connect, corpus: CorpusName) -> None:
+    """Delete a corpus at the gateway, for every machine, and what this machine has of it."""
+    with connect() as client:
+        client.corpora.delete(_name(corpus))
+    note(f"{corpus} is deleted at the gateway, and its cache here")
+
+
+@app.command()
+@asks_gateway
+def forget(connect: Connect, corpus: CorpusName) -> None:
+    """Delete what this machine has of a corpus at the gateway, and what it has seen of it; the gateway keeps its own.
+
+    After that whatever the gateway shows is taken, as by a machine that opens the corpus for the first time.
+    """
+    with connect() as client:
+        client.corpora.forget(_name(corpus))
+    note(f"this machine knows nothing of {corpus} any more")
 
 
 @app.command()
@@ -336,14 +399,35 @@ def _show_evaluation(found: "RetrievalEvaluation") -> None:
 
 @contextlib.contextmanager
 def _opened(
-    path: Path, passphrase: str | None, embedder: Path | None, *, create: bool = False, ranking: Any = None
+    connect: Connect,
+    corpus: str,
+    passphrase: str | None,
+    embedder: Path | None,
+    *,
+    create: bool = False,
+    ranking: Any = None,
 ) -> "Iterator[Corpus]":
     from blindgate_rag.corpus import Corpus  # noqa: PLC0415  (help must not wait for torch)
     from blindgate_rag.embedding import Embedder  # noqa: PLC0415
 
-    model = None if embedder is None else Embedder.open(embedder)
-    with Corpus.open(path, passphrase, embedder=model, create=create, ranking=ranking) as corpus:
-        yield corpus
+    given: dict[str, Any] = {"embedder": None if embedder is None else Embedder.open(embedder)}
+    given |= {"create": create, "ranking": ranking}
+    with contextlib.ExitStack() as stack:
+        if corpus.startswith(_AT_GATEWAY):
+            client = stack.enter_context(connect())
+            opened: Corpus = client.corpus(_name(corpus), passphrase=passphrase, **given)
+        else:
+            opened = Corpus.open(corpus, passphrase, **given)
+        yield stack.enter_context(opened)
+
+
+def _name(corpus: str) -> str:
+    if not corpus.startswith(_AT_GATEWAY):
+        message = (
+            f"{corpus}: expected gateway:NAME, as 'blindgate rag corpora' shows; a folder is its owner's to delete"
+        )
+        raise InputError(message)
+    return corpus.removeprefix(_AT_GATEWAY)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

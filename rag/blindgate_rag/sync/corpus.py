@@ -13,7 +13,7 @@ A search sends nothing of the question, and fetches the same for every question.
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, Self, cast
 
 from blindgate_protocol.content_key import SECRET_BYTES
 from blindgate_protocol.errors import CorpusBusyError, CorpusError
@@ -111,7 +111,7 @@ class SyncedCorpus(Corpus):
             base = self._here().base
             return 0 if base is None else base.head.generation
 
-    def search(  # noqa: PLR0913
+    def search(
         self,
         query: str,
         k: int = 8,
@@ -170,11 +170,7 @@ class SyncedCorpus(Corpus):
 
     def _here(self) -> SyncedState:
         """What is in the cache."""
-        state = self._fresh()
-        if not isinstance(state, SyncedState):
-            message = "the cache of a synced corpus holds synced states"
-            raise AssertionError(message)
-        return state
+        return cast("SyncedState", self._fresh())  # by `_state_type`
 
     def _look(self) -> None:
         """Take in what is newer, if anything is. Where another process of this machine writes to the cache now, that one has."""
@@ -216,4 +212,6 @@ class SyncedCorpus(Corpus):
             what.append(f"that {blobs} blobs of {now.fetched_bytes - before.fetched_bytes} bytes together were fetched")
         if blobs := now.put - before.put:
             what.append(f"that {blobs} blobs of {now.put_bytes - before.put_bytes} bytes together were put")
-        return Leakage(PROFILE, (Learned("the gateway", f"{'; '.join(what)}. Nothing of the question, nor of what was found"),))
+        return Leakage(
+            PROFILE, (Learned("the gateway", f"{'; '.join(what)}. Nothing of the question, nor of what was found"),)
+        )

@@ -69,7 +69,9 @@ class Exchange:
             try:
                 placed, header = self._head(ref, state)
                 incoming = list(self._documents(placed.head, state))
-            except NotFoundError:  # replaced while it was fetched; or it is gone, and the next round finds the same head
+            except (
+                NotFoundError
+            ):  # replaced while it was fetched; or it is gone, and the next round finds the same head
                 missing = ref.digest
                 continue
             before = None if state.base is None else state.base.head.header
@@ -79,7 +81,9 @@ class Exchange:
                 self.header = header
                 self.keep_header(header)
             return True
-        message = f"corpus {self.name!r}: the gateway has its head, and not all of the shards that it names: try again later"
+        message = (
+            f"corpus {self.name!r}: the gateway has its head, and not all of the shards that it names: try again later"
+        )
         raise CorpusError(message)
 
     def push(self, state: SyncedState) -> bool:
@@ -109,7 +113,9 @@ class Exchange:
             if not self.pull(state) and _base(state) == base:
                 message = f"corpus {self.name!r}: the gateway says that it has another head, and shows none"
                 raise CorpusError(message)
-        message = f"corpus {self.name!r}: others change it all the time; what was changed here goes up with the next change"
+        message = (
+            f"corpus {self.name!r}: others change it all the time; what was changed here goes up with the next change"
+        )
         raise CorpusError(message)
 
     def change_header(self, header: KeyHeader) -> None:
@@ -120,8 +126,8 @@ class Exchange:
         ref = self.remote.head()
         if ref is None:
             message = (
-                f"the gateway has no corpus {self.name!r} any more: somebody deleted it, or the gateway lost it. What this machine has "
-                "of it can be opened with offline=True"
+                f"the gateway has no corpus {self.name!r} any more: it was deleted, or the gateway lost it. What this machine "
+                "has of it can be opened with offline=True"
             )
             raise CorpusError(message)
         return ref
@@ -143,9 +149,7 @@ class Exchange:
                 yield from shards.from_bytes(name, data, corpus=self.key.corpus, dimension=dimension)
 
     def _is_other(self, state: SyncedState, head: Head) -> bool:
-        return bool(
-            state.changed_here or state.settings != head.settings or self.header.digest != head.header
-        )
+        return bool(state.changed_here or state.settings != head.settings or self.header.digest != head.header)
 
     def _stored(self, state: SyncedState, base: Placed, *, reuse: bool) -> Head:
         """The head that follows on `base`, and its shards stored."""

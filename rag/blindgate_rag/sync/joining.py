@@ -1,8 +1,8 @@
 """Coming to a corpus that lies elsewhere: finding its key, or making it.
 
 The key's header comes with the head, so that a passphrase is all that another machine needs; here it is kept beside the cache, so
-that the corpus opens without asking anybody. A new corpus is put before it is used, empty: of two machines that make one of the same
-name at once, one finds the other's.
+that the corpus opens without asking anybody. A new corpus is put before it is used, empty: of two machines that make one of the
+same name at once, one finds the other's.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ class Joining:
 
     def known(self) -> tuple[KeyHeader, CorpusKey]:
         """Header and key, of what is here alone. Raises `CorpusError`."""
-        header = self._kept()
+        header = kept_header(self.folder)
         if header is None:
             message = f"nothing of the corpus {self.name!r} is on this machine yet: open it once with its gateway"
             raise CorpusError(message)
@@ -40,7 +40,7 @@ class Joining:
 
     def found(self, *, create: bool) -> tuple[KeyHeader, CorpusKey]:
         """Header and key, of what is here or there; or of a new corpus. Raises `CorpusError`."""
-        if (kept := self._kept()) is not None:
+        if (kept := kept_header(self.folder)) is not None:
             try:
                 return kept, self._opened(kept)
             except CorpusError:
@@ -52,7 +52,9 @@ class Joining:
             if (there := self._there()) is not None:
                 return self._keep(there)
             if not create:
-                message = f"the gateway has no corpus {self.name!r}: `blindgate rag add gateway:{self.name} …` makes one"
+                message = (
+                    f"the gateway has no corpus {self.name!r}: `blindgate rag add gateway:{self.name} …` makes one"
+                )
                 raise CorpusError(message)
             if (made := self._made()) is not None:
                 return made
@@ -62,16 +64,6 @@ class Joining:
     def keep(self, header: KeyHeader) -> None:
         """Keep the header that the key rests in from now on."""
         write_whole(self.folder / _HEADER, header.to_bytes())
-
-    def _kept(self) -> KeyHeader | None:
-        path = self.folder / _HEADER
-        try:
-            return KeyHeader.from_bytes(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except MalformedError as error:
-            message = f"{path} is damaged: {error}"
-            raise CorpusError(message) from error
 
     def _there(self) -> KeyHeader | None:
         for _ in range(_TRIES):
@@ -101,3 +93,15 @@ class Joining:
 
     def _passphrase(self, *, make: bool) -> str:
         return self.passphrase if self.passphrase is not None else own_passphrase(self.folder, make=make)
+
+
+def kept_header(folder: Path) -> KeyHeader | None:
+    """The key's header that is kept in a cache's folder. Raises `CorpusError` where it is damaged."""
+    path = folder / _HEADER
+    try:
+        return KeyHeader.from_bytes(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except MalformedError as error:
+        message = f"{path} is damaged: {error}"
+        raise CorpusError(message) from error

@@ -1,9 +1,9 @@
 """How a corpus is cut into shards, and what one is before it is sealed.
 
-*Which shard a document is in* follows from what it is known by, its origin: SHA-256 of corpus and origin gives it a place, a row of
-bits. There is one shard, `s`, for as long as everything fits into `MOST_BYTES`. What does not fit is cut in two by the next bit, `s0`
-and `s1`, and so on. So the shards follow from the documents alone, adding or removing one changes the shard that it is in and no
-other, unless that is cut or comes together again, and the name of a shard says nothing of what is in it.
+*Which shard a document is in* follows from what it is known by, its origin: SHA-256 of corpus and origin gives it a place, a row
+of bits. There is one shard, `s`, for as long as everything fits into `MOST_BYTES`. What does not fit is cut in two by the next bit,
+`s0` and `s1`, and so on. So the shards follow from the documents alone, adding or removing one changes the shard that it is in and
+no other, unless that is cut or comes together again, and the name of a shard says nothing of what is in it.
 
 *A shard* is
 
@@ -80,9 +80,7 @@ class Filed:
     @cached_property
     def json(self) -> bytes:
         """It and its passages, as a shard has them."""
-        passages = tuple(
-            _Passage(id=one.id, page=one.page, tokens=one.tokens, text=one.text) for one in self.passages
-        )
+        passages = tuple(_Passage(id=one.id, page=one.page, tokens=one.tokens, text=one.text) for one in self.passages)
         one = self.document
         written = _Document(
             id=one.id,
@@ -144,9 +142,7 @@ def from_bytes(name: str, data: bytes, *, corpus: str, dimension: int) -> list[F
         raise CorpusError(message) from error
     passages = sum(len(one.passages) for one in shard.documents)
     if shard.dimension != dimension or len(data) != end + passages * dimension:
-        message = (
-            f"shard {name}: {len(data) - end} bytes for {passages} vectors of {shard.dimension} numbers, of {dimension} in the corpus"
-        )
+        message = f"shard {name}: {len(data) - end} bytes for {passages} vectors of {shard.dimension} numbers; expected {dimension}"
         raise CorpusError(message)
     vectors = np.frombuffer(data, dtype=np.int8, offset=end).reshape(passages, dimension)
     if (vectors == np.iinfo(np.int8).min).any():

@@ -104,9 +104,7 @@ class SyncedState(State):
 
     def vectors(self, ids: Iterable[int]) -> dict[int, NDArray[np.float32]]:
         """The vectors of these passages, of unit length again."""
-        return {
-            one: vector / max(float(np.linalg.norm(vector)), 1.0) for one, vector in super().vectors(ids).items()
-        }
+        return {one: vector / max(float(np.linalg.norm(vector)), 1.0) for one, vector in super().vectors(ids).items()}
 
     @property
     def settings(self) -> dict[str, str]:

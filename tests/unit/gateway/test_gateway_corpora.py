@@ -40,9 +40,7 @@ def _there(desk: Desk, *refs: BlobRef) -> list[bool]:
 
 def _counted(desk: Desk) -> int:
     with desk.parts.database.read() as connection:
-        found: int = connection.execute(
-            select(stored_bytes.c.bytes).where(stored_bytes.c.tenant == "bank")
-        ).scalar()
+        found: int = connection.execute(select(stored_bytes.c.bytes).where(stored_bytes.c.tenant == "bank")).scalar()
     return found
 
 
