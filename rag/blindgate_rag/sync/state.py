@@ -1,7 +1,8 @@
 """A corpus in memory that also lies elsewhere: as of the head that was last taken in, and what was changed here since.
 
 *Vectors* are whole numbers of eight bits, everywhere alike: in shards, and in the index that is searched here, which compares them
-exactly (`int8`). Their scale is chosen with the first document, a quarter wider than what that needs, and kept.
+exactly (`int8`). Their scale is chosen with the first document, and kept: a quarter wider than what that needs, and wide enough for
+six deviations of a number of a vector of unit length.
 
 *What was changed here* is kept by origin, since others may change other documents meanwhile. Taking in a newer head replaces every
 document that it replaces, but those; then those are put on top, under ids that nobody gave (`take_in`). So of two who change
@@ -9,6 +10,7 @@ different documents nothing is lost, and of two who change the same one the late
 """
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
@@ -30,6 +32,7 @@ SETTINGS: Final = ("embedder", "embedder-name", "dimension", "largest", "ranking
 _HEAD: Final = "head"
 _CHANGED: Final = "changed-here"
 _WIDER: Final = 1.25
+_DEVIATIONS: Final = 6.0
 
 
 class SyncedState(State):
@@ -79,7 +82,7 @@ class SyncedState(State):
     ) -> None:
         """Put a document in, in place of the one of the same origin; its vectors become whole numbers."""
         if self.records.setting("largest") is None:
-            self.records.set("largest", repr(_WIDER * float(np.abs(vectors).max(initial=1e-6))))
+            self.records.set("largest", repr(scale_for(vectors)))
         whole = quantised(vectors, self._largest).astype(np.float32)
         super().put(document, passages, whole, tokens=tokens, origin=origin, metadata=metadata)
         self.changed_here.add(origin)
@@ -202,6 +205,11 @@ class SyncedState(State):
             origin=one.document.origin,
             metadata=one.document.metadata,
         )
+
+
+def scale_for(vectors: NDArray[np.float32]) -> float:
+    """Which number is to become 127, in a corpus whose first document has these vectors, `(n, dimension)`."""
+    return max(_WIDER * float(np.abs(vectors).max(initial=0.0)), _DEVIATIONS / math.sqrt(vectors.shape[1]))
 
 
 def new_shards(after: dict[str, ShardRef], before: dict[str, ShardRef]) -> set[str]:
