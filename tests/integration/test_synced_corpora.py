@@ -123,7 +123,7 @@ def test_many_writers_at_once_lose_nothing(
 
 
 @pytest.mark.parametrize("moment", ["before the head", "behind the head"])
-def test_who_is_killed_while_it_puts_leaves_the_old_or_the_new(
+def test_who_is_killed_while_it_puts_leaves_the_old_or_the_new(  # noqa: PLR0917  (fixtures)
     world: World, client: Callable[..., Client], tmp_path: Path, embedder: Embedder, name: str, moment: str
 ) -> None:
     """SIGKILL at the request that moves the head; what was changed is in the cache, and goes up with the next change."""

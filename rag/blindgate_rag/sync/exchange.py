@@ -3,6 +3,8 @@
 Nothing here touches the cache's files: a state is changed when everything that came holds, and its owner writes it.
 """
 
+import random
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -32,6 +34,7 @@ from blindgate_rag.sync.state import SyncedState, new_shards
 _T = TypeVar("_T")
 _TRIES: Final = 20
 """How often it is begun again where others are quicker, before it is said so."""
+_PAUSE: Final = 0.5
 _AT_ONCE: Final = 32
 """How many shards are in memory, sealed, at the same time."""
 
@@ -94,6 +97,9 @@ class Exchange:
             if not self._is_other(state, base.head):
                 return False
             head = self._stored(state, base, reuse=reuse)
+            if (head.shards, head.settings, head.header) == (base.head.shards, base.head.settings, base.head.header):
+                state.was_put(base)  # what was changed here was changed back
+                return False
             blob = sealed_head(self.key, self.header, head)
             ref, needed = _ref(blob), [one.blob for one in head.shards.values()]
             self.remote.store([blob])
@@ -110,9 +116,10 @@ class Exchange:
                     raise
                 reuse = False  # a shard of before is lost there: all are put again
                 continue
-            if not self.pull(state) and _base(state) == base:
-                message = f"corpus {self.name!r}: the gateway says that it has another head, and shows none"
-                raise CorpusError(message)
+            if not self.pull(
+                state
+            ):  # it refuses for a head that it does not show yet: others' writes may not have settled
+                time.sleep(_PAUSE * random.random())  # noqa: S311  (a pause is no secret)
         message = (
             f"corpus {self.name!r}: others change it all the time; what was changed here goes up with the next change"
         )

@@ -146,6 +146,10 @@ class SyncedState(State):
                 self.changed_here.discard(origin)
             else:
                 self._put_again(one, largest)
+        for origin in self.changed_here - mine.keys() - theirs.keys():
+            place = shard_of(head.shards, head.corpus, origin)
+            if place is None or place in stale:  # it was removed there, too
+                self.changed_here.discard(origin)
         self._touch()
 
     def was_put(self, placed: Placed) -> None:
