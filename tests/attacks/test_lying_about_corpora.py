@@ -7,6 +7,7 @@ The lies are told at the blobs themselves, as a gateway could; the gateway's own
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.sync import shards
 from blindgate_rag.sync.corpus import SyncedCorpus
+from blindgate_rag.sync.remote import Traffic
 from kept_blobs import InMind, Kept, KeptBlobs
 
 Lie = Callable[["Stage"], None]
@@ -223,7 +225,7 @@ def test_two_clients_that_were_shown_two_corpora_find_out_when_they_meet(stage: 
 def test_what_was_seen_outlives_the_cache(stage: Stage) -> None:
     """Whoever deleted the cache, and not what was seen, is shown no old head."""
     seen = InMind()
-    given = {"passphrase": "pass", "embedder": stage.embedder}
+    given: dict[str, Any] = {"passphrase": "pass", "embedder": stage.embedder}
     SyncedCorpus.join(stage.folder / "one" / "notes", "notes", KeptBlobs(stage.kept), seen, **given)
     stage.kept.shown = 2
     with pytest.raises(RolledBackCorpusError):
@@ -239,7 +241,7 @@ def test_nothing_that_is_stored_can_be_read(stage: Stage) -> None:
 
 def test_a_search_fetches_the_same_whatever_is_asked(stage: Stage) -> None:
     """And puts nothing."""
-    told = []
+    told: list[Traffic] = []
     for query in ("tea", "report 7", "a question that nothing answers"):
         corpus = stage.join(f"asker-{len(told)}")
         corpus.search(query, ranking="bm25")

@@ -128,7 +128,8 @@ def test_who_is_killed_while_it_puts_leaves_the_old_or_the_new(  # noqa: PLR0917
 ) -> None:
     """SIGKILL at the request that moves the head; what was changed is in the cache, and goes up with the next change."""
     assert Typed.preloaded is not None
-    home, given = tmp_path / "one", {"passphrase": "pass", "embedder": embedder}
+    given: dict[str, Any] = {"passphrase": "pass", "embedder": embedder}
+    home = tmp_path / "one"
     with Proxy(world.url) as proxy:
         corpus = client(home, url=proxy.url).corpus(name, **given)
         corpus.add_texts(NOTES)

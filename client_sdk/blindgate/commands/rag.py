@@ -1,4 +1,4 @@
-"""`blindgate rag add|search|ask|list|remove|passphrase|evaluate|corpora|delete|forget`.
+"""`blindgate rag add|search|ask|list|remove|passphrase|evaluate|corpora|delete|put-back|forget`.
 
 A corpus is a folder, or `gateway:NAME`: one that rests, sealed, at the gateway, with a cache here.
 """
@@ -306,6 +306,26 @@ def delete(connect: Connect, corpus: CorpusName) -> None:
     note(f"{corpus} is deleted at the gateway, and its cache here")
 
 
+@app.command("put-back")
+@asks_gateway
+def put_back(
+    connect: Connect, corpus: CorpusName, passphrase: CorpusPassphrase = None, embedder: EmbedderFolder = None
+) -> None:
+    """Put what this machine has of a corpus in place of what the gateway has, where that is older, or gone.
+
+    For a gateway that was restored from a backup: do it on the machine that has the newest state.
+    """
+    from blindgate_rag.embedding import Embedder  # noqa: PLC0415
+
+    model = None if embedder is None else Embedder.open(embedder)
+    with (
+        connect() as client,
+        client.corpus(_name(corpus), passphrase=passphrase, embedder=model, offline=True) as opened,
+    ):
+        generation = opened.put_back()
+    note(f"{corpus} is what this machine had, as generation {generation}")
+
+
 @app.command()
 @asks_gateway
 def forget(connect: Connect, corpus: CorpusName) -> None:
@@ -399,26 +419,19 @@ def _show_evaluation(found: "RetrievalEvaluation") -> None:
 
 @contextlib.contextmanager
 def _opened(
-    connect: Connect,
-    corpus: str,
-    passphrase: str | None,
-    embedder: Path | None,
-    *,
-    create: bool = False,
-    ranking: Any = None,
+    connect: Connect, corpus: str, passphrase: str | None, embedder: Path | None, **given: Any
 ) -> "Iterator[Corpus]":
     from blindgate_rag.corpus import Corpus  # noqa: PLC0415  (help must not wait for torch)
     from blindgate_rag.embedding import Embedder  # noqa: PLC0415
 
-    given: dict[str, Any] = {"embedder": None if embedder is None else Embedder.open(embedder)}
-    given |= {"create": create, "ranking": ranking}
+    model = None if embedder is None else Embedder.open(embedder)
     with contextlib.ExitStack() as stack:
+        given = {"passphrase": passphrase, "embedder": model, "create": False} | given
         if corpus.startswith(_AT_GATEWAY):
             client = stack.enter_context(connect())
-            opened: Corpus = client.corpus(_name(corpus), passphrase=passphrase, **given)
+            yield stack.enter_context(client.corpus(_name(corpus), **given))
         else:
-            opened = Corpus.open(corpus, passphrase, **given)
-        yield stack.enter_context(opened)
+            yield stack.enter_context(Corpus.open(corpus, **given))
 
 
 def _name(corpus: str) -> str:

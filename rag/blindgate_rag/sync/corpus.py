@@ -33,6 +33,7 @@ from blindgate_rag.vault import Vault
 PROFILE: Final = "sealed-sync"
 _CACHE: Final = "cache"
 _MOMENT: Final = 0.5
+_LONG: Final = 10.0
 
 
 class SyncedCorpus(Corpus):
@@ -148,6 +149,19 @@ class SyncedCorpus(Corpus):
                 pass
             return self.generation
 
+    def put_back(self) -> int:
+        """Put what this machine has in place of what lies there, where that is older, or gone. Gives its generation.
+
+        For a gateway that was restored from a backup, or lost it: open with `offline`. Machines that know a newer state than this
+        one refuse it. Raises `CorpusError` where another corpus lies there.
+        """
+        with self._turn:
+            with self._vault.writing(), self._undone():
+                state = self._here()
+                self._exchange.put_back(state)
+                state.write(self._vault)
+            return self.generation
+
     def change_passphrase(self, passphrase: str) -> None:
         """Seal the corpus's key with another passphrase from now on, here and where it lies.
 
@@ -176,10 +190,15 @@ class SyncedCorpus(Corpus):
         """Take in what is newer, if anything is. Where another process of this machine writes to the cache now, that one has."""
         if self._offline or self._exchange.is_newest(self._here()):
             return
-        with contextlib.suppress(CorpusBusyError), self._vault.writing(wait=_MOMENT), self._undone():
-            state = self._here()
-            self._exchange.pull(state)
-            state.write(self._vault)
+        is_known = self._here().base is not None
+        try:
+            with self._vault.writing(wait=_MOMENT if is_known else _LONG), self._undone():
+                state = self._here()
+                self._exchange.pull(state)
+                state.write(self._vault)
+        except CorpusBusyError:
+            if not is_known:
+                raise
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[State]:

@@ -100,16 +100,8 @@ class Exchange:
             if (head.shards, head.settings, head.header) == (base.head.shards, base.head.settings, base.head.header):
                 state.was_put(base)  # what was changed here was changed back
                 return False
-            blob = sealed_head(self.key, self.header, head)
-            ref, needed = _ref(blob), [one.blob for one in head.shards.values()]
-            self.remote.store([blob])
             try:
-                if self.remote.replace(ref, needed, instead_of=base.digest):
-                    placed = Placed(head, ref.digest)
-                    self.seen.remember(self.key.corpus, placed.seen)
-                    state.was_put(placed)
-                    if head.header != base.head.header:
-                        self.keep_header(self.header)
+                if self._replaced(state, head, instead_of=base.digest):
                     return True
             except NotFoundError:
                 if not reuse:
@@ -125,16 +117,44 @@ class Exchange:
         )
         raise CorpusError(message)
 
+    def put_back(self, state: SyncedState) -> None:
+        """Put what is here in place of whatever lies there: an older state, or none. Raises `CorpusError` for another corpus.
+
+        It continues the head that is known here, so whoever saw that takes it. What others put meanwhile, and is gone, stays gone.
+        """
+        base, ref = _base(state), self.remote.head()
+        if ref is not None and header_of(fetched_head(self.remote, ref)).corpus != self.key.corpus:
+            message = f"corpus {self.name!r}: another corpus lies there, which is not put an end to: delete it first"
+            raise CorpusError(message)
+        head = self._stored(state, base, reuse=False)
+        if not self._replaced(state, head, instead_of=None if ref is None else ref.digest):
+            message = f"corpus {self.name!r}: somebody else was quicker, see what lies there now"
+            raise CorpusError(message)
+
     def change_header(self, header: KeyHeader) -> None:
         """Let the key rest in another header, once it was pushed."""
         self.header = header
+
+    def _replaced(self, state: SyncedState, head: Head, *, instead_of: str | None) -> bool:
+        """Put a head whose shards are stored. Whether it is there: then it is what the state rests on."""
+        blob, before = sealed_head(self.key, self.header, head), _base(state).head.header
+        ref = _ref(blob)
+        self.remote.store([blob])
+        if not self.remote.replace(ref, [one.blob for one in head.shards.values()], instead_of=instead_of):
+            return False
+        placed = Placed(head, ref.digest)
+        self.seen.remember(self.key.corpus, placed.seen)
+        state.was_put(placed)
+        if head.header != before:
+            self.keep_header(self.header)
+        return True
 
     def _ask(self) -> BlobRef:
         ref = self.remote.head()
         if ref is None:
             message = (
-                f"the gateway has no corpus {self.name!r} any more: it was deleted, or the gateway lost it. What this machine "
-                "has of it can be opened with offline=True"
+                f"the gateway has no corpus {self.name!r} any more: it was deleted, or the gateway lost it. What this machine has can "
+                "be opened with offline=True; `blindgate rag put-back` puts it there again"
             )
             raise CorpusError(message)
         return ref

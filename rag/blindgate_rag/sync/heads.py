@@ -37,6 +37,8 @@ ANCESTORS: Final = 128
 MOST_HEAD_BYTES: Final = 8 << 20
 _STEP: Final = 64 << 10
 PADDING: Final = Padding(rule="buckets", buckets=tuple(range(_STEP, MAX_CHUNK_BYTES + 1, _STEP)))
+_FORGET: Final = "`blindgate rag forget` takes what lies there as if for the first time"
+_PUT_BACK: Final = "`blindgate rag put-back` puts what this machine has in its place"
 _HEAD: Final = "head"
 _LENGTH_BYTES: Final = 2
 
@@ -154,7 +156,7 @@ def opened_head(key: CorpusKey, name: str, blob: bytes, *, seen: Iterable[SeenHe
     header, what = header_of(blob), f"corpus {name!r}"
     # 1.
     if header.corpus != key.corpus:
-        message = f"{what}: another corpus lies there now than the one that this client knows by that name"
+        message = f"{what}: another corpus lies there now than the one that this client knows by that name. Was it made anew? {_FORGET}"
         raise CorpusError(message)
     data = key.padded(PADDING).open(_HEAD, 0, blob[_end(blob) :], where=what)
     try:
@@ -182,7 +184,7 @@ def _require_continued(what: str, placed: Placed, seen: SeenHead) -> None:
     if ahead < 0:
         message = (
             f"{what}: generation {head.generation} was given, and this client has seen {seen.generation}: the gateway brought back "
-            "what was before"
+            f"what was before. Was it restored from a backup? {_PUT_BACK}"
         )
         raise RolledBackCorpusError(message)
     if ahead == 0 and placed.digest != seen.digest:

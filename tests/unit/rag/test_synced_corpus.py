@@ -197,6 +197,31 @@ def test_what_did_not_go_up_goes_up_later(machines: Machines, monkeypatch: pytes
     assert _sources(machines.join("second")) == ["dose", "tea", "visit"]
 
 
+def test_what_a_gateway_lost_is_put_back_from_a_cache(machines: Machines) -> None:
+    """Restored from a backup, or deleted: whoever saw the newest goes on from there, and is told what to do until then."""
+    first, second = machines.join("first"), machines.join("second")
+    first.add_texts(NOTES[:2])
+    first.add_texts(NOTES[2:])
+    second.sync()
+    for left in (2, 0):
+        lost = [ref.digest for ref, _ in machines.kept.heads[left:]]
+        del machines.kept.heads[left:]
+        for digest in lost:
+            machines.kept.blobs.pop(digest)
+        with pytest.raises(CorpusError, match="`blindgate rag put-back` puts"):
+            first.search("tea")
+        generation = second.generation
+        assert machines.join("second", offline=True).put_back() == generation + 1
+        for corpus in (first, second, machines.join("third")):
+            assert _sources(corpus) == ["dose", "tea", "visit"]
+    other = Machines(machines._folder / "others", first.embedder)
+    other.join("one").add_texts(NOTES)
+    machines.kept.blobs |= other.kept.blobs
+    machines.kept.heads += other.kept.heads
+    with pytest.raises(CorpusError, match="another corpus lies there, which is not put an end to"):
+        machines.join("first", offline=True).put_back()
+
+
 def test_a_corpus_that_is_not_there_is_told_of(machines: Machines) -> None:
     """Never made; of a machine that never saw it; deleted."""
     with pytest.raises(CorpusError, match="the gateway has no corpus 'notes': `blindgate rag add"):
