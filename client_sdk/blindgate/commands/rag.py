@@ -1,4 +1,4 @@
-"""`blindgate rag add|search|ask|list|remove|passphrase|evaluate|corpora|delete|put-back|forget`.
+"""`blindgate rag add|search|ask|list|remove|passphrase|evaluate`; `corpora` has the commands for what the gateway has.
 
 A corpus is a folder, or `gateway:NAME`: one that rests, sealed, at the gateway, with a cache here.
 """
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
+from blindgate.commands import corpora
+from blindgate.commands.corpora import AT_GATEWAY, CorpusPassphrase, CorpusPath, EmbedderFolder, name_of
 from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
 from blindgate.output import note, require_folder, show, show_one, when
 from blindgate_protocol.errors import InputError
@@ -22,31 +24,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Documents that never leave: add, search, ask with citations, evaluate retrieval.", no_args_is_help=True
 )
+app.add_typer(corpora.app)
 
-CorpusPath: TypeAlias = Annotated[
-    str,
-    typer.Argument(
-        metavar="CORPUS",
-        help="The corpus: a folder, such as notes.bgc, or gateway:NAME for one that rests, sealed, at the gateway.",
-    ),
-]
-CorpusName: TypeAlias = Annotated[
-    str, typer.Argument(metavar="gateway:NAME", help="A corpus at the gateway: see 'blindgate rag corpora'.")
-]
-_AT_GATEWAY = "gateway:"
-CorpusPassphrase: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--passphrase",
-        envvar="BLINDGATE_CORPUS_PASSPHRASE",
-        help="What the corpus is sealed with. Without one, a random one that is kept beside it, for your account alone.",
-        show_envvar=True,
-    ),
-]
-EmbedderFolder: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--embedder", help="A folder with a sentence-transformers model; MiniLM by default.", file_okay=False),
-]
 Wheres: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -280,65 +259,6 @@ def passphrase(
 
 
 @app.command()
-@asks_gateway
-def corpora(connect: Connect, as_json: Json = False) -> None:
-    """List your corpora at the gateway, by its word: names, sizes, times. It cannot read them."""
-    with connect() as client:
-        found = client.corpora.list()
-    rows = [
-        {
-            "corpus": f"{_AT_GATEWAY}{one.name}",
-            "shards": one.shards,
-            "bytes": one.size,
-            "changed": one.changed if as_json else when(one.changed),
-        }
-        for one in found
-    ]
-    show(rows, as_json=as_json, empty="No corpora.")
-
-
-@app.command()
-@asks_gateway
-def delete(connect: Connect, corpus: CorpusName) -> None:
-    """Delete a corpus at the gateway, for every machine, and what this machine has of it."""
-    with connect() as client:
-        client.corpora.delete(_name(corpus))
-    note(f"{corpus} is deleted at the gateway, and its cache here")
-
-
-@app.command("put-back")
-@asks_gateway
-def put_back(
-    connect: Connect, corpus: CorpusName, passphrase: CorpusPassphrase = None, embedder: EmbedderFolder = None
-) -> None:
-    """Put what this machine has of a corpus in place of what the gateway has, where that is older, or gone.
-
-    For a gateway that was restored from a backup: do it on the machine that has the newest state.
-    """
-    from blindgate_rag.embedding import Embedder  # noqa: PLC0415
-
-    model = None if embedder is None else Embedder.open(embedder)
-    with (
-        connect() as client,
-        client.corpus(_name(corpus), passphrase=passphrase, embedder=model, offline=True) as opened,
-    ):
-        generation = opened.put_back()
-    note(f"{corpus} is what this machine had, as generation {generation}")
-
-
-@app.command()
-@asks_gateway
-def forget(connect: Connect, corpus: CorpusName) -> None:
-    """Delete what this machine has of a corpus at the gateway, and what it has seen of it; the gateway keeps its own.
-
-    After that whatever the gateway shows is taken, as by a machine that opens the corpus for the first time.
-    """
-    with connect() as client:
-        client.corpora.forget(_name(corpus))
-    note(f"this machine knows nothing of {corpus} any more")
-
-
-@app.command()
 def evaluate(
     folder: Annotated[
         Path,
@@ -427,20 +347,11 @@ def _opened(
     model = None if embedder is None else Embedder.open(embedder)
     with contextlib.ExitStack() as stack:
         given = {"passphrase": passphrase, "embedder": model, "create": False} | given
-        if corpus.startswith(_AT_GATEWAY):
+        if corpus.startswith(AT_GATEWAY):
             client = stack.enter_context(connect())
-            yield stack.enter_context(client.corpus(_name(corpus), **given))
+            yield stack.enter_context(client.corpus(name_of(corpus), **given))
         else:
             yield stack.enter_context(Corpus.open(corpus, **given))
-
-
-def _name(corpus: str) -> str:
-    if not corpus.startswith(_AT_GATEWAY):
-        message = (
-            f"{corpus}: expected gateway:NAME, as 'blindgate rag corpora' shows; a folder is its owner's to delete"
-        )
-        raise InputError(message)
-    return corpus.removeprefix(_AT_GATEWAY)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -153,8 +153,8 @@ class Exchange:
         ref = self.remote.head()
         if ref is None:
             message = (
-                f"the gateway has no corpus {self.name!r} any more: it was deleted, or the gateway lost it. What this machine has can "
-                "be opened with offline=True; `blindgate rag put-back` puts it there again"
+                f"the gateway has no corpus {self.name!r} any more: it was deleted, or lost. What this machine has can be opened "
+                "with offline=True; `blindgate rag put-back` puts it there again"
             )
             raise CorpusError(message)
         return ref

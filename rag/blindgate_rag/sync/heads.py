@@ -156,7 +156,9 @@ def opened_head(key: CorpusKey, name: str, blob: bytes, *, seen: Iterable[SeenHe
     header, what = header_of(blob), f"corpus {name!r}"
     # 1.
     if header.corpus != key.corpus:
-        message = f"{what}: another corpus lies there now than the one that this client knows by that name. Was it made anew? {_FORGET}"
+        message = (
+            f"{what}: another corpus lies there now than the one that this client knows so. Was it made anew? {_FORGET}"
+        )
         raise CorpusError(message)
     data = key.padded(PADDING).open(_HEAD, 0, blob[_end(blob) :], where=what)
     try:
