@@ -29,7 +29,8 @@ from blindgate_rag.beir import Collection, read_collection
 from blindgate_rag.dense import DenseIndex
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.evaluation import ndcg
-from blindgate_rag.rankers import LocalRankers, quantised_entries
+from blindgate_rag.int8 import quantised_entries
+from blindgate_rag.rankers import LocalRankers
 
 HERE: Final = Path(__file__).resolve().parent
 WIDTHS: Final = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)

@@ -123,6 +123,16 @@ NOT_HELD: Final = (
         "not complete: its bytes are held against the digest when they are, and its size is counted with what is stored",
     ),
     NotHeld(
+        "corpora",
+        ("tenant", "name", "id", "head", "blobs", "bytes", "changed"),
+        "a tenant's sealed index: whoever opens it holds head and shards to their seals, and refuses a head that was put back",
+    ),
+    NotHeld(
+        "corpus_blobs",
+        ("tenant", "name", "digest", "size"),
+        "which blobs a corpus needs: its sealed head says so to its owner, who misses one that is gone",
+    ),
+    NotHeld(
         "idempotency",
         ("caller", "key", "request", "began", "status", "answer"),
         "answers for who asks again within a day: an edited one is a wrong answer, which its caller checks as any other",

@@ -58,10 +58,13 @@ from blindgate_protocol.values import NAME
 if TYPE_CHECKING:
     from blindgate.ask import Answer
     from blindgate.hosted_corpus import EncryptedCorpus
+    from blindgate.synced_corpora import SyncedCorpora
+    from blindgate_rag.corpus import Ranking
     from blindgate_rag.embedding import Embedder
     from blindgate_rag.records import Where
     from blindgate_rag.redaction import Recogniser, Rules
     from blindgate_rag.searchable import Searchable
+    from blindgate_rag.sync.corpus import SyncedCorpus
 
 DEFAULT_DEADLINE_SECONDS = 3600.0
 _RECENT_SECONDS = 60.0
@@ -367,28 +370,33 @@ class Client:
             parameters=parameters,
         )
 
-    def corpus(
+    @property
+    def corpora(self) -> "SyncedCorpora":
+        """The tenant's corpora that rest, sealed, at the gateway: `list`, `delete`, `forget`; `corpus` opens one."""
+        from blindgate.synced_corpora import SyncedCorpora  # noqa: PLC0415  (who asks no corpus waits for none of it)
+
+        return SyncedCorpora(self._transport, self._home)
+
+    def corpus(  # noqa: PLR0913
         self,
         name: str,
         *,
+        profile: str | None = None,
+        passphrase: str | None = None,
         embedder: "Embedder | None" = None,
+        ranking: "Ranking | None" = None,
+        create: bool = True,
+        offline: bool = False,
         data_class: str | None = None,
         timeout: float | None = None,
-    ) -> "EncryptedCorpus":
-        """Take a corpus of somebody else's that is searched under encryption: see `blindgate.hosted_corpus`.
+    ) -> "SyncedCorpus | EncryptedCorpus":
+        """A corpus that does not rest on this machine."""
+        if profile == "encrypted-query":
+            from blindgate.hosted_corpus import open_corpus  # noqa: PLC0415  (who asks no corpus waits for none of it)
 
-        Args:
-            name: its name at the gateway.
-            embedder: what gives questions their vectors, where that is not MiniLM: the very model that embedded the passages.
-            data_class: what kind of data questions are, by the policy's name for it.
-            timeout: seconds for each search.
-
-        Checks both of its models as `model` does, and that they belong together. Raises what `model` raises, `InputError` where it
-        is no corpus, and `CorpusError` for another embedder.
-        """
-        from blindgate.hosted_corpus import open_corpus  # noqa: PLC0415  (who asks no corpus waits for none of it)
-
-        return open_corpus(self.model, name, embedder=embedder, data_class=data_class, timeout=timeout)
+            return open_corpus(self.model, name, embedder=embedder, data_class=data_class, timeout=timeout)
+        given = {"passphrase": passphrase, "embedder": embedder, "ranking": ranking}
+        return self.corpora.open(name, **given, create=create, offline=offline, show_progress=self._progress)
 
     def job(self, job_id: str) -> Job:
         """Take up a job again that this client submitted, in this process or another, from its bundle.

@@ -111,6 +111,17 @@ class Transport:
         headers = {"Content-Type": "application/octet-stream"}
         return _parsed(self._send("PUT", path, data, headers, most=MAX_ANSWER_BYTES, wait=wait), answer)
 
+    def put_message(self, path: str, body: Value, answer: type[AnswerT]) -> AnswerT:
+        """PUT a message and parse the answer."""
+        data = body.model_dump_json().encode()
+        return _parsed(
+            self._send("PUT", path, data, {"Content-Type": "application/json"}, most=MAX_ANSWER_BYTES), answer
+        )
+
+    def delete(self, path: str) -> None:
+        """DELETE what is there; the answer has no body."""
+        self._send("DELETE", path, most=MAX_ANSWER_BYTES)
+
     def put_elsewhere(self, url: str, data: bytes | memoryview) -> bool:
         """PUT raw bytes to a store that the gateway named, by a URL that is the permission. Whether the store took them.
 
@@ -173,7 +184,7 @@ class Transport:
     ) -> bytes:
         timeout = httpx2.Timeout(_READ_SECONDS + wait, connect=_CONNECT_SECONDS)
         for pause in _pauses():
-            content, length = (None, {}) if method == "GET" else _content(data)
+            content, length = (None, {}) if method in {"GET", "DELETE"} else _content(data)
             sent = {**(headers or {}), **length}
             try:
                 with (

@@ -21,7 +21,7 @@ from blindgate_protocol.errors import BlindgateError, JobTimeoutError, NotAuthor
 from blindgate_protocol.http_signatures import SIGNATURE
 from blindgate_protocol.messages import DIGEST_HEADER, LEASE_HEADER, REQUEST_HEADER, Problem
 from blindgate_protocol.oversight import TableName
-from blindgate_protocol.values import Value
+from blindgate_protocol.values import NAME, Value
 
 _REF = "#/components/schemas/{model}"
 _SCHEMES = {
@@ -65,6 +65,7 @@ _PATH_PARAMETERS = {
     "manifest": ("a manifest's digest", {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}),
     "attestation": ("a question's id", {"type": "string", "pattern": "^[0-9a-f]{32}$"}),
     "upload": ("an upload's id", {"type": "string"}),
+    "corpus": ("a corpus's name", {"type": "string", "pattern": NAME}),
     "number": ("a part's number, from 1", {"type": "integer", "minimum": 1}),
     "name": ("a model's name", {"type": "string"}),
     "table": ("a table's name", {"enum": list(get_args(TableName))}),

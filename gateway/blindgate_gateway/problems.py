@@ -43,6 +43,10 @@ STATUS: dict[type[BlindgateError], int] = {
 
 REFUSALS: dict[str, tuple[int, str]] = {
     "conflict": (409, "The same name was used before for something else."),
+    "corpus-changed": (
+        409,
+        "The corpus has another head by now than the one to be replaced; fetch that, and try again.",
+    ),
     "still-running": (409, "The same request is still being answered; ask again in a moment."),
     "key-reused": (422, "The Idempotency-Key was used before, for another request."),
     "too-many-waiting": (429, "The tenant has as many waiting jobs as it may have; ask again when some are done."),
@@ -60,7 +64,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
     ),
     "replayed": (401, "The same signed request came before: each is good once."),
     "stalled": (408, "The body did not come in time."),
-    "quota": (429, "The tenant has as many bytes stored as it may; try again when some are deleted."),
+    "quota": (429, "The tenant has as many bytes, or corpora, stored as it may; try again when some are deleted."),
     "busy": (503, "The database or the disk cannot take this now; try again."),
     "method-not-allowed": (405, "No such method on this route."),
     "bad-request": (400, "Not a request that this server understands."),

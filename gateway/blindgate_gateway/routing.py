@@ -148,6 +148,10 @@ class Routes:
         """Declare a PUT route."""
         return self._declare("PUT", rule, **declaration)
 
+    def delete(self, rule: str, **declaration: Any) -> Callable[[HandlerT], HandlerT]:
+        """Declare a DELETE route."""
+        return self._declare("DELETE", rule, **declaration)
+
     def _declare(  # noqa: PLR0913  (what a route declares)
         self,
         method: str,

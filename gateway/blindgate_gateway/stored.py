@@ -22,12 +22,13 @@ from blindgate_gateway.blobs import CHUNK
 from blindgate_gateway.database import Row, Transaction, clock, prepared, upsert
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.problems import not_found, refusal
+from blindgate_gateway.queues import LEASED
 from blindgate_gateway.routing import Call
-from blindgate_gateway.tables import blobs, keys, uploads
+from blindgate_gateway.tables import blobs, corpus_blobs, jobs, keys, manifests, uploads
 from blindgate_protocol.canonical import digest as digest_of
 from blindgate_protocol.keys import KeyState
 from blindgate_protocol.messages import DIGEST_HEADER
-from blindgate_protocol.values import BlobRef
+from blindgate_protocol.values import BlobRef, Millis
 
 _THIS = (blobs.c.tenant == bindparam("of_tenant")) & (blobs.c.digest == bindparam("of_digest"))
 _FIND = prepared(select(blobs.c.size, blobs.c.object).where(_THIS))
@@ -61,6 +62,25 @@ _NAMED = prepared(
             exists().where(uploads.c.object == bindparam("name"), uploads.c.status == "parts"),
         ).label("named")
     )
+)
+NEEDED_BY_NOBODY = (
+    ~exists().where(jobs.c.tenant == blobs.c.tenant, jobs.c.input_digest == blobs.c.digest),
+    ~exists().where(jobs.c.tenant == blobs.c.tenant, LEASED, jobs.c.result_digest == blobs.c.digest),
+    ~exists().where(
+        keys.c.tenant == blobs.c.tenant, keys.c.digest == blobs.c.digest, keys.c.state != KeyState.DESTROYED.value
+    ),
+    ~exists().where(
+        manifests.c.tenant == blobs.c.tenant,
+        or_(manifests.c.client_digest == blobs.c.digest, manifests.c.server_digest == blobs.c.digest),
+    ),
+    ~exists().where(corpus_blobs.c.tenant == blobs.c.tenant, corpus_blobs.c.digest == blobs.c.digest),
+)
+"""The conditions under which nothing refers to a blob. Who deletes by them says besides that it was not stored anew meanwhile."""
+
+_FREE = prepared(
+    delete(blobs)
+    .where(_THIS, blobs.c.stored == bindparam("of_time"), *NEEDED_BY_NOBODY)
+    .returning(blobs.c.size, blobs.c.object)
 )
 _REMOVE = prepared(delete(blobs).where(_THIS).returning(blobs.c.size))
 # A key that is being destroyed is waited for; one that is not cannot be until this transaction ends.
@@ -140,6 +160,15 @@ def forget_blob(connection: Transaction, tenant: str, digest: str) -> None:
     row = connection.execute(_REMOVE, _key(tenant, digest)).first()
     if row is not None:
         quotas.count(connection, tenant, -row.size)
+
+
+def free_blob(connection: Transaction, tenant: str, digest: str, stored: Millis) -> tuple[int, str | None] | None:
+    """Delete the row of a blob that nothing refers to any more, unless it was stored anew since `stored`.
+
+    Gives its size, which is the caller's to count, and its object, which is the caller's to delete; `None` where it stays.
+    """
+    row = connection.execute(_FREE, _key(tenant, digest) | {"of_time": stored}).first()
+    return None if row is None else (row.size, row.object)
 
 
 def send_blob(call: Call[Any, Any], tenant: str, digest: str) -> Response:

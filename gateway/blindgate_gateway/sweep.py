@@ -8,9 +8,9 @@ was set back since: it goes on for as long as one given now.
 A key whose destruction was scheduled is destroyed when its time has come, by the same thread, within a second or two (`keys`).
 
 A blob is deleted when it was stored longer ago than the retention and nothing refers to it any more: no manifest, no key that
-is not destroyed, no job that has not ended. A job's end counts as storing its blobs anew (`transitions`). One statement says all
-of this and deletes the row, so whoever renews the blob comes wholly before or wholly after. Its object goes afterwards; no other
-blob ever has it.
+is not destroyed, no job that has not ended, no corpus as it is now. A job's end counts as storing its blobs anew (`transitions`).
+One statement says all of this and deletes the row, so whoever renews the blob comes wholly before or wholly after. Its object goes
+afterwards; no other blob ever has it.
 
 Questions for evidence are forgotten after their minute, with their answers (`attestations`); so are the parts of sealed answers
 (`sealed_answers`).
@@ -38,13 +38,12 @@ from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.queues import LEASED
 from blindgate_gateway.sealed_answers import sweep_answer_parts
-from blindgate_gateway.stored import is_named
-from blindgate_gateway.tables import attempts, blobs, ended_jobs, job_documents, jobs, keys, manifests, uploads
+from blindgate_gateway.stored import NEEDED_BY_NOBODY, is_named
+from blindgate_gateway.tables import attempts, blobs, ended_jobs, job_documents, jobs, uploads
 from blindgate_gateway.transitions import expire_jobs, lose_leases, shorten_leases
 from blindgate_gateway.uploads import end_upload
 from blindgate_gateway.wakeups import QUEUE
 from blindgate_protocol.events import Action
-from blindgate_protocol.keys import KeyState
 from blindgate_protocol.receipts import CLOCK_SKEW
 
 LEASE_SECONDS = 1.0
@@ -63,23 +62,12 @@ _OVER = prepared(
 )
 _KEPT_SINCE = clock() - bindparam("retention")
 _KEPT_SINCE_RECORDS = _KEPT_SINCE.label("until")
-_NEEDED_BY_NOBODY = (
-    blobs.c.stored <= _KEPT_SINCE,
-    ~exists().where(jobs.c.tenant == blobs.c.tenant, jobs.c.input_digest == blobs.c.digest),
-    ~exists().where(jobs.c.tenant == blobs.c.tenant, LEASED, jobs.c.result_digest == blobs.c.digest),
-    ~exists().where(
-        keys.c.tenant == blobs.c.tenant, keys.c.digest == blobs.c.digest, keys.c.state != KeyState.DESTROYED.value
-    ),
-    ~exists().where(
-        manifests.c.tenant == blobs.c.tenant,
-        or_(manifests.c.client_digest == blobs.c.digest, manifests.c.server_digest == blobs.c.digest),
-    ),
-)
+_UNNEEDED_FOR_LONG = (blobs.c.stored <= _KEPT_SINCE, *NEEDED_BY_NOBODY)
 _OLD_JOBS = prepared(select(ended_jobs.c.job).where(ended_jobs.c.ended <= _KEPT_SINCE).limit(MOST_AT_ONCE))
-_UNNEEDED = prepared(select(blobs.c.tenant, blobs.c.digest).where(*_NEEDED_BY_NOBODY).limit(MOST_AT_ONCE))
+_UNNEEDED = prepared(select(blobs.c.tenant, blobs.c.digest).where(*_UNNEEDED_FOR_LONG).limit(MOST_AT_ONCE))
 _FORGET = prepared(
     delete(blobs)
-    .where(blobs.c.tenant == bindparam("of_tenant"), blobs.c.digest == bindparam("of_digest"), *_NEEDED_BY_NOBODY)
+    .where(blobs.c.tenant == bindparam("of_tenant"), blobs.c.digest == bindparam("of_digest"), *_UNNEEDED_FOR_LONG)
     .returning(blobs.c.size, blobs.c.object)
 )
 _OLD_UPLOADS = prepared(select(uploads).where(uploads.c.created <= _KEPT_SINCE).limit(MOST_AT_ONCE))

@@ -169,6 +169,35 @@ uploads = Table(
     Index(None, "object"),
 )
 
+# Corpora
+
+corpora = Table(
+    "corpora",
+    metadata,
+    Column("tenant", String, ForeignKey("tenants.name"), primary_key=True),
+    Column("name", String, primary_key=True),
+    # What the log calls it: random, where a name may say something.
+    Column("id", String, nullable=False),
+    # The blob that names the others, to its owner alone.
+    Column("head", String, nullable=False),
+    # Of all its blobs.
+    Column("blobs", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+)
+
+corpus_blobs = Table(
+    "corpus_blobs",
+    metadata,
+    # What the present head needs, itself among it.
+    Column("tenant", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("digest", String, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    ForeignKeyConstraint(["tenant", "name"], ["corpora.tenant", "corpora.name"]),
+    Index(None, "tenant", "digest"),
+)
+
 # Requests
 
 idempotency = Table(

@@ -52,7 +52,10 @@
     │   └── BudgetSpentError        this tenant has asked for as many rows of a model as its publisher allows
     ├── SandboxError            a worker ended in a way that no job should make it end
     ├── CorpusError             a corpus that cannot be opened, or is not what was written
-    │   └── DocumentError           a document that cannot be read: names the file and what is wrong with it
+    │   ├── DocumentError           a document that cannot be read: names the file and what is wrong with it
+    │   ├── CorpusBusyError         another process is writing to it
+    │   ├── RolledBackCorpusError   an older state than this client has seen of it
+    │   └── ForkedCorpusError       two states where there can be one: somebody was shown another
     ├── BackendError            what computes plaintext models is not there, or failed: never says on what
     └── AttesterError           the machine gives no evidence, or not what it was asked for: says what is missing
 
@@ -458,6 +461,24 @@ class DocumentError(CorpusError):
     def __init__(self, message: str, *, source: str) -> None:
         super().__init__(f"{source}: {message}")
         self.source = source
+
+
+class CorpusBusyError(CorpusError):
+    """Another process is writing to the corpus."""
+
+    code = "corpus-busy"
+
+
+class RolledBackCorpusError(CorpusError):
+    """An older state of a corpus that lives elsewhere than this client has seen."""
+
+    code = "corpus-rolled-back"
+
+
+class ForkedCorpusError(CorpusError):
+    """Two states of a corpus that lives elsewhere, where there can be one."""
+
+    code = "corpus-forked"
 
 
 class BackendError(BlindgateError):

@@ -71,6 +71,8 @@ class Action(StrEnum):
     JOB_EXPIRED = "job.expired"
     JOB_RESENT = "job.resent"
     JOB_ACKNOWLEDGED = "job.acknowledged"
+    CORPUS_STORED = "corpus.stored"
+    CORPUS_DELETED = "corpus.deleted"
     MODEL_PUBLISHED = "model.published"
     NODE_ENROLLED = "node.enrolled"
     NODE_DISMISSED = "node.dismissed"

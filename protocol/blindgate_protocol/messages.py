@@ -106,6 +106,48 @@ class Upload(Value):
     urls: tuple[str, ...] = ()
 
 
+# Corpora
+
+MOST_SHARDS = 16_384
+"""How many blobs a corpus has at most, its head apart."""
+
+
+class CorpusRequest(Value):
+    """Puts a head to a corpus, by its tenant's word alone: what is in head and shards nobody but the tenant can read.
+
+    Attributes:
+        head: the blob that says which shards there are, and much else; sealed.
+        shards: the blobs that it needs. All of them, and the head, were uploaded before.
+        instead_of: the digest of the head that is to be replaced; `None` where there is no corpus of this name yet.
+    """
+
+    head: BlobRef
+    shards: Annotated[tuple[BlobRef, ...], Field(max_length=MOST_SHARDS)]
+    instead_of: Digest | None
+
+
+class CorpusView(Value):
+    """A corpus as the gateway knows it.
+
+    Attributes:
+        shards: how many there are.
+        size: of head and shards, in bytes.
+        changed: when this head came.
+    """
+
+    name: Name
+    head: BlobRef
+    shards: Annotated[int, Field(ge=0)]
+    size: Size
+    changed: Millis
+
+
+class CorpusList(Value):
+    """The tenant's corpora, by name."""
+
+    corpora: tuple[CorpusView, ...]
+
+
 # Evaluation keys
 
 

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,8 @@ class Contents:
 
 class Corpus:
     """Documents, found by what they say. One may be used by several threads."""
+
+    _state_type: ClassVar[type[State]] = State
 
     def __init__(self, vault: Vault, embedder: Embedder | None, *, show_progress: bool | None = None) -> None:
         """Made by `open`."""
@@ -250,7 +252,7 @@ class Corpus:
     def _fresh(self) -> State:
         """The corpus as it is now."""
         if self._state is None or self._state.generation != self._vault.generation():
-            state = State.read(self._vault)
+            state = self._state_type.read(self._vault)
             if self._embedder is not None:
                 state.require(self._embedder)
             self.close()
@@ -279,10 +281,7 @@ class Corpus:
         rankings: list[list[tuple[int, float]]] = []
         if ranking != "bm25" and state.dense is not None:
             state.require(self.embedder)
-            scores, ids = state.dense.search(self.embedder.embed([query], truncate=True), depth, allowed=allowed)
-            rankings.append(
-                [(int(one), float(score)) for one, score in zip(ids[0], scores[0], strict=True) if one >= 0]
-            )
+            rankings.append(state.nearest(self.embedder.embed([query], truncate=True), depth, allowed=allowed))
         if ranking != "dense":
             rankings.append(state.words().search(query, depth, allowed=allowed))
         if len(rankings) == 1:
@@ -294,8 +293,7 @@ class Corpus:
         documents = {one.id: one for one in state.records.documents()}
         scores = dict(ranked)
         texts = {one: passage.text for one, passage in passages.items()}
-        vectors = {} if state.dense is None else state.dense.vectors(passages)
-        best = distinct([one for one, _ in ranked if one in texts], texts, vectors)[:k]
+        best = distinct([one for one, _ in ranked if one in texts], texts, state.vectors(passages))[:k]
         for one in best if tokens is None else within_budget(best, lambda one: passages[one].tokens, tokens):
             yield _hit(passages[one], documents[passages[one].document], scores[one])
 

@@ -79,7 +79,7 @@ class DenseIndex:
     def ids(self) -> Ids:
         """The ids, in no order, `(n,)`."""
         if self._in_cells:
-            return self._contents()[0]
+            return self.contents()[0]
         return np.asarray(faiss.vector_to_array(self._index.id_map), dtype=np.int64)
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
@@ -142,6 +142,20 @@ class DenseIndex:
     def vectors(self, ids: Iterable[int]) -> dict[int, Vectors]:
         """The vectors of these ids, `(dimension,)` each; none where they lie in cells, in which one is found by its place only."""
         return {} if self._in_cells else {one: self._index.reconstruct(one) for one in ids}
+
+    def contents(self) -> tuple[Ids, Vectors]:
+        """Every id and its vector, `(n,)` and `(n, dimension)`, in one order, which is none in particular."""
+        if not self._in_cells:
+            vectors = faiss.vector_to_array(faiss.downcast_index(self._index.index).codes).view(np.float32)
+            return self.ids, vectors.reshape(-1, self._dimension)
+        lists = self._index.invlists
+        ids, numbers = [np.empty(0, dtype=np.int64)], [np.empty((0, self._dimension), dtype=np.float32)]
+        for cell in range(self.cells):
+            if size := lists.list_size(cell):
+                ids.append(faiss.rev_swig_ptr(lists.get_ids(cell), size).copy())
+                codes = faiss.rev_swig_ptr(lists.get_codes(cell), size * lists.code_size)
+                numbers.append(codes.copy().view(np.float32).reshape(size, self._dimension))
+        return np.concatenate(ids), np.concatenate(numbers)
 
     def to_bytes(self) -> bytes:
         """The index, for `from_bytes`."""
@@ -219,7 +233,7 @@ class DenseIndex:
             self._rebuild(cells=_cells_for(count))
 
     def _rebuild(self, cells: int) -> None:
-        ids, vectors = self._contents()
+        ids, vectors = self.contents()
         order = np.argsort(ids)
         ids, vectors = ids[order], np.ascontiguousarray(vectors[order])
         flat = _flat(self._dimension)
@@ -235,20 +249,6 @@ class DenseIndex:
         made.add_with_ids(vectors, ids)
         made.nprobe = _enough_probes(made, flat, vectors)
         self._index = made
-
-    def _contents(self) -> tuple[Ids, Vectors]:
-        """Every id and its vector."""
-        if not self._in_cells:
-            vectors = faiss.vector_to_array(faiss.downcast_index(self._index.index).codes).view(np.float32)
-            return self.ids, vectors.reshape(-1, self._dimension)
-        lists = self._index.invlists
-        ids, numbers = [np.empty(0, dtype=np.int64)], [np.empty((0, self._dimension), dtype=np.float32)]
-        for cell in range(self.cells):
-            if size := lists.list_size(cell):
-                ids.append(faiss.rev_swig_ptr(lists.get_ids(cell), size).copy())
-                codes = faiss.rev_swig_ptr(lists.get_codes(cell), size * lists.code_size)
-                numbers.append(codes.copy().view(np.float32).reshape(size, self._dimension))
-        return np.concatenate(ids), np.concatenate(numbers)
 
     def _checked(self, vectors: Vectors, what: str) -> Vectors:
         if vectors.ndim != 2 or vectors.shape[1] != self._dimension:  # noqa: PLR2004  (rows and columns)
@@ -280,7 +280,7 @@ class DenseIndex:
         if len(self) * (self._dimension * 4 + 8) > size:
             message = f"index: {size} bytes for {len(self)} vectors of {self._dimension} numbers: too few"
             raise CorpusError(message)
-        ids, vectors = self._contents()
+        ids, vectors = self.contents()
         if (
             len(ids) != len(self)
             or len(np.unique(ids)) != len(ids)

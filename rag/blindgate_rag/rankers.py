@@ -12,7 +12,6 @@ longer is represented by how it begins.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +20,9 @@ from blindgate_rag.dense import DenseIndex, Vectors
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.evaluation import DEPTH, Ranker
 from blindgate_rag.fusion import CONSTANT, reciprocal_rank_fusion
+from blindgate_rag.int8 import quantised_entries, quantised_queries
 from blindgate_rag.lexical import LexicalIndex
 from blindgate_rag.progress import Advance
-
-LARGEST: Final = 127.0
-
-_LEAST: Final = 1e-30
 
 
 class LocalRankers:
@@ -137,15 +133,3 @@ class LocalRankers:
 
 def _telling(progress: Advance | None, what: str) -> Callable[[int, int], None] | None:
     return None if progress is None else lambda done, total: progress(what, done, total)
-
-
-def quantised_entries(vectors: Vectors) -> NDArray[np.int8]:
-    """An index as signed bytes, `(n, d)`, in one scale: its largest number becomes 127."""
-    largest = max(float(np.abs(vectors).max(initial=0.0)), _LEAST)
-    return np.asarray(np.rint(vectors.astype(np.float64) * (LARGEST / largest)), dtype=np.int8)
-
-
-def quantised_queries(vectors: Vectors) -> NDArray[np.int64]:
-    """Questions as whole numbers from -127 to 127, `(n, d)`, each in a scale of its own: its largest number becomes 127."""
-    largest = np.maximum(np.abs(vectors).max(axis=1, initial=0.0), _LEAST).astype(np.float64)
-    return np.asarray(np.rint(vectors.astype(np.float64) * (LARGEST / largest)[:, None]), dtype=np.int64)

@@ -167,6 +167,41 @@ class Records:
         self._database.execute("delete from documents where id = ?", found)
         return [int(row[0]) for row in gone]
 
+    def restore(self, document: DocumentRecord, passages: Iterable[PassageRecord]) -> None:
+        """Put a document in under the ids that it has elsewhere. Raises `CorpusError` where an id, origin or source is taken."""
+        metadata = _written(document.metadata)
+        row = (document.id, document.origin, document.source, document.digest, document.media, metadata, document.added)
+        try:
+            with self._transaction():
+                self._database.execute("insert into documents values (?, ?, ?, ?, ?, ?, ?)", row)
+                self._database.executemany(
+                    "insert into passages values (?, ?, ?, ?, ?, ?)",
+                    ((one.id, one.document, one.position, one.page, one.tokens, one.text) for one in passages),
+                )
+        except (sqlite3.IntegrityError, OverflowError) as error:
+            message = f"{document.source}: cannot stand beside the other documents: {error}"
+            raise CorpusError(message) from error
+
+    def contents(self) -> Iterator[tuple[DocumentRecord, list[PassageRecord]]]:
+        """Every document with its passages, in order."""
+        ask = "select id, document, position, page, tokens, text from passages where document = ? order by position"
+        for document in self.documents():
+            rows = self._database.execute(ask, (document.id,)).fetchall()
+            yield document, [PassageRecord(*row) for row in rows]
+
+    def last_ids(self) -> tuple[int, int]:
+        """The last ids that were given, of documents and of passages: also of those that are gone."""
+        given = dict(self._database.execute("select name, seq from sqlite_sequence").fetchall())
+        return int(given.get("documents", 0)), int(given.get("passages", 0))
+
+    def skip_ids(self, documents: int, passages: int) -> None:
+        """Give no id up to these any more: they were given elsewhere."""
+        wanted = {"documents": documents, "passages": passages}
+        with self._transaction():
+            for (name, least), last in zip(wanted.items(), self.last_ids(), strict=True):
+                self._database.execute("delete from sqlite_sequence where name = ?", (name,))
+                self._database.execute("insert into sqlite_sequence values (?, ?)", (name, max(least, last)))
+
     def document(self, origin: str) -> DocumentRecord | None:
         """The document of this origin."""
         return next(self._documents("where origin = ?", (origin,)), None)

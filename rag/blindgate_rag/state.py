@@ -1,6 +1,6 @@
 """A corpus in memory, as of one generation: its records, its vectors, and its words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
 import numpy as np
@@ -12,7 +12,7 @@ from blindgate_rag.embedding import Embedder
 from blindgate_rag.lexical import LexicalIndex
 from blindgate_rag.passages import Document, Passage
 from blindgate_rag.records import Metadata, Records
-from blindgate_rag.vault import Vault
+from blindgate_rag.vault import Snapshot, Vault
 
 _RECORDS: Final = "records"
 _VECTORS: Final = "vectors"
@@ -38,14 +38,17 @@ class State:
     def read(cls, vault: Vault) -> Self:
         """Read what the vault has. Raises `CorpusError`."""
         snapshot = vault.read()
-        if snapshot is None:
-            return cls(0, Records(), None)
+        return cls(0, Records(), None) if snapshot is None else cls.of(snapshot, where=str(vault.folder))
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, *, where: str) -> Self:
+        """What a vault had at one moment. Raises `CorpusError`; `where` says whose, for people."""
         records = Records(snapshot.files[_RECORDS])
         dimension = records.setting("dimension")
         dense = None if dimension is None else DenseIndex.from_bytes(snapshot.files[_VECTORS], int(dimension))
         vectors, passages = 0 if dense is None else len(dense), records.count()[1]
         if vectors != passages:
-            message = f"{vault.folder}: there are {vectors} vectors and {passages} passages"
+            message = f"{where}: there are {vectors} vectors and {passages} passages"
             raise CorpusError(message)
         return cls(snapshot.generation, records, dense)
 
@@ -108,12 +111,28 @@ class State:
             self._words = LexicalIndex.of(np.array(ids, dtype=np.int64), texts)
         return self._words
 
+    def nearest(
+        self, queries: NDArray[np.float32], k: int, *, allowed: NDArray[np.int64] | None = None
+    ) -> list[tuple[int, float]]:
+        """The `k` passages nearest to a question's vector, `(1, dimension)`, with scores, best first; none where there are none."""
+        if self.dense is None:
+            return []
+        scores, ids = self.dense.search(queries, k, allowed=allowed)
+        return [(int(one), float(score)) for one, score in zip(ids[0], scores[0], strict=True) if one >= 0]
+
+    def vectors(self, ids: Iterable[int]) -> dict[int, NDArray[np.float32]]:
+        """The vectors of these passages, `(dimension,)` each, of unit length; none where they lie in cells."""
+        return {} if self.dense is None else self.dense.vectors(ids)
+
+    def files(self) -> dict[str, bytes]:
+        """What is written of it, by name."""
+        vectors = b"" if self.dense is None else self.dense.to_bytes()
+        return {_RECORDS: self.records.to_bytes(), _VECTORS: vectors}
+
     def write(self, vault: Vault) -> None:
         """Write what was changed, if anything was."""
         if self._changed:
-            vectors = b"" if self.dense is None else self.dense.to_bytes()
-            files = {_RECORDS: self.records.to_bytes(), _VECTORS: vectors}
-            self.generation = vault.write(files)
+            self.generation = vault.write(self.files())
             self._changed = False
 
     def _touch(self) -> None:

@@ -5,8 +5,8 @@
     notes.bgc/17-records, …        its files
     notes.bgc/lock                 held by whoever writes
 
-Every file but `corpus.json` and `lock` is sealed under a key of its own, which is bound to corpus, name and generation (`chunks`):
-one that was cut, changed, or put in another's place does not open. `current` names the digests of its files, so that they belong
+Every file but `corpus.json` and `lock` is sealed under a key of its own, bound to corpus, name and generation (`corpus_keys`): one
+that was cut, changed, or put in another's place does not open. `current` names the digests of its files, so that they belong
 together. What this does not notice is a folder that was put back as a whole to what it was: a copy of yesterday is a true one.
 
 *One writes, others read.* A generation's files are written first, then `current` is replaced in one step, then the files of the one
@@ -14,9 +14,9 @@ before are deleted. A process that dies on the way leaves the old generation or 
 generation into memory; where a writer was quicker, it begins again with the new `current`. So nobody waits for anybody but a
 writer for another.
 
-*The passphrase* gives a key by scrypt (RFC 7914, N=2^17, r=8, p=1), which seals the corpus's own: so it can be changed without
-writing the corpus anew. Without one, a random one is made and kept beside the folder, for its owner alone (`notes.bgc.passphrase`):
-that protects copies and backups of the folder, and not from somebody who reads all of the owner's files.
+*The passphrase* (`corpus_keys`) can be changed without writing the corpus anew. Without one, a random one is made and kept beside
+the folder, for its owner alone (`notes.bgc.passphrase`): that protects copies and backups of the folder, and not from somebody who
+reads all of the owner's files.
 
 Deleted files are unlinked; what a disk or a snapshot keeps of them is sealed.
 """
@@ -24,58 +24,27 @@ Deleted files are unlinked; what a disk or a snapshot keeps of them is sealed.
 import contextlib
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from blindgate_protocol.canonical import canonical, digest
+from blindgate_protocol.canonical import digest
 from blindgate_protocol.canonical_values import CanonicalValue
-from blindgate_protocol.chunks import CorpusStream, Opener, Sealer
 from blindgate_protocol.content_key import SECRET_BYTES, ContentKey
-from blindgate_protocol.errors import CorpusError, MalformedError, SealError
-from blindgate_protocol.values import Digest, JobId, Name, Value
+from blindgate_protocol.errors import CorpusBusyError, CorpusError, MalformedError
+from blindgate_protocol.values import Digest, Name, Value
+from blindgate_rag.corpus_keys import CorpusKey, KeyHeader, own_passphrase, own_passphrase_file, write_whole
 
-_SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**17, 8, 1
-_NONCE_BYTES: Final = 12
 _HEADER: Final = "corpus.json"
 _CURRENT: Final = "current"
 _LOCK: Final = "lock"
 _MOST_SMALL_BYTES: Final = 1 << 16
 _READS: Final = 50
 """How often a reader begins again where writers are quicker, before it says so."""
-
-_KeyFrom = Literal["passphrase", "key"]
-_Hex = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){16,128}$")]
-
-
-class _Header(CanonicalValue):
-    """`corpus.json`: nothing secret, and held by the key's own seal."""
-
-    most_bytes = 4096
-
-    purpose: Literal["blindgate corpus v1"] = "blindgate corpus v1"
-    corpus: JobId
-    key_from: _KeyFrom
-    salt: _Hex
-    sealed_key: _Hex
-
-    def bound(self) -> bytes:
-        """What the seal of the key is bound to: all but itself."""
-        return canonical(self.model_dump(mode="json", exclude={"sealed_key"}))
-
-    def around(self, key: ContentKey, outer: bytes) -> Self:
-        """This header with the corpus's `key`, sealed by the outer one."""
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = nonce + AESGCM(outer).encrypt(nonce, key.secret(), self.bound())
-        return self.model_copy(update={"sealed_key": sealed.hex()})
 
 
 class _FileRef(Value):
@@ -106,7 +75,7 @@ class Snapshot:
 class Vault:
     """The sealed files of one corpus."""
 
-    def __init__(self, folder: Path, header: _Header, key: ContentKey) -> None:
+    def __init__(self, folder: Path, header: KeyHeader, key: CorpusKey) -> None:
         """Made by `create` and `open`."""
         self.folder = folder
         self._header = header
@@ -138,18 +107,17 @@ class Vault:
             if any(path.name != _LOCK for path in folder.iterdir()):
                 message = f"{folder} is no corpus, and not empty: a new corpus needs a folder of its own"
                 raise CorpusError(message)
-            own, salt = ContentKey.generate(), secrets.token_bytes(16)
-            key_from: _KeyFrom = "passphrase" if key is None else "key"
-            header = _Header(corpus=secrets.token_hex(16), key_from=key_from, salt=salt.hex(), sealed_key="0" * 32)
+            own = ContentKey.generate()
+            header = KeyHeader.fresh("passphrase" if key is None else "key")
             header = header.around(own, _outer_key(folder, header, passphrase, key, make=True))
-            _write_whole(folder / _HEADER, header.to_bytes())
-        return cls(folder, header, own)
+            write_whole(folder / _HEADER, header.to_bytes())
+        return cls(folder, header, CorpusKey(header.corpus, own))
 
     @classmethod
     def open(cls, folder: Path, passphrase: str | None = None, *, key: bytes | None = None) -> "Vault":
         """Open the one in `folder`. Raises `CorpusError`, also where passphrase or key are not its own."""
         try:
-            header = _Header.from_bytes(_read(folder / _HEADER, _Header.most_bytes))
+            header = KeyHeader.from_bytes(_read(folder / _HEADER, KeyHeader.most_bytes))
         except FileNotFoundError:
             message = f"{folder} is no corpus: `blindgate rag add` makes one"
             raise CorpusError(message) from None
@@ -157,13 +125,7 @@ class Vault:
             message = f"{folder}: {_HEADER} is damaged: {error}"
             raise CorpusError(message) from error
         outer = _outer_key(folder, header, passphrase, key, make=False)
-        sealed = bytes.fromhex(header.sealed_key)
-        try:
-            secret = AESGCM(outer).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], header.bound())
-            return cls(folder, header, ContentKey(secret))
-        except (InvalidTag, ValueError, MalformedError) as error:
-            message = f"{folder}: the {header.key_from} is not this corpus's, or {_HEADER} was altered"
-            raise CorpusError(message) from error
+        return cls(folder, header, header.opened(outer, where=str(folder)))
 
     def generation(self) -> int:
         """The number of the generation that is there; 0 before the first."""
@@ -187,7 +149,7 @@ class Vault:
 
     @contextlib.contextmanager
     def writing(self, *, wait: float = 10.0) -> Iterator[None]:
-        """Keep every other writer out. Raises `CorpusError` where another one does not end within `wait` seconds."""
+        """Keep every other writer out. Raises `CorpusBusyError` where another one does not end within `wait` seconds."""
         until = time.monotonic() + wait
         with (self.folder / _LOCK).open("ab") as file:
             while True:
@@ -197,7 +159,7 @@ class Vault:
                 except BlockingIOError:
                     if time.monotonic() >= until:
                         message = f"{self.folder}: another process is writing to this corpus; try again when it is done"
-                        raise CorpusError(message) from None
+                        raise CorpusBusyError(message) from None
                     time.sleep(0.05)
             self._clear()
             yield
@@ -207,20 +169,21 @@ class Vault:
         generation = self.generation() + 1
         refs = {}
         for name, data in files.items():
-            sealed = self._sealed(name, data, generation)
-            _write_whole(self._path(name, generation), sealed)
+            sealed = self._key.seal(name, generation, data)
+            write_whole(self._path(name, generation), sealed)
             refs[name] = _FileRef(digest=digest(sealed), size=len(sealed))
         current = _Current(generation=generation, files=refs)
-        _write_whole(self.folder / _CURRENT, self._sealed(_CURRENT, current.to_bytes(), 0))
+        write_whole(self.folder / _CURRENT, self._key.seal(_CURRENT, 0, current.to_bytes()))
         self._clear()
         return generation
 
     def change_passphrase(self, passphrase: str) -> None:
         """Seal the corpus's key with another passphrase; inside `writing`. Copies of before open with the one of before."""
-        header = self._header.model_copy(update={"salt": secrets.token_hex(16), "key_from": "passphrase"})
-        self._header = header.around(self._key, _outer_key(self.folder, header, passphrase, None, make=False))
-        _write_whole(self.folder / _HEADER, self._header.to_bytes())
-        _own_passphrase_file(self.folder).unlink(missing_ok=True)
+        header = self._header.salted()
+        outer = _outer_key(self.folder, header, passphrase, None, make=False)
+        self._header = header.around(self._key.content, outer)
+        write_whole(self.folder / _HEADER, self._header.to_bytes())
+        own_passphrase_file(self.folder).unlink(missing_ok=True)
 
     def __repr__(self) -> str:
         return f"Vault({str(self.folder)!r})"
@@ -228,21 +191,8 @@ class Vault:
     def _path(self, name: str, generation: int) -> Path:
         return self.folder / f"{generation}-{name}"
 
-    def _stream(self, name: str, generation: int) -> CorpusStream:
-        return CorpusStream(corpus=self._header.corpus, file=name, generation=generation)
-
-    def _sealed(self, name: str, data: bytes, generation: int) -> bytes:
-        return Sealer(self._key, self._stream(name, generation)).finish(data)
-
     def _opened(self, name: str, sealed: bytes, generation: int) -> bytes:
-        opener = Opener(self._key, self._stream(name, generation))
-        try:
-            data = b"".join(opener.feed(sealed))
-            opener.finish()
-        except SealError as error:
-            message = f"{self.folder}: {name} was altered: {error}"
-            raise CorpusError(message) from error
-        return data
+        return self._key.open(name, generation, sealed, where=str(self.folder))
 
     def _current(self) -> _Current | None:
         try:
@@ -273,7 +223,7 @@ class Vault:
                 path.unlink(missing_ok=True)
 
 
-def _outer_key(folder: Path, header: _Header, passphrase: str | None, key: bytes | None, *, make: bool) -> bytes:
+def _outer_key(folder: Path, header: KeyHeader, passphrase: str | None, key: bytes | None, *, make: bool) -> bytes:
     """The key that seals the corpus's own."""
     if key is not None:
         if len(key) != SECRET_BYTES:
@@ -286,27 +236,7 @@ def _outer_key(folder: Path, header: _Header, passphrase: str | None, key: bytes
     if header.key_from == "key":
         message = f"{folder} was made with a key of a key store, and opens with it"
         raise CorpusError(message)
-    if passphrase is None:
-        passphrase = _own_passphrase(folder, make=make)
-    kdf = Scrypt(salt=bytes.fromhex(header.salt), length=SECRET_BYTES, n=_SCRYPT_N, r=_SCRYPT_R, p=_SCRYPT_P)
-    return kdf.derive(passphrase.encode())
-
-
-def _own_passphrase_file(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".passphrase")
-
-
-def _own_passphrase(folder: Path, *, make: bool) -> str:
-    path = _own_passphrase_file(folder)
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        if not make:
-            message = f"{folder} is sealed with a passphrase: give it, or set BLINDGATE_CORPUS_PASSPHRASE"
-            raise CorpusError(message) from None
-    made = secrets.token_urlsafe(32)
-    _write_whole(path, made.encode())
-    return made
+    return header.outer_key(own_passphrase(folder, make=make) if passphrase is None else passphrase)
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -323,27 +253,3 @@ def _read(path: Path, most: int) -> bytes:
         message = f"{path} has {size} bytes, and at most {most} are expected"
         raise CorpusError(message)
     return data
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all, and past a power cut."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        message = f"{path} cannot be written: {error.strerror}"
-        raise CorpusError(message) from error

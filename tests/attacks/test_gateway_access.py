@@ -23,6 +23,7 @@ from blindgate_protocol.messages import (
     LEASE_HEADER,
     AnswerPart,
     Commit,
+    CorpusRequest,
     EvictionReport,
     JobRequest,
     KeyRequest,
@@ -42,7 +43,7 @@ TENANT, READER, PUBLISHER, NODE = Role.TENANT, Role.READER, Role.PUBLISHER, Role
 OPERATOR, AUDITOR = Role.OPERATOR, Role.AUDITOR
 ANYBODY: frozenset[Role] = frozenset()
 
-OWNED = {"job", "digest", "upload", "attestation"}
+OWNED = {"job", "digest", "upload", "attestation", "corpus"}
 """What a path calls objects of one tenant."""
 SHARED = {"table", "name", "manifest", "number", "tile"}
 """What it calls models, which are for every tenant, parts of an upload, and tiles of the log, which are for everybody."""
@@ -67,6 +68,11 @@ TABLE: dict[tuple[str, str], Row] = {
     ("POST", "/v1/uploads/<upload>/complete"): Row(frozenset({TENANT, PUBLISHER}), owned=True),
     ("GET", "/v1/uploads/<upload>"): Row(frozenset({TENANT, PUBLISHER}), owned=True),
     ("PUT", "/v1/uploads/<upload>/parts/<int:number>"): Row(frozenset({TENANT, PUBLISHER}), owned=True),
+    ("PUT", "/v1/corpora/<corpus>"): Row(frozenset({TENANT}), owned=True),
+    ("GET", "/v1/corpora"): Row(frozenset({TENANT, READER})),
+    ("GET", "/v1/corpora/<corpus>"): Row(frozenset({TENANT, READER}), owned=True),
+    ("GET", "/v1/corpora/<corpus>/blobs/<digest>"): Row(frozenset({TENANT, READER}), owned=True),
+    ("DELETE", "/v1/corpora/<corpus>"): Row(frozenset({TENANT}), owned=True),
     ("POST", "/v1/keys"): Row(frozenset({TENANT})),
     ("GET", "/v1/keys"): Row(frozenset({TENANT, READER})),
     ("GET", "/v1/keys/<digest>"): Row(frozenset({TENANT, READER}), owned=True),
@@ -183,6 +189,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         )
         question = AttestationRequest(model=desk.manifest.digest, policy=key.digest, nonce=random_bytes(32))
         asked = desk.tenant.ask("POST", "/v1/attestations", question).json()["attestation"]
+        head = CorpusRequest(head=key, shards=(), instead_of=None)
+        desk.tenant.ask("PUT", "/v1/corpora/notes", head)
         with desk.parts.database.write() as connection:  # the table takes longer than a question lives
             connection.execute(update(attestations).values(until=attestations.c.until + 3_600_000))
         yield World(
@@ -191,6 +199,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                 "models.offer_model": ModelOffer(manifest=desk.manifest.envelope),
                 "uploads.request_upload": UploadRequest(size=1, sha256=key.digest),
                 "keys.state_key": KeyRequest(statement=statement.envelope),
+                "corpora.put_corpus": head.model_copy(update={"instead_of": key.digest}),
                 "jobs.submit": JobRequest(order=order.envelope),
                 "leases.poll": LeaseRequest(families=("echo",)),
                 "attestations.ask": question,
@@ -208,6 +217,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                 "digest": key.digest,
                 "upload": upload.json()["upload"],
                 "attestation": asked,
+                "corpus": "notes",
                 "name": "echo",
                 "manifest": desk.manifest.digest,
                 "table": "keys",
@@ -428,6 +438,7 @@ def test_another_tenants_object_is_404(world: World, route: Route) -> None:
     theirs = world.call(world.desk.stranger, route)
     names = dict(world.names)
     world.names.update({"job": "0" * 32, "digest": "sha256:" + "0" * 64, "upload": "0" * 32, "attestation": "0" * 32})
+    world.names["corpus"] = "nobodys"
     nobodys = world.call(world.desk.stranger, route)
     world.names.update(names)
     assert (theirs.status_code, theirs.json()["code"]) == (404, "not-found")

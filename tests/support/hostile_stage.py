@@ -36,6 +36,7 @@ from blindgate_protocol.messages import (
     LEASE_HEADER,
     AnswerPart,
     Commit,
+    CorpusRequest,
     JobRequest,
     KeyRequest,
     Lease,
@@ -207,6 +208,7 @@ class Stage:
             "jobs_submit": lambda: JobRequest(
                 order=self.bank.order(self.manifest, blob_ref(data)).envelope, input_data=data
             ),
+            "corpora_put_corpus": self._corpus,
             "keys_state_key": lambda: KeyRequest(
                 statement=self.bank.statement(self.bank.upload(data), KeyState.ACTIVE).envelope
             ),
@@ -231,6 +233,13 @@ class Stage:
         return AttestationRequest(
             model=self.manifest.digest, policy=self.manifest.digest, nonce=random_bytes(NONCE_BYTES)
         )
+
+    def _corpus(self) -> CorpusRequest:
+        """The first head of the corpus of one's own that a path may name, or what replaces it."""
+        there = self.bank.send("GET", f"/v1/corpora/{self.bank.name}-notes")
+        instead_of = there.json()["head"]["digest"] if there.is_success else None
+        shards = (self.bank.upload(random_bytes(24)),)
+        return CorpusRequest(head=self.bank.upload(random_bytes(24)), shards=shards, instead_of=instead_of)
 
     def _announce(self, data: bytes) -> UploadRequest:
         self._announced = data
@@ -269,6 +278,11 @@ class Stage:
         found["upload"] = [upload.json()["upload"]]
         asked = tenant.ask("POST", "/v1/attestations", self._question())
         found["attestation"] = [asked.json()["attestation"]]
+        head, shard = tenant.upload(random_bytes(24)), tenant.upload(random_bytes(24))
+        found["corpus"] = [f"{tenant.name}-notes"]
+        found["digest"].append(shard.digest)
+        corpus = CorpusRequest(head=head, shards=(shard,), instead_of=None)
+        tenant.ask("PUT", f"/v1/corpora/{found['corpus'][0]}", corpus)
         for state in (KeyState.ACTIVE, KeyState.REGISTERED):
             key = tenant.upload(random_bytes(32))
             statement = tenant.statement(key, state)

@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from typing import Final
 
 from blindgate import keystore
-from blindgate_rag import vault
+from blindgate_rag import corpus_keys
 
 ROUNDS: Final = keystore._SCRYPT_N
 """Of a user's store."""
 _FEWEST: Final = 2
 
-keystore._SCRYPT_N = vault._SCRYPT_N = _FEWEST
+keystore._SCRYPT_N = corpus_keys._SCRYPT_N = _FEWEST
 
 
 @contextmanager
 def as_users_have_them() -> Iterator[None]:
     """Make and open stores as users do."""
-    keystore._SCRYPT_N = vault._SCRYPT_N = ROUNDS
+    keystore._SCRYPT_N = corpus_keys._SCRYPT_N = ROUNDS
     try:
         yield
     finally:
-        keystore._SCRYPT_N = vault._SCRYPT_N = _FEWEST
+        keystore._SCRYPT_N = corpus_keys._SCRYPT_N = _FEWEST

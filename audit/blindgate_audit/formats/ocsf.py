@@ -14,8 +14,8 @@
 | `key.suspended`, `key.resumed` | 3004 | 12 Suspend, 13 Resume |
 | `job.submitted`, `model.published` | 6003 | 1 Create |
 | `log.read`, `log.exported` | 6003 | 2 Read |
-| every other change of a job, `retention.changed`, `log.started`, `log.paused` | 6003 | 3 Update |
-| `records.deleted`, `event.erased` | 6003 | 4 Delete |
+| every other change of a job, `corpus.stored`, `retention.changed`, `log.started`, `log.paused` | 6003 | 3 Update |
+| `corpus.deleted`, `records.deleted`, `event.erased` | 6003 | 4 Delete |
 | `login.failed`, `session.started` | 6003 | 99 Other: Login |
 | `session.ended` | 6003 | 99 Other: Logout |
 | one that this version has no name for | 6003 | 99 Other: its own name |
@@ -87,6 +87,8 @@ _API_ACTIVITIES: Final = {
     Action.JOB_EXPIRED: _UPDATE,
     Action.JOB_RESENT: _UPDATE,
     Action.JOB_ACKNOWLEDGED: _UPDATE,
+    Action.CORPUS_STORED: _UPDATE,
+    Action.CORPUS_DELETED: _DELETE,
     Action.MODEL_PUBLISHED: _CREATE,
     Action.LOGIN_FAILED: (99, "Login"),
     Action.SESSION_STARTED: (99, "Login"),

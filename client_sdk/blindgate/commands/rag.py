@@ -1,35 +1,30 @@
-"""`blindgate rag add|search|ask|list|remove|passphrase|host|evaluate`."""
+"""`blindgate rag add|search|ask|list|remove|passphrase|evaluate`; `corpora` has the commands for what the gateway has.
+
+A corpus is a folder, or `gateway:NAME`: one that rests, sealed, at the gateway, with a cache here.
+"""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from blindgate.commands.corpora import (
-    CorpusPassphrase,
-    CorpusPath,
-    CorpusPlace,
-    EmbedderFolder,
-    opened,
-    remote_corpus,
-    remote_name,
-)
-from blindgate.commands.hosting import host
+from blindgate.commands import corpora
+from blindgate.commands.corpora import AT_GATEWAY, CorpusPassphrase, CorpusPath, EmbedderFolder, name_of
 from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
 from blindgate.output import note, require_folder, show, show_one, when
 from blindgate_protocol.errors import InputError
 
 if TYPE_CHECKING:
     from blindgate.retrieval_evaluation import RetrievalEvaluation
+    from blindgate_rag.corpus import Corpus
     from blindgate_rag.hits import Hits
-    from blindgate_rag.searchable import Searchable
 
 app = typer.Typer(
-    help="Documents that never leave, and those that others host: add, search, ask with citations, host, evaluate.",
-    no_args_is_help=True,
+    help="Documents that never leave: add, search, ask with citations, evaluate retrieval.", no_args_is_help=True
 )
+app.add_typer(corpora.app)
 
 Wheres: TypeAlias = Annotated[
     list[str] | None,
@@ -52,7 +47,9 @@ Tokens: TypeAlias = Annotated[
 
 
 @app.command()
+@asks_gateway
 def add(
+    connect: Connect,
     corpus: CorpusPath,
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH…", help="Files, or folders with files: pdf, txt, md, html, csv, docx.")
@@ -73,7 +70,8 @@ def add(
 ) -> None:
     """Add documents; what was added before is read again only where it changed. The corpus is made where there is none.
 
-    A file that cannot be read is told of, the rest is added, and the command exits with 1. Nothing is sent to anybody.
+    A file that cannot be read is told of, the rest is added, and the command exits with 1. Nothing is sent to anybody, or, of a
+    corpus at the gateway, sealed blobs to that one.
     """
     said = None if metadata is None else dict(_pair(text, "--metadata") for text in metadata)
     told: dict[str, Any] = {name: [] for name in ("added", "changed", "removed", "failed", "skipped")} | {
@@ -81,9 +79,9 @@ def add(
         "unchanged": 0,
         "passages": 0,
     }
-    with opened(corpus, passphrase, embedder, create=True, ranking=ranking) as taken:
+    with _opened(connect, corpus, passphrase, embedder, create=True, ranking=ranking) as opened:
         for path in paths:
-            done = taken.add(path, said, prune=prune)
+            done = opened.add(path, said, prune=prune)
             for name in ("added", "changed", "removed", "skipped"):
                 told[name] += getattr(done, name)
             told["failed"] += [{"source": error.source, "error": str(error)} for error in done.failed]
@@ -105,40 +103,23 @@ def add(
         raise typer.Exit(1)
 
 
-app.command()(host)
-
-
 @app.command()
 @asks_gateway
 def search(
     connect: Connect,
-    corpus: CorpusPlace,
+    corpus: CorpusPath,
     query: Annotated[str, typer.Argument(help="The question, or words.")],
     k: Count = 8,
     where: Wheres = None,
     ranking: RankingName = None,
     tokens: Tokens = None,
-    data_class: DataClass = None,
     embedder: EmbedderFolder = None,
     passphrase: CorpusPassphrase = None,
     as_json: Json = False,
 ) -> None:
-    """Find the passages that fit a question best. Of a corpus on this machine, nothing is sent to anybody.
-
-    gateway:NAME is one that somebody hosts: neither gateway nor node learns what is asked or found.
-    """
-    with contextlib.ExitStack() as stack:
-        if (name := remote_name(corpus)) is None:
-            local = stack.enter_context(opened(corpus, passphrase, embedder))
-            hits = local.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
-        elif ranking is not None:
-            message = f"--ranking: {corpus} is ranked as its owner made it"
-            raise InputError(message)
-        else:
-            client = stack.enter_context(connect())
-            remote = stack.enter_context(remote_corpus(client, name, embedder, data_class=data_class))
-            hits = remote.search(query, k, where=_where(where), tokens=tokens)
-    _note_search(hits)
+    """Find the passages that fit a question best. Nothing of it is sent to anybody."""
+    with _opened(connect, corpus, passphrase, embedder) as opened:
+        hits = opened.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
     if as_json:
         show(_rows(hits), as_json=True)
         return
@@ -149,13 +130,15 @@ def search(
             f"{number}  {_place(hit.source, hit.page)}  (score {hit.score:.4g}, passage {hit.passage})", bold=True
         )
         typer.echo(f"{hit.text.strip()}\n")
+    if hits.leakage.learned:
+        note(f"search {hits.leakage}")
 
 
 @app.command()
 @asks_gateway
 def ask(
     connect: Connect,
-    corpus: CorpusPlace,
+    corpus: CorpusPath,
     question: Annotated[str, typer.Argument(help="The question.")],
     model: Annotated[str, typer.Option("--model", help="A chat's name: see 'blindgate models list'.")],
     k: Count = 8,
@@ -169,20 +152,13 @@ def ask(
 ) -> None:
     """Answer a question from a corpus, with citations.
 
-    Passages are found on this machine, or at a gateway under encryption; identifiers in them and in the question become
-    placeholders, as your policy's [redaction] says; then they are sealed to a node that proved what it is. The answer has what was
-    taken out in its place again.
+    Passages are found on this machine; identifiers in them and in the question become placeholders, as your policy's [redaction]
+    says; then they are sealed to a node that proved what it is. The answer has what was taken out in its place again.
     """
-    with contextlib.ExitStack() as stack:
-        client, name = stack.enter_context(connect()), remote_name(corpus)
-        found: Searchable
-        if name is None:
-            found = stack.enter_context(opened(corpus, passphrase, embedder))
-        else:
-            found = stack.enter_context(remote_corpus(client, name, embedder, timeout=timeout))
+    with connect() as client, _opened(lambda: client, corpus, passphrase, embedder) as opened:
         answer = client.ask(
             question,
-            corpus=found,
+            corpus=opened,
             model=model,
             k=k,
             where=_where(where),
@@ -212,12 +188,13 @@ def ask(
     taken = ", ".join(f"{count} {name}" for name, count in answer.redacted.items()) or "nothing"
     note(f"redacted: {taken}; not looked for: {', '.join(answer.not_protected) or 'nothing'}")
     note(f"search {answer.leakage}")
-    _note_missing(answer.hits)
     note(f"job {answer.job.id}, answered by {answer.receipt.document.node}: its receipt holds")
 
 
 @app.command("list")
+@asks_gateway
 def list_(
+    connect: Connect,
     corpus: CorpusPath,
     where: Wheres = None,
     passphrase: CorpusPassphrase = None,
@@ -225,8 +202,8 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the documents of a corpus."""
-    with opened(corpus, passphrase, embedder) as taken:
-        documents = taken.documents(_where(where))
+    with _opened(connect, corpus, passphrase, embedder) as opened:
+        documents = opened.documents(_where(where))
     rows = [
         {
             "source": one.source,
@@ -243,7 +220,9 @@ def list_(
 
 
 @app.command()
+@asks_gateway
 def remove(
+    connect: Connect,
     corpus: CorpusPath,
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="What 'blindgate rag list' shows.")],
     passphrase: CorpusPassphrase = None,
@@ -251,8 +230,8 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Remove documents: their text and their vectors."""
-    with opened(corpus, passphrase, embedder) as taken:
-        gone = taken.remove(*sources)
+    with _opened(connect, corpus, passphrase, embedder) as opened:
+        gone = opened.remove(*sources)
     show_one({"removed": gone}, as_json=as_json)
     if gone < len(sources):
         note(f"{len(sources) - gone} of these were not there: see 'blindgate rag list'")
@@ -260,7 +239,9 @@ def remove(
 
 
 @app.command()
+@asks_gateway
 def passphrase(
+    connect: Connect,
     corpus: CorpusPath,
     new: Annotated[
         str,
@@ -272,8 +253,8 @@ def passphrase(
     embedder: EmbedderFolder = None,
 ) -> None:
     """Seal a corpus with another passphrase. Copies of before open with the one of before."""
-    with opened(corpus, old, embedder) as taken:
-        taken.change_passphrase(new)
+    with _opened(connect, corpus, old, embedder) as opened:
+        opened.change_passphrase(new)
     note(f"{corpus} opens with the new passphrase now")
 
 
@@ -356,15 +337,21 @@ def _show_evaluation(found: "RetrievalEvaluation") -> None:
     )
 
 
-def _note_search(hits: "Hits") -> None:
-    if hits.leakage.learned:
-        note(f"search {hits.leakage}")
-    _note_missing(hits)
+@contextlib.contextmanager
+def _opened(
+    connect: Connect, corpus: str, passphrase: str | None, embedder: Path | None, **given: Any
+) -> "Iterator[Corpus]":
+    from blindgate_rag.corpus import Corpus  # noqa: PLC0415  (help must not wait for torch)
+    from blindgate_rag.embedding import Embedder  # noqa: PLC0415
 
-
-def _note_missing(hits: "Hits") -> None:
-    if hits.missing:
-        note(f"{hits.missing} more were found, and a node did not send their text as its owner wrote it")
+    model = None if embedder is None else Embedder.open(embedder)
+    with contextlib.ExitStack() as stack:
+        given = {"passphrase": passphrase, "embedder": model, "create": False} | given
+        if corpus.startswith(AT_GATEWAY):
+            client = stack.enter_context(connect())
+            yield stack.enter_context(client.corpus(name_of(corpus), **given))
+        else:
+            yield stack.enter_context(Corpus.open(corpus, **given))
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from blindgate_gateway.settings import Settings
 from blindgate_gateway.tables import (
     attempts,
     blobs,
+    corpus_blobs,
     ended_jobs,
     job_documents,
     jobs,
@@ -187,7 +188,7 @@ _RULES: Final = (
     ),
     Rule(
         "blobs.referenced",
-        "every blob that an open job, a manifest, a key or a result within its retention needs has its row",
+        "every blob that an open job, a manifest, a key, a corpus or a result within its retention needs has its row",
         select(_either(jobs.c.tenant, jobs.c.input_digest))
         .where(~_has_blob(jobs.c.tenant, jobs.c.input_digest))
         .union_all(  # type: ignore[arg-type]
@@ -199,6 +200,9 @@ _RULES: Final = (
                 for part in (manifests.c.client_digest, manifests.c.server_digest)
             ),
             select(_either(keys.c.tenant, keys.c.digest)).where(~_DESTROYED, ~_has_blob(keys.c.tenant, keys.c.digest)),
+            select(_either(corpus_blobs.c.tenant, corpus_blobs.c.digest)).where(
+                ~_has_blob(corpus_blobs.c.tenant, corpus_blobs.c.digest)
+            ),
             select(_either(ended_jobs.c.tenant, ended_jobs.c.result_digest)).where(
                 _SUCCEEDED,
                 ended_jobs.c.result_digest.is_not(None),

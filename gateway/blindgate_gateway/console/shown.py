@@ -32,6 +32,8 @@ WORDS: Final[Mapping[Action, str]] = {
     Action.JOB_EXPIRED: "Job expired",
     Action.JOB_RESENT: "Job sent again",
     Action.JOB_ACKNOWLEDGED: "Result acknowledged",
+    Action.CORPUS_STORED: "Sealed corpus stored",
+    Action.CORPUS_DELETED: "Sealed corpus deleted",
     Action.MODEL_PUBLISHED: "Model published",
     Action.NODE_ENROLLED: "Node enrolled",
     Action.NODE_DISMISSED: "Node dismissed",

@@ -6,6 +6,11 @@ def key_object(digest: str) -> str:
     return f"key:{digest}"
 
 
+def corpus_object(corpus: str) -> str:
+    """A corpus, by the id that the gateway drew for it: its name may say something."""
+    return f"corpus:{corpus}"
+
+
 def job_object(job: str) -> str:
     """A job."""
     return f"job:{job}"

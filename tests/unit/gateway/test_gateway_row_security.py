@@ -10,6 +10,7 @@ import pytest
 import typer
 from sqlalchemy import Table, delete, insert, select, update
 
+from blindgate_gateway import corpora as rooms_corpora
 from blindgate_gateway import jobs as rooms_jobs
 from blindgate_gateway import keys as rooms_keys
 from blindgate_gateway import stored, uploads
@@ -32,7 +33,7 @@ from blindgate_gateway.tables import (
 from blindgate_protocol.attestations import AttestationPoll, AttestationRequest
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.keys import KeyState
-from blindgate_protocol.messages import AnswerPart, JobRequest, UploadRequest
+from blindgate_protocol.messages import AnswerPart, CorpusRequest, JobRequest, UploadRequest
 from brokerage import Keys, Tenant, blob_ref, make_settings, random_bytes
 from desk import Desk, open_desk
 from postgresql import PostgresqlServer
@@ -64,6 +65,8 @@ def _fill(desk: Desk, tenant: Tenant) -> None:
     question = AttestationRequest(model=desk.manifest.digest, policy=desk.manifest.digest, nonce=random_bytes(32))
     tenant.ask("POST", "/v1/attestations", question)
     desk.worker.ask("POST", "/v1/questions", AttestationPoll())
+    head = CorpusRequest(head=tenant.upload(random_bytes(30)), shards=(), instead_of=None)
+    tenant.ask("PUT", f"/v1/corpora/{tenant.name}-notes", head)
     wanted = UploadRequest(size=5, sha256=digest(random_bytes(5)))
     tenant.ask("POST", "/v1/uploads", wanted, headers={"Idempotency-Key": "one"})
 
@@ -142,6 +145,8 @@ _FORGETFUL: dict[str, tuple[Any, str, str]] = {
     "a job": (rooms_views, "_OF_JOB", "/v1/jobs/{job}/record"),
     "jobs": (rooms_jobs, "_OF_TENANT", "/v1/jobs"),
     "an upload": (uploads, "_UPLOAD", "/v1/uploads/{upload}"),
+    "a corpus": (rooms_corpora, "_CORPUS", "/v1/corpora/clinic-notes"),
+    "corpora": (rooms_corpora, "_OF_TENANT", "/v1/corpora"),
     "a key": (rooms_keys, "_OF_KEY", "/v1/keys/{key}"),
     "keys": (rooms_keys, "_OF_TENANT", "/v1/keys"),
 }

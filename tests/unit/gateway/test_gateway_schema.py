@@ -224,7 +224,7 @@ def test_nodes_of_an_older_gateway_and_their_jobs_stay(tmp_path: Path, empty_dat
             assert kept == [(f"{table}-1", "k"), (f"{table}-2", None)]
 
 
-_LATEST = "0022"
+_LATEST = "0023"
 _OLD_NODES = [
     (
         "INSERT INTO nodes (key, name, operator, expires, certificate, token, secret_hash, enrolled) "

@@ -10,7 +10,7 @@ import pytest
 
 from blindgate_models.search.spec import quantised_entries, quantised_queries
 from blindgate_protocol.errors import BackendError, InputError
-from blindgate_rag import rankers
+from blindgate_rag import int8
 from blindgate_rag.beir import read_collection
 from blindgate_rag.evaluation import evaluate, ndcg, recall, reciprocal_rank, score_of
 
@@ -130,5 +130,5 @@ def test_eight_bits_are_those_of_encrypted_search() -> None:
     """The `int8` ranker computes what a node computes under encryption."""
     vectors = np.random.default_rng(2).normal(size=(20, 16)).astype(np.float32)
     wide = vectors.astype(np.float64)
-    np.testing.assert_array_equal(rankers.quantised_entries(vectors), quantised_entries(wide)[0])
-    np.testing.assert_array_equal(rankers.quantised_queries(vectors), quantised_queries(wide)[0])
+    np.testing.assert_array_equal(int8.quantised_entries(vectors), quantised_entries(wide)[0])
+    np.testing.assert_array_equal(int8.quantised_queries(vectors), quantised_queries(wide)[0])

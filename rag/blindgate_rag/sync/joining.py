@@ -1,0 +1,107 @@
+"""Coming to a corpus that lies elsewhere: finding its key, or making it.
+
+The key's header comes with the head, so that a passphrase is all that another machine needs; here it is kept beside the cache, so
+that the corpus opens without asking anybody. A new corpus is put before it is used, empty: of two machines that make one of the
+same name at once, one finds the other's.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from blindgate_protocol.content_key import ContentKey
+from blindgate_protocol.errors import CorpusError, MalformedError, NotFoundError
+from blindgate_rag.corpus_keys import CorpusKey, KeyHeader, own_passphrase, write_whole
+from blindgate_rag.sync.exchange import fetched_head, first_head
+from blindgate_rag.sync.heads import header_of
+from blindgate_rag.sync.remote import Remote
+
+_HEADER: Final = "key.json"
+_TRIES: Final = 3
+
+
+@dataclass(frozen=True)
+class Joining:
+    """A corpus, by name, that is to be opened with a passphrase; `None` for its own, which lies beside the folder."""
+
+    folder: Path
+    name: str
+    remote: Remote
+    passphrase: str | None
+
+    def known(self) -> tuple[KeyHeader, CorpusKey]:
+        """Header and key, of what is here alone. Raises `CorpusError`."""
+        header = kept_header(self.folder)
+        if header is None:
+            message = f"nothing of the corpus {self.name!r} is on this machine yet: open it once with its gateway"
+            raise CorpusError(message)
+        return header, self._opened(header)
+
+    def found(self, *, create: bool) -> tuple[KeyHeader, CorpusKey]:
+        """Header and key, of what is here or there; or of a new corpus. Raises `CorpusError`."""
+        if (kept := kept_header(self.folder)) is not None:
+            try:
+                return kept, self._opened(kept)
+            except CorpusError:
+                there = self._there()  # another machine may have changed the passphrase
+                if there is None or there == kept or there.corpus != kept.corpus:
+                    raise
+                return self._keep(there)
+        for _ in range(_TRIES):
+            if (there := self._there()) is not None:
+                return self._keep(there)
+            if not create:
+                message = (
+                    f"the gateway has no corpus {self.name!r}: `blindgate rag add gateway:{self.name} …` makes one"
+                )
+                raise CorpusError(message)
+            if (made := self._made()) is not None:
+                return made
+        message = f"corpus {self.name!r}: the gateway says that there is one, and shows none"
+        raise CorpusError(message)
+
+    def keep(self, header: KeyHeader) -> None:
+        """Keep the header that the key rests in from now on."""
+        write_whole(self.folder / _HEADER, header.to_bytes())
+
+    def _there(self) -> KeyHeader | None:
+        for _ in range(_TRIES):
+            if (ref := self.remote.head()) is None:
+                return None
+            with contextlib.suppress(NotFoundError):  # replaced in between
+                return header_of(fetched_head(self.remote, ref))
+        message = f"corpus {self.name!r}: the gateway names a head, and does not have it"
+        raise CorpusError(message)
+
+    def _keep(self, header: KeyHeader) -> tuple[KeyHeader, CorpusKey]:
+        key = self._opened(header)
+        self.keep(header)
+        return header, key
+
+    def _made(self) -> tuple[KeyHeader, CorpusKey] | None:
+        own, header = ContentKey.generate(), KeyHeader.fresh("passphrase")
+        header = header.around(own, header.outer_key(self._passphrase(make=True)))
+        key = CorpusKey(header.corpus, own)
+        if not first_head(self.remote, self.name, key, header):
+            return None
+        self.keep(header)
+        return header, key
+
+    def _opened(self, header: KeyHeader) -> CorpusKey:
+        return header.opened(header.outer_key(self._passphrase(make=False)), where=f"corpus {self.name!r}")
+
+    def _passphrase(self, *, make: bool) -> str:
+        return self.passphrase if self.passphrase is not None else own_passphrase(self.folder, make=make)
+
+
+def kept_header(folder: Path) -> KeyHeader | None:
+    """The key's header that is kept in a cache's folder. Raises `CorpusError` where it is damaged."""
+    path = folder / _HEADER
+    try:
+        return KeyHeader.from_bytes(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except MalformedError as error:
+        message = f"{path} is damaged: {error}"
+        raise CorpusError(message) from error

@@ -1,0 +1,247 @@
+"""A corpus at a real gateway, as its owner's machines see it: the SDK, the command line, and what a gateway may try on the way."""
+
+import contextlib
+import json
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from between import Answer, Proxy
+from blindgate import Client
+from blindgate_protocol.errors import CorpusError, InputError, NotAuthorisedError, RolledBackCorpusError
+from blindgate_rag.adding import Text
+from blindgate_rag.embedding import Embedder
+from typed import Typed, type_command
+from world import World
+
+NOTES = [
+    Text("dose", "Aspirin must not be combined with warfarin: both thin the blood.", {"ward": "3B"}),
+    Text("tea", "The patient of bed 4 has had a cough. Tea with honey was given."),
+]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A gateway, and nothing else."""
+    with World(tmp_path_factory.mktemp("corpora")) as made:
+        made.start_gateway()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    """MiniLM, opened once."""
+    return Embedder.default()
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A corpus's name that no other test has."""
+    return f"c{abs(hash(request.node.name)):x}"
+
+
+@pytest.fixture
+def client(world: World) -> Iterator[Callable[..., Client]]:
+    """Makes clients, each with a home of its own: machines of the owner's."""
+    with contextlib.ExitStack() as stack:
+        yield lambda home, **given: stack.enter_context(world.client(home=home, log=False, progress=False, **given))
+
+
+def test_a_second_machine_needs_the_name_and_the_passphrase(
+    world: World, client: Callable[..., Client], tmp_path: Path, embedder: Embedder, name: str
+) -> None:
+    """It fetches the corpus whole, later what changed; the gateway lists sizes, and deletes for all."""
+    given: dict[str, Any] = {"passphrase": "correct horse battery", "embedder": embedder}
+    one, two = client(tmp_path / "one"), client(tmp_path / "two")
+    first = one.corpus(name, **given)
+    assert first.add_texts(NOTES).added == ("dose", "tea")
+    second = two.corpus(name, create=False, profile="sealed-sync", **given)
+    hits = second.search("what goes badly with blood thinners?", k=1, where={"ward": "3B"})
+    assert (hits[0].source, hits.leakage.profile) == ("dose", "sealed-sync")
+    assert "blobs of" in hits.leakage.learned[0].what
+    second.remove("tea")
+    assert [one.source for one in first.documents()] == ["dose"]
+    with pytest.raises(CorpusError, match="the passphrase is not this corpus's"):
+        client(tmp_path / "three").corpus(name, passphrase="wrong", embedder=embedder)
+    with pytest.raises(InputError, match="profile 'plain'"):
+        one.corpus(name, profile="plain")
+    with pytest.raises(InputError, match=r"not a corpus's name: '\.\./x'"):
+        one.corpus("../x")
+    (shown,) = [view for view in two.corpora.list() if view.name == name]
+    assert (shown.shards, shown.size % 1000 > 0) == (1, True)
+    two.corpora.delete(name)
+    assert name not in [view.name for view in one.corpora.list()]
+    with pytest.raises(CorpusError, match="any more"):
+        first.search("aspirin")
+    one.corpora.forget(name)
+    assert one.corpus(name, **given).documents() == []
+
+
+def test_another_tenants_corpus_is_not_there(
+    world: World, client: Callable[..., Client], tmp_path: Path, embedder: Embedder, name: str
+) -> None:
+    """The same name and the same passphrase of two tenants are two corpora."""
+    given: dict[str, Any] = {"passphrase": "the same", "embedder": embedder}
+    client(tmp_path / "one").corpus(name, **given).add_texts(NOTES)
+    clinic = client(tmp_path / "two", tenant="clinic")
+    with pytest.raises(CorpusError, match="the gateway has no corpus"):
+        clinic.corpus(name, create=False, **given)
+    assert clinic.corpus(name, **given).documents() == []
+    with pytest.raises(NotAuthorisedError):
+        Client(
+            world.url, "bg_0000000000000000.AAAA", policy=world.policy(log=False), home=tmp_path / "x"
+        ).corpora.list()
+
+
+def test_many_writers_at_once_lose_nothing(
+    world: World, client: Callable[..., Client], tmp_path: Path, embedder: Embedder, name: str
+) -> None:
+    """Each of four machines adds three documents, all at the same time."""
+    given: dict[str, Any] = {"passphrase": "pass", "embedder": embedder}
+    machines = [client(tmp_path / f"{number}").corpus(name, **given) for number in range(4)]
+
+    def write(number: int) -> None:
+        for each in range(3):
+            machines[number].add_texts([Text(f"{number}-{each}", f"Machine {number}, report {each}.")])
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wanted = {f"{number}-{each}" for number in range(4) for each in range(3)}
+    for corpus in machines:
+        assert {one.source for one in corpus.documents()} == wanted
+        assert corpus.generation == 13
+
+
+@pytest.mark.parametrize("moment", ["before the head", "behind the head"])
+def test_who_is_killed_while_it_puts_leaves_the_old_or_the_new(  # noqa: PLR0917  (fixtures)
+    world: World, client: Callable[..., Client], tmp_path: Path, embedder: Embedder, name: str, moment: str
+) -> None:
+    """SIGKILL at the request that moves the head; what was changed is in the cache, and goes up with the next change."""
+    assert Typed.preloaded is not None
+    given: dict[str, Any] = {"passphrase": "pass", "embedder": embedder}
+    home = tmp_path / "one"
+    with Proxy(world.url) as proxy:
+        corpus = client(home, url=proxy.url).corpus(name, **given)
+        corpus.add_texts(NOTES)
+        watcher = client(tmp_path / "two").corpus(name, **given)
+        environment = os.environ | {
+            "BLINDGATE_URL": proxy.url,
+            "BLINDGATE_API_KEY": world.api_key("hospital"),
+            "BLINDGATE_HOME": str(home),
+            "BLINDGATE_CORPUS_PASSPHRASE": "pass",
+        }
+        killed = threading.Event()
+        started = threading.Event()
+        process: Any = None
+
+        def kill(method: str, path: str) -> None:
+            if method == "PUT" and path == f"/v1/corpora/{name}" and not killed.is_set():
+                started.wait(10)
+                os.kill(process.pid, signal.SIGKILL)
+                killed.set()
+
+        def kill_behind(method: str, path: str, answer: Answer) -> Answer:
+            kill(method, path)
+            return answer
+
+        if moment == "before the head":
+            proxy.overhear = kill
+        else:
+            proxy.lie = kill_behind
+        with tempfile.TemporaryFile() as output:
+            process = Typed.preloaded.start(
+                ["rag", "remove", f"gateway:{name}", "tea"], environment, output, errors=output
+            )
+            started.set()
+            assert process.wait(60) == -signal.SIGKILL
+        proxy.overhear, proxy.lie = lambda _method, _path: None, lambda _method, _path, answer: answer
+        assert watcher.generation == 2
+        there = [one.source for one in watcher.documents()]
+        # The request that was overheard may still have arrived: a killed process takes back nothing that was sent.
+        assert there in (["dose", "tea"], ["dose"])
+        assert (there == ["dose"]) or moment == "before the head"
+        assert [one.source for one in client(home, url=proxy.url).corpus(name, **given).documents()] == ["dose"]
+        client(home, url=proxy.url).corpus(name, **given).sync()
+        assert [one.source for one in watcher.documents()] == ["dose"]
+        assert watcher.generation == 3
+
+
+def test_a_gateway_that_brings_back_what_was_before_is_found_out(
+    world: World, client: Callable[..., Client], tmp_path: Path, embedder: Embedder, name: str
+) -> None:
+    """By each machine that saw the newer one, also when it opens again; what it has is searched offline."""
+    given: dict[str, Any] = {"passphrase": "pass", "embedder": embedder}
+    with Proxy(world.url) as proxy:
+        corpus = client(tmp_path, url=proxy.url).corpus(name, **given)
+        corpus.add_texts(NOTES[:1])
+        kept: dict[str, Answer] = {}
+
+        def keep(method: str, path: str, answer: Answer) -> Answer:
+            if method == "GET" and path.startswith(f"/v1/corpora/{name}"):
+                kept[path] = answer
+            return answer
+
+        proxy.lie = keep
+        client(tmp_path / "two", url=proxy.url).corpus(name, **given)
+        proxy.lie = lambda _method, _path, answer: answer
+        corpus.add_texts(NOTES[1:])
+        proxy.lie = lambda method, path, answer: kept.get(path, answer) if method == "GET" else answer
+        for _ in range(2):
+            with pytest.raises(RolledBackCorpusError, match="generation 2 was given, and this client has seen 3"):
+                corpus.search("tea")
+            with pytest.raises(RolledBackCorpusError):
+                corpus = client(tmp_path, url=proxy.url).corpus(name, **given)
+        offline = client(tmp_path, url=proxy.url).corpus(name, offline=True, **given)
+        assert offline.search("tea", k=1)[0].source == "tea"
+
+
+def test_the_commands_take_a_corpus_at_the_gateway_as_they_take_a_folder(
+    world: World, tmp_path: Path, name: str
+) -> None:
+    """add, search, list, remove, passphrase; corpora, delete and forget besides."""
+    environment = os.environ | {
+        "BLINDGATE_URL": world.url,
+        "BLINDGATE_API_KEY": world.api_key("hospital"),
+        "BLINDGATE_CORPUS_PASSPHRASE": "pass",
+    }
+
+    def rag(*arguments: str | Path, home: str = "one", **changes: str) -> "CompletedProcess[str]":
+        world.policy(tmp_path / home / "policy.toml", log=False).save()
+        given = environment | {"BLINDGATE_HOME": str(tmp_path / home)} | changes
+        return type_command(["rag", *map(str, arguments)], given)
+
+    notes, corpus = tmp_path / "notes", f"gateway:{name}"
+    notes.mkdir()
+    (notes / "dose.txt").write_text("Aspirin must not be given with warfarin.")
+    (notes / "visit.md").write_text("# Visits\n\nVisiting hours are from two to four.")
+    missing = rag("search", corpus, "x")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert f"the gateway has no corpus '{name}': `blindgate rag add gateway:{name} …` makes one" in missing.stderr
+    added = rag("add", corpus, notes, "--json")
+    assert json.loads(added.stdout)["added"] == ["notes/dose.txt", "notes/visit.md"], added.stderr
+    found = rag("search", corpus, "warfarin", "--ranking", "bm25", home="two")
+    assert found.stdout.startswith("1  notes/dose.txt"), found.stderr
+    assert "search sealed-sync: the gateway: that this corpus was looked at" in found.stderr
+    assert rag("remove", corpus, "notes/dose.txt", home="two").returncode == 0
+    assert [one["source"] for one in json.loads(rag("list", corpus, "--json").stdout)] == ["notes/visit.md"]
+    assert rag("passphrase", corpus, "--new", "another").returncode == 0
+    assert "the passphrase is not this corpus's" in rag("list", corpus, home="three").stderr
+    assert "notes/visit.md" in rag("list", corpus, home="two", BLINDGATE_CORPUS_PASSPHRASE="another").stdout
+    listed = json.loads(rag("corpora", "--json").stdout)
+    assert [(one["shards"], one["bytes"] > 0) for one in listed if one["corpus"] == corpus] == [(1, True)]
+    assert rag("forget", corpus, home="two").returncode == 0
+    assert f"nothing of the corpus '{name}' is on this machine" in rag("forget", corpus, home="two").stderr
+    assert "expected gateway:NAME" in rag("delete", tmp_path / "notes.bgc").stderr
+    assert rag("delete", corpus).returncode == 0
+    assert corpus not in rag("corpora").stdout
+    assert "no such corpus" in rag("delete", corpus).stderr

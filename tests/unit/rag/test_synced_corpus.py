@@ -1,0 +1,236 @@
+"""A corpus that lies elsewhere: two machines, one name, and nothing lost; searched here exactly, with MiniLM's real weights."""
+
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blindgate_protocol.errors import CorpusError
+from blindgate_rag.adding import Text
+from blindgate_rag.embedding import Embedder
+from blindgate_rag.int8 import quantised, quantised_queries
+from blindgate_rag.sync import shards
+from blindgate_rag.sync.corpus import SyncedCorpus
+from blindgate_rag.sync.state import scale_for
+from kept_blobs import InMind, Kept, KeptBlobs
+
+NOTES = [
+    Text("dose", "Aspirin must not be combined with warfarin: both thin the blood.", {"ward": "3B"}),
+    Text("tea", "The patient of bed 4 has had a cough for three weeks. Tea with honey was given.", {"ward": "4A"}),
+    Text("visit", "Visiting hours are from two to four."),
+]
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    """MiniLM, opened once."""
+    return Embedder.default()
+
+
+@pytest.fixture(autouse=True)
+def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever asks for a socket fails: those are the SDK's."""
+
+    def refuse(*_: object, **__: object) -> None:
+        message = "a socket was asked for"
+        raise AssertionError(message)
+
+    monkeypatch.setattr(socket, "socket", refuse)
+
+
+class Machines:
+    """Several of one owner's, and where the corpus lies."""
+
+    def __init__(self, folder: Path, embedder: Embedder) -> None:
+        self.kept = Kept()
+        self._folder, self._embedder = folder, embedder
+
+    def join(self, name: str, passphrase: str = "pass", *, create: bool = True, offline: bool = False) -> SyncedCorpus:
+        """The corpus, as the machine of this name opens it."""
+        return SyncedCorpus.join(
+            self._folder / name / "notes",
+            "notes",
+            KeptBlobs(self.kept),
+            InMind(),
+            passphrase=passphrase,
+            embedder=self._embedder,
+            create=create,
+            offline=offline,
+            show_progress=False,
+        )
+
+
+@pytest.fixture
+def machines(tmp_path: Path, embedder: Embedder) -> Machines:
+    """Nobody has anything yet."""
+    return Machines(tmp_path, embedder)
+
+
+def _sources(corpus: SyncedCorpus) -> list[str]:
+    return sorted(one.source for one in corpus.documents())
+
+
+def _passages(corpus: SyncedCorpus) -> dict[int, str]:
+    """Every passage by its id: what a citation names."""
+    found = (corpus.document(source) for source in _sources(corpus))
+    return {passage.id: passage.text for one in found if one is not None for passage in one[1]}
+
+
+def test_another_machine_has_what_the_first_one_added(machines: Machines) -> None:
+    """Texts, metadata, the ids that citations name, the ranking; and what is removed is gone there, too."""
+    first = machines.join("first")
+    first.add_texts(NOTES)
+    second = machines.join("second", create=False)
+    hits = second.search("what goes badly with blood thinners?", k=1, where={"ward": "3B"})
+    assert (hits[0].source, hits[0].text, hits[0].metadata) == ("dose", NOTES[0].text, {"ward": "3B"})
+    assert _passages(second) == _passages(first)
+    for query in ("cough", "when may I visit?", "thin blood"):
+        assert [one.passage for one in second.search(query)] == [one.passage for one in first.search(query)]
+    second.remove("tea")
+    assert _sources(first) == ["dose", "visit"]
+    assert not first.search("honey", ranking="bm25")
+    first.add_texts([NOTES[1]])
+    assert max(_passages(first)) == 4, "an id was given twice"
+    assert _passages(second) == _passages(first)
+
+
+def test_search_here_is_exact_search_in_eight_bits(machines: Machines) -> None:
+    """The same passages in the same order, and the same whole numbers as scores, on both machines."""
+    words = ("blood", "cough", "tea", "honey", "visit", "hours", "ward", "bed", "aspirin", "patient", "fever", "night")
+    draw = np.random.default_rng(5)
+    texts = [Text(f"{number}", " ".join(draw.choice(words, size=6))) for number in range(40)]
+    first = machines.join("first")
+    first.add_texts(texts[:25])
+    second = machines.join("second")
+    second.add_texts(texts[25:])
+    embedder = first.embedder
+    largest = scale_for(embedder.embed([texts[0].text]))
+    ids = {text: one for one, text in _passages(first).items()}
+    distinct = [one for one in texts if one.text in ids]
+    index = quantised(embedder.embed([one.text for one in distinct]), largest).astype(np.int64)
+    for query in ("a patient with fever", "tea", "who may visit at night?"):
+        scores = index @ quantised_queries(embedder.embed([query]))[0]
+        expected = sorted(zip((ids[one.text] for one in distinct), scores, strict=True), key=lambda p: (-p[1], p[0]))
+        for corpus in (first, second):
+            found = corpus._here().nearest(embedder.embed([query]), 60)
+            assert found == [(one, float(score)) for one, score in expected]
+
+
+def test_two_who_change_it_at_once_lose_nothing(machines: Machines) -> None:
+    """The second takes in what the first put, and puts its own on top: other documents, the same one, and removals."""
+    first, second = machines.join("first"), machines.join("second")
+    first.add_texts(NOTES)
+    first.sync()
+    second.sync()
+
+    def meanwhile() -> None:
+        second.add_texts([Text("night", "At night nobody visits."), Text("dose", "Warfarin and aspirin, never.")])
+        second.remove("tea")
+
+    machines.kept.before_replacing.append(meanwhile)
+    first.add_texts([Text("day", "By day there is tea."), Text("dose", "Aspirin and warfarin: ask first.")])
+    for corpus in (first, second):
+        assert _sources(corpus) == ["day", "dose", "night", "visit"]
+        assert corpus.search("aspirin", k=1, ranking="bm25")[0].text == "Aspirin and warfarin: ask first."
+    assert _passages(first) == _passages(second)
+    assert len(set(_passages(first))) == 4
+    assert machines.join("third").search("day", k=1, ranking="bm25")[0].source == "day"
+
+
+def test_the_same_document_of_two_is_one(machines: Machines) -> None:
+    """Both added it; the ids of who was first hold, and nothing goes up again."""
+    first, second = machines.join("first"), machines.join("second")
+    machines.kept.before_replacing.append(lambda: (first.add_texts(NOTES), None)[1])
+    second.add_texts(NOTES)
+    assert _passages(second) == _passages(first)
+    assert len(machines.kept.heads) == 2
+
+
+def test_one_more_document_moves_what_it_is_in_and_no_more(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up and down: one shard and the head, of many. Who comes anew reads the head twice: once for the key."""
+    monkeypatch.setattr(shards.cut, "__kwdefaults__", {"most": 4000})
+    first = machines.join("first")
+    first.add_texts([Text(f"{number}", f"Report {number} of ward {number % 7}.") for number in range(40)])
+    count = len(machines.kept.heads[-1][1])
+    assert count > 5
+    second = machines.join("second")
+    assert f"that {count + 2} blobs of" in str(second.search("report", k=1, ranking="bm25").leakage)
+    assert "blobs" not in str(second.search("report", k=1, ranking="bm25").leakage)
+    before = set(machines.kept.heads[-1][1])
+    first.add_texts([Text("61", "One more report.")])
+    assert len(set(machines.kept.heads[-1][1]) - before) == 1
+    leakage = second.search("report", k=1, ranking="bm25").leakage
+    assert leakage.profile == "sealed-sync"
+    assert "that 2 blobs of" in str(leakage)
+    assert len(second) == 41
+
+
+def test_the_passphrase_is_changed_everywhere(machines: Machines) -> None:
+    """A machine that is open goes on, a new one needs the new one, and so does one that opens again."""
+    first, second = machines.join("first"), machines.join("second")
+    first.add_texts(NOTES)
+    second.change_passphrase("another")
+    assert first.sync() == 3
+    for name in ("first", "second", "third"):
+        with pytest.raises(CorpusError, match="the passphrase is not this corpus's"):
+            machines.join(name)
+        assert len(machines.join(name, "another")) == 3
+
+
+def test_what_did_not_go_up_goes_up_later(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Added offline, or while nobody could be asked: it rests in the cache."""
+    machines.join("first").add_texts(NOTES[:1])
+    offline = machines.join("first", offline=True)
+    offline.add_texts(NOTES[1:2])
+    assert offline.search("tea", k=1, ranking="bm25").leakage.learned == ()
+    with monkeypatch.context() as broken:
+
+        def away(*_: object, **__: object) -> bool:
+            raise ConnectionError
+
+        broken.setattr(KeptBlobs, "replace", away)
+        with pytest.raises(ConnectionError):
+            machines.join("first").add_texts(NOTES[2:])
+    assert _sources(machines.join("second")) == ["dose"]
+    assert machines.join("first").sync() == 3
+    assert _sources(machines.join("second")) == ["dose", "tea", "visit"]
+
+
+def test_what_a_gateway_lost_is_put_back_from_a_cache(machines: Machines) -> None:
+    """Restored from a backup, or deleted: whoever saw the newest goes on from there, and is told what to do until then."""
+    first, second = machines.join("first"), machines.join("second")
+    first.add_texts(NOTES[:2])
+    first.add_texts(NOTES[2:])
+    second.sync()
+    for left in (2, 0):
+        lost = [ref.digest for ref, _ in machines.kept.heads[left:]]
+        del machines.kept.heads[left:]
+        for digest in lost:
+            machines.kept.blobs.pop(digest)
+        with pytest.raises(CorpusError, match="`blindgate rag put-back` puts"):
+            first.search("tea")
+        generation = second.generation
+        assert machines.join("second", offline=True).put_back() == generation + 1
+        for corpus in (first, second, machines.join("third")):
+            assert _sources(corpus) == ["dose", "tea", "visit"]
+    other = Machines(machines._folder / "others", first.embedder)
+    other.join("one").add_texts(NOTES)
+    machines.kept.blobs |= other.kept.blobs
+    machines.kept.heads += other.kept.heads
+    with pytest.raises(CorpusError, match="another corpus lies there, which is not put an end to"):
+        machines.join("first", offline=True).put_back()
+
+
+def test_a_corpus_that_is_not_there_is_told_of(machines: Machines) -> None:
+    """Never made; of a machine that never saw it; deleted."""
+    with pytest.raises(CorpusError, match="the gateway has no corpus 'notes': `blindgate rag add"):
+        machines.join("first", create=False)
+    with pytest.raises(CorpusError, match="nothing of the corpus 'notes' is on this machine yet"):
+        machines.join("first", offline=True)
+    corpus = machines.join("first")
+    corpus.add_texts(NOTES)
+    machines.kept.heads.clear()
+    with pytest.raises(CorpusError, match="has no corpus 'notes' any more"):
+        corpus.search("tea")
+    assert machines.join("first", offline=True).search("tea", k=1)[0].source == "tea"
