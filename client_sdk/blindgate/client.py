@@ -14,8 +14,9 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from blindgate.admission import Admission
 from blindgate.bundles import Bundles
@@ -57,12 +58,13 @@ from blindgate_protocol.values import NAME
 
 if TYPE_CHECKING:
     from blindgate.ask import Answer
+    from blindgate.attested_corpus import AttestedCorpus
     from blindgate.synced_corpora import SyncedCorpora
-    from blindgate_rag.corpus import Ranking
     from blindgate_rag.embedding import Embedder
     from blindgate_rag.records import Where
     from blindgate_rag.redaction import Recogniser, Rules
     from blindgate_rag.searchable import Searchable
+    from blindgate_rag.searching import Ranking
     from blindgate_rag.sync.corpus import SyncedCorpus
 
 DEFAULT_DEADLINE_SECONDS = 3600.0
@@ -376,32 +378,71 @@ class Client:
 
         return SyncedCorpora(self._transport, self._home)
 
+    @overload
+    def corpus(
+        self,
+        name: str,
+        *,
+        profile: Literal["attested"],
+        model: str,
+        passphrase: str | None = ...,
+        ranking: "Ranking | None" = ...,
+        data_class: str | None = ...,
+    ) -> "AttestedCorpus": ...
+    @overload
+    def corpus(
+        self,
+        name: str,
+        *,
+        passphrase: str | None = ...,
+        profile: str | None = ...,
+        embedder: "Embedder | None" = ...,
+        ranking: "Ranking | None" = ...,
+        create: bool = ...,
+        offline: bool = ...,
+    ) -> "SyncedCorpus": ...
     def corpus(  # noqa: PLR0913
         self,
         name: str,
         *,
         passphrase: str | None = None,
         profile: str | None = None,
+        model: str | None = None,
         embedder: "Embedder | None" = None,
         ranking: "Ranking | None" = None,
         create: bool = True,
         offline: bool = False,
-    ) -> "SyncedCorpus":
+        data_class: str | None = None,
+    ) -> "SyncedCorpus | AttestedCorpus":
         """A corpus that does not rest on this machine.
 
         Args:
             name: what it is called there.
             passphrase: what its key is sealed with, on every machine; without one, a random one that is kept in `home`.
             profile: `sealed-sync`: one of your own, at the gateway, that it cannot read; fetched, cached and searched here.
+                `attested`: the same, searched by a node that proved what it is; for reading alone.
+            model: of `attested`: by which model of lane tee it is searched. It embeds by the files that the corpus was made with.
             embedder: what gives texts their vectors, MiniLM by default.
             ranking: from now on, by what passages are ranked.
             create: make one where there is none.
             offline: ask nobody: search what is cached, and keep changes there until it is opened otherwise.
+            data_class: of `attested`: what kind of data the corpus and its questions are, by the policy's name for it.
 
         Raises `CorpusError`, also for another passphrase and for whatever the gateway shows that does not hold.
         """
+        if profile == "attested":
+            if model is None or embedder is not None or offline:
+                message = "profile 'attested': name the model that searches; it takes neither an embedder nor offline"
+                raise InputError(message)
+            sealing = partial(self._sealing, model, "corpus")
+            return self.corpora.attested(
+                name, sealing=sealing, passphrase=passphrase, ranking=ranking, data_class=data_class
+            )
         if profile not in {None, "sealed-sync"}:
-            message = f"profile {profile!r}: expected sealed-sync"
+            message = f"profile {profile!r}: expected sealed-sync or attested"
+            raise InputError(message)
+        if model is not None or data_class is not None:
+            message = "model and data_class go with profile 'attested'"
             raise InputError(message)
         given = {"passphrase": passphrase, "embedder": embedder, "ranking": ranking}
         return self.corpora.open(name, **given, create=create, offline=offline, show_progress=self._progress)

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from blindgate.attested_corpus import AttestedCorpus
 from blindgate.keystore import write_whole
 from blindgate.transport import Transport
 from blindgate.uploads import AT_ONCE, upload
@@ -139,6 +140,11 @@ class SyncedCorpora:
         """One of them, or a new one. `options` are those of `SyncedCorpus.join`."""
         folder, remote = self._folder(name), GatewayBlobs(self._transport, name)
         return SyncedCorpus.join(folder, name, remote, self._seen, **options)
+
+    def attested(self, name: str, **options: Any) -> AttestedCorpus:
+        """One of them, to be searched inside of a node that was judged. `options` are those of `AttestedCorpus.join`."""
+        folder, remote = self._folder(name), GatewayBlobs(self._transport, name)
+        return AttestedCorpus.join(folder, name, remote, self._seen, **options)
 
     def list(self) -> tuple[CorpusView, ...]:
         """What the gateway has, by name."""
