@@ -3,7 +3,7 @@
 Nothing here touches the cache's files: a state is changed when everything that came holds, and its owner writes it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -175,7 +175,7 @@ class Exchange:
 
 def documents_of(
     key: CorpusKey, head: Head, state: SyncedState, fetch: Callable[[Sequence[BlobRef]], list[bytes]]
-) -> Iterator[shards.Filed]:
+) -> Iterable[shards.Filed]:
     """What is in those of a head's shards that a state has not. `fetch` gives blobs in order. Raises `CorpusError`."""
     before = {} if state.base is None else state.base.head.shards
     wanted = [(name, head.shards[name]) for name in new_shards(head.shards, before) if name in head.shards]
