@@ -4,7 +4,7 @@ A corpus on this machine, one that lies elsewhere and is searched here, and one 
 is all come to this: the same state gives the same hits.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -72,7 +72,7 @@ def hits_of(state: State, ranked: Sequence[tuple[int, float]], k: int, tokens: i
     documents = {one.id: one for one in state.records.documents()}
     scores = dict(ranked)
     texts = {one: passage.text for one, passage in passages.items()}
-    best: Iterable[int] = distinct([one for one, _ in ranked if one in texts], texts, state.vectors(passages))[:k]
+    best: Sequence[int] = distinct([one for one, _ in ranked if one in texts], texts, state.vectors(passages))[:k]
     for one in best if tokens is None else within_budget(best, lambda one: passages[one].tokens, tokens):
         passage = passages[one]
         document = documents[passage.document]

@@ -5,7 +5,7 @@ The way between node and gateway leads through a proxy, which hears what the nod
 
 import dataclasses
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -241,55 +241,48 @@ def test_a_gateway_that_shows_an_old_head_is_found_out_before_anything_is_sealed
             corpus.search("tea")
 
 
-LIES = {
-    "the shard of an older head": "old",
-    "another corpus's shard": "other",
-    "the shard, truncated": "cut",
-    "the shard, with a bit turned": "turned",
-}
-
-
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 def test_a_node_searches_what_the_head_names_or_nothing(
-    ground: Ground, client: Client, owner: SyncedCorpus, name: str, lie: str
+    ground: Ground, client: Client, owner: SyncedCorpus, name: str
 ) -> None:
     """Other bytes end the job, whose reason says no word of the question; then it is searched as if nothing had been."""
-    corpus = opened(client, name)
-    corpus.search("tea")
-    ground.node.heard.clear()
-    old: dict[str, bytes] = {}
+    told: dict[str, bytes] = {}
 
     def keep(_method: str, path: str, answer: Answer) -> Answer:
         if "/corpora/" in path:
-            old[path] = answer.body
+            told[path] = answer.body
         return answer
 
+    ground.node.lie = keep
     other = client.corpus(f"{name}-other", passphrase="pass", embedder=ground.embedder)
     other.add_texts([Text("x", "Another corpus.")])
-    ground.node.lie = keep
     opened(client, f"{name}-other").search("x")
-    strange = [body for body in old.values() if len(body) > 1000][-1]
-    old.clear()
-    owner.add_texts([Text("one", "First.")])
+    strange = list(told.values())[-1]
+    corpus = opened(client, name)
     corpus.search("tea")
-    before = list(old.values())
-    owner.add_texts([Text("two", "Second.")])
-    seen: list[str] = []
+    old = list(told.values())[-1]
+    ground.node.lie = honest
+    owner.add_texts([Text("one", "First.")])
+    lies: dict[str, Callable[[bytes], bytes]] = {
+        "an older head's": lambda _body: old,
+        "another corpus's": lambda _body: strange,
+        "cut": lambda body: body[:-1],
+        "with a byte more": lambda body: body + b"x",
+        "with a bit turned": lambda body: body[:-1] + bytes([body[-1] ^ 1]),
+    }
+    for what, lie in lies.items():
+        head = corpus._head()[0].digest
 
-    def told(_method: str, path: str, answer: Answer) -> Answer:
-        if "/corpora/" not in path:
-            return answer
-        seen.append(path)
-        if len(seen) == 1:  # the head is told as it is
-            return answer
-        body = answer.body
-        false = {"old": before[-1], "other": strange, "cut": body[:-1], "turned": body[:-1] + bytes([body[-1] ^ 1])}
-        return Answer(200, false[lie])
+        def lying(_method: str, path: str, answer: Answer, lie: Any = lie, head: str = head) -> Answer:
+            is_shard = "/corpora/" in path and not path.endswith(head)
+            return Answer(200, lie(answer.body)) if is_shard else answer
 
-    ground.node.lie = told
-    with pytest.raises(JobDeadError, match="the gateway sent") as failed:
-        corpus.search("has anybody coughed?")
-    assert "coughed" not in str(failed.value)
+        ground.node.lie = lying
+        with pytest.raises(JobDeadError, match="the gateway sent") as failed:
+            corpus.search("has anybody coughed?")
+        assert "coughed" not in str(failed.value), what
+    ground.node.lie = lambda _method, path, answer: Answer(200, answer.body[::-1]) if "/corpora/" in path else answer
+    with pytest.raises(JobDeadError, match="the gateway sent"):
+        corpus.search("tea")
     ground.node.lie = honest
     assert corpus.search("tea", tokens=200).found == owner.search("tea", tokens=200).found
 

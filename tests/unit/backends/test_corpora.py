@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ class Stage:
 
         return CorpusSource(tenant, fetch, lambda: None)
 
-    def query(self, text: str = "tea", **changes: object) -> CorpusQuery:
+    def query(self, text: str = "tea", **changes: Any) -> CorpusQuery:
         """A question to the newest head, by its words."""
         key = self.corpus._exchange.key
         given = {
@@ -95,7 +96,7 @@ def sources(found: CorpusHits) -> list[str]:
 def test_what_is_open_is_not_fetched_again_nor_are_shards_that_stay(stage: Stage, embedder: Embedder) -> None:
     """The head and every shard at first; then nothing; then a newer head, and the shards that changed."""
     corpora = opened(stage, embedder)
-    asked = {"k": 20, "ranking": "fused"}
+    asked: dict[str, Any] = {"k": 20, "ranking": "fused"}
     assert sources(corpora.search(stage.query(**asked), stage.source())) == [
         hit.source for hit in stage.corpus.search("tea", 20)
     ]
