@@ -13,13 +13,13 @@ gateway, not the nodes, not the network.
 import os
 import re
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 from blindgate.admission import Admission
 from blindgate.bundles import Bundles
 from blindgate.chat import Chat, Completions, Embeddings
+from blindgate.documents import Documents
 from blindgate.explanation import Explanation, explain
 from blindgate.frames import Table
 from blindgate.job import Job
@@ -55,22 +55,11 @@ from blindgate_protocol.messages import ModelList, ModelOffer, TenantView
 from blindgate_protocol.signing import Signed, open_signed
 from blindgate_protocol.values import NAME
 
-if TYPE_CHECKING:
-    from blindgate.ask import Answer
-    from blindgate.hosted_corpus import EncryptedCorpus
-    from blindgate.synced_corpora import SyncedCorpora
-    from blindgate_rag.corpus import Ranking
-    from blindgate_rag.embedding import Embedder
-    from blindgate_rag.records import Where
-    from blindgate_rag.redaction import Recogniser, Rules
-    from blindgate_rag.searchable import Searchable
-    from blindgate_rag.sync.corpus import SyncedCorpus
-
 DEFAULT_DEADLINE_SECONDS = 3600.0
 _RECENT_SECONDS = 60.0
 
 
-class Client:
+class Client(Documents):
     """Private inference through one gateway."""
 
     def __init__(  # noqa: PLR0913  (each is one of the places in blindgate.places)
@@ -319,84 +308,6 @@ class Client:
             seen_version=self._seen.version(manifest.signer, manifest.document.name),
             now=int(time.time() * 1000),
         )
-
-    def ask(  # noqa: PLR0913
-        self,
-        question: str,
-        *,
-        corpus: "Searchable",
-        model: str,
-        k: int = 8,
-        where: "Where | None" = None,
-        tokens: int | None = None,
-        redaction: "Rules | None" = None,
-        recognisers: "Sequence[Recogniser]" = (),
-        data_class: str | None = None,
-        timeout: float | None = None,
-        **parameters: Any,
-    ) -> "Answer":
-        """Answer a question from a corpus: retrieve, redact, seal, ask a node that was judged, and put back what was redacted.
-
-        Args:
-            question: the question.
-            corpus: where to look: a `blindgate_rag.Corpus`, or one that lives elsewhere.
-            model: a chat's name at the gateway.
-            k: how many passages are sent at most.
-            where: only documents whose metadata is so.
-            tokens: no more text than this, in the tokens of the corpus's embedding model.
-            redaction: what must not leave; without it, what the policy's `[redaction]` says.
-            recognisers: further ones, of names for instance.
-            data_class: what kind of data the question is. Documents say theirs in their metadata, under `data_class`.
-            timeout: seconds for the whole answer.
-            parameters: what else a chat takes, such as `temperature`.
-
-        Raises `InputError` where nothing is found, `PolicyError` or `UntrustedEvidenceError` before anything is sealed, and what a
-        chat does.
-        """
-        from blindgate.ask import ask  # noqa: PLC0415  (who asks no corpus waits for none of it)
-
-        return ask(
-            self.chat.completions,
-            question,
-            corpus=corpus,
-            model=model,
-            k=k,
-            where=where,
-            tokens=tokens,
-            rules=self._policy.redaction_rules() if redaction is None else redaction,
-            recognisers=recognisers,
-            data_class=data_class,
-            timeout=timeout,
-            parameters=parameters,
-        )
-
-    @property
-    def corpora(self) -> "SyncedCorpora":
-        """The tenant's corpora that rest, sealed, at the gateway: `list`, `delete`, `forget`; `corpus` opens one."""
-        from blindgate.synced_corpora import SyncedCorpora  # noqa: PLC0415  (who asks no corpus waits for none of it)
-
-        return SyncedCorpora(self._transport, self._home)
-
-    def corpus(  # noqa: PLR0913
-        self,
-        name: str,
-        *,
-        profile: str | None = None,
-        passphrase: str | None = None,
-        embedder: "Embedder | None" = None,
-        ranking: "Ranking | None" = None,
-        create: bool = True,
-        offline: bool = False,
-        data_class: str | None = None,
-        timeout: float | None = None,
-    ) -> "SyncedCorpus | EncryptedCorpus":
-        """A corpus that does not rest on this machine."""
-        if profile == "encrypted-query":
-            from blindgate.hosted_corpus import open_corpus  # noqa: PLC0415  (who asks no corpus waits for none of it)
-
-            return open_corpus(self.model, name, embedder=embedder, data_class=data_class, timeout=timeout)
-        given = {"passphrase": passphrase, "embedder": embedder, "ranking": ranking}
-        return self.corpora.open(name, **given, create=create, offline=offline, show_progress=self._progress)
 
     def job(self, job_id: str) -> Job:
         """Take up a job again that this client submitted, in this process or another, from its bundle.

@@ -20,11 +20,12 @@ from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from blindgate.attested_corpus import AttestedCorpus
 from blindgate.keystore import write_whole
 from blindgate.transport import Transport
 from blindgate.uploads import AT_ONCE, upload
 from blindgate_protocol.errors import CorpusError, GatewayError, InputError, MalformedError, NotFoundError
-from blindgate_protocol.messages import CorpusList, CorpusRequest, CorpusView
+from blindgate_protocol.messages import CorpusList, CorpusRequest, CorpusView, ModelOffer
 from blindgate_protocol.values import NAME, BlobRef, Digest, Size, Value
 from blindgate_rag.corpus_keys import own_passphrase_file
 from blindgate_rag.sync.corpus import SyncedCorpus
@@ -139,6 +140,28 @@ class SyncedCorpora:
         """One of them, or a new one. `options` are those of `SyncedCorpus.join`."""
         folder, remote = self._folder(name), GatewayBlobs(self._transport, name)
         return SyncedCorpus.join(folder, name, remote, self._seen, **options)
+
+    def attested(self, name: str, **options: Any) -> AttestedCorpus:
+        """One of them, to be searched inside of a node that was judged. `options` are those of `AttestedCorpus.join`."""
+        folder, remote = self._folder(name), GatewayBlobs(self._transport, name)
+        return AttestedCorpus.join(folder, name, remote, self._seen, **options)
+
+    def is_here(self, name: str) -> bool:
+        """Whether this machine has opened one that is called so."""
+        return kept_header(self._folder(name)) is not None
+
+    def is_there(self, name: str) -> bool:
+        """Whether the tenant has one that is called so, by the gateway's word."""
+        self._folder(name)  # which refuses what is no name
+        return GatewayBlobs(self._transport, name).head() is not None
+
+    def is_hosted(self, name: str) -> bool:
+        """Whether somebody hosts one that is called so, by the gateway's word."""
+        try:
+            self._transport.get(f"/v1/models/{name}", ModelOffer)
+        except NotFoundError:
+            return False
+        return True
 
     def list(self) -> tuple[CorpusView, ...]:
         """What the gateway has, by name."""

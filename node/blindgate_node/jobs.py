@@ -57,7 +57,7 @@ from blindgate_protocol.messages import AnswerPart, Commit, Lease, Refusal, Rele
 from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.order import Order, check_order
 from blindgate_protocol.signing import Signed, SigningKey, open_signed
-from blindgate_protocol.values import SMALL_BYTES, Millis
+from blindgate_protocol.values import SMALL_BYTES, BlobRef, Millis
 from blindgate_telemetry import NO_TRACES, Traces
 
 if TYPE_CHECKING:
@@ -210,7 +210,9 @@ class Jobs:
         with self._input(work) as given:
             request = os.pread(given.descriptor, given.ref.size, 0)
         with self.traces.about(work.order.document.job, "evaluate"):
-            answered = self.sealed.answer(work.order, work.seal, request, send=send, check=check)
+            answered = self.sealed.answer(
+                work.order, work.seal, request, send=send, check=check, corpus_blob=self._corpus_blobs(work, check)
+            )
         return answered.result, answered.commitments
 
     def _finish(self, work: Work, result: Result, begun: Millis, commitments: Commitments | None) -> None:
@@ -295,6 +297,18 @@ class Jobs:
         work.lease.check()
         return self.gateway.download(work.lease.name, digest, take, work.lease.go_on)
 
+    def _corpus_blobs(self, work: Work, check: Callable[[], None]) -> Callable[[str, BlobRef], bytes]:
+        def fetch(corpus: str, ref: BlobRef) -> bytes:
+            def receive(chunks: Iterable[bytes]) -> bytes:
+                with SealedBlob.receive(chunks, digest=ref.digest, size=ref.size, most=ref.size) as blob:
+                    return os.pread(blob.descriptor, ref.size, 0)
+
+            check()
+            with _mismatch_is(BackendError):
+                return self.gateway.download_of_corpus(work.lease.name, corpus, ref.digest, receive, work.lease.go_on)
+
+        return fetch
+
     def _tell(self, lease: HeldLease, error: BlindgateError, *, refuse: bool) -> str:
         """Refuse or release the job. Where that fails too, the lease runs out, which is the same as a release."""
         # What a hostile package brought into a message must not make it one that cannot be sent.
@@ -312,7 +326,7 @@ class Jobs:
 
 
 @contextmanager
-def _mismatch_is(kind: type[MalformedError]) -> Iterator[None]:
+def _mismatch_is(kind: type[BlindgateError]) -> Iterator[None]:
     """Bytes that are not those that were ordered are an error of this kind."""
     try:
         yield

@@ -173,6 +173,8 @@ class Node:
         while not self._stopping.wait(_TICK_SECONDS):
             self._pool.retire()
             self._keys.expire()
+            for model in self._models.values():
+                model.expire()
         self._log("node.draining")
         ended = threading.Thread(target=self._wait_for_end, args=(poller, workers), name="drain")
         ended.start()

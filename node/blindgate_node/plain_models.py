@@ -33,10 +33,15 @@ Log = Callable[..., None]
 
 @dataclass(frozen=True)
 class PlainModel:
-    """A model that is loaded."""
+    """A model that is loaded.
+
+    Attributes:
+        expire: lets go of what it kept between requests and has not needed for a while.
+    """
 
     manifest: Signed[Manifest]
     backend: Backend
+    expire: Callable[[], None] = lambda: None
 
 
 def load_models(settings: Settings, packages: Packages, now: Millis, log: Log) -> Mapping[str, PlainModel]:
@@ -84,6 +89,8 @@ def _load(folder: Path, settings: Settings, packages: Packages, now: Millis) -> 
         raise PackageError(message)
     check_maker(folder, document, weights)
     # 3.
+    if document.api == "corpus":
+        return _corpus_model(manifest, folder, weights, settings)
     if weights.served_as is None:
         return PlainModel(
             manifest, open_backend(weights.kind, folder / FILES, weights.resources, device=settings.device)
@@ -96,3 +103,18 @@ def _load(folder: Path, settings: Settings, packages: Packages, now: Millis) -> 
         raise BackendError(message)
     key = None if settings.upstream_key is None else settings.upstream_key.get_secret_value()
     return PlainModel(manifest, Upstream(settings.upstream, weights.served_as, key=key))
+
+
+def _corpus_model(manifest: Signed[Manifest], folder: Path, weights: Weights, settings: Settings) -> PlainModel:
+    # Here, not above: a node that searches no corpus needs none of retrieval's libraries.
+    from blindgate_node.backends.corpora import open_corpora  # noqa: PLC0415
+
+    corpora = open_corpora(
+        folder / FILES,
+        weights,
+        name=manifest.document.name,
+        device=settings.device,
+        most_bytes=settings.corpus_bytes,
+        seconds=settings.corpus_seconds,
+    )
+    return PlainModel(manifest, corpora, corpora.expire)

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from blindgate_node.backends.interface import ChatBackend, EmbeddingBackend, TableBackend
-from blindgate_node.backends.requests import read_chat, read_embedding
+from blindgate_node.backends.interface import ChatBackend, CorpusBackend, CorpusSource, EmbeddingBackend, TableBackend
+from blindgate_node.backends.requests import read_chat, read_embedding, read_query
 from blindgate_node.blobs import Result
 from blindgate_node.enclave import Enclave
 from blindgate_node.plain_models import PlainModel
@@ -28,8 +28,7 @@ from blindgate_node.receipts import Commitments
 from blindgate_node.relay import Relay
 from blindgate_protocol.canonical import DIGEST_PREFIX
 from blindgate_protocol.chunks import Sealer
-from blindgate_protocol.errors import BackendError, InputError, PolicyError, SealTermsError
-from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.errors import BackendError, CorpusError, InputError, PolicyError, SealTermsError
 from blindgate_protocol.messages import AnswerPart
 from blindgate_protocol.order import Order
 from blindgate_protocol.sealed_bodies import NUMBER_BYTES, Failure, FailureLine, TableHead, line_of
@@ -58,7 +57,7 @@ class SealedJobs:
     enclave: Enclave
     models: Mapping[str, PlainModel]
 
-    def answer(
+    def answer(  # noqa: PLR0913  (what came with the lease, and the ways out of here)
         self,
         order: Signed[Order],
         seal: bytes | None,
@@ -66,8 +65,11 @@ class SealedJobs:
         *,
         send: Callable[[AnswerPart], None],
         check: Callable[[], None],
+        corpus_blob: Callable[[str, BlobRef], bytes] | None = None,
     ) -> SealedAnswer:
         """Answer a job; `send` carries parts of the answer, `check` raises when the job should not go on.
+
+        `corpus_blob` gives blobs of the tenant's corpora, as `CorpusSource.fetch`.
 
         Raises `PolicyError` for a model that is not here, what `Enclave.open` does, `BackendError`, and what `check` does.
         """
@@ -88,7 +90,8 @@ class SealedJobs:
             key.commitment(side, job=order.document.job, order=order.digest) for side in ("prompt", "answer")
         )
         prompt.add(opened.request)
-        pieces = _Pieces(model, manifest, order.document.rows, opened.request, check)
+        source = None if corpus_blob is None else CorpusSource(order.document.tenant, corpus_blob, check)
+        pieces = _Pieces(model, order.document.rows, opened.request, check, source)
         sealer, relay = Sealer(key, response), Relay(send)
         written, last, most = bytearray(), b"", manifest.limits.result_bytes
         try:
@@ -131,21 +134,16 @@ class _Pieces:
     """
 
     def __init__(
-        self, model: PlainModel, manifest: Manifest, rows: int, request: bytes, check: Callable[[], None]
+        self, model: PlainModel, rows: int, request: bytes, check: Callable[[], None], source: CorpusSource | None
     ) -> None:
-        self._backend, self._manifest, self._rows, self._request, self._check = (
-            model.backend,
-            manifest,
-            rows,
-            request,
-            check,
-        )
+        self._backend, self._manifest = model.backend, model.manifest.document
+        self._rows, self._request, self._check, self._source = rows, request, check, source
         self.streams = False
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self._answered()
-        except InputError as error:
+        except (InputError, CorpusError) as error:
             yield line_of(FailureLine(error=Failure(code=error.code, message=str(error)[:_MAX_TEXT])))
 
     def _answered(self) -> Iterator[bytes]:
@@ -154,6 +152,8 @@ class _Pieces:
             return self._chat(backend)
         if self._manifest.api == "embeddings":
             return self._embed(backend)
+        if self._manifest.api == "corpus":
+            return self._search(backend)
         return self._predict(backend)
 
     def _chat(self, backend: ChatBackend) -> Iterator[bytes]:
@@ -173,6 +173,17 @@ class _Pieces:
 
     def _embed(self, backend: EmbeddingBackend) -> Iterator[bytes]:
         yield line_of(backend.embed(read_embedding(self._request)))
+
+    def _search(self, backend: CorpusBackend) -> Iterator[bytes]:
+        if self._source is None:
+            message = "this job brought no way to its corpus"
+            raise BackendError(message)
+        line = line_of(backend.search(read_query(self._request), self._source))
+        most = self._manifest.limits.result_bytes // 2  # padding to powers makes at most twice of it
+        if len(line) > most:
+            message = f"what was found has {len(line)} bytes, and this model's answers at most {most}: ask for less (k, tokens)"
+            raise InputError(message)
+        yield line
 
     def _predict(self, backend: TableBackend) -> Iterator[bytes]:
         columns = len(self._manifest.columns)

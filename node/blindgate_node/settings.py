@@ -71,6 +71,8 @@ class Settings(BaseSettings):
         device: what plaintext models compute on; `auto` takes CUDA where it is there.
         upstream: the address, on loopback, of a server of OpenAI's API in the same trusted environment.
         upstream_key: that server's API key, if it wants one.
+        corpus_bytes: the corpora that each model keeps open in memory, counted as they lie at the gateway, sealed.
+        corpus_seconds: how long a corpus stays open after it was last searched.
         key_set_seconds: how long a set of keys is that it can be sealed to; a new one is offered once half of that has passed.
         log_file: where log lines go; standard error when not set.
     """
@@ -109,6 +111,8 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     upstream: str | None = None
     upstream_key: SecretStr | None = None
+    corpus_bytes: Bytes = 1024 * MEBI
+    corpus_seconds: Seconds = 900.0
     key_set_seconds: Annotated[float, Field(ge=60, le=604_800)] = 86_400.0
     log_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -164,13 +164,13 @@ class Gateway:
 
     def download(self, lease: LeaseName, digest: str, take: Callable[[Iterator[bytes]], AnyT], go_on: GoOn) -> AnyT:
         """Stream a blob of the job's into `take`, from its start again when the connection breaks."""
-        path = f"/v1/leases/{lease.job}/blobs/{digest}"
+        return self._streamed(f"/v1/leases/{lease.job}/blobs/{digest}", lease, take, go_on)
 
-        def attempt() -> AnyT:
-            with self._stream("GET", path, lease=lease) as response:
-                return take(response.iter_raw(_CHUNK_BYTES))
-
-        return _patiently(attempt, go_on)
+    def download_of_corpus(
+        self, lease: LeaseName, corpus: str, digest: str, take: Callable[[Iterator[bytes]], AnyT], go_on: GoOn
+    ) -> AnyT:
+        """Stream a blob of a corpus of the job's tenant, as `download`. Raises `NotFoundError` for one that it does not need."""
+        return self._streamed(f"/v1/leases/{lease.job}/corpora/{corpus}/blobs/{digest}", lease, take, go_on)
 
     def put_result(self, lease: LeaseName, data: bytes, digest: str, go_on: GoOn) -> None:
         """Store the job's result."""
@@ -196,6 +196,13 @@ class Gateway:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    def _streamed(self, path: str, lease: LeaseName, take: Callable[[Iterator[bytes]], AnyT], go_on: GoOn) -> AnyT:
+        def attempt() -> AnyT:
+            with self._stream("GET", path, lease=lease) as response:
+                return take(response.iter_raw(_CHUNK_BYTES))
+
+        return _patiently(attempt, go_on)
 
     def _once(  # noqa: PLR0913
         self,

@@ -54,6 +54,7 @@
     ├── CorpusError             a corpus that cannot be opened, or is not what was written
     │   ├── DocumentError           a document that cannot be read: names the file and what is wrong with it
     │   ├── CorpusBusyError         another process is writing to it
+    │   ├── StaleCorpusError        what is asked of is not there any more: somebody has changed it, or it is kept back
     │   ├── RolledBackCorpusError   an older state than this client has seen of it
     │   └── ForkedCorpusError       two states where there can be one: somebody was shown another
     ├── BackendError            what computes plaintext models is not there, or failed: never says on what
@@ -467,6 +468,12 @@ class CorpusBusyError(CorpusError):
     """Another process is writing to the corpus."""
 
     code = "corpus-busy"
+
+
+class StaleCorpusError(CorpusError):
+    """A corpus at one moment is not there any more: another has taken its place, or somebody keeps it back."""
+
+    code = "corpus-stale"
 
 
 class RolledBackCorpusError(CorpusError):

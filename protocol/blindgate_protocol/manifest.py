@@ -41,8 +41,8 @@ MAX_CATEGORIES = 1000
 Lane = Literal["fhe", "tee"]
 """Where a model computes: on ciphertexts, or in the clear inside a trusted execution environment."""
 
-Api = Literal["chat", "embeddings", "table"]
-"""What a model of lane `tee` may be asked: OpenAI's chats, OpenAI's embeddings, or rows of numbers."""
+Api = Literal["chat", "embeddings", "table", "corpus"]
+"""What a model of lane `tee` may be asked: OpenAI's chats, OpenAI's embeddings, rows of numbers, or to search their corpus."""
 
 Unstated = Field(exclude_if=lambda value: value is None)
 """A field that a document leaves out where it has nothing to say, so that documents of before keep their bytes."""

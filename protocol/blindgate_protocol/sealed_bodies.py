@@ -5,6 +5,7 @@
 | `chat` | the JSON of OpenAI's chat completions | a line for each chunk: a `chat.completion.chunk` |
 | `embeddings` | the JSON of OpenAI's embeddings | one line: the list of embeddings |
 | `table` | rows of numbers: float64, little-endian, row by row | one line, `{"rows": …, "outputs": …}`; then float32, likewise |
+| `corpus` | the JSON of a `CorpusQuery` (`corpus_search`) | one line: the `CorpusHits` |
 
 Lines are JSON and end with a newline. A line `{"error": {"code": …, "message": …}}` is the last one: the node could not answer this
 request, and says so to its client alone. The job has succeeded all the same, as far as a gateway can see.

@@ -35,7 +35,7 @@ Kind = Literal["causal-lm", "sentence-transformers", "torch-table", "upstream"]
 
 APIS: Final[dict[str, tuple[Api, ...]]] = {
     "causal-lm": ("chat",),
-    "sentence-transformers": ("embeddings",),
+    "sentence-transformers": ("embeddings", "corpus"),
     "torch-table": ("table",),
     "upstream": ("chat", "embeddings"),
 }

@@ -19,31 +19,23 @@ and looks for a newer one at its next search. Nothing here opens a socket.
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, Literal, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_protocol.errors import CorpusError, InputError
+from blindgate_protocol.errors import CorpusError
 from blindgate_rag.adding import Added, Adding, Text
 from blindgate_rag.embedding import Embedder
-from blindgate_rag.fusion import distinct, reciprocal_rank_fusion, within_budget
 from blindgate_rag.hits import LOCAL, Hit, Hits
 from blindgate_rag.progress import Advance, shown
 from blindgate_rag.records import DocumentRecord, Metadata, PassageRecord, Where
+from blindgate_rag.searching import Ranking, checked_ranking, hit_of, hits_of, ranking_of, search_state
 from blindgate_rag.state import State
 from blindgate_rag.vault import Vault
-
-Ranking = Literal["fused", "dense", "bm25"]
-"""By what passages are ranked: meaning and words together, meaning, words."""
-
-RANKINGS: Final[tuple[Ranking, ...]] = ("fused", "dense", "bm25")
-_DEPTH: Final = 100
-"""How far down each ranking is read before they are put together."""
-_MOST_FOUND: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +95,7 @@ class Corpus:
         corpus = cls(vault, embedder, show_progress=show_progress)
         if ranking is not None and ranking != corpus.ranking:
             with corpus._writing() as state:
-                state.set("ranking", _checked(ranking))
+                state.set("ranking", checked_ranking(ranking))
         return corpus
 
     @property
@@ -123,7 +115,7 @@ class Corpus:
     def ranking(self) -> Ranking:
         """By what passages are ranked unless a search says otherwise."""
         with self._turn:
-            return _checked(self._fresh().records.setting("ranking") or "fused")
+            return ranking_of(self._fresh())
 
     def add(self, path: str | os.PathLike[str], metadata: Metadata | None = None, *, prune: bool = False) -> Added:
         """Add a file, or every file of a known format under a folder. What was added before is read only where it changed.
@@ -187,20 +179,17 @@ class Corpus:
 
         Raises `InputError` for what cannot be asked.
         """
-        if not query.strip():
-            message = "the question is empty"
-            raise InputError(message)
-        if not 1 <= k <= _MOST_FOUND:
-            message = f"k is {k}: 1 to {_MOST_FOUND} passages may be asked for"
-            raise InputError(message)
         with self._turn:
-            state = self._fresh()
-            allowed = None
-            if where is not None:
-                found = state.records.documents(where)
-                allowed = np.array(state.records.passages_of(one.id for one in found), dtype=np.int64)
-            ranked = self._ranked(state, query, k, allowed, _checked(ranking) if ranking else self.ranking)
-            return Hits(tuple(self._hits(state, ranked, k, tokens)), LOCAL)
+            found = search_state(
+                self._fresh(),
+                query,
+                k,
+                embedder=lambda: self.embedder,
+                where=where,
+                ranking=ranking,
+                tokens=tokens,
+            )
+            return Hits(found, LOCAL)
 
     def contents(self) -> Contents:
         """All passages and their vectors: what somebody needs who hosts the corpus. Raises `CorpusError` for another embedder."""
@@ -214,14 +203,14 @@ class Corpus:
             documents = {one.id: one for one in state.records.documents()}
             vectors = state.dense.vectors(numbers)
             return Contents(
-                tuple(_hit(passages[one], documents[passages[one].document], 0.0) for one in numbers),
+                tuple(hit_of(passages[one], documents[passages[one].document], 0.0) for one in numbers),
                 np.stack([vectors[one] for one in numbers]) if numbers else np.empty((0, 0), dtype=np.float32),
             )
 
     def passage(self, number: int) -> Hit | None:
         """The passage of this id, which a citation names; `None` where it is gone."""
         with self._turn:
-            return next(iter(self._hits(self._fresh(), [(number, 0.0)], 1, None)), None)
+            return next(hits_of(self._fresh(), [(number, 0.0)], 1, None), None)
 
     def change_passphrase(self, passphrase: str) -> None:
         """Seal the corpus with another passphrase from now on. Copies of before open with the one of before."""
@@ -273,46 +262,3 @@ class Corpus:
 
     def _adding(self, state: State, advance: Advance) -> Adding:
         return Adding(state, lambda: self.embedder, lambda: state.write(self._vault), advance)
-
-    def _ranked(
-        self, state: State, query: str, k: int, allowed: NDArray[np.int64] | None, ranking: Ranking
-    ) -> list[tuple[int, float]]:
-        depth = max(_DEPTH, 2 * k)
-        rankings: list[list[tuple[int, float]]] = []
-        if ranking != "bm25" and state.dense is not None:
-            state.require(self.embedder)
-            rankings.append(state.nearest(self.embedder.embed([query], truncate=True), depth, allowed=allowed))
-        if ranking != "dense":
-            rankings.append(state.words().search(query, depth, allowed=allowed))
-        if len(rankings) == 1:
-            return rankings[0]
-        return reciprocal_rank_fusion([[one for one, _ in each] for each in rankings])
-
-    def _hits(self, state: State, ranked: Sequence[tuple[int, float]], k: int, tokens: int | None) -> Iterator[Hit]:
-        passages = state.records.passages(one for one, _ in ranked)
-        documents = {one.id: one for one in state.records.documents()}
-        scores = dict(ranked)
-        texts = {one: passage.text for one, passage in passages.items()}
-        best = distinct([one for one, _ in ranked if one in texts], texts, state.vectors(passages))[:k]
-        for one in best if tokens is None else within_budget(best, lambda one: passages[one].tokens, tokens):
-            yield _hit(passages[one], documents[passages[one].document], scores[one])
-
-
-def _hit(passage: PassageRecord, document: DocumentRecord, score: float) -> Hit:
-    return Hit(
-        text=passage.text,
-        source=document.source,
-        page=passage.page,
-        score=score,
-        metadata=document.metadata,
-        passage=passage.id,
-        tokens=passage.tokens,
-    )
-
-
-def _checked(ranking: str) -> Ranking:
-    for known in RANKINGS:
-        if ranking == known:
-            return known
-    message = f"ranking {ranking!r}: expected one of {', '.join(RANKINGS)}"
-    raise InputError(message)

@@ -88,6 +88,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("POST", "/v1/leases"): Row(frozenset({NODE})),
     ("POST", "/v1/leases/<job>/heartbeat"): Row(frozenset({NODE})),
     ("GET", "/v1/leases/<job>/blobs/<digest>"): Row(frozenset({NODE})),
+    ("GET", "/v1/leases/<job>/corpora/<corpus>/blobs/<digest>"): Row(frozenset({NODE})),
     ("PUT", "/v1/leases/<job>/result"): Row(frozenset({NODE})),
     ("POST", "/v1/leases/<job>/answer"): Row(frozenset({NODE})),
     ("POST", "/v1/leases/<job>/commit"): Row(frozenset({NODE})),

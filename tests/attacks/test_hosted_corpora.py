@@ -85,7 +85,7 @@ def test_every_search_sounds_alike(attacked: World, owned: Corpus, tmp_path: Pat
     """Long or short, found well or not, one passage wanted or all: the same requests of the same lengths, and as many fetches."""
     asked = [("aspirin and warfarin", 4), ("x", 1), ("頭痛 " * 900, 2), ("aspirin and warfarin", 4)]
     with Proxy(attacked.url) as proxy, attacked.client(home=tmp_path, url=proxy.url) as client:
-        corpus = client.corpus("attacked", embedder=owned.embedder)
+        corpus = client.corpus("attacked", profile="encrypted-query", embedder=owned.embedder)
         first, *others = [hear(proxy, corpus, question, k) for question, k in asked]
     for other in others:
         assert other == first
@@ -99,7 +99,7 @@ def test_what_is_sent_does_not_depend_on_what_a_node_made_of_the_scores(
 ) -> None:
     """Scores that are the same for all, or any other, lead to the same fetch: of as many, and encrypted anew."""
     with attacked.client(home=tmp_path) as client:
-        corpus = client.corpus("attacked", embedder=owned.embedder)
+        corpus = client.corpus("attacked", profile="encrypted-query", embedder=owned.embedder)
         sizes, inputs = set(), set()
         for lie in (np.zeros, np.ones):
             decrypted = corpus._index._half.decrypt
@@ -131,7 +131,7 @@ def test_a_gateway_cannot_pair_an_index_with_other_passages(attacked: World, own
 
         proxy.lie = swap
         with pytest.raises(PackageDigestError, match="which is not the table of corpus 'attacked' version 1"):
-            client.corpus("attacked", embedder=owned.embedder)
+            client.corpus("attacked", profile="encrypted-query", embedder=owned.embedder)
 
 
 def test_a_text_that_is_not_the_owners_is_left_out_and_told_of(attacked: World, owned: Corpus, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_gateway_that_forgets_its_count_is_bounded_by_the_node(
     database = attacked.gateway_folder / "gateway.sqlite"
     of = "from rows_asked where tenant = 'forgotten' and model like 'counted%'"
     with attacked.client("forgotten", home=tmp_path) as client:
-        corpus = client.corpus("counted", embedder=owned.embedder)
+        corpus = client.corpus("counted", profile="encrypted-query", embedder=owned.embedder)
         for _ in range(2):
             assert len(corpus.search("aspirin", k=2)) == 2
         with sqlite3.connect(database, timeout=10) as gateway:
@@ -215,7 +215,7 @@ def test_a_question_is_asked_under_its_class_of_data_or_not_at_all(
 ) -> None:
     """What a policy keeps from this lane is kept from a corpus in it: said when it is taken, or of the question that `ask` has."""
     with attacked.client(home=tmp_path) as client:
-        corpus = client.corpus("attacked", embedder=owned.embedder, data_class="phi")
+        corpus = client.corpus("attacked", profile="encrypted-query", embedder=owned.embedder, data_class="phi")
         sent = client.transport.bytes_sent
         with pytest.raises(PolicyError, match="phi"):
             corpus.search("aspirin", k=1)

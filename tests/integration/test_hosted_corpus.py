@@ -83,7 +83,7 @@ def test_fewer_are_the_first_of_more_and_no_more_text_than_was_asked_for(client:
 
 def test_a_search_says_who_could_learn_what_and_what_is_left(client: Client, owned: Corpus) -> None:
     """The budget is the owner's, counted by the gateway, over both models; spent, nothing more is answered."""
-    corpus = client.corpus("scarce", embedder=owned.embedder)
+    corpus = client.corpus("scarce", profile="encrypted-query", embedder=owned.embedder)
     assert (corpus.budget.asked, corpus.budget.allowed, corpus.budget.left) == (0, 2, 2)
     hits = corpus.search("aspirin", k=1)
     assert hits.leakage.profile == "encrypted-query"
@@ -96,7 +96,9 @@ def test_a_search_says_who_could_learn_what_and_what_is_left(client: Client, own
     with pytest.raises(BudgetSpentError, match="'scarce' gives a tenant 2 rows in all"):
         corpus.search("tea", k=2)
     assert corpus.budget.left == 0
-    assert str(client.corpus("known", embedder=owned.embedder).budget).endswith("no number is set")
+    assert str(client.corpus("known", profile="encrypted-query", embedder=owned.embedder).budget).endswith(
+        "no number is set"
+    )
 
 
 @pytest.mark.parametrize(

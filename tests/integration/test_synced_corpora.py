@@ -71,7 +71,7 @@ def test_a_second_machine_needs_the_name_and_the_passphrase(
     with pytest.raises(CorpusError, match="the passphrase is not this corpus's"):
         client(tmp_path / "three").corpus(name, passphrase="wrong", embedder=embedder)
     with pytest.raises(InputError, match="profile 'plain'"):
-        one.corpus(name, profile="plain")
+        one.corpus(name, profile="plain")  # type: ignore[call-overload]
     with pytest.raises(InputError, match=r"not a corpus's name: '\.\./x'"):
         one.corpus("../x")
     (shown,) = [view for view in two.corpora.list() if view.name == name]

@@ -20,7 +20,7 @@ from signed_packages import PUBLISHER
 from world import World
 
 SIMULATED = "insecure-simulated"
-CHAT, EMBEDDER, TRIAGE = "tiny-chat", "minilm", "note-triage"
+CHAT, EMBEDDER, SEARCH, TRIAGE = "tiny-chat", "minilm", "minilm-search", "note-triage"
 COLUMNS = tuple(Column(name=name, minimum=-100.0, maximum=100.0) for name in ("age", "pulse", "fever"))
 
 
@@ -35,6 +35,11 @@ def package_chat(folder: Path, publisher: SigningKey = PUBLISHER, **changes: Any
 def package_embedder(folder: Path) -> Signed[Manifest]:
     """A package of MiniLM's real weights."""
     return publish(minilm(), folder, name=EMBEDDER, kind="sentence-transformers")
+
+
+def package_search(folder: Path) -> Signed[Manifest]:
+    """A package of the same weights that searches corpora."""
+    return publish(minilm(), folder, name=SEARCH, kind="sentence-transformers", api="corpus")
 
 
 def package_table(

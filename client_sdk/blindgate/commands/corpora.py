@@ -1,13 +1,24 @@
-"""`blindgate rag corpora|delete|put-back|forget`, and how the commands of `rag` are told which corpus."""
+"""`blindgate rag corpora|delete|put-back|forget`, and how the commands of `rag` are told which corpus, and open it.
 
+A corpus is a folder, or `gateway:NAME`: one of one's own that rests there, sealed, or, to be searched, one that somebody hosts.
+"""
+
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
 from blindgate.commands.options import Connect, Json, asks_gateway
 from blindgate.output import note, show, when
 from blindgate_protocol.errors import InputError
+
+if TYPE_CHECKING:
+    from blindgate.attested_corpus import AttestedCorpus
+    from blindgate.hosted_corpus import EncryptedCorpus
+    from blindgate_rag.corpus import Corpus
+    from blindgate_rag.embedding import Embedder
 
 app = typer.Typer()
 
@@ -19,6 +30,21 @@ CorpusPath: TypeAlias = Annotated[
     typer.Argument(
         metavar="CORPUS",
         help="The corpus: a folder, such as notes.bgc, or gateway:NAME for one that rests, sealed, at the gateway.",
+    ),
+]
+SearchedPath: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="CORPUS",
+        help="The corpus: a folder, such as notes.bgc, or gateway:NAME for one of yours that rests there, or that somebody hosts.",
+    ),
+]
+SearchedBy: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--searched-by",
+        metavar="MODEL",
+        help="Search your corpus at the gateway in a node that proved what it is, by this model of lane tee; nothing is fetched.",
     ),
 ]
 CorpusName: TypeAlias = Annotated[
@@ -37,6 +63,69 @@ EmbedderFolder: TypeAlias = Annotated[
     Path | None,
     typer.Option("--embedder", help="A folder with a sentence-transformers model; MiniLM by default.", file_okay=False),
 ]
+
+
+@contextlib.contextmanager
+def opened(
+    connect: Connect, corpus: str, passphrase: str | None, embedder: Path | None, **given: Any
+) -> "Iterator[Corpus]":
+    """One's own corpus, in a folder or at the gateway. `given` are options of `Corpus.open`."""
+    given = {"passphrase": passphrase, "embedder": embedder_in(embedder), "create": False} | given
+    if not corpus.startswith(AT_GATEWAY):
+        with opened_folder(corpus, **given) as folder:
+            yield folder
+        return
+    with connect() as client, client.corpus(name_of(corpus), profile="sealed-sync", **given) as taken:
+        yield taken
+
+
+def opened_folder(path: str | Path, passphrase: str | None, embedder: "Embedder | None", **given: Any) -> "Corpus":
+    """The corpus in a folder. `given` are options of `Corpus.open`."""
+    from blindgate_rag.corpus import Corpus  # noqa: PLC0415  (help must not wait for torch)
+
+    return Corpus.open(path, passphrase, embedder=embedder, **given)
+
+
+@contextlib.contextmanager
+def searched(
+    connect: Connect,
+    corpus: str,
+    passphrase: str | None,
+    embedder: Path | None,
+    *,
+    searched_by: str | None,
+    data_class: str | None,
+) -> "Iterator[Corpus | AttestedCorpus | EncryptedCorpus]":
+    """A corpus, to be searched only: also one's own in a node that proved what it is, or one that somebody hosts."""
+    if not corpus.startswith(AT_GATEWAY):
+        if searched_by is not None:
+            message = f"--searched-by: {corpus} is a folder of this machine; it goes with gateway:NAME"
+            raise InputError(message)
+        with opened(connect, corpus, passphrase, embedder) as folder:
+            yield folder
+        return
+    name = name_of(corpus)
+    with connect() as client:
+        own: dict[str, Any] = {} if passphrase is None else {"passphrase": passphrase}
+        if searched_by is not None:
+            taken: Corpus | AttestedCorpus | EncryptedCorpus = client.corpus(
+                name, model=searched_by, data_class=data_class, **own
+            )
+        elif own or client.corpora.is_here(name) or client.corpora.is_there(name):
+            taken = client.corpus(name, profile="sealed-sync", embedder=embedder_in(embedder), create=False, **own)
+        else:
+            taken = client.corpus(
+                name, profile="encrypted-query", embedder=embedder_in(embedder), data_class=data_class
+            )
+        with contextlib.closing(taken):
+            yield taken
+
+
+def embedder_in(folder: Path | None) -> "Embedder | None":
+    """The embedding model in a folder; `None` for the usual one."""
+    from blindgate_rag.embedding import Embedder  # noqa: PLC0415
+
+    return None if folder is None else Embedder.open(folder)
 
 
 def name_of(corpus: str) -> str:
@@ -85,14 +174,9 @@ def put_back(
 
     For a gateway that was restored from a backup: do it on the machine that has the newest state.
     """
-    from blindgate_rag.embedding import Embedder  # noqa: PLC0415
-
-    model = None if embedder is None else Embedder.open(embedder)
-    with (
-        connect() as client,
-        client.corpus(name_of(corpus), passphrase=passphrase, embedder=model, offline=True) as opened,
-    ):
-        generation = opened.put_back()
+    given: dict[str, Any] = {"passphrase": passphrase, "embedder": embedder_in(embedder)}
+    with connect() as client, client.corpus(name_of(corpus), profile="sealed-sync", offline=True, **given) as kept:
+        generation = kept.put_back()
     note(f"{corpus} is what this machine had, as generation {generation}")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from blindgate.commands.corpora import CorpusPassphrase, CorpusPath, EmbedderFolder, opened
+from blindgate.commands.corpora import CorpusPassphrase, EmbedderFolder, embedder_in, opened_folder
 from blindgate.commands.options import Home, Json
 from blindgate.commands.publisher import key_store, publisher_key
 from blindgate.output import note, show_one
@@ -16,7 +16,7 @@ from blindgate_models.validity import DAY, DEFAULT_VALIDITY_DAYS
 
 
 def host(
-    corpus: CorpusPath,
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="The corpus: a folder, such as notes.bgc.")],
     folder: Annotated[
         Path,
         typer.Argument(
@@ -58,7 +58,10 @@ def host(
     from blindgate.hosting import host as make  # noqa: PLC0415  (help must not wait)
 
     now = int(time.time() * 1000)
-    with opened(corpus, passphrase, embedder) as taken, working(f"compiling {name}", show=None):
+    with (
+        opened_folder(corpus, passphrase, embedder_in(embedder), create=False) as taken,
+        working(f"compiling {name}", show=None),
+    ):
         made = make(
             taken,
             publisher_key(key_store(home, key_passphrase)),

@@ -1,30 +1,40 @@
-"""`blindgate rag add|search|ask|list|remove|passphrase|evaluate`; `corpora` has the commands for what the gateway has.
+"""`blindgate rag add|search|ask|list|remove|passphrase`.
 
-A corpus is a folder, or `gateway:NAME`: one that rests, sealed, at the gateway, with a cache here.
+The commands for what the gateway has are in `corpora`, who hosts a corpus has `hosting`, and who measures one `retrieval`.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from blindgate.commands import corpora
-from blindgate.commands.corpora import AT_GATEWAY, CorpusPassphrase, CorpusPath, EmbedderFolder, name_of
+from blindgate.commands import corpora, retrieval
+from blindgate.commands.corpora import (
+    CorpusPassphrase,
+    CorpusPath,
+    EmbedderFolder,
+    SearchedBy,
+    SearchedPath,
+    opened,
+    searched,
+)
+from blindgate.commands.hosting import host
 from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
-from blindgate.output import note, require_folder, show, show_one, when
+from blindgate.output import note, show, show_one, when
 from blindgate_protocol.errors import InputError
 
 if TYPE_CHECKING:
-    from blindgate.retrieval_evaluation import RetrievalEvaluation
-    from blindgate_rag.corpus import Corpus
     from blindgate_rag.hits import Hits
 
 app = typer.Typer(
-    help="Documents that never leave: add, search, ask with citations, evaluate retrieval.", no_args_is_help=True
+    help="Documents that never leave, and those that others host: add, search, ask with citations, host, evaluate.",
+    no_args_is_help=True,
 )
 app.add_typer(corpora.app)
+app.add_typer(retrieval.app)
+app.command()(host)
 
 Wheres: TypeAlias = Annotated[
     list[str] | None,
@@ -79,9 +89,9 @@ def add(
         "unchanged": 0,
         "passages": 0,
     }
-    with _opened(connect, corpus, passphrase, embedder, create=True, ranking=ranking) as opened:
+    with opened(connect, corpus, passphrase, embedder, create=True, ranking=ranking) as taken:
         for path in paths:
-            done = opened.add(path, said, prune=prune)
+            done = taken.add(path, said, prune=prune)
             for name in ("added", "changed", "removed", "skipped"):
                 told[name] += getattr(done, name)
             told["failed"] += [{"source": error.source, "error": str(error)} for error in done.failed]
@@ -107,19 +117,33 @@ def add(
 @asks_gateway
 def search(
     connect: Connect,
-    corpus: CorpusPath,
+    corpus: SearchedPath,
     query: Annotated[str, typer.Argument(help="The question, or words.")],
     k: Count = 8,
     where: Wheres = None,
     ranking: RankingName = None,
     tokens: Tokens = None,
+    searched_by: SearchedBy = None,
+    data_class: DataClass = None,
     embedder: EmbedderFolder = None,
     passphrase: CorpusPassphrase = None,
     as_json: Json = False,
 ) -> None:
-    """Find the passages that fit a question best. Nothing of it is sent to anybody."""
-    with _opened(connect, corpus, passphrase, embedder) as opened:
-        hits = opened.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
+    """Find the passages that fit a question best. Of a corpus that is searched on this machine, nothing of it is sent to anybody.
+
+    gateway:NAME is one of yours, or one that somebody hosts: then neither gateway nor node learns what is asked or found.
+    """
+    from blindgate.hosted_corpus import EncryptedCorpus  # noqa: PLC0415  (help must not wait)
+
+    with searched(connect, corpus, passphrase, embedder, searched_by=searched_by, data_class=data_class) as taken:
+        if not isinstance(taken, EncryptedCorpus):
+            hits = taken.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
+        elif ranking is None:
+            hits = taken.search(query, k, where=_where(where), tokens=tokens)
+        else:
+            message = f"--ranking: {corpus} is ranked as its owner made it"
+            raise InputError(message)
+    _note_search(hits)
     if as_json:
         show(_rows(hits), as_json=True)
         return
@@ -130,20 +154,19 @@ def search(
             f"{number}  {_place(hit.source, hit.page)}  (score {hit.score:.4g}, passage {hit.passage})", bold=True
         )
         typer.echo(f"{hit.text.strip()}\n")
-    if hits.leakage.learned:
-        note(f"search {hits.leakage}")
 
 
 @app.command()
 @asks_gateway
 def ask(
     connect: Connect,
-    corpus: CorpusPath,
+    corpus: SearchedPath,
     question: Annotated[str, typer.Argument(help="The question.")],
     model: Annotated[str, typer.Option("--model", help="A chat's name: see 'blindgate models list'.")],
     k: Count = 8,
     where: Wheres = None,
     tokens: Tokens = None,
+    searched_by: SearchedBy = None,
     data_class: DataClass = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
     embedder: EmbedderFolder = None,
@@ -152,13 +175,17 @@ def ask(
 ) -> None:
     """Answer a question from a corpus, with citations.
 
-    Passages are found on this machine; identifiers in them and in the question become placeholders, as your policy's [redaction]
-    says; then they are sealed to a node that proved what it is. The answer has what was taken out in its place again.
+    Passages are found as 'blindgate rag search' finds them; identifiers in them and in the question become placeholders, as your
+    policy's [redaction] says; then they are sealed to a node that proved what it is. The answer has what was taken out in its place
+    again.
     """
-    with connect() as client, _opened(lambda: client, corpus, passphrase, embedder) as opened:
+    with (
+        connect() as client,
+        searched(lambda: client, corpus, passphrase, embedder, searched_by=searched_by, data_class=data_class) as taken,
+    ):
         answer = client.ask(
             question,
-            corpus=opened,
+            corpus=taken,
             model=model,
             k=k,
             where=_where(where),
@@ -185,9 +212,9 @@ def ask(
     typer.echo(f"{answer.text.strip()}\n")
     for one in answer.citations:
         typer.echo(f"[{one.number}] {_place(one.hit.source, one.hit.page)} (passage {one.hit.passage})")
-    taken = ", ".join(f"{count} {name}" for name, count in answer.redacted.items()) or "nothing"
-    note(f"redacted: {taken}; not looked for: {', '.join(answer.not_protected) or 'nothing'}")
-    note(f"search {answer.leakage}")
+    redacted = ", ".join(f"{count} {name}" for name, count in answer.redacted.items()) or "nothing"
+    note(f"redacted: {redacted}; not looked for: {', '.join(answer.not_protected) or 'nothing'}")
+    _note_search(answer.hits)
     note(f"job {answer.job.id}, answered by {answer.receipt.document.node}: its receipt holds")
 
 
@@ -202,8 +229,8 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the documents of a corpus."""
-    with _opened(connect, corpus, passphrase, embedder) as opened:
-        documents = opened.documents(_where(where))
+    with opened(connect, corpus, passphrase, embedder) as taken:
+        documents = taken.documents(_where(where))
     rows = [
         {
             "source": one.source,
@@ -230,8 +257,8 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Remove documents: their text and their vectors."""
-    with _opened(connect, corpus, passphrase, embedder) as opened:
-        gone = opened.remove(*sources)
+    with opened(connect, corpus, passphrase, embedder) as taken:
+        gone = taken.remove(*sources)
     show_one({"removed": gone}, as_json=as_json)
     if gone < len(sources):
         note(f"{len(sources) - gone} of these were not there: see 'blindgate rag list'")
@@ -253,105 +280,16 @@ def passphrase(
     embedder: EmbedderFolder = None,
 ) -> None:
     """Seal a corpus with another passphrase. Copies of before open with the one of before."""
-    with _opened(connect, corpus, old, embedder) as opened:
-        opened.change_passphrase(new)
+    with opened(connect, corpus, old, embedder) as taken:
+        taken.change_passphrase(new)
     note(f"{corpus} opens with the new passphrase now")
 
 
-@app.command()
-def evaluate(
-    folder: Annotated[
-        Path,
-        typer.Argument(help="A collection in BEIR's layout: corpus.jsonl, queries.jsonl, and qrels/ with judgements."),
-    ],
-    split: Annotated[str, typer.Option("--split", help="Whose judgements: qrels/SPLIT.tsv.")] = "test",
-    rankers: Annotated[
-        str | None,
-        typer.Option(
-            "--rankers",
-            metavar="NAME,…",
-            help="Which of bm25, dense, int8, fused, encrypted and encrypted-public; all by default.",
-        ),
-    ] = None,
-    encrypted: Annotated[
-        bool, typer.Option("--encrypted/--no-encrypted", help="Whether the encrypted ones are asked, too.")
-    ] = True,
-    embedder: EmbedderFolder = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Also draw the measures, as SVG.", dir_okay=False)
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Measure how well retrieval finds what people judged relevant: nDCG, recall, MRR, and what a question takes.
-
-    `encrypted` is an index that lies elsewhere: its node sees encrypted questions alone, its replies hide it beyond its scores.
-    `encrypted-public` is one that the asker may know. Both sides of them run here. Nothing is sent to anybody.
-    """
-    from blindgate.retrieval_evaluation import ENCRYPTED, RANKERS, evaluate_folder  # noqa: PLC0415  (help must not wait)
-    from blindgate_rag.embedding import Embedder  # noqa: PLC0415
-    from blindgate_rag.evaluation import plotting  # noqa: PLC0415
-    from blindgate_rag.progress import shown  # noqa: PLC0415
-
-    named = RANKERS if rankers is None else tuple(dict.fromkeys(name.strip() for name in rankers.split(",")))
-    if unknown := [name for name in named if name not in RANKERS]:
-        message = f"{unknown[0]!r} is none of {', '.join(RANKERS)}"
-        raise typer.BadParameter(message, param_hint="--rankers")
-    chosen = [name for name in named if encrypted or name not in ENCRYPTED]
-    if not chosen:
-        message = "leaves none of --rankers"
-        raise typer.BadParameter(message, param_hint="--no-encrypted")
-    require_folder(plot)
-    if plot is not None:
-        plotting()
-    with shown(show=None) as advance:
-        model = None if embedder is None else Embedder.open(embedder)
-        found = evaluate_folder(folder, chosen, split=split, embedder=model, progress=advance)
-    if plot is not None:
-        plot.write_bytes(found.evaluation.plot())
-    if as_json:
-        show_one(found.to_dict(), as_json=True)
-    else:
-        _show_evaluation(found)
-
-
-def _show_evaluation(found: "RetrievalEvaluation") -> None:
-    from blindgate_rag.evaluation import MEASURES  # noqa: PLC0415
-
-    evaluation = found.evaluation
-    costs = any(score.node_seconds is not None for score in evaluation.scores)
-    rows: list[dict[str, Any]] = []
-    for score in evaluation.scores:
-        row: dict[str, Any] = {"ranker": score.ranker}
-        row |= {title: getattr(score, name) for name, title in MEASURES.items()} | {"ms": score.milliseconds}
-        if costs:
-            node = None if score.node_seconds is None else score.node_seconds * 1e3
-            row |= {"bytes_up": score.bytes_up, "bytes_down": score.bytes_down, "node's_CPU_ms": node}
-        rows.append(row)
-    show(rows, as_json=False)
-    note(
-        f"{evaluation.collection}: {evaluation.documents} documents, {found.passages} passages, {evaluation.questions} questions, "
-        "each with a relevant document"
-    )
-    note(
-        f"embedded by {found.embedder}, {found.embedder_digest}: {found.question_milliseconds:.3g} ms a question, not in ms"
-    )
-
-
-@contextlib.contextmanager
-def _opened(
-    connect: Connect, corpus: str, passphrase: str | None, embedder: Path | None, **given: Any
-) -> "Iterator[Corpus]":
-    from blindgate_rag.corpus import Corpus  # noqa: PLC0415  (help must not wait for torch)
-    from blindgate_rag.embedding import Embedder  # noqa: PLC0415
-
-    model = None if embedder is None else Embedder.open(embedder)
-    with contextlib.ExitStack() as stack:
-        given = {"passphrase": passphrase, "embedder": model, "create": False} | given
-        if corpus.startswith(AT_GATEWAY):
-            client = stack.enter_context(connect())
-            yield stack.enter_context(client.corpus(name_of(corpus), **given))
-        else:
-            yield stack.enter_context(Corpus.open(corpus, **given))
+def _note_search(hits: "Hits") -> None:
+    if hits.leakage.learned:
+        note(f"search {hits.leakage}")
+    if hits.missing:
+        note(f"{hits.missing} more were found, and a node did not send their text as its owner wrote it")
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What a backend is: it answers chats, or embeds texts, or computes on tables. The shapes are those of the `openai` package.
+"""What a backend is: it answers chats, embeds texts, computes on tables, or searches corpora. The first two as `openai` has them.
 
 A backend is handed opened requests and gives answers back. What was sealed, to whom, and what a receipt says of it, is not
 known here.
@@ -13,12 +13,15 @@ the GPU's, can read them. Keeping others out of it is what the trusted environme
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_node.backends.requests import ChatRequest, EmbeddingRequest
+from blindgate_protocol.corpus_search import CorpusHits, CorpusQuery
+from blindgate_protocol.values import BlobRef
 
 Chunk: TypeAlias = dict[str, Any]
 """A `chat.completion.chunk`, as JSON."""
@@ -55,7 +58,30 @@ class TableBackend(Protocol):
         """`rows`: `(n, columns)`, finite; the answer is `(n, outputs)` float32. Raises `InputError`, `BackendError`."""
 
 
-Backend: TypeAlias = ChatBackend | EmbeddingBackend | TableBackend
+@dataclass(frozen=True)
+class CorpusSource:
+    """Where a job's corpora are to be had.
+
+    Attributes:
+        tenant: the job's; two tenants share nothing.
+        fetch: gives a blob of the tenant's corpus of this name, its size and digest checked. Raises `BackendError` for other bytes
+            than those, `NotFoundError` for a blob that is not there, and what `check` does.
+        check: raises when the job should not go on.
+    """
+
+    tenant: str
+    fetch: Callable[[str, BlobRef], bytes]
+    check: Callable[[], None]
+
+
+class CorpusBackend(Protocol):
+    """Searches corpora of those who ask."""
+
+    def search(self, query: CorpusQuery, source: CorpusSource) -> CorpusHits:
+        """What is found. Raises `InputError` or `CorpusError` for the asker, `BackendError`, and what the source does."""
+
+
+Backend: TypeAlias = ChatBackend | EmbeddingBackend | TableBackend | CorpusBackend
 
 
 def never() -> bool:

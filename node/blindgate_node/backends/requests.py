@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from blindgate_protocol.corpus_search import CorpusQuery
 from blindgate_protocol.errors import InputError
 from blindgate_protocol.values import Value
 
@@ -143,6 +144,14 @@ def read_embedding(body: bytes) -> EmbeddingRequest:
     """The request of embeddings from JSON. Raises `InputError` likewise."""
     try:
         return EmbeddingRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise InputError(_said(error)) from None
+
+
+def read_query(body: bytes) -> CorpusQuery:
+    """The question to a corpus from JSON. Raises `InputError` likewise."""
+    try:
+        return CorpusQuery.model_validate_json(body)
     except ValidationError as error:
         raise InputError(_said(error)) from None
 

@@ -35,9 +35,10 @@ from langchain_core.vectorstores.utils import maximal_marginal_relevance
 from blindgate_protocol.errors import InputError
 from blindgate_rag.adapters.metadata import passage_metadata
 from blindgate_rag.adding import Text
-from blindgate_rag.corpus import Corpus, Ranking
+from blindgate_rag.corpus import Corpus
 from blindgate_rag.hits import Hit, Hits
 from blindgate_rag.records import Where
+from blindgate_rag.searching import Ranking
 
 _SEARCH: Final = ("filter", "ranking", "tokens")
 

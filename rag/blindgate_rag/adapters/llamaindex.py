@@ -13,9 +13,10 @@ from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
 
 from blindgate_rag.adapters.metadata import OURS, passage_metadata
-from blindgate_rag.corpus import Corpus, Ranking
+from blindgate_rag.corpus import Corpus
 from blindgate_rag.hits import Hit
 from blindgate_rag.records import Where
+from blindgate_rag.searching import Ranking
 
 _FOR_CITATIONS = ["score", "passage"]
 

@@ -17,11 +17,12 @@ from typing import ClassVar, Final, Self, cast
 
 from blindgate_protocol.content_key import SECRET_BYTES
 from blindgate_protocol.errors import CorpusBusyError, CorpusError
-from blindgate_rag.corpus import Corpus, Ranking
+from blindgate_rag.corpus import Corpus
 from blindgate_rag.corpus_keys import own_passphrase_file
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.hits import Hits, Leakage, Learned
 from blindgate_rag.records import DocumentRecord, PassageRecord, Where
+from blindgate_rag.searching import Ranking
 from blindgate_rag.state import State
 from blindgate_rag.sync.exchange import Exchange
 from blindgate_rag.sync.heads import Seen

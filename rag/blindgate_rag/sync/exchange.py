@@ -71,7 +71,7 @@ class Exchange:
                 break
             try:
                 placed, header = self._head(ref, state)
-                incoming = list(self._documents(placed.head, state))
+                incoming = list(documents_of(self.key, placed.head, state, self.remote.fetch))
             except (
                 NotFoundError
             ):  # replaced while it was fetched; or it is gone, and the next round finds the same head
@@ -165,16 +165,6 @@ class Exchange:
         placed = opened_head(self.key, self.name, blob, seen=(self.seen.newest(self.key.corpus), known))
         return placed, header_of(blob)
 
-    def _documents(self, head: Head, state: SyncedState) -> Iterable[shards.Filed]:
-        """What is in the shards that the state has not."""
-        before = {} if state.base is None else state.base.head.shards
-        wanted = [(name, head.shards[name]) for name in new_shards(head.shards, before) if name in head.shards]
-        dimension = int(head.settings.get("dimension", 0))
-        for some in _in_turns(wanted):
-            for (name, ref), blob in zip(some, self.remote.fetch([ref.blob for _, ref in some]), strict=True):
-                data = opened_shard(self.key, name, ref, blob)
-                yield from shards.from_bytes(name, data, corpus=self.key.corpus, dimension=dimension)
-
     def _is_other(self, state: SyncedState, head: Head) -> bool:
         return bool(state.changed_here or state.settings != head.settings or self.header.digest != head.header)
 
@@ -208,6 +198,19 @@ class Exchange:
             passages=given[1],
             shards=refs,
         )
+
+
+def documents_of(
+    key: CorpusKey, head: Head, state: SyncedState, fetch: Callable[[Sequence[BlobRef]], list[bytes]]
+) -> Iterable[shards.Filed]:
+    """What is in those of a head's shards that a state has not. `fetch` gives blobs in order. Raises `CorpusError`."""
+    before = {} if state.base is None else state.base.head.shards
+    wanted = [(name, head.shards[name]) for name in new_shards(head.shards, before) if name in head.shards]
+    dimension = int(head.settings.get("dimension", 0))
+    for some in _in_turns(wanted):
+        for (name, ref), blob in zip(some, fetch([ref.blob for _, ref in some]), strict=True):
+            data = opened_shard(key, name, ref, blob)
+            yield from shards.from_bytes(name, data, corpus=key.corpus, dimension=dimension)
 
 
 def first_head(remote: Remote, name: str, key: CorpusKey, header: KeyHeader) -> bool:

@@ -1,0 +1,119 @@
+"""Searching a corpus in memory: ranked by meaning, by words, or by both, inside of what is allowed; and what of it is given.
+
+A corpus on this machine, one that lies elsewhere and is searched here, and one that is open inside of a node that proved what it
+is all come to this: the same state gives the same hits.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blindgate_protocol.corpus_search import MOST_FOUND
+from blindgate_protocol.errors import InputError
+from blindgate_rag.embedding import Embedder
+from blindgate_rag.fusion import distinct, reciprocal_rank_fusion, within_budget
+from blindgate_rag.hits import Hit
+from blindgate_rag.records import DocumentRecord, PassageRecord, Where
+from blindgate_rag.state import State
+
+Ranking = Literal["fused", "dense", "bm25"]
+"""By what passages are ranked: meaning and words together, meaning, words."""
+
+RANKINGS: Final[tuple[Ranking, ...]] = ("fused", "dense", "bm25")
+_DEPTH: Final = 100
+"""How far down each ranking is read before they are put together."""
+
+
+def check_question(query: str, k: int, ranking: str | None) -> None:
+    """Refuse what no corpus can be asked. Raises `InputError`."""
+    if not query.strip():
+        message = "the question is empty"
+        raise InputError(message)
+    if not 1 <= k <= MOST_FOUND:
+        message = f"k is {k}: 1 to {MOST_FOUND} passages may be asked for"
+        raise InputError(message)
+    if ranking is not None:
+        checked_ranking(ranking)
+
+
+def ranking_of(state: State) -> Ranking:
+    """By what a corpus ranks passages unless a search says otherwise."""
+    return checked_ranking(state.records.setting("ranking") or "fused")
+
+
+def search_state(  # noqa: PLR0913  (what a search is asked with)
+    state: State,
+    query: str,
+    k: int,
+    *,
+    embedder: Callable[[], Embedder],
+    where: Where | None = None,
+    ranking: Ranking | None = None,
+    tokens: int | None = None,
+) -> tuple[Hit, ...]:
+    """The `k` passages that fit a question best. See `Corpus.search`; `embedder` is asked for where it takes one.
+
+    Raises `InputError` for what cannot be asked.
+    """
+    check_question(query, k, ranking)
+    allowed = None
+    if where is not None:
+        found = state.records.documents(where)
+        allowed = np.array(state.records.passages_of(one.id for one in found), dtype=np.int64)
+    ranked = _ranked(state, query, max(_DEPTH, 2 * k), ranking or ranking_of(state), embedder, allowed=allowed)
+    return tuple(hits_of(state, ranked, k, tokens))
+
+
+def hits_of(state: State, ranked: Sequence[tuple[int, float]], k: int, tokens: int | None) -> Iterator[Hit]:
+    """The first `k` of a ranking that say different things, as hits."""
+    passages = state.records.passages(one for one, _ in ranked)
+    documents = {one.id: one for one in state.records.documents()}
+    scores = dict(ranked)
+    texts = {one: passage.text for one, passage in passages.items()}
+    best: Sequence[int] = distinct([one for one, _ in ranked if one in texts], texts, state.vectors(passages))[:k]
+    for one in best if tokens is None else within_budget(best, lambda one: passages[one].tokens, tokens):
+        yield hit_of(passages[one], documents[passages[one].document], scores[one])
+
+
+def hit_of(passage: PassageRecord, document: DocumentRecord, score: float) -> Hit:
+    """A passage that was found, and its document."""
+    return Hit(
+        text=passage.text,
+        source=document.source,
+        page=passage.page,
+        score=score,
+        metadata=document.metadata,
+        passage=passage.id,
+        tokens=passage.tokens,
+    )
+
+
+def checked_ranking(ranking: str) -> Ranking:
+    """A ranking by its name. Raises `InputError`."""
+    for known in RANKINGS:
+        if ranking == known:
+            return known
+    message = f"ranking {ranking!r}: expected one of {', '.join(RANKINGS)}"
+    raise InputError(message)
+
+
+def _ranked(  # noqa: PLR0913
+    state: State,
+    query: str,
+    depth: int,
+    ranking: Ranking,
+    embedder: Callable[[], Embedder],
+    *,
+    allowed: NDArray[np.int64] | None,
+) -> list[tuple[int, float]]:
+    rankings: list[list[tuple[int, float]]] = []
+    if ranking != "bm25" and state.dense is not None:
+        state.require(embedder())
+        rankings.append(state.nearest(embedder().embed([query], truncate=True), depth, allowed=allowed))
+    if ranking != "dense":
+        rankings.append(state.words().search(query, depth, allowed=allowed))
+    if len(rankings) == 1:
+        return rankings[0]
+    return reciprocal_rank_fusion([[one for one, _ in each] for each in rankings])

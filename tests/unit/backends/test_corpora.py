@@ -1,0 +1,206 @@
+"""Corpora that are open on a node: found by tenant, key and head, for as long as there is room and somebody asks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blindgate_node.backends.corpora import Corpora
+from blindgate_node.backends.interface import CorpusSource
+from blindgate_protocol.corpus_search import CorpusHits, CorpusQuery
+from blindgate_protocol.errors import BackendError, CorpusError, InputError, NotFoundError, StaleCorpusError
+from blindgate_protocol.values import BlobRef
+from blindgate_rag.adding import Text
+from blindgate_rag.embedding import Embedder
+from blindgate_rag.sync import shards
+from blindgate_rag.sync.corpus import SyncedCorpus
+from kept_blobs import InMind, Kept, KeptBlobs
+
+MEBI = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    """MiniLM, opened once."""
+    return Embedder.default()
+
+
+@dataclass
+class Stage:
+    """One corpus, what a node asks for of it, and a clock."""
+
+    corpus: SyncedCorpus
+    kept: Kept
+    asked: list[str] = field(default_factory=list)
+    now: float = 0.0
+    on_fetch: Callable[[], None] = lambda: None
+
+    def source(self, tenant: str = "bank") -> CorpusSource:
+        """The blobs, for a job of this tenant's."""
+
+        def fetch(name: str, ref: BlobRef) -> bytes:
+            self.asked.append(ref.digest)
+            self.on_fetch()
+            if name != self.corpus.name or ref.digest not in self.kept.blobs:
+                message = "no such blob"
+                raise NotFoundError(message, status=404)
+            return self.kept.blobs[ref.digest]
+
+        return CorpusSource(tenant, fetch, lambda: None)
+
+    def query(self, text: str = "tea", **changes: Any) -> CorpusQuery:
+        """A question to the newest head, by its words."""
+        key = self.corpus._exchange.key
+        given = {
+            "corpus": key.corpus,
+            "name": self.corpus.name,
+            "head": self.kept.heads[-1][0],
+            "key": key.content.secret().hex(),
+            "query": text,
+            "k": 3,
+            "ranking": "bm25",
+        }
+        return CorpusQuery.model_validate(given | changes)
+
+    def took(self) -> int:
+        """How many blobs were asked for since this was asked last."""
+        count = len(self.asked)
+        self.asked.clear()
+        return count
+
+
+@pytest.fixture
+def stage(tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A corpus of several shards."""
+    monkeypatch.setattr(shards.cut, "__kwdefaults__", {"most": 3000})
+    kept = Kept()
+    corpus = SyncedCorpus.join(
+        tmp_path, "notes", KeptBlobs(kept), InMind(), passphrase="pass", embedder=embedder, show_progress=False
+    )
+    corpus.add_texts([Text(f"{number}", f"Report {number}: tea was given.") for number in range(12)])
+    return Stage(corpus, kept)
+
+
+def opened(stage: Stage, embedder: Embedder, *, most: int = 64 * MEBI) -> Corpora:
+    """A node that has nothing open."""
+    return Corpora(embedder, most_bytes=most, seconds=60, now=lambda: stage.now)
+
+
+def sources(found: CorpusHits) -> list[str]:
+    """What was found."""
+    return [hit.source for hit in found.hits]
+
+
+def test_what_is_open_is_not_fetched_again_nor_are_shards_that_stay(stage: Stage, embedder: Embedder) -> None:
+    """The head and every shard at first; then nothing; then a newer head, and the shards that changed."""
+    corpora = opened(stage, embedder)
+    asked: dict[str, Any] = {"k": 20, "ranking": "fused"}
+    assert sources(corpora.search(stage.query(**asked), stage.source())) == [
+        hit.source for hit in stage.corpus.search("tea", 20)
+    ]
+    every = len(stage.kept.heads[-1][1])
+    assert stage.took() == 1 + every > 3
+    corpora.search(stage.query("report 5"), stage.source())
+    assert stage.took() == 0
+    stage.corpus.remove("5")
+    found = corpora.search(stage.query(**asked), stage.source())
+    assert sources(found) == [hit.source for hit in stage.corpus.search("tea", 20)]
+    assert 1 <= stage.took() < every
+
+
+def test_tenant_key_name_and_head_decide_what_is_asked(stage: Stage, embedder: Embedder) -> None:
+    """Another tenant's is fetched for that tenant; another key opens nothing, and takes up no room; nor does another name."""
+    corpora = opened(stage, embedder)
+    corpora.search(stage.query(), stage.source())
+    stage.took()
+    corpora.search(stage.query(), stage.source("clinic"))
+    assert stage.took() > 1
+    room = corpora.room()
+    for wrong, error, says in (
+        ({"key": "0" * 64}, CorpusError, "was altered"),
+        ({"corpus": "0" * 32}, CorpusError, "another corpus"),
+        ({"name": "other"}, StaleCorpusError, "gives this node no corpus 'other'"),
+        ({"head": BlobRef(digest="sha256:" + "0" * 64, size=9)}, StaleCorpusError, "keeps it back"),
+        ({"head": BlobRef(digest="sha256:" + "0" * 64, size=9 * MEBI)}, CorpusError, "at most"),
+        ({"query": " "}, InputError, "the question is empty"),
+    ):
+        with pytest.raises(error, match=says):
+            corpora.search(stage.query(**wrong), stage.source())
+    assert corpora.room() == room
+    assert sources(corpora.search(stage.query("report 5", k=1), stage.source())) == ["5"]
+
+
+def test_an_older_head_than_the_open_one_is_stale(stage: Stage, embedder: Embedder) -> None:
+    """Though the gateway still has all of it: who asks has been shown what was before."""
+    corpora = opened(stage, embedder)
+    before = stage.query()
+    stage.corpus.remove("5")
+    corpora.search(stage.query(), stage.source())
+    with pytest.raises(StaleCorpusError, match="has seen a newer one"):
+        corpora.search(before, stage.source())
+    assert sources(corpora.search(stage.query("report 6", k=1), stage.source())) == ["6"]
+
+
+def test_room_is_bounded_and_what_was_asked_longest_ago_goes(stage: Stage, embedder: Embedder) -> None:
+    """By sealed bytes, which the error names. Nothing of a corpus that is too large is fetched but its head."""
+    size = sum(len(stage.kept.blobs[one]) for one in stage.kept.heads[-1][1])
+    small = opened(stage, embedder, most=size - 1)
+    with pytest.raises(
+        CorpusError, match=f"'notes' has {size} bytes, and this node takes corpora of at most {size - 1}"
+    ):
+        small.search(stage.query(), stage.source())
+    assert stage.took() == 1
+    assert small.room() == 0
+    room = max(size, MEBI)
+    two = opened(stage, embedder, most=2 * room)
+    for tenant in ("one", "two", "three"):
+        two.search(stage.query(), stage.source(tenant))
+    assert two.room() == 2 * room
+    stage.took()
+    two.search(stage.query(), stage.source("three"))
+    assert stage.took() == 0
+    two.search(stage.query(), stage.source("one"))
+    assert stage.took() > 1
+
+    def meanwhile() -> None:
+        stage.on_fetch = lambda: None
+        one.search(stage.query(), stage.source("two"))
+
+    one = opened(stage, embedder, most=room)
+    one.search(stage.query(), stage.source("one"))
+    stage.corpus.remove("5")
+    stage.on_fetch = meanwhile
+    with pytest.raises(BackendError, match="leave no room"):
+        one.search(stage.query(), stage.source("one"))
+
+
+def test_what_nobody_asks_is_closed(stage: Stage, embedder: Embedder) -> None:
+    """After its time."""
+    corpora = opened(stage, embedder)
+    corpora.search(stage.query(), stage.source())
+    stage.now = 59.0
+    corpora.expire()
+    assert corpora.room() > 0
+    stage.now = 60.0
+    corpora.expire()
+    assert corpora.room() == 0
+    stage.took()
+    corpora.search(stage.query(), stage.source())
+    assert stage.took() > 1
+
+
+def test_a_change_that_fails_midway_leaves_what_was_open(stage: Stage, embedder: Embedder) -> None:
+    """A shard that does not come: the head of before is searched on, and the newer one once all of it is there."""
+    corpora = opened(stage, embedder)
+    before = stage.query("report 5", k=1)
+    corpora.search(before, stage.source())
+    stage.corpus.add_texts([Text("new", "Honey.")])
+    (gone,) = set(stage.kept.heads[-1][1]) - set(stage.kept.heads[-2][1])
+    blob = stage.kept.blobs.pop(gone)
+    with pytest.raises(StaleCorpusError):
+        corpora.search(stage.query("honey"), stage.source())
+    assert sources(corpora.search(before, stage.source())) == ["5"]
+    stage.kept.blobs[gone] = blob
+    assert sources(corpora.search(stage.query("honey", k=1), stage.source())) == ["new"]
