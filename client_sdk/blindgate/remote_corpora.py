@@ -62,8 +62,8 @@ def open_remote(  # noqa: PLR0913  (the ways to each profile)
         return open_corpus(take, name, **options)
     if chosen == "sealed-sync":
         return own.open(name, **options, show_progress=show_progress)
-    if "model" not in options:
-        message = f"corpus {name!r}: say which model searches it, in a node that proved what it is: model=…"
+    if options.get("model") is None:
+        message = f"corpus {name!r}: name the model that searches it, in a node that proved what it is: model=…"
         raise InputError(message)
     rest = {option: value for option, value in options.items() if option != "model"}
     return own.attested(name, sealing=partial(sealing, options["model"], "corpus"), **rest)

@@ -104,6 +104,8 @@ def searched(
         with opened(connect, corpus, passphrase, embedder) as folder:
             yield folder
         return
+    from blindgate.remote_corpora import profile_of  # noqa: PLC0415
+
     name = name_of(corpus)
     with connect() as client:
         own: dict[str, Any] = {} if passphrase is None else {"passphrase": passphrase}
