@@ -383,17 +383,6 @@ class Client:
         self,
         name: str,
         *,
-        profile: Literal["attested"],
-        model: str,
-        passphrase: str | None = ...,
-        ranking: "Ranking | None" = ...,
-        data_class: str | None = ...,
-    ) -> "AttestedCorpus": ...
-    @overload
-    def corpus(
-        self,
-        name: str,
-        *,
         passphrase: str | None = ...,
         profile: str | None = ...,
         embedder: "Embedder | None" = ...,
@@ -401,6 +390,17 @@ class Client:
         create: bool = ...,
         offline: bool = ...,
     ) -> "SyncedCorpus": ...
+    @overload
+    def corpus(
+        self,
+        name: str,
+        *,
+        profile: Literal["attested"],
+        model: str,
+        passphrase: str | None = ...,
+        ranking: "Ranking | None" = ...,
+        data_class: str | None = ...,
+    ) -> "AttestedCorpus": ...
     def corpus(  # noqa: PLR0913
         self,
         name: str,
