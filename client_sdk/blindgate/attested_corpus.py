@@ -19,7 +19,7 @@ corpus, the question and what was found in its memory, and in which pattern it r
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from pydantic import ValidationError
 
@@ -91,7 +91,7 @@ class AttestedCorpus:
         passphrase: str | None = None,
         ranking: Ranking | None = None,
         data_class: Said = None,
-    ) -> "AttestedCorpus":
+    ) -> Self:
         """Open the corpus that lies at `remote`.
 
         Args:
@@ -181,6 +181,12 @@ class AttestedCorpus:
 
     def close(self) -> None:
         """Nothing is held that would have to be given back: what the node keeps open, it closes by itself."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"AttestedCorpus({self.name!r})"

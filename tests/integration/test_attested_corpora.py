@@ -116,11 +116,11 @@ def owner(ground: Ground, tmp_path: Path, name: str) -> Iterator[SyncedCorpus]:
         yield corpus
 
 
-def opened(client: Client, name: str, **given: Any) -> AttestedCorpus:
+def opened(
+    client: Client, name: str, *, model: Any = SEARCH, passphrase: str = "pass", data_class: str | None = None
+) -> AttestedCorpus:
     """The corpus, as a machine has it that has the passphrase."""
-    corpus = client.corpus(name, **({"profile": "attested", "model": SEARCH, "passphrase": "pass"} | given))
-    assert isinstance(corpus, AttestedCorpus)
-    return corpus
+    return client.corpus(name, profile="attested", model=model, passphrase=passphrase, data_class=data_class)
 
 
 def test_hits_are_those_of_the_owners_own_machine(

@@ -113,12 +113,12 @@ def searched(
             taken: Corpus | AttestedCorpus | EncryptedCorpus = client.corpus(
                 name, model=searched_by, data_class=data_class, **own
             )
-        elif own or client.corpora.is_here(name) or client.corpora.is_there(name):
-            taken = client.corpus(name, profile="sealed-sync", embedder=embedder_in(embedder), create=False, **own)
-        else:
+        elif profile_of(name, client.corpora) == "encrypted-query":  # a passphrase may be there for another one
             taken = client.corpus(
                 name, profile="encrypted-query", embedder=embedder_in(embedder), data_class=data_class
             )
+        else:
+            taken = client.corpus(name, profile="sealed-sync", embedder=embedder_in(embedder), create=False, **own)
         with contextlib.closing(taken):
             yield taken
 

@@ -197,7 +197,7 @@ def test_a_change_that_fails_midway_leaves_what_was_open(stage: Stage, embedder:
     before = stage.query("report 5", k=1)
     corpora.search(before, stage.source())
     stage.corpus.add_texts([Text("new", "Honey.")])
-    (gone,) = set(stage.kept.heads[-1][1]) - set(stage.kept.heads[-2][1])
+    gone = min(set(stage.kept.heads[-1][1]) - set(stage.kept.heads[-2][1]))  # a shard may have been cut in two
     blob = stage.kept.blobs.pop(gone)
     with pytest.raises(StaleCorpusError):
         corpora.search(stage.query("honey"), stage.source())

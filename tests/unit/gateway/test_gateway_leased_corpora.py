@@ -76,9 +76,11 @@ def test_a_node_is_given_head_and_shards_under_its_lease(desk: Desk) -> None:
 def test_another_tenants_another_name_and_what_is_no_corpus_are_not_there(desk: Desk) -> None:
     """Also where the same blob is a corpus's of another name, or of another tenant under the same name."""
     head, _ = put(desk.tenant, "notes")
-    strange = desk.brokerage
-    clinic = Tenant(desk.http, strange.api_key("clinic"), name="clinic", keys=strange.keys)
-    foreign, _ = put(clinic, "notes")
+    keys, shared = desk.brokerage.keys, random_bytes(92)
+    clinic = Tenant(desk.http, desk.brokerage.api_key("clinic"), name="clinic", keys=keys)
+    body = CorpusRequest(head=clinic.upload(shared), shards=(), instead_of=None)
+    assert clinic.send("PUT", "/v1/corpora/notes", body).status_code == 201
+    foreign = desk.tenant.upload(shared)  # the tenant has it, too, and no corpus of its own needs it
     lease = leased(desk, published(desk, "corpus"))
     for name, blob in (("notes", foreign), ("other", head), ("notes", desk.tenant.upload(b"a blob of no corpus"))):
         assert fetch(desk, lease, name, blob).status_code == 404
