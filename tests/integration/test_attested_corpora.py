@@ -4,6 +4,8 @@ The way between node and gateway leads through a proxy, which hears what the nod
 """
 
 import dataclasses
+import json
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -34,7 +36,7 @@ from runs import SOON_IN_THE_LOG
 from scripted_model import ScriptedModel, package_scripted
 from sealed_world import CHAT, SEARCH, offer_model, package_search, sealed_client, start_sealed_node
 from signed_packages import PUBLISHER
-from typed import FreshWorld
+from typed import FreshWorld, blindgate
 
 NOTES = [
     Text("dose", "Aspirin must not be combined with warfarin: both thin the blood.", {"ward": "3B", "year": 2024}),
@@ -157,6 +159,27 @@ def test_a_question_is_answered_from_it(ground: Ground, client: Client, owner: S
     answer = client.ask("What must not be given with aspirin?", corpus=opened(client, name), model=CHAT, k=1)
     assert [one.hit.source for one in answer.citations] == ["dose"]
     assert answer.leakage.profile == "attested"
+
+
+def test_it_is_searched_by_a_command(
+    ground: Ground, client: Client, owner: SyncedCorpus, name: str, tmp_path: Path
+) -> None:
+    """As by the SDK; a folder of this machine cannot be searched so."""
+    environment = os.environ | {
+        "BLINDGATE_HOME": str(client.home),
+        "BLINDGATE_URL": ground.world.url,
+        "BLINDGATE_API_KEY": ground.world.api_key("hospital"),
+        "BLINDGATE_CORPUS_PASSPHRASE": "pass",
+    }
+    options = ("--searched-by", SEARCH, "-k", "1")
+    told = blindgate(
+        "rag", "search", f"gateway:{name}", "warfarin", *options, "--json", folder=tmp_path, environment=environment
+    )
+    assert [hit["source"] for hit in json.loads(told)] == [owner.search("warfarin", k=1)[0].source]
+    refused = blindgate(
+        "rag", "search", "notes.bgc", "warfarin", *options, folder=tmp_path, environment=environment, fails=True
+    )
+    assert "--searched-by: notes.bgc is a folder of this machine" in refused
 
 
 def test_what_cannot_be_asked_is_said(ground: Ground, client: Client, owner: SyncedCorpus, name: str) -> None:

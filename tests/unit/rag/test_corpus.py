@@ -209,9 +209,9 @@ def test_texts_of_a_query_that_is_too_long_are_found_by_how_they_begin(corpus: C
 
 _REMOVING = """
 import sys
-from blindgate_rag import vault
+from blindgate_rag import corpus_keys
 from blindgate_rag.corpus import Corpus
-vault._SCRYPT_N = 2  # as tests have it
+corpus_keys._SCRYPT_N = 2  # as tests have it
 with Corpus.open(sys.argv[1], "pass") as corpus:
     for number in range(PAIRS):
         corpus.remove(f"left {number}", f"right {number}")
