@@ -180,7 +180,7 @@ def sure(estimator: Any, rows: pd.DataFrame) -> pd.DataFrame:
     "model",
     [
         pytest.param(RandomForestClassifier(4, max_depth=3, random_state=0), id="forest"),
-        pytest.param(XGBClassifier(n_estimators=2, max_depth=2, n_jobs=1), id="XGBoost"),
+        pytest.param(XGBClassifier(n_estimators=campaigns.of(2, slice_of=1), max_depth=2, n_jobs=1), id="XGBoost"),
         pytest.param(LogisticRegression(), id="linear"),
         pytest.param(MLPClassifier((3,), random_state=0, max_iter=2000), id="network"),
     ],

@@ -40,7 +40,7 @@ pytestmark = [
     ),
 ]
 FIT = Path(__file__).with_name("concrete_ml_networks.py")
-EPOCHS = campaigns.of(40, slice_of=8)
+EPOCHS = campaigns.of(40, slice_of=2)
 """What a network has learnt is asked for in `make nightly`."""
 BITS = campaigns.of(4, slice_of=2)
 """Of the regressor's weights and activations: rows of two bits take a third of the time."""
