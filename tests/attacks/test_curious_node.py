@@ -31,7 +31,7 @@ from blindgate_protocol.values import BlobRef
 from signed_packages import package
 from world import DAY, World
 
-JOBS = campaigns.of(200, slice_of=30)
+JOBS = campaigns.of(200, slice_of=12)
 KINDS = ("valid", "random", "out of range")
 
 

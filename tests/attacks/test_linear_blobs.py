@@ -14,9 +14,10 @@ from blindgate_models.linear.client import LinearClient
 from blindgate_models.linear.packing import Magic
 from blindgate_models.linear.server import LinearServer
 from blindgate_protocol.errors import CiphertextError, ResultError
+from campaigns import of
 from hostile_blobs import ANSWER, HEADER, SEED, WELL_FORMED, Named, Side, campaign, require_named, run
 
-ROUNDS = 30
+ROUNDS = of(30, slice_of=8)
 MAY_BE_ANSWERED = {
     "input": WELL_FORMED | {"rows flipped", "stranger of another job", "header of another job"},
     "result": WELL_FORMED,
@@ -78,7 +79,9 @@ def mutations(side: Side, rng: np.random.Generator) -> Named:
 def test_every_hostile_blob_ends_in_its_named_error(which: str, rows: int) -> None:
     """Over 900 blobs a campaign: none kills the process or raises anything else, and the next good blob works."""
     outcomes = run(__file__, which, rows, ROUNDS)
-    require_named(outcomes, CiphertextError if which == "input" else ResultError, MAY_BE_ANSWERED[which], least=600)
+    require_named(
+        outcomes, CiphertextError if which == "input" else ResultError, MAY_BE_ANSWERED[which], least=20 * ROUNDS
+    )
     assert outcomes["payload flipped", ANSWER] > 0
 
 

@@ -3,7 +3,6 @@
 What any campaign throws, and how it runs, stands in `hostile_blobs`.
 """
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +16,12 @@ from blindgate_node.key_cache import KeyName
 from blindgate_node.settings import MEBI
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import CiphertextError, EvaluationKeyError, ResultError
+from campaigns import CAMPAIGN, of
 from hostile_blobs import ANSWER, HEADER, SEED, WELL_FORMED, Named, Side, campaign, require_named, run
 from square_networks import Halves, drawn, halves
 from worker_pool import workers
 
-ROUNDS = 12
+ROUNDS = of(12 * CAMPAIGN, slice_of=4)
 MAY_BE_ANSWERED = {
     "input": WELL_FORMED | {"seed random", "rows flipped", "rows rewritten", "header of more rows"},
     "key": WELL_FORMED | {"seed random"},
@@ -86,10 +86,9 @@ def mutations(side: Side, rng: np.random.Generator) -> Named:
 @pytest.mark.parametrize("which", ["input", "key", "result"])
 def test_every_hostile_blob_ends_in_its_named_error(which: str) -> None:
     """Hundreds a campaign: none kills the process or raises anything else, and the next good blob works."""
-    rounds = ROUNDS * int(os.environ.get("BLINDGATE_CAMPAIGN", "1"))
-    outcomes = run(__file__, which, rounds)
+    outcomes = run(__file__, which, ROUNDS)
     named = {"input": CiphertextError, "key": EvaluationKeyError, "result": ResultError}[which]
-    require_named(outcomes, named, MAY_BE_ANSWERED[which], least=250)
+    require_named(outcomes, named, MAY_BE_ANSWERED[which], least=20 * ROUNDS)
     assert outcomes["seed random", ANSWER] > 0 or which == "result"
 
 

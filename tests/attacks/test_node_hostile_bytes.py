@@ -23,11 +23,12 @@ from blindgate_protocol.order import new_job_id
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import SigningKey, open_signed
 from brokerage import Keys, blob_ref, now_ms
+from campaigns import of
 from lying_gateway import LyingGateway
 from node_process import ECHO, NodeProcess
 from worker_pool import workers
 
-MUTATIONS = 600
+MUTATIONS = of(600, slice_of=200)
 HEADER = 44
 
 
@@ -90,7 +91,7 @@ def test_mutated_ciphertexts_get_their_error_and_the_node_goes_on(tmp_path: Path
                 outcomes[how, "computed"] += 1
         assert rig.run(model, blob) == honest
         np.testing.assert_allclose(client.decrypt(secret, honest, 2), rows @ weights.T, atol=1e-2)
-    assert sum(outcomes.values()) >= 500
+    assert sum(outcomes.values()) >= MUTATIONS * 5 // 6
     # A changed payload is another ciphertext, which nobody but the owner of the secret key can tell from a good one.
     assert {how for how, what in outcomes if what == "computed"} <= {"flipped", "shuffled", "zeros", "flipped header"}
     for how in ("truncated", "appended", "self-appended", "random", "stranger"):

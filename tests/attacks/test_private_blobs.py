@@ -3,7 +3,6 @@
 What any campaign throws, and how it runs, stands in `hostile_blobs`.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +18,12 @@ from blindgate_models.bits import Questions
 from blindgate_models.package import serialise_part
 from blindgate_models.product.spec import Need, Privacy, choose, prime_below
 from blindgate_protocol.errors import CiphertextError, ResultError
+from campaigns import CAMPAIGN, of
 from hostile_blobs import ANSWER, HEADER, SEED, WELL_FORMED, Named, Side, campaign, require_named, run
 from private_forests import one_sum
 from worker_pool import workers
 
-CAMPAIGN = int(os.environ.get("BLINDGATE_CAMPAIGN", "1"))
-ROUNDS = 10 * CAMPAIGN
+ROUNDS = of(10 * CAMPAIGN, slice_of=4)
 MAY_BE_ANSWERED = WELL_FORMED | {"seed flipped", "rows swapped"}
 """What is as well-formed as any blob: nobody but the owner of the key can tell."""
 
@@ -110,7 +109,7 @@ def mutations(side: Side, rng: np.random.Generator) -> Named:
 def test_every_hostile_blob_ends_in_its_named_error(name: str, which: str) -> None:
     """Hundreds of blobs a campaign: none kills the process or raises anything else, and the next good blob works."""
     outcomes = run(__file__, name, which, ROUNDS)
-    require_named(outcomes, CiphertextError if which == "input" else ResultError, MAY_BE_ANSWERED, least=350)
+    require_named(outcomes, CiphertextError if which == "input" else ResultError, MAY_BE_ANSWERED, least=35 * ROUNDS)
     assert outcomes["payload flipped", ANSWER] > 0
 
 

@@ -1,7 +1,7 @@
 """Runs inside the compile environment: fits two networks with Concrete ML and dumps them, as their owner would elsewhere.
 
 Beside each file stands what Concrete ML itself answers for the rows: its predictions in the clear, and for the first few
-rows in its simulation of the compiled circuit, where any are asked for.
+rows in its simulation of the compiled circuit.
 """
 
 import json
@@ -18,18 +18,22 @@ DIABETES_COLUMNS = ["bmi", "bp", "s5"]
 
 
 def main(worker: str, folder: Path, epochs: int, bits: int, *simulated: int) -> None:
-    """Fit, answer and dump both networks into `folder`; the regressor is of so many bits. So many rows of each are simulated."""
+    """Fit, answer and dump both networks into `folder`; the regressor is of so many bits. So many rows of each are simulated.
+
+    Where no row of the classifier is, there is no classifier.
+    """
     warnings.simplefilter("ignore")
     runpy.run_path(worker)["adapt"]()
     torch, data, sklearn = map(import_module, ("torch", "sklearn.datasets", "concrete.ml.sklearn"))
     settings = {"module__n_layers": 2, "max_epochs": epochs, "batch_size": 16, "verbose": 0, "callbacks": "disable"}
     torch.manual_seed(0)
 
-    rows, species = data.load_iris(return_X_y=True)
-    classifier = sklearn.NeuralNetClassifier(
-        **settings, lr=0.02, module__n_w_bits=3, module__n_a_bits=3, module__n_hidden_neurons_multiplier=2
-    )
-    dump(classifier, standardised(rows), species, folder / "classifier.json", simulated[0])
+    if simulated[0]:
+        rows, species = data.load_iris(return_X_y=True)
+        classifier = sklearn.NeuralNetClassifier(
+            **settings, lr=0.02, module__n_w_bits=3, module__n_a_bits=3, module__n_hidden_neurons_multiplier=2
+        )
+        dump(classifier, standardised(rows), species, folder / "classifier.json", simulated[0])
 
     table, progression = data.load_diabetes(return_X_y=True, as_frame=True)
     regressor = sklearn.NeuralNetRegressor(
@@ -49,10 +53,11 @@ def dump(network: Any, rows: Any, target: Any, file: Path, simulated: int) -> No
     network.fit(rows, target)
     with file.open("w", encoding="utf-8") as out:
         network.dump(out)
-    answers = {"clear": network.predict(rows).reshape(-1).tolist(), "simulated": []}
-    if simulated:
-        network.compile(rows)
-        answers["simulated"] = network.predict(rows[:simulated], fhe="simulate").reshape(-1).tolist()
+    network.compile(rows)
+    answers = {
+        "clear": network.predict(rows).reshape(-1).tolist(),
+        "simulated": network.predict(rows[:simulated], fhe="simulate").reshape(-1).tolist(),
+    }
     file.with_suffix(".answers.json").write_text(json.dumps(answers), encoding="utf-8")
 
 

@@ -40,7 +40,7 @@ pytestmark = [
     ),
 ]
 FIT = Path(__file__).with_name("concrete_ml_networks.py")
-EPOCHS = campaigns.of(40, slice_of=8)
+EPOCHS = campaigns.of(40, slice_of=2)
 """What a network has learnt is asked for in `make nightly`."""
 BITS = campaigns.of(4, slice_of=2)
 """Of the regressor's weights and activations: rows of two bits take a third of the time."""
@@ -58,7 +58,7 @@ class Fitted(NamedTuple):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where both networks were fitted and dumped, by Concrete ML in an environment without Blindgate."""
+    """Where both networks, or the regressor alone, were fitted and dumped, by Concrete ML in an environment without Blindgate."""
     folder = tmp_path_factory.mktemp("networks")
     command = [str(find_compile_python()), "-I", str(FIT), concrete_worker.__file__, str(folder)]
     command += [str(EPOCHS), str(BITS), str(campaigns.of(ASKED, slice_of=0)), str(ASKED)]
@@ -104,9 +104,9 @@ def test_a_classifier_behind_its_scaler_answers_as_concrete_ml_does(folder: Path
 
 def test_the_circuit_takes_all_that_the_quantiser_gives(folder: Path) -> None:
     """Though the calibration rows were all alike: the circuit's width is found from rows."""
-    network = load_estimator(fitted(folder, "classifier").file)
+    network = load_estimator(fitted(folder, "regressor").file)
     with compile_worker() as worker:
-        quantiser = ask_clear(worker, network.module, np.zeros((2, 4)))["quantiser"]
+        quantiser = ask_clear(worker, network.module, np.zeros((2, 3)))["quantiser"]
         takes = read_specs(worker.ask("compile", p_error=2.0**-10)["specs"]).takes
     assert takes.minimum <= quantiser["minimum"] < quantiser["maximum"] <= takes.maximum
 

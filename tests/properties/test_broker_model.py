@@ -23,7 +23,7 @@ from blindgate_protocol.signing import Signed
 from brokerage import Tenant, blob_ref
 from desk import Desk, open_desk
 
-SEQUENCES = campaigns.of(250 * campaigns.CAMPAIGN, slice_of=100)
+SEQUENCES = campaigns.of(250 * campaigns.CAMPAIGN, slice_of=60)
 """For each of two databases."""
 ATTEMPTS = 2
 CAP = 2

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from blindgate_protocol.canonical import canonical, parse_canonical
 from blindgate_protocol.errors import MalformedError
 from blindgate_protocol.events import Action, Event, OtherAction
+from campaigns import of
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 EVENTS = st.builds(
@@ -111,7 +112,7 @@ def others(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=400)
+@settings(max_examples=of(400, slice_of=100))
 @given(others() | st.binary(max_size=40))
 @example(b"\xff\xfe{\x00}\x00")
 @example(b"[" * 5000)

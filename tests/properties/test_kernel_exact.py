@@ -19,6 +19,7 @@ from blindgate_models.randomness import Source
 from blindgate_models.seal import serial
 from blindgate_models.seal.bfv import Ring
 from blindgate_models.seal.serial import Words
+from campaigns import of
 from products import product
 
 RINGS = [
@@ -128,7 +129,7 @@ def test_what_follows_the_sums_is_seals(
     np.testing.assert_array_equal(got, np.stack(expected))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=of(25, slice_of=8), deadline=None)
 @given(
     shape=st.tuples(st.sampled_from([1, 7, 40, 700, 4097]), st.sampled_from([1, 5, 130, 900])),
     plain_bits=st.sampled_from([2, 16, 20, 28]),

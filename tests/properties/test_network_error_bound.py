@@ -42,7 +42,7 @@ def corners(network: SquareNetwork, ranges: Floats, rng: np.random.Generator, co
     return np.asarray(np.clip(rows, low, high))
 
 
-@settings(max_examples=campaigns.of(100, slice_of=8), deadline=None)
+@settings(max_examples=campaigns.of(100, slice_of=5), deadline=None)
 @given(made=networks(), seed=st.integers(0, 2**32 - 1), share=st.sampled_from([1e-2, 1.0, 1e9]))
 def test_no_score_is_further_off_than_the_part_says(
     made: tuple[SquareNetwork, Floats], seed: int, share: float
@@ -59,7 +59,7 @@ def test_no_score_is_further_off_than_the_part_says(
     assert (error <= halves.client_part.error_bound).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=campaigns.of(25, slice_of=8), deadline=None)
 @given(made=networks())
 def test_the_chosen_scales_leave_room_for_every_value(made: tuple[SquareNetwork, Floats]) -> None:
     """No value can wrap around: not with the chosen parameters, whatever the weights."""

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blindgate_models.bits import Questions, answers, count
+from campaigns import of
 from private_forests import PrivateForest, Summed, private_forest, random_tree
 
 
@@ -28,7 +29,7 @@ def forests(draw: st.DrawFn) -> PrivateForest:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=of(40, slice_of=12), deadline=None)
 @given(forest=forests(), rows=st.integers(1, 4), seed=st.integers(0, 2**32))
 def test_an_encrypted_forest_is_the_integer_forest(forest: PrivateForest, rows: int, seed: int) -> None:
     """Exactly, for any bits at all, with one zero flag a tree."""

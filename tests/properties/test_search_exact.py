@@ -1,7 +1,5 @@
 """Exact scores for every index and every query, whatever the packing."""
 
-import os
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,8 +11,7 @@ from blindgate_models.product.spec import Privacy
 from blindgate_models.search.client import SearchClient
 from blindgate_models.search.server import SearchServer
 from blindgate_models.search.spec import quantised_queries
-
-CAMPAIGN = int(os.environ.get("BLINDGATE_CAMPAIGN", "1"))
+from campaigns import CAMPAIGN, of
 
 Bytes = NDArray[np.int8]
 
@@ -30,7 +27,7 @@ def scores_of(
     return got, quantised_queries(queries)[0] @ index.astype(np.int64).T
 
 
-@settings(max_examples=60 * CAMPAIGN, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=of(60 * CAMPAIGN, slice_of=15), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     entries=st.one_of(st.sampled_from([1, 2, 127, 128, 129, 255, 256, 257]), st.integers(1, 3000)),
     width=st.one_of(st.sampled_from([1, 2, 3, 63, 64, 65, 383, 384]), st.integers(1, 500)),

@@ -89,7 +89,7 @@ def test_an_explainable_boosting_machine_compiles_with_its_own_bins_and_pairs(ca
     assert choose_family(cancer.model) == "additive"
     assert len(client.pairs) == 90
     assert client.inputs > 300_000
-    asked = campaigns.of(26, slice_of=10)
+    asked = campaigns.of(26, slice_of=5)
     got = encrypted(cancer.compiled, cancer.rows[:asked])
     np.testing.assert_array_equal(got, in_clear(cancer.compiled, cancer.rows[:asked]))
     np.testing.assert_array_equal(
@@ -138,7 +138,7 @@ def test_numbers_and_several_classes_have_tables_of_their_own() -> None:
     frame = load_diabetes(as_frame=True)
     it = served(ExplainableBoostingRegressor(**QUICK), frame.data, frame.target.to_numpy())
     assert client_part(it.compiled.client).inputs > 1 << 16
-    asked = campaigns.of(40, slice_of=16)
+    asked = campaigns.of(40, slice_of=8)
     got = encrypted(it.compiled, it.rows[:asked])
     np.testing.assert_array_equal(got, in_clear(it.compiled, it.rows[:asked]))
     assert np.abs(got[:, 0] - it.model.predict(it.table[:asked])).max() <= it.compiled.client["error_bound"] + 1e-4

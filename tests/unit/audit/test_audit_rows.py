@@ -57,6 +57,7 @@ from blindgate_protocol.messages import Refusal, Release
 from blindgate_protocol.oversight import ELSEWHERE, TableName, TableRows
 from blindgate_protocol.signing import SigningKey
 from brokerage import blob_ref, now_ms, random_bytes
+from campaigns import CAMPAIGN
 from desk import Desk
 from patient import Patient, open_patient
 
@@ -374,14 +375,17 @@ AS_SHOWN = {("sessions", "name"): ("sessions", "token_hash")}
 
 @pytest.mark.sqlite
 def test_each_column_of_each_row_is_held(patient: Patient) -> None:
-    """Changed by as little as may be: by one, or in its last character; or put in, or taken out. Of each kind of row one."""
+    """Changed by as little as may be: by one, or in its last character; or put in, or taken out. Of each kind of row one.
+
+    Kinds are tables and states; in `make nightly` also which columns are empty.
+    """
     shown, missed, count, kinds = look(patient.desk), [], 0, set()
     changed = set()
     assert shown.found() == []
     for table, rows in shown.rows.items():
         for place, row in enumerate(rows):
-            kind = (table, *map(row.get, ("state", "outcome")), *(value is None for value in row.values()))
-            kind = (*kind, row.get("data") == ELSEWHERE)
+            kind: tuple[Any, ...] = (table, *map(row.get, ("state", "outcome")), row.get("data") == ELSEWHERE)
+            kind += tuple(value is None for value in row.values()) if CAMPAIGN > 1 else ()
             if kind in kinds:  # one of each kind will do
                 continue
             kinds.add(kind)
