@@ -46,7 +46,7 @@ from node_process import ECHO, NodeProcess
 
 KILLS = campaigns.of(200, slice_of=3)
 REPETITIONS = campaigns.of(10, slice_of=1)
-KEPT = {"node.key", "certificate.json", "enrolment.json", "receipts.jsonl", "packages"}
+KEPT = {"node.key", "certificate.json", "enrolment.json", "receipts.jsonl", "budgets.sqlite", "packages"}
 """What a node leaves in its folder."""
 
 Moment = Literal["leased", "computing", "storing", "committing", "committed", "any"]
