@@ -32,9 +32,6 @@ app = typer.Typer(
     help="Documents that never leave, and those that others host: add, search, ask with citations, host, evaluate.",
     no_args_is_help=True,
 )
-app.add_typer(corpora.app)
-app.add_typer(retrieval.app)
-app.command()(host)
 
 Wheres: TypeAlias = Annotated[
     list[str] | None,
@@ -283,6 +280,11 @@ def passphrase(
     with opened(connect, corpus, old, embedder) as taken:
         taken.change_passphrase(new)
     note(f"{corpus} opens with the new passphrase now")
+
+
+app.command()(host)
+app.add_typer(corpora.app)
+app.add_typer(retrieval.app)
 
 
 def _note_search(hits: "Hits") -> None:
