@@ -118,6 +118,10 @@ def _sign_anew(stage: Stage, *statements: str) -> None:
     driver.close()
     shutil.rmtree(stage.settings.data / "log")
     stage.gateway.start()
+    _wait_until_all_is_logged(stage)
+
+
+def _wait_until_all_is_logged(stage: Stage) -> None:
     with http_client(stage.gateway.url) as http:
         wait_until(lambda: LogView.model_validate_json(http.get("/v1/log").content).pending == 0, seconds=30)
 
@@ -194,6 +198,7 @@ def test_what_is_erased_by_its_right_and_says_so_is_found_by_nobody(stage: Stage
     database = connect(stage.settings)
     erase_events(database, [index], reason="request 9")
     database.close()
+    _wait_until_all_is_logged(stage)
     for memory in (stage.memory, stage.memory.with_name("fresh")):
         status, said = stage.verify("--api-key", stage.auditor, memory=memory)
         assert status == 0, said

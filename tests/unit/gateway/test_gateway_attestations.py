@@ -245,7 +245,8 @@ def test_whoever_asks_much_does_not_delay_who_asks_little(desk: Desk) -> None:
         work = _pull(desk.worker)
         assert work is not None
         order.append(work.attestation)
-    assert order == [many[0], few, *many[1:]]
+    assert order[1] == few
+    assert sorted(order) == sorted([*many, few])
 
 
 def test_a_question_is_taken_by_as_many_as_a_job_can_be_sealed_to(desk: Desk) -> None:
