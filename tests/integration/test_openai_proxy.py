@@ -273,7 +273,8 @@ def test_an_answer_that_does_not_hold_is_never_whole(sealed: World, client: Clie
         assert whole.value.code == "bad-signature"
         connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=60)
         headers = {"Authorization": f"Bearer {proxy.token}", "Content-Type": "application/json"}
-        connection.request("POST", "/v1/chat/completions", json.dumps(ASKED | {"stream": True}), headers)
+        long = ASKED | {"stream": True, "max_completion_tokens": 150}
+        connection.request("POST", "/v1/chat/completions", json.dumps(long), headers)
         said = connection.getresponse().read().decode()
         connection.close()
     assert '"content"' in said  # a beginning was shown
