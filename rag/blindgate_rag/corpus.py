@@ -104,6 +104,11 @@ class Corpus:
         return self._vault.folder
 
     @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return self.path.name
+
+    @property
     def embedder(self) -> Embedder:
         """What gives texts their vectors; opened when it is asked for first."""
         with self._turn:

@@ -38,6 +38,7 @@ from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.hits import Hit, Hits
 from blindgate_rag.records import Where
+from blindgate_rag.searchable import Searchable
 from blindgate_rag.searching import Ranking
 
 _SEARCH: Final = ("filter", "ranking", "tokens")
@@ -47,14 +48,14 @@ class CorpusRetriever(BaseRetriever):
     """Passages of a corpus, the best first. Each field may also be given to `invoke`, for that call.
 
     Attributes:
-        corpus: an open one.
-        k: how many passages, 1 to 1,000.
+        corpus: an open one, wherever it lives: `Corpus.open(…)`, or `client.corpus(…)`.
+        k: how many passages, 1 to 1,000; of one that somebody hosts, 1 to its `most_found`.
         where: only documents whose metadata is so.
         ranking: by what; `None` is what the corpus has.
         tokens: no more text than this, in the embedding model's tokens.
     """
 
-    corpus: Corpus
+    corpus: Searchable
     k: int = 8
     where: Where | None = None
     ranking: Ranking | None = None

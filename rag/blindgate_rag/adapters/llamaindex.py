@@ -13,9 +13,9 @@ from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
 
 from blindgate_rag.adapters.metadata import OURS, passage_metadata
-from blindgate_rag.corpus import Corpus
 from blindgate_rag.hits import Hit
 from blindgate_rag.records import Where
+from blindgate_rag.searchable import Searchable
 from blindgate_rag.searching import Ranking
 
 _FOR_CITATIONS = ["score", "passage"]
@@ -26,7 +26,7 @@ class CorpusRetriever(BaseRetriever):
 
     def __init__(  # noqa: PLR0913
         self,
-        corpus: Corpus,
+        corpus: Searchable,
         *,
         k: int = 8,
         where: Where | None = None,
@@ -37,8 +37,8 @@ class CorpusRetriever(BaseRetriever):
         """Over an open corpus.
 
         Args:
-            corpus: an open one.
-            k: how many passages, 1 to 1,000.
+            corpus: an open one, wherever it lives: `Corpus.open(…)`, or `client.corpus(…)`.
+            k: how many passages, 1 to 1,000; of one that somebody hosts, 1 to its `most_found`.
             where: only documents whose metadata is so.
             ranking: by what; `None` is what the corpus has.
             tokens: no more text than this, in the embedding model's tokens.
@@ -62,7 +62,7 @@ class CorpusRetriever(BaseRetriever):
     def _node(self, hit: Hit) -> TextNode:
         return TextNode(
             # passages of two corpora may meet in one answer, and nodes of one id count as one
-            id_=f"{self._corpus.path.name}/{hit.source}#{hit.passage}",
+            id_=f"{self._corpus.name}/{hit.source}#{hit.passage}",
             text=hit.text,
             metadata=passage_metadata(hit),
             excluded_llm_metadata_keys=_FOR_CITATIONS,
