@@ -23,6 +23,7 @@ from blindgate_protocol.errors import BlindgateError, ContextLengthError, InputE
 from blindgate_rag.hits import Hits
 from blindgate_rag.redaction import Redactor
 
+_LIMITS: Final = ("max_completion_tokens", "max_tokens")
 _NOT_YET: Final = "the stream was not read to its end yet: until then there is a beginning, and no answer"
 
 
@@ -35,6 +36,7 @@ class Asked:
         hits: the passages that were sent, numbered from 1.
         messages: what was sealed, word by word.
         redactor: what knows the values of its placeholders.
+        history: how many earlier turns went along.
         classes: the request's classes, by the word of its caller, of the documents and of earlier turns.
     """
 
@@ -42,6 +44,7 @@ class Asked:
     hits: Hits
     messages: tuple[Mapping[str, str], ...]
     redactor: Redactor = field(repr=False)
+    history: int
     classes: tuple[str, ...]
 
 
@@ -138,9 +141,12 @@ class AnswerStream:
 
     def _too_long(self, error: ContextLengthError) -> ContextLengthError:
         """The same, in words of who wrote a question and no messages."""
-        tokens = sum(hit.tokens for hit in self.hits)
+        count, tokens = len(self.hits), sum(hit.tokens for hit in self.hits)
+        less = ["for fewer passages (k), for less text (tokens)"] if count > 1 else []
+        less += ["with less history"] if self._asked.history else []
+        less += [f"for a shorter answer ({error.member})"] if error.member in _LIMITS else []
         message = (
-            f"{error}. Sent were {len(self.hits)} passages, of {tokens} tokens as the corpus counts them: ask for fewer (k), "
-            "for less text (tokens), or with less history"
+            f"{error}. Sent were {count} passage{'s' * (count > 1)}, of {tokens} tokens as the corpus counts them: "
+            f"ask {', '.join(less) or 'a model that reads more'}"
         )
         return ContextLengthError(message, member=error.member)

@@ -93,7 +93,7 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
     body = {"model": model, "messages": messages, **further}
     stream = completions.begin(body, timeout, data_class=classes, redacted=redactor.counts)
     # 5.
-    return AnswerStream(stream, Asked(question, hits, tuple(messages), redactor, tuple(classes)))
+    return AnswerStream(stream, Asked(question, hits, tuple(messages), redactor, len(turns), tuple(classes)))
 
 
 def _turns(history: Sequence[Turn | Answer]) -> Iterator[Turn]:
