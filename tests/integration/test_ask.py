@@ -81,6 +81,15 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
 
 
 @pytest.fixture
+def more(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Until it is set, the model has said half of its answer."""
+    event = threading.Event()
+    monkeypatch.setattr(ground.model, "midway", lambda: event.wait(60))
+    yield event
+    event.set()
+
+
+@pytest.fixture
 def client(ground: Ground, tmp_path: Path) -> Iterator[Client]:
     """Whoever asks."""
     with sealed_client(ground.world, tmp_path, "enclave") as made:
@@ -194,7 +203,9 @@ def test_nothing_found_is_nothing_sent(ground: Ground, client: Client) -> None:
     assert len(ground.model.asked) == sent
 
 
-def test_a_stream_has_the_parts_of_the_same_answer_while_it_is_written(ground: Ground, client: Client) -> None:
+def test_a_stream_has_the_parts_of_the_same_answer_while_it_is_written(
+    ground: Ground, client: Client, more: threading.Event
+) -> None:
     """However placeholders and citations are divided; the answer is there once everything held, and not before."""
     question = f"May the owner of {IBAN} have aspirin?"
     ground.model.words = (
@@ -211,8 +222,6 @@ def test_a_stream_has_the_parts_of_the_same_answer_while_it_is_written(ground: G
         ", and ",
         "so on [",
     )
-    more = threading.Event()
-    ground.model.midway = lambda: None if more.wait(30) else pytest.fail("nobody read")
     with client.ask(question, corpus=ground.corpus, model=CHAT, stream=True, k=2, where={"ward": "3B"}) as stream:
         first = next(stream)
         assert first == "Paid from"
@@ -220,7 +229,6 @@ def test_a_stream_has_the_parts_of_the_same_answer_while_it_is_written(ground: G
             _ = stream.answer
         more.set()
         parts = [first, *stream]
-    ground.model.midway = lambda: None
     assert len(parts) > 3
     answer = stream.answer
     assert "".join(parts) == answer.text == f"Paid from {IBAN} [1], by {CARD}, and so on ["
@@ -228,22 +236,17 @@ def test_a_stream_has_the_parts_of_the_same_answer_while_it_is_written(ground: G
     assert (answer.hits, answer.messages, answer.job) == (stream.hits, stream.messages, stream.job)
     for secret in (CARD, IBAN, MAIL, "4111", "6016"):
         assert secret not in handed(ground)
-    assert answer.receipt.document.job == stream.job.id
     whole = client.ask(question, corpus=ground.corpus, model=CHAT, k=2, where={"ward": "3B"})
     assert (whole.text, whole.citations, whole.unresolved) == (answer.text, answer.citations, answer.unresolved)
     assert (whole.redacted, whole.messages, whole.finish_reason) == (answer.redacted, answer.messages, "stop")
 
 
-def test_leaving_a_stream_cancels_its_job(ground: Ground, client: Client) -> None:
+def test_leaving_a_stream_cancels_its_job(ground: Ground, client: Client, more: threading.Event) -> None:
     """And leaves no answer."""
     ground.model.words = ("Rest ", "and ", "tea ", "and ", "honey ", "and ", "sleep.")
-    more = threading.Event()
-    ground.model.midway = lambda: None if more.wait(30) else pytest.fail("nobody left")
     with client.ask("aspirin", corpus=ground.corpus, model=CHAT, stream=True, k=1) as stream:
         assert next(stream).startswith("Rest")
     assert state(ground, stream.job.id) is JobState.CANCELLED
-    more.set()
-    ground.model.midway = lambda: None
     assert list(stream) == []
     with pytest.raises(InputError, match="left before its end"):
         _ = stream.answer
@@ -254,7 +257,7 @@ def test_a_stream_that_does_not_hold_raises_behind_its_beginning(ground: Ground,
     ground.model.words = ("Not with ", "warfarin ", "[1].")
     with sealed_stand(Stood(ground.world, {}), tmp_path) as stand:
         stand.lie_about_the_end(lambda view: other_commitment("answer")(stand, view, view))
-        shown = []
+        shown: list[str] = []
         with stand.client.ask("aspirin", corpus=ground.corpus, model=CHAT, stream=True, k=1) as stream:
             with pytest.raises(CommitmentError):
                 shown.extend(stream)
@@ -305,9 +308,12 @@ def test_a_next_question_knows_the_turns_before_and_their_classes(
             asker.ask("aspirin", corpus=ground.corpus, model=CHAT, history=[Turn("aspirin", "")])
 
 
-def test_what_else_a_chat_takes_goes_with_the_question_and_is_redacted(ground: Ground, client: Client) -> None:
+def test_what_else_a_chat_takes_goes_with_the_question_and_is_redacted(
+    ground: Ground, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its texts, too; messages of one's own would leave as they are, and are refused."""
-    ground.model.words, ground.model.finish = ("Ask [EMAIL_1], or",), "length"
+    ground.model.words = ("Ask [EMAIL_1], or",)
+    monkeypatch.setattr(ground.model, "finish", "length")
     answer = client.ask(
         "aspirin",
         corpus=ground.corpus,
@@ -317,7 +323,6 @@ def test_what_else_a_chat_takes_goes_with_the_question_and_is_redacted(ground: G
         max_tokens=5,
         stop=[f"or {MAIL}", "\n\n"],
     )
-    ground.model.finish = "stop"
     assert (answer.text, answer.finish_reason) == (f"Ask {MAIL}, or", "length")
     sent = json.loads(handed(ground))
     assert (sent["temperature"], sent["max_tokens"], sent["stop"]) == (0, 5, ["or [EMAIL_1]", "\n\n"])
@@ -327,22 +332,25 @@ def test_what_else_a_chat_takes_goes_with_the_question_and_is_redacted(ground: G
     assert len(ground.model.asked) == count
 
 
-def test_more_than_the_model_reads_is_told_in_passages(ground: Ground, client: Client) -> None:
+def test_more_than_the_model_reads_is_told_in_passages(
+    ground: Ground, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who asked wrote no messages."""
-    ground.model.status, ground.model.complaint = 400, "This model's maximum context length is 256 tokens. "
+    monkeypatch.setattr(ground.model, "status", 400)
+    monkeypatch.setattr(ground.model, "complaint", "This model's maximum context length is 256 tokens. ")
     with pytest.raises(
         ContextLengthError, match=r"maximum context length is 256 tokens.*Sent were 2 passages, of \d+ tokens.*\(k\)"
     ):
         client.ask("aspirin", corpus=ground.corpus, model=CHAT, k=2, where={"ward": "3B"})
-    ground.model.status = 200
 
 
-def test_the_command_prints_the_answer_and_what_it_rests_on(ground: Ground, client: Client, tmp_path: Path) -> None:
+def test_the_command_prints_the_answer_and_what_it_rests_on(
+    ground: Ground, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And that names are not protected. What would steer the terminal does not reach it; a script gets the whole of it."""
     ground.model.words = ("\n", "Not with ", "warfarin\x1b[2J", " [1].", "\n", "\n")
-    ground.model.finish = "length"
+    monkeypatch.setattr(ground.model, "finish", "length")
     done = CliRunner().invoke(app, asked(ground)[1:], env=environment(ground, tmp_path), catch_exceptions=False)
-    ground.model.finish = "stop"
     assert done.stdout.startswith("Not with warfarin\ufffd[2J [1].\n\n[1] reports/")
     assert "not looked for: names" in done.stderr
     assert "cut off" in done.stderr
@@ -352,31 +360,26 @@ def test_the_command_prints_the_answer_and_what_it_rests_on(ground: Ground, clie
 
 
 def test_a_command_prints_while_it_is_written_and_cancels_its_job_when_interrupted(
-    ground: Ground, client: Client, tmp_path: Path
+    ground: Ground, client: Client, tmp_path: Path, more: threading.Event
 ) -> None:
     """Ctrl-C: no traceback, and no claim."""
     ground.model.words = ("Not with ", "warfarin ", "[1] ", "and so on.")
-    more = threading.Event()
-    ground.model.midway = lambda: None if more.wait(60) else pytest.fail("nobody left")
     output, errors = tmp_path / "output", tmp_path / "errors"
     with output.open("wb") as written, errors.open("wb") as said:
         process = start_command(asked(ground), environment(ground, tmp_path), written, said)
-        wait_until(lambda: output.read_text().startswith("Not with"), seconds=60)
+        wait_until(lambda: output.read_text() == "Not with warfarin [1]", seconds=60)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) not in {0, -signal.SIGINT}
+        assert process.wait(60) == 130, errors.read_text()
     (job,) = (tmp_path / "bundles").glob("*.json")
     assert state(ground, job.stem) is JobState.CANCELLED
-    more.set()
-    ground.model.midway = lambda: None
-    assert output.read_text() == "Not with warfarin\n"
+    assert output.read_text() == "Not with warfarin [1]\n"
     assert "Traceback" not in errors.read_text()
     assert "no answer" in errors.read_text()
 
 
 def asked(ground: Ground) -> list[str]:
     """A command that asks."""
-    question = [str(ground.corpus.path), "aspirin and warfarin", "--model", CHAT, "-k", "1", "--where", "ward=3B"]
-    return ["rag", "ask", *question]
+    return ["rag", "ask", str(ground.corpus.path), "aspirin and warfarin", "--model", CHAT, "-k1", "--where", "ward=3B"]
 
 
 def environment(ground: Ground, home: Path, url: str | None = None) -> dict[str, str]:

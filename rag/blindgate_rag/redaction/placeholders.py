@@ -86,7 +86,7 @@ class Restorer:
         """Whether it begins like one of the classes: `ca`, `[ Card`, `card_1`."""
         said = _MARKS.sub("_", begun.lower()).lstrip("_")
         return any(
-            f"{name}_".startswith(said) or (said.startswith(name) and _NUMBERED.fullmatch(said, len(name)))
+            name.startswith(said) or (said.startswith(name) and _NUMBERED.fullmatch(said, len(name)))
             for name in self.names
         )
 
