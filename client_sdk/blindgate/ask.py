@@ -2,11 +2,13 @@
 
 1. *Retrieve*: the corpus finds passages, on this machine where it is a local one. One that lives elsewhere is asked as the
    question's class of data allows (`Classed`), or not at all.
-2. *Redact*: identifiers in the question and the passages become placeholders. Sources, pages and metadata are not sent at all.
-3. *Decide*: the request has the class that its caller says, and those that documents have in their metadata under `data_class`;
-   where the policy says no, nothing is sealed.
+2. *Redact*: identifiers become placeholders in whatever is a text: the question, the passages, earlier turns, the caller's own
+   instructions and parameters. Sources, pages and metadata are not sent at all.
+3. *Decide*: the request has the class that its caller says, those that documents have in their metadata under `data_class`, and
+   those of earlier turns; where the policy says no, nothing is sealed.
 4. *Seal* to nodes that were judged, and ask: `sealed_job`. Everything about the answer holds, or there is none.
-5. *Put back*: what the answer cites becomes the passages themselves, and placeholders become what they stand for.
+5. *Put back*: what the answer cites becomes the passages themselves, and placeholders become what they stand for
+   (`answer_stream`).
 
 A document may say anything, also "ignore what was said before". It is quoted as data: one JSON value a line, in which no passage
 can end itself and begin another, under words that say so. That is no proof against a model that obeys it. What it cannot do is
@@ -15,18 +17,15 @@ that was found, or is taken out; and a placeholder of another request, or one th
 """
 
 import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
+from blindgate.answer import Answer, Turn
+from blindgate.answer_stream import AnswerStream, Asked
 from blindgate.chat import Completions
-from blindgate.sealed_job import SealedJob
-from blindgate.shapes import completion_of
+from blindgate.citations import without_citations
 from blindgate_protocol.errors import InputError
-from blindgate_protocol.receipts import Receipt
-from blindgate_protocol.signing import Signed
-from blindgate_rag.hits import Hit, Hits, Leakage
+from blindgate_rag.hits import Hits
 from blindgate_rag.records import Where
 from blindgate_rag.redaction import Recogniser, Redactor, Rules
 from blindgate_rag.searchable import Searchable
@@ -40,7 +39,6 @@ _TOLD: Final = (
     "Words in brackets with an underscore and a number, such as [CARD_1], stand for what is not shown: write them as they are. "
     "Where the passages do not answer the question, say so."
 )
-_CITED: Final = re.compile(r"[ ]?\[(\d{1,4}(?:\s*[,;]\s*\d{1,4}){0,32})\]")
 
 
 @runtime_checkable
@@ -49,58 +47,6 @@ class Classed(Protocol):
 
     def of_class(self, data_class: str | None) -> Searchable:
         """The same corpus, whose questions are of this class of data."""
-
-
-@dataclass(frozen=True)
-class Citation:
-    """A passage that an answer names.
-
-    Attributes:
-        number: what stands in brackets in the answer's text.
-        hit: the passage: its text as it is here, its source and page, and its id in the corpus.
-    """
-
-    number: int
-    hit: Hit
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer, and what it rests on.
-
-    Attributes:
-        text: with what was redacted in its place again, and no citation that names nothing.
-        citations: the passages that it names, in the order in which it does.
-        unresolved: numbers that it named and that no passage has; they are not in the text any more.
-        hits: all passages that were sent, and who could have learnt what of the search.
-        redacted: how often something of a class was taken out of what was sent.
-        not_protected: what was not looked for, `names` among it where nothing recognises them.
-        messages: what was sealed, word by word.
-        job: the job; its bundle has order, receipt, the log's proof and the node's evidence.
-    """
-
-    text: str
-    citations: tuple[Citation, ...]
-    unresolved: tuple[int, ...]
-    hits: Hits
-    redacted: Mapping[str, int]
-    not_protected: tuple[str, ...]
-    messages: tuple[Mapping[str, str], ...]
-    job: SealedJob
-
-    @property
-    def receipt(self) -> Signed[Receipt]:
-        """The receipt of the node that answered; everything about it held."""
-        receipt = self.job.bundle.receipt
-        if receipt is None:
-            message = "an answer has a receipt"
-            raise AssertionError(message)
-        return receipt
-
-    @property
-    def leakage(self) -> Leakage:
-        """Who could have learnt what of the search."""
-        return self.hits.leakage
 
 
 def ask(  # noqa: PLR0913  (what a question is asked with)
@@ -112,13 +58,23 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
     k: int = 8,
     where: Where | None = None,
     tokens: int | None = None,
+    history: Sequence[Turn | Answer] = (),
+    instructions: str | None = None,
     rules: Rules | None = None,
     recognisers: Sequence[Recogniser] = (),
     data_class: str | None = None,
+    default_class: str | None = None,
     timeout: float | None = None,
     parameters: Mapping[str, Any],
-) -> Answer:
-    """Do what the module says. See `Client.ask`."""
+) -> AnswerStream:
+    """Do what the module says, up to the sealed request; `AnswerStream` does the rest. See `Client.ask`.
+
+    `default_class` is what the policy says of a question of which its caller says nothing.
+    """
+    turns = tuple(_turns(history))
+    if "messages" in parameters:
+        message = "messages: they are made of the question and its passages. Earlier turns are history, words of yours instructions"
+        raise InputError(message, member="messages")
     # 1.
     if data_class is not None and isinstance(corpus, Classed):
         corpus = corpus.of_class(data_class)
@@ -128,40 +84,66 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
         raise InputError(message)
     # 2.
     redactor = Redactor(rules, recognisers=recognisers)
-    messages = _messages(redactor, question, hits)
+    messages = _messages(redactor, question, hits, turns, instructions)
+    further = {name: _redacted(redactor, value) for name, value in parameters.items()}
+    if further.get("stream"):
+        further.setdefault("stream_options", {"include_usage": True})
     # 3., 4.
-    body = {"model": model, "messages": messages, **parameters}
-    classes = _classes(data_class, hits)
-    with completions.begin(body, timeout, data_class=classes, redacted=redactor.counts) as stream:
-        said = completion_of(stream).choices[0].message.content or ""
+    classes = _classes(data_class, default_class, hits, turns)
+    body = {"model": model, "messages": messages, **further}
+    stream = completions.begin(body, timeout, data_class=classes, redacted=redactor.counts)
     # 5.
-    text, cited, unresolved = _resolved(said, len(hits))
-    return Answer(
-        text=redactor.restore(text),
-        citations=tuple(Citation(number, hits[number - 1]) for number in cited),
-        unresolved=unresolved,
-        hits=hits,
-        redacted=redactor.counts,
-        not_protected=redactor.not_protected,
-        messages=tuple(messages),
-        job=stream.job,
-    )
+    return AnswerStream(stream, Asked(question, hits, tuple(messages), redactor, len(turns), tuple(classes)))
 
 
-def _messages(redactor: Redactor, question: str, hits: Hits) -> list[dict[str, str]]:
-    asked = redactor.redact(question).text
+def _turns(history: Sequence[Turn | Answer]) -> Iterator[Turn]:
+    for place, one in enumerate(history):
+        turn = one.turn if isinstance(one, Answer) else one
+        if not isinstance(turn, Turn) or not turn.question or not turn.answer:
+            message = f"history.{place}: expected an earlier answer, or a Turn that has a question and an answer"
+            raise InputError(message, member="history")
+        yield turn
+
+
+def _messages(
+    redactor: Redactor, question: str, hits: Hits, turns: Sequence[Turn], instructions: str | None
+) -> list[dict[str, str]]:
+    """The chat. What is asked now is redacted first, so that a value comes back as it is written there."""
+    asked = _asked(redactor, question)
     lines = [
         json.dumps({"number": number, "text": redactor.redact(hit.text).text}, ensure_ascii=False)
         for number, hit in enumerate(hits, start=1)
     ]
-    told = "\n".join(
-        ["Passages, one a line, as JSON:", *lines, "", f"Question, as JSON: {json.dumps(asked, ensure_ascii=False)}"]
-    )
-    return [{"role": "system", "content": _TOLD}, {"role": "user", "content": told}]
+    now = {"role": "user", "content": "\n".join(["Passages, one a line, as JSON:", *lines, "", asked])}
+    before = [
+        message
+        for turn in turns
+        for message in (
+            {"role": "user", "content": _asked(redactor, turn.question)},
+            {"role": "assistant", "content": redactor.redact(without_citations(turn.answer)).text},
+        )
+    ]
+    told = _TOLD if instructions is None else f"{_TOLD}\n\n{redactor.redact(instructions).text}"
+    return [{"role": "system", "content": told}, *before, now]
 
 
-def _classes(said: str | None, hits: Hits) -> dict[str, str]:
-    """The request's classes, each with what has it."""
+def _asked(redactor: Redactor, question: str) -> str:
+    return f"Question, as JSON: {json.dumps(redactor.redact(question).text, ensure_ascii=False)}"
+
+
+def _redacted(redactor: Redactor, value: Any) -> Any:
+    """A parameter of the chat, whose texts leave as the question does: those before which an answer stops, for instance."""
+    if isinstance(value, str):
+        return redactor.redact(value).text
+    if isinstance(value, Mapping):
+        return {name: _redacted(redactor, each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(redactor, each) for each in value]
+    return value
+
+
+def _classes(said: str | None, default: str | None, hits: Hits, turns: Sequence[Turn]) -> dict[str, str]:
+    """The request's classes, each with what has it. What documents say comes beside what holds of the question, never instead."""
     found = {} if said is None else {said: "the question"}
     for hit in hits:
         if (name := hit.metadata.get(DATA_CLASS)) is not None:
@@ -171,21 +153,9 @@ def _classes(said: str | None, hits: Hits) -> dict[str, str]:
                 )
                 raise InputError(message)
             found.setdefault(name, hit.source)
+    for turn in turns:
+        for name in turn.classes:
+            found.setdefault(name, "an earlier turn")
+    if found and said is None and default is not None:
+        found.setdefault(default, "the question, by rules.data_class")
     return found
-
-
-def _resolved(said: str, count: int) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-    """The text without citations of nothing, which passages it names, and which numbers name none."""
-    cited: dict[int, None] = {}
-    unresolved: dict[int, None] = {}
-
-    def keep(found: re.Match[str]) -> str:
-        numbers = [int(one) for one in re.split(r"[,;\s]+", found[1])]
-        good = [one for one in numbers if 1 <= one <= count]
-        cited.update(dict.fromkeys(good))
-        unresolved.update(dict.fromkeys(one for one in numbers if one not in good))
-        lead = " " if found[0].startswith(" ") else ""
-        return f"{lead}[{', '.join(map(str, good))}]" if good else ""
-
-    text = _CITED.sub(keep, said)
-    return text, tuple(cited), tuple(unresolved)

@@ -16,7 +16,8 @@ from blindgate.transport import Transport
 from blindgate_protocol.manifest import Api
 
 if TYPE_CHECKING:
-    from blindgate.ask import Answer
+    from blindgate.answer import Answer, Turn
+    from blindgate.answer_stream import AnswerStream
     from blindgate.attested_corpus import AttestedCorpus
     from blindgate.hosted_corpus import EncryptedCorpus
     from blindgate.remote_corpora import RemoteCorpus
@@ -50,42 +51,89 @@ class Documents(ABC):
     def _sealing(self, name: str, api: Api) -> Sealing:
         """What it takes to seal requests to a model of lane `tee`, which is asked by `api`."""
 
-    def ask(  # noqa: PLR0913
+    @overload
+    def ask(
         self,
         question: str,
         *,
         corpus: "Searchable",
         model: str,
+        stream: Literal[True],
+        k: int = ...,
+        where: "Where | None" = ...,
+        tokens: int | None = ...,
+        history: "Sequence[Turn | Answer]" = ...,
+        instructions: str | None = ...,
+        redaction: "Rules | None" = ...,
+        recognisers: "Sequence[Recogniser]" = ...,
+        data_class: str | None = ...,
+        timeout: float | None = ...,
+        **parameters: Any,
+    ) -> "AnswerStream": ...
+    @overload
+    def ask(
+        self,
+        question: str,
+        *,
+        corpus: "Searchable",
+        model: str,
+        stream: Literal[False] | None = ...,
+        k: int = ...,
+        where: "Where | None" = ...,
+        tokens: int | None = ...,
+        history: "Sequence[Turn | Answer]" = ...,
+        instructions: str | None = ...,
+        redaction: "Rules | None" = ...,
+        recognisers: "Sequence[Recogniser]" = ...,
+        data_class: str | None = ...,
+        timeout: float | None = ...,
+        **parameters: Any,
+    ) -> "Answer": ...
+    def ask(  # noqa: PLR0913  (what a question is asked with)
+        self,
+        question: str,
+        *,
+        corpus: "Searchable",
+        model: str,
+        stream: bool | None = None,
         k: int = 8,
         where: "Where | None" = None,
         tokens: int | None = None,
+        history: "Sequence[Turn | Answer]" = (),
+        instructions: str | None = None,
         redaction: "Rules | None" = None,
         recognisers: "Sequence[Recogniser]" = (),
         data_class: str | None = None,
         timeout: float | None = None,
         **parameters: Any,
-    ) -> "Answer":
+    ) -> "Answer | AnswerStream":
         """Answer a question from a corpus: retrieve, redact, seal, ask a node that was judged, and put back what was redacted.
 
         Args:
-            question: the question.
+            question: the question. The corpus is searched for it as it stands, without the history.
             corpus: where to look: a `blindgate_rag.Corpus`, or one that lives elsewhere.
             model: a chat's name at the gateway.
+            stream: give the answer's text in parts, as it is written; its `answer` is there once everything held.
             k: how many passages are sent at most.
             where: only documents whose metadata is so.
             tokens: no more text than this, in the tokens of the corpus's embedding model.
+            history: earlier answers of this conversation, the oldest first, or `Turn`s made from what was kept of them. They are
+                redacted with the rest, so that a value has one placeholder throughout, and their classes of data are this
+                request's, too.
+            instructions: words of yours for the model, behind what it is told anyway: the language, the form. Redacted as well.
             redaction: what must not leave; without it, what the policy's `[redaction]` says.
             recognisers: further ones, of names for instance.
             data_class: what kind of data the question is. Documents say theirs in their metadata, under `data_class`.
             timeout: seconds for the whole answer.
-            parameters: what else a chat takes, such as `temperature`.
+            parameters: what else a chat takes: `temperature`, `max_completion_tokens` or `max_tokens`, `seed`, `stop`, `top_p`.
+                Texts in them are redacted.
 
-        Raises `InputError` where nothing is found, `PolicyError` or `UntrustedEvidenceError` before anything is sealed, and what a
-        chat does.
+        Raises `InputError` where nothing is found, `ContextLengthError` where passages and history are more than the model reads,
+        `PolicyError` or `UntrustedEvidenceError` before anything is sealed, and what a chat does.
         """
         from blindgate.ask import ask  # noqa: PLC0415  (who asks no corpus waits for none of it)
 
-        return ask(
+        asked = ask(
             self.chat.completions,
             question,
             corpus=corpus,
@@ -93,12 +141,19 @@ class Documents(ABC):
             k=k,
             where=where,
             tokens=tokens,
+            history=history,
+            instructions=instructions,
             rules=self._policy.redaction_rules() if redaction is None else redaction,
             recognisers=recognisers,
             data_class=data_class,
+            default_class=self._policy.rules.data_class,
             timeout=timeout,
-            parameters=parameters,
+            parameters={**parameters, "stream": bool(stream)},
         )
+        if stream:
+            return asked
+        with asked:
+            return asked.read()
 
     @property
     def corpora(self) -> "SyncedCorpora":

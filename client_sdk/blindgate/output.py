@@ -5,7 +5,8 @@ Members are named as a script wants them, `like_this`, and numbers have all thei
 
 import json
 import sys
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from blindgate_protocol.errors import InputError
+from blindgate_protocol.errors import BlindgateError, InputError
 
+_KEPT = frozenset("\n\t\u00ad\u200c\u200d")
+"""What a text of several lines has without steering a terminal: soft hyphens, and what joins letters or keeps them apart."""
 _WHOLE = 1000
 """From here on nobody reads what comes after the point."""
 _NO_SCREEN = 100_000
@@ -71,6 +74,48 @@ def when(millis: int) -> str:
 def note(text: str) -> None:
     """Tell a person something that is no result."""
     Console(stderr=True, soft_wrap=True).print(_text(text))
+
+
+def show_along(parts: Iterable[str]) -> None:
+    """Print a text while it comes, without the space around it, and an empty line behind it.
+
+    Where it ends in an error, what was printed ends its line, and is said to be no more than a beginning.
+    """
+    shown = False
+    try:
+        for part in _stripped(parts):
+            sys.stdout.write(printable(part))
+            sys.stdout.flush()
+            shown = True
+    except (BlindgateError, KeyboardInterrupt):
+        if shown:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+            note("above is a beginning, and no answer: its end did not come, or did not hold")
+        raise
+    sys.stdout.write("\n\n")
+
+
+def _stripped(parts: Iterable[str]) -> Iterator[str]:
+    """What `strip` would leave of them, joined, without waiting for the last one."""
+    begun, held = False, ""
+    for part in parts:
+        text = held + part if begun else part.lstrip()
+        given = text.rstrip()
+        held = text[len(given) :]
+        if given:
+            begun = True
+            yield given
+
+
+def printable(text: str) -> str:
+    """A text of several lines as it is, but for what would steer the terminal."""
+    return "".join(
+        character
+        if character.isprintable() or character in _KEPT or unicodedata.category(character) == "Zs"
+        else "\ufffd"
+        for character in text.replace("\r\n", "\n")
+    )
 
 
 def require_folder(file: Path | None) -> None:

@@ -3,22 +3,36 @@
 import dataclasses
 import json
 import os
+import signal
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from typer.testing import CliRunner
 
 from blindgate import Client
+from blindgate.answer import Turn
+from blindgate.commands.rag import app
 from blindgate.policy import ClassRules, Policy
 from blindgate.redaction_table import RedactionTable
+from blindgate.transport import Transport
 from blindgate_protocol.bundle import read_bundle
-from blindgate_protocol.errors import InputError, PolicyError
+from blindgate_protocol.errors import CommitmentError, ContextLengthError, InputError, PolicyError
+from blindgate_protocol.jobs import JobState
+from blindgate_protocol.messages import JobView
 from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
+from runs import wait_until
 from scripted_model import ScriptedModel, package_scripted
+from sealed_lies import other_commitment
+from sealed_stand import Ground as Stood
+from sealed_stand import sealed_stand
 from sealed_world import CHAT, offer_model, sealed_client, start_sealed_node
 from signed_packages import PUBLISHER
+from typed import start_command
 from world import World
 
 CARD, IBAN, MAIL, NHS = "4111 1111 1111 1111", "GB29 NWBK 6016 1331 9268 19", "anna@example.com", "943 476 5919"
@@ -64,6 +78,15 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         start_sealed_node(world, "enclave", folder / "models", UPSTREAM=model.url)
         corpus.add_texts(NOTES)
         yield Ground(world, model, corpus)
+
+
+@pytest.fixture
+def more(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Until it is set, the model has said half of its answer."""
+    event = threading.Event()
+    monkeypatch.setattr(ground.model, "midway", lambda: event.wait(60))
+    yield event
+    event.set()
 
 
 @pytest.fixture
@@ -180,21 +203,197 @@ def test_nothing_found_is_nothing_sent(ground: Ground, client: Client) -> None:
     assert len(ground.model.asked) == sent
 
 
-def test_the_command_shows_answer_citations_and_what_was_taken_out(
+def test_a_stream_has_the_parts_of_the_same_answer_while_it_is_written(
+    ground: Ground, client: Client, more: threading.Event
+) -> None:
+    """However placeholders and citations are divided; the answer is there once everything held, and not before."""
+    question = f"May the owner of {IBAN} have aspirin?"
+    ground.model.words = (
+        "Paid from ",
+        "[IB",
+        "AN_",
+        "1] [",
+        "1",
+        ", ",
+        "9] ",
+        "[7",
+        "], by [Ca",
+        "rd 1]",
+        ", and ",
+        "so on [",
+    )
+    with client.ask(question, corpus=ground.corpus, model=CHAT, stream=True, k=2, where={"ward": "3B"}) as stream:
+        first = next(stream)
+        assert first == "Paid from"
+        with pytest.raises(InputError, match="not read to its end yet"):
+            _ = stream.answer
+        more.set()
+        parts = [first, *stream]
+    assert len(parts) > 3
+    answer = stream.answer
+    assert "".join(parts) == answer.text == f"Paid from {IBAN} [1], by {CARD}, and so on ["
+    assert [part for part in parts if "GB29" in part] == [part for part in parts if IBAN in part]
+    assert (answer.hits, answer.messages, answer.job) == (stream.hits, stream.messages, stream.job)
+    for secret in (CARD, IBAN, MAIL, "4111", "6016"):
+        assert secret not in handed(ground)
+    whole = client.ask(question, corpus=ground.corpus, model=CHAT, k=2, where={"ward": "3B"})
+    assert (whole.text, whole.citations, whole.unresolved) == (answer.text, answer.citations, answer.unresolved)
+    assert (whole.redacted, whole.messages, whole.finish_reason) == (answer.redacted, answer.messages, "stop")
+
+
+def test_leaving_a_stream_cancels_its_job(ground: Ground, client: Client, more: threading.Event) -> None:
+    """And leaves no answer."""
+    ground.model.words = ("Rest ", "and ", "tea ", "and ", "honey ", "and ", "sleep.")
+    with client.ask("aspirin", corpus=ground.corpus, model=CHAT, stream=True, k=1) as stream:
+        assert next(stream).startswith("Rest")
+    assert state(ground, stream.job.id) is JobState.CANCELLED
+    assert list(stream) == []
+    with pytest.raises(InputError, match="left before its end"):
+        _ = stream.answer
+
+
+def test_a_stream_that_does_not_hold_raises_behind_its_beginning(ground: Ground, tmp_path: Path) -> None:
+    """As a chat's does; and the command says so in its last line."""
+    ground.model.words = ("Not with ", "warfarin ", "[1].")
+    with sealed_stand(Stood(ground.world, {}), tmp_path) as stand:
+        stand.lie_about_the_end(lambda view: other_commitment("answer")(stand, view, view))
+        shown: list[str] = []
+        with stand.client.ask("aspirin", corpus=ground.corpus, model=CHAT, stream=True, k=1) as stream:
+            with pytest.raises(CommitmentError):
+                shown.extend(stream)
+            with pytest.raises(InputError, match="ended in an error, and there is no answer"):
+                _ = stream.answer
+        assert "Not with warfarin [1].".startswith("".join(shown))
+        with pytest.raises(CommitmentError):
+            stand.client.ask("aspirin", corpus=ground.corpus, model=CHAT, k=1)
+        assert not stand.acknowledged()
+        done = CliRunner().invoke(app, asked(ground)[1:], env=environment(ground, tmp_path, url=stand.proxy.url))
+        assert isinstance(done.exception, CommitmentError)
+        assert done.stdout.startswith("Not with warfarin")
+        assert done.stdout.count("\n") == 1
+        assert done.stderr == "above is a beginning, and no answer: its end did not come, or did not hold\n"
+
+
+def test_a_next_question_knows_the_turns_before_and_their_classes(
     ground: Ground, client: Client, tmp_path: Path
 ) -> None:
-    """And that names are not protected."""
-    ground.model.words = ("Not with warfarin [1].",)
-    environment = dict(os.environ) | {
-        "BLINDGATE_URL": ground.world.url,
+    """Redacted with the rest, a value by one placeholder throughout; citations of then are not sent."""
+    classes = {"phi": ClassRules(), "internal": ClassRules()}
+    rules = client.policy.rules.model_copy(update={"data_class": "internal"})
+    with asking(ground, tmp_path, classes=classes, rules=rules) as asker:
+        ground.model.words = ("[NHS_1] had tea [1].",)
+        seen = asker.ask(f"Was {NHS} here?", corpus=ground.corpus, model=CHAT, k=1, where={"ward": "4A"})
+        assert seen.text == f"{NHS} had tea [1]."
+        assert set(seen.job.bundle.classes) == {"internal", "phi"}
+        ground.model.words = ("[NHS_1] may not, says [EMAIL_1] [1].",)
+        answer = asker.ask(
+            "And may they have aspirin?",
+            corpus=ground.corpus,
+            model=CHAT,
+            k=1,
+            where={"ward": "3B"},
+            history=[seen],
+            instructions=f"Answer in one line, as {MAIL} asked.",
+        )
+        assert answer.text == f"{NHS} may not, says {MAIL} [1]."
+        assert set(answer.job.bundle.classes) == set(answer.turn.classes) == {"internal", "phi"}
+        system, *turns = json.loads(handed(ground))["messages"]
+        assert system["content"].endswith("\n\nAnswer in one line, as [EMAIL_1] asked.")
+        assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
+        assert turns[0]["content"] == 'Question, as JSON: "Was [NHS_1] here?"'
+        assert turns[1]["content"] == "[NHS_1] had tea."
+        for secret in (NHS, MAIL, "943", "anna"):
+            assert secret not in handed(ground)
+        with pytest.raises(InputError, match=r"history\.0"):
+            asker.ask("aspirin", corpus=ground.corpus, model=CHAT, history=[Turn("aspirin", "")])
+
+
+def test_what_else_a_chat_takes_goes_with_the_question_and_is_redacted(
+    ground: Ground, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its texts, too; messages of one's own would leave as they are, and are refused."""
+    ground.model.words = ("Ask [EMAIL_1], or",)
+    monkeypatch.setattr(ground.model, "finish", "length")
+    answer = client.ask(
+        "aspirin",
+        corpus=ground.corpus,
+        model=CHAT,
+        where={"ward": "3B"},
+        temperature=0,
+        max_tokens=5,
+        stop=[f"or {MAIL}", "\n\n"],
+    )
+    assert (answer.text, answer.finish_reason) == (f"Ask {MAIL}, or", "length")
+    sent = json.loads(handed(ground))
+    assert (sent["temperature"], sent["max_tokens"], sent["stop"]) == (0, 5, ["or [EMAIL_1]", "\n\n"])
+    count = len(ground.model.asked)
+    with pytest.raises(InputError, match=r"messages: .* history, words of yours instructions"):
+        client.ask("aspirin", corpus=ground.corpus, model=CHAT, messages=[{"role": "user", "content": MAIL}])
+    assert len(ground.model.asked) == count
+
+
+def test_more_than_the_model_reads_is_told_in_passages(
+    ground: Ground, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked wrote no messages."""
+    monkeypatch.setattr(ground.model, "status", 400)
+    monkeypatch.setattr(ground.model, "complaint", "This model's maximum context length is 256 tokens. ")
+    with pytest.raises(
+        ContextLengthError, match=r"maximum context length is 256 tokens.*Sent were 2 passages, of \d+ tokens.*\(k\)"
+    ):
+        client.ask("aspirin", corpus=ground.corpus, model=CHAT, k=2, where={"ward": "3B"})
+
+
+def test_the_command_prints_the_answer_and_what_it_rests_on(
+    ground: Ground, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And that names are not protected. What would steer the terminal does not reach it; a script gets the whole of it."""
+    ground.model.words = ("\n", "Not with ", "warfarin\x1b[2J", " [1].", "\n", "\n")
+    monkeypatch.setattr(ground.model, "finish", "length")
+    done = CliRunner().invoke(app, asked(ground)[1:], env=environment(ground, tmp_path), catch_exceptions=False)
+    assert done.stdout.startswith("Not with warfarin\ufffd[2J [1].\n\n[1] reports/")
+    assert "not looked for: names" in done.stderr
+    assert "cut off" in done.stderr
+    assert done.stderr.endswith("its receipt holds\n")
+    told = CliRunner().invoke(app, [*asked(ground)[1:], "--json"], env=environment(ground, tmp_path))
+    assert json.loads(told.stdout)["answer"] == "\nNot with warfarin\x1b[2J [1].\n\n"
+
+
+def test_a_command_prints_while_it_is_written_and_cancels_its_job_when_interrupted(
+    ground: Ground, client: Client, tmp_path: Path, more: threading.Event
+) -> None:
+    """Ctrl-C: no traceback, and no claim."""
+    ground.model.words = ("Not with ", "warfarin ", "[1] ", "and so on.")
+    output, errors = tmp_path / "output", tmp_path / "errors"
+    with output.open("wb") as written, errors.open("wb") as said:
+        process = start_command(asked(ground), environment(ground, tmp_path), written, said)
+        wait_until(lambda: output.read_text() == "Not with warfarin [1]", seconds=60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130, errors.read_text()
+    (job,) = (tmp_path / "bundles").glob("*.json")
+    assert state(ground, job.stem) is JobState.CANCELLED
+    assert output.read_text() == "Not with warfarin [1]\n"
+    assert "Traceback" not in errors.read_text()
+    assert "no answer" in errors.read_text()
+
+
+def asked(ground: Ground) -> list[str]:
+    """A command that asks."""
+    return ["rag", "ask", str(ground.corpus.path), "aspirin and warfarin", "--model", CHAT, "-k1", "--where", "ward=3B"]
+
+
+def environment(ground: Ground, home: Path, url: str | None = None) -> dict[str, str]:
+    """As whom it asks."""
+    return dict(os.environ) | {
+        "BLINDGATE_URL": url or ground.world.url,
         "BLINDGATE_API_KEY": ground.world.api_key("hospital"),
-        "BLINDGATE_POLICY": str(tmp_path / "policy.toml"),
-        "BLINDGATE_HOME": str(tmp_path),
+        "BLINDGATE_POLICY": str(home / "policy.toml"),
+        "BLINDGATE_HOME": str(home),
         "BLINDGATE_CORPUS_PASSPHRASE": "pass",
     }
-    question = [str(ground.corpus.path), "aspirin and warfarin", "--model", CHAT, "-k", "1", "--where", "ward=3B"]
-    shown = ground.world.type_command(["rag", "ask", *question], environment)
-    assert shown.returncode == 0, shown.stderr
-    assert "Not with warfarin [1]." in shown.stdout
-    assert "[1] reports/" in shown.stdout
-    assert "not looked for: names" in shown.stderr
+
+
+def state(ground: Ground, job: str) -> JobState:
+    """How a job stands, by the gateway's word."""
+    with closing(Transport(ground.world.url, ground.world.api_key("hospital"))) as gateway:
+        return gateway.get(f"/v1/jobs/{job}", JobView).state

@@ -14,6 +14,20 @@ from pathlib import Path
 from typing import Any
 
 WORDS = ("Rest", ", drink", " tea", " or 茶.")
+TOO_LONG: dict[str, dict[str, Any]] = {
+    "too long for vLLM": {
+        "message": "This model's maximum context length is 4096 tokens. However, your request has 5000 input tokens.",
+        "param": "your secret prompt",
+        "code": 400,
+    },
+    "too long for llama.cpp": {
+        "message": "the request exceeds the available context size: your secret prompt",
+        "type": "exceed_context_size_error",
+        "n_prompt_tokens": 5000,
+        "n_ctx": 4096,
+    },
+}
+"""Models that refuse every prompt, as those servers say it."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -28,7 +42,9 @@ class Handler(BaseHTTPRequestHandler):
         with self.seen.open("a") as file:
             file.write(json.dumps({"path": self.path, "key": self.headers["Authorization"], "body": body}) + "\n")
         model = body["model"]
-        if model.startswith("status-"):
+        if model in TOO_LONG:
+            self._answer(400, json.dumps({"error": TOO_LONG[model]}).encode())
+        elif model.startswith("status-"):
             self._answer(int(model.removeprefix("status-")), b'{"error": {"message": "your secret prompt is bad"}}')
         elif self.path == "/v1/embeddings":
             data = [

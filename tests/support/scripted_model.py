@@ -24,7 +24,9 @@ class ScriptedModel:
 
     Attributes:
         words: what it answers, whatever it is asked.
+        finish: why it stops then.
         status: another one than 200 is an error, whose text repeats what was asked.
+        complaint: what else stands in that text.
         midway: called when half of the answer was sent.
         asked: the requests that came, as they came: what stood inside of the seal.
         url: where it listens.
@@ -32,7 +34,9 @@ class ScriptedModel:
 
     def __init__(self, words: tuple[str, ...] = WORDS) -> None:
         self.words = words
+        self.finish = "stop"
         self.status = 200
+        self.complaint = ""
         self.midway: Callable[[], None] = lambda: None
         self.asked: list[bytes] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -61,10 +65,10 @@ class ScriptedModel:
                 model.asked.append(asked)
                 name = json.loads(asked)["model"]
                 events = [_event(name, {"content": word}, None) for word in model.words]
-                events.append(_event(name, {}, "stop"))
+                events.append(_event(name, {}, model.finish))
                 lines = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events] + [b"data: [DONE]\n\n"]
                 if model.status != HTTPStatus.OK:
-                    lines = [json.dumps({"error": {"message": asked.decode()}}).encode()]
+                    lines = [json.dumps({"error": {"message": model.complaint + asked.decode()}}).encode()]
                 self.send_response(model.status)
                 self.send_header("Content-Type", "text/event-stream")
                 self.send_header("Content-Length", str(sum(map(len, lines))))

@@ -32,15 +32,8 @@ def type_command(
     command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Run `blindgate` in `folder`, or in this process's."""
-    of_gateway = command[0] == "gateway"
-    preloaded = GatewayProcess.preloaded if of_gateway else Typed.preloaded
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        forked = None
-        if preloaded is not None:
-            forked = preloaded.start(list(command[of_gateway:]), environment, output, errors=errors, folder=folder)
-        process = forked or subprocess.Popen(
-            [BLINDGATE, *command], env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
-        )
+        process = start_command(command, environment, output, errors, folder)
         try:
             status = process.wait(SECONDS)
         except subprocess.TimeoutExpired:
@@ -50,6 +43,24 @@ def type_command(
         for said in (output, errors):
             said.seek(0)
         return subprocess.CompletedProcess(command, status, output.read().decode(), errors.read().decode())
+
+
+def start_command(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    output: IO[bytes],
+    errors: IO[bytes],
+    folder: Path | None = None,
+) -> "subprocess.Popen[bytes]":
+    """Start `blindgate` in `folder`, or in this process's, and do not wait for it."""
+    of_gateway = command[0] == "gateway"
+    preloaded = GatewayProcess.preloaded if of_gateway else Typed.preloaded
+    forked = None
+    if preloaded is not None:
+        forked = preloaded.start(list(command[of_gateway:]), environment, output, errors=errors, folder=folder)
+    return forked or subprocess.Popen(
+        [BLINDGATE, *command], env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
+    )
 
 
 def start_server(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> "subprocess.Popen[bytes]":

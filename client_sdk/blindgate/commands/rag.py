@@ -22,7 +22,7 @@ from blindgate.commands.corpora import (
 )
 from blindgate.commands.hosting import host
 from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
-from blindgate.output import note, show, show_one, when
+from blindgate.output import note, printable, show, show_along, show_one, when
 from blindgate_protocol.errors import InputError
 
 if TYPE_CHECKING:
@@ -147,10 +147,9 @@ def search(
     if not hits:
         note("Nothing found.")
     for number, hit in enumerate(hits, start=1):
-        typer.secho(
-            f"{number}  {_place(hit.source, hit.page)}  (score {hit.score:.4g}, passage {hit.passage})", bold=True
-        )
-        typer.echo(f"{hit.text.strip()}\n")
+        place = printable(_place(hit.source, hit.page))
+        typer.secho(f"{number}  {place}  (score {hit.score:.4g}, passage {hit.passage})", bold=True)
+        typer.echo(f"{printable(hit.text.strip())}\n")
 
 
 @app.command()
@@ -165,31 +164,48 @@ def ask(
     tokens: Tokens = None,
     searched_by: SearchedBy = None,
     data_class: DataClass = None,
+    instructions: Annotated[
+        str | None, typer.Option("--instructions", help="Words of yours for the model: the language, the form.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=1, help="No longer answer than this, in the model's tokens.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0, max=2, help="0: the likeliest word each time.")
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
     embedder: EmbedderFolder = None,
     passphrase: CorpusPassphrase = None,
     as_json: Json = False,
 ) -> None:
-    """Answer a question from a corpus, with citations.
+    """Answer a question from a corpus, with citations; the answer is printed while it is written.
 
     Passages are found as 'blindgate rag search' finds them; identifiers in them and in the question become placeholders, as your
     policy's [redaction] says; then they are sealed to a node that proved what it is. The answer has what was taken out in its place
-    again.
+    again. It is a beginning, and no more, until the last line says that its receipt holds. Ctrl-C cancels the job.
     """
     with (
         connect() as client,
         searched(lambda: client, corpus, passphrase, embedder, searched_by=searched_by, data_class=data_class) as taken,
     ):
-        answer = client.ask(
-            question,
-            corpus=taken,
-            model=model,
-            k=k,
-            where=_where(where),
-            tokens=tokens,
-            data_class=data_class,
-            timeout=timeout,
-        )
+        given: dict[str, Any] = {
+            "corpus": taken,
+            "model": model,
+            "k": k,
+            "where": _where(where),
+            "tokens": tokens,
+            "instructions": instructions,
+            "data_class": data_class,
+            "timeout": timeout,
+            "max_completion_tokens": max_tokens,
+            "temperature": temperature,
+        }
+        if as_json:
+            answer = client.ask(question, stream=False, **given)
+        else:
+            with client.ask(question, stream=True, **given) as stream:
+                show_along(stream)
+                answer = stream.answer
     if as_json:
         told = {
             "answer": answer.text,
@@ -198,6 +214,7 @@ def ask(
                 for one, row in zip(answer.citations, _rows([c.hit for c in answer.citations]), strict=True)
             ],
             "unresolved": answer.unresolved,
+            "finish_reason": answer.finish_reason,
             "redacted": dict(answer.redacted),
             "not_protected": answer.not_protected,
             "leakage": str(answer.leakage),
@@ -206,9 +223,10 @@ def ask(
         }
         show_one(told, as_json=True)
         return
-    typer.echo(f"{answer.text.strip()}\n")
     for one in answer.citations:
-        typer.echo(f"[{one.number}] {_place(one.hit.source, one.hit.page)} (passage {one.hit.passage})")
+        typer.echo(printable(f"[{one.number}] {_place(one.hit.source, one.hit.page)} (passage {one.hit.passage})"))
+    if answer.finish_reason == "length":
+        note("cut off: the model came to the most tokens that it may write")
     redacted = ", ".join(f"{count} {name}" for name, count in answer.redacted.items()) or "nothing"
     note(f"redacted: {redacted}; not looked for: {', '.join(answer.not_protected) or 'nothing'}")
     _note_search(answer.hits)

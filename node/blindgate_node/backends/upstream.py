@@ -13,6 +13,7 @@ keeps or logs of prompts is its own: start it with the logging of requests off.
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Never
@@ -23,11 +24,12 @@ import numpy as np
 from blindgate_node.backends.answers import embeddings
 from blindgate_node.backends.interface import Cancelled, Chunk, never
 from blindgate_node.backends.requests import ChatRequest, EmbeddingRequest
-from blindgate_protocol.errors import BackendError, InputError
+from blindgate_protocol.errors import BackendError, ContextLengthError, InputError
 
 MAX_LINE_BYTES: Final = 1 << 20
 MAX_STREAM_BYTES: Final = 256 << 20
 MAX_ANSWER_BYTES: Final = 256 << 20
+MAX_REFUSAL_BYTES: Final = 1 << 16
 
 _CONNECT_SECONDS: Final = 5.0
 _READ_SECONDS: Final = 600.0
@@ -35,6 +37,9 @@ _PORTS: Final = 1 << 16
 _DATA: Final = b"data:"
 _DONE: Final = b"[DONE]"
 _CHUNK: Final = "chat.completion.chunk"
+_TOO_LONG: Final = re.compile(rb"context_length_exceeded|exceed_context_size_error|(?:maximum|model's) context length")
+"""How OpenAI, llama.cpp's server, and vLLM and SGLang say that a prompt is too long."""
+_LONGEST: Final = re.compile(rb'maximum context length is (\d{1,9})|context length \((\d{1,9})|"n_ctx": ?(\d{1,9})')
 
 
 def check_loopback(address: str) -> str:
@@ -109,14 +114,32 @@ class Upstream:
         try:
             with self._http.stream("POST", path, json=body) as response:
                 if response.status_code in {400, 413, 422}:
-                    message = f"the model's server refused the request (HTTP {response.status_code})"
-                    raise InputError(message)
+                    raise _refusal(response)
                 if response.status_code != httpx2.codes.OK:
                     _refuse(f"answered HTTP {response.status_code}")
                 yield response
         except httpx2.TransportError as error:
             message = f"the model's server does not answer at {self._http.base_url} ({type(error).__name__})"
             raise BackendError(message) from None
+
+
+def _refusal(response: httpx2.Response) -> InputError:
+    """What to say of a refused request. Of the server's own words, which may quote it, no more than how much the model reads."""
+    said = b""
+    for data in response.iter_bytes():
+        said += data
+        if len(said) > MAX_REFUSAL_BYTES:
+            break
+    message = f"the model's server refused the request (HTTP {response.status_code})"
+    if _TOO_LONG.search(said) is None:
+        return InputError(message)
+    longest = _LONGEST.search(said)
+    reads = (
+        "more than the model reads"
+        if longest is None
+        else f"the maximum context length is {int(longest[longest.lastindex or 0])} tokens"
+    )
+    return ContextLengthError(f"messages: {reads}; {message}")
 
 
 def _bounded(response: httpx2.Response, most: int) -> Iterator[bytes]:

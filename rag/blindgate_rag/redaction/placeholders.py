@@ -5,7 +5,7 @@ One is written `[CARD_1]`. Models change what they quote; so these are it as wel
 without the underscore it is a word and a number of the model's own, `card 1`, and stays.
 
 A pattern of all of this is made for the classes that there are. No match is longer than `LONGEST`, which is what lets an answer be
-restored while it comes in: `Restorer` holds back what may be the beginning of a placeholder, and no more.
+restored while it comes in: `Restorer` holds back what may be the beginning of a placeholder of one of these classes, and no more.
 """
 
 import re
@@ -22,7 +22,9 @@ _INSIDE: Final = r"[\s\w#\\\-]"
 _BEGUN: Final = re.compile(
     rf"(?:\\?{_OPEN}{_INSIDE}{{0,{LONGEST}}}|(?<![A-Za-z0-9_])[A-Za-z][A-Za-z0-9_\\]{{0,{LONGEST}}}|\\)\Z"
 )
-"""The end of a text that may go on as a placeholder."""
+"""The end of a text that may go on as a placeholder of some class."""
+_MARKS: Final = re.compile(r"[^a-z0-9]+")
+_NUMBERED: Final = re.compile(r"_?[0-9]*_?")
 
 
 def written(name: str, number: int) -> str:
@@ -57,10 +59,12 @@ class Restorer:
     Attributes:
         pattern: from `pattern_of`.
         value: of a placeholder's class and number; `None` where there is no such one, and it stays as it is.
+        names: the classes that the pattern is of.
     """
 
     pattern: re.Pattern[str]
     value: Callable[[str, int], str | None] = field(repr=False)
+    names: frozenset[str] = field(repr=False)
     _held: str = field(default="", init=False, repr=False)
     _known: int = field(
         default=0, init=False, repr=False
@@ -69,12 +73,22 @@ class Restorer:
     def feed(self, piece: str) -> str:
         """Take the next piece; give what is certain by now, perhaps nothing."""
         self._held += piece
-        begun = _BEGUN.search(self._held, max(self._known, len(self._held) - LONGEST - 2))
+        at = max(self._known, len(self._held) - LONGEST - 2)
+        while (begun := _BEGUN.search(self._held, at)) and not self._may_go_on(begun[0]):
+            at = begun.start() + 1
         return self._until(begun.start() if begun else len(self._held))
 
     def close(self) -> str:
         """The rest, when no piece comes any more."""
         return self._until(len(self._held))
+
+    def _may_go_on(self, begun: str) -> bool:
+        """Whether it begins like one of the classes: `ca`, `[ Card`, `card_1`."""
+        said = _MARKS.sub("_", begun.lower()).lstrip("_")
+        return any(
+            name.startswith(said) or (said.startswith(name) and _NUMBERED.fullmatch(said, len(name)))
+            for name in self.names
+        )
 
     def _until(self, end: int) -> str:
         given, at = [], self._known

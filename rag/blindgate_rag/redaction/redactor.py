@@ -200,7 +200,7 @@ class Redactor:
 
     def restorer(self) -> Restorer:
         """For an answer that comes in pieces."""
-        return Restorer(self._pattern, self._value)
+        return Restorer(self._pattern, self._value, frozenset({*self._strength, _LOOK_ALIKE}))
 
     def restore(self, text: str) -> str:
         """An answer, with the values in their places."""

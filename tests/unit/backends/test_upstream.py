@@ -12,7 +12,7 @@ import pytest
 from blindgate_node.backends.answers import gather
 from blindgate_node.backends.requests import ChatRequest, EmbeddingRequest, read_chat
 from blindgate_node.backends.upstream import Upstream, check_loopback
-from blindgate_protocol.errors import BackendError, InputError
+from blindgate_protocol.errors import BackendError, ContextLengthError, InputError
 from openai_server import WORDS, running_server
 
 
@@ -107,6 +107,8 @@ def test_embeddings_come_in_the_order_of_the_texts(upstream: Open, seen: Path) -
     ("model", "error", "says"),
     [
         pytest.param("status-400", InputError, "refused the request", id="refused"),
+        pytest.param("too long for vLLM", ContextLengthError, "length is 4096 tokens", id="too long"),
+        pytest.param("too long for llama.cpp", ContextLengthError, "length is 4096 tokens", id="too long, otherwise"),
         pytest.param("status-500", BackendError, "HTTP 500", id="failed"),
         pytest.param("status-307", BackendError, "HTTP 307", id="redirect"),
         pytest.param("garbage", BackendError, "no JSON object", id="no JSON"),

@@ -173,14 +173,18 @@ def test_an_answer_in_single_characters_is_the_answer(answer: str) -> None:
 
 
 def test_an_answer_is_held_back_no_longer_than_it_may_be_a_placeholder() -> None:
-    """A reader sees words as they come; an open bracket waits for at most a placeholder's length."""
+    """A reader sees words as they come, but for those that begin like a class; a bracket waits for what may be one's name."""
     redactor = Redactor()
     redactor.redact(CARD)
     restorer = redactor.restorer()
     assert restorer.feed("Amy pays with ") == "Amy pays with "
     assert restorer.feed("[CA") == ""
-    assert restorer.feed("RD_1] and") == f"{CARD} "
-    assert restorer.feed(" [" + "a" * 200) == "and [" + "a" * 200
+    assert restorer.feed("RD_1] and ") == f"{CARD} and "
+    assert restorer.feed("ca") == ""
+    assert restorer.feed("res, [see") == "cares, [see"
+    assert restorer.feed(" car") == " "
+    assert restorer.feed("d_1") == ""
+    assert restorer.feed(" [" + " " * 200) == f"{CARD} [" + " " * 200
     assert restorer.close() == ""
 
 

@@ -1,0 +1,83 @@
+"""An answer out of documents, what it rests on, and what a next question takes from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from blindgate.sealed_job import SealedJob
+from blindgate.shapes import Usage
+from blindgate_protocol.receipts import Receipt
+from blindgate_protocol.signing import Signed
+from blindgate_rag.hits import Hit, Hits, Leakage
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A passage that an answer names.
+
+    Attributes:
+        number: what stands in brackets in the answer's text.
+        hit: the passage: its text as it is here, its source and page, and its id in the corpus.
+    """
+
+    number: int
+    hit: Hit
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question that was asked before, and its answer, as they were: nothing of them is redacted yet.
+
+    Attributes:
+        question: as it was asked.
+        answer: its text. Citations in it name passages of then, and are not sent.
+        classes: the classes of data that both have, from the question and from what was quoted to answer it.
+    """
+
+    question: str
+    answer: str
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, and what it rests on.
+
+    Attributes:
+        text: with what was redacted in its place again, and no citation that names nothing.
+        citations: the passages that it names, in the order in which it does.
+        unresolved: numbers that it named and that no passage has; they are not in the text any more.
+        hits: all passages that were sent, and who could have learnt what of the search.
+        redacted: how often something of a class was taken out of what was sent.
+        not_protected: what was not looked for, `names` among it where nothing recognises them.
+        messages: what was sealed, word by word.
+        turn: question and answer, for the `history` of a next question.
+        finish_reason: `stop` where the model was done, `length` where it came to the most tokens that it may write.
+        usage: how many tokens were read and written, where the node says it.
+        job: the job; its bundle has order, receipt, the log's proof and the node's evidence.
+    """
+
+    text: str
+    citations: tuple[Citation, ...]
+    unresolved: tuple[int, ...]
+    hits: Hits
+    redacted: Mapping[str, int]
+    not_protected: tuple[str, ...]
+    messages: tuple[Mapping[str, str], ...]
+    turn: Turn
+    finish_reason: str | None
+    usage: Usage | None
+    job: SealedJob
+
+    @property
+    def receipt(self) -> Signed[Receipt]:
+        """The receipt of the node that answered; everything about it held."""
+        receipt = self.job.bundle.receipt
+        if receipt is None:
+            message = "an answer has a receipt"
+            raise AssertionError(message)
+        return receipt
+
+    @property
+    def leakage(self) -> Leakage:
+        """Who could have learnt what of the search."""
+        return self.hits.leakage

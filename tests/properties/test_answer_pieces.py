@@ -1,0 +1,95 @@
+"""An answer in pieces: wherever it is divided, what is given out is what the whole would become, and little is held back."""
+
+import re
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from blindgate.citations import LONGEST, Citing
+from blindgate_rag.redaction import Redactor
+from blindgate_rag.redaction.placeholders import LONGEST as LONGEST_PLACEHOLDER
+
+COUNT = 2
+VALUES = ("4111 1111 1111 1111", "anna@example.com")
+ATOMS = (
+    *("[", "]", " [", "【", "】", "\\[", "\\", "_", " ", "\n", ",", ";", ", ", "   ", "#", "\u00e9", "tea", "x"),
+    *("0", "1", "2", "9", "12", "2024", "[1]", " [9]", "[1, 9]", " [2;1]", "[1,   2]", "[7 , 8]", "[1, 2"),
+    *(
+        "[CARD_1]",
+        "[CARD_2]",
+        "card_1",
+        "\\[CARD\\_1\\]",
+        "[Email 1]",
+        "[ card #1 ]",
+        "[CA",
+        "RD_",
+        "CARD",
+        "[CA[9]RD_1]",
+    ),
+)
+texts = st.lists(st.sampled_from(ATOMS), max_size=14).map("".join)
+
+
+def redactor() -> Redactor:
+    """One that knows two values."""
+    made = Redactor()
+    made.redact(" ".join(VALUES))
+    return made
+
+
+def whole(text: str, known: Redactor) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    """What an answer becomes, read at once: the text, what it cites, and what it cites in vain."""
+    cited, unresolved = dict[int, None](), dict[int, None]()
+
+    def keep(found: re.Match[str]) -> str:
+        numbers = [int(one) for one in re.findall(r"\d+", found[0])]
+        good = [one for one in numbers if 1 <= one <= COUNT]
+        cited.update(dict.fromkeys(good))
+        unresolved.update(dict.fromkeys(one for one in numbers if one not in good))
+        return (found[0][: found[0].index("[")] + str(good)) if good else ""
+
+    text = re.sub(r" ?\[\d{1,4}(?:\s{0,3}[,;]\s{0,3}\d{1,4}){0,32}\]", keep, text)
+    return known.restore(text), tuple(cited), tuple(unresolved)
+
+
+@settings(max_examples=300, deadline=None)
+@example("See [1, 9] [9] for [CARD_1], [Email 1] [", [])
+@example("[" + ", ".join(["9"] * 33) + "]" + "[" + ", ".join(["1"] * 34) + "]", list(range(1, 200)))
+@given(texts, st.lists(st.integers(0, 60), max_size=10))
+def test_an_answer_in_pieces_is_the_whole_answer(text: str, cuts: list[int]) -> None:
+    """Divided at random and into single characters: text, citations, and what is told of those of nothing."""
+    known = redactor()
+    expected = whole(text, known)
+    places = sorted(min(cut, len(text)) for cut in cuts)
+    divided = [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True)]
+    for pieces in (divided, list(text)):
+        citing, restorer = Citing(COUNT), known.restorer()
+        parts = [restorer.feed(citing.feed(piece)) for piece in pieces]
+        parts += [restorer.feed(citing.close()), restorer.close()]
+        assert ("".join(parts), citing.cited, citing.unresolved) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts)
+def test_what_is_shown_stays_and_is_never_far_behind(text: str) -> None:
+    """After each character: a beginning of what it will be, and at most a citation and a placeholder short of what came."""
+    known = redactor()
+    final, citing, restorer, shown = whole(text, known)[0], Citing(COUNT), known.restorer(), ""
+    for end, character in enumerate(text, 1):
+        shown += restorer.feed(citing.feed(character))
+        assert final.startswith(shown)
+        so_far = whole(text[:end], known)[0]
+        assert len(so_far) - len(shown) <= LONGEST + LONGEST_PLACEHOLDER + max(map(len, VALUES))
+
+
+def test_words_and_brackets_of_another_kind_are_not_held_back() -> None:
+    """Only an end that could go on as a citation waits, and no longer than it could."""
+    citing = Citing(COUNT)
+    assert citing.feed("Drink tea") == "Drink tea"
+    assert citing.feed(" [") == ""
+    assert citing.feed("sic] and ") == " [sic] and"
+    assert citing.feed("[1,") == ""
+    assert citing.feed(" 2, 3") == ""
+    assert citing.feed(", four]") == " [1, 2, 3, four]"
+    assert citing.feed("[" + "1, " * 40 + "1") == "[" + "1, " * 40 + "1"
+    assert (citing.close(), citing.cited) == ("", ())
