@@ -1,6 +1,7 @@
 """From a question to an answer with citations: a real corpus, gateway and node; the model behind it notes what it is handed."""
 
 import dataclasses
+import importlib
 import json
 import os
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from blindgate import Client
 from blindgate.policy import ClassRules, Policy
 from blindgate.redaction_table import RedactionTable
 from blindgate_protocol.bundle import read_bundle
-from blindgate_protocol.errors import InputError, PolicyError
+from blindgate_protocol.errors import CorpusError, InputError, PolicyError
 from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
 from scripted_model import ScriptedModel, package_scripted
@@ -77,6 +78,17 @@ def asking(ground: Ground, home: Path, **changes: Any) -> Client:
     """A client with another policy."""
     policy = dataclasses.replace(Policy.load(home / "policy.toml"), **changes)
     return Client(ground.world.url, ground.world.api_key("hospital"), policy=policy, home=home)
+
+
+def typing(ground: Ground, home: Path) -> dict[str, str]:
+    """What somebody has set who types commands."""
+    return dict(os.environ) | {
+        "BLINDGATE_URL": ground.world.url,
+        "BLINDGATE_API_KEY": ground.world.api_key("hospital"),
+        "BLINDGATE_POLICY": str(home / "policy.toml"),
+        "BLINDGATE_HOME": str(home),
+        "BLINDGATE_CORPUS_PASSPHRASE": "pass",
+    }
 
 
 def handed(ground: Ground) -> str:
@@ -185,16 +197,41 @@ def test_the_command_shows_answer_citations_and_what_was_taken_out(
 ) -> None:
     """And that names are not protected."""
     ground.model.words = ("Not with warfarin [1].",)
-    environment = dict(os.environ) | {
-        "BLINDGATE_URL": ground.world.url,
-        "BLINDGATE_API_KEY": ground.world.api_key("hospital"),
-        "BLINDGATE_POLICY": str(tmp_path / "policy.toml"),
-        "BLINDGATE_HOME": str(tmp_path),
-        "BLINDGATE_CORPUS_PASSPHRASE": "pass",
-    }
+    environment = typing(ground, tmp_path)
     question = [str(ground.corpus.path), "aspirin and warfarin", "--model", CHAT, "-k", "1", "--where", "ward=3B"]
     shown = ground.world.type_command(["rag", "ask", *question], environment)
     assert shown.returncode == 0, shown.stderr
     assert "Not with warfarin [1]." in shown.stdout
     assert "[1] reports/" in shown.stdout
     assert "not looked for: names" in shown.stderr
+
+
+def test_the_command_takes_out_names_with_a_pipeline_that_its_user_brings(
+    ground: Ground, client: Client, tmp_path: Path
+) -> None:
+    """By Presidio. Where the pipeline is not there, of the command's or of the policy's, nothing is sent."""
+    pytest.importorskip("presidio_analyzer", reason="presidio-analyzer is not installed")
+    spacy = importlib.import_module("spacy")
+    nlp = spacy.blank("en")
+    nlp.add_pipe("entity_ruler").add_patterns([{"label": "PERSON", "pattern": [{"LOWER": "amy"}, {"LOWER": "jones"}]}])
+    nlp.to_disk(tmp_path / "names")
+    ground.model.words = ("[PERSON_1] may not [1].",)
+    asked = ["rag", "ask", str(ground.corpus.path), "May Amy Jones have aspirin?", "--model", CHAT, "-k", "1"]
+    environment, sent = typing(ground, tmp_path), len(ground.model.asked)
+    missing = ground.world.type_command([*asked, "--recogniser", "presidio:./nothing"], environment)
+    assert missing.returncode != 0
+    assert "names are not protected" in missing.stderr
+    policy = RedactionTable(recognisers=(f"presidio:{tmp_path}/nothing",))
+    with asking(ground, tmp_path, redaction=policy) as strict:
+        with pytest.raises(CorpusError, match="names are not protected"):
+            strict.ask("Amy Jones?", corpus=ground.corpus, model=CHAT, k=1)
+        strict.policy.save()
+    assert Policy.load(tmp_path / "policy.toml").redaction == policy
+    with asking(ground, tmp_path, redaction=None) as back:
+        back.policy.save()
+    assert len(ground.model.asked) == sent
+    shown = ground.world.type_command([*asked, "--recogniser", f"presidio:{tmp_path}/names"], environment)
+    assert shown.returncode == 0, shown.stderr
+    assert "Amy Jones may not [1]." in shown.stdout
+    assert "not looked for: addresses" in shown.stderr
+    assert "Jones" not in handed(ground)

@@ -165,6 +165,14 @@ def ask(
     tokens: Tokens = None,
     searched_by: SearchedBy = None,
     data_class: DataClass = None,
+    recogniser: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recogniser",
+            metavar="presidio:MODEL",
+            help="Take out names and places as well, by Presidio with this spaCy pipeline: a folder, or an installed package.",
+        ),
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
     embedder: EmbedderFolder = None,
     passphrase: CorpusPassphrase = None,
@@ -176,6 +184,10 @@ def ask(
     policy's [redaction] says; then they are sealed to a node that proved what it is. The answer has what was taken out in its place
     again.
     """
+    from blindgate_rag.redaction.named import opened as opened_recogniser  # noqa: PLC0415  (help must not wait)
+
+    # Before anything is searched: a corpus elsewhere would have learnt of a question that is not asked.
+    recognisers = [opened_recogniser(text, "--recogniser") for text in recogniser or ()]
     with (
         connect() as client,
         searched(lambda: client, corpus, passphrase, embedder, searched_by=searched_by, data_class=data_class) as taken,
@@ -187,6 +199,7 @@ def ask(
             k=k,
             where=_where(where),
             tokens=tokens,
+            recognisers=recognisers,
             data_class=data_class,
             timeout=timeout,
         )

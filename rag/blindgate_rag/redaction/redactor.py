@@ -27,6 +27,7 @@ from blindgate_rag.redaction.contacts import Contacts
 from blindgate_rag.redaction.dates import Dates
 from blindgate_rag.redaction.folding import Folded, fold
 from blindgate_rag.redaction.matches import Match, Recogniser
+from blindgate_rag.redaction.named import opened
 from blindgate_rag.redaction.numbers import Numbers
 from blindgate_rag.redaction.patterns import OwnPatterns
 from blindgate_rag.redaction.placeholders import Restorer
@@ -89,12 +90,15 @@ class Redactor:
 
         Args:
             rules: what is redacted; by default every class that is recognised by its form, and neither dates nor ages.
-            recognisers: further ones, of names for instance (`presidio`), the weakest last.
+            recognisers: further ones than the rules name, of names for instance (`presidio`), the weakest last.
 
         Raises:
             PolicyError: a further recogniser has a class of a name that is taken, or that cannot be a placeholder.
+            CorpusError: one that the rules name is not there.
         """
         rules = rules or Rules()
+        named = (opened(text, f"redaction.recognisers[{place}]") for place, text in enumerate(rules.recognisers))
+        recognisers = (*named, *recognisers)
         on = frozenset(CLASSES) - rules.off
         by_policy = {"date": rules.dates, "age": rules.ages}
         patterns = dict(rules.patterns) | ({"mrn": rules.mrn} if rules.mrn else {})
