@@ -166,6 +166,19 @@ LEAKS: Final[dict[str, tuple[str, ...]]] = {
 }
 """By the way in which they are written. A letter or digit between the marks that is not taken out leaks."""
 
+DAYS: Final[tuple[str, ...]] = (
+    "seen «2024/03/05» and «5.3.24», «05-Mar-2024» and «Mar-05-2024»",
+    "made «20240305», DOB «03051980»",
+    "from «03/2024» to «2024-05», «2024年3月5日»",
+    "«05 / 03 / 2024» and «05 . 03 . 2024»",
+    "17,«05/03/2024»,«2024-03-05»,x",
+    "on «5 March\n2024», «March\n5, 2024», «05.03.\n2024»",
+    "«5&nbsp;June&nbsp;2024», «June 5–7, 2024», «5 Mar 24»",  # noqa: RUF001
+    "scan_«2024-03-05»_1.csv",
+    "aged «93», «92» y.o., «92» ans, «101»-jarige",
+)
+"""Days, and ages over 89, where a policy wants them out."""
+
 FIGURES: Final[tuple[str, ...]] = (
     "Metformin 500 mg 1-0-1, max. 2000 mg/d; warfarin 2.5 mg, INR 2.0-3.0",
     "BP 145/95 mmHg, HR 63, SpO2 98 %, temp 36.8, BMI 27.4 kg/m2",

@@ -199,7 +199,8 @@ def _addresses(text: str) -> Iterator[Match]:
             if pattern is _IPV6 and (written.count(":") < 2 or not re.search("[0-9]", written) or len(written) < 3):  # noqa: PLR2004
                 continue
             try:
-                address = ipaddress.ip_address(written)
+                # Whoever pads an address's parts with zeros means it in tens, whatever C took them for.
+                address = ipaddress.ip_address(re.sub(r"(?<![0-9a-f:])0+(?=[0-9])", "", written))
             except ValueError:
                 continue
             # No section or version of anything has such numbers as most addresses have.

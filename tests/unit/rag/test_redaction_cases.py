@@ -2,8 +2,8 @@
 
 import pytest
 
-from blindgate_rag.redaction import Redactor
-from redaction_cases import FIGURES, LEAKS, left_over, marked
+from blindgate_rag.redaction import Redactor, Rules
+from redaction_cases import DAYS, FIGURES, LEAKS, left_over, marked
 
 
 @pytest.mark.parametrize("group", LEAKS)
@@ -17,6 +17,15 @@ def test_a_value_goes_whole_however_it_is_written(group: str) -> None:
         assert left_over(text, values, taken) == "", case
         assert all(any(start <= at and end <= to for start, to in values) for at, end in taken), case
         assert redactor.restore(redacted.text) == text
+
+
+@pytest.mark.parametrize("case", DAYS)
+def test_a_day_goes_where_the_policy_says_so(case: str) -> None:
+    """Whole, however it is written; without the policy's word it stays."""
+    text, values = marked(case)
+    redacted = Redactor(Rules(dates=True, ages=True)).redact(text)
+    assert [(span.start, span.end) for span in redacted.spans] == values
+    assert Redactor().redact(text).spans == ()
 
 
 @pytest.mark.parametrize("text", FIGURES)
