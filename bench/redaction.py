@@ -44,7 +44,7 @@ def blindgate(text: str) -> Spans:
 def presidio() -> Callable[[str], Spans]:
     """Where Presidio's recognisers find something."""
     logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
-    tldextract = importlib.import_module("tldextract")
+    tldextract: Any = importlib.import_module("tldextract")
     tldextract.extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
     spacy = importlib.import_module("spacy")
     language = importlib.import_module("spacy.language")
