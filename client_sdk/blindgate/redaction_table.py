@@ -23,6 +23,9 @@ class RedactionTable(Value):
     mrn: str | tuple[str, ...] = ()
     classes: dict[str, bool] = Field(default_factory=dict)
     patterns: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
+    recognisers: tuple[str, ...] = Field(
+        default=(), exclude_if=lambda value: not value
+    )  # policies of before keep digests
 
     @model_validator(mode="after")
     def _understood(self) -> Self:
@@ -45,6 +48,8 @@ class RedactionTable(Value):
         lines += [f"{name} = true" for name in ("dates", "ages") if getattr(self, name)]
         if self.mrn:
             lines.append(f"mrn = {_text(self.mrn)}")
+        if self.recognisers:
+            lines.append(f"recognisers = {_text(self.recognisers)}")
         for section, found in (("classes", self.classes), ("patterns", self.patterns)):
             if found:
                 lines += ["", f"[redaction.{section}]", *(f"{name} = {_text(value)}" for name, value in found.items())]

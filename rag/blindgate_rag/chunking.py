@@ -7,7 +7,10 @@ stands on one page and is cited by it. Passages do not overlap: a sentence is fo
 1. Nothing is lost but white space: runs of it become one space, one newline, or one empty line. That also bounds how deep the
    cutting goes, which follows the kinds of white space that it meets.
 2. No passage has more than `limit` tokens. Each is counted once more as it stands, and halved where it has.
-3. No passage has more than `16 * limit` characters either: tokenizers have words of any length that they take for one unknown
+3. No value that redaction takes out is cut: half of a card's number is no card's number, and would leave with one passage, the rest
+   with another. So the blanks inside of it are none while a page is cut. What is longer than a passage is cut; and what only a
+   policy knows (`mrn`, patterns of a house, names) is not known here.
+4. No passage has more than `16 * limit` characters either: tokenizers have words of any length that they take for one unknown
    token, and characters that they take for none.
 """
 
@@ -18,11 +21,13 @@ from functools import lru_cache
 from semchunk.semchunk import chunk
 
 from blindgate_rag.passages import Document, Passage
+from blindgate_rag.redaction import Redactor
 
 MIN_LIMIT = 32
 
 _CHARACTERS_PER_TOKEN = 16
 _CACHED_COUNTS = 512
+_PRIVATE = range(0xE000, 0xF900)
 _WHITE = re.compile(r"\s{2,}|[^\S \n]")  # every run that is not one space or one newline already
 
 
@@ -64,8 +69,14 @@ class Chunker:
         if counted(text) <= self._limit:
             yield text
             return
-        for piece in chunk(text, self._limit, counted, memoize=False):
-            yield from self._halved(str(piece).strip(), counted)
+        glued, restored = _glued(text)
+
+        def count(piece: str) -> int:
+            return counted(restored(piece))
+
+        for piece in chunk(glued, self._limit, count, memoize=False):
+            for half in self._halved(str(piece).strip(), count):
+                yield restored(half)
 
     def _halved(self, text: str, counted: Callable[[str], int]) -> Iterator[str]:
         if not text:
@@ -76,6 +87,20 @@ class Chunker:
         middle = len(text) // 2
         yield from self._halved(text[:middle].strip(), counted)
         yield from self._halved(text[middle:].strip(), counted)
+
+
+def _glued(text: str) -> tuple[str, Callable[[str], str]]:
+    """A text in whose values no blank is left, and what puts blanks back into any piece of it."""
+    spans = [span for span in Redactor().redact(text).spans if re.search(r"\s", text[span.start : span.end])]
+    free = [mark for mark in map(chr, _PRIVATE) if mark not in text][:2] if spans else []
+    if len(free) < 2:  # noqa: PLR2004 - one for a space, one for a newline
+        return text, str
+    glue, back = str.maketrans(" \n", "".join(free)), str.maketrans("".join(free), " \n")
+    parts, at = [], 0
+    for span in spans:
+        parts += [text[at : span.start], text[span.start : span.end].translate(glue)]
+        at = span.end
+    return "".join(parts) + text[at:], lambda piece: piece.translate(back)
 
 
 def _normalised(text: str) -> str:

@@ -1,6 +1,7 @@
 """From a question to an answer with citations: a real corpus, gateway and node; the model behind it notes what it is handed."""
 
 import dataclasses
+import importlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from blindgate.policy import ClassRules, Policy
 from blindgate.redaction_table import RedactionTable
 from blindgate.transport import Transport
 from blindgate_protocol.bundle import read_bundle
-from blindgate_protocol.errors import CommitmentError, ContextLengthError, InputError, PolicyError
+from blindgate_protocol.errors import CommitmentError, ContextLengthError, CorpusError, InputError, PolicyError
 from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobView
 from blindgate_rag.adding import Text
@@ -375,6 +376,36 @@ def test_a_command_prints_while_it_is_written_and_cancels_its_job_when_interrupt
     assert output.read_text() == "Not with warfarin [1]\n"
     assert "Traceback" not in errors.read_text()
     assert "no answer" in errors.read_text()
+
+
+def test_the_command_takes_out_names_with_a_pipeline_that_its_user_brings(
+    ground: Ground, client: Client, tmp_path: Path
+) -> None:
+    """By Presidio. Where the pipeline is not there, of the command's or of the policy's, nothing is sent."""
+    pytest.importorskip("presidio_analyzer", reason="presidio-analyzer is not installed")
+    spacy = importlib.import_module("spacy")
+    nlp = spacy.blank("en")
+    nlp.add_pipe("entity_ruler").add_patterns([{"label": "PERSON", "pattern": [{"LOWER": "amy"}, {"LOWER": "jones"}]}])
+    nlp.to_disk(tmp_path / "names")
+    ground.model.words = ("[PERSON_1] may not [1].",)
+    words = ["ask", str(ground.corpus.path), "May Amy Jones have aspirin?", "--model", CHAT, "-k", "1", "--recogniser"]
+    set_so, sent = environment(ground, tmp_path), len(ground.model.asked)
+    missing = CliRunner().invoke(app, [*words, "presidio:./nothing"], env=set_so)
+    assert isinstance(missing.exception, CorpusError)
+    assert "names are not protected" in str(missing.exception)
+    policy = RedactionTable(recognisers=(f"presidio:{tmp_path}/nothing",))
+    with asking(ground, tmp_path, redaction=policy) as strict:
+        with pytest.raises(CorpusError, match="names are not protected"):
+            strict.ask("Amy Jones?", corpus=ground.corpus, model=CHAT, k=1)
+        strict.policy.save()
+    assert Policy.load(tmp_path / "policy.toml").redaction == policy
+    with asking(ground, tmp_path, redaction=None) as back:
+        back.policy.save()
+    assert len(ground.model.asked) == sent
+    shown = CliRunner().invoke(app, [*words, f"presidio:{tmp_path}/names"], env=set_so, catch_exceptions=False)
+    assert "Amy Jones may not [1]." in shown.stdout
+    assert "not looked for: addresses" in shown.stderr
+    assert "Jones" not in handed(ground)
 
 
 def asked(ground: Ground) -> list[str]:

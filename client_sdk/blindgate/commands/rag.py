@@ -173,6 +173,14 @@ def ask(
     temperature: Annotated[
         float | None, typer.Option("--temperature", min=0, max=2, help="0: the likeliest word each time.")
     ] = None,
+    recogniser: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recogniser",
+            metavar="presidio:MODEL",
+            help="Take out names and places as well, by Presidio with this spaCy pipeline: a folder, or an installed package.",
+        ),
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
     embedder: EmbedderFolder = None,
     passphrase: CorpusPassphrase = None,
@@ -184,6 +192,10 @@ def ask(
     policy's [redaction] says; then they are sealed to a node that proved what it is. The answer has what was taken out in its place
     again. It is a beginning, and no more, until the last line says that its receipt holds. Ctrl-C cancels the job.
     """
+    from blindgate_rag.redaction.named import opened as opened_recogniser  # noqa: PLC0415  (help must not wait)
+
+    # Before anything is searched: a corpus elsewhere would have learnt of a question that is not asked.
+    recognisers = [opened_recogniser(text, "--recogniser") for text in recogniser or ()]
     with (
         connect() as client,
         searched(lambda: client, corpus, passphrase, embedder, searched_by=searched_by, data_class=data_class) as taken,
@@ -195,6 +207,7 @@ def ask(
             "where": _where(where),
             "tokens": tokens,
             "instructions": instructions,
+            "recognisers": recognisers,
             "data_class": data_class,
             "timeout": timeout,
             "max_completion_tokens": max_tokens,

@@ -40,24 +40,41 @@ class Code:
     words: str = ""
 
 
+_GAP: Final = r"[ .\n-]{0,2}"
+"""What may stand between the groups of a code, whatever its issuer's style; a line may end there."""
+
+
+def _groups(*groups: str) -> str:
+    return _GAP.join(groups)
+
+
 CODES: Final = (
-    Code("nino", r"[A-Z]{2}[ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[A-D]", checksums.nino),
-    Code("dea", r"[A-HJ-NPRSTUX][A-Z9][ -]?[0-9]{7}", checksums.dea, r"dea"),
-    Code("dni", r"(?:[XYZ][ -]?[0-9]{7}|[0-9]{8})[ -]?[A-Z]", checksums.dni),
+    Code("nino", _groups("[A-Z]{2}", "[0-9]{2}", "[0-9]{2}", "[0-9]{2}", "[A-D]"), checksums.nino),
+    Code("dea", _groups("[A-HJ-NPRSTUX][A-Z9]", "[0-9]{7}"), checksums.dea, r"dea"),
+    Code("dni", r"(?:[XYZ][ -]?[0-9]{7}|[0-9]{8}|[0-9]{2}\.[0-9]{3}\.[0-9]{3})[ -]?[A-Z]", checksums.dni),
     Code(
         "codice_fiscale",
-        r"[A-Z]{3} ?[A-Z]{3} ?[0-9L-NP-V]{2}[A-EHLMPRST][0-9L-NP-V]{2} ?[A-Z][0-9L-NP-V]{3}[A-Z]",
+        _groups(
+            "[A-Z]{3}",
+            "[A-Z]{3}",
+            "[0-9L-NP-V]{2}",
+            "[A-EHLMPRST]",
+            "[0-9L-NP-V]{2}",
+            "[A-Z]",
+            "[0-9L-NP-V]{3}",
+            "[A-Z]",
+        ),
         checksums.codice_fiscale,
     ),
     Code(
         "nir",
-        r"[1-478] ?[0-9]{2} ?[0-9]{2} ?[0-9][0-9AB] ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}",
+        _groups("[1-478]", "[0-9]{2}", "[0-9]{2}", "[0-9][0-9AB]", "[0-9]{3}", "[0-9]{3}", "[0-9]{2}"),
         checksums.nir,
     ),
 )
 
-_IBAN_START: Final = re.compile(r"(?<![^\W_])[A-Z]{2}[ ]?[0-9]{2}(?=[ -]?[A-Z0-9])", re.IGNORECASE)
-_IBAN_NEXT: Final = re.compile(r"(?:[ \t-]|[ \t]?\r?\n[ \t]?)?([A-Z0-9])", re.IGNORECASE)
+_IBAN_START: Final = re.compile(r"(?<![^\W_])(?:IBAN)?([A-Z]{2}[ ]?[0-9]{2})(?=[ \t.\n-]{0,3}[A-Z0-9])", re.IGNORECASE)
+_IBAN_NEXT: Final = re.compile(r"[ \t.\n-]{0,3}([A-Z0-9])", re.IGNORECASE)
 _MARKS: Final = re.compile(r"[^A-Z0-9]")
 
 
@@ -71,7 +88,8 @@ def _iban(text: str, start: int, end: int) -> Match | None:
             return None
         letters += found[1].upper()
         end = found.end()
-    if not length or text[end : end + 1].isalnum() or not checksums.iban(letters):
+    # A word may follow without a space, as in text out of PDF files; a digit makes it another number.
+    if not length or text[end : end + 1].isdecimal() or not checksums.iban(letters):
         return None
     return Match("iban", start, end, letters)
 
@@ -97,7 +115,7 @@ class Codes:
         """Find all. Takes time in proportion to the text's length."""
         if "iban" in self.names:
             for begun in _IBAN_START.finditer(text):
-                if match := _iban(text, *begun.span()):
+                if match := _iban(text, *begun.span(1)):
                     yield match
         for row, pattern, words in self._rows:
             for found in pattern.finditer(text):

@@ -22,20 +22,28 @@ _MONTHS: Final = (
 _YEAR: Final = r"(?:1[89]|20)[0-9]{2}"
 _DAY: Final = r"(?:0?[1-9]|[12][0-9]|3[01])"
 _TIME: Final = r"(?:[T ][0-2][0-9]:[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?(?:Z|[+-][0-2][0-9]:?[0-5][0-9])?)?"
+_MONTH: Final = r"(?:0[1-9]|1[0-2])"
+_GAP: Final = r"[ \n]{1,2}"
 _NUMERIC: Final = re.compile(
-    rf"(?<![0-9A-Za-z.,/-])(?:{_YEAR}([-/.])(?:0?[1-9]|1[0-2])\1{_DAY}{_TIME}"
-    rf"|{_DAY}([-/.])[ ]?{_DAY}\2[ ]?(?:{_YEAR}|[0-9]{{2}}))(?![0-9A-Za-z]|[.,/-][0-9])"
+    rf"(?<![0-9.])(?:{_YEAR}(?:([-/.])(?:0?[1-9]|1[0-2])\1{_DAY}|[年년] ?(?:0?[1-9]|1[0-2])[月월](?: ?{_DAY}[日일])?){_TIME}"
+    rf"|(?<![A-Za-z/-]){_DAY}(?P<of>[ ]?[-/.][ ]?){_DAY}(?P=of)(?:{_YEAR}|[0-9]{{2}}))(?![0-9]|[./-][0-9])"
+    rf"|(?<![\w.,/-])(?:{_MONTH}[/-]{_YEAR}|{_YEAR}[/-]{_MONTH})(?![\w]|[.,/-][0-9])"
+    # together, as machines write a day: YYYYMMDD, DDMMYYYY, MMDDYYYY
+    rf"|(?<![\w.,/-])(?:{_YEAR}{_MONTH}(?:0[1-9]|[12][0-9]|3[01])|(?:0[1-9]|[12][0-9]|3[01]){{2}}(?:19|20)[0-9]{{2}})(?![\w]|[.,/-][0-9])"
 )
 _WRITTEN: Final = re.compile(
-    rf"(?<![\w.,])(?:{_DAY}(?:st|nd|rd|th|er|\.)?[ -]{{1,2}}(?:of |de )?(?:{_MONTHS})\b\.?(?:,? {{1,2}}(?:de )?{_YEAR}|-{_YEAR})?"
-    rf"|(?:{_MONTHS})\b\.? {{1,2}}{_DAY}(?:st|nd|rd|th)?\b(?:,? {{1,2}}{_YEAR})?"
-    rf"|(?:{_MONTHS})\b\.?,? {{1,2}}{_YEAR})(?!\w)",
+    rf"(?<![\w.])(?:{_DAY}(?:st|nd|rd|th|er|\.)?(?:-{_DAY}\.?)?(?:-|{_GAP})(?:of |de )?(?:{_MONTHS})\b\.?"
+    rf"(?:,?{_GAP}(?:de )?(?:{_YEAR}|'?[0-9]{{2}}(?![\w.,:%]))|-(?:{_YEAR}|[0-9]{{2}}(?![\w])))?"
+    rf"|(?:{_MONTHS})\b\.?(?:-|{_GAP}){_DAY}(?:st|nd|rd|th)?(?:-{_DAY})?\b(?:(?:-|,?{_GAP}){_YEAR})?"
+    rf"|(?:{_MONTHS})\b\.?,?{_GAP}{_YEAR})(?!\w)",
     re.IGNORECASE,
 )
+_OLD: Final = r"(9[0-9]|1[0-2][0-9])"
 _AGES: Final = re.compile(
-    r"(?<![\w.])(?:aged?|age of|alter)[ :]{1,3}(?:of )?(9[0-9]|1[0-2][0-9])(?![\w.,]?[0-9])"
-    r"|(?<![\w.,$])(9[0-9]|1[0-2][0-9])"
-    r"(?=[ -]{0,2}(?:years?|yrs?)[ -](?:old|of age)\b|[ -]?(?:y/o|yo|yrs)\b|[ -]?jährig|[ -]Jahre alt)",
+    rf"(?<![\w.])(?:aged?|age of|alter|âge|edad|età|leeftijd)[ :]{{1,3}}(?:of )?{_OLD}(?![\w.,]?[0-9])"
+    rf"|(?<![\w.,$]){_OLD}"
+    r"(?=[ -]{0,2}(?:years?|yrs?)[ -](?:old|of age)\b|[ -]?(?:y\.o\.|(?:y/o|yo|yrs)\b)|[ -]?jährig|[ -]Jahre alt|[ -]?jarige?\b"
+    r"| ans\b| años\b| anni\b| jaar oud)",
     re.IGNORECASE,
 )
 

@@ -1,6 +1,6 @@
 """Identifiers of digits alone: a table, and the walk over a text that looks for all of its rows at once.
 
-A text's digits come in runs: groups of digits with at most a few spaces, a dash, a dot or a line's end between them. From every
+A text's digits come in runs: groups of digits with at most a few spaces, a dash, a dot, a slash or a line's end between. From every
 group of a run, the windows that end with a group and are as long as some row wants are tried; so an identifier is found behind an
 amount or a date as well. No window is longer than a card's number, so the time is in proportion to the text's length.
 
@@ -20,8 +20,10 @@ from typing import Final, NamedTuple
 from blindgate_rag.redaction import checksums
 from blindgate_rag.redaction.matches import Match
 
-_RUN: Final = re.compile(r"[0-9]+(?:(?:[ \t]{0,2}[-.][ \t]{0,2}|[ \t]{1,3}|[ \t]?\r?\n[ \t]?)[0-9]+)*")
+_RUN: Final = re.compile(r"[0-9]+(?:(?:[ \t]{0,2}[-./_][ \t]{0,2}|[ \t]{1,3}|-?\n)[0-9]+)*")
 _GROUP: Final = re.compile(r"[0-9]+")
+_BOOK: Final = re.compile(r"ISBN(?:-1[03])?[: ]{0,2}\Z", re.IGNORECASE)
+_BEFORE_BOOK: Final = 9
 _BEFORE: Final = 40
 _AFTER: Final = 16
 """In how many characters before, or after, a word is near."""
@@ -35,7 +37,8 @@ class Number:
         lengths: how many digits.
         check: whether such digits are one.
         shapes: the sizes of its groups, as it is written.
-        marks: what stands between groups of these shapes: one mark, the same everywhere, or all of them in their order.
+        marks: what stands between groups of these shapes: one mark, the same everywhere, or all of them in their order. A line's
+            end may stand for one.
         plain: whether digits that are not grouped are believed without a word; of a card also digits beside letters.
         words: a regular expression: what is written beside it.
     """
@@ -59,13 +62,19 @@ def _card_shapes() -> frozenset[tuple[int, ...]]:
     return frozenset(shapes)
 
 
-CARD: Final = Number("card", frozenset(range(13, 20)), checksums.card, _card_shapes(), (" ", "-", "."), plain=True)
+CARD: Final = Number(
+    "card", frozenset(range(13, 20)), checksums.card, _card_shapes(), (" ", "-", ".", "/", "_"), plain=True
+)
 
 NUMBERS: Final = (
     CARD,
-    Number("ssn", frozenset({9}), checksums.ssn, frozenset({(3, 2, 4)}), ("-",), words=r"ssn|ss ?#|social[ -]security"),
+    Number(
+        "ssn", frozenset({9}), checksums.ssn, frozenset({(3, 2, 4)}), ("-", "."), words=r"ssn|ss ?#|social[ -]security"
+    ),
     Number("itin", frozenset({9}), checksums.itin, frozenset({(3, 2, 4)}), ("-",), words=r"itin|taxpayer"),
-    Number("nhs", frozenset({10}), checksums.nhs, frozenset({(3, 3, 4)}), plain=True, words=r"nhs|chi|h&c"),
+    Number(
+        "nhs", frozenset({10}), checksums.nhs, frozenset({(3, 3, 4)}), (" ", "-", "."), plain=True, words=r"nhs|chi|h&c"
+    ),
     Number("npi", frozenset({10}), checksums.npi, frozenset(), words=r"npi|national provider"),
     Number(
         "tax_id", frozenset({11}), checksums.tax_id, frozenset({(2, 3, 3, 3)}), plain=True, words=r"steuer|tin|idnr"
@@ -73,7 +82,9 @@ NUMBERS: Final = (
     Number("ahv", frozenset({13}), checksums.ahv, frozenset({(3, 4, 4, 2)}), (" ", "-", "."), plain=True),
     Number("bsn", frozenset({9}), checksums.bsn, frozenset({(4, 2, 3)}), (".",), words=r"bsn|burgerservice|sofi"),
     Number("pesel", frozenset({11}), checksums.pesel, frozenset(), plain=True, words="pesel"),
-    Number("cpf", frozenset({11}), checksums.cpf, frozenset({(3, 3, 3, 2)}), ("..-",), words="cpf", plain=True),
+    Number(
+        "cpf", frozenset({11}), checksums.cpf, frozenset({(3, 3, 3, 2)}), ("..-", ".", "-"), words="cpf", plain=True
+    ),
     Number("sin", frozenset({9}), checksums.sin, frozenset(), words=r"sin|nas|social insurance"),
     Number("aadhaar", frozenset({12}), checksums.aadhaar, frozenset({(4, 4, 4)}), words=r"aadhaar|aadhar|uid(?:ai)?"),
 )
@@ -101,8 +112,8 @@ def _groups(text: str, start: int, end: int) -> list[_Group]:
 
 
 def _mark(between: str) -> str:
-    """The kind of what stands between two groups: `-`, `.`, a space, or a tab, which sets columns apart."""
-    return between.strip() or ("\t" if "\t" in between else between and " ")
+    """The kind of what stands between two groups: `-`, `.`, a space, a line's end, or a tab, which sets columns apart."""
+    return "\n" if "\n" in between else between.strip() or ("\t" if "\t" in between else between and " ")
 
 
 def _years(groups: list[_Group]) -> bool:
@@ -138,7 +149,7 @@ class Numbers:
             if total < _SHORTEST:
                 continue
             for first, group in enumerate(groups):
-                if _fraction(text, group.start):
+                if _fraction(text, group.start) or _BOOK.search(text, max(group.start - _BEFORE_BOOK, 0), group.start):
                     continue
                 # As long as this run may be: with one of the rows' words near, or as a card's number in a grouping of its own.
                 every = _near(words, group.start, group.start + _WIDEST) or (first == 0 and total <= _LONGEST)
@@ -185,10 +196,15 @@ def _near(places: list[int], start: int, end: int) -> bool:
 def _believed(row: Number, around: tuple[str, str], shape: tuple[int, ...], marks: str, *, whole: bool) -> bool:
     """Whether digits that stand so are taken for a row's without one of its words near."""
     before, after = around
-    if row is CARD and whole and len(set(marks)) < 2 and marks[:1] in {"", " ", "-"}:  # noqa: PLR2004
+    if row is CARD and whole and set(marks) - {"\n"} in ({" "}, {"-"}, set()):
         return True  # the digits of the run are as many as a card's, however they are grouped
     if row is not CARD and (before.isalpha() or after.isalpha() or before == "_" or after == "_"):
         return False
     if len(shape) == 1:
         return row.plain and before not in {"$", "€", "£", "¥"}
-    return shape in row.shapes and any(marks in (each, each * len(marks)) for each in row.marks)
+    return shape in row.shapes and any(_marked(marks, each) for each in row.marks)
+
+
+def _marked(marks: str, wanted: str) -> bool:
+    wanted = wanted if len(wanted) == len(marks) else wanted[:1] * len(marks)
+    return all(mark in {each, "\n"} for mark, each in zip(marks, wanted, strict=True))

@@ -1,7 +1,8 @@
 """What must not leave, out of the texts of one request; and back into the answer.
 
-1. **Find.** Every recogniser looks at the folded text. Matches that overlap are one stretch, so that nothing of the one that loses
-   stays behind; it is of the class of its longest match, of the stronger class where two are as long.
+1. **Find.** Every recogniser looks at the folded text, and those of forms at its lines' ends once more (`wrapped`). Matches that
+   overlap are one stretch, so that nothing of the one that loses stays behind; it is of the class of its longest match, of the
+   stronger class where two are as long.
 2. **Name.** The same value of the same class has the same placeholder in all texts of a request, however it is grouped or where its
    digits come from: a model can then compare a question's card with a passage's. It comes back in the form that was met first.
 3. **Never two meanings.** A text may hold what looks like a placeholder. Where it is none of this request's yet, it never becomes
@@ -26,10 +27,12 @@ from blindgate_rag.redaction.contacts import Contacts
 from blindgate_rag.redaction.dates import Dates
 from blindgate_rag.redaction.folding import Folded, fold
 from blindgate_rag.redaction.matches import Match, Recogniser
+from blindgate_rag.redaction.named import opened
 from blindgate_rag.redaction.numbers import Numbers
 from blindgate_rag.redaction.patterns import OwnPatterns
 from blindgate_rag.redaction.placeholders import Restorer
 from blindgate_rag.redaction.rules import CLASSES, Rules
+from blindgate_rag.redaction.wrapped import wrapped
 
 UNPROTECTED: Final = ("names", "addresses")
 """What no pattern finds: names of people, and places where they live."""
@@ -87,23 +90,26 @@ class Redactor:
 
         Args:
             rules: what is redacted; by default every class that is recognised by its form, and neither dates nor ages.
-            recognisers: further ones, of names for instance (`presidio`), the weakest last.
+            recognisers: further ones than the rules name, of names for instance (`presidio`), the weakest last.
 
         Raises:
             PolicyError: a further recogniser has a class of a name that is taken, or that cannot be a placeholder.
+            CorpusError: one that the rules name is not there.
         """
         rules = rules or Rules()
+        named = (opened(text, f"redaction.recognisers[{place}]") for place, text in enumerate(rules.recognisers))
+        recognisers = (*named, *recognisers)
         on = frozenset(CLASSES) - rules.off
         by_policy = {"date": rules.dates, "age": rules.ages}
         patterns = dict(rules.patterns) | ({"mrn": rules.mrn} if rules.mrn else {})
-        self._recognisers: tuple[Recogniser, ...] = (
+        self._of_forms: tuple[Recogniser, ...] = (
             OwnPatterns(patterns),
             Numbers(on),
             Codes(on),
             Contacts(on),
             Dates(frozenset(name for name, wanted in by_policy.items() if wanted)),
-            *recognisers,
         )
+        self._recognisers: tuple[Recogniser, ...] = (*self._of_forms, *recognisers)
         order = [*patterns, *CLASSES, "date", "age"]
         for recogniser in recognisers:
             for name in sorted(recogniser.names):
@@ -138,6 +144,7 @@ class Redactor:
         """A text of the request, with placeholders. Takes time in proportion to its length."""
         folded = fold(text)
         matches = [match for recogniser in self._recognisers for match in recogniser.find(folded.text)]
+        matches += wrapped(folded.text, self._of_forms, matches)
         stretches = [
             (name, *folded.span(start, end), value) for name, start, end, value in self._resolved(folded, matches)
         ]

@@ -4,6 +4,7 @@ r"""What is to be redacted: a table of TOML, and what holds where it is silent.
     dates = false                    # dates and ages over 89 stay, unless these say otherwise
     ages = false
     mrn = ["MRN[- ]?\\d{6,8}"]       # how this house writes a medical record number; none is known without it
+    recognisers = ["presidio:/models/en_core_web_sm"]    # names and places (`named`); without one, they stay
 
     [redaction.classes]              # every class that is recognised by its form is on
     npi = false
@@ -26,6 +27,7 @@ from typing import Any, Final, Self
 from blindgate_protocol.errors import PolicyError
 from blindgate_rag.redaction import contacts
 from blindgate_rag.redaction.codes import CODES
+from blindgate_rag.redaction.named import checked
 from blindgate_rag.redaction.numbers import NUMBERS
 from blindgate_rag.redaction.patterns import compiled
 
@@ -35,7 +37,8 @@ RESERVED: Final = frozenset({*CLASSES, "mrn", "date", "age", "person", "place", 
 MAX_FILE_BYTES: Final = 1 << 20
 MAX_PATTERNS: Final = 64
 _NAME: Final = re.compile(r"[a-z]{2,16}(?:_[a-z]{1,16}){0,2}")
-_KEYS: Final = ("classes", "dates", "ages", "mrn", "patterns")
+_KEYS: Final = ("classes", "dates", "ages", "mrn", "patterns", "recognisers")
+MAX_RECOGNISERS: Final = 4
 
 
 def _kind(table: Mapping[str, Any], key: str, kind: type, said: str) -> Any:
@@ -59,6 +62,15 @@ def _patterns(value: Any, key: str) -> tuple[str, ...]:
     return tuple(several)
 
 
+def _recognisers(value: Any) -> tuple[str, ...]:
+    key = "redaction.recognisers"
+    if not isinstance(value, list) or len(value) > MAX_RECOGNISERS or not all(isinstance(each, str) for each in value):
+        raise PolicyError(
+            f"{key}: expected a list of up to {MAX_RECOGNISERS} texts such as 'presidio:/models/en_core_web_sm'"
+        )
+    return tuple(checked(each, f"{key}[{place}]") for place, each in enumerate(value))
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What is to be redacted.
@@ -69,6 +81,7 @@ class Rules:
         ages: whether ages over 89 go.
         mrn: regular expressions of medical record numbers.
         patterns: by class, regular expressions of whatever else.
+        recognisers: further ones by name (`named`), opened when a `Redactor` is made.
     """
 
     off: frozenset[str] = frozenset()
@@ -76,6 +89,7 @@ class Rules:
     ages: bool = False
     mrn: tuple[str, ...] = ()
     patterns: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    recognisers: tuple[str, ...] = ()
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Self:
@@ -104,6 +118,7 @@ class Rules:
             patterns=MappingProxyType(
                 {name: _patterns(each, f"redaction.patterns.{name}") for name, each in own.items()}
             ),
+            recognisers=_recognisers(table.get("recognisers", [])),
         )
 
     @classmethod

@@ -133,3 +133,27 @@ def test_a_limit_that_no_text_fits_is_refused() -> None:
     """A single character can be several tokens."""
     with pytest.raises(ValueError, match="limit must be 32 tokens or more, not 8"):
         Chunker(words, 8)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "4111 1111 1111 1111",
+        "GB29 NWBK 6016 1331 9268 19",
+        "+44 20 7946\n0958",
+        "943 476 5919",
+        "amy at example dot org",
+    ],
+)
+@pytest.mark.parametrize("blank", [" ", "\n"])
+def test_a_value_is_never_in_two_passages(value: str, blank: str) -> None:
+    """Wherever a passage ends; else one half of it would leave with each. Passages that are full make it one of its own."""
+    parts = value.split()
+    for before in range(MIN_LIMIT - len(parts), MIN_LIMIT + 2):
+        for after in (3, MIN_LIMIT * 2):
+            text = blank.join(["so"] * before + [value] + ["then"] * after)
+            passages = [passage.text for passage in Chunker(words, MIN_LIMIT).passages(document(text))]
+            assert " ".join(" ".join(passages).split()) == " ".join(text.split())
+            assert all(words(passage) <= MIN_LIMIT for passage in passages)
+            assert sum(all(part in passage.split() for part in parts) for passage in passages) == 1
+            assert sum(any(part in passage.split() for part in parts) for passage in passages) == 1

@@ -207,6 +207,13 @@ def test_an_answer_is_held_back_no_longer_than_it_may_be_a_placeholder() -> None
         ({"mrn": [r"abc(?=d)"]}, r"redaction.mrn\[0\]: not a pattern that can be used: it refers back"),
         ({"mrn": ["x" * 201]}, r"redaction.mrn\[0\]: a pattern has 1 to 200 characters"),
         ({"patterns": {"Trial": "T\\d{3}"}}, "redaction.patterns.Trial: a class has small letters"),
+        ({"recognisers": "presidio:/m"}, "redaction.recognisers: expected a list of up to 4 texts"),
+        (
+            {"recognisers": ["/models/en"]},
+            r"redaction.recognisers\[0\]: '/models/en' is no recogniser; write presidio:MODEL",
+        ),
+        ({"recognisers": ["presidio:"]}, r"redaction.recognisers\[0\]: 'presidio:' is no recogniser"),
+        ({"recognisers": ["presidio:models/en"]}, r"redaction.recognisers\[0\]: 'models/en' is neither a folder"),
         ({"patterns": {"card": "T\\d{3}"}}, "redaction.patterns.card: a class has"),
     ],
 )
