@@ -14,10 +14,14 @@ from typing import Any
 import pytest
 
 from between import Answer, Proxy
-from blindgate import Client
+from blindgate import Client, Policy
 from blindgate_protocol.errors import CorpusError, InputError, RolledBackCorpusError
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
+from blindgate_rag.sync.corpus import SyncedCorpus
+from brokerage import Brokerage, GatewayProcess, Keys, make_settings
+from postgresql import PostgresqlServer
+from s3 import S3Server, keys_in
 from typed import Typed, type_command
 from world import World
 
@@ -94,6 +98,52 @@ def test_another_tenants_corpus_is_not_there(
     with pytest.raises(CorpusError, match="the gateway has no corpus"):
         clinic.corpus(name, create=False, **given)
     assert clinic.corpus(name, **given).documents() == []
+
+
+def test_on_postgresql_and_a_bucket_nothing_is_lost_and_nothing_is_left(
+    tmp_path: Path, embedder: Embedder, postgresql_server: PostgresqlServer, s3_server: S3Server
+) -> None:
+    """Parts go straight to a bucket that keeps versions. Two write at once; what is replaced is purged, and all when it is deleted."""
+    bucket = s3_server.new_bucket(versions=True, direct=True)
+    changes = {"database": postgresql_server.new_database(), "part": 64 * 1024, "max_blob": 1 << 24, **bucket}
+    keys = Keys()
+    settings = make_settings(tmp_path / "gateway", keys, **changes)
+    brokerage, gateway = Brokerage(settings, keys), GatewayProcess(settings)
+    given: dict[str, Any] = {"passphrase": "pass", "embedder": embedder}
+    with contextlib.ExitStack() as stack:
+        gateway.start()
+        stack.callback(gateway.kill)
+        api_key = brokerage.api_key("hospital")
+        machines = [
+            stack.enter_context(Client(gateway.url, api_key, policy=Policy({}, {}), home=tmp_path / home, progress=False))
+            for home in ("one", "two")
+        ]
+        corpora = [machine.corpus("notes", **given) for machine in machines]
+        threads = [
+            threading.Thread(target=corpus.add_texts, args=([note],))
+            for corpus, note in zip(corpora, NOTES, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for corpus in corpora:
+            assert sorted(one.source for one in corpus.documents()) == ["dose", "tea"]
+        before = _blobs(corpora[0])
+        corpora[0].remove("tea")
+        assert corpora[1].search("warfarin", ranking="bm25")[0].source == "dose"
+        now, stored = _blobs(corpora[1]), {key.partition("-")[0] for key in keys_in(s3_server, bucket)}
+        assert now <= stored
+        assert not stored & before
+        machines[1].corpora.delete("notes")
+        assert not now & {key.partition("-")[0] for key in keys_in(s3_server, bucket)}
+
+
+def _blobs(corpus: SyncedCorpus) -> set[str]:
+    """What the head that a machine knows needs, as hexadecimal digits."""
+    base = corpus._here().base
+    assert base is not None
+    return {one.removeprefix("sha256:") for one in (base.digest, *(ref.digest for ref in base.head.shards.values()))}
 
 
 def test_many_writers_at_once_lose_nothing(

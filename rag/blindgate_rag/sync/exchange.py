@@ -206,11 +206,10 @@ def documents_of(
     """What is in those of a head's shards that a state has not. `fetch` gives blobs in order. Raises `CorpusError`."""
     before = {} if state.base is None else state.base.head.shards
     wanted = [(name, head.shards[name]) for name in new_shards(head.shards, before) if name in head.shards]
-    dimension = int(head.settings.get("dimension", 0))
     for some in _in_turns(wanted):
         for (name, ref), blob in zip(some, fetch([ref.blob for _, ref in some]), strict=True):
             data = opened_shard(key, name, ref, blob)
-            yield from shards.from_bytes(name, data, corpus=key.corpus, dimension=dimension)
+            yield from shards.from_bytes(name, data, corpus=key.corpus, dimension=head.dimension)
 
 
 def first_head(remote: Remote, name: str, key: CorpusKey, header: KeyHeader) -> bool:
