@@ -179,7 +179,7 @@ class SyncedCorpora:
         Changes that did not go up are lost. Raises `CorpusError` where there is nothing.
         """
         folder = self._folder(name)
-        if not folder.exists():
+        if not folder.exists() and not own_passphrase_file(folder).exists():
             message = f"nothing of the corpus {name!r} is on this machine"
             raise CorpusError(message)
         self._drop(folder)

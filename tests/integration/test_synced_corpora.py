@@ -15,7 +15,7 @@ import pytest
 
 from between import Answer, Proxy
 from blindgate import Client, Policy
-from blindgate_protocol.errors import CorpusError, InputError, RolledBackCorpusError
+from blindgate_protocol.errors import CorpusError, GatewayError, InputError, RolledBackCorpusError
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.sync.corpus import SyncedCorpus
@@ -168,11 +168,11 @@ def test_many_writers_at_once_lose_nothing(
         assert corpus.generation == 13
 
 
-@pytest.mark.parametrize("moment", ["before the head", "behind the head"])
+@pytest.mark.parametrize("moment", ["before the shard", "behind the shard", "before the head", "behind the head"])
 def test_who_is_killed_while_it_puts_leaves_the_old_or_the_new(  # noqa: PLR0917  (fixtures)
     world: World, client: Callable[..., Client], tmp_path: Path, embedder: Embedder, name: str, moment: str
 ) -> None:
-    """SIGKILL at the request that moves the head; what was changed is in the cache, and goes up with the next change."""
+    """What was changed is in the cache, and goes up with the next change: of its blobs, those that did not arrive."""
     assert Typed.preloaded is not None
     given: dict[str, Any] = {"passphrase": "pass", "embedder": embedder}
     home = tmp_path / "one"
@@ -189,9 +189,14 @@ def test_who_is_killed_while_it_puts_leaves_the_old_or_the_new(  # noqa: PLR0917
         killed = threading.Event()
         started = threading.Event()
         process: Any = None
+        uploads: list[str] = []
 
         def kill(method: str, path: str) -> None:
-            if method == "PUT" and path == f"/v1/corpora/{name}" and not killed.is_set():
+            if (method, path) == ("POST", "/v1/uploads"):
+                uploads.append(path)
+            is_head = method == "PUT" and path == f"/v1/corpora/{name}"
+            now = is_head if moment.endswith("head") else len(uploads) == (1 if moment == "before the shard" else 2)
+            if now and not killed.is_set():
                 started.wait(10)
                 os.kill(process.pid, signal.SIGKILL)
                 killed.set()
@@ -200,10 +205,10 @@ def test_who_is_killed_while_it_puts_leaves_the_old_or_the_new(  # noqa: PLR0917
             kill(method, path)
             return answer
 
-        if moment == "before the head":
-            proxy.overhear = kill
-        else:
+        if moment == "behind the head":
             proxy.lie = kill_behind
+        else:
+            proxy.overhear = kill
         with tempfile.TemporaryFile() as output:
             process = Typed.preloaded.start(
                 ["rag", "remove", f"gateway:{name}", "tea"], environment, output, errors=output
@@ -215,11 +220,43 @@ def test_who_is_killed_while_it_puts_leaves_the_old_or_the_new(  # noqa: PLR0917
         there = [one.source for one in watcher.documents()]
         # The request that was overheard may still have arrived: a killed process takes back nothing that was sent.
         assert there in (["dose", "tea"], ["dose"])
-        assert (there == ["dose"]) or moment == "before the head"
+        assert (there == ["dose"]) or moment != "behind the head"
+        proxy.heard.clear()
         assert [one.source for one in client(home, url=proxy.url).corpus(name, **given).documents()] == ["dose"]
         client(home, url=proxy.url).corpus(name, **given).sync()
+        parts = [said for said in proxy.heard if said.method == "PUT" and "/parts/" in said.path]
+        assert len(parts) <= {"before the shard": 2, "behind the shard": 1}.get(moment, 0)
         assert [one.source for one in watcher.documents()] == ["dose"]
         assert watcher.generation == 3
+
+
+def test_a_quota_that_is_reached_midway_loses_nothing_and_says_what_to_do(  # noqa: PLR0917  (fixtures)
+    world: World,
+    client: Callable[..., Client],
+    tmp_path: Path,
+    embedder: Embedder,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was added is on this machine, and is put once there is room."""
+    monkeypatch.setattr("blindgate.transport._LONGEST_WAIT", 0.0)
+    given: dict[str, Any] = {"passphrase": "pass", "embedder": embedder}
+
+    def allow(most: str) -> None:
+        done = type_command(["gateway", "tenants", "quota", "full", most, "--data", str(world.gateway_folder)], os.environ)
+        assert done.returncode == 0, done.stderr
+
+    corpus = client(tmp_path / "one", tenant="full").corpus(name, **given)
+    watcher = client(tmp_path / "two", tenant="full").corpus(name, **given)
+    allow("150000")
+    with pytest.raises(GatewayError, match="beyond the tenant's quota; delete what nobody needs.* nothing is lost") as full:
+        corpus.add_texts(NOTES)
+    assert full.value.problem == "quota"
+    assert watcher.documents() == []
+    assert client(tmp_path / "one", tenant="full").corpus(name, offline=True, **given).search("aspirin")
+    allow("1000000")
+    assert corpus.add_texts(NOTES).unchanged == 2
+    assert [one.source for one in watcher.documents()] == ["dose", "tea"]
 
 
 def test_a_gateway_that_brings_back_what_was_before_is_found_out(

@@ -80,6 +80,10 @@ def add(
     A file that cannot be read is told of, the rest is added, and the command exits with 1. Nothing is sent to anybody, or, of a
     corpus at the gateway, sealed blobs to that one.
     """
+    for path in paths:
+        if not path.exists():  # before a corpus is made for it
+            message = f"{path}: there is no such file or folder"
+            raise InputError(message)
     said = None if metadata is None else dict(_pair(text, "--metadata") for text in metadata)
     told: dict[str, Any] = {name: [] for name in ("added", "changed", "removed", "failed", "skipped")} | {
         "incomplete": {},

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Self, cast
 
 from blindgate_protocol.content_key import SECRET_BYTES
-from blindgate_protocol.errors import CorpusBusyError, CorpusError
+from blindgate_protocol.errors import CorpusBusyError, CorpusError, GatewayError
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.corpus_keys import own_passphrase_file
 from blindgate_rag.embedding import Embedder
@@ -33,6 +33,7 @@ from blindgate_rag.vault import Vault
 
 PROFILE: Final = "sealed-sync"
 _CACHE: Final = "cache"
+_QUOTA: Final = "quota"
 _MOMENT: Final = 0.5
 _LONG: Final = 10.0
 
@@ -88,7 +89,6 @@ class SyncedCorpus(Corpus):
 
         Raises `CorpusError`, and `GatewayError` where nobody can be asked.
         """
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         joining = Joining(folder, name, remote, passphrase)
         header, key = joining.known() if offline else joining.found(create=create)
         outer, cache = key.content.derive(b"blindgate corpus cache v1", length=SECRET_BYTES), folder / _CACHE
@@ -210,8 +210,20 @@ class SyncedCorpus(Corpus):
             yield state
             state.write(self._vault)
             if not self._offline:
-                self._exchange.push(state)
+                with self._kept_here():
+                    self._exchange.push(state)
                 state.write(self._vault)
+
+    @contextlib.contextmanager
+    def _kept_here(self) -> Iterator[None]:
+        """Where the gateway takes no change, say what becomes of it."""
+        try:
+            yield
+        except GatewayError as error:
+            what = "; delete what nobody needs, or ask the gateway's operator for more" if error.problem == _QUOTA else ""
+            kept = "nothing is lost: what was changed is on this machine, and goes up with the next change, or the same again"
+            error.args = (f"{error}{what}. Corpus {self.name!r}: {kept}",)
+            raise
 
     @contextlib.contextmanager
     def _undone(self) -> Iterator[None]:

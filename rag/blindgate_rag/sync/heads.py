@@ -16,6 +16,8 @@ this, in this order:
 And each shard: its digest and size are those in the head, and it opens as what the head says. So a shard of another generation,
 corpus or place is none, and neither is one that was cut. A client that has seen nothing yet takes whatever is true once.
 
+Both are sealed to the same bytes each time, so whoever was killed while it put them, or was too late, does not put them twice.
+
 Padding makes every blob a multiple of 64 KiB, but for the last digits of its form: small changes do not show in sizes.
 """
 
@@ -151,7 +153,7 @@ class Placed:
 def sealed_head(key: CorpusKey, header: KeyHeader, head: Head) -> bytes:
     """A head as the blob that is put."""
     outer = header.to_bytes()
-    return len(outer).to_bytes(_LENGTH_BYTES) + outer + key.padded(PADDING).seal(_HEAD, 0, head.to_bytes())
+    return len(outer).to_bytes(_LENGTH_BYTES) + outer + key.padded(PADDING).seal_again(_HEAD, 0, head.to_bytes())
 
 
 def header_of(blob: bytes) -> KeyHeader:
@@ -214,7 +216,7 @@ def _require_continued(what: str, placed: Placed, seen: SeenHead) -> None:
 
 def sealed_shard(key: CorpusKey, name: str, generation: int, data: bytes) -> tuple[ShardRef, bytes]:
     """A shard as the blob that is put, and what the head says of it."""
-    blob = key.padded(PADDING).seal(name, generation, data)
+    blob = key.padded(PADDING).seal_again(name, generation, data)
     return ShardRef(digest=digest(blob), size=len(blob), generation=generation, content=digest(data)), blob
 
 
