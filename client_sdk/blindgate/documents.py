@@ -118,6 +118,7 @@ class Documents(ABC):
         ranking: "Ranking | None" = ...,
         create: bool = ...,
         offline: bool = ...,
+        at_least: int = ...,
     ) -> "SyncedCorpus": ...
     @overload
     def corpus(
@@ -129,6 +130,7 @@ class Documents(ABC):
         ranking: "Ranking | None" = ...,
         create: bool = ...,
         offline: bool = ...,
+        at_least: int = ...,
     ) -> "SyncedCorpus": ...
     @overload
     def corpus(

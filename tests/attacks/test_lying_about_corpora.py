@@ -231,7 +231,7 @@ def test_a_gateway_that_says_it_took_a_head_and_did_not_is_found_out(
     with monkeypatch.context() as lying:
         lying.setattr(KeptBlobs, "replace", lambda *_, **__: True)
         stage.reader.add_texts([Text("mine", "Not lost.")])
-    with pytest.raises(RolledBackCorpusError, match="generation 4 was given, and this client has seen 5.*put-back"):
+    with pytest.raises(RolledBackCorpusError, match=r"generation 4 was given, and this client has seen 5.*put-back"):
         stage.reader.search("lost")
     offline = SyncedCorpus.join(
         stage.folder / "reader" / "notes",

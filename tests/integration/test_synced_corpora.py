@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -88,6 +89,29 @@ def test_a_second_machine_needs_the_name_and_the_passphrase(
     assert one.corpus(name, **given).documents() == []
 
 
+def test_a_random_passphrase_is_brought_to_another_machine_as_the_error_says(
+    client: Callable[..., Client], tmp_path: Path, embedder: Embedder, name: str
+) -> None:
+    """The file is copied to the place that the error names; or the owner chooses a passphrase."""
+    one, two = client(tmp_path / "one"), client(tmp_path / "two")
+    one.corpus(name, profile="sealed-sync", embedder=embedder).add_texts(NOTES)
+    with pytest.raises(
+        CorpusError, match=f"as {name}.passphrase in .* copy that file from there to (.*)[.] Or"
+    ) as told:
+        two.corpus(name, profile="sealed-sync", embedder=embedder)
+    (kept,) = (tmp_path / "one").rglob(f"{name}.passphrase")
+    place = re.search(rf"to (\S+{name}\.passphrase)", str(told.value))
+    assert place is not None
+    Path(place[1]).write_text("of another corpus\n")
+    with pytest.raises(CorpusError, match=f"by {place[1]}: the passphrase is not this corpus's"):
+        two.corpus(name, profile="sealed-sync", embedder=embedder)
+    Path(place[1]).write_text(kept.read_text() + "\n")
+    shared = two.corpus(name, profile="sealed-sync", embedder=embedder)
+    assert len(shared) == 2
+    shared.change_passphrase("chosen")
+    assert len(one.corpus(name, passphrase="chosen", embedder=embedder)) == 2
+
+
 def test_another_tenants_corpus_is_not_there(
     client: Callable[..., Client], tmp_path: Path, embedder: Embedder, name: str
 ) -> None:
@@ -103,7 +127,7 @@ def test_another_tenants_corpus_is_not_there(
 def test_on_postgresql_and_a_bucket_nothing_is_lost_and_nothing_is_left(
     tmp_path: Path, embedder: Embedder, postgresql_server: PostgresqlServer, s3_server: S3Server
 ) -> None:
-    """Parts go straight to a bucket that keeps versions. Two write at once; what is replaced is purged, and all when it is deleted."""
+    """Parts go straight to a bucket that keeps versions. Two write at once; what is replaced is purged, and what is deleted."""
     bucket = s3_server.new_bucket(versions=True, direct=True)
     changes = {"database": postgresql_server.new_database(), "part": 64 * 1024, "max_blob": 1 << 24, **bucket}
     keys = Keys()
@@ -115,7 +139,9 @@ def test_on_postgresql_and_a_bucket_nothing_is_lost_and_nothing_is_left(
         stack.callback(gateway.kill)
         api_key = brokerage.api_key("hospital")
         machines = [
-            stack.enter_context(Client(gateway.url, api_key, policy=Policy({}, {}), home=tmp_path / home, progress=False))
+            stack.enter_context(
+                Client(gateway.url, api_key, policy=Policy({}, {}), home=tmp_path / home, progress=False)
+            )
             for home in ("one", "two")
         ]
         corpora = [machine.corpus("notes", **given) for machine in machines]
@@ -243,13 +269,17 @@ def test_a_quota_that_is_reached_midway_loses_nothing_and_says_what_to_do(  # no
     given: dict[str, Any] = {"passphrase": "pass", "embedder": embedder}
 
     def allow(most: str) -> None:
-        done = type_command(["gateway", "tenants", "quota", "full", most, "--data", str(world.gateway_folder)], os.environ)
+        done = type_command(
+            ["gateway", "tenants", "quota", "full", most, "--data", str(world.gateway_folder)], os.environ
+        )
         assert done.returncode == 0, done.stderr
 
     corpus = client(tmp_path / "one", tenant="full").corpus(name, **given)
     watcher = client(tmp_path / "two", tenant="full").corpus(name, **given)
     allow("150000")
-    with pytest.raises(GatewayError, match="beyond the tenant's quota; delete what nobody needs.* nothing is lost") as full:
+    with pytest.raises(
+        GatewayError, match=r"beyond the tenant's quota; delete what nobody needs.* nothing is lost"
+    ) as full:
         corpus.add_texts(NOTES)
     assert full.value.problem == "quota"
     assert watcher.documents() == []
@@ -286,6 +316,16 @@ def test_a_gateway_that_brings_back_what_was_before_is_found_out(
                 corpus = client(tmp_path, url=proxy.url).corpus(name, **given)
         offline = client(tmp_path, url=proxy.url).corpus(name, offline=True, **given)
         assert offline.search("tea", k=1)[0].source == "tea"
+        known = client(tmp_path, url=proxy.url).corpora.generation(name)
+        assert known == 3
+        stranger = client(tmp_path / "three", url=proxy.url)
+        for _ in range(2):
+            with pytest.raises(
+                RolledBackCorpusError, match="generation 2 was given, and at least 3 was said to be there"
+            ):
+                stranger.corpus(name, at_least=known, **given)
+        proxy.lie = lambda _method, _path, answer: answer
+        assert len(stranger.corpus(name, at_least=known, **given)) == 2
 
 
 def test_the_commands_take_a_corpus_at_the_gateway_as_they_take_a_folder(
@@ -307,6 +347,7 @@ def test_the_commands_take_a_corpus_at_the_gateway_as_they_take_a_folder(
     notes.mkdir()
     (notes / "dose.txt").write_text("Aspirin must not be given with warfarin.")
     (notes / "visit.md").write_text("# Visits\n\nVisiting hours are from two to four.")
+    assert "nowhere: there is no such file or folder" in rag("add", corpus, "nowhere").stderr
     missing = rag("search", corpus, "x")
     assert (missing.returncode, missing.stdout) == (1, "")
     assert f"the gateway has no corpus '{name}': `blindgate rag add gateway:{name} …` makes one" in missing.stderr
@@ -321,7 +362,10 @@ def test_the_commands_take_a_corpus_at_the_gateway_as_they_take_a_folder(
     assert "the passphrase is not this corpus's" in rag("list", corpus, home="three").stderr
     assert "notes/visit.md" in rag("list", corpus, home="two", BLINDGATE_CORPUS_PASSPHRASE="another").stdout
     listed = json.loads(rag("corpora", "--json").stdout)
-    assert [(one["shards"], one["bytes"] > 0) for one in listed if one["corpus"] == corpus] == [(1, True)]
+    assert [(one["shards"], one["bytes"] > 0, one["seen"]) for one in listed if one["corpus"] == corpus] == [
+        (1, True, 4)
+    ]
+    assert "at least 9 was said" in rag("list", corpus, "--at-least", "9", BLINDGATE_CORPUS_PASSPHRASE="another").stderr
     assert rag("forget", corpus, home="two").returncode == 0
     assert f"nothing of the corpus '{name}' is on this machine" in rag("forget", corpus, home="two").stderr
     assert "expected gateway:NAME" in rag("delete", tmp_path / "notes.bgc").stderr

@@ -59,6 +59,16 @@ CorpusPassphrase: TypeAlias = Annotated[
         show_envvar=True,
     ),
 ]
+AtLeast: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--at-least",
+        metavar="GENERATION",
+        min=0,
+        help="On a machine that is new to a corpus at the gateway: take no older state than another one has seen, by its "
+        "'blindgate rag corpora'.",
+    ),
+]
 EmbedderFolder: TypeAlias = Annotated[
     Path | None,
     typer.Option("--embedder", help="A folder with a sentence-transformers model; MiniLM by default.", file_okay=False),
@@ -72,6 +82,9 @@ def opened(
     """One's own corpus, in a folder or at the gateway. `given` are options of `Corpus.open`."""
     given = {"passphrase": passphrase, "embedder": embedder_in(embedder), "create": False} | given
     if not corpus.startswith(AT_GATEWAY):
+        if "at_least" in given:
+            message = f"--at-least: {corpus} is a folder of this machine; it goes with gateway:NAME"
+            raise InputError(message)
         with opened_folder(corpus, **given) as folder:
             yield folder
         return
@@ -143,15 +156,20 @@ def name_of(corpus: str) -> str:
 @app.command()
 @asks_gateway
 def corpora(connect: Connect, as_json: Json = False) -> None:
-    """List your corpora at the gateway, by its word: names, sizes, times. It cannot read them."""
+    """List your corpora at the gateway, by its word: names, sizes, times. It cannot read them.
+
+    `seen` is the newest generation that this machine has seen: tell another one with the passphrase, for its --at-least.
+    """
     with connect() as client:
         found = client.corpora.list()
+        seen = {one.name: client.corpora.generation(one.name) for one in found}
     rows = [
         {
             "corpus": f"{AT_GATEWAY}{one.name}",
             "shards": one.shards,
             "bytes": one.size,
             "changed": one.changed if as_json else when(one.changed),
+            "seen": seen[one.name],
         }
         for one in found
     ]

@@ -12,6 +12,7 @@ import typer
 
 from blindgate.commands import corpora, retrieval
 from blindgate.commands.corpora import (
+    AtLeast,
     CorpusPassphrase,
     CorpusPath,
     EmbedderFolder,
@@ -225,12 +226,14 @@ def list_(
     connect: Connect,
     corpus: CorpusPath,
     where: Wheres = None,
+    at_least: AtLeast = 0,
     passphrase: CorpusPassphrase = None,
     embedder: EmbedderFolder = None,
     as_json: Json = False,
 ) -> None:
     """List the documents of a corpus."""
-    with opened(connect, corpus, passphrase, embedder) as taken:
+    given = {"at_least": at_least} if at_least else {}
+    with opened(connect, corpus, passphrase, embedder, **given) as taken:
         documents = taken.documents(_where(where))
     rows = [
         {

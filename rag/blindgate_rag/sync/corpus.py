@@ -71,6 +71,7 @@ class SyncedCorpus(Corpus):
         ranking: Ranking | None = None,
         create: bool = True,
         offline: bool = False,
+        at_least: int = 0,
         show_progress: bool | None = None,
     ) -> Self:
         """Open the corpus that lies at `remote`, with a cache in `folder`, or make an empty one there.
@@ -85,17 +86,20 @@ class SyncedCorpus(Corpus):
             ranking: from now on, by what passages are ranked.
             create: make one where there is none.
             offline: ask nobody: what is in the cache is searched, and changes stay there until it is opened otherwise.
+            at_least: take no older generation than this, which another machine has seen (`generation`): a machine that has seen
+                nothing cannot tell an old state from the newest.
             show_progress: of adding.
 
-        Raises `CorpusError`, and `GatewayError` where nobody can be asked.
+        Raises `CorpusError`, `RolledBackCorpusError` among them, and `GatewayError` where nobody can be asked.
         """
         joining = Joining(folder, name, remote, passphrase)
         header, key = joining.known() if offline else joining.found(create=create)
         outer, cache = key.content.derive(b"blindgate corpus cache v1", length=SECRET_BYTES), folder / _CACHE
         vault = Vault.open(cache, key=outer) if Vault.exists(cache) else Vault.create(cache, key=outer)
-        exchange = Exchange(name, key, header, remote, seen, joining.keep)
+        exchange = Exchange(name, key, header, remote, seen, joining.keep, at_least)
         corpus = cls(vault, embedder, exchange=exchange, offline=offline, show_progress=show_progress)
         corpus._look()
+        exchange.check_recent(corpus.generation)
         if ranking is not None and ranking != corpus.ranking:
             with corpus._writing() as state:
                 state.set("ranking", ranking)
@@ -220,7 +224,9 @@ class SyncedCorpus(Corpus):
         try:
             yield
         except GatewayError as error:
-            what = "; delete what nobody needs, or ask the gateway's operator for more" if error.problem == _QUOTA else ""
+            what = (
+                "; delete what nobody needs, or ask the gateway's operator for more" if error.problem == _QUOTA else ""
+            )
             kept = "nothing is lost: what was changed is on this machine, and goes up with the next change, or the same again"
             error.args = (f"{error}{what}. Corpus {self.name!r}: {kept}",)
             raise

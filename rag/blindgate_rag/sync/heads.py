@@ -10,8 +10,8 @@ this, in this order:
 2. its key header is the one that it was put with;
 3. its generation is not below the newest that this client saw of the corpus (`RolledBackCorpusError`), is not another of that
    number, and continues it (`ForkedCorpusError`): a head names the digests of the heads before it, the last `ANCESTORS` of them;
-4. no two of its shards can hold one document, and what is set says how to read them: by which embedder, of which dimension, in which
-   scale.
+4. no two of its shards can hold one document, and what is set says how to read them: by which embedder, of which dimension, in
+   which scale.
 
 And each shard: its digest and size are those in the head, and it opens as what the head says. So a shard of another generation,
 corpus or place is none, and neither is one that was cut. A client that has seen nothing yet takes whatever is true once.

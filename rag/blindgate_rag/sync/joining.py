@@ -98,9 +98,9 @@ class Joining:
         if not file.exists():
             message = (
                 f"{what}: it is sealed with a passphrase that this machine does not have: give it, or set "
-                f"BLINDGATE_CORPUS_PASSPHRASE. If none was given when it was made, a random one lies on that machine, as {file.name} in "
-                f"a folder of `corpora` in Blindgate's home: copy that file from there to {file}. Or choose one there, by "
-                f"`blindgate rag passphrase gateway:{self.name}`"
+                "BLINDGATE_CORPUS_PASSPHRASE. If none was given when it was made, a random one lies on that machine, as "
+                f"{file.name} in a folder of `corpora` in Blindgate's home: copy that file from there to {file}. Or choose one "
+                f"there, by `blindgate rag passphrase gateway:{self.name}`"
             )
             raise CorpusError(message)
         return header.opened(header.outer_key(own_passphrase(self.folder, make=False)), where=f"{what}, by {file}")

@@ -47,6 +47,7 @@ class SyncedState(State):
     Attributes:
         base: the head that was last taken in or put; `None` before the first.
         changed_here: the origins of documents that were put, described or removed since.
+        folders: of the folders, or files, that were added here: which path is meant by a name.
     """
 
     def __init__(self, generation: int, records: Records, dense: DenseIndex | None) -> None:
@@ -54,7 +55,7 @@ class SyncedState(State):
         super().__init__(generation, records, dense)
         self.base: Placed | None = None
         self.changed_here: set[str] = set()
-        self._folders: dict[str, str] = {}
+        self.folders: dict[str, str] = {}
 
     @classmethod
     def of(cls, snapshot: Snapshot, *, where: str) -> Self:
@@ -66,7 +67,7 @@ class SyncedState(State):
             message = f"{where}: its head is of another release: {error}"
             raise CorpusError(message) from error
         state.changed_here = set(json.loads(state.records.setting(_CHANGED) or "[]"))
-        state._folders = json.loads(state.records.setting(_FOLDERS) or "{}")
+        state.folders = json.loads(state.records.setting(_FOLDERS) or "{}")
         return state
 
     def files(self) -> dict[str, bytes]:
@@ -76,7 +77,7 @@ class SyncedState(State):
             raise CorpusError(message)
         self.records.set(_HEAD, self.base.digest)
         self.records.set(_CHANGED, json.dumps(sorted(self.changed_here)))
-        self.records.set(_FOLDERS, json.dumps(self._folders))
+        self.records.set(_FOLDERS, json.dumps(self.folders))
         return super().files() | {_HEAD: self.base.head.to_bytes()}
 
     def put(  # noqa: PLR0913  (what a document in a corpus is)
@@ -103,10 +104,10 @@ class SyncedState(State):
         """
         if (mine := super().same(origin, source, root=root)) is not None:
             return mine
-        if root.name not in self._folders:
-            self._folders[root.name] = str(root)
+        if root.name not in self.folders:
+            self.folders[root.name] = str(root)
             self._touch()
-        theirs = self.records.called(source) if self._folders[root.name] == str(root) else None
+        theirs = self.records.called(source) if self.folders[root.name] == str(root) else None
         return theirs if theirs is not None and _is_elsewhere(theirs.origin) else None
 
     def describe(self, origin: str, metadata: Metadata) -> None:

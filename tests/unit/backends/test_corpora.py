@@ -1,5 +1,6 @@
 """Corpora that are open on a node: found by tenant, key and head, for as long as there is room and somebody asks."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from blindgate_protocol.errors import BackendError, CorpusError, InputError, Not
 from blindgate_protocol.values import BlobRef
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
+from blindgate_rag.lexical import LexicalIndex
 from blindgate_rag.sync import shards
 from blindgate_rag.sync.corpus import SyncedCorpus
 from kept_blobs import InMind, Kept, KeptBlobs
@@ -174,6 +176,34 @@ def test_room_is_bounded_and_what_was_asked_longest_ago_goes(stage: Stage, embed
     stage.on_fetch = meanwhile
     with pytest.raises(BackendError, match="leave no room"):
         one.search(stage.query(), stage.source("one"))
+
+
+def test_one_tenants_large_corpus_keeps_no_other_tenant_waiting(
+    stage: Stage, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its index of words is made, others search theirs."""
+    corpora = opened(stage, embedder)
+    corpora.search(stage.query(ranking="fused"), stage.source("clinic"))
+    begun, go_on, make = threading.Event(), threading.Event(), LexicalIndex.of
+
+    def slowly(*given: Any) -> LexicalIndex:
+        begun.set()
+        assert go_on.wait(60)
+        return make(*given)
+
+    monkeypatch.setattr(LexicalIndex, "of", slowly)
+    large = threading.Thread(target=corpora.search, args=(stage.query(ranking="fused"), stage.source("bank")))
+    large.start()
+    assert begun.wait(60)
+    found: list[str] = []
+    small = threading.Thread(
+        target=lambda: found.extend(sources(corpora.search(stage.query("report 5", k=1), stage.source("clinic"))))
+    )
+    small.start()
+    small.join(20)
+    assert found == ["5"]
+    go_on.set()
+    large.join()
 
 
 def test_what_nobody_asks_is_closed(stage: Stage, embedder: Embedder) -> None:

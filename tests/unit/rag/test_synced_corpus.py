@@ -168,7 +168,12 @@ class Disk:
 
 def test_one_file_of_two_machines_is_one_document(machines: Machines, tmp_path: Path) -> None:
     """By its path from the folder that was added. What is new at both at once is one where it is the same, and else both stay."""
-    first, second, one, two = machines.join("first"), machines.join("second"), Disk(tmp_path / "1"), Disk(tmp_path / "2")
+    first, second, one, two = (
+        machines.join("first"),
+        machines.join("second"),
+        Disk(tmp_path / "1"),
+        Disk(tmp_path / "2"),
+    )
     with one.plugged_in(dose="Aspirin, never with warfarin.", tea="Tea with honey.") as folder:
         first.add(folder)
     with two.plugged_in(dose="Aspirin, never with warfarin.", tea="Tea, and no sugar.", gone="Not for long.") as folder:
