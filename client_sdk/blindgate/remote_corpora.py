@@ -8,8 +8,9 @@
 
 Where no profile is said, what is given says it: a `model` is what searches an attested one, and `passphrase`, `ranking`, `create`,
 `offline` and `at_least` are of one's own. Where that does not decide, a cache on this machine does, then the tenant's own corpora,
-and then the models, by the gateway's word. That word is believed no further: a corpus of one's own opens by its key alone, and somebody
-else's has a publisher whom the policy trusts. A gateway that lies about which there is causes an error, or is asked by ciphertexts.
+and then the models, by the gateway's word. That word is believed no further: a corpus of one's own opens by its key alone, and
+somebody else's has a publisher whom the policy trusts. A gateway that lies about which there is causes an error, or is asked by
+ciphertexts.
 """
 
 from collections.abc import Callable, Mapping
