@@ -197,12 +197,13 @@ def test_two_folders_of_one_name_on_one_machine_are_two(machines: Machines, tmp_
     """Whether the other is there now or is not; a text that is called as a file is stays, too."""
     corpus, one, two = machines.join("first"), Disk(tmp_path / "1"), Disk(tmp_path / "2")
     corpus.add_texts([Text("reports/text.txt", "A text.")])
-    with one.plugged_in(may="May of one.") as folder:
+    with one.plugged_in(may="May of one.", text="A file.") as folder:
         corpus.add(folder)
-    with two.plugged_in(may="May of two.", text="A file.") as folder:
+        file = str(folder / "text.txt")
+    with two.plugged_in(may="May of two.") as folder:
         corpus.add(folder)
-        paths = [str(folder / name) for name in ("may.txt", "text.txt")]
-    assert _sources(corpus) == [*paths, "reports/may.txt", "reports/text.txt"]
+        other = str(folder / "may.txt")
+    assert _sources(corpus) == [file, other, "reports/may.txt", "reports/text.txt"]
 
 
 def test_one_more_document_moves_what_it_is_in_and_no_more(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
