@@ -356,6 +356,10 @@ def test_the_commands_take_a_corpus_at_the_gateway_as_they_take_a_folder(
     found = rag("search", corpus, "warfarin", "--ranking", "bm25", home="two")
     assert found.stdout.startswith("1  notes/dose.txt"), found.stderr
     assert "search sealed-sync: the gateway: that this corpus was looked at" in found.stderr
+    away = rag("search", corpus, "warfarin", "--ranking", "bm25", "--offline", home="two", BLINDGATE_API_KEY="nobody")
+    assert (away.stdout, away.stderr) == (found.stdout, "")
+    assert "nothing of the corpus" in rag("list", corpus, "--offline", home="three").stderr
+    assert "--offline: notes.bgc is a folder" in rag("search", "notes.bgc", "x", "--offline").stderr
     assert rag("remove", corpus, "notes/dose.txt", home="two").returncode == 0
     assert [one["source"] for one in json.loads(rag("list", corpus, "--json").stdout)] == ["notes/visit.md"]
     assert rag("passphrase", corpus, "--new", "another").returncode == 0

@@ -59,6 +59,9 @@ CorpusPassphrase: TypeAlias = Annotated[
         show_envvar=True,
     ),
 ]
+Offline: TypeAlias = Annotated[
+    bool, typer.Option("--offline", help="Ask no gateway: what this machine has of a corpus that rests there.")
+]
 AtLeast: TypeAlias = Annotated[
     int,
     typer.Option(
@@ -82,9 +85,7 @@ def opened(
     """One's own corpus, in a folder or at the gateway. `given` are options of `Corpus.open`."""
     given = {"passphrase": passphrase, "embedder": embedder_in(embedder), "create": False} | given
     if not corpus.startswith(AT_GATEWAY):
-        if "at_least" in given:
-            message = f"--at-least: {corpus} is a folder of this machine; it goes with gateway:NAME"
-            raise InputError(message)
+        _refuse_for_folder(corpus, "at_least" in given and "--at-least", "offline" in given and "--offline")
         with opened_folder(corpus, **given) as folder:
             yield folder
         return
@@ -108,14 +109,17 @@ def searched(
     *,
     searched_by: str | None,
     data_class: str | None,
+    offline: bool = False,
 ) -> "Iterator[Corpus | AttestedCorpus | EncryptedCorpus]":
     """A corpus, to be searched only: also one's own in a node that proved what it is, or one that somebody hosts."""
     if not corpus.startswith(AT_GATEWAY):
-        if searched_by is not None:
-            message = f"--searched-by: {corpus} is a folder of this machine; it goes with gateway:NAME"
-            raise InputError(message)
+        _refuse_for_folder(corpus, searched_by and "--searched-by", offline and "--offline")
         with opened(connect, corpus, passphrase, embedder) as folder:
             yield folder
+        return
+    if offline and searched_by is None:
+        with opened(connect, corpus, passphrase, embedder, offline=True) as cached:
+            yield cached
         return
     from blindgate.remote_corpora import profile_of  # noqa: PLC0415
 
@@ -134,6 +138,12 @@ def searched(
             taken = client.corpus(name, profile="sealed-sync", embedder=embedder_in(embedder), create=False, **own)
         with contextlib.closing(taken):
             yield taken
+
+
+def _refuse_for_folder(corpus: str, *options: str | bool | None) -> None:
+    for option in filter(None, options):
+        message = f"{option}: {corpus} is a folder of this machine; it goes with gateway:NAME"
+        raise InputError(message)
 
 
 def embedder_in(folder: Path | None) -> "Embedder | None":

@@ -16,6 +16,7 @@ from blindgate.commands.corpora import (
     CorpusPassphrase,
     CorpusPath,
     EmbedderFolder,
+    Offline,
     SearchedBy,
     SearchedPath,
     opened,
@@ -126,6 +127,7 @@ def search(
     ranking: RankingName = None,
     tokens: Tokens = None,
     searched_by: SearchedBy = None,
+    offline: Offline = False,
     data_class: DataClass = None,
     embedder: EmbedderFolder = None,
     passphrase: CorpusPassphrase = None,
@@ -137,7 +139,8 @@ def search(
     """
     from blindgate.hosted_corpus import EncryptedCorpus  # noqa: PLC0415  (help must not wait)
 
-    with searched(connect, corpus, passphrase, embedder, searched_by=searched_by, data_class=data_class) as taken:
+    given: dict[str, Any] = {"searched_by": searched_by, "data_class": data_class, "offline": offline}
+    with searched(connect, corpus, passphrase, embedder, **given) as taken:
         if not isinstance(taken, EncryptedCorpus):
             hits = taken.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
         elif ranking is None:
@@ -227,12 +230,13 @@ def list_(
     corpus: CorpusPath,
     where: Wheres = None,
     at_least: AtLeast = 0,
+    offline: Offline = False,
     passphrase: CorpusPassphrase = None,
     embedder: EmbedderFolder = None,
     as_json: Json = False,
 ) -> None:
     """List the documents of a corpus."""
-    given = {"at_least": at_least} if at_least else {}
+    given = {name: value for name, value in (("at_least", at_least), ("offline", offline)) if value}
     with opened(connect, corpus, passphrase, embedder, **given) as taken:
         documents = taken.documents(_where(where))
     rows = [
