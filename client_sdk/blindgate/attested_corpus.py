@@ -108,7 +108,6 @@ class AttestedCorpus:
         """
         if ranking is not None:
             checked_ranking(ranking)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _, key = Joining(folder, name, remote, passphrase).found(create=False)
         corpus = cls(name, key, remote, seen, sealing, ranking=ranking, data_class=data_class)
         corpus._head()

@@ -173,6 +173,7 @@ class Documents(ABC):
         ranking: "Ranking | None" = ...,
         create: bool = ...,
         offline: bool = ...,
+        at_least: int = ...,
     ) -> "SyncedCorpus": ...
     @overload
     def corpus(
@@ -184,6 +185,7 @@ class Documents(ABC):
         ranking: "Ranking | None" = ...,
         create: bool = ...,
         offline: bool = ...,
+        at_least: int = ...,
     ) -> "SyncedCorpus": ...
     @overload
     def corpus(

@@ -6,10 +6,11 @@
 | `attested` | the same | in the memory of a node that proved what it is |
 | `encrypted-query` | somebody else's, hosted as two models | by a node, on ciphertexts |
 
-Where no profile is said, what is given says it: a `model` is what searches an attested one, and `passphrase`, `ranking`, `create`
-and `offline` are of one's own. Where that does not decide, a cache on this machine does, then the tenant's own corpora, and then
-the models, by the gateway's word. That word is believed no further: a corpus of one's own opens by its key alone, and somebody
-else's has a publisher whom the policy trusts. A gateway that lies about which there is causes an error, or is asked by ciphertexts.
+Where no profile is said, what is given says it: a `model` is what searches an attested one, and `passphrase`, `ranking`, `create`,
+`offline` and `at_least` are of one's own. Where that does not decide, a cache on this machine does, then the tenant's own corpora,
+and then the models, by the gateway's word. That word is believed no further: a corpus of one's own opens by its key alone, and
+somebody else's has a publisher whom the policy trusts. A gateway that lies about which there is causes an error, or is asked by
+ciphertexts.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ from blindgate_rag.sync.corpus import SyncedCorpus
 Profile = Literal["sealed-sync", "encrypted-query", "attested"]
 RemoteCorpus = SyncedCorpus | EncryptedCorpus | AttestedCorpus
 
-_OWN: Final = ("passphrase", "ranking", "create", "offline")
+_OWN: Final = ("passphrase", "ranking", "create", "offline", "at_least")
 _TAKES: Final[Mapping[Profile, frozenset[str]]] = {
     "sealed-sync": frozenset({"embedder", *_OWN}),
     "encrypted-query": frozenset({"embedder", "data_class", "timeout"}),

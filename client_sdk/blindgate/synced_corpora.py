@@ -150,6 +150,12 @@ class SyncedCorpora:
         """Whether this machine has opened one that is called so."""
         return kept_header(self._folder(name)) is not None
 
+    def generation(self, name: str) -> int | None:
+        """The newest that this machine has seen of one: what to tell another machine, beside the passphrase. `None` before that."""
+        header = kept_header(self._folder(name))
+        seen = None if header is None else self._seen.newest(header.corpus)
+        return None if seen is None else seen.generation
+
     def is_there(self, name: str) -> bool:
         """Whether the tenant has one that is called so, by the gateway's word."""
         self._folder(name)  # which refuses what is no name
@@ -179,7 +185,7 @@ class SyncedCorpora:
         Changes that did not go up are lost. Raises `CorpusError` where there is nothing.
         """
         folder = self._folder(name)
-        if not folder.exists():
+        if not folder.exists() and not own_passphrase_file(folder).exists():
             message = f"nothing of the corpus {name!r} is on this machine"
             raise CorpusError(message)
         self._drop(folder)

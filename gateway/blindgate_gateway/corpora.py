@@ -13,7 +13,8 @@ nothing here is vouched for. Whoever reads checks that it is what was put, and n
 2. a head is taken only if the tenant has all of its blobs, with these sizes;
 3. what the present head needs is kept, however old it is (`sweep`);
 4. what no head needs any more, nor anything else, is deleted before the answer: a shard that is replaced may hold a document that
-   its owner removed. Whoever was reading the old head finds a blob gone, and begins again with the new one;
+   its owner removed. Whoever was reading the old head finds a blob gone, and begins again with the new one. What the store cannot
+   delete at this moment is a stray from now on (`sweep`): what was asked for is done, and asked again it would be refused;
 5. blobs count under the tenant's quota as they come and go; the log is told sizes and counts, and of names nothing.
 """
 
@@ -29,12 +30,13 @@ from blindgate_gateway.database import Row, Transaction, clock, prepared
 from blindgate_gateway.identity import Account, Role
 from blindgate_gateway.log.objects import corpus_object
 from blindgate_gateway.log.telling import tell, tenant_actor
+from blindgate_gateway.logs import log
 from blindgate_gateway.parts import Parts
 from blindgate_gateway.problems import not_found, refusal
 from blindgate_gateway.routing import Answer, Call, Raw, Routes
 from blindgate_gateway.stored import free_blob, renewed_size, send_blob
 from blindgate_gateway.tables import blobs, corpora, corpus_blobs
-from blindgate_protocol.errors import MalformedError
+from blindgate_protocol.errors import GatewayError, MalformedError
 from blindgate_protocol.events import Action
 from blindgate_protocol.messages import CorpusList, CorpusRequest, CorpusView
 from blindgate_protocol.values import NAME, BlobRef
@@ -222,7 +224,10 @@ def _free(connection: Transaction, tenant: str, gone: Iterable[Row]) -> list[str
 
 def _remove(parts: Parts, tenant: str, objects: Iterable[str]) -> None:
     for name in objects:
-        parts.blobs.remove(tenant, name)
+        try:
+            parts.blobs.remove(tenant, name)
+        except GatewayError as error:
+            log.warning("corpora.left_to_sweep", tenant=tenant, object=name, error=str(error))
 
 
 def _tell(  # noqa: PLR0913  (what an event is made of)

@@ -108,15 +108,15 @@ class Adding:
         if root.is_file() and not found:
             message = f"is of no format that is read here: {', '.join(FORMATS)}"
             raise DocumentError(message, source=str(root))
+        kept = {_origin(path) for path, _ in found}
         with Loader() as loader:
             for done, (path, source) in enumerate(found):
                 self._advance(source, done, len(found))
                 try:
-                    self._file(loader, path, source, metadata)
+                    kept.add(self._file(loader, path, source, metadata, root=root.resolve()))
                 except DocumentError as error:
                     self._told.failed.append(error)
         self._embed()
-        kept = {_origin(path) for path, _ in found}
         removed = self._prune(root, kept) if prune else ()
         return self._added(removed=removed, skipped=tuple(map(str, skipped)))
 
@@ -144,14 +144,16 @@ class Adding:
     def _chunker(self) -> Chunker:
         return Chunker(self._embedder.tokens, self._embedder.limit)
 
-    def _file(self, loader: Loader, path: Path, source: str, metadata: Metadata | None) -> None:
-        origin = _origin(path)
-        known = self._state.records.document(origin)
+    def _file(self, loader: Loader, path: Path, source: str, metadata: Metadata | None, *, root: Path) -> str:
+        """Add a file. Gives what its document is known by."""
+        known = self._state.same(_origin(path), source, root=root)
+        origin = _origin(path) if known is None else known.origin
         said: Metadata = known.metadata if metadata is None and known is not None else metadata or {}
         if known is not None and known.digest == _digest_of(path, source):
             self._unchanged(known, said)
         else:
             self._take(origin, loader.load(path, source), said)
+        return origin
 
     def _take(self, origin: str, document: Document, metadata: Metadata) -> None:
         if any(one.origin == origin for one in self._waiting):

@@ -8,6 +8,7 @@ Whoever has it can try passphrases, at that price each.
 changed, or put in another's place does not open.
 """
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -20,7 +21,7 @@ from pydantic import StringConstraints
 
 from blindgate_protocol.canonical import canonical
 from blindgate_protocol.canonical_values import CanonicalValue
-from blindgate_protocol.chunks import CorpusStream, Opener, Sealer
+from blindgate_protocol.chunks import STREAM_NONCE_BYTES, CorpusStream, Opener, Sealer
 from blindgate_protocol.content_key import SECRET_BYTES, ContentKey
 from blindgate_protocol.errors import CorpusError, MalformedError, SealError
 from blindgate_protocol.padding import Padding
@@ -29,6 +30,7 @@ from blindgate_protocol.values import JobId
 _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**17, 8, 1
 _NONCE_BYTES: Final = 12
 _SALT_BYTES: Final = 16
+_NONCE: Final = b"blindgate corpus nonce v1"
 
 KeyFrom = Literal["passphrase", "key"]
 _Hex = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){16,128}$")]
@@ -98,6 +100,17 @@ class CorpusKey:
         """A file's bytes, sealed."""
         return Sealer(self.content, self._stream(name, generation)).finish(data)
 
+    def seal_again(self, name: str, generation: int, data: bytes) -> bytes:
+        """A file's bytes, sealed, and sealed to the same each time, so that what was sent of it need not be sent again.
+
+        The nonce follows from the key and all that is sealed: other bytes, or the same at another place, have another.
+        """
+        stream = self._stream(name, generation)
+        nonce = self.content.derive(
+            _NONCE + hashlib.sha256(data).digest() + stream.to_bytes(), length=STREAM_NONCE_BYTES
+        )
+        return Sealer(self.content, stream, draw=lambda _length: nonce).finish(data)
+
     def open(self, name: str, generation: int, sealed: bytes, *, where: str) -> bytes:
         """A file's bytes. Raises `CorpusError` where they are not those that were sealed as this file of this generation."""
         opener = Opener(self.content, self._stream(name, generation))
@@ -125,7 +138,7 @@ def own_passphrase(folder: Path, *, make: bool) -> str:
     """The random passphrase of a corpus whose owner gave none. Raises `CorpusError` where there is none and none is to be made."""
     path = own_passphrase_file(folder)
     try:
-        return path.read_text()
+        return path.read_text().strip()  # an editor may have ended the line
     except FileNotFoundError:
         if not make:
             message = f"{folder} is sealed with a passphrase: give it, or set BLINDGATE_CORPUS_PASSPHRASE"

@@ -1,6 +1,7 @@
 """A corpus in memory, as of one generation: its records, its vectors, and its words."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ from blindgate_rag.dense import DenseIndex
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.lexical import LexicalIndex
 from blindgate_rag.passages import Document, Passage
-from blindgate_rag.records import Metadata, Records
+from blindgate_rag.records import DocumentRecord, Metadata, Records
 from blindgate_rag.vault import Snapshot, Vault
 
 _RECORDS: Final = "records"
@@ -66,6 +67,10 @@ class State:
                 f"({embedder.digest}): open it with that one, or make another corpus"
             )
             raise CorpusError(message)
+
+    def same(self, origin: str, source: str, *, root: Path) -> DocumentRecord | None:  # noqa: ARG002  (of several machines)
+        """The document that a file is, which lies at `origin` and is called `source`; `root` is what was added, and holds it."""
+        return self.records.document(origin)
 
     def put(  # noqa: PLR0913  (what a document in a corpus is)
         self,

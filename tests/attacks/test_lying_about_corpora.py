@@ -205,6 +205,47 @@ def test_a_lie_is_refused_by_name_and_the_cache_is_as_it_was(stage: Stage, what:
     assert stage.reader.search("newer", ranking="bm25")[0].text == "Newer."
 
 
+def test_a_gateway_that_refuses_every_head_is_given_up_on_and_fills_no_quota(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that others were quicker, and shows nothing newer. What was put is put once, however often it is tried."""
+    monkeypatch.setattr("blindgate_rag.sync.exchange._PAUSE", 0.0)
+    stage.reader.sync()
+    before = set(stage.kept.blobs)
+    with monkeypatch.context() as lying:
+        lying.setattr(KeptBlobs, "replace", lambda *_, **__: False)
+        for _ in range(2):
+            with pytest.raises(CorpusError, match="others change it all the time; what was changed here goes up"):
+                stage.reader.add_texts([Text("mine", "Not lost.")])
+    put = set(stage.kept.blobs) - before
+    assert stage.reader.sync() == 5
+    assert set(stage.kept.blobs) - before == put
+    assert stage.join("another").search("lost", k=1, ranking="bm25")[0].source == "mine"
+
+
+def test_a_gateway_that_says_it_took_a_head_and_did_not_is_found_out(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the next look. What was changed is on this machine, which can put it back."""
+    stage.reader.sync()
+    with monkeypatch.context() as lying:
+        lying.setattr(KeptBlobs, "replace", lambda *_, **__: True)
+        stage.reader.add_texts([Text("mine", "Not lost.")])
+    with pytest.raises(RolledBackCorpusError, match=r"generation 4 was given, and this client has seen 5.*put-back"):
+        stage.reader.search("lost")
+    offline = SyncedCorpus.join(
+        stage.folder / "reader" / "notes",
+        "notes",
+        KeptBlobs(stage.kept),
+        InMind(),
+        passphrase="pass",
+        embedder=stage.embedder,
+        offline=True,
+    )
+    assert offline.put_back() == 6
+    assert stage.join("another").search("lost", k=1, ranking="bm25")[0].source == "mine"
+
+
 def test_two_clients_that_were_shown_two_corpora_find_out_when_they_meet(stage: Stage) -> None:
     """A gateway that took two heads in place of one has to keep its clients apart for good."""
     fork = Kept(dict(stage.kept.blobs), list(stage.kept.heads))

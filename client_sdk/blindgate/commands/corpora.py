@@ -59,6 +59,19 @@ CorpusPassphrase: TypeAlias = Annotated[
         show_envvar=True,
     ),
 ]
+Offline: TypeAlias = Annotated[
+    bool, typer.Option("--offline", help="Ask no gateway: what this machine has of a corpus that rests there.")
+]
+AtLeast: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--at-least",
+        metavar="GENERATION",
+        min=0,
+        help="On a machine that is new to a corpus at the gateway: take no older state than another one has seen, by its "
+        "'blindgate rag corpora'.",
+    ),
+]
 EmbedderFolder: TypeAlias = Annotated[
     Path | None,
     typer.Option("--embedder", help="A folder with a sentence-transformers model; MiniLM by default.", file_okay=False),
@@ -72,6 +85,7 @@ def opened(
     """One's own corpus, in a folder or at the gateway. `given` are options of `Corpus.open`."""
     given = {"passphrase": passphrase, "embedder": embedder_in(embedder), "create": False} | given
     if not corpus.startswith(AT_GATEWAY):
+        _refuse_for_folder(corpus, "at_least" in given and "--at-least", "offline" in given and "--offline")
         with opened_folder(corpus, **given) as folder:
             yield folder
         return
@@ -95,14 +109,17 @@ def searched(
     *,
     searched_by: str | None,
     data_class: str | None,
+    offline: bool = False,
 ) -> "Iterator[Corpus | AttestedCorpus | EncryptedCorpus]":
     """A corpus, to be searched only: also one's own in a node that proved what it is, or one that somebody hosts."""
     if not corpus.startswith(AT_GATEWAY):
-        if searched_by is not None:
-            message = f"--searched-by: {corpus} is a folder of this machine; it goes with gateway:NAME"
-            raise InputError(message)
+        _refuse_for_folder(corpus, searched_by and "--searched-by", offline and "--offline")
         with opened(connect, corpus, passphrase, embedder) as folder:
             yield folder
+        return
+    if offline and searched_by is None:
+        with opened(connect, corpus, passphrase, embedder, offline=True) as cached:
+            yield cached
         return
     from blindgate.remote_corpora import profile_of  # noqa: PLC0415
 
@@ -121,6 +138,12 @@ def searched(
             taken = client.corpus(name, profile="sealed-sync", embedder=embedder_in(embedder), create=False, **own)
         with contextlib.closing(taken):
             yield taken
+
+
+def _refuse_for_folder(corpus: str, *options: str | bool | None) -> None:
+    for option in filter(None, options):
+        message = f"{option}: {corpus} is a folder of this machine; it goes with gateway:NAME"
+        raise InputError(message)
 
 
 def embedder_in(folder: Path | None) -> "Embedder | None":
@@ -143,15 +166,20 @@ def name_of(corpus: str) -> str:
 @app.command()
 @asks_gateway
 def corpora(connect: Connect, as_json: Json = False) -> None:
-    """List your corpora at the gateway, by its word: names, sizes, times. It cannot read them."""
+    """List your corpora at the gateway, by its word: names, sizes, times. It cannot read them.
+
+    `seen` is the newest generation that this machine has seen: tell another one with the passphrase, for its --at-least.
+    """
     with connect() as client:
         found = client.corpora.list()
+        seen = {one.name: client.corpora.generation(one.name) for one in found}
     rows = [
         {
             "corpus": f"{AT_GATEWAY}{one.name}",
             "shards": one.shards,
             "bytes": one.size,
             "changed": one.changed if as_json else when(one.changed),
+            "seen": seen[one.name],
         }
         for one in found
     ]

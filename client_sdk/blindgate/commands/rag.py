@@ -12,9 +12,11 @@ import typer
 
 from blindgate.commands import corpora, retrieval
 from blindgate.commands.corpora import (
+    AtLeast,
     CorpusPassphrase,
     CorpusPath,
     EmbedderFolder,
+    Offline,
     SearchedBy,
     SearchedPath,
     opened,
@@ -80,6 +82,10 @@ def add(
     A file that cannot be read is told of, the rest is added, and the command exits with 1. Nothing is sent to anybody, or, of a
     corpus at the gateway, sealed blobs to that one.
     """
+    for path in paths:
+        if not path.exists():  # before a corpus is made for it
+            message = f"{path}: there is no such file or folder"
+            raise InputError(message)
     said = None if metadata is None else dict(_pair(text, "--metadata") for text in metadata)
     told: dict[str, Any] = {name: [] for name in ("added", "changed", "removed", "failed", "skipped")} | {
         "incomplete": {},
@@ -121,6 +127,7 @@ def search(
     ranking: RankingName = None,
     tokens: Tokens = None,
     searched_by: SearchedBy = None,
+    offline: Offline = False,
     data_class: DataClass = None,
     embedder: EmbedderFolder = None,
     passphrase: CorpusPassphrase = None,
@@ -132,7 +139,8 @@ def search(
     """
     from blindgate.hosted_corpus import EncryptedCorpus  # noqa: PLC0415  (help must not wait)
 
-    with searched(connect, corpus, passphrase, embedder, searched_by=searched_by, data_class=data_class) as taken:
+    given: dict[str, Any] = {"searched_by": searched_by, "data_class": data_class, "offline": offline}
+    with searched(connect, corpus, passphrase, embedder, **given) as taken:
         if not isinstance(taken, EncryptedCorpus):
             hits = taken.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
         elif ranking is None:
@@ -252,12 +260,15 @@ def list_(
     connect: Connect,
     corpus: CorpusPath,
     where: Wheres = None,
+    at_least: AtLeast = 0,
+    offline: Offline = False,
     passphrase: CorpusPassphrase = None,
     embedder: EmbedderFolder = None,
     as_json: Json = False,
 ) -> None:
     """List the documents of a corpus."""
-    with opened(connect, corpus, passphrase, embedder) as taken:
+    given = {name: value for name, value in (("at_least", at_least), ("offline", offline)) if value}
+    with opened(connect, corpus, passphrase, embedder, **given) as taken:
         documents = taken.documents(_where(where))
     rows = [
         {

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Self, cast
 
 from blindgate_protocol.content_key import SECRET_BYTES
-from blindgate_protocol.errors import CorpusBusyError, CorpusError
+from blindgate_protocol.errors import CorpusBusyError, CorpusError, GatewayError
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.corpus_keys import own_passphrase_file
 from blindgate_rag.embedding import Embedder
@@ -33,6 +33,7 @@ from blindgate_rag.vault import Vault
 
 PROFILE: Final = "sealed-sync"
 _CACHE: Final = "cache"
+_QUOTA: Final = "quota"
 _MOMENT: Final = 0.5
 _LONG: Final = 10.0
 
@@ -70,6 +71,7 @@ class SyncedCorpus(Corpus):
         ranking: Ranking | None = None,
         create: bool = True,
         offline: bool = False,
+        at_least: int = 0,
         show_progress: bool | None = None,
     ) -> Self:
         """Open the corpus that lies at `remote`, with a cache in `folder`, or make an empty one there.
@@ -84,18 +86,20 @@ class SyncedCorpus(Corpus):
             ranking: from now on, by what passages are ranked.
             create: make one where there is none.
             offline: ask nobody: what is in the cache is searched, and changes stay there until it is opened otherwise.
+            at_least: take no older generation than this, which another machine has seen (`generation`): a machine that has seen
+                nothing cannot tell an old state from the newest.
             show_progress: of adding.
 
-        Raises `CorpusError`, and `GatewayError` where nobody can be asked.
+        Raises `CorpusError`, `RolledBackCorpusError` among them, and `GatewayError` where nobody can be asked.
         """
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         joining = Joining(folder, name, remote, passphrase)
         header, key = joining.known() if offline else joining.found(create=create)
         outer, cache = key.content.derive(b"blindgate corpus cache v1", length=SECRET_BYTES), folder / _CACHE
         vault = Vault.open(cache, key=outer) if Vault.exists(cache) else Vault.create(cache, key=outer)
-        exchange = Exchange(name, key, header, remote, seen, joining.keep)
+        exchange = Exchange(name, key, header, remote, seen, joining.keep, at_least)
         corpus = cls(vault, embedder, exchange=exchange, offline=offline, show_progress=show_progress)
         corpus._look()
+        exchange.check_recent(corpus.generation)
         if ranking is not None and ranking != corpus.ranking:
             with corpus._writing() as state:
                 state.set("ranking", ranking)
@@ -210,8 +214,22 @@ class SyncedCorpus(Corpus):
             yield state
             state.write(self._vault)
             if not self._offline:
-                self._exchange.push(state)
+                with self._kept_here():
+                    self._exchange.push(state)
                 state.write(self._vault)
+
+    @contextlib.contextmanager
+    def _kept_here(self) -> Iterator[None]:
+        """Where the gateway takes no change, say what becomes of it."""
+        try:
+            yield
+        except GatewayError as error:
+            what = (
+                "; delete what nobody needs, or ask the gateway's operator for more" if error.problem == _QUOTA else ""
+            )
+            kept = "nothing is lost: what was changed is on this machine, and goes up with the next change, or the same again"
+            error.args = (f"{error}{what}. Corpus {self.name!r}: {kept}",)
+            raise
 
     @contextlib.contextmanager
     def _undone(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import CorpusError, NotFoundError
+from blindgate_protocol.errors import CorpusError, NotFoundError, RolledBackCorpusError
 from blindgate_protocol.messages import MOST_SHARDS
 from blindgate_protocol.values import BlobRef
 from blindgate_rag.corpus_keys import CorpusKey, KeyHeader
@@ -47,6 +47,7 @@ class Exchange:
         name: what it is called there.
         header: where its key rests now.
         keep_header: told where another client has changed the passphrase.
+        at_least: no head of a lower generation is taken: who has seen nothing has this from who has.
     """
 
     name: str
@@ -55,10 +56,20 @@ class Exchange:
     remote: Remote
     seen: Seen
     keep_header: Callable[[KeyHeader], None]
+    at_least: int = 0
 
     def is_newest(self, state: SyncedState) -> bool:
         """Whether what is here is what lies there."""
         return state.base is not None and self._ask().digest == state.base.digest
+
+    def check_recent(self, generation: int) -> None:
+        """Refuse what is older than somebody said. Raises `RolledBackCorpusError`."""
+        if generation < self.at_least:
+            message = (
+                f"corpus {self.name!r}: generation {generation} was given, and at least {self.at_least} was said to be there: the "
+                "gateway shows what was before, or the number is another corpus's"
+            )
+            raise RolledBackCorpusError(message)
 
     def pull(self, state: SyncedState) -> bool:
         """Take in what is newer. Gives whether anything is. Raises `CorpusError` for whatever does not hold; see `heads`."""
@@ -163,6 +174,7 @@ class Exchange:
         blob = fetched_head(self.remote, ref)
         known = None if state.base is None else state.base.seen
         placed = opened_head(self.key, self.name, blob, seen=(self.seen.newest(self.key.corpus), known))
+        self.check_recent(placed.head.generation)
         return placed, header_of(blob)
 
     def _is_other(self, state: SyncedState, head: Head) -> bool:
@@ -206,11 +218,10 @@ def documents_of(
     """What is in those of a head's shards that a state has not. `fetch` gives blobs in order. Raises `CorpusError`."""
     before = {} if state.base is None else state.base.head.shards
     wanted = [(name, head.shards[name]) for name in new_shards(head.shards, before) if name in head.shards]
-    dimension = int(head.settings.get("dimension", 0))
     for some in _in_turns(wanted):
         for (name, ref), blob in zip(some, fetch([ref.blob for _, ref in some]), strict=True):
             data = opened_shard(key, name, ref, blob)
-            yield from shards.from_bytes(name, data, corpus=key.corpus, dimension=dimension)
+            yield from shards.from_bytes(name, data, corpus=key.corpus, dimension=head.dimension)
 
 
 def first_head(remote: Remote, name: str, key: CorpusKey, header: KeyHeader) -> bool:

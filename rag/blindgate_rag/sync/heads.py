@@ -10,16 +10,21 @@ this, in this order:
 2. its key header is the one that it was put with;
 3. its generation is not below the newest that this client saw of the corpus (`RolledBackCorpusError`), is not another of that
    number, and continues it (`ForkedCorpusError`): a head names the digests of the heads before it, the last `ANCESTORS` of them;
-4. no two of its shards can hold one document.
+4. no two of its shards can hold one document, and what is set says how to read them: by which embedder, of which dimension, in
+   which scale.
 
 And each shard: its digest and size are those in the head, and it opens as what the head says. So a shard of another generation,
 corpus or place is none, and neither is one that was cut. A client that has seen nothing yet takes whatever is true once.
+
+Both are sealed to the same bytes each time, so whoever was killed while it put them, or was too late, does not put them twice.
 
 Padding makes every blob a multiple of 64 KiB, but for the last digits of its form: small changes do not show in sizes.
 """
 
 import itertools
-from collections.abc import Iterable
+import math
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, Protocol, Self
 
@@ -44,6 +49,9 @@ _LENGTH_BYTES: Final = 2
 
 _ShardName = Annotated[str, StringConstraints(pattern=r"^s[01]{0,48}$")]
 _Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+_Settings = dict[Name, Annotated[str, StringConstraints(max_length=1000)]]
+_NEEDED: Final = ("embedder", "dimension", "largest")
+_DIMENSION: Final = re.compile(r"[1-9][0-9]{0,4}")
 
 
 class ShardRef(Value):
@@ -88,7 +96,7 @@ class Head(CanonicalValue):
     generation: Annotated[int, Field(ge=1, lt=1 << 53)]
     ancestors: Annotated[tuple[Digest, ...], Field(max_length=ANCESTORS)]
     header: Digest
-    settings: dict[Name, Annotated[str, StringConstraints(max_length=1000)]]
+    settings: _Settings
     documents: _Count
     passages: _Count
     shards: Annotated[dict[_ShardName, ShardRef], Field(max_length=MOST_SHARDS)]
@@ -102,7 +110,13 @@ class Head(CanonicalValue):
         if any(after.startswith(before) for before, after in itertools.pairwise(sorted(self.shards))):
             message = "of two shards one is a part of the other"
             raise ValueError(message)
+        _check_settings(self.settings, needed=_NEEDED if self.shards else ())
         return self
+
+    @property
+    def dimension(self) -> int:
+        """How many numbers a vector has; 0 where no document ever came."""
+        return int(self.settings.get("dimension", 0))
 
 
 @dataclass(frozen=True)
@@ -139,7 +153,7 @@ class Placed:
 def sealed_head(key: CorpusKey, header: KeyHeader, head: Head) -> bytes:
     """A head as the blob that is put."""
     outer = header.to_bytes()
-    return len(outer).to_bytes(_LENGTH_BYTES) + outer + key.padded(PADDING).seal(_HEAD, 0, head.to_bytes())
+    return len(outer).to_bytes(_LENGTH_BYTES) + outer + key.padded(PADDING).seal_again(_HEAD, 0, head.to_bytes())
 
 
 def header_of(blob: bytes) -> KeyHeader:
@@ -202,7 +216,7 @@ def _require_continued(what: str, placed: Placed, seen: SeenHead) -> None:
 
 def sealed_shard(key: CorpusKey, name: str, generation: int, data: bytes) -> tuple[ShardRef, bytes]:
     """A shard as the blob that is put, and what the head says of it."""
-    blob = key.padded(PADDING).seal(name, generation, data)
+    blob = key.padded(PADDING).seal_again(name, generation, data)
     return ShardRef(digest=digest(blob), size=len(blob), generation=generation, content=digest(data)), blob
 
 
@@ -212,6 +226,19 @@ def opened_shard(key: CorpusKey, name: str, ref: ShardRef, blob: bytes) -> bytes
         message = f"shard {name} is not the one that the corpus's head names: {len(blob)} bytes came"
         raise CorpusError(message)
     return key.padded(PADDING).open(name, ref.generation, blob, where="the corpus")
+
+
+def _check_settings(settings: _Settings, *, needed: Sequence[str]) -> None:
+    """What is set is what a corpus can be read by: whoever opens it works with these. Raises `ValueError`."""
+    if missing := [name for name in needed if name not in settings]:
+        message = f"there are shards, and settings has no {missing[0]}"
+        raise ValueError(message)
+    if not _DIMENSION.fullmatch(settings.get("dimension", "1")):
+        message = "settings.dimension is no number from 1 to 99,999"
+        raise ValueError(message)
+    if not 0 < float(settings.get("largest", "1")) < math.inf:
+        message = "settings.largest is not above 0 and finite"
+        raise ValueError(message)
 
 
 def _end(blob: bytes) -> int:

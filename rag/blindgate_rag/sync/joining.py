@@ -12,7 +12,7 @@ from typing import Final
 
 from blindgate_protocol.content_key import ContentKey
 from blindgate_protocol.errors import CorpusError, MalformedError, NotFoundError
-from blindgate_rag.corpus_keys import CorpusKey, KeyHeader, own_passphrase, write_whole
+from blindgate_rag.corpus_keys import CorpusKey, KeyHeader, own_passphrase, own_passphrase_file, write_whole
 from blindgate_rag.sync.exchange import fetched_head, first_head
 from blindgate_rag.sync.heads import header_of
 from blindgate_rag.sync.remote import Remote
@@ -40,6 +40,7 @@ class Joining:
 
     def found(self, *, create: bool) -> tuple[KeyHeader, CorpusKey]:
         """Header and key, of what is here or there; or of a new corpus. Raises `CorpusError`."""
+        self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (kept := kept_header(self.folder)) is not None:
             try:
                 return kept, self._opened(kept)
@@ -63,6 +64,7 @@ class Joining:
 
     def keep(self, header: KeyHeader) -> None:
         """Keep the header that the key rests in from now on."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(self.folder / _HEADER, header.to_bytes())
 
     def _there(self) -> KeyHeader | None:
@@ -81,7 +83,8 @@ class Joining:
 
     def _made(self) -> tuple[KeyHeader, CorpusKey] | None:
         own, header = ContentKey.generate(), KeyHeader.fresh("passphrase")
-        header = header.around(own, header.outer_key(self._passphrase(make=True)))
+        passphrase = own_passphrase(self.folder, make=True) if self.passphrase is None else self.passphrase
+        header = header.around(own, header.outer_key(passphrase))
         key = CorpusKey(header.corpus, own)
         if not first_head(self.remote, self.name, key, header):
             return None
@@ -89,10 +92,18 @@ class Joining:
         return header, key
 
     def _opened(self, header: KeyHeader) -> CorpusKey:
-        return header.opened(header.outer_key(self._passphrase(make=False)), where=f"corpus {self.name!r}")
-
-    def _passphrase(self, *, make: bool) -> str:
-        return self.passphrase if self.passphrase is not None else own_passphrase(self.folder, make=make)
+        what, file = f"corpus {self.name!r}", own_passphrase_file(self.folder)
+        if self.passphrase is not None:
+            return header.opened(header.outer_key(self.passphrase), where=what)
+        if not file.exists():
+            message = (
+                f"{what}: it is sealed with a passphrase that this machine does not have: give it, or set "
+                "BLINDGATE_CORPUS_PASSPHRASE. If none was given when it was made, a random one lies on that machine, as "
+                f"{file.name} in a folder of `corpora` in Blindgate's home: copy that file from there to {file}. Or choose one "
+                f"there, by `blindgate rag passphrase gateway:{self.name}`"
+            )
+            raise CorpusError(message)
+        return header.opened(header.outer_key(own_passphrase(self.folder, make=False)), where=f"{what}, by {file}")
 
 
 def kept_header(folder: Path) -> KeyHeader | None:

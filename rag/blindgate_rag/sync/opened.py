@@ -91,6 +91,12 @@ class OpenedCorpus:
                 f"{self._embedder.digest}: vectors of two do not compare"
             )
             raise CorpusError(message)
+        if placed.head.dimension not in {0, self._embedder.dimension}:
+            message = (
+                f"corpus {self._name!r} has vectors of {placed.head.dimension} numbers, and its embedder's have "
+                f"{self._embedder.dimension}"
+            )
+            raise CorpusError(message)
 
 
 def sealed_bytes(placed: Placed) -> int:

@@ -7,11 +7,16 @@ six deviations of a number of a vector of unit length.
 *What was changed here* is kept by origin, since others may change other documents meanwhile. Taking in a newer head replaces every
 document that it replaces, but those; then those are put on top, under ids that nobody gave (`take_in`). So of two who change
 different documents nothing is lost, and of two who change the same one the later one counts.
+
+*The same file on two machines* is one document, by what it is called: its path from the folder that was added, with that folder's
+own name. On each machine one folder, or file, of a name is the one that is meant; another one of that name is known by its whole
+path, as in a corpus of one machine (`same`).
 """
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
@@ -21,7 +26,7 @@ from blindgate_protocol.errors import CorpusError, MalformedError
 from blindgate_rag.dense import DenseIndex
 from blindgate_rag.int8 import LARGEST, quantised, quantised_queries
 from blindgate_rag.passages import Document, Passage
-from blindgate_rag.records import Metadata, Records
+from blindgate_rag.records import DocumentRecord, Metadata, Records
 from blindgate_rag.state import State
 from blindgate_rag.sync.heads import Head, Placed, ShardRef
 from blindgate_rag.sync.shards import Filed, cut, shard_of
@@ -31,6 +36,7 @@ SETTINGS: Final = ("embedder", "embedder-name", "dimension", "largest", "ranking
 """What a head has of a corpus's settings."""
 _HEAD: Final = "head"
 _CHANGED: Final = "changed-here"
+_FOLDERS: Final = "folders-here"
 _WIDER: Final = 1.25
 _DEVIATIONS: Final = 6.0
 
@@ -41,6 +47,7 @@ class SyncedState(State):
     Attributes:
         base: the head that was last taken in or put; `None` before the first.
         changed_here: the origins of documents that were put, described or removed since.
+        folders: of the folders, or files, that were added here: which path is meant by a name.
     """
 
     def __init__(self, generation: int, records: Records, dense: DenseIndex | None) -> None:
@@ -48,6 +55,7 @@ class SyncedState(State):
         super().__init__(generation, records, dense)
         self.base: Placed | None = None
         self.changed_here: set[str] = set()
+        self.folders: dict[str, str] = {}
 
     @classmethod
     def of(cls, snapshot: Snapshot, *, where: str) -> Self:
@@ -59,6 +67,7 @@ class SyncedState(State):
             message = f"{where}: its head is of another release: {error}"
             raise CorpusError(message) from error
         state.changed_here = set(json.loads(state.records.setting(_CHANGED) or "[]"))
+        state.folders = json.loads(state.records.setting(_FOLDERS) or "{}")
         return state
 
     def files(self) -> dict[str, bytes]:
@@ -68,6 +77,7 @@ class SyncedState(State):
             raise CorpusError(message)
         self.records.set(_HEAD, self.base.digest)
         self.records.set(_CHANGED, json.dumps(sorted(self.changed_here)))
+        self.records.set(_FOLDERS, json.dumps(self.folders))
         return super().files() | {_HEAD: self.base.head.to_bytes()}
 
     def put(  # noqa: PLR0913  (what a document in a corpus is)
@@ -86,6 +96,19 @@ class SyncedState(State):
         whole = quantised(vectors, self._largest).astype(np.float32)
         super().put(document, passages, whole, tokens=tokens, origin=origin, metadata=metadata)
         self.changed_here.add(origin)
+
+    def same(self, origin: str, source: str, *, root: Path) -> DocumentRecord | None:
+        """The document of this path, or the one that another machine put of the same name.
+
+        `root` is what was added; of several of one name on this machine only the first is that of the others.
+        """
+        if (mine := super().same(origin, source, root=root)) is not None:
+            return mine
+        if root.name not in self.folders:
+            self.folders[root.name] = str(root)
+            self._touch()
+        theirs = self.records.called(source) if self.folders[root.name] == str(root) else None
+        return theirs if theirs is not None and _is_elsewhere(theirs.origin) else None
 
     def describe(self, origin: str, metadata: Metadata) -> None:
         """Give a document other metadata."""
@@ -137,12 +160,15 @@ class SyncedState(State):
             self.dense.remove(np.array(gone, dtype=np.int64))
         self._take_settings(head)
         theirs = {one.document.origin: one for one in incoming}
+        called = {one.document.source: one for one in incoming}
         self._restore([one for origin, one in theirs.items() if origin not in self.changed_here])
         self.records.skip_ids(head.documents, head.passages)
         self.base = placed
         for origin, one in mine.items():
             if origin in theirs and one.says_the_same(theirs[origin]):
                 self._restore([theirs[origin]])
+                self.changed_here.discard(origin)
+            elif self._came_meanwhile(one, called):
                 self.changed_here.discard(origin)
             else:
                 self._put_again(one, largest)
@@ -165,6 +191,13 @@ class SyncedState(State):
     def _changes(self) -> dict[str, Filed]:
         return {one.document.origin: one for one in self._filed() if one.document.origin in self.changed_here}
 
+    def _came_meanwhile(self, mine: Filed, called: Mapping[str, Filed]) -> bool:
+        """Whether another machine put the same file, of the same name, before this one did."""
+        theirs = called.get(mine.document.source)
+        if theirs is None or theirs.document.origin in self.changed_here:
+            return False
+        return mine.says_the_same(theirs) and _is_elsewhere(theirs.document.origin)
+
     def _filed(self) -> list[Filed]:
         if self.dense is None:
             return []
@@ -185,7 +218,8 @@ class SyncedState(State):
             )
             raise CorpusError(message)
         for name, value in head.settings.items():
-            self.records.set(name, value)
+            if name in SETTINGS:
+                self.records.set(name, value)
         if self.dense is None and (dimension := self.records.setting("dimension")) is not None:
             self.dense = DenseIndex(int(dimension))
 
@@ -214,6 +248,15 @@ class SyncedState(State):
 def scale_for(vectors: NDArray[np.float32]) -> float:
     """Which number is to become 127, in a corpus whose first document has these vectors, `(n, dimension)`."""
     return max(_WIDER * float(np.abs(vectors).max(initial=0.0)), _DEVIATIONS / math.sqrt(vectors.shape[1]))
+
+
+def _is_elsewhere(origin: str) -> bool:
+    """Whether it is the path of a file of another machine: none that is here, or may be."""
+    path = Path(origin)
+    try:
+        return path.is_absolute() and not path.is_file()
+    except OSError:  # where this account may not look
+        return False
 
 
 def new_shards(after: dict[str, ShardRef], before: dict[str, ShardRef]) -> set[str]:

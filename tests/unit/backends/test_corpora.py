@@ -1,5 +1,6 @@
 """Corpora that are open on a node: found by tenant, key and head, for as long as there is room and somebody asks."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +10,16 @@ import pytest
 
 from blindgate_node.backends.corpora import Corpora
 from blindgate_node.backends.interface import CorpusSource
+from blindgate_protocol.canonical import digest
 from blindgate_protocol.corpus_search import CorpusHits, CorpusQuery
 from blindgate_protocol.errors import BackendError, CorpusError, InputError, NotFoundError, StaleCorpusError
 from blindgate_protocol.values import BlobRef
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
+from blindgate_rag.lexical import LexicalIndex
 from blindgate_rag.sync import shards
 from blindgate_rag.sync.corpus import SyncedCorpus
+from blindgate_rag.sync.heads import sealed_head
 from kept_blobs import InMind, Kept, KeptBlobs
 
 MEBI = 1 << 20
@@ -132,6 +136,35 @@ def test_tenant_key_name_and_head_decide_what_is_asked(stage: Stage, embedder: E
     assert sources(corpora.search(stage.query("report 5", k=1), stage.source())) == ["5"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"dimension": "1"}, "has vectors of 1 numbers, and its embedder's have 384"),
+        ({"dimension": "wide"}, r"settings\.dimension is no number"),
+        ({"dimension": "9" * 30}, r"settings\.dimension is no number"),
+        ({"largest": "nan"}, r"settings\.largest is not above 0"),
+        ({"embedder": "sha256:" + "0" * 64}, "vectors of two do not compare"),
+        ({"embedder": None}, "there are shards, and settings has no embedder"),
+    ],
+)
+def test_a_corpus_that_its_owner_made_to_harm_a_node_is_refused_before_its_shards_are_fetched(
+    stage: Stage, embedder: Embedder, settings: dict[str, str | None], says: str
+) -> None:
+    """He has the key, so every seal holds. It is his answer, by what is wrong, and no fault of the node's."""
+    exchange, base = stage.corpus._exchange, stage.corpus._here().base
+    assert base is not None
+    changed = {name: value for name, value in (base.head.settings | settings).items() if value is not None}
+    head = base.head.model_copy(update={"settings": changed})
+    blob = sealed_head(exchange.key, exchange.header, head)
+    ref = BlobRef(digest=digest(blob), size=len(blob))
+    stage.kept.blobs[ref.digest] = blob
+    corpora = opened(stage, embedder)
+    with pytest.raises(CorpusError, match=says):
+        corpora.search(stage.query(head=ref), stage.source())
+    assert stage.took() == 1
+    assert corpora.room() == 0
+
+
 def test_an_older_head_than_the_open_one_is_stale(stage: Stage, embedder: Embedder) -> None:
     """Though the gateway still has all of it: who asks has been shown what was before."""
     corpora = opened(stage, embedder)
@@ -174,6 +207,34 @@ def test_room_is_bounded_and_what_was_asked_longest_ago_goes(stage: Stage, embed
     stage.on_fetch = meanwhile
     with pytest.raises(BackendError, match="leave no room"):
         one.search(stage.query(), stage.source("one"))
+
+
+def test_one_tenants_large_corpus_keeps_no_other_tenant_waiting(
+    stage: Stage, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its index of words is made, others search theirs."""
+    corpora = opened(stage, embedder)
+    corpora.search(stage.query(ranking="fused"), stage.source("clinic"))
+    begun, go_on, make = threading.Event(), threading.Event(), LexicalIndex.of
+
+    def slowly(*given: Any) -> LexicalIndex:
+        begun.set()
+        assert go_on.wait(60)
+        return make(*given)
+
+    monkeypatch.setattr(LexicalIndex, "of", slowly)
+    large = threading.Thread(target=corpora.search, args=(stage.query(ranking="fused"), stage.source("bank")))
+    large.start()
+    assert begun.wait(60)
+    found: list[str] = []
+    small = threading.Thread(
+        target=lambda: found.extend(sources(corpora.search(stage.query("report 5", k=1), stage.source("clinic"))))
+    )
+    small.start()
+    small.join(20)
+    assert found == ["5"]
+    go_on.set()
+    large.join()
 
 
 def test_what_nobody_asks_is_closed(stage: Stage, embedder: Embedder) -> None:

@@ -1,5 +1,6 @@
 """A tenant's corpora: heads that take each other's place one at a time, and blobs that stay exactly as long as one needs them."""
 
+import dataclasses
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import httpx2
 import pytest
 from sqlalchemy import select, update
 
-from blindgate_gateway.sweep import sweep_bytes
+from blindgate_gateway.sweep import sweep_bytes, sweep_strays
 from blindgate_gateway.tables import blobs, events, stored_bytes
+from blindgate_protocol.errors import GatewayError
 from blindgate_protocol.messages import CorpusList, CorpusRequest, CorpusView
 from blindgate_protocol.values import BlobRef
 from brokerage import Tenant, blob_ref, random_bytes
@@ -127,6 +129,26 @@ def test_a_head_whose_blobs_are_not_here_is_refused(desk: Desk) -> None:
         refused = _put(desk.tenant, head, shard, wrong)
         assert (refused.status_code, refused.json()["code"]) == (status, code)
     assert desk.tenant.ask("GET", "/v1/corpora").json() == {"corpora": []}
+
+
+@pytest.mark.sqlite
+def test_a_store_that_cannot_delete_now_undoes_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Head and deletion hold: a client that asks again would be told that there is no such corpus. The sweep takes the rest."""
+    first, second, dropped = _some(desk.tenant, 3)
+    assert _put(desk.tenant, first, dropped).is_success
+
+    def away(*_: object) -> None:
+        message = "the store does not answer"
+        raise GatewayError(message, status=503, problem="busy")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(desk.parts.blobs), "remove", away)
+        assert _put(desk.tenant, second, instead_of=first).status_code == 200
+        assert desk.tenant.send("DELETE", "/v1/corpora/notes").status_code == 204
+    assert _counted(desk) == 0
+    grace = desk.parts.settings.model_copy(update={"grace": -60_000})
+    assert sweep_strays(dataclasses.replace(desk.parts, settings=grace)) == 3
+    assert _there(desk, first, second, dropped) == [False, False, False]
 
 
 @pytest.mark.sqlite

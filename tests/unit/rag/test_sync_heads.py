@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from blindgate_protocol.canonical import digest
+from blindgate_protocol.chunks import STREAM_NONCE_BYTES
 from blindgate_protocol.content_key import ContentKey
 from blindgate_protocol.errors import CorpusError, ForkedCorpusError, RolledBackCorpusError
 from blindgate_rag.corpus_keys import CorpusKey, KeyHeader
@@ -21,6 +22,8 @@ from blindgate_rag.sync.heads import (
     sealed_head,
     sealed_shard,
 )
+
+SETTINGS = {"embedder": "sha256:" + "2" * 64, "dimension": "384", "largest": "0.3"}
 
 
 class Owner:
@@ -77,7 +80,7 @@ def test_an_older_head_and_a_fork_are_refused_by_name() -> None:
     seen = owner.opened(chain[2]).seen
     with pytest.raises(RolledBackCorpusError, match="generation 2 was given, and this client has seen 3"):
         owner.opened(chain[1], None, seen)
-    theirs = owner.blob(generation=3, ancestors=(digest(chain[1]), digest(chain[0])))
+    theirs = owner.blob(generation=3, ancestors=(digest(chain[1]), digest(chain[0])), documents=1)
     with pytest.raises(ForkedCorpusError, match="two of generation 3"):
         owner.opened(theirs, seen)
     fourth = owner.blob(generation=4, ancestors=(digest(theirs), digest(chain[1]), digest(chain[0])))
@@ -149,6 +152,21 @@ def test_a_shard_opens_at_its_own_place_only() -> None:
             opened_shard(owner.key, name, named, data)
 
 
+def test_the_same_is_sealed_to_the_same_bytes_and_nothing_else_is() -> None:
+    """So that what arrived is not sent again. Another text, place, generation or corpus has another nonce."""
+    owner = Owner()
+    blobs = [
+        sealed_shard(key, name, generation, data)[1]
+        for key in (owner.key, Owner().key)
+        for name in ("s0", "s1")
+        for generation in (1, 2)
+        for data in (b"documents", b"document2")
+    ]
+    assert len({blob[:STREAM_NONCE_BYTES] for blob in blobs}) == len(blobs)
+    assert sealed_shard(owner.key, "s0", 1, b"documents")[1] == blobs[0]
+    assert owner.blob() == owner.blob()
+
+
 def test_small_changes_do_not_show_in_sizes() -> None:
     """Blobs grow by 64 KiB at a time."""
     owner = Owner()
@@ -165,12 +183,21 @@ def test_small_changes_do_not_show_in_sizes() -> None:
         {"ancestors": ("sha256:" + "0" * 64,)},
         {"shards": {"s0": None, "s01": None}},
         {"shards": {"t": None}},
+        {"shards": {"s": None}, "settings": {}},
+        {"shards": {"s": None}, "settings": SETTINGS | {"dimension": "1e3"}},
+        {"settings": {"dimension": "0"}},
+        {"settings": {"dimension": " 384"}},
+        {"settings": {"dimension": "100000"}},
+        {"settings": {"largest": "nan"}},
+        {"settings": {"largest": "inf"}},
+        {"settings": {"largest": "-1"}},
+        {"settings": {"largest": "wide"}},
     ],
 )
 def test_a_head_that_contradicts_itself_is_none(changes: dict[str, Any]) -> None:
     """Whoever wrote it."""
     ref = ShardRef(digest="sha256:" + "0" * 64, size=1, generation=1, content="sha256:" + "1" * 64)
     if "shards" in changes:
-        changes = {"shards": dict.fromkeys(changes["shards"], ref)}
+        changes = {"settings": SETTINGS} | changes | {"shards": dict.fromkeys(changes["shards"], ref)}
     with pytest.raises(ValidationError):
         Owner().blob(**changes)

@@ -1,6 +1,8 @@
 """A corpus that lies elsewhere: two machines, one name, and nothing lost; searched here exactly, with MiniLM's real weights."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +147,63 @@ def test_the_same_document_of_two_is_one(machines: Machines) -> None:
     second.add_texts(NOTES)
     assert _passages(second) == _passages(first)
     assert len(machines.kept.heads) == 2
+
+
+class Disk:
+    """A machine's, with a folder `reports`. Its files are there while it is plugged in."""
+
+    def __init__(self, folder: Path) -> None:
+        self._there, self._away = folder, folder.with_name(f"{folder.name}-away")
+        (self._away / "reports").mkdir(parents=True)
+
+    @contextmanager
+    def plugged_in(self, **files: str) -> Iterator[Path]:
+        """Its folder, with these texts besides."""
+        self._away.rename(self._there)
+        for name, text in files.items():
+            (self._there / "reports" / f"{name}.txt").write_text(text)
+        yield self._there / "reports"
+        self._there.rename(self._away)
+
+
+def test_one_file_of_two_machines_is_one_document(machines: Machines, tmp_path: Path) -> None:
+    """By its path from the folder that was added. What is new at both at once is one where it is the same, and else both stay."""
+    first, second, one, two = (
+        machines.join("first"),
+        machines.join("second"),
+        Disk(tmp_path / "1"),
+        Disk(tmp_path / "2"),
+    )
+    with one.plugged_in(dose="Aspirin, never with warfarin.", tea="Tea with honey.") as folder:
+        first.add(folder)
+    with two.plugged_in(dose="Aspirin, never with warfarin.", tea="Tea, and no sugar.", gone="Not for long.") as folder:
+        told = second.add(folder)
+        assert (told.added, told.changed, told.unchanged) == (("reports/gone.txt",), ("reports/tea.txt",), 1)
+        (folder / "gone.txt").unlink()
+        assert second.add(folder, prune=True).removed == ("reports/gone.txt",)
+        assert _sources(first) == ["reports/dose.txt", "reports/tea.txt"]
+        assert first.search("tea", k=1, ranking="bm25")[0].text == "Tea, and no sugar."
+    with two.plugged_in(new="New at both.", note="Second's note.") as folder:
+        second.add(folder)
+    with one.plugged_in(new="New at both.", note="First's note.") as folder:
+        machines.join("first", offline=True).add(folder)
+        first.sync()
+        names = ["reports/dose.txt", "reports/new.txt", "reports/note.txt", "reports/tea.txt"]
+        assert _sources(second) == [str(folder / "note.txt"), *names]
+        assert second.search("tea", k=1, ranking="bm25")[0].text == "Tea with honey.", "the later word counts"
+
+
+def test_two_folders_of_one_name_on_one_machine_are_two(machines: Machines, tmp_path: Path) -> None:
+    """Whether the other is there now or is not; a text that is called as a file is stays, too."""
+    corpus, one, two = machines.join("first"), Disk(tmp_path / "1"), Disk(tmp_path / "2")
+    corpus.add_texts([Text("reports/text.txt", "A text.")])
+    with one.plugged_in(may="May of one.", text="A file.") as folder:
+        corpus.add(folder)
+        file = str(folder / "text.txt")
+    with two.plugged_in(may="May of two.") as folder:
+        corpus.add(folder)
+        other = str(folder / "may.txt")
+    assert _sources(corpus) == [file, other, "reports/may.txt", "reports/text.txt"]
 
 
 def test_one_more_document_moves_what_it_is_in_and_no_more(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
