@@ -13,13 +13,19 @@ The libraries fetch what is missing from a hub unless they are told otherwise, a
 So they are imported late, the variables are set in front of the import, and what they understood is looked at afterwards.
 
 A text that is longer than the model reads is refused. The library would cut it without a word, and two texts that begin alike
-would be the same. A question may be cut where the caller says so.
+would be the same. A question is cut.
+
+*Prompts.* Some models were trained with a word in front of each text ("query: ", "passage: "), or with an instruction in front of
+questions, and rank badly without. They say so in `config_sentence_transformers.json`, which the digest holds. So passages
+(`embed`) and questions (`embed_questions`) are two things, and what a passage may have is what the prompt leaves. A model that says
+nothing embeds both alike.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,11 +55,20 @@ _OFFLINE: Final = {
     "TOKENIZERS_PARALLELISM": "false",  # its threads and a later fork do not agree
 }
 _MODULES: Final = frozenset({"Transformer", "Pooling", "Normalize"})
+_PASSAGE_PROMPTS: Final = ("document", "passage", "corpus")
 _REMOTE_CODE: Final = ("auto_map", "custom_pipelines")
 _ADAPTER: Final = "adapter_config.json"
 _BATCHES: Final = {"cpu": 8, "cuda": 128}  # more at once leave a core's cache, and take twice as long
 _CHUNK_BYTES: Final = 1 << 20
 _MAX_JSON_BYTES: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What a model is given in front of a text; nothing where both are empty."""
+
+    question: str
+    passage: str
 
 
 class Embedder:
@@ -63,19 +78,28 @@ class Embedder:
         name: of the model, for people.
         digest: of the list of its files, `sha256:` and 64 hexadecimal digits: vectors of one digest are comparable.
         dimension: how many numbers a vector has.
-        limit: the most tokens of a text, the model's special ones left out.
+        limit: the most tokens of a passage, the model's special ones and its prompt's left out.
         device: `cpu` or `cuda`.
+        prompts: what stands in front of questions and passages; `None` where both are embedded alike.
     """
 
-    def __init__(self, model: Any, *, name: str, digest: str, device: str) -> None:
-        """Take what sentence-transformers opened; see `open`."""
+    def __init__(self, model: Any, *, name: str, digest: str, device: str, prompts: Prompts | None = None) -> None:
+        """Take what sentence-transformers opened; see `open`. Raises `PackageError` where prompts leave no room for a text."""
         self.name = name
         self.digest = digest
         self.device = device
         self.dimension = int(model.get_embedding_dimension())
-        self.limit = _limit(model)
+        self.prompts = prompts
         self._model = model
         self._batch = _BATCHES[device]
+        self._in_front = "" if prompts is None else prompts.passage
+        self._taken = len(self._tokenised([self._in_front])[0])
+        self.limit = _limit(model) - self._taken
+        if self.limit < 1:
+            message = (
+                f"config_sentence_transformers.json: the prompt of passages has {self._taken} tokens and leaves no room"
+            )
+            raise PackageError(message)
 
     @classmethod
     def default(cls) -> Self:
@@ -118,20 +142,33 @@ class Embedder:
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True, "dtype": "float32"},
             )
-        except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, unreadable) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            ImportError,
+            RuntimeError,
+            unreadable,
+        ) as error:
             message = f"{folder.name}: sentence-transformers cannot open the model: {type(error).__name__}"
             raise PackageError(message) from error
         model.eval()
-        return cls(model, name=name or folder.resolve().name, digest=found, device=chosen)
+        return cls(model, name=name or folder.resolve().name, digest=found, device=chosen, prompts=_prompts(model))
+
+    def unprompted(self) -> Self:
+        """The same model, embedding both alike: of a corpus that was made so, by a release that knew no prompts."""
+        return type(self)(self._model, name=self.name, digest=self.digest, device=self.device, prompts=None)
 
     def tokens(self, text: str) -> int:
-        """How many tokens the model reads of `text`, its special ones left out."""
-        return len(self._tokenised([text])[0])
+        """How many tokens the model reads of a passage, its special ones and its prompt's left out."""
+        return self._lengths([text])[0]
 
     def embed(
         self, texts: Sequence[str], *, progress: Progress | None = None, truncate: bool = False
     ) -> NDArray[np.float32]:
-        """One vector a text, in their order: `(n, dimension)` of unit length; of a text without a token the model's own answer.
+        """One vector a passage, in their order: `(n, dimension)` of unit length; of one without a token the model's own answer.
 
         Args:
             texts: none longer than `limit` tokens.
@@ -140,25 +177,42 @@ class Embedder:
 
         Raises `InputError` naming the text that is too long, by its position, and `BackendError` when the runtime fails.
         """
-        lengths = [len(ids) for ids in self._tokenised(texts)]
+        lengths = self._lengths(texts)
         if not truncate:
             for position, length in enumerate(lengths):
                 if length > self.limit:
                     message = f"text {position}: has {length} tokens, {self.name} reads at most {self.limit}"
                     raise InputError(message, row=position)
+        return self._embedded(texts, lengths, question=False, progress=progress)
+
+    def embed_questions(self, questions: Sequence[str], *, progress: Progress | None = None) -> NDArray[np.float32]:
+        """One vector a question, as `embed`; one that is longer than the model reads is represented by how it begins.
+
+        Raises `BackendError` when the runtime fails.
+        """
+        return self._embedded(questions, self._lengths(questions), question=True, progress=progress)
+
+    def _embedded(
+        self, texts: Sequence[str], lengths: Sequence[int], *, question: bool, progress: Progress | None
+    ) -> NDArray[np.float32]:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         longest_first = sorted(range(len(texts)), key=lambda position: -lengths[position])
         for begin in range(0, len(texts), self._batch):
             batch = longest_first[begin : begin + self._batch]
-            vectors[batch] = self._encode([texts[position] for position in batch])
+            vectors[batch] = self._encode([texts[position] for position in batch], question=question)
             if progress is not None:
                 progress(begin + len(batch), len(texts))
         return vectors
 
-    def _encode(self, texts: list[str]) -> NDArray[np.float32]:
+    def _encode(self, texts: list[str], *, question: bool) -> NDArray[np.float32]:
+        encode, prompt = self._model.encode, None
+        if self.prompts is not None:
+            encode = self._model.encode_query if question else self._model.encode_document
+            prompt = self.prompts.question if question else self.prompts.passage
         try:
-            found = self._model.encode(
+            found = encode(
                 texts,
+                prompt=prompt,
                 batch_size=self._batch,
                 convert_to_numpy=True,
                 normalize_embeddings=True,
@@ -168,6 +222,10 @@ class Embedder:
             message = f"the embedding failed on {self.device}: {type(error).__name__}"
             raise BackendError(message) from None
         return np.asarray(found, dtype=np.float32)
+
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
+        # with the prompt: a tokeniser may join its end with how a text begins
+        return [len(ids) - self._taken for ids in self._tokenised([self._in_front + text for text in texts])]
 
     def _tokenised(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
@@ -275,6 +333,22 @@ def _limit(model: Any) -> int:
         message = f"sentence_bert_config.json: max_seq_length is {most}, expected how many tokens the model reads"
         raise PackageError(message)
     return most - special
+
+
+def _prompts(model: Any) -> Prompts | None:
+    """What the model's configuration says; `None` where it says nothing.
+
+    `encode_document` alone would not do: sentence-transformers gives every model an empty prompt called `document`, and takes that
+    where a model calls its own `passage`.
+    """
+    said: dict[str, Any] = model.prompts
+    for name, text in said.items():
+        if not isinstance(text, str):
+            message = f"config_sentence_transformers.json: prompt {name!r} is a {type(text).__name__}, expected a text"
+            raise PackageError(message)
+    passage = next((said[name] for name in _PASSAGE_PROMPTS if said.get(name)), "")
+    found = Prompts(question=said.get("query", ""), passage=passage)
+    return found if found.question or found.passage else None
 
 
 def _sentence_transformers() -> Any:

@@ -14,6 +14,9 @@ from blindgate_rag.passages import Document, Passage
 from blindgate_rag.records import Metadata, Records
 from blindgate_rag.vault import Snapshot, Vault
 
+PROMPTS: Final = "prompts"
+"""The setting that says that a corpus was embedded with its model's prompts; without it a model that has some is asked without."""
+
 _RECORDS: Final = "records"
 _VECTORS: Final = "vectors"
 
@@ -52,13 +55,18 @@ class State:
             raise CorpusError(message)
         return cls(snapshot.generation, records, dense)
 
-    def require(self, embedder: Embedder) -> None:
-        """Stay with this embedder. Raises `CorpusError` where the corpus has another one: vectors of two do not compare."""
+    def require(self, embedder: Embedder) -> Embedder:
+        """Stay with this embedder, and give it as this corpus uses it: without the model's prompts, where it was begun without.
+
+        Raises `CorpusError` where the corpus has another one: vectors of two do not compare.
+        """
         found = self.records.setting("embedder")
         if found is None:
             for name, value in (("embedder", embedder.digest), ("embedder-name", embedder.name)):
                 self.records.set(name, value)
             self.records.set("dimension", str(embedder.dimension))
+            if embedder.prompts is not None:
+                self.records.set(PROMPTS, "the model's")
             self.dense = DenseIndex(embedder.dimension)
         elif found != embedder.digest:
             message = (
@@ -66,6 +74,8 @@ class State:
                 f"({embedder.digest}): open it with that one, or make another corpus"
             )
             raise CorpusError(message)
+        alike = embedder.prompts is not None and self.records.setting(PROMPTS) is None
+        return embedder.unprompted() if alike else embedder
 
     def put(  # noqa: PLR0913  (what a document in a corpus is)
         self,
