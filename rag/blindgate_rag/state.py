@@ -13,12 +13,14 @@ from blindgate_rag.lexical import LexicalIndex
 from blindgate_rag.passages import Document, Passage
 from blindgate_rag.records import Metadata, Records
 from blindgate_rag.vault import Snapshot, Vault
+from blindgate_rag.word_counts import WordCounts
 
 PROMPTS: Final = "prompts"
 """The setting that says that a corpus was embedded with its model's prompts; without it a model that has some is asked without."""
 
 _RECORDS: Final = "records"
 _VECTORS: Final = "vectors"
+_WORDS: Final = "words"
 
 
 class State:
@@ -34,6 +36,7 @@ class State:
         self.generation = generation
         self.records = records
         self.dense = dense
+        self._counts = WordCounts.of(np.empty(0, dtype=np.int64), [])
         self._words: LexicalIndex | None = None
         self._changed = False
 
@@ -53,7 +56,10 @@ class State:
         if vectors != passages:
             message = f"{where}: there are {vectors} vectors and {passages} passages"
             raise CorpusError(message)
-        return cls(snapshot.generation, records, dense)
+        state = cls(snapshot.generation, records, dense)
+        if (counted := snapshot.files.get(_WORDS)) is not None:  # releases that kept no words left none
+            state._counts = WordCounts.from_bytes(counted) or state._counts
+        return state
 
     def require(self, embedder: Embedder) -> Embedder:
         """Stay with this embedder, and give it as this corpus uses it: without the model's prompts, where it was begun without.
@@ -115,10 +121,9 @@ class State:
         self._touch()
 
     def words(self) -> LexicalIndex:
-        """The passages by their words: made from the texts when it is asked for first."""
+        """The passages by their words: made from what was counted when it is asked for first."""
         if self._words is None:
-            ids, texts = self.records.texts()
-            self._words = LexicalIndex.of(np.array(ids, dtype=np.int64), texts)
+            self._words = LexicalIndex.over(self._counted())
         return self._words
 
     def nearest(
@@ -137,13 +142,20 @@ class State:
     def files(self) -> dict[str, bytes]:
         """What is written of it, by name."""
         vectors = b"" if self.dense is None else self.dense.to_bytes()
-        return {_RECORDS: self.records.to_bytes(), _VECTORS: vectors}
+        return {_RECORDS: self.records.to_bytes(), _VECTORS: vectors, _WORDS: self._counted().to_bytes()}
 
     def write(self, vault: Vault) -> None:
         """Write what was changed, if anything was."""
         if self._changed:
             self.generation = vault.write(self.files())
             self._changed = False
+
+    def _counted(self) -> WordCounts:
+        """The words of the passages that are there now."""
+        ids, texts = self.records.texts()
+        removed = self.records.take_removed()
+        self._counts = self._counts.brought_to(np.array(ids, dtype=np.int64), texts, removed=removed)
+        return self._counts
 
     def _touch(self) -> None:
         self._changed = True
