@@ -32,6 +32,7 @@ _ACCENTS: Final = re.compile("[\u0300-\u036f]")
 _UNSPACED: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORDS: Final = re.compile(rf"[{_UNSPACED}]|\d+(?:[.,]\d+)*[^\W{_UNSPACED}]*|[^\W{_UNSPACED}]+")
 _ASCII_WORDS: Final = re.compile(r"\d+(?:[.,]\d+)*\w*|\w+", re.ASCII)  # the same, in less time
+_NPY: Final[Any] = np.lib.format  # numpy gives it no types
 _MOST_ARRAY_HEADER: Final = 256
 
 
@@ -86,6 +87,11 @@ class WordCounts:
         return len(self.ids)
 
     @property
+    def words(self) -> Numbers:
+        """The word's number of each entry, `(entries,)`."""
+        return np.repeat(np.arange(len(self.vocabulary)), np.diff(self.starts))
+
+    @property
     def lengths(self) -> Numbers:
         """How many words each passage has, `(n,)`."""
         return np.bincount(self.rows, weights=self.counts, minlength=len(self)).astype(np.int64)
@@ -95,7 +101,7 @@ class WordCounts:
         gone = np.fromiter(removed, dtype=np.int64)
         here = self._only(np.isin(self.ids, ids) & ~np.isin(self.ids, gone))
         new = np.flatnonzero(~np.isin(ids, here.ids))
-        return here._and(WordCounts.of(ids[new], [texts[place] for place in new])) if len(new) else here
+        return _joined(here, WordCounts.of(ids[new], [texts[place] for place in new])) if len(new) else here
 
     def to_bytes(self) -> bytes:
         """What `from_bytes` reads."""
@@ -103,7 +109,7 @@ class WordCounts:
         rule = np.frombuffer(_RULE, dtype=np.uint8)
         file = io.BytesIO()
         for array in (rule, self.ids, self.starts, self.rows, self.counts, words):
-            np.lib.format.write_array(file, array, allow_pickle=False)
+            _NPY.write_array(file, array, allow_pickle=False)
         return file.getvalue()
 
     @classmethod
@@ -148,7 +154,7 @@ class WordCounts:
         if kept.all():
             return self
         entries = kept[self.rows]
-        words = self._word_of_each()[entries]
+        words = self.words[entries]
         there = np.zeros(len(self.vocabulary), dtype=bool)
         there[words] = True
         renumbered = np.cumsum(there) - 1
@@ -161,23 +167,21 @@ class WordCounts:
             self.counts[entries],
         )
 
-    def _and(self, more: "WordCounts") -> "WordCounts":
-        """These passages, and others behind them."""
-        vocabulary = dict(self.vocabulary)
-        numbers = np.array([vocabulary.setdefault(word, len(vocabulary)) for word in more.vocabulary], dtype=np.int64)
-        words = np.concatenate([self._word_of_each(), numbers[more._word_of_each()]])
-        order = np.argsort(words, kind="stable")
-        rows = np.concatenate([self.rows, more.rows + np.int32(len(self))])
-        return WordCounts(
-            np.concatenate([self.ids, more.ids]),
-            vocabulary,
-            _starts(words, len(vocabulary)),
-            rows[order],
-            np.concatenate([self.counts, more.counts])[order],
-        )
 
-    def _word_of_each(self) -> Numbers:
-        return np.repeat(np.arange(len(self.vocabulary)), np.diff(self.starts))
+def _joined(first: WordCounts, behind: WordCounts) -> WordCounts:
+    """The passages of both."""
+    vocabulary = dict(first.vocabulary)
+    numbers = np.array([vocabulary.setdefault(word, len(vocabulary)) for word in behind.vocabulary], dtype=np.int64)
+    words = np.concatenate([first.words, numbers[behind.words]])
+    order = np.argsort(words, kind="stable")
+    rows = np.concatenate([first.rows, behind.rows + np.int32(len(first))])
+    return WordCounts(
+        np.concatenate([first.ids, behind.ids]),
+        vocabulary,
+        _starts(words, len(vocabulary)),
+        rows[order],
+        np.concatenate([first.counts, behind.counts])[order],
+    )
 
 
 def _counting(texts: Sequence[str], left_out: frozenset[str], lengths: Numbers) -> Iterable[list[str]]:
@@ -194,8 +198,8 @@ def _starts(words: Numbers, many: int) -> Numbers:
 def _array(file: io.BytesIO, name: str, kind: type[np.generic]) -> NDArray[Any]:
     """The next array, of one axis and of this kind. Raises `CorpusError`; nothing is made that is larger than what is there."""
     try:
-        version = np.lib.format.read_magic(file)
-        shape, _, found = np.lib.format.read_array_header_1_0(file, max_header_size=_MOST_ARRAY_HEADER)
+        version = _NPY.read_magic(file)
+        shape, _, found = _NPY.read_array_header_1_0(file, max_header_size=_MOST_ARRAY_HEADER)
     except (ValueError, SyntaxError, TypeError, RecursionError) as error:
         raise _wrong(f"{name}: no array of numbers") from error
     if version != (1, 0) or found != kind or len(shape) != 1:

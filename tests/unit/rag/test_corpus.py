@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from blindgate_protocol.errors import CorpusError, DocumentError, InputError
-from blindgate_rag import lexical, word_counts
+from blindgate_rag import word_counts
 from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.embedding import Embedder
@@ -120,7 +120,13 @@ def test_words_are_kept_with_the_corpus_and_counted_once(corpus: Corpus, monkeyp
     """Whoever opens it counts none; of a note that is added, its own."""
     found = corpus.search("aspirin dose", ranking="bm25")
     counted: list[str] = []
-    monkeypatch.setattr(word_counts, "words_of", lambda text: counted.append(text) or lexical.words_of(text))
+    cut = word_counts.words_of
+
+    def remembered(text: str) -> list[str]:
+        counted.append(text)
+        return cut(text)
+
+    monkeypatch.setattr(word_counts, "words_of", remembered)
     with again(corpus) as opened:
         assert opened.search("aspirin dose", ranking="bm25") == found
         assert counted == []
@@ -233,6 +239,27 @@ def test_what_cannot_be_asked_is_refused(corpus: Corpus, ask: dict[str, object])
 def test_texts_of_a_query_that_is_too_long_are_found_by_how_they_begin(corpus: Corpus) -> None:
     """A question may be longer than the model reads."""
     assert corpus.search("warfarin and aspirin " * 500, k=1)[0].source == "ward3/blood.md"
+
+
+_SEARCHING = """
+import sys
+from blindgate_rag import corpus_keys
+from blindgate_cli import main
+corpus_keys._SCRYPT_N = 2  # as tests have it
+try:
+    main()
+finally:
+    print([name for name in ("torch", "transformers", "sentence_transformers", "blindgate.client") if name in sys.modules])
+"""
+
+
+def test_a_search_by_words_waits_for_no_model_and_for_no_client(corpus: Corpus) -> None:
+    """Torch and what comes with it take seconds to import; a corpus that is ranked by words wants none of it."""
+    Corpus.open(corpus.path, "pass", ranking="bm25").close()
+    asked = [sys.executable, "-c", _SEARCHING, "rag", "search", str(corpus.path), "warfarin", "--passphrase", "pass"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True)
+    assert "ward3/blood.md" in done.stdout
+    assert done.stdout.strip().endswith("[]")
 
 
 _REMOVING = """

@@ -121,8 +121,8 @@ def spoilt(**changes: Callable[[NDArray[Any]], NDArray[Any]]) -> bytes:
     data = WordCounts.of(numbered(3), ["a b", "b c", "c"]).to_bytes()
     read, written = io.BytesIO(data), io.BytesIO()
     for name in _FIELDS:
-        array = np.lib.format.read_array(read)
-        np.lib.format.write_array(written, changes.get(name, lambda given: given)(array), allow_pickle=True)
+        array = np.load(read, allow_pickle=False)
+        np.save(written, changes.get(name, lambda given: given)(array), allow_pickle=True)
     return written.getvalue()
 
 
@@ -179,6 +179,6 @@ def test_bytes_that_contradict_themselves_are_refused(data: bytes, says: str) ->
 def test_no_memory_is_taken_for_what_is_not_there() -> None:
     """A header may say anything."""
     rule = io.BytesIO()
-    np.lib.format.write_array(rule, np.frombuffer(word_counts._RULE, dtype=np.uint8))
+    np.save(rule, np.frombuffer(word_counts._RULE, dtype=np.uint8))
     with pytest.raises(CorpusError, match="ids: was cut"):
         WordCounts.from_bytes(rule.getvalue() + _HUGE)
