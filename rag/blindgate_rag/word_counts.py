@@ -32,6 +32,7 @@ _ACCENTS: Final = re.compile("[\u0300-\u036f]")
 _UNSPACED: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORDS: Final = re.compile(rf"[{_UNSPACED}]|\d+(?:[.,]\d+)*[^\W{_UNSPACED}]*|[^\W{_UNSPACED}]+")
 _ASCII_WORDS: Final = re.compile(r"\d+(?:[.,]\d+)*\w*|\w+", re.ASCII)  # the same, in less time
+_AT_ONCE: Final = 2048  # texts whose words are in memory together
 _NPY: Final[Any] = np.lib.format  # numpy gives it no types
 _MOST_ARRAY_HEADER: Final = 256
 
@@ -73,15 +74,12 @@ class WordCounts:
             raise InputError(message)
         vocabulary: defaultdict[str, int] = defaultdict()
         vocabulary.default_factory = vocabulary.__len__  # a new word has the next number
-        lengths = np.zeros(len(texts), dtype=np.int64)
-        numbers = np.fromiter(
-            map(vocabulary.__getitem__, chain.from_iterable(_counting(texts, left_out, lengths))), dtype=np.int64
-        )
-        key = numbers * max(1, len(texts)) + np.repeat(np.arange(len(texts)), lengths)
-        entries, counts = np.unique(key, return_counts=True)  # by word, then by row
-        words, rows = np.divmod(entries, max(1, len(texts)))
-        starts = _starts(words, len(vocabulary))
-        return cls(ids, dict(vocabulary), starts, rows.astype(np.int32), counts.astype(np.int32))
+        parts = [
+            _entries(texts[begin : begin + _AT_ONCE], begin, vocabulary, left_out)
+            for begin in range(0, max(1, len(texts)), _AT_ONCE)
+        ]
+        words, rows, counts = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return cls(ids, *_by_word(vocabulary, words, rows, counts))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -101,6 +99,8 @@ class WordCounts:
         gone = np.fromiter(removed, dtype=np.int64)
         here = self._only(np.isin(self.ids, ids) & ~np.isin(self.ids, gone))
         new = np.flatnonzero(~np.isin(ids, here.ids))
+        if not len(here):
+            return WordCounts.of(ids, texts)
         return _joined(here, WordCounts.of(ids[new], [texts[place] for place in new])) if len(new) else here
 
     def to_bytes(self) -> bytes:
@@ -173,25 +173,34 @@ def _joined(first: WordCounts, behind: WordCounts) -> WordCounts:
     vocabulary = dict(first.vocabulary)
     numbers = np.array([vocabulary.setdefault(word, len(vocabulary)) for word in behind.vocabulary], dtype=np.int64)
     words = np.concatenate([first.words, numbers[behind.words]])
-    order = np.argsort(words, kind="stable")
     rows = np.concatenate([first.rows, behind.rows + np.int32(len(first))])
-    return WordCounts(
-        np.concatenate([first.ids, behind.ids]),
-        vocabulary,
-        _starts(words, len(vocabulary)),
-        rows[order],
-        np.concatenate([first.counts, behind.counts])[order],
-    )
+    counts = np.concatenate([first.counts, behind.counts])
+    return WordCounts(np.concatenate([first.ids, behind.ids]), *_by_word(vocabulary, words, rows, counts))
 
 
-def _counting(texts: Sequence[str], left_out: frozenset[str], lengths: Numbers) -> Iterable[list[str]]:
-    for place, text in enumerate(texts):
-        words = [word for word in words_of(text) if word not in left_out] if left_out else words_of(text)
-        lengths[place] = len(words)
-        yield words
+def _entries(
+    texts: Sequence[str], begin: int, vocabulary: Mapping[str, int], left_out: frozenset[str]
+) -> tuple[Narrow, Narrow, Narrow]:
+    """Word, row and count of each entry of some texts, the first of which has the row `begin`."""
+    found = [words_of(text) for text in texts]
+    if left_out:
+        found = [[word for word in words if word not in left_out] for words in found]
+    numbers = np.fromiter(map(vocabulary.__getitem__, chain.from_iterable(found)), dtype=np.int64)
+    key = numbers * len(texts) + np.repeat(np.arange(len(texts)), [len(words) for words in found])
+    entries, counts = np.unique(key, return_counts=True)
+    words, rows = np.divmod(entries, max(1, len(texts)))
+    return words.astype(np.int32), (rows + begin).astype(np.int32), counts.astype(np.int32)
 
 
-def _starts(words: Numbers, many: int) -> Numbers:
+def _by_word(
+    vocabulary: Mapping[str, int], words: NDArray[Any], rows: Narrow, counts: Narrow
+) -> tuple[Mapping[str, int], Numbers, Narrow, Narrow]:
+    """What a `WordCounts` has beside its ids, of entries whose rows ascend."""
+    order = np.argsort(words, kind="stable")
+    return dict(vocabulary), _starts(words, len(vocabulary)), rows[order], counts[order]
+
+
+def _starts(words: NDArray[Any], many: int) -> Numbers:
     return np.concatenate([[0], np.cumsum(np.bincount(words, minlength=many))]).astype(np.int64)
 
 
