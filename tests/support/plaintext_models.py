@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from blindgate_node.backends import libraries
+from blindgate_rag import libraries
 
 CORPUS = ["the patient has a cough and no fever", "señor Müller naïve café 東京 😀", "user assistant system : \n"]
 TEMPLATE = (
