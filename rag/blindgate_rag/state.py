@@ -61,25 +61,29 @@ class State:
             state._counts = WordCounts.from_bytes(counted) or state._counts
         return state
 
+    def check(self, embedder: Embedder) -> None:
+        """Refuse another embedder than the corpus has, if it has one: vectors of two do not compare. Raises `CorpusError`."""
+        found = self.records.setting("embedder")
+        if found not in (None, embedder.digest):
+            message = (
+                f"the corpus was embedded by {self.records.setting('embedder-name')} ({found}), and this is {embedder.name} "
+                f"({embedder.digest}): open it with that one, or make another corpus"
+            )
+            raise CorpusError(message)
+
     def require(self, embedder: Embedder) -> Embedder:
         """Stay with this embedder, and give it as this corpus uses it: without the model's prompts, where it was begun without.
 
-        Raises `CorpusError` where the corpus has another one: vectors of two do not compare.
+        Raises `CorpusError` where the corpus has another one.
         """
-        found = self.records.setting("embedder")
-        if found is None:
+        self.check(embedder)
+        if self.records.setting("embedder") is None:
             for name, value in (("embedder", embedder.digest), ("embedder-name", embedder.name)):
                 self.records.set(name, value)
             self.records.set("dimension", str(embedder.dimension))
             if embedder.prompts is not None:
                 self.records.set(PROMPTS, "the model's")
             self.dense = DenseIndex(embedder.dimension)
-        elif found != embedder.digest:
-            message = (
-                f"the corpus was embedded by {self.records.setting('embedder-name')} ({found}), and this is {embedder.name} "
-                f"({embedder.digest}): open it with that one, or make another corpus"
-            )
-            raise CorpusError(message)
         alike = embedder.prompts is not None and self.records.setting(PROMPTS) is None
         return embedder.unprompted() if alike else embedder
 
