@@ -354,7 +354,7 @@ def world_of(collection: Collection) -> World:
     return World(
         passages=rankers.vectors.astype(np.float64),
         owners=rankers._owners,
-        questions=embedder.embed(asked, truncate=True).astype(np.float64),
+        questions=embedder.embed_questions(asked).astype(np.float64),
         judged=[
             {place[one]: grade for one, grade in collection.judgements[question].items() if one in place}
             for question in collection.questions

@@ -49,7 +49,7 @@ def rows() -> list[Row]:
     words = LexicalIndex.of(np.arange(COUNT, dtype=np.int64), texts)
 
     def asked(question: str) -> object:
-        _, near = index.search(embedder.embed([question], truncate=True), DEPTH)
+        _, near = index.search(embedder.embed_questions([question]), DEPTH)
         shared = [one for one, _ in words.search(question, DEPTH)]
         return reciprocal_rank_fusion([shared, near[0].tolist()])[:10]
 

@@ -35,6 +35,7 @@ from blindgate_rag.embedding import MINILM_DIGEST, Embedder
 from blindgate_rag.fusion import within_budget
 from blindgate_rag.hits import Hits, Leakage, Learned
 from blindgate_rag.records import Where
+from blindgate_rag.searching import Ranking
 
 PROFILE: Final = "encrypted-query"
 
@@ -113,13 +114,22 @@ class EncryptedCorpus:
         asked = max(math.ceil(model.rows_asked / each) for model, each in self._each)
         return SearchBudget(asked, min(most, default=None))
 
-    def search(self, query: str, k: int = 8, *, where: Where | None = None, tokens: int | None = None) -> Hits:
+    def search(
+        self,
+        query: str,
+        k: int = 8,
+        *,
+        where: Where | None = None,
+        ranking: Ranking | None = None,
+        tokens: int | None = None,
+    ) -> Hits:
         """The `k` passages whose vectors are nearest to the question's, by exact inner products of eight bits; the best first.
 
         Args:
             query: the question. What is longer than the embedding model reads is represented by how it begins.
             k: how many, 1 to `most_found`; fewer are given where there are no more.
             where: is refused: what is known of a document is known here once its passage was fetched, and no node may know it.
+            ranking: is refused, too: words cannot be looked for under encryption.
             tokens: no more text than this, in the embedding model's tokens.
 
         Raises `InputError` for what cannot be asked, before anything is sent; `BudgetSpentError`; and what `Model.search` does.
@@ -129,6 +139,9 @@ class EncryptedCorpus:
             raise InputError(message)
         if not 1 <= k <= self.most_found:
             message = f"k is {k}: 1 to {self.most_found} passages may be asked for, as its owner fixed it"
+            raise InputError(message)
+        if ranking is not None:
+            message = f"ranking: corpus {self.name!r} is ranked as its owner made it, by vectors"
             raise InputError(message)
         if where is not None:
             message = f"where: corpus {self.name!r} is searched under encryption, where no document's metadata can be asked for"

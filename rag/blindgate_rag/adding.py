@@ -136,9 +136,7 @@ class Adding:
     @cached_property
     def _embedder(self) -> Embedder:
         """Where nothing changed, nobody waits for it."""
-        embedder = self._open_embedder()
-        self._state.require(embedder)
-        return embedder
+        return self._state.require(self._open_embedder())
 
     @cached_property
     def _chunker(self) -> Chunker:

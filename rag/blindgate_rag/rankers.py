@@ -73,7 +73,7 @@ class LocalRankers:
     def embed_questions(self, questions: Sequence[str], *, progress: Advance | None = None) -> None:
         """Embed questions together, so that asking them takes a ranker's own time alone. `progress` as above."""
         new = [one for one in dict.fromkeys(questions) if one not in self._asked]
-        found = self._embedder.embed(new, progress=_telling(progress, "embedding questions"), truncate=True)
+        found = self._embedder.embed_questions(new, progress=_telling(progress, "embedding questions"))
         self._asked |= dict(zip(new, found, strict=True))
 
     def vector_of(self, question: str) -> Vectors:

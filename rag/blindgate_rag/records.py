@@ -94,6 +94,7 @@ class Records:
     def __init__(self, data: bytes | None = None) -> None:
         """Empty, or what `to_bytes` gave. Raises `CorpusError` for what another release wrote."""
         self._database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._removed: set[int] = set()
         if data is None:
             self._database.executescript(_TABLES)
             self.set("format", str(FORMAT))
@@ -165,7 +166,13 @@ class Records:
             return []
         gone = self._database.execute("delete from passages where document = ? returning id", found).fetchall()
         self._database.execute("delete from documents where id = ?", found)
+        self._removed.update(int(row[0]) for row in gone)
         return [int(row[0]) for row in gone]
+
+    def take_removed(self) -> tuple[int, ...]:
+        """The ids of passages that were removed since this was asked last: another passage may have been restored under one."""
+        removed, self._removed = tuple(self._removed), set()
+        return removed
 
     def restore(self, document: DocumentRecord, passages: Iterable[PassageRecord]) -> None:
         """Put a document in under the ids that it has elsewhere. Raises `CorpusError` where an id, origin or source is taken."""

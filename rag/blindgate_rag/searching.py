@@ -110,8 +110,8 @@ def _ranked(  # noqa: PLR0913
 ) -> list[tuple[int, float]]:
     rankings: list[list[tuple[int, float]]] = []
     if ranking != "bm25" and state.dense is not None:
-        state.require(embedder())
-        rankings.append(state.nearest(embedder().embed([query], truncate=True), depth, allowed=allowed))
+        vector = state.require(embedder()).embed_questions([query])
+        rankings.append(state.nearest(vector, depth, allowed=allowed))
     if ranking != "dense":
         rankings.append(state.words().search(query, depth, allowed=allowed))
     if len(rankings) == 1:

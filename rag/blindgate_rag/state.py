@@ -14,9 +14,14 @@ from blindgate_rag.lexical import LexicalIndex
 from blindgate_rag.passages import Document, Passage
 from blindgate_rag.records import DocumentRecord, Metadata, Records
 from blindgate_rag.vault import Snapshot, Vault
+from blindgate_rag.word_counts import WordCounts
+
+PROMPTS: Final = "prompts"
+"""The setting that says that a corpus was embedded with its model's prompts; without it a model that has some is asked without."""
 
 _RECORDS: Final = "records"
 _VECTORS: Final = "vectors"
+_WORDS: Final = "words"
 
 
 class State:
@@ -32,6 +37,7 @@ class State:
         self.generation = generation
         self.records = records
         self.dense = dense
+        self._counts = WordCounts.of(np.empty(0, dtype=np.int64), [])
         self._words: LexicalIndex | None = None
         self._changed = False
 
@@ -51,17 +57,15 @@ class State:
         if vectors != passages:
             message = f"{where}: there are {vectors} vectors and {passages} passages"
             raise CorpusError(message)
-        return cls(snapshot.generation, records, dense)
+        state = cls(snapshot.generation, records, dense)
+        if (counted := snapshot.files.get(_WORDS)) is not None:  # releases that kept no words left none
+            state._counts = WordCounts.from_bytes(counted) or state._counts
+        return state
 
-    def require(self, embedder: Embedder) -> None:
-        """Stay with this embedder. Raises `CorpusError` where the corpus has another one: vectors of two do not compare."""
+    def check(self, embedder: Embedder) -> None:
+        """Refuse another embedder than the corpus has, if it has one: vectors of two do not compare. Raises `CorpusError`."""
         found = self.records.setting("embedder")
-        if found is None:
-            for name, value in (("embedder", embedder.digest), ("embedder-name", embedder.name)):
-                self.records.set(name, value)
-            self.records.set("dimension", str(embedder.dimension))
-            self.dense = DenseIndex(embedder.dimension)
-        elif found != embedder.digest:
+        if found not in (None, embedder.digest):
             message = (
                 f"the corpus was embedded by {self.records.setting('embedder-name')} ({found}), and this is {embedder.name} "
                 f"({embedder.digest}): open it with that one, or make another corpus"
@@ -71,6 +75,22 @@ class State:
     def same(self, origin: str, source: str, *, root: Path) -> DocumentRecord | None:  # noqa: ARG002  (of several machines)
         """The document that a file is, which lies at `origin` and is called `source`; `root` is what was added, and holds it."""
         return self.records.document(origin)
+
+    def require(self, embedder: Embedder) -> Embedder:
+        """Stay with this embedder, and give it as this corpus uses it: without the model's prompts, where it was begun without.
+
+        Raises `CorpusError` where the corpus has another one.
+        """
+        self.check(embedder)
+        if self.records.setting("embedder") is None:
+            for name, value in (("embedder", embedder.digest), ("embedder-name", embedder.name)):
+                self.records.set(name, value)
+            self.records.set("dimension", str(embedder.dimension))
+            if embedder.prompts is not None:
+                self.records.set(PROMPTS, "the model's")
+            self.dense = DenseIndex(embedder.dimension)
+        alike = embedder.prompts is not None and self.records.setting(PROMPTS) is None
+        return embedder.unprompted() if alike else embedder
 
     def put(  # noqa: PLR0913  (what a document in a corpus is)
         self,
@@ -110,10 +130,9 @@ class State:
         self._touch()
 
     def words(self) -> LexicalIndex:
-        """The passages by their words: made from the texts when it is asked for first."""
+        """The passages by their words: made from what was counted when it is asked for first."""
         if self._words is None:
-            ids, texts = self.records.texts()
-            self._words = LexicalIndex.of(np.array(ids, dtype=np.int64), texts)
+            self._words = LexicalIndex.over(self._counted())
         return self._words
 
     def nearest(
@@ -132,13 +151,20 @@ class State:
     def files(self) -> dict[str, bytes]:
         """What is written of it, by name."""
         vectors = b"" if self.dense is None else self.dense.to_bytes()
-        return {_RECORDS: self.records.to_bytes(), _VECTORS: vectors}
+        return {_RECORDS: self.records.to_bytes(), _VECTORS: vectors, _WORDS: self._counted().to_bytes()}
 
     def write(self, vault: Vault) -> None:
         """Write what was changed, if anything was."""
         if self._changed:
             self.generation = vault.write(self.files())
             self._changed = False
+
+    def _counted(self) -> WordCounts:
+        """The words of the passages that are there now."""
+        ids, texts = self.records.texts()
+        removed = self.records.take_removed()
+        self._counts = self._counts.brought_to(np.array(ids, dtype=np.int64), texts, removed=removed)
+        return self._counts
 
     def _touch(self) -> None:
         self._changed = True

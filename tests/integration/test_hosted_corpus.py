@@ -206,7 +206,7 @@ def test_from_notes_to_somebody_elses_answer_by_commands(tmp_path: Path) -> None
         assert found[0]["text"] == TEXTS[2].text.strip()
         assert found[0]["metadata"] == {"ward": "3B"}
         words = ("gateway:ward", "x", "-k", "2", "--ranking", "bm25")
-        assert "--ranking: gateway:ward is ranked as its owner made it" in run("rag", "search", *words, fails=True)
+        assert "ranking: corpus .ward. is ranked as its owner made it" in run("rag", "search", *words, fails=True)
         assert "where: corpus 'ward'" in run(
             "rag", "search", "gateway:ward", "x", "-k", "1", "--where", "a=b", fails=True
         )

@@ -43,9 +43,9 @@ class RememberingEmbedder(Embedder):
         super().__init__(*given, **named)
         self._known: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
 
-    def _encode(self, texts: list[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def _encode(self, texts: list[str], *, question: bool) -> np.ndarray[Any, np.dtype[np.float32]]:
         if new := [text for text in texts if text not in self._known]:
-            self._known |= zip(new, super()._encode(new), strict=True)
+            self._known |= zip(new, super()._encode(new, question=question), strict=True)
         return np.stack([self._known[text] for text in texts])
 
 

@@ -4,12 +4,13 @@ import importlib
 import importlib.util
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from blindgate_node.backends import libraries
+from blindgate_rag import libraries
 
 CORPUS = ["the patient has a cough and no fever", "señor Müller naïve café 東京 😀", "user assistant system : \n"]
 TEMPLATE = (
@@ -81,3 +82,41 @@ def write_causal(folder: Path, *, template: str | None = TEMPLATE, context: int 
     )
     transformers.LlamaForCausalLM(config).save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
+
+
+def write_embeddings(folder: Path, *, prompts: dict[str, Any] | None = None, reads: int = 64) -> None:
+    """Write an embedding model: a BERT of one layer with random weights, of words, letters, and what stands between them.
+
+    Args:
+        folder: where.
+        prompts: what its configuration says stands in front of texts.
+        reads: how many tokens it reads, special ones among them.
+    """
+    needed("torch", "sentence_transformers", "tokenizers")
+    library, transformers = libraries.sentence_transformers(), libraries.transformers()
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    words = [word for line in CORPUS for word in line.split() if word.isascii()] + ["query", "passage", ":"]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(words), *letters]
+    vocabulary = [*dict.fromkeys(tokens), *(f"##{letter}" for letter in letters)]
+    made = folder / "made"
+    made.mkdir(parents=True)
+    (made / "vocab.txt").write_text("\n".join(vocabulary))
+    libraries.torch().manual_seed(7)
+    config = transformers.BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=reads,
+        initializer_range=0.4,
+    )
+    transformers.BertModel(config).save_pretrained(made, safe_serialization=True)
+    transformers.BertTokenizer(str(made / "vocab.txt")).save_pretrained(made)
+    modules = importlib.import_module("sentence_transformers.sentence_transformer.modules")
+    transformer = modules.Transformer(str(made), max_seq_length=reads)
+    pooling = modules.Pooling(transformer.get_embedding_dimension())
+    library.SentenceTransformer(modules=[transformer, pooling], device="cpu", prompts=prompts).save_pretrained(
+        str(folder), create_model_card=False
+    )
+    shutil.rmtree(made)

@@ -4,14 +4,16 @@ import inspect
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from blindgate.client import Client
-from blindgate.model import Model
 from blindgate.output import note
 from blindgate_protocol.errors import GatewayError
+
+if TYPE_CHECKING:
+    from blindgate.client import Client
+    from blindgate.model import Model
 
 Url: TypeAlias = Annotated[str, typer.Option("--url", envvar="BLINDGATE_URL", help="The gateway's address.")]
 ApiKey: TypeAlias = Annotated[
@@ -46,7 +48,7 @@ DataClass: TypeAlias = Annotated[
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
-Connect: TypeAlias = Callable[[], Client]
+Connect: TypeAlias = "Callable[[], Client]"
 """What a command that asks a gateway is given: a client as the options say, once it wants one."""
 
 
@@ -67,7 +69,7 @@ def asks_gateway(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def note_ciphertexts(client: Client, model: Model) -> None:
+def note_ciphertexts(client: "Client", model: "Model") -> None:
     """Tell where the ciphertexts were kept, and what they are not good for."""
     kept = client.bundles.ciphertexts
     if kept is None:
@@ -83,8 +85,10 @@ def note_ciphertexts(client: Client, model: Model) -> None:
 
 def _connect(
     url: Url = "", api_key: ApiKey = "", policy: PolicyPath = None, home: Home = None, ca: Ca = None
-) -> Client:
+) -> "Client":
     if not url or not api_key:
         message = "give --url and --api-key, or set BLINDGATE_URL and BLINDGATE_API_KEY"
         raise GatewayError(message)
+    from blindgate.client import Client  # noqa: PLC0415  (a command that asks no gateway does not wait for it)
+
     return Client(url, api_key, policy=policy, home=home, ca=ca)

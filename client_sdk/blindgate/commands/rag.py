@@ -137,17 +137,9 @@ def search(
 
     gateway:NAME is one of yours, or one that somebody hosts: then neither gateway nor node learns what is asked or found.
     """
-    from blindgate.hosted_corpus import EncryptedCorpus  # noqa: PLC0415  (help must not wait)
-
     given: dict[str, Any] = {"searched_by": searched_by, "data_class": data_class, "offline": offline}
     with searched(connect, corpus, passphrase, embedder, **given) as taken:
-        if not isinstance(taken, EncryptedCorpus):
-            hits = taken.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
-        elif ranking is None:
-            hits = taken.search(query, k, where=_where(where), tokens=tokens)
-        else:
-            message = f"--ranking: {corpus} is ranked as its owner made it"
-            raise InputError(message)
+        hits = taken.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
     _note_search(hits)
     if as_json:
         show(_rows(hits), as_json=True)

@@ -14,13 +14,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from blindgate_node.backends import libraries
 from blindgate_node.backends.answers import ChatWriter
-from blindgate_node.backends.embeddings import check_transformer
 from blindgate_node.backends.interface import Cancelled, Chunk, never
 from blindgate_node.backends.pieces import Pieces
 from blindgate_node.backends.requests import ChatRequest
 from blindgate_protocol.errors import BackendError, ContextLengthError, InputError, PackageError
+from blindgate_rag import libraries
+from blindgate_rag.sentence_models import check_transformer
 
 _SEEDS: Final = 2**64
 

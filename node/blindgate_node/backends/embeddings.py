@@ -1,11 +1,6 @@
 """Embeddings by sentence-transformers, from a folder whose files were checked (`weights.opened_weights`).
 
-In this order:
-
-1. `modules.json` names a transformer, a pooling and perhaps a normalisation, and nothing else: the library imports what stands
-   there;
-2. nothing in the folder asks for code of its own, or for weights that lie elsewhere (adapters);
-3. the library opens the folder, offline, safetensors only.
+What may lie in the folder, and how it is opened, is `blindgate_rag.sentence_models`: the same for a node as for a corpus.
 
 A text that is longer than the model reads is refused. The library would cut it without a word, and two texts that begin alike
 would be the same.
@@ -16,40 +11,23 @@ from typing import Any, Final
 
 import numpy as np
 
-from blindgate_models.weights import read_json
-from blindgate_node.backends import answers, libraries
+from blindgate_node.backends import answers
 from blindgate_node.backends.requests import EmbeddingRequest
-from blindgate_protocol.errors import BackendError, ContextLengthError, PackageError
+from blindgate_protocol.errors import BackendError, ContextLengthError
+from blindgate_rag.sentence_models import open_sentence_model
 
 _BATCH_TEXTS: Final = 32
-_ADAPTER: Final = "adapter_config.json"
-_MODULES: Final = frozenset({"Transformer", "Pooling", "Normalize"})
 
 
 class SentenceEmbeddings:
     """An embedding model, on one device."""
 
     def __init__(self, folder: Path, *, device: str = "auto", batch_texts: int = _BATCH_TEXTS) -> None:
-        """Open the model in `folder` (steps 1 to 3).
+        """Open the model in `folder`.
 
         Raises `PackageError` naming the file and the rule, `BackendError` where the library or the device is missing.
         """
-        _check_modules(folder)  # 1.
-        check_transformer(folder)  # 2.
-        self._device = libraries.device_of(device)
-        library = libraries.sentence_transformers()
-        try:
-            self._model: Any = library.SentenceTransformer(  # 3.
-                str(folder),
-                device=self._device,
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True, "dtype": "float32"},
-            )
-        except libraries.unopened() as error:
-            message = f"sentence-transformers cannot open the model: {type(error).__name__}"
-            raise PackageError(message) from error
-        self._model.eval()
+        self._model, self._device = open_sentence_model(folder, device)
         self._batch_texts = batch_texts
         self.width = int(self._model.get_embedding_dimension())
 
@@ -86,39 +64,3 @@ class SentenceEmbeddings:
                 message = f"input {position}: has {count} tokens; this model's maximum context length is {most}"
                 raise ContextLengthError(message, row=position)
         return sum(counts)
-
-
-def check_transformer(folder: Path) -> None:
-    """What `transformers` would follow out of the folder is not there. Raises `PackageError`."""
-    if (folder / _ADAPTER).exists():
-        message = f"{_ADAPTER}: the weights of an adapter lie elsewhere; expected a whole model"
-        raise PackageError(message)
-    if not isinstance(read_json(folder, "config.json"), dict):
-        message = "config.json: expected an object that says which architecture this is"
-        raise PackageError(message)
-    if not list(folder.glob("*.safetensors")):
-        message = "expected weights as *.safetensors in the folder"
-        raise PackageError(message)
-
-
-def _check_modules(folder: Path) -> None:
-    modules = read_json(folder, "modules.json")
-    if not isinstance(modules, list) or not modules:
-        message = "modules.json: expected the list of the model's modules"
-        raise PackageError(message)
-    for position, module in enumerate(modules):
-        given = module if isinstance(module, dict) else {}
-        kind, path = str(given.get("type")), str(given.get("path"))
-        package, _, name = kind.rpartition(".")
-        if (
-            not (package == "sentence_transformers" or package.startswith("sentence_transformers."))
-            or name not in _MODULES
-        ):
-            message = (
-                f"modules.json: module {position} is none of {', '.join(sorted(_MODULES))} of sentence_transformers"
-            )
-            raise PackageError(message)
-        inside = (folder / path).resolve()
-        if not inside.is_relative_to(folder.resolve()):
-            message = f"modules.json: module {position} lies outside the folder"
-            raise PackageError(message)

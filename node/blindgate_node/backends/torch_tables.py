@@ -17,9 +17,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_node.backends import libraries
 from blindgate_node.backends.layers import Architecture, Embedding, Layer, Linear, Norm, read_architecture
 from blindgate_protocol.errors import BackendError, InputError, PackageError
+from blindgate_rag import libraries
 
 ARCHITECTURE: Final = "architecture.json"
 TENSORS: Final = "model.safetensors"

@@ -95,7 +95,7 @@ class CorpusEmbeddings(Embeddings):
 
     def embed_query(self, text: str) -> list[float]:
         """A question's vector; one that is longer than the model reads is represented by how it begins."""
-        return [float(number) for number in self.corpus.embedder.embed([text], truncate=True)[0]]
+        return [float(number) for number in self.corpus.embedder.embed_questions([text])[0]]
 
 
 class CorpusVectorStore(VectorStore):

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from blindgate_models.weights import list_folder
-from blindgate_node.backends import libraries
 from blindgate_node.backends.answers import gather
 from blindgate_node.backends.causal import CausalModel
 from blindgate_node.backends.choice import open_backend
 from blindgate_node.backends.pieces import Pieces
 from blindgate_node.backends.requests import read_chat
 from blindgate_protocol.errors import InputError, PackageError
+from blindgate_rag import libraries
 from plaintext_models import write_causal
 
 PROMPT = "the patient has a cough"

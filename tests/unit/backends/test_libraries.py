@@ -6,12 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from blindgate_node.backends import libraries
 from blindgate_node.backends.choice import open_backend
 from blindgate_protocol.errors import BackendError, PackageError
+from blindgate_rag import libraries
 from plaintext_models import needed
 
-HEAVY = ("torch", "transformers", "sentence_transformers", "safetensors", "tokenizers", "huggingface_hub")
+HEAVY = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "safetensors",
+    "tokenizers",
+    "huggingface_hub",
+    "faiss",
+    "bm25s",
+)
 WITHOUT = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r})); "
 ROOMS = "import blindgate_node.commands, blindgate_node.backends.choice, blindgate_node.backends.upstream; "
 
@@ -40,7 +49,9 @@ def test_a_node_without_the_extra_starts_and_says_what_is_missing(tmp_path: Path
         "try: blindgate_node.backends.choice.open_backend('torch-table', folder, list_folder(folder), scratch=folder.parent)\n"
         "except BackendError as error: print(error)"
     )
-    assert python(code) == "torch is not installed: pip install 'blindgate[tee]'"
+    assert (
+        python(code) == "torch is not installed: pip install 'blindgate[rag]' for corpora, 'blindgate[tee]' on a node"
+    )
 
 
 def test_offline_is_what_the_libraries_understood() -> None:
@@ -48,7 +59,7 @@ def test_offline_is_what_the_libraries_understood() -> None:
     needed("torch", "transformers")
     code = (
         "import os; os.environ['HF_HUB_OFFLINE'] = '0'\n"
-        "from blindgate_node.backends import libraries; libraries.transformers()\n"
+        "from blindgate_rag import libraries; libraries.transformers()\n"
         "import huggingface_hub.constants as c; print(c.HF_HUB_OFFLINE, c.HF_HUB_DISABLE_TELEMETRY)"
     )
     assert python(code) == "True True"
@@ -59,11 +70,11 @@ def test_a_library_that_was_imported_online_is_refused() -> None:
     needed("torch", "transformers")
     code = (
         "import os; os.environ['HF_HUB_OFFLINE'] = '0'; import huggingface_hub.constants\n"
-        "from blindgate_node.backends import libraries; from blindgate_protocol.errors import BackendError\n"
+        "from blindgate_rag import libraries; from blindgate_protocol.errors import BackendError\n"
         "try: libraries.transformers()\n"
         "except BackendError as error: print(error)"
     )
-    assert python(code) == "transformers was imported before this node could tell it to stay offline"
+    assert python(code).startswith("transformers was imported before Blindgate could tell it to stay offline")
 
 
 def test_a_device_is_not_another_one_unasked() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from blindgate_protocol.errors import CorpusError, DocumentError, InputError
+from blindgate_rag import word_counts
 from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.embedding import Embedder
@@ -115,6 +116,39 @@ def test_added_again_only_what_changed_is_read(corpus: Corpus, notes: Path) -> N
     assert len(again(corpus).documents({"ward": "3C"})) == 2
 
 
+def test_words_are_kept_with_the_corpus_and_counted_once(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens it counts none; of a note that is added, its own."""
+    found = corpus.search("aspirin dose", ranking="bm25")
+    counted: list[str] = []
+    cut = word_counts.words_of
+
+    def remembered(text: str) -> list[str]:
+        counted.append(text)
+        return cut(text)
+
+    monkeypatch.setattr(word_counts, "words_of", remembered)
+    with again(corpus) as opened:
+        assert opened.search("aspirin dose", ranking="bm25") == found
+        assert counted == []
+        opened.add_texts([Text("more", "Aspirin is a drug.")])
+        assert {hit.source for hit in opened.search("drug", ranking="bm25")} == {"more"}
+        assert counted == ["Aspirin is a drug."]
+
+
+def test_a_corpus_of_a_release_that_kept_no_words_opens(corpus: Corpus) -> None:
+    """And finds the same; what is written to it next has them."""
+    found = [(hit.passage, hit.score) for hit in corpus.search("aspirin dose", ranking="bm25")]
+    files = {name: data for name, data in corpus._fresh().files().items() if name != "words"}
+    with corpus._vault.writing():
+        corpus._vault.write(files)
+    with again(corpus) as opened:
+        assert [(hit.passage, hit.score) for hit in opened.search("aspirin dose", ranking="bm25")] == found
+        opened.remove("ward4/visit.html")
+        snapshot = opened._vault.read()
+    assert snapshot is not None
+    assert "words" in snapshot.files
+
+
 def test_what_is_removed_is_found_no_more_and_is_in_no_file(corpus: Corpus) -> None:
     """Neither its text nor its vectors, in this process or the next."""
     assert corpus.remove("ward3/blood.md", "no such") == 1
@@ -122,7 +156,7 @@ def test_what_is_removed_is_found_no_more_and_is_in_no_file(corpus: Corpus) -> N
         assert "ward3/blood.md" not in {hit.source for hit in one.search("warfarin aspirin blood", k=8)}
         assert len(one.search("warfarin", ranking="bm25")) == 0
     state = corpus._fresh()
-    assert b"warfarin" not in state.records.to_bytes()
+    assert not any(b"warfarin" in data for data in state.files().values())
     assert state.dense is not None
     assert len(state.dense) == len(corpus)
 
@@ -205,6 +239,27 @@ def test_what_cannot_be_asked_is_refused(corpus: Corpus, ask: dict[str, object])
 def test_texts_of_a_query_that_is_too_long_are_found_by_how_they_begin(corpus: Corpus) -> None:
     """A question may be longer than the model reads."""
     assert corpus.search("warfarin and aspirin " * 500, k=1)[0].source == "ward3/blood.md"
+
+
+_SEARCHING = """
+import sys
+from blindgate_rag import corpus_keys
+from blindgate_cli import main
+corpus_keys._SCRYPT_N = 2  # as tests have it
+try:
+    main()
+finally:
+    print([name for name in ("torch", "transformers", "sentence_transformers", "blindgate.client") if name in sys.modules])
+"""
+
+
+def test_a_search_by_words_waits_for_no_model_and_for_no_client(corpus: Corpus) -> None:
+    """Torch and what comes with it take seconds to import; a corpus that is ranked by words wants none of it."""
+    Corpus.open(corpus.path, "pass", ranking="bm25").close()
+    asked = [sys.executable, "-c", _SEARCHING, "rag", "search", str(corpus.path), "warfarin", "--passphrase", "pass"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True)
+    assert "ward3/blood.md" in done.stdout
+    assert done.stdout.strip().endswith("[]")
 
 
 _REMOVING = """

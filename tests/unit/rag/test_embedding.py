@@ -46,6 +46,8 @@ def test_what_means_the_same_is_near(embedder: Embedder) -> None:
     assert vectors[0] @ vectors[2] > 0.7
     assert vectors[0] @ vectors[1] < 0.3
     np.testing.assert_allclose(embedder.embed(texts[2:]), vectors[2:], atol=1e-5)
+    assert embedder.prompts is None  # MiniLM has none: a question is embedded as a passage is, to the bit
+    np.testing.assert_array_equal(embedder.embed_questions(texts), vectors)
     assert embedder.embed([]).shape == (0, 384)
 
 
@@ -57,6 +59,7 @@ def test_a_text_that_is_too_long_is_refused_and_never_cut_unasked(embedder: Embe
         embedder.embed(["short", fits + "word"])
     assert refused.value.row == 1
     np.testing.assert_allclose(embedder.embed([fits + "and more"], truncate=True), embedder.embed([fits]), atol=1e-5)
+    np.testing.assert_allclose(embedder.embed_questions([fits + "and more"]), embedder.embed([fits]), atol=1e-5)
 
 
 def test_progress_is_told(embedder: Embedder) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from blindgate_protocol.errors import InputError
-from blindgate_rag.lexical import LexicalIndex, words_of
+from blindgate_rag.lexical import LexicalIndex
+from blindgate_rag.word_counts import words_of
 
 TEXTS = [
     "Hypertension (I10), treated with amlodipine 2.5mg once a day.",

@@ -2,7 +2,8 @@
 
 transformers and sentence-transformers fetch what is missing from Hugging Face's hub unless they are told otherwise, and they
 read that once, when they are imported. So the variables are set here, in front of the import, and what the libraries understood
-is looked at afterwards. This is the only module that imports them: a node without a plaintext model never does (extra `tee`).
+is looked at afterwards. This is the only module that imports them, for corpora and for nodes: a node without a plaintext model
+never does (extra `tee`), nor does a search by words alone (extra `rag`).
 """
 
 import os
@@ -68,7 +69,10 @@ def _offline(name: str) -> Any:
     os.environ.update(OFFLINE)
     module = _imported(name)
     if not _imported("huggingface_hub.constants").HF_HUB_OFFLINE:
-        message = f"{name} was imported before this node could tell it to stay offline"
+        message = (
+            f"{name} was imported before Blindgate could tell it to stay offline: set HF_HUB_OFFLINE=1 in front of Python, "
+            "or open the model before you import it"
+        )
         raise BackendError(message)
     _imported("transformers.utils.logging").disable_progress_bar()
     return module
@@ -78,5 +82,5 @@ def _imported(name: str) -> Any:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        message = f"{name.partition('.')[0]} is not installed: pip install 'blindgate[tee]'"
+        message = f"{name.partition('.')[0]} is not installed: pip install 'blindgate[rag]' for corpora, 'blindgate[tee]' on a node"
         raise BackendError(message) from error
