@@ -6,7 +6,8 @@
 It is two models of one publisher: an index of its passages' vectors (`search`), and a table of the passages (`lookup`). Taking it:
 
 1. both manifests and client parts are checked as those of any model (`Client.model`);
-2. the index's client part says which table is its own, by the digest of that manifest: a gateway cannot pair it with another;
+2. the index's client part says which table is its own, by the digest of that manifest, and that very version is taken: a gateway
+   cannot pair it with another, and while an owner publishes both anew the one of before goes on;
 3. it says by which model the passages were embedded. A question is embedded by that very model, on this machine, or not at all.
 
 Searching, always in the same steps and with the same sizes, whatever is asked, found or wanted:
@@ -37,7 +38,7 @@ from blindgate.hosted_scores import are_true
 from blindgate.model import Model
 from blindgate_models.lookup.spec import NOTHING
 from blindgate_models.search.hosted import EmbedderRef, HostedCorpus
-from blindgate_protocol.errors import CorpusError, InputError, PackageDigestError, PackageError
+from blindgate_protocol.errors import CorpusError, InputError, PackageError
 from blindgate_rag.embedding import MINILM_DIGEST, Embedder
 from blindgate_rag.fusion import distinct, within_budget
 from blindgate_rag.hits import Hits, Leakage, Learned
@@ -222,7 +223,7 @@ class EncryptedCorpus:
 
 
 def open_corpus(
-    take: Callable[[str], Model],
+    take: Callable[[str, str | None], Model],
     name: str,
     *,
     embedder: Embedder | None = None,
@@ -231,20 +232,20 @@ def open_corpus(
 ) -> EncryptedCorpus:
     """Take a hosted corpus (steps 1 to 3). See `Client.corpus`.
 
-    `take` gives a model that was checked. Raises `InputError`, `PackageDigestError`, `PackageError`, `CorpusError`, what it does.
+    `take` gives a model that was checked, by its name: the latest version, or the one whose manifest has a digest. Raises
+    `InputError`, `PackageError`, `CorpusError`, and what it does.
     """
-    index = take(name)  # 1.
+    index = take(name, None)  # 1.
     hosted = index.corpus
     if hosted is None:
         message = f"model {name!r} is no corpus that could be searched by text: 'blindgate rag host' makes one"
         raise InputError(message)
-    passages = take(hosted.passages)
-    if (passages.manifest.digest, passages.manifest.signer) != (hosted.manifest, index.manifest.signer):  # 2.
+    passages = take(hosted.passages, hosted.manifest)  # 2.
+    if passages.manifest.signer != index.manifest.signer:
         message = (
-            f"the gateway serves {hosted.passages!r} version {passages.manifest.document.version}, which is not the table of "
-            f"corpus {name!r} version {index.manifest.document.version}: its owner publishes both anew, the passages first"
+            f"corpus {name!r} is signed by {index.manifest.signer}, and its passages by {passages.manifest.signer}"
         )
-        raise PackageDigestError(message)
+        raise PackageError(message)
     digests = hosted.record_digests(index.manifest.document.scores().scores)
     _require_table(passages, len(digests), hosted.fetches)
     _require_embedder(name, hosted.embedder, MINILM_DIGEST if embedder is None else embedder.digest)  # 3.

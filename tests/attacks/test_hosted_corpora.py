@@ -21,7 +21,14 @@ from blindgate_models.compilers.lookup import compile_lookup
 from blindgate_models.compilers.search import compile_search
 from blindgate_models.publishing import open_package
 from blindgate_models.search.hosted import HostedCorpus, packed_digests
-from blindgate_protocol.errors import CorpusError, InputError, JobFailedError, PackageDigestError, PolicyError
+from blindgate_protocol.errors import (
+    CorpusError,
+    InputError,
+    JobFailedError,
+    PackageDigestError,
+    PolicyError,
+    RolledBackManifestError,
+)
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.records import Where
 from hosted import exact_places, hosted_corpus, packages
@@ -126,7 +133,7 @@ def test_a_gateway_cannot_pair_an_index_with_other_passages(attacked: World, own
     with Proxy(attacked.url) as proxy, attacked.client(home=tmp_path, url=proxy.url) as client:
 
         def swap(_method: str, path: str, answer: Answer) -> Answer:
-            if path == "/v1/models/attacked-passages":
+            if path.startswith("/v1/models/attacked-passages?"):
                 manifest = open_package(other.passages).manifest
                 return answer._replace(body=b'{"manifest":' + manifest.envelope.to_bytes() + b"}")
             if path.endswith("/client") and open_package(other.passages).manifest.digest in path:
@@ -134,8 +141,24 @@ def test_a_gateway_cannot_pair_an_index_with_other_passages(attacked: World, own
             return answer
 
         proxy.lie = swap
-        with pytest.raises(PackageDigestError, match="which is not the table of corpus 'attacked' version 1"):
+        with pytest.raises(PackageDigestError, match="of model 'attacked-passages', the gateway serves sha256:"):
             client.corpus("attacked", profile="encrypted-query", embedder=owned.embedder)
+
+
+def test_a_corpus_is_searched_while_its_owner_publishes_it_anew(attacked: World, owned: Corpus, tmp_path: Path) -> None:
+    """The passages come first; until the index does, the version of before is whole, and whoever saw newer passages may have it."""
+    before, after = (packages(owned, name="renewed", fetches=2, version=version) for version in (1, 2))
+    attacked.publish(before.passages)
+    attacked.publish(before.index)
+    with attacked.client(home=tmp_path) as client:
+        for said, told in ((after.passages, 1), (after.index, 2)):
+            attacked.publish(said)
+            assert client.model("renewed-passages").manifest.document.version == 2
+            corpus = client.corpus("renewed", embedder=owned.embedder)
+            assert repr(corpus) == f"EncryptedCorpus('renewed', version={told})"
+            assert corpus.search("Visiting hours", k=1)[0].text.startswith("Visiting hours")
+        with pytest.raises(RolledBackManifestError):
+            client.require_believed(open_package(before.passages).manifest)
 
 
 def test_a_text_that_is_not_the_owners_is_left_out_and_told_of(attacked: World, owned: Corpus, tmp_path: Path) -> None:
