@@ -19,9 +19,9 @@ Searching, always in the same steps and with the same sizes, whatever is asked, 
    embedded for that (`hosted_scores`). What does not hold is left out (`Hits.missing`);
 7. of passages that say the same the best one stays, as in a corpus of one's own.
 
-Step 5 is sent whatever step 4 decrypted to, and nothing is ever sent again: a node that alters a score or a record sees no
-difference. What *you* then do could be one: see `Hits.missing` in docs/adr/0033-hosted-indexes.md. A node can still keep a passage
-from being found, by a score that is too low: nobody sees that.
+Step 5 is sent whatever step 4 decrypted to, and nothing is sent once a record was looked at: a node that alters a score or a
+record sees no difference. What *you* then do could be one: see `Hits.missing` in docs/adr/0033-hosted-indexes.md. A node can still
+keep a passage from being found, by a score that is too low: nobody sees that.
 """
 
 import math
@@ -157,6 +157,7 @@ class EncryptedCorpus:
         places = [int(place) for place in ranked[:k]]
         wanted = places + [NOTHING] * (self._hosted.fetches - len(places))
         records = self._passages.fetch(wanted, timeout=_left(until), data_class=self._data_class)
+        leakage = self._leakage(len(places))  # asks the gateway, and before 6., which takes as long as there is text
         # 6.
         found = [
             hit
@@ -171,7 +172,7 @@ class EncryptedCorpus:
         best = distinct(held, texts, {number: vectors[number] for number in held})
         if tokens is not None:
             best = within_budget(best, lambda number: found[number].tokens, tokens)
-        return Hits(tuple(found[one] for one in best), self._leakage(len(places)), missing=len(places) - len(held))
+        return Hits(tuple(found[one] for one in best), leakage, missing=len(places) - len(held))
 
     def of_class(self, data_class: str | None) -> Self:
         """The same corpus, whose questions are of this class of data, by the policy's name for it."""

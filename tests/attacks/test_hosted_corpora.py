@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from between import Answer, Proxy
+from blindgate import hosted_corpus as hosted_corpus_room
 from blindgate.hosted_corpus import EncryptedCorpus
 from blindgate.model import Model
 from blindgate_models.compilers.lookup import compile_lookup
@@ -125,6 +126,24 @@ def test_what_is_sent_does_not_depend_on_what_a_node_made_of_the_scores(
             inputs.add(corpus._passages.last_jobs[0].bundle.order.document.input.digest)
         assert len(sizes) == 1
         assert len(inputs) == 2
+
+
+def test_nothing_is_sent_once_a_record_was_looked_at(
+    attacked: World, owned: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long that takes tells of the texts; so the last request goes out before, also the one for what is left of the budget."""
+    with Proxy(attacked.url) as proxy, attacked.client(home=tmp_path, url=proxy.url) as client:
+        corpus = client.corpus("attacked", profile="encrypted-query", embedder=owned.embedder)
+        before: list[int] = []
+        look = hosted_corpus_room.opened
+
+        def watched(record: bytes, digest: bytes, score: float) -> Any:
+            before.append(len(proxy.heard))
+            return look(record, digest, score)
+
+        monkeypatch.setattr(hosted_corpus_room, "opened", watched)
+        assert corpus.search("aspirin", k=2)
+        assert before == [len(proxy.heard)] * 2
 
 
 def test_a_gateway_cannot_pair_an_index_with_other_passages(attacked: World, owned: Corpus, tmp_path: Path) -> None:
