@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from between import Answer, Proxy
-from blindgate import hosted_corpus as hosted_corpus_room
+from blindgate import hosted_corpus, hosted_records
 from blindgate.hosted_corpus import EncryptedCorpus
 from blindgate.model import Model
 from blindgate_models.compilers.lookup import compile_lookup
@@ -32,7 +32,8 @@ from blindgate_protocol.errors import (
 )
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.records import Where
-from hosted import exact_places, hosted_corpus, packages
+from hosted import exact_places, packages
+from hosted import hosted_corpus as owners_corpus
 from runs import SOON_IN_THE_LOG
 from signed_packages import PUBLISHER, package
 from world import World
@@ -41,7 +42,7 @@ from world import World
 @pytest.fixture(scope="module")
 def owned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
     """The corpus, at its owner's."""
-    with hosted_corpus(tmp_path_factory.mktemp("owner")) as corpus:
+    with owners_corpus(tmp_path_factory.mktemp("owner")) as corpus:
         yield corpus
 
 
@@ -135,13 +136,13 @@ def test_nothing_is_sent_once_a_record_was_looked_at(
     with Proxy(attacked.url) as proxy, attacked.client(home=tmp_path, url=proxy.url) as client:
         corpus = client.corpus("attacked", profile="encrypted-query", embedder=owned.embedder)
         before: list[int] = []
-        look = hosted_corpus_room.opened
+        look = hosted_records.opened
 
         def watched(record: bytes, digest: bytes, score: float) -> Any:
             before.append(len(proxy.heard))
             return look(record, digest, score)
 
-        monkeypatch.setattr(hosted_corpus_room, "opened", watched)
+        monkeypatch.setattr(hosted_corpus, "opened", watched)
         assert corpus.search("aspirin", k=2)
         assert before == [len(proxy.heard)] * 2
 
