@@ -15,6 +15,7 @@ import re
 import time
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote
 
 from blindgate.admission import Admission
 from blindgate.bundles import Bundles
@@ -177,15 +178,19 @@ class Client(Documents):
         listed = self._transport.get("/v1/models", ModelList).models
         return [open_signed(offer.manifest, Manifest) for offer in listed]
 
-    def manifest(self, name: str) -> Signed[Manifest]:
-        """A model's manifest, its signature verified. Whether you trust its publisher is not asked."""
+    def manifest(self, name: str, digest: str | None = None) -> Signed[Manifest]:
+        """A model's manifest, its signature verified: the latest, or that of this digest. No publisher's trust is asked for."""
         if not re.fullmatch(NAME, name):
             message = f"not a model's name: {name!r}"
             raise MalformedError(message)
-        manifest = open_signed(self._transport.get(f"/v1/models/{name}", ModelOffer).manifest, Manifest)
+        path = f"/v1/models/{name}" if digest is None else f"/v1/models/{name}?manifest={quote(digest)}"
+        manifest = open_signed(self._transport.get(path, ModelOffer).manifest, Manifest)
         if manifest.document.name != name:
             message = f"asked for model {name!r}, the gateway serves {manifest.document.name!r}"
             raise ManifestError(message)
+        if digest not in {None, manifest.digest}:
+            message = f"asked for the manifest {digest} of model {name!r}, the gateway serves {manifest.digest}"
+            raise PackageDigestError(message)
         return manifest
 
     def model(self, name: str) -> Model:
@@ -197,7 +202,11 @@ class Client(Documents):
         """
         if self._believed_manifest(name).document.lane == "tee":
             return TableModel(self._sealing(name, "table"))
-        manifest, half, part = self._taken(name)
+        return self._model(name)
+
+    def _model(self, name: str, digest: str | None = None) -> Model:
+        """A model of lane `fhe`; with `digest` the version that another signed manifest names by it, whichever was seen before."""
+        manifest, half, part = self._taken(name, digest)
         return Model(
             manifest,
             half,
@@ -233,9 +242,13 @@ class Client(Documents):
             deadline=self._deadline,
         )
 
-    def _taken(self, name: str) -> tuple[Signed[Manifest], ClientHalf, bytes]:
-        """A model's manifest, checked as `model` says, its client half, and the bytes that this came from."""
-        manifest = self._believed_manifest(name)
+    def _taken(self, name: str, digest: str | None = None) -> tuple[Signed[Manifest], ClientHalf, bytes]:
+        """A model's manifest, checked as `model` and `_model` say, its client half, and the bytes that this came from."""
+        if digest is None:
+            manifest = self._believed_manifest(name)
+        else:
+            manifest = self.manifest(name, digest)
+            self.require_believed(manifest, latest=False)
         part = self._client_part(manifest)
         half = _client_half(manifest.document, part)
         self._seen.remember(manifest.signer, name, manifest.document.version)
@@ -276,14 +289,15 @@ class Client(Documents):
         self.require_believed(known)
         return known
 
-    def require_believed(self, manifest: Signed[Manifest]) -> None:
+    def require_believed(self, manifest: Signed[Manifest], *, latest: bool = True) -> None:
         """Refuse a manifest unless its publisher is believed now, and it is current and no older than was seen before.
 
+        Without `latest` an older one will do: of those that another manifest names, which is held to what was seen itself.
         Raises `UntrustedSignerError` or `ManifestError`.
         """
         self._policy.require_publisher(manifest)
         self._policy.require_believed("publisher", manifest.signer)
-        seen = self._seen.version(manifest.signer, manifest.document.name)
+        seen = self._seen.version(manifest.signer, manifest.document.name) if latest else 0
         check_manifest(
             manifest, publishers=self._policy.publishers.values(), now=int(time.time() * 1000), seen_version=seen
         )

@@ -44,8 +44,8 @@ class Documents(ABC):
     _progress: bool | None
 
     @abstractmethod
-    def model(self, name: str) -> Model:
-        """Take a model of tables for use."""
+    def _model(self, name: str, digest: str | None = None) -> Model:
+        """A model of lane `fhe`: the latest version, or the one whose manifest has this digest."""
 
     @abstractmethod
     def _sealing(self, name: str, api: Api) -> Sealing:
@@ -241,7 +241,7 @@ class Documents(ABC):
             profile,
             options,
             own=self.corpora,
-            take=self.model,
+            take=self._model,
             sealing=self._sealing,
             show_progress=self._progress,
         )

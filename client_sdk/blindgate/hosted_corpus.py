@@ -6,18 +6,22 @@
 It is two models of one publisher: an index of its passages' vectors (`search`), and a table of the passages (`lookup`). Taking it:
 
 1. both manifests and client parts are checked as those of any model (`Client.model`);
-2. the index's client part says which table is its own, by the digest of that manifest: a gateway cannot pair it with another;
+2. the index's client part says which table is its own, by the digest of that manifest, and that very version is taken: a gateway
+   cannot pair it with another, and while an owner publishes both anew the one of before goes on;
 3. it says by which model the passages were embedded. A question is embedded by that very model, on this machine, or not at all.
 
 Searching, always in the same steps and with the same sizes, whatever is asked, found or wanted:
 
 4. the question's vector goes encrypted to a node, and the exact score of every passage comes back;
-5. the best are picked here; as many records as the owner fixed are fetched by positions that are encrypted, too, those that are not
-   wanted as nothing;
-6. each record is held against its digest in the client part. One that is another is left out (`Hits.missing`).
+5. the best are picked here, among those that `where` allows; as many records as the owner fixed are fetched by positions that are
+   encrypted, too, those that are not wanted as nothing;
+6. each record is held against its digest in the client part, and the score that it was picked by against its text, which is
+   embedded for that (`hosted_scores`). What does not hold is left out (`Hits.missing`);
+7. of passages that say the same the best one stays, as in a corpus of one's own.
 
-Step 5 is sent whatever step 4 decrypted to, and nothing is ever sent again: a node that alters a score or a record sees no
-difference. What *you* then do could be one: see `Hits.missing` in docs/adr/0033-hosted-indexes.md.
+Step 5 is sent whatever step 4 decrypted to, and nothing is sent once a record was looked at: a node that alters a score or a
+record sees no difference. What *you* then do could be one: see `Hits.missing` in docs/adr/0033-hosted-indexes.md. A node can still
+keep a passage from being found, by a score that is too low: nobody sees that.
 """
 
 import math
@@ -26,13 +30,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
+import numpy as np
+
+from blindgate.hosted_filters import Offered
 from blindgate.hosted_records import opened
+from blindgate.hosted_scores import are_true
 from blindgate.model import Model
 from blindgate_models.lookup.spec import NOTHING
 from blindgate_models.search.hosted import EmbedderRef, HostedCorpus
-from blindgate_protocol.errors import CorpusError, InputError, PackageDigestError, PackageError
+from blindgate_protocol.errors import CorpusError, InputError, PackageError
 from blindgate_rag.embedding import MINILM_DIGEST, Embedder
-from blindgate_rag.fusion import within_budget
+from blindgate_rag.fusion import distinct, within_budget
 from blindgate_rag.hits import Hits, Leakage, Learned
 from blindgate_rag.records import Where
 from blindgate_rag.searching import Ranking
@@ -77,11 +85,12 @@ class EncryptedCorpus:
         data_class: str | None,
         timeout: float | None,
     ) -> None:
-        """Made by `open_corpus`."""
+        """Made by `open_corpus`. Raises `PackageError` where what the owner offers to filter by does not hold."""
         self._index = index
         self._passages = passages
         self._hosted = hosted
         self._digests = digests
+        self._offered = Offered.of(hosted.filters, len(digests))
         self._embedder = embedder
         self._data_class = data_class
         self._timeout = timeout
@@ -95,6 +104,11 @@ class EncryptedCorpus:
     def most_found(self) -> int:
         """The most passages that a search may ask for: as many as every search fetches."""
         return self._hosted.fetches
+
+    @property
+    def filter_by(self) -> tuple[str, ...]:
+        """The fields of documents' metadata that `where` may name, as its owner offers them. Every asker reads their values."""
+        return self._offered.fields
 
     @property
     def embedder(self) -> Embedder:
@@ -127,9 +141,10 @@ class EncryptedCorpus:
 
         Args:
             query: the question. What is longer than the embedding model reads is represented by how it begins.
-            k: how many, 1 to `most_found`; fewer are given where there are no more.
-            where: is refused: what is known of a document is known here once its passage was fetched, and no node may know it.
-            ranking: is refused, too: words cannot be looked for under encryption.
+            k: how many, 1 to `most_found`; fewer are given where there are no more, and where some say the same.
+            where: only passages of documents whose metadata is so; by fields of `filter_by`. Nobody learns of it, so that a search
+                that allows no passage is made as any other.
+            ranking: is refused: words cannot be looked for under encryption.
             tokens: no more text than this, in the embedding model's tokens.
 
         Raises `InputError` for what cannot be asked, before anything is sent; `BudgetSpentError`; and what `Model.search` does.
@@ -143,28 +158,34 @@ class EncryptedCorpus:
         if ranking is not None:
             message = f"ranking: corpus {self.name!r} is ranked as its owner made it, by vectors"
             raise InputError(message)
-        if where is not None:
-            message = f"where: corpus {self.name!r} is searched under encryption, where no document's metadata can be asked for"
-            raise InputError(message)
+        allowed = None if where is None else self._offered.allowed(where, self.name)
         until = math.inf if self._timeout is None else time.monotonic() + self._timeout
         vector = self.embedder.embed([query], truncate=True)
         # 4.
-        count = min(k, len(self))
-        nearest = self._index.search(vector, count, timeout=_left(until), data_class=self._data_class)
+        nearest = self._index.search(vector, len(self), timeout=_left(until), data_class=self._data_class)
         # 5.
-        places = [int(place) for place in nearest.ids[0]]
-        wanted = places + [NOTHING] * (self._hosted.fetches - count)
+        ranked, scores = nearest.ids[0], nearest.scores[0]
+        if allowed is not None:
+            ranked, scores = ranked[allowed[ranked]], scores[allowed[ranked]]
+        places = [int(place) for place in ranked[:k]]
+        wanted = places + [NOTHING] * (self._hosted.fetches - len(places))
         records = self._passages.fetch(wanted, timeout=_left(until), data_class=self._data_class)
+        leakage = self._leakage(len(places))  # asks the gateway, and before 6., which takes as long as there is text
         # 6.
         found = [
-            opened(record, self._digests[place], float(score))
-            for record, place, score in zip(records, places, nearest.scores[0], strict=False)
+            hit
+            for record, place, score in zip(records, places, scores, strict=False)
+            if (hit := opened(record, self._digests[place], float(score))) is not None
         ]
-        hits = {place: hit for place, hit in zip(places, found, strict=True) if hit is not None}
-        best = list(hits)
+        vectors = self.embedder.embed([hit.text for hit in found], truncate=True)
+        true = are_true(self._index, vector, np.array([hit.score for hit in found]), vectors)
+        held = [number for number in range(len(found)) if true[number]]
+        # 7.
+        texts = {number: found[number].text for number in held}
+        best = distinct(held, texts, {number: vectors[number] for number in held})
         if tokens is not None:
-            best = within_budget(best, lambda place: hits[place].tokens, tokens)
-        return Hits(tuple(hits[place] for place in best), self._leakage(count), missing=count - len(hits))
+            best = within_budget(best, lambda number: found[number].tokens, tokens)
+        return Hits(tuple(found[one] for one in best), leakage, missing=len(places) - len(held))
 
     def of_class(self, data_class: str | None) -> Self:
         """The same corpus, whose questions are of this class of data, by the policy's name for it."""
@@ -201,19 +222,22 @@ class EncryptedCorpus:
 
     def _leakage(self, count: int) -> Leakage:
         asked = "that a question was asked, and when, and how many"
-        return Leakage(
-            PROFILE,
-            (
-                Learned("the gateway", f"{asked}, and by which tenant"),
-                Learned("the node", f"{asked}, and by which tenant"),
-                Learned("the corpus's owner, who may run either", asked),
-                Learned("you", f"the exact scores of all {len(self)} passages, and the text of {count}: {self.budget}"),
+        learned = [
+            Learned("the gateway", f"{asked}, and by which tenant"),
+            Learned(
+                "the node",
+                f"{asked}, and by which tenant; it can keep a passage from being found, and nobody sees that",
             ),
-        )
+            Learned("the corpus's owner, who may run either", asked),
+            Learned("you", f"the exact scores of all {len(self)} passages, and the text of {count}: {self.budget}"),
+        ]
+        if self.filter_by:
+            learned.append(Learned("everybody who may ask", f"{', '.join(self.filter_by)} of every passage's document"))
+        return Leakage(PROFILE, tuple(learned))
 
 
 def open_corpus(
-    take: Callable[[str], Model],
+    take: Callable[[str, str | None], Model],
     name: str,
     *,
     embedder: Embedder | None = None,
@@ -222,20 +246,20 @@ def open_corpus(
 ) -> EncryptedCorpus:
     """Take a hosted corpus (steps 1 to 3). See `Client.corpus`.
 
-    `take` gives a model that was checked. Raises `InputError`, `PackageDigestError`, `PackageError`, `CorpusError`, what it does.
+    `take` gives a model that was checked, by its name: the latest version, or the one whose manifest has a digest. Raises
+    `InputError`, `PackageError`, `CorpusError`, and what it does.
     """
-    index = take(name)  # 1.
+    index = take(name, None)  # 1.
     hosted = index.corpus
     if hosted is None:
         message = f"model {name!r} is no corpus that could be searched by text: 'blindgate rag host' makes one"
         raise InputError(message)
-    passages = take(hosted.passages)
-    if (passages.manifest.digest, passages.manifest.signer) != (hosted.manifest, index.manifest.signer):  # 2.
+    passages = take(hosted.passages, hosted.manifest)  # 2.
+    if passages.manifest.signer != index.manifest.signer:
         message = (
-            f"the gateway serves {hosted.passages!r} version {passages.manifest.document.version}, which is not the table of "
-            f"corpus {name!r} version {index.manifest.document.version}: its owner publishes both anew, the passages first"
+            f"corpus {name!r} is signed by {index.manifest.signer}, and its passages by {passages.manifest.signer}"
         )
-        raise PackageDigestError(message)
+        raise PackageError(message)
     digests = hosted.record_digests(index.manifest.document.scores().scores)
     _require_table(passages, len(digests), hosted.fetches)
     _require_embedder(name, hosted.embedder, MINILM_DIGEST if embedder is None else embedder.digest)  # 3.

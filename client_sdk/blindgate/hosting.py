@@ -3,7 +3,10 @@
 1. The passages become records of one size (`hosted_records`), and those a table that is fetched from by position (`lookup`).
 2. The table is signed first. The index's client part names it by its manifest's digest, and each record by its own, so that the
    signature over the index holds for both.
-3. The vectors become an index in eight bits (`search`), and it is signed.
+3. The vectors become an index in eight bits (`search`), and it is signed. Before that, some are held against what the embedder
+   gives their texts: askers hold all that they find so (`hosted_scores`), and would find nothing in an index that does not hold.
+
+What askers may filter by (`filter_by`) stands in the index's client part, too: of every passage, for every asker to read.
 
 Both have the same privacy, and budgets that end together: a search is one row of the index and `fetches` rows of the table.
 
@@ -12,10 +15,13 @@ in the mode `model_private`, from those who ask, all that they did not pay for w
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from blindgate.hosted_filters import offered
 from blindgate.hosted_records import record_digest, written
+from blindgate.hosted_scores import require_vectors
 from blindgate_models.compilers.compiled import CompiledModel
 from blindgate_models.compilers.lookup import compile_lookup
 from blindgate_models.compilers.search import compile_search
@@ -42,6 +48,7 @@ class HostedPackages:
         table: the table, as it was compiled.
         search: the index, as it was compiled.
         fetches: how many records a search fetches.
+        filter_by: the fields that every asker reads of every passage.
     """
 
     passages: bytes
@@ -49,6 +56,7 @@ class HostedPackages:
     table: CompiledModel
     search: CompiledModel
     fetches: int
+    filter_by: tuple[str, ...] = ()
 
     @property
     def bytes_up(self) -> int:
@@ -84,6 +92,7 @@ def host(  # noqa: PLR0913  (what an owner decides)
     queries_per_tenant: int | None = None,
     fetches: int = DEFAULT_FETCHES,
     public: bool = False,
+    filter_by: Sequence[str] = (),
 ) -> HostedPackages:
     """Sign a corpus as version `version` of `name`.
 
@@ -98,8 +107,11 @@ def host(  # noqa: PLR0913  (what an owner decides)
         queries_per_tenant: how many searches a tenant may make in all; it must be said of a corpus that is hidden.
         fetches: how many passages every search fetches, and so the most that it gives.
         public: whether askers may know all of it: smaller and faster, and replies hide nothing.
+        filter_by: the fields of documents' metadata that a search's `where` may name. Every asker reads their values, of every
+            passage, and of no other field.
 
-    Raises `InputError` naming what does not fit, and `PackageError` where no parameters hold and hide it.
+    Raises `InputError` naming what does not fit, `CorpusError` where the vectors are not the embedder's, and `PackageError` where
+    no parameters hold and hide it.
     """
     _require(name, queries_per_tenant, fetches, public=public)
     contents, embedder = corpus.contents(), corpus.embedder
@@ -107,6 +119,8 @@ def host(  # noqa: PLR0913  (what an owner decides)
         message = f"{corpus.path}: a corpus without a passage cannot be hosted"
         raise InputError(message)
     privacy: Privacy = "model_public" if public else "model_private"
+    filters = offered(contents.passages, filter_by)
+    require_vectors(contents, embedder, where=str(corpus.path))
     # 1.
     records = written(contents.passages)
     table = compile_lookup(records, privacy=privacy)
@@ -134,6 +148,7 @@ def host(  # noqa: PLR0913  (what an owner decides)
         manifest=open_package(signed).manifest.digest,
         fetches=fetches,
         digests=packed_digests([record_digest(record) for record in records]),
+        filters=filters,
     )
     # 3.
     search = compile_search(contents.vectors, privacy=privacy, corpus=hosted)
@@ -147,7 +162,7 @@ def host(  # noqa: PLR0913  (what an owner decides)
         expires=expires,
         rows_per_tenant=queries_per_tenant,
     )
-    return HostedPackages(signed, index, table, search, fetches)
+    return HostedPackages(signed, index, table, search, fetches, tuple(filter_by))
 
 
 def _require(name: str, queries_per_tenant: int | None, fetches: int, *, public: bool) -> None:

@@ -161,6 +161,20 @@ class Model:
         decimals = self.manifest.document.scores().decimals
         return SearchResult(np.concatenate([each.ids for each in found]), np.round(products, decimals))
 
+    def score_ranges(
+        self, vectors: Table, entries: NDArray[np.float32], *, within: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Between which two numbers `search` gives an honest score of each vector with each of these entries: `(rows, m)` each.
+
+        `entries` are `(m, width)`: what the index's owner had, each number to `within`. Asks nobody. Raises `InputError` as
+        `search` does.
+        """
+        half = index_half(self._half, self.name)
+        rows = frames.matrix(vectors, self.manifest.document.columns)
+        least, most = half.score_ranges(rows, entries.astype(np.float64), within)
+        decimals = self.manifest.document.scores().decimals
+        return np.round(least, decimals), np.round(most, decimals)
+
     def fetch(
         self, positions: Sequence[int], *, timeout: float | None = None, data_class: str | None = None
     ) -> list[bytes]:

@@ -43,7 +43,7 @@ def open_remote(  # noqa: PLR0913  (the ways to each profile)
     options: Mapping[str, Any],
     *,
     own: SyncedCorpora,
-    take: Callable[[str], Model],
+    take: Callable[[str, str | None], Model],
     sealing: Callable[[str, Api], Sealing],
     show_progress: bool | None,
 ) -> RemoteCorpus:

@@ -102,6 +102,14 @@ class IndexHalf(ClientHalf, Protocol):
     def units(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """What a score of each of these rows is to be multiplied by for the inner product itself, `(n,)`."""
 
+    def score_ranges(
+        self, rows: NDArray[np.float64], entries: NDArray[np.float64], within: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The least and the largest inner product, `(n, m)` each, that an honest node gives of each row with each of `m` entries.
+
+        Of entries of the index whose numbers, before they became eight bits, were each within `within` of these, `(m, features)`.
+        """
+
 
 @runtime_checkable
 class RecordHalf(ClientHalf, Protocol):

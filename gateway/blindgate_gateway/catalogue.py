@@ -11,7 +11,7 @@ The gateway vouches for nothing here: clients check the publisher's signature an
 """
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, func, insert, select
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 routes = Routes("models")
 
+_DIGEST: Final = r"sha256:[0-9a-f]{64}"
+
 _LATEST = (
     select(manifests.c.name, func.max(manifests.c.version).label("version"))
     .group_by(manifests.c.name)
@@ -49,6 +51,9 @@ _BY_NAME = prepared(
     .where(manifests.c.name == bindparam("name"))
     .order_by(manifests.c.version.desc())
     .limit(1)
+)
+_NAMED = prepared(
+    select(manifests.c.envelope).where(manifests.c.name == bindparam("name"), manifests.c.digest == bindparam("digest"))
 )
 _CLIENT_PART = prepared(
     select(manifests.c.tenant, manifests.c.client_digest).where(manifests.c.digest == bindparam("digest"))
@@ -67,11 +72,20 @@ def list_models(call: Call[Account, None]) -> Answer:
     return ModelList(models=tuple(_offer(envelope) for envelope in envelopes))
 
 
-@routes.get("/v1/models/<name>", roles={Role.TENANT, Role.READER, Role.PUBLISHER}, answers={200: ModelOffer})
+@routes.get(
+    "/v1/models/<name>",
+    roles={Role.TENANT, Role.READER, Role.PUBLISHER},
+    answers={200: ModelOffer},
+    parameters={"manifest": ("query text", "not the latest version, but the one whose manifest has this digest")},
+)
 def show_model(call: Call[Account, None], name: str) -> Answer:
-    """Give a model's manifest in its latest version, expired or not."""
+    """Give a model's manifest, in its latest version unless another is named; expired or not."""
+    digest = call.text("manifest", pattern=_DIGEST)
     with call.parts.database.read() as connection:
-        row = connection.execute(_BY_NAME, {"name": name}).first()
+        if digest is None:
+            row = connection.execute(_BY_NAME, {"name": name}).first()
+        else:
+            row = connection.execute(_NAMED, {"name": name, "digest": digest}).first()
     if row is None:
         raise not_found("model")
     return _offer(row.envelope)

@@ -206,10 +206,10 @@ class Corpus:
             numbers = state.records.texts()[0]
             passages = state.records.passages(numbers)
             documents = {one.id: one for one in state.records.documents()}
-            vectors = state.dense.vectors(numbers)
+            ids, vectors = state.dense.contents()
             return Contents(
                 tuple(hit_of(passages[one], documents[passages[one].document], 0.0) for one in numbers),
-                np.stack([vectors[one] for one in numbers]) if numbers else np.empty((0, 0), dtype=np.float32),
+                vectors[np.argsort(ids)],
             )
 
     def passage(self, number: int) -> Hit | None:

@@ -69,7 +69,8 @@ class Hits(Sequence[Hit]):
 
     Attributes:
         leakage: who could have learnt what.
-        missing: how many more were found, in a corpus that lives elsewhere, whose text did not come back as its owner wrote it.
+        missing: how many more were found, in a corpus that lives elsewhere, whose text did not come back as its owner wrote it, or
+            by a score that is not that text's.
     """
 
     found: tuple[Hit, ...]

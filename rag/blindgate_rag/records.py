@@ -222,10 +222,8 @@ class Records:
         every = self._documents("order by id")
         if where is None:
             return list(every)
-        for name, wanted in where.items():
-            for value in _choices(wanted):
-                _check_metadata(name, value)
-        return [one for one in every if _is_so(one.metadata, where)]
+        check_where(where)
+        return [one for one in every if is_so(one.metadata, where)]
 
     def passages(self, ids: Iterable[int]) -> dict[int, PassageRecord]:
         """The passages of these ids, by id; those that are not there are left out."""
@@ -271,6 +269,24 @@ class Records:
         return self._database
 
 
+def check_where(where: Where) -> None:
+    """Refuse what no document's metadata could be. Raises `InputError` naming it."""
+    for name, wanted in where.items():
+        for value in _choices(wanted):
+            _check_metadata(name, value)
+
+
+def is_so(metadata: Metadata, where: Where) -> bool:
+    """Whether a document's metadata is so; of numbers the value counts, and true and false are none."""
+    for name, wanted in where.items():
+        if name not in metadata:
+            return False
+        found = metadata[name]
+        if not any(found == one and isinstance(found, bool) == isinstance(one, bool) for one in _choices(wanted)):
+            return False
+    return True
+
+
 def _written(metadata: Metadata) -> str:
     for name, value in metadata.items():
         _check_metadata(name, value)
@@ -296,13 +312,3 @@ def _check_metadata(name: object, value: object) -> None:
 
 def _choices(wanted: MetadataValue | Sequence[MetadataValue]) -> Iterable[MetadataValue]:
     return wanted if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)
-
-
-def _is_so(metadata: Metadata, where: Where) -> bool:
-    for name, wanted in where.items():
-        if name not in metadata:
-            return False
-        found = metadata[name]
-        if not any(found == one and isinstance(found, bool) == isinstance(one, bool) for one in _choices(wanted)):
-            return False
-    return True

@@ -15,15 +15,25 @@ import numpy as np
 import pytest
 
 from between import Answer, Proxy
+from blindgate import hosted_corpus, hosted_records
 from blindgate.hosted_corpus import EncryptedCorpus
 from blindgate.model import Model
 from blindgate_models.compilers.lookup import compile_lookup
 from blindgate_models.compilers.search import compile_search
 from blindgate_models.publishing import open_package
 from blindgate_models.search.hosted import HostedCorpus, packed_digests
-from blindgate_protocol.errors import CorpusError, InputError, JobFailedError, PackageDigestError, PolicyError
+from blindgate_protocol.errors import (
+    CorpusError,
+    InputError,
+    JobFailedError,
+    PackageDigestError,
+    PolicyError,
+    RolledBackManifestError,
+)
 from blindgate_rag.corpus import Corpus
-from hosted import hosted_corpus, packages
+from blindgate_rag.records import Where
+from hosted import exact_places, packages
+from hosted import hosted_corpus as owners_corpus
 from runs import SOON_IN_THE_LOG
 from signed_packages import PUBLISHER, package
 from world import World
@@ -32,20 +42,20 @@ from world import World
 @pytest.fixture(scope="module")
 def owned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
     """The corpus, at its owner's."""
-    with hosted_corpus(tmp_path_factory.mktemp("owner")) as corpus:
+    with owners_corpus(tmp_path_factory.mktemp("owner")) as corpus:
         yield corpus
 
 
 @pytest.fixture(scope="module")
 def attacked(world: World, owned: Corpus) -> World:
     """The shared world, with the corpus."""
-    made = packages(owned, name="attacked", fetches=4)
+    made = packages(owned, name="attacked", fetches=4, filter_by=("ward",))
     world.publish(made.passages)
     world.publish(made.index)
     return world
 
 
-def hear(proxy: Proxy, corpus: EncryptedCorpus, question: str, k: int) -> tuple[Any, ...]:
+def hear(proxy: Proxy, corpus: EncryptedCorpus, question: str, k: int, where: Where | None = None) -> tuple[Any, ...]:
     """What passes of one search, without random names and times: requests with their sizes, the last answer to each path."""
     proxy.heard.clear()
     answers: dict[str, int] = {}
@@ -57,7 +67,7 @@ def hear(proxy: Proxy, corpus: EncryptedCorpus, question: str, k: int) -> tuple[
         return answer
 
     proxy.lie = listen
-    corpus.search(question, k=k)
+    corpus.search(question, k=k, where=where)
     said: list[tuple[str, str, int]] = []
     for method, path, size in proxy.heard:
         if not path.startswith("/log/"):  # by the clock
@@ -80,11 +90,16 @@ def without_names(path: str) -> str:
 
 
 def test_every_search_sounds_alike(attacked: World, owned: Corpus, tmp_path: Path) -> None:
-    """Long or short, found well or not, one passage wanted or all: the same requests of the same lengths, and as many fetches."""
-    asked = [("aspirin and warfarin", 4), ("x", 1), ("頭痛 " * 900, 2), ("aspirin and warfarin", 4)]
+    """Long or short, found well or not, filtered or not, one passage wanted or all: the same requests, lengths and fetches."""
+    asked: list[tuple[str, int, Where | None]] = [
+        ("aspirin and warfarin", 4, None),
+        ("x", 1, {"ward": "1B"}),
+        ("頭痛 " * 900, 2, None),
+        ("aspirin and warfarin", 4, {"ward": "no such ward"}),
+    ]
     with Proxy(attacked.url) as proxy, attacked.client(home=tmp_path, url=proxy.url) as client:
         corpus = client.corpus("attacked", profile="encrypted-query", embedder=owned.embedder)
-        first, *others = [hear(proxy, corpus, question, k) for question, k in asked]
+        first, *others = [hear(proxy, corpus, *one) for one in asked]
     for other in others:
         assert other == first
     assert first[2][0] == 1
@@ -107,11 +122,29 @@ def test_what_is_sent_does_not_depend_on_what_a_node_made_of_the_scores(
 
             monkeypatch.setattr(corpus._index._half, "decrypt", lying)
             hits = corpus.search("aspirin", k=2)
-            assert len(hits) == 2
+            assert (len(hits), hits.missing) == (0, 2)  # of a score that a node made up nothing is believed
             sizes.add(rows(corpus._passages))
             inputs.add(corpus._passages.last_jobs[0].bundle.order.document.input.digest)
         assert len(sizes) == 1
         assert len(inputs) == 2
+
+
+def test_nothing_is_sent_once_a_record_was_looked_at(
+    attacked: World, owned: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long that takes tells of the texts; so the last request goes out before, also the one for what is left of the budget."""
+    with Proxy(attacked.url) as proxy, attacked.client(home=tmp_path, url=proxy.url) as client:
+        corpus = client.corpus("attacked", profile="encrypted-query", embedder=owned.embedder)
+        before: list[int] = []
+        look = hosted_records.opened
+
+        def watched(record: bytes, digest: bytes, score: float) -> Any:
+            before.append(len(proxy.heard))
+            return look(record, digest, score)
+
+        monkeypatch.setattr(hosted_corpus, "opened", watched)
+        assert corpus.search("aspirin", k=2)
+        assert before == [len(proxy.heard)] * 2
 
 
 def test_a_gateway_cannot_pair_an_index_with_other_passages(attacked: World, owned: Corpus, tmp_path: Path) -> None:
@@ -120,7 +153,7 @@ def test_a_gateway_cannot_pair_an_index_with_other_passages(attacked: World, own
     with Proxy(attacked.url) as proxy, attacked.client(home=tmp_path, url=proxy.url) as client:
 
         def swap(_method: str, path: str, answer: Answer) -> Answer:
-            if path == "/v1/models/attacked-passages":
+            if path.startswith("/v1/models/attacked-passages?"):
                 manifest = open_package(other.passages).manifest
                 return answer._replace(body=b'{"manifest":' + manifest.envelope.to_bytes() + b"}")
             if path.endswith("/client") and open_package(other.passages).manifest.digest in path:
@@ -128,8 +161,24 @@ def test_a_gateway_cannot_pair_an_index_with_other_passages(attacked: World, own
             return answer
 
         proxy.lie = swap
-        with pytest.raises(PackageDigestError, match="which is not the table of corpus 'attacked' version 1"):
+        with pytest.raises(PackageDigestError, match="of model 'attacked-passages', the gateway serves sha256:"):
             client.corpus("attacked", profile="encrypted-query", embedder=owned.embedder)
+
+
+def test_a_corpus_is_searched_while_its_owner_publishes_it_anew(attacked: World, owned: Corpus, tmp_path: Path) -> None:
+    """The passages come first; until the index does, the version of before is whole, and whoever saw newer passages may have it."""
+    before, after = (packages(owned, name="renewed", fetches=2, version=version) for version in (1, 2))
+    attacked.publish(before.passages)
+    attacked.publish(before.index)
+    with attacked.client(home=tmp_path) as client:
+        for said, told in ((after.passages, 1), (after.index, 2)):
+            attacked.publish(said)
+            assert client.model("renewed-passages").manifest.document.version == 2
+            corpus = client.corpus("renewed", embedder=owned.embedder)
+            assert repr(corpus) == f"EncryptedCorpus('renewed', version={told})"
+            assert corpus.search("Visiting hours", k=1)[0].text.startswith("Visiting hours")
+        with pytest.raises(RolledBackManifestError):
+            client.require_believed(open_package(before.passages).manifest)
 
 
 def test_a_text_that_is_not_the_owners_is_left_out_and_told_of(attacked: World, owned: Corpus, tmp_path: Path) -> None:
@@ -146,8 +195,29 @@ def test_a_text_that_is_not_the_owners_is_left_out_and_told_of(attacked: World, 
     attacked.publish(package(index, name="altered"))
     with attacked.client(home=tmp_path) as client:
         hits = client.corpus("altered", embedder=owned.embedder).search("Tea in the hall", k=3)
-    assert (len(hits), hits.missing) == (2, 1)
+    assert hits.missing == 1
+    assert hits
     assert all(hit.passage != owned.contents().passages[place].passage for hit in hits)
+
+
+def test_a_passage_that_a_node_ranked_too_high_is_left_out_and_told_of(
+    attacked: World, owned: Corpus, tmp_path: Path
+) -> None:
+    """A node that computes on vectors of its own: for some passages, which it wants read, on that of the question itself."""
+    question, contents = "Is aspirin safe with warfarin?", owned.contents()
+    made = packages(owned, name="pushed", fetches=4)
+    pushed = [place for place, one in enumerate(contents.passages) if one.text.startswith("Tea is served")]
+    vectors = contents.vectors.copy()
+    vectors[pushed] = owned.embedder.embed([question])
+    lying = compile_search(vectors, corpus=HostedCorpus.model_validate(made.search.client["corpus"]))
+    assert lying.client["scale"] == made.search.client["scale"]  # an asker sees no other index
+    attacked.publish(made.passages)
+    attacked.publish(package(lying, name="pushed"))
+    with attacked.client(home=tmp_path) as client:
+        hits = client.corpus("pushed", embedder=owned.embedder).search(question, k=4)
+    assert hits.missing == len(pushed) == 3
+    (best,) = exact_places(owned, question, 1)
+    assert [hit.passage for hit in hits] == [contents.passages[best].passage]
 
 
 def test_an_embedder_that_is_another_is_refused_before_a_question_is_embedded(
@@ -197,7 +267,7 @@ def test_a_gateway_that_forgets_its_count_is_bounded_by_the_node(owned: Corpus, 
         with world.client(home=tmp_path / "asker") as client:
             corpus = client.corpus("counted", profile="encrypted-query", embedder=owned.embedder)
             for _ in range(2):
-                assert len(corpus.search("aspirin", k=2)) == 2
+                assert corpus.search("aspirin", k=2)
             with sqlite3.connect(world.gateway_folder / "gateway.sqlite", timeout=10) as gateway:
                 rows = gateway.execute("select rows from rows_asked where model like 'counted%'").fetchall()
                 assert sorted(row[0] for row in rows) == [2, 4]

@@ -10,10 +10,12 @@ import pytest
 
 import campaigns
 from blindgate import Client
+from blindgate.hosted_corpus import EncryptedCorpus
 from blindgate_models.publishing import open_package
 from blindgate_protocol.errors import BudgetSpentError, InputError
 from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
+from blindgate_rag.records import Where
 from blindgate_rag.searchable import Searchable
 from hosted import TEXTS, exact_places, hosted_corpus, packages
 from scripted_model import ScriptedModel, package_scripted
@@ -37,7 +39,7 @@ def owned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
 def hosting(world: World, owned: Corpus) -> World:
     """The shared world, with the corpus hidden and public, and once with a budget of two searches."""
     for made in (
-        packages(owned),
+        packages(owned, filter_by=("ward", "year")),
         packages(owned, name="known", public=True, queries_per_tenant=None, fetches=3),
         packages(owned, name="scarce", queries_per_tenant=2, fetches=2),
     ):
@@ -57,7 +59,7 @@ def client(hosting: World, tmp_path: Path) -> Iterator[Client]:
 def test_what_is_found_is_the_exact_ranking_and_the_owners_text(
     client: Client, owned: Corpus, name: str, k: int, asked: list[str]
 ) -> None:
-    """Every passage as its owner has it, ties in the index's order."""
+    """Every passage as its owner has it, ties in the index's order, and of those that say the same the best."""
     corpus: Searchable = client.corpus(name, embedder=owned.embedder)
     contents = owned.contents().passages
     for question in asked:
@@ -75,10 +77,43 @@ def test_what_is_found_is_the_exact_ranking_and_the_owners_text(
 def test_fewer_are_the_first_of_more_and_no_more_text_than_was_asked_for(client: Client, owned: Corpus) -> None:
     """By number, and by the embedding model's tokens."""
     corpus, contents = client.corpus("pubmed", embedder=owned.embedder), owned.contents().passages
-    few = [contents[place] for place in exact_places(owned, QUESTIONS[0], 2)]
-    assert [hit.passage for hit in corpus.search(QUESTIONS[0], k=2)] == [one.passage for one in few]
+    few = [contents[place] for place in exact_places(owned, QUESTIONS[0], 4)]
+    assert len(few) == 3  # of four, one says what a better one says
+    assert [hit.passage for hit in corpus.search(QUESTIONS[0], k=4)] == [one.passage for one in few]
     budget = sum(one.tokens for one in few) - 1
-    assert [hit.passage for hit in corpus.search(QUESTIONS[0], k=2, tokens=budget)] == [few[0].passage]
+    found = corpus.search(QUESTIONS[0], k=4, tokens=budget)
+    assert [hit.passage for hit in found] == [one.passage for one in few[:2]]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param({"ward": "1B"}, id="a text"),
+        pytest.param({"ward": ["0B", "2B"], "year": (2021, 2022.0)}, id="one of several, and a number"),
+        pytest.param({"year": True}, id="no document's"),
+        pytest.param({}, id="anything"),
+    ],
+)
+def test_a_filter_finds_the_best_of_what_it_allows(client: Client, owned: Corpus, where: Where) -> None:
+    """As in a corpus of one's own: the exact ranking, among those passages alone; nothing where none is so."""
+    corpus, contents = client.corpus("pubmed", embedder=owned.embedder), owned.contents().passages
+    hits = corpus.search(QUESTIONS[0], k=8, where=where)
+    expected = [contents[place].passage for place in exact_places(owned, QUESTIONS[0], 8, where)]
+    assert ([hit.passage for hit in hits], hits.missing) == (expected, 0)
+    assert {one.source for one in owned.documents(where)} >= {hit.source for hit in hits}
+    assert bool(hits) == bool(owned.documents(where))
+
+
+def test_what_a_filter_needs_is_disclosed_and_said_to_be(client: Client, owned: Corpus) -> None:
+    """In the manifest, in the leakage of a search; a corpus without one says nothing of the kind."""
+    corpus = client.corpus("pubmed", embedder=owned.embedder)
+    assert isinstance(corpus, EncryptedCorpus)
+    assert corpus.filter_by == ("ward", "year")
+    said = client.model("pubmed").manifest.document.discloses.to_client[-1]
+    assert said == "of every passage, the values of its document's ward, year"
+    learned = {one.who: one.what for one in corpus.search("tea", k=1).leakage.learned}
+    assert learned["everybody who may ask"] == "ward, year of every passage's document"
+    assert "ward" not in str(client.model("known").manifest.document.discloses)
 
 
 def test_a_search_says_who_could_learn_what_and_what_is_left(client: Client, owned: Corpus) -> None:
@@ -90,7 +125,8 @@ def test_a_search_says_who_could_learn_what_and_what_is_left(client: Client, own
     learned = {one.who: one.what for one in hits.leakage.learned}
     assert learned["you"] == "the exact scores of all 24 passages, and the text of 1: 1 of 2 searches are left"
     for who in ("the node", "the gateway"):
-        assert learned[who] == "that a question was asked, and when, and how many, and by which tenant"
+        assert learned[who].startswith("that a question was asked, and when, and how many, and by which tenant")
+    assert learned["the node"].endswith("it can keep a passage from being found, and nobody sees that")
     assert corpus.budget.left == 1
     corpus.search("tea", k=2)
     with pytest.raises(BudgetSpentError, match="'scarce' gives a tenant 2 rows in all"):
@@ -107,7 +143,7 @@ def test_a_search_says_who_could_learn_what_and_what_is_left(client: Client, own
         pytest.param(" ", 1, None, "the question is empty", id="no question"),
         pytest.param("a", 0, None, "k is 0: 1 to 3 passages", id="none"),
         pytest.param("a", 4, None, "k is 4: 1 to 3 passages may be asked for, as its owner fixed it", id="too many"),
-        pytest.param("a", 1, {"ward": "3B"}, "where: corpus 'known' is searched under encryption", id="a filter"),
+        pytest.param("a", 1, {"ward": "3B"}, "'known' cannot be filtered by 'ward': .* offers nothing", id="a filter"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_anything_is_sent(
@@ -180,8 +216,13 @@ def test_from_notes_to_somebody_elses_answer_by_commands(tmp_path: Path) -> None
     assert "queries per tenant: expected a number" in run(*hosts, "--name", "ward", fails=True)
     assert "name: got 'Ward'" in run(*hosts, "--name", "Ward", "--public", fails=True)
     assert not (tmp_path / "out").exists()
-    made = json.loads(run(*hosts, "--name", "ward", "--queries-per-tenant", "9", "--fetches", "4", "--json"))
-    assert (made["passages"], made["searches_a_tenant"]) == (8, 9)
+    assert "filter by 'year': no document's metadata has it; there is ward" in run(
+        *hosts, "--name", "ward", "--public", "--filter-by", "year", fails=True
+    )
+    rest = ("--name", "ward", "--queries-per-tenant", "9", "--fetches", "4", "--filter-by", "ward", "--json")
+    made = json.loads(run(*hosts, *rest))
+    assert (made["passages"], made["searches_a_tenant"], made["filter_by"]) == (8, 9, ["ward"])
+    assert "of every passage, the values of its document's ward" in run("models", "show", made["packages"][1])
     passages, index = (open_package(tmp_path / file).manifest.document for file in made["packages"])
     assert (passages.name, passages.privacy.rows_per_tenant) == ("ward-passages", 36)
     assert (index.name, index.privacy.rows_per_tenant) == ("ward", 9)
@@ -202,12 +243,13 @@ def test_from_notes_to_somebody_elses_answer_by_commands(tmp_path: Path) -> None
         with sealed_client(world, tmp_path / "asker", "enclave"):
             pass  # its policy is what is wanted
         environment |= {"BLINDGATE_HOME": str(tmp_path / "asker"), "BLINDGATE_API_KEY": world.api_key("hospital")}
-        found = json.loads(run("rag", "search", "gateway:ward", "May I visit?", "-k", "2", "--json"))
+        asked_for = ("gateway:ward", "May I visit?", "-k", "2", "--where", "ward=3B", "--json")
+        found = json.loads(run("rag", "search", *asked_for))
         assert found[0]["text"] == TEXTS[2].text.strip()
         assert found[0]["metadata"] == {"ward": "3B"}
         words = ("gateway:ward", "x", "-k", "2", "--ranking", "bm25")
-        assert "ranking: corpus .ward. is ranked as its owner made it" in run("rag", "search", *words, fails=True)
-        assert "where: corpus 'ward'" in run(
+        assert "ranking: corpus 'ward' is ranked as its owner made it" in run("rag", "search", *words, fails=True)
+        assert "where: corpus 'ward' cannot be filtered by 'a': its owner offers ward" in run(
             "rag", "search", "gateway:ward", "x", "-k", "1", "--where", "a=b", fails=True
         )
         asked = json.loads(run("rag", "ask", "gateway:ward", "When may I visit?", "-k", "2", "--model", CHAT, "--json"))

@@ -10,7 +10,7 @@ from blindgate_models.compilers.search import search_parts
 from blindgate_models.product.spec import Privacy
 from blindgate_models.search.client import SearchClient
 from blindgate_models.search.server import SearchServer
-from blindgate_models.search.spec import quantised_queries
+from blindgate_models.search.spec import quantised_entries, quantised_queries, score_ranges
 from campaigns import CAMPAIGN, of
 
 Bytes = NDArray[np.int8]
@@ -76,3 +76,24 @@ def test_an_index_of_zeros_and_a_query_of_zeros_score_zero(privacy: Privacy) -> 
     mixed[7, 3] = 1
     got, expected = scores_of(mixed, np.stack([np.ones(20), np.zeros(20)]), privacy)
     assert (got == expected).all()
+
+
+@given(
+    entries=st.integers(1, 20),
+    width=st.integers(1, 400),
+    within=st.sampled_from([0.0, 1e-7, 1e-3, 0.1]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_true_score_lies_in_its_range_and_a_range_is_no_wider_than_it_says(
+    entries: int, width: int, within: float, seed: int
+) -> None:
+    """Whatever another machine makes of each number, up to `within`: eight bits differ by that, and by one for the rounding."""
+    rng = np.random.default_rng(seed)
+    owners = rng.normal(size=(entries, width))
+    theirs = owners + rng.choice([-1, 0, 1], owners.shape) * within * rng.random()
+    index, scale = quantised_entries(owners)
+    queries = quantised_queries(rng.normal(size=(3, width)))[0]
+    exact = queries @ index.astype(np.int64).T
+    least, most = score_ranges(theirs, scale, queries, within)
+    assert ((least <= exact) & (exact <= most)).all()
+    assert (most - least <= (2 * within * scale + (within > 0)) * np.abs(queries).sum(axis=1)[:, None]).all()

@@ -9,6 +9,8 @@ from blindgate.hosting import HostedPackages, host
 from blindgate_models.search.spec import quantised_entries, quantised_queries
 from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
+from blindgate_rag.fusion import distinct
+from blindgate_rag.records import Where, is_so
 from signed_packages import DAY, NOW, PUBLISHER
 
 _SAID: Final = [
@@ -48,9 +50,18 @@ def packages(corpus: Corpus, **changes: Any) -> HostedPackages:
     return host(corpus, PUBLISHER, **(given | changes))
 
 
-def exact_places(corpus: Corpus, question: str, k: int) -> list[int]:
-    """Where the k nearest passages are, by exact inner products of eight bits; of equal ones the first."""
-    entries = quantised_entries(corpus.contents().vectors.astype(np.float64))[0].astype(np.int64)
+def exact_places(corpus: Corpus, question: str, k: int, where: Where | None = None) -> list[int]:
+    """Where the k nearest passages are, by exact inner products of eight bits; of equal ones the first, of the same one.
+
+    As a search gives them that fetches k: those that say the same are among the k.
+    """
+    contents = corpus.contents()
+    entries = quantised_entries(contents.vectors.astype(np.float64))[0].astype(np.int64)
     query = quantised_queries(corpus.embedder.embed([question], truncate=True).astype(np.float64))[0][0]
-    found: list[int] = np.argsort(-(entries @ query), kind="stable")[:k].tolist()
-    return found
+    ranked: list[int] = np.argsort(-(entries @ query), kind="stable").tolist()
+    found = [place for place in ranked if where is None or is_so(contents.passages[place].metadata, where)][:k]
+    return distinct(
+        found,
+        {place: contents.passages[place].text for place in found},
+        {place: contents.vectors[place] for place in found},
+    )

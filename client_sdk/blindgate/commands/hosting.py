@@ -38,6 +38,14 @@ def host(
             min=1, max=MAX_FETCHES, help="How many passages every search fetches, and so the most that it gives."
         ),
     ] = 8,
+    filter_by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter-by",
+            metavar="FIELD",
+            help="A field of metadata that searches may filter by; again for another. Every asker reads it of all passages.",
+        ),
+    ] = None,
     version: Annotated[int, typer.Option(min=1, help="Above every one that was published under this name.")] = 1,
     summary: Annotated[str, typer.Option(help="A sentence for the people who will use it.")] = "",
     days: Annotated[int, typer.Option(min=1, help="How long the packages are valid.")] = DEFAULT_VALIDITY_DAYS,
@@ -73,6 +81,7 @@ def host(
             queries_per_tenant=queries_per_tenant,
             fetches=fetches,
             public=public,
+            filter_by=filter_by or (),
         )
     folder.mkdir(parents=True, exist_ok=True)
     files = folder / f"{name}-passages.bgmodel", folder / f"{name}.bgmodel"
@@ -84,10 +93,13 @@ def host(
         "record_bytes": made.table.client["size"],
         "model": made.search.privacy.mode,
         "searches_a_tenant": queries_per_tenant,
+        "filter_by": list(made.filter_by),
         "upload_bytes_a_search": made.bytes_up,
         "download_bytes_a_search": made.bytes_down,
         "expected_seconds_a_search": made.seconds,
     }
     show_one(shown, as_json=as_json)
     if not as_json:
+        if made.filter_by:
+            note(f"of every passage, everybody who may ask reads the {', '.join(made.filter_by)}")
         note(f"publish the passages first: blindgate models publish {files[0]} && blindgate models publish {files[1]}")

@@ -23,7 +23,7 @@ from blindgate_models.compilers.products import exact_encryption, hiding
 from blindgate_models.compilers.ranges import declared_columns
 from blindgate_models.product.spec import Need, Parameters, Privacy, choose
 from blindgate_models.search.client import SearchClient
-from blindgate_models.search.hosted import CORPUS_DISCLOSES, HostedCorpus
+from blindgate_models.search.hosted import HostedCorpus
 from blindgate_models.search.server import SearchServer
 from blindgate_models.search.spec import (
     DETERMINISM,
@@ -98,7 +98,7 @@ def compile_search(
         privacy=hiding(client.parameters, weights.row_square, len(index)),
         determinism=DETERMINISM[privacy],
         discloses=Disclosures(
-            to_client=[*DISCLOSES_TO_CLIENT[privacy], *(() if corpus is None else CORPUS_DISCLOSES)],
+            to_client=[*DISCLOSES_TO_CLIENT[privacy], *(() if corpus is None else corpus.discloses)],
             to_node=list(DISCLOSES_TO_NODE),
         ),
         report=_measured(client, server, numbers),

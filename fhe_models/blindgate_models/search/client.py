@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from blindgate_models.halves import Part
 from blindgate_models.product.client import ProductHalf
-from blindgate_models.search.spec import ClientPart, client_part, quantised_queries, rows_per_job
+from blindgate_models.search.spec import ClientPart, client_part, quantised_queries, rows_per_job, score_ranges
 from blindgate_protocol.errors import InputError
 
 _BYTES_AT_ONCE: Final = 8 << 20
@@ -44,6 +44,15 @@ class SearchClient(ProductHalf):
     def units(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """What a score of each of these queries is to be multiplied by for the inner product itself, `(n,)`."""
         return np.asarray(1.0 / (self._scale * quantised_queries(rows)[1]))
+
+    def score_ranges(
+        self, rows: NDArray[np.float64], entries: NDArray[np.float64], within: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Between which inner products a true score lies: see `IndexHalf`."""
+        queries, scales = quantised_queries(rows)
+        least, most = score_ranges(entries, self._scale, queries, within)
+        units = 1.0 / (self._scale * scales)[:, None]
+        return least * units, most * units
 
     @property
     def rows_per_job(self) -> int:

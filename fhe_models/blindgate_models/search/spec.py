@@ -29,6 +29,7 @@ from pydantic import Field, model_validator
 from blindgate_models.halves import Part
 from blindgate_models.parts import Padded, Strict, decoded, parse
 from blindgate_models.product.spec import MAX_BLOB_BYTES, Parameters, Privacy, Shape
+from blindgate_models.search.filters import PLACE_BYTES
 from blindgate_models.search.hosted import DIGEST_BYTES, HostedCorpus
 from blindgate_protocol.errors import PackageError
 
@@ -132,6 +133,10 @@ class ClientPart(_Common):
             raise ValueError(msg)
         if len(self.corpus.digests) != -(-self.entries * DIGEST_BYTES // 3) * 4:
             msg = f"corpus.digests: got {len(self.corpus.digests)} characters, expected those of {self.entries} digests"
+            raise ValueError(msg)
+        filters = self.corpus.filters
+        if filters is not None and len(filters.passages) != -(-self.entries * PLACE_BYTES // 3) * 4:
+            msg = f"corpus.filters.passages: got {len(filters.passages)} characters, expected those of {self.entries} positions"
             raise ValueError(msg)
         return self
 
@@ -244,3 +249,16 @@ def quantised_queries(queries: NDArray[np.float64]) -> tuple[NDArray[np.int64], 
     whole = (largest <= LARGEST) & (queries == np.rint(queries)).all(axis=1)
     scales = np.where(whole, 1.0, scales)
     return np.rint(queries * scales[:, None]).astype(np.int64), scales
+
+
+def score_ranges(
+    entries: NDArray[np.float64], scale: float, queries: NDArray[np.int64], within: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The least and the largest exact score of each query, `(n, d)`, with each entry, `(m, d)`: `(n, m)` twice.
+
+    Of entries of which `scale` times the numbers were rounded to eight bits, where each number was within `within` of the one that
+    is given. A number's eight bits are then between those of both its ends, each of which may be taken by itself.
+    """
+    least, most = (np.clip(np.rint((entries + step) * scale), -LARGEST - 1, LARGEST) for step in (-within, within))
+    up, down = np.maximum(queries, 0).astype(np.float64), np.minimum(queries, 0).astype(np.float64)
+    return up @ least.T + down @ most.T, up @ most.T + down @ least.T

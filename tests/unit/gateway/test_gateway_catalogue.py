@@ -25,6 +25,22 @@ def test_the_latest_version_is_served(desk: Desk) -> None:
     assert desk.tenant.submit(desk.tenant.order(desk.manifest, desk.tenant.upload(b"x"))).state.value == "queued"
 
 
+def test_an_older_version_is_given_to_whoever_names_its_digest(desk: Desk) -> None:
+    """Of that model alone; a digest of nothing, of another model or of no form is told apart from the latest."""
+    later = desk.brokerage.manifest(version=2)
+    desk.publisher.publish(later)
+    for manifest in (desk.manifest, later):
+        answer = desk.tenant.ask("GET", f"/v1/models/echo?manifest={manifest.digest}")
+        assert ModelOffer.model_validate_json(answer.content).manifest == manifest.envelope
+    for path, status in (
+        (f"echo?manifest=sha256:{'0' * 64}", 404),
+        (f"other?manifest={later.digest}", 404),
+        ("echo?manifest=latest", 422),
+        ("echo?manifest=", 422),
+    ):
+        assert desk.tenant.send("GET", f"/v1/models/{path}").status_code == status
+
+
 def test_the_same_offer_again_changes_nothing(desk: Desk) -> None:
     """A publisher whose answer was lost may offer again."""
     answer = desk.publisher.send("POST", "/v1/models", ModelOffer(manifest=desk.manifest.envelope))

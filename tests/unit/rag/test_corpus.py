@@ -90,6 +90,16 @@ def test_passages_are_found_by_meaning_and_by_words(corpus: Corpus) -> None:
     assert found.text == hits[0].text
 
 
+def test_its_contents_are_the_same_where_vectors_lie_in_cells(corpus: Corpus) -> None:
+    """As they do in a large corpus, in another order: to host it, each passage has its own vector beside it."""
+    flat, dense = corpus.contents(), corpus._fresh().dense
+    assert dense is not None
+    dense._rebuild(cells=2)
+    celled = corpus.contents()
+    assert celled.passages == flat.passages
+    assert (celled.vectors == flat.vectors).all()
+
+
 def test_a_search_keeps_to_where_it_may_look(corpus: Corpus) -> None:
     """Inside of the search, so that k are found where there are k."""
     for ranking in ("fused", "dense", "bm25"):
