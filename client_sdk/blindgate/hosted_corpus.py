@@ -160,7 +160,7 @@ class EncryptedCorpus:
             raise InputError(message)
         allowed = None if where is None else self._offered.allowed(where, self.name)
         until = math.inf if self._timeout is None else time.monotonic() + self._timeout
-        vector = self.embedder.embed([query], truncate=True)
+        vector = self.embedder.embed_questions([query])
         # 4.
         nearest = self._index.search(vector, len(self), timeout=_left(until), data_class=self._data_class)
         # 5.

@@ -41,7 +41,7 @@ def require_vectors(contents: Contents, embedder: Embedder, *, where: str) -> No
     expected = embedder.embed([contents.passages[place].text for place in tried], truncate=True)
     if float(np.abs(expected - contents.vectors[tried]).max()) > WITHIN:
         message = (
-            f"{where}: its vectors are not what {embedder.name} gives its passages, as a corpus that rests at a gateway has them, "
-            "in eight bits; make one in a folder, and host that"
+            f"{where}: its vectors are not what {embedder.name} gives its passages. A corpus that rests at a gateway has them in "
+            "eight bits, and one of before was begun without its model's prompts: make one in a folder anew, and host that"
         )
         raise CorpusError(message)

@@ -57,7 +57,7 @@ def exact_places(corpus: Corpus, question: str, k: int, where: Where | None = No
     """
     contents = corpus.contents()
     entries = quantised_entries(contents.vectors.astype(np.float64))[0].astype(np.int64)
-    query = quantised_queries(corpus.embedder.embed([question], truncate=True).astype(np.float64))[0][0]
+    query = quantised_queries(corpus.embedder.embed_questions([question]).astype(np.float64))[0][0]
     ranked: list[int] = np.argsort(-(entries @ query), kind="stable").tolist()
     found = [place for place in ranked if where is None or is_so(contents.passages[place].metadata, where)][:k]
     return distinct(

@@ -27,12 +27,12 @@ from blindgate_rag.dense import DenseIndex
 from blindgate_rag.int8 import LARGEST, quantised, quantised_queries
 from blindgate_rag.passages import Document, Passage
 from blindgate_rag.records import DocumentRecord, Metadata, Records
-from blindgate_rag.state import State
+from blindgate_rag.state import PROMPTS, State
 from blindgate_rag.sync.heads import Head, Placed, ShardRef
 from blindgate_rag.sync.shards import Filed, cut, shard_of
 from blindgate_rag.vault import Snapshot
 
-SETTINGS: Final = ("embedder", "embedder-name", "dimension", "largest", "ranking")
+SETTINGS: Final = ("embedder", "embedder-name", PROMPTS, "dimension", "largest", "ranking")
 """What a head has of a corpus's settings."""
 _HEAD: Final = "head"
 _CHANGED: Final = "changed-here"
@@ -215,6 +215,12 @@ class SyncedState(State):
             message = (
                 f"what was added here was embedded by {mine}, and the corpus by {head.settings.get('embedder-name')} ({theirs}) "
                 "meanwhile: vectors of two do not compare"
+            )
+            raise CorpusError(message)
+        if mine is not None and theirs is not None and self.records.setting(PROMPTS) != head.settings.get(PROMPTS):
+            message = (
+                "what was added here was embedded with its model's prompts and the corpus without, or the other way round: "
+                "vectors of two do not compare"
             )
             raise CorpusError(message)
         for name, value in head.settings.items():

@@ -13,6 +13,8 @@ from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.embedding import Embedder, Prompts
 from blindgate_rag.rankers import LocalRankers
+from blindgate_rag.sync.corpus import SyncedCorpus
+from kept_blobs import InMind, Kept, KeptBlobs
 from plaintext_models import write_embeddings
 
 E5 = {"query": "query: ", "passage": "passage: "}
@@ -95,6 +97,23 @@ def test_a_corpus_of_before_is_searched_and_grows_as_it_was_begun(embedder: Embe
     with Corpus.open(tmp_path / "old", key=KEY, embedder=embedder) as corpus:
         corpus.add_texts(Text(note, note) for note in NOTES[2:])
         assert scores(corpus) == pytest.approx(expected(embedder, "", ""), abs=1e-5)
+
+
+def test_another_machine_asks_with_the_prompts_that_the_first_one_used(embedder: Embedder, tmp_path: Path) -> None:
+    """The head says that a corpus was begun with them, or without."""
+    for begun, asked in (embedder, ("query: ", "passage: ")), (embedder.unprompted(), ("", "")):
+        kept, found = Kept(), []
+        for machine, model in ("first", begun), ("second", embedder):
+            folder = tmp_path / f"{machine}{begun.prompts is None}"
+            corpus = SyncedCorpus.join(
+                folder, "notes", KeptBlobs(kept), InMind(), passphrase="pass", embedder=model, show_progress=False
+            )
+            if machine == "first":
+                corpus.add_texts(Text(note, note) for note in NOTES)
+            found.append(scores(corpus))
+        assert found[0] == found[1]
+        wanted = expected(embedder, *asked)
+        assert list(found[1]) == sorted(found[1], key=lambda note: -wanted[note])
 
 
 def test_an_evaluation_asks_with_the_prompts(embedder: Embedder) -> None:
