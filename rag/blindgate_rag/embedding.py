@@ -19,6 +19,7 @@ nothing embeds both alike.
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -58,6 +59,8 @@ class Prompts:
 class Embedder:
     """An embedding model, on one device. `Embedder.default()` or `Embedder.open(folder)` makes one; after that it reads no file.
 
+    Safe to use from several threads, one at a time: the library's tokeniser is for one.
+
     Attributes:
         name: of the model, for people.
         digest: of the list of its files, `sha256:` and 64 hexadecimal digits: vectors of one digest are comparable.
@@ -67,14 +70,27 @@ class Embedder:
         prompts: what stands in front of questions and passages; `None` where both are embedded alike.
     """
 
-    def __init__(self, model: Any, *, name: str, digest: str, device: str, prompts: Prompts | None = None) -> None:
-        """Take what sentence-transformers opened; see `open`. Raises `PackageError` where prompts leave no room for a text."""
+    def __init__(  # noqa: PLR0913  (made by open)
+        self,
+        model: Any,
+        *,
+        name: str,
+        digest: str,
+        device: str,
+        prompts: Prompts | None = None,
+        turn: threading.Lock | None = None,
+    ) -> None:
+        """Take what sentence-transformers opened; see `open`. Raises `PackageError` where prompts leave no room for a text.
+
+        `turn` is held by whoever uses the model, where it has another user.
+        """
         self.name = name
         self.digest = digest
         self.device = device
         self.dimension = int(model.get_embedding_dimension())
         self.prompts = prompts
         self._model = model
+        self._turn = threading.Lock() if turn is None else turn
         self._batch = _BATCHES[device]
         self._in_front = "" if prompts is None else prompts.passage
         self._taken = len(self._tokenised([self._in_front])[0])
@@ -119,7 +135,7 @@ class Embedder:
 
     def unprompted(self) -> Self:
         """The same model, embedding both alike: of a corpus that was made so, by a release that knew no prompts."""
-        return type(self)(self._model, name=self.name, digest=self.digest, device=self.device, prompts=None)
+        return type(self)(self._model, name=self.name, digest=self.digest, device=self.device, turn=self._turn)
 
     def tokens(self, text: str) -> int:
         """How many tokens the model reads of a passage, its special ones and its prompt's left out."""
@@ -170,14 +186,15 @@ class Embedder:
             encode = self._model.encode_query if question else self._model.encode_document
             prompt = self.prompts.question if question else self.prompts.passage
         try:
-            found = encode(
-                texts,
-                prompt=prompt,
-                batch_size=self._batch,
-                convert_to_numpy=True,
-                normalize_embeddings=True,
-                show_progress_bar=False,
-            )
+            with self._turn:
+                found = encode(
+                    texts,
+                    prompt=prompt,
+                    batch_size=self._batch,
+                    convert_to_numpy=True,
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                )
         except RuntimeError as error:
             message = f"the embedding failed on {self.device}: {type(error).__name__}"
             raise BackendError(message) from None
@@ -191,9 +208,10 @@ class Embedder:
         if not texts:
             return []
         # not truncated, and without the warning that the model would not read so many
-        found: list[list[int]] = self._model.tokenizer(
-            list(texts), add_special_tokens=False, truncation=False, verbose=False
-        )["input_ids"]
+        with self._turn:
+            found: list[list[int]] = self._model.tokenizer(
+                list(texts), add_special_tokens=False, truncation=False, verbose=False
+            )["input_ids"]
         return found
 
 

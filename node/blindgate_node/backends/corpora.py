@@ -28,9 +28,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from blindgate_models.weights import opened_weights
 from blindgate_node.backends.interface import CorpusSource
 from blindgate_protocol.content_key import ContentKey
@@ -39,7 +36,7 @@ from blindgate_protocol.errors import BackendError, CorpusError, NotFoundError, 
 from blindgate_protocol.values import BlobRef
 from blindgate_protocol.weights import Weights
 from blindgate_rag.corpus_keys import CorpusKey
-from blindgate_rag.embedding import Embedder, Progress
+from blindgate_rag.embedding import Embedder
 from blindgate_rag.sync.opened import Fetch, OpenedCorpus, sealed_bytes
 
 _LEAST: Final = 1 << 20
@@ -51,23 +48,6 @@ class _Name(NamedTuple):
     name: str
     corpus: str
     key: bytes  # its SHA-256
-
-
-class _InTurn(Embedder):
-    """An embedding model that several threads share: its tokeniser is for one at a time.
-
-    Nothing else of a search is waited for by those who search other corpora: one's index of words may take minutes to make.
-    """
-
-    def __init__(self, embedder: Embedder) -> None:
-        vars(self).update(vars(embedder))
-        self._turn = threading.Lock()
-
-    def embed(
-        self, texts: Sequence[str], *, progress: Progress | None = None, truncate: bool = False
-    ) -> NDArray[np.float32]:
-        with self._turn:
-            return super().embed(texts, progress=progress, truncate=truncate)
 
 
 @dataclass
@@ -88,7 +68,7 @@ class Corpora:
         self, embedder: Embedder, *, most_bytes: int, seconds: float, now: Callable[[], float] = time.monotonic
     ) -> None:
         """Embed questions by `embedder`; keep at most `most_bytes`, none longer than `seconds` after its last use."""
-        self._embedder = _InTurn(embedder)
+        self._embedder = embedder
         self._most, self._seconds, self._now = most_bytes, seconds, now
         self._kept: OrderedDict[_Name, _Kept] = OrderedDict()
         self._lock = threading.Lock()
