@@ -78,7 +78,7 @@ class Embedder:
         digest: str,
         device: str,
         prompts: Prompts | None = None,
-        turn: threading.Lock | None = None,
+        turn: "threading.Lock | None" = None,
     ) -> None:
         """Take what sentence-transformers opened; see `open`. Raises `PackageError` where prompts leave no room for a text.
 
