@@ -23,7 +23,7 @@ from blindgate.commands.corpora import (
 from blindgate.commands.hosting import host
 from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
 from blindgate.output import note, show, show_one, when
-from blindgate_protocol.errors import InputError
+from blindgate_protocol.errors import DocumentError, InputError
 
 if TYPE_CHECKING:
     from blindgate_rag.hits import Hits
@@ -70,6 +70,14 @@ def add(
     prune: Annotated[
         bool, typer.Option("--prune", help="Also remove documents whose files, under these folders, are gone.")
     ] = False,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            "--encoding",
+            metavar="NAME",
+            help="What texts are in that are not UTF-8 and do not say so themselves, such as cp1252; without it they are an error.",
+        ),
+    ] = None,
     ranking: RankingName = None,
     embedder: EmbedderFolder = None,
     passphrase: CorpusPassphrase = None,
@@ -88,7 +96,11 @@ def add(
     }
     with opened(connect, corpus, passphrase, embedder, create=True, ranking=ranking) as taken:
         for path in paths:
-            done = taken.add(path, said, prune=prune)
+            try:
+                done = taken.add(path, said, prune=prune, encoding=encoding)
+            except DocumentError as error:  # a file of no format that is read here: the others are added
+                told["failed"].append({"source": error.source, "error": str(error)})
+                continue
             for name in ("added", "changed", "removed", "skipped"):
                 told[name] += getattr(done, name)
             told["failed"] += [{"source": error.source, "error": str(error)} for error in done.failed]
