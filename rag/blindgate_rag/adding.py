@@ -105,9 +105,9 @@ class Adding:
     def files(self, root: Path, metadata: Metadata | None, *, prune: bool, encoding: str | None = None) -> Added:
         """Add a file, or those under a folder."""
         skipped: list[Path] = []
-        unread: dict[Path, DocumentError] = {}
+        unread: dict[Path, tuple[str, str]] = {}
         found = [(path, _called(root, source)) for path, source in files_under(root, skipped=skipped, unread=unread)]
-        self._told.failed += unread.values()
+        self._told.failed += [DocumentError(why, source=_called(root, source)) for source, why in unread.values()]
         if root.is_file() and not found:
             message = f"is of no format that is read here: {', '.join(FORMATS)}"
             raise DocumentError(message, source=str(root))

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from blindgate_protocol.errors import CorpusError, DocumentError
+from blindgate_protocol.errors import CorpusError
 from blindgate_rag.formats.media import media_of
 
 _HIDDEN = (".", "~$")  # the second is a note of Word's beside a document that somebody has open
 
 
 def files_under(
-    path: Path, *, skipped: list[Path] | None = None, unread: dict[Path, DocumentError] | None = None
+    path: Path, *, skipped: list[Path] | None = None, unread: dict[Path, tuple[str, str]] | None = None
 ) -> Iterator[tuple[Path, str]]:
     """The documents under a folder, or the one file, each with what a corpus calls it: its path below `path`, with `/` between.
 
@@ -20,7 +20,7 @@ def files_under(
     Args:
         path: a folder or a file.
         skipped: where to put what was left out, a folder once for all that is in it.
-        unread: where to put what could not be looked into, and why.
+        unread: where to put what could not be looked into: what a corpus calls it, and why.
 
     Raises:
         CorpusError: there is no such file or folder, or it may not be read.
@@ -51,7 +51,7 @@ def files_under(
                 continue
             is_document = media_of(entry) is not None and entry.is_file() and entry.resolve().is_relative_to(root)
         except OSError as error:
-            failed[entry] = DocumentError(f"cannot be read ({error.strerror})", source=source)
+            failed[entry] = source, f"cannot be read ({error.strerror})"
             continue
         if is_document:
             yield entry, source

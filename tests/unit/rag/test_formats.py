@@ -331,9 +331,9 @@ def test_a_folder_that_may_not_be_read_costs_what_is_in_it(tmp_path: Path, monke
 
     monkeypatch.setattr(Path, "iterdir", guarded)
     locked = {tmp_path / "a"}
-    unread: dict[Path, DocumentError] = {}
+    unread: dict[Path, tuple[str, str]] = {}
     assert [source for _, source in files_under(tmp_path, unread=unread)] == ["b/2.txt", "c.txt"]
-    assert [str(error) for error in unread.values()] == ["a: cannot be read (Permission denied)"]
+    assert unread == {tmp_path / "a": ("a", "cannot be read (Permission denied)")}
     locked = {tmp_path}
     with pytest.raises(CorpusError, match="cannot be read"):
         list(files_under(tmp_path))
