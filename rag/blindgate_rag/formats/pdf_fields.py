@@ -45,9 +45,8 @@ def _value(widget: DictionaryObject) -> str:
         flags = _inherited(widget, "/Ff")
         if kind == "/Tx" and isinstance(flags, int) and flags & _PASSWORD:
             return ""
-        values = value if isinstance(value, ArrayObject) else [value]
-        texts = [str(one) for one in (each.get_object() for each in values if each is not None) if isinstance(one, str)]
-        return _line(name, ", ".join(texts))
+        values = [value[place] for place in range(len(value))] if isinstance(value, ArrayObject) else [value]
+        return _line(name, ", ".join(str(one) for one in values if isinstance(one, str)))
     state = _own(widget, "/AS")
     ticked = kind == "/Btn" and isinstance(state, NameObject) and state != _OFF
     return _line(name, str(state).removeprefix("/")) if ticked else ""
