@@ -105,7 +105,7 @@ def test_an_encoding_that_is_said_holds_for_what_does_not_say_its_own(tmp_path: 
 
 def test_excels_own_first_line_tells_the_delimiter(text: Text) -> None:
     """It is no row, and names no column."""
-    assert text("a.csv", b"sep=;\r\nname;dose\r\nAnn, B.;5\r\n") == "name: Ann, B.\ndose: 5"
+    assert text("a.csv", b"sep=|\r\nname, ward|dose\r\nAnn, 3|5\r\n") == "name, ward: Ann, 3\ndose: 5"
 
 
 def test_html_says_what_a_reader_of_the_page_sees(text: Text) -> None:
