@@ -113,7 +113,14 @@ def evaluate_folder(
         (score,) = evaluate(collection, {name: remote}, progress=progress).scores
         scores.append(replace(score, **remote.cost._asdict()))
     return RetrievalEvaluation(
-        Evaluation(collection.name, len(collection.documents), len(collection.questions), tuple(scores)),
+        Evaluation(
+            collection.name,
+            len(collection.documents),
+            len(collection.questions),
+            tuple(scores),
+            unanswerable=collection.unanswerable,
+            not_in_corpus=collection.not_in_corpus,
+        ),
         passages=len(local.vectors),
         embedder=model.name,
         embedder_digest=model.digest,

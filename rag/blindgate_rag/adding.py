@@ -15,7 +15,8 @@ from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import DocumentError, InputError
 from blindgate_rag.chunking import Chunker
 from blindgate_rag.embedding import Embedder
-from blindgate_rag.loading import Loader, files_under
+from blindgate_rag.folders import files_under
+from blindgate_rag.loading import Loader
 from blindgate_rag.parsing import FORMATS
 from blindgate_rag.passages import Document, Page, Passage
 from blindgate_rag.progress import Advance
@@ -101,15 +102,17 @@ class Adding:
         self._told = _Told()
         self._written = time.monotonic()
 
-    def files(self, root: Path, metadata: Metadata | None, *, prune: bool) -> Added:
+    def files(self, root: Path, metadata: Metadata | None, *, prune: bool, encoding: str | None = None) -> Added:
         """Add a file, or those under a folder."""
         skipped: list[Path] = []
-        found = [(path, _called(root, source)) for path, source in files_under(root, skipped=skipped)]
+        unread: dict[Path, tuple[str, str]] = {}
+        found = [(path, _called(root, source)) for path, source in files_under(root, skipped=skipped, unread=unread)]
+        self._told.failed += [DocumentError(why, source=_called(root, source)) for source, why in unread.values()]
         if root.is_file() and not found:
             message = f"is of no format that is read here: {', '.join(FORMATS)}"
             raise DocumentError(message, source=str(root))
         kept = {_origin(path) for path, _ in found}
-        with Loader() as loader:
+        with Loader(encoding=encoding) as loader:
             for done, (path, source) in enumerate(found):
                 self._advance(source, done, len(found))
                 try:
@@ -117,7 +120,7 @@ class Adding:
                 except DocumentError as error:
                     self._told.failed.append(error)
         self._embed()
-        removed = self._prune(root, kept) if prune else ()
+        removed = self._prune(root, kept, list(unread)) if prune else ()
         return self._added(removed=removed, skipped=tuple(map(str, skipped)))
 
     def texts(self, texts: Iterable[Text]) -> Added:
@@ -147,7 +150,7 @@ class Adding:
         known = self._state.same(_origin(path), source, root=root)
         origin = _origin(path) if known is None else known.origin
         said: Metadata = known.metadata if metadata is None and known is not None else metadata or {}
-        if known is not None and known.digest == _digest_of(path, source):
+        if known is not None and known.digest == loader.digest_of(path, source):
             self._unchanged(known, said)
         else:
             self._take(origin, loader.load(path, source), said)
@@ -201,12 +204,14 @@ class Adding:
             self._write()
             self._written = time.monotonic()
 
-    def _prune(self, root: Path, kept: set[str]) -> tuple[str, ...]:
+    def _prune(self, root: Path, kept: set[str], unread: list[Path]) -> tuple[str, ...]:
         below = root.resolve()
+        unknown = [one.resolve() for one in unread]  # whether files are gone from there, nobody can tell
         gone = [
             one
             for one in self._state.records.documents()
             if not one.origin.startswith(_TEXT) and one.origin not in kept and _is_below(Path(one.origin), below)
+            if not any(_is_below(Path(one.origin), folder) for folder in unknown)
         ]
         for one in gone:
             self._state.remove(one.origin)
@@ -237,11 +242,3 @@ def _origin(path: Path) -> str:
 
 def _is_below(path: Path, folder: Path) -> bool:
     return path == folder or path.is_relative_to(folder)
-
-
-def _digest_of(path: Path, source: str) -> str:
-    try:
-        return digest(path.read_bytes())
-    except OSError as error:
-        message = f"cannot be read: {error.strerror}"
-        raise DocumentError(message, source=source) from error

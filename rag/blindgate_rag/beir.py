@@ -2,16 +2,18 @@
 
     FOLDER/corpus.jsonl        {"_id": …, "title": …, "text": …} a line; title may be missing
     FOLDER/queries.jsonl       {"_id": …, "text": …} a line
-    FOLDER/qrels/test.tsv      a header, then query-id, corpus-id and grade, with tabs between
+    FOLDER/qrels/test.tsv      query-id, corpus-id and grade, with tabs between; under a header, as BEIR writes it, or without one
 
-Grades are whole numbers; one above 0 is relevant. Only the questions that have a relevant document are kept, since the others have
-no measure (trec_eval leaves them out, too). Judgements of documents that the corpus does not have are kept: they cannot be found,
-and that is part of the result.
+Judgements in TREC's own four columns (query, iteration, document, grade) are read, too. Grades are whole numbers; one above 0 is
+relevant. The questions that have judgements are asked; those without a relevant document among them count 0, as they do in
+BEIR's figures. Judgements of documents that the corpus does not have are kept: they cannot be found, and that is part of the
+result. Both are counted, so that whoever reads the figures can tell. Of two grades of one document the later one counts.
 
 Every error names the file, the line and the rule.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,9 @@ from blindgate_protocol.errors import InputError
 MAX_LINE_BYTES: Final = 64 << 20
 
 _COLUMNS: Final = 3
+_TREC_COLUMNS: Final = 4
+_GRADE: Final = re.compile(r"[+-]?[0-9]{1,9}(?:\.0*)?")
+_SHOWN: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class Collection:
     Attributes:
         name: of its folder.
         documents: by id, the text with its title in front, where it has one, as BEIR's own rankers see it.
-        questions: by id; each has a relevant document.
+        questions: by id; each has judgements.
         judgements: by a question's id, the grades by document, all that were judged.
     """
 
@@ -39,6 +44,17 @@ class Collection:
     documents: Mapping[str, str]
     questions: Mapping[str, str]
     judgements: Mapping[str, Mapping[str, int]]
+
+    @property
+    def unanswerable(self) -> int:
+        """How many questions have no relevant document: every ranker gets 0 for them."""
+        return sum(all(grade <= 0 for grade in grades.values()) for grades in self.judgements.values())
+
+    @property
+    def not_in_corpus(self) -> int:
+        """How many judgements say that a document is relevant that is not there."""
+        judged = (one for grades in self.judgements.values() for one in grades.items())
+        return sum(grade > 0 and document not in self.documents for document, grade in judged)
 
 
 def read_collection(folder: Path, *, split: str = "test") -> Collection:
@@ -55,16 +71,20 @@ def read_collection(folder: Path, *, split: str = "test") -> Collection:
     }
     questions = {one: text for one, text, _, _ in _entries(folder, "queries.jsonl")}
     judgements = _judgements(folder, f"qrels/{split}.tsv", questions)
-    asked = [one for one in questions if any(grade > 0 for grade in judgements.get(one, {}).values())]
-    if not documents or not asked:
-        message = f"{folder.name}: {len(documents)} documents and {len(asked)} questions with a relevant one; expected some of both"
-        raise InputError(message)
-    return Collection(
-        folder.resolve().name,
-        documents,
-        {one: questions[one] for one in asked},
-        {one: judgements[one] for one in asked},
+    collection = Collection(
+        folder.resolve().name, documents, {one: questions[one] for one in questions if one in judgements}, judgements
     )
+    relevant = sum(grade > 0 for grades in judgements.values() for grade in grades.values())
+    if not documents or not relevant:
+        answerable = len(judgements) - collection.unanswerable
+        message = f"{folder.name}: {len(documents)} documents and {answerable} questions with a relevant one; expected some of both"
+        raise InputError(message)
+    if collection.not_in_corpus == relevant:
+        message = (
+            f"qrels/{split}.tsv: none of the {relevant} relevant documents is in corpus.jsonl: do their ids differ?"
+        )
+        raise InputError(message)
+    return collection
 
 
 def _entries(folder: Path, name: str) -> Iterator[tuple[str, str, dict[str, Any], str]]:
@@ -95,27 +115,26 @@ def _text(entry: dict[str, Any], key: str, where: str, *, default: str | None = 
         return default
     if not isinstance(value, str):
         _refuse(f"{where}: {key}: got {type(value).__name__}, expected a text")
-    return value
+    return value.encode("utf-8", "replace").decode()  # JSON can name half a character, which no tokenizer takes
 
 
 def _judgements(folder: Path, name: str, questions: Mapping[str, str]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for number, line in _lines(folder, name):
-        if number == 1:  # the header; a file without one would lose a judgement here
-            if line.rpartition("\t")[2].strip().lstrip("-").isdigit():
-                _refuse(f"{name}, line 1: expected a header: query-id, corpus-id and score, with tabs between")
-            continue
         where = f"{name}, line {number}"
-        parts = [part.strip() for part in line.rstrip("\r\n").split("\t")]
+        parts = [part.strip() for part in (line.split("\t") if "\t" in line else line.split())]
+        if number == 1 and not _GRADE.fullmatch(parts[-1]):
+            continue  # the header
+        if len(parts) == _TREC_COLUMNS:
+            del parts[1]
         if len(parts) != _COLUMNS:
             _refuse(f"{where}: {len(parts)} columns, expected query-id, corpus-id and score, with tabs between")
         question, document, grade = parts
         if question not in questions:
             _refuse(f"{where}: query-id {question!r} is not in queries.jsonl")
-        try:
-            found.setdefault(question, {})[document] = int(grade)
-        except ValueError:
+        if not _GRADE.fullmatch(grade):
             _refuse(f"{where}: score: expected a whole number")
+        found.setdefault(question, {})[document] = int(grade.partition(".")[0])
     return found
 
 
@@ -135,8 +154,19 @@ def _lines(folder: Path, name: str) -> Iterator[tuple[int, str]]:
                 if text.strip():
                     yield number, text
     except OSError as error:
-        message = f"{name}: cannot be read ({error.strerror}); expected corpus.jsonl, queries.jsonl and qrels/test.tsv in {folder}"
+        message = f"{name}: cannot be read ({error.strerror}); {_there(folder, name)}"
         raise InputError(message) from error
+
+
+def _there(folder: Path, name: str) -> str:
+    """What stands where a file is looked for: another split, an archive, a folder of several collections."""
+    beside = (folder / name).parent
+    try:
+        names = sorted(one.name for one in beside.iterdir())
+    except OSError:
+        return f"expected corpus.jsonl, queries.jsonl and qrels/ in {folder}"
+    shown = ", ".join(ascii(one)[1:-1] for one in names[:_SHOWN]) or "nothing"
+    return f"{beside} has {shown}{', …' if len(names) > _SHOWN else ''}"
 
 
 def _refuse(message: str) -> Never:

@@ -122,13 +122,21 @@ class Corpus:
         with self._turn:
             return ranking_of(self._fresh())
 
-    def add(self, path: str | os.PathLike[str], metadata: Metadata | None = None, *, prune: bool = False) -> Added:
+    def add(
+        self,
+        path: str | os.PathLike[str],
+        metadata: Metadata | None = None,
+        *,
+        prune: bool = False,
+        encoding: str | None = None,
+    ) -> Added:
         """Add a file, or every file of a known format under a folder. What was added before is read only where it changed.
 
         Args:
             path: of the file or folder.
             metadata: what is known of these documents; `search` can ask for it. Given again, it takes the place of what was said.
             prune: also remove documents whose files, under this folder, are gone.
+            encoding: of texts that are not UTF-8 and do not say what they are, such as `cp1252`; an error of theirs without one.
 
         A file that cannot be read is in `Added.failed`, and the others are added. Raises `CorpusError` where there is no such path,
         and where another process writes to this corpus.
@@ -138,7 +146,7 @@ class Corpus:
             message = f"{root}: there is no such file or folder"
             raise CorpusError(message)
         with self._turn, self._writing() as state, shown(show=self._show_progress) as advance:
-            return self._adding(state, advance).files(root, metadata, prune=prune)
+            return self._adding(state, advance).files(root, metadata, prune=prune, encoding=encoding)
 
     def add_texts(self, texts: Iterable[Text]) -> Added:
         """Add texts that are in no file; one of a name that is there takes its place."""

@@ -1,10 +1,13 @@
 """How well rankers find what people judged relevant.
 
-Measures, each the mean over the questions that have a relevant document:
+Measures, each the mean over the questions that have judgements, as BEIR takes it (one without a relevant document counts 0):
 
 - **nDCG@10** as trec_eval's `ndcg_cut`: a document's gain is its grade, divided by log2(place + 1); over the best order there is;
 - **recall@10, recall@100**: which part of the relevant documents stands among the first;
 - **MRR@10**: 1 / the place of the first relevant one, 0 where it is behind the tenth.
+
+Where questions are documents themselves, as in ArguAna and Quora, a question finds itself. So the document that has the question's
+id is left out of its ranking, as BEIR does; here it stays where it was judged, since ids may be mere numbers in both files.
 
 A ranker is whatever turns a question into document ids, best first: those of this machine come from `LocalRankers`; one that asks
 an index elsewhere fits the same `Ranker`. Questions are asked one by one, as they come to a user, and each is timed.
@@ -24,9 +27,12 @@ from blindgate_rag.beir import Collection
 from blindgate_rag.progress import Advance
 
 Ranker = Callable[[str], list[str]]
-"""A question to the ids of documents, best first, `DEPTH` of them or fewer."""
+"""A question to the ids of documents, best first, `RANKED` of them or fewer."""
 
 DEPTH: Final = 100
+"""How many places are looked at."""
+RANKED: Final = DEPTH + 1
+"""How many a ranker gives: one of them may be the question itself."""
 MEASURES: Final[Mapping[str, str]] = {
     "ndcg_at_10": "nDCG@10",
     "recall_at_10": "recall@10",
@@ -61,12 +67,19 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The scores of several rankers on one collection."""
+    """The scores of several rankers on one collection.
+
+    Attributes:
+        unanswerable: questions without a relevant document, which count 0.
+        not_in_corpus: judgements of relevant documents that the corpus does not have.
+    """
 
     collection: str
     documents: int
     questions: int
     scores: tuple[Score, ...]
+    unanswerable: int = 0
+    not_in_corpus: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -74,6 +87,8 @@ class Evaluation:
             "collection": self.collection,
             "documents": self.documents,
             "questions": self.questions,
+            "unanswerable": self.unanswerable,
+            "not_in_corpus": self.not_in_corpus,
             "rankers": [asdict(score) for score in self.scores],
         }
 
@@ -121,14 +136,22 @@ def evaluate(collection: Collection, rankers: Mapping[str, Ranker], *, progress:
     scores = []
     for name, ranker in rankers.items():
         rankings, taken = [], []
-        for position, (_, text) in enumerate(questions, 1):
+        for position, (own, text) in enumerate(questions, 1):
             begun = time.perf_counter()
-            rankings.append(ranker(text))
+            found = ranker(text)
             taken.append((time.perf_counter() - begun) * 1e3)
+            rankings.append([one for one in found if one != own or one in collection.judgements[own]][:DEPTH])
             if progress is not None:
                 progress(name, position, len(questions))
         scores.append(score_of(name, rankings, judged, milliseconds=statistics.median(taken)))
-    return Evaluation(collection.name, len(collection.documents), len(questions), tuple(scores))
+    return Evaluation(
+        collection.name,
+        len(collection.documents),
+        len(questions),
+        tuple(scores),
+        unanswerable=collection.unanswerable,
+        not_in_corpus=collection.not_in_corpus,
+    )
 
 
 def score_of(
@@ -139,7 +162,7 @@ def score_of(
     Args:
         name: the ranker's.
         rankings: a question each, ids, best first.
-        judged: the grades by id, of the same questions; each has one above 0.
+        judged: the grades by id, of the same questions.
         milliseconds: the median question's.
 
     Raises `InputError`.

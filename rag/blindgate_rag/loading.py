@@ -17,19 +17,18 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import CorpusError, DocumentError
+from blindgate_protocol.errors import DocumentError, InputError
 from blindgate_rag.formats.media import MEDIA, media_of
 from blindgate_rag.parsing import FORMATS, LENGTH, MAX_PAGES, READY, REQUEST, SIGNAL_BASE
 from blindgate_rag.passages import Document, Page
 
-_LAUNCH = "import sys; sys.path[:] = sys.argv[2:]; from blindgate_rag.parsing import main; main()"
+_LAUNCH = "import sys; sys.path[:] = sys.argv[3:]; from blindgate_rag.parsing import main; main()"
 _ENVIRONMENT = {"LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
 # Whose fork ran out of processor time, or was killed, as the machine does when its memory runs out.
 _OUT_OF_TIME = frozenset({SIGNAL_BASE + signal.SIGXCPU, SIGNAL_BASE + signal.SIGKILL})
@@ -48,11 +47,24 @@ class Loader:
         memory: bytes of address space of the parser.
         file_bytes: of the largest file.
         text_bytes: of the longest text, in UTF-8.
+        encoding: of texts, tables and pages that are not UTF-8 and do not say what they are; an error without one.
+
+    Raises `InputError` for an encoding that Python does not know.
     """
 
     def __init__(
-        self, *, seconds: float = 60.0, memory: int = 1 << 30, file_bytes: int = 256 << 20, text_bytes: int = 64 << 20
+        self,
+        *,
+        seconds: float = 60.0,
+        memory: int = 1 << 30,
+        file_bytes: int = 256 << 20,
+        text_bytes: int = 64 << 20,
+        encoding: str | None = None,
     ) -> None:
+        if encoding is not None and not _is_encoding(encoding):
+            message = f"encoding: {encoding!r} is none that is known; expected a name such as cp1252"
+            raise InputError(message)
+        self._encoding = encoding
         self._seconds = seconds
         self._memory = memory
         self._file_bytes = file_bytes
@@ -105,6 +117,10 @@ class Loader:
             raise _crashed("gave back no document", source) from None
         return Document(source, digest(data), media, pages, missing)
 
+    def digest_of(self, path: Path, source: str) -> str:
+        """The digest that `load` would give the document. Raises `DocumentError` as it does."""
+        return digest(_contents(path, source, self._file_bytes))
+
     def _parsed(self, media: str, data: bytes, source: str) -> dict[str, Any]:
         process = self._started(source)
         deadline = time.monotonic() + self._seconds
@@ -138,7 +154,7 @@ class Loader:
         if self._process is not None:
             return self._process
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _LAUNCH, str(self._memory), *_import_paths()],
+            [sys.executable, "-I", "-c", _LAUNCH, str(self._memory), self._encoding or "", *_import_paths()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -176,53 +192,6 @@ class Loader:
         return _crashed("crashed on it", source)
 
 
-def files_under(path: Path, *, skipped: list[Path] | None = None) -> Iterator[tuple[Path, str]]:
-    """The documents under a folder, or the one file, each with what a corpus calls it: its path below `path`, with `/` between.
-
-    Hidden files and folders, links that lead out of the folder, links to folders, and files whose names are no document's are
-    left out.
-
-    Args:
-        path: a folder or a file.
-        skipped: where to put what was left out, a folder once for all that is in it.
-
-    Raises:
-        CorpusError: there is no such file or folder, or it may not be read.
-    """
-    left_out = [] if skipped is None else skipped
-    if path.is_file():
-        if media_of(path) is None or not _encodable(path.name):
-            left_out.append(path)
-        else:
-            yield path, path.name
-        return
-    if not path.is_dir():
-        raise CorpusError(f"{path}: there is no such file or folder")
-    yield from _below(path, path.resolve(), "", left_out)
-
-
-def _below(folder: Path, root: Path, prefix: str, left_out: list[Path]) -> Iterator[tuple[Path, str]]:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise CorpusError(f"{folder}: cannot be read ({error.strerror})") from None
-    for entry in entries:
-        source = prefix + entry.name
-        if entry.name.startswith(".") or not _encodable(entry.name):
-            left_out.append(entry)
-        elif entry.is_dir() and not entry.is_symlink():
-            yield from _below(entry, root, source + "/", left_out)
-        elif media_of(entry) is not None and entry.is_file() and entry.resolve().is_relative_to(root):
-            yield entry, source
-        else:
-            left_out.append(entry)
-
-
-def _encodable(name: str) -> bool:
-    """Whether a name is text: Linux allows any bytes in one."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
-
-
 def _contents(path: Path, source: str, most: int) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -254,6 +223,14 @@ def _checked(answer: dict[str, Any], most: int) -> tuple[tuple[Page, ...], tuple
     if not pages or length > most or not all(map(_is_number, answer["missing"])):
         raise ValueError
     return tuple(pages), tuple(answer["missing"])
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        b"".decode(name)
+        return "a".encode(name).decode(name) == "a"  # knows no codec that is none of texts
+    except (LookupError, UnicodeError, ValueError):
+        return False
 
 
 def _is_number(value: object) -> bool:

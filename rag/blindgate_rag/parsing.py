@@ -17,12 +17,14 @@ import ctypes
 import json
 import os
 import pkgutil
+import re
 import resource
 import struct
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from typing import TypeAlias
 
@@ -39,6 +41,7 @@ MAX_PAGES = 200_000
 SIGNAL_BASE = 128
 
 _MODULES = {"csv": "csv", "docx": "docx", "html": "html", "md": "text", "pdf": "pdf", "txt": "text"}
+_TEXTS = ("csv", "html", "md", "txt")  # which formats do not always say how they are encoded
 _DESCRIPTORS = 3
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x1000_0000, 0x4000_0000
 _PR_SET_NO_NEW_PRIVS = 38
@@ -47,14 +50,20 @@ _READ_BYTES = 1 << 20
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 _BREAKS = str.maketrans(dict.fromkeys("\v\f\x1c\x1d\x1e\x85\u2028\u2029", "\n"))
 
+# What a text has for its typesetter: hyphens that show at a line's end alone, marks within it, and letters drawn as one.
+_SOFT_HYPHEN = re.compile("\u00ad\n?")
+_TYPESETTING = str.maketrans(
+    {"\ufeff": None, "ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
+)
+
 _Parse: TypeAlias = Callable[[bytes], Iterator[Page | MissingPage]]
 
 
 def main() -> None:
-    """Parse what standard input brings until it ends. `sys.argv[1]` is bytes of address space."""
+    """Parse what standard input brings until it ends. Arguments: bytes of address space; texts' encoding, or ""."""
     warnings.simplefilter("ignore")
     sys.stdout = sys.stderr  # standard output is for answers
-    parsers = _imported()
+    parsers = _imported(sys.argv[2] or None)
     confine(int(sys.argv[1]))
     os.write(1, READY)
     while head := os.read(0, REQUEST.size):
@@ -115,9 +124,11 @@ def text_of(parse: _Parse, data: bytes, most: int) -> dict[str, object]:
     return {"pages": found, "missing": missing}
 
 
-def _imported() -> dict[str, _Parse]:
+def _imported(otherwise: str | None) -> dict[str, _Parse]:
     # Once confined, nothing can be imported: whatever the parsers would import late is imported now.
     parsers = {media: import_module(f"blindgate_rag.formats.{name}").pages for media, name in _MODULES.items()}
+    for media in _TEXTS:
+        parsers[media] = partial(parsers[media], otherwise=otherwise)
     for package in ("encodings", "pypdf"):
         for module in pkgutil.walk_packages(import_module(package).__path__, package + "."):
             with suppress(ImportError):  # of another system, or of an extra that is not installed
@@ -151,8 +162,12 @@ def _answer(parsers: dict[str, _Parse], media: str, data: bytes, most: int) -> d
 
 
 def _cleaned(text: str) -> str:
-    """Without control characters and halves of characters, line ends as newlines, and `""` for nothing but white space."""
+    """Words as they are searched for: without control characters, halves of characters, soft hyphens and ligatures.
+
+    Line ends are newlines, and nothing but white space is `""`.
+    """
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_BREAKS).translate(_CONTROLS)
+    text = _SOFT_HYPHEN.sub("", text).translate(_TYPESETTING)
     return text.encode("utf-8", "replace").decode().strip()
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from blindgate_rag.dense import DenseIndex, Vectors
 from blindgate_rag.embedding import Embedder
-from blindgate_rag.evaluation import DEPTH, Ranker
+from blindgate_rag.evaluation import RANKED, Ranker
 from blindgate_rag.fusion import CONSTANT, reciprocal_rank_fusion
 from blindgate_rag.int8 import quantised_entries, quantised_queries
 from blindgate_rag.lexical import LexicalIndex
@@ -98,7 +98,7 @@ class LocalRankers:
     def fused(self, question: str) -> list[str]:
         """By the places in `bm25` and in `dense`."""
         pair = (self._by_words(question), self._by_vectors(question))
-        return self._named([one for one, _ in reciprocal_rank_fusion(pair, constant=CONSTANT)][:DEPTH])
+        return self._named([one for one, _ in reciprocal_rank_fusion(pair, constant=CONSTANT)][:RANKED])
 
     def ranked(self, scores: NDArray[np.float64]) -> list[str]:
         """The ranking that scores of all passages make, `(passages,)`; equal ones stay in the passages' order."""
@@ -110,21 +110,21 @@ class LocalRankers:
         return quantised_entries(self.vectors).astype(np.float64)
 
     def _by_words(self, question: str) -> list[int]:
-        return [one for one, _ in self._words.search(question, DEPTH)]
+        return [one for one, _ in self._words.search(question, RANKED)]
 
     def _by_vectors(self, question: str) -> list[int]:
-        query, wide = self.vector_of(question)[None], DEPTH
+        query, wide = self.vector_of(question)[None], RANKED
         while True:  # a document of many passages may fill the list
             row = self._index.search(query, wide)[1][0]
             found = self._owned(row[row >= 0])
-            if wide >= len(self._index) or len(found) == DEPTH:
+            if wide >= len(self._index) or len(found) == RANKED:
                 return found
             wide *= 2
 
     def _owned(self, passages: NDArray[np.int64]) -> list[int]:
-        """Documents where the best of their passages stands, the first `DEPTH`."""
+        """Documents where the best of their passages stands, the first `RANKED`."""
         owners = self._owners[passages]
-        first = np.sort(np.unique(owners, return_index=True)[1])[:DEPTH]
+        first = np.sort(np.unique(owners, return_index=True)[1])[:RANKED]
         return [int(one) for one in owners[first]]
 
     def _named(self, ranking: Sequence[int]) -> list[str]:

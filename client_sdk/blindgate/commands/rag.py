@@ -25,9 +25,10 @@ from blindgate.commands.corpora import (
 from blindgate.commands.hosting import host
 from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
 from blindgate.output import note, printable, show, show_along, show_one, when
-from blindgate_protocol.errors import InputError
+from blindgate_protocol.errors import DocumentError, InputError
 
 if TYPE_CHECKING:
+    from blindgate_rag.corpus import Corpus
     from blindgate_rag.hits import Hits
 
 app = typer.Typer(
@@ -72,6 +73,14 @@ def add(
     prune: Annotated[
         bool, typer.Option("--prune", help="Also remove documents whose files, under these folders, are gone.")
     ] = False,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            "--encoding",
+            metavar="NAME",
+            help="What texts are in that are not UTF-8 and do not say so themselves, such as cp1252; without it they are an error.",
+        ),
+    ] = None,
     ranking: RankingName = None,
     embedder: EmbedderFolder = None,
     passphrase: CorpusPassphrase = None,
@@ -87,20 +96,8 @@ def add(
             message = f"{path}: there is no such file or folder"
             raise InputError(message)
     said = None if metadata is None else dict(_pair(text, "--metadata") for text in metadata)
-    told: dict[str, Any] = {name: [] for name in ("added", "changed", "removed", "failed", "skipped")} | {
-        "incomplete": {},
-        "unchanged": 0,
-        "passages": 0,
-    }
     with opened(connect, corpus, passphrase, embedder, create=True, ranking=ranking) as taken:
-        for path in paths:
-            done = taken.add(path, said, prune=prune)
-            for name in ("added", "changed", "removed", "skipped"):
-                told[name] += getattr(done, name)
-            told["failed"] += [{"source": error.source, "error": str(error)} for error in done.failed]
-            told["incomplete"] |= {source: list(pages) for source, pages in done.incomplete.items()}
-            told["unchanged"] += done.unchanged
-            told["passages"] += done.passages
+        told = _added(taken, paths, said, prune=prune, encoding=encoding)
     if as_json:
         show_one(told, as_json=True)
     else:
@@ -367,6 +364,30 @@ def _rows(hits: "Hits | Iterable[Any]") -> list[dict[str, Any]]:
 
 def _place(source: str, page: int | None) -> str:
     return source if page is None else f"{source}, page {page}"
+
+
+def _added(
+    taken: "Corpus", paths: list[Path], said: dict[str, Any] | None, *, prune: bool, encoding: str | None
+) -> dict[str, Any]:
+    """Add each path; what happened to all of them, by what."""
+    told: dict[str, Any] = {name: [] for name in ("added", "changed", "removed", "failed", "skipped")} | {
+        "incomplete": {},
+        "unchanged": 0,
+        "passages": 0,
+    }
+    for path in paths:
+        try:
+            done = taken.add(path, said, prune=prune, encoding=encoding)
+        except DocumentError as error:  # a file of no format that is read here: the others are added
+            told["failed"].append({"source": error.source, "error": str(error)})
+            continue
+        for name in ("added", "changed", "removed", "skipped"):
+            told[name] += getattr(done, name)
+        told["failed"] += [{"source": error.source, "error": str(error)} for error in done.failed]
+        told["incomplete"] |= {source: list(pages) for source, pages in done.incomplete.items()}
+        told["unchanged"] += done.unchanged
+        told["passages"] += done.passages
+    return told
 
 
 def _several(names: Sequence[object]) -> str:

@@ -86,9 +86,14 @@ def _show_evaluation(found: "RetrievalEvaluation") -> None:
         rows.append(row)
     show(rows, as_json=False)
     note(
-        f"{evaluation.collection}: {evaluation.documents} documents, {found.passages} passages, {evaluation.questions} questions, "
-        "each with a relevant document"
+        f"{evaluation.collection}: {evaluation.documents} documents, {found.passages} passages, {evaluation.questions} questions"
     )
+    if evaluation.unanswerable:
+        note(f"questions without a relevant document, which count 0, as in BEIR: {evaluation.unanswerable}")
+    if evaluation.not_in_corpus:
+        note(
+            f"relevant documents that are not in corpus.jsonl, so that no ranker finds them: {evaluation.not_in_corpus}"
+        )
     note(
         f"embedded by {found.embedder}, {found.embedder_digest}: {found.question_milliseconds:.3g} ms a question, not in ms"
     )

@@ -1,11 +1,12 @@
 """Tables as CSV: each row a paragraph of `name: value` lines, so that a passage says what its numbers are.
 
-The first row that is not empty names the columns. The delimiter is told by the first lines; quoting is always RFC 4180's, which
-the sniffer does not tell well. Empty values are left out.
+The first row that is not empty names the columns. The delimiter is told by Excel's own first line, `sep=;`, or by the first lines;
+quoting is always RFC 4180's, which the sniffer does not tell well. Empty values are left out.
 """
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 
 from blindgate_protocol.errors import MalformedError
@@ -16,13 +17,23 @@ from blindgate_rag.passages import Page
 _PAGE_CHARACTERS = 1000
 _SNIFFED_CHARACTERS = 8192
 _DELIMITERS = ",;\t|"
+_TOLD = re.compile(rf'"?sep=([{_DELIMITERS}])"?\r?\n', re.IGNORECASE)
 
 
-def pages(data: bytes) -> Iterator[Page]:
-    """Groups of rows, numbered by their first row's place below the header, from 1. Raises `MalformedError`."""
-    text = decoded(data)
+def pages(data: bytes, otherwise: str | None = None) -> Iterator[Page]:
+    """Groups of rows, numbered by their first row's place below the header, from 1.
+
+    Args:
+        data: the file's bytes.
+        otherwise: the encoding, where it is not UTF-8.
+
+    Raises `MalformedError`.
+    """
+    text = decoded(data, otherwise=otherwise)
     csv.field_size_limit(len(text) + 1)  # the rows are bounded by the file, which is bounded
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
+    told = _TOLD.match(text)
+    text = text[told.end() :] if told else text
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=told[1] if told else _delimiter(text))
     names: list[str] | None = None
     group: list[str] = []
     first = number = length = 0

@@ -1,7 +1,8 @@
 """DOCX: the paragraphs and tables of a Word document, its footnotes and endnotes after them.
 
-Headers, footers, comments, deleted and hidden text are left out. The archive's directory is checked before anything is unpacked,
-and only what is read is unpacked: an archive bomb is refused by what it declares, and what it declares bounds what comes out.
+Headers, footers, comments, hidden text, and text that was deleted or moved away are left out. The archive's directory is checked
+before anything is unpacked, and only what is read is unpacked: an archive bomb is refused by what it declares, and what it
+declares bounds what comes out.
 """
 
 import io
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from lxml import etree
 
 from blindgate_protocol.errors import MalformedError
+from blindgate_rag.formats.symbols import symbol
 from blindgate_rag.passages import Page
 
 _PARTS = ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml")
@@ -23,7 +25,9 @@ _NAMESPACES = (
     "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}",
     "{http://purl.oclc.org/ooxml/wordprocessingml/main}",
 )
+_FORMULA_TEXT = "{http://schemas.openxmlformats.org/officeDocument/2006/math}t"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"  # says again what stands before it
+_BLOCKS = frozenset({"p", "tc", "tr", "tbl"})
 _OFF = frozenset({"0", "false", "off"})
 _ENCRYPTED = 1
 
@@ -96,7 +100,7 @@ class _Body:
     def __init__(self) -> None:
         self.pieces: list[str] = []
         self._cells = 0  # how many cells, one in another, this is in
-        self._fallbacks = 0
+        self._left_out = 0  # how many parts that say what stands elsewhere, one in another, this is in
         self._hidden = False
 
     def starts(self, element: "etree._Element") -> None:
@@ -105,20 +109,39 @@ class _Body:
             self._cells += 1
         elif name == "r":
             self._hidden = False
-        elif element.tag == _FALLBACK:
-            self._fallbacks += 1
+        elif name == "txbxContent":
+            self._write("\n")
+        elif name == "moveFrom" or element.tag == _FALLBACK:
+            self._left_out += 1
 
     def ends(self, element: "etree._Element") -> None:
         name = _name(element)
-        if name == "t":
-            self._write(element.text or "")
-        elif name == "tab" and _name(element.getparent()) == "r":  # elsewhere it is a tab stop
-            self._write("\t")
-        elif name in {"br", "cr"}:
-            self._write(" " if self._cells else "\n")
+        if name in _BLOCKS:
+            self._ends_block(name, element)
+        elif name == "moveFrom" or element.tag == _FALLBACK:
+            self._left_out -= 1
         elif name == "vanish" and _name(element.getparent().getparent()) == "r":
             self._hidden = not _OFF.intersection(element.attrib.values())
-        elif name == "p":
+        else:
+            self._write(self._said(name, element))
+
+    def _said(self, name: str, element: "etree._Element") -> str:
+        """What an element that holds no other ones stands for."""
+        if name == "t" or element.tag == _FORMULA_TEXT:
+            return element.text or ""
+        if name == "tab" and _name(element.getparent()) == "r":  # elsewhere it is a tab stop
+            return "\t"
+        if name in {"br", "cr"}:
+            return " " if self._cells else "\n"
+        if name == "noBreakHyphen":
+            return "-"
+        if name == "sym":
+            said = {str(key).rpartition("}")[2]: str(value) for key, value in element.attrib.items()}
+            return symbol(said.get("font", ""), said.get("char", ""))
+        return ""
+
+    def _ends_block(self, name: str, element: "etree._Element") -> None:
+        if name == "p":
             self._hidden = False
             self._write(" " if self._cells else "\n")
             element.clear()  # what was read is let go: a long document is not held twice
@@ -128,13 +151,11 @@ class _Body:
         elif name == "tr":
             self._write(" " if self._cells else "\n")
             element.clear()
-        elif name == "tbl" and not self._cells:
+        elif not self._cells:  # a table
             self._write("\n")
-        elif element.tag == _FALLBACK:
-            self._fallbacks -= 1
 
     def _write(self, text: str) -> None:
-        if not self._hidden and not self._fallbacks:
+        if text and not self._hidden and not self._left_out:
             self.pieces.append(text)
 
 

@@ -39,9 +39,16 @@ _CELL_CHARACTERS = 300
 _AS_BROWSERS_READ = dict.fromkeys(("iso-8859-1", "latin1", "latin-1", "us-ascii", "ascii"), "cp1252")
 
 
-def pages(data: bytes) -> Iterator[Page]:
-    """The page's text, one page without a number. Raises `MalformedError`."""
-    text = decoded(data, _declared(data))
+def pages(data: bytes, otherwise: str | None = None) -> Iterator[Page]:
+    """The page's text, one page without a number.
+
+    Args:
+        data: the file's bytes.
+        otherwise: the encoding, where it is neither the one that the page declares nor UTF-8.
+
+    Raises `MalformedError`.
+    """
+    text = decoded(data, _declared(data), otherwise)
     # Characters go in as UTF-8 and the parser is told so: what the page declares was obeyed above.
     parser = etree.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True, huge_tree=True)
     try:

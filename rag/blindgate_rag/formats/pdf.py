@@ -1,4 +1,4 @@
-"""PDF: each page's text, in the order that the page draws it.
+"""PDF: each page's text, in the order that the page draws it, and below it what was filled into its fields.
 
 A page that cannot be read does not cost the document its others: a `MissingPage` stands for it. Pictures are not read: a scanned
 page has no text.
@@ -12,6 +12,8 @@ import pypdf
 from pypdf.errors import DependencyError, LimitReachedError
 
 from blindgate_protocol.errors import MalformedError
+from blindgate_rag.formats import pdf_fields
+from blindgate_rag.formats.lines import Words
 from blindgate_rag.formats.media import MissingPage
 from blindgate_rag.passages import Page
 
@@ -29,15 +31,27 @@ def pages(data: bytes) -> Iterator[Page | MissingPage]:
         raise MalformedError("it has more pages than are read, or a page tree that is too deep") from None
     except Exception as error:  # noqa: BLE001  (the parser meets hostile bytes with whatever error its line happens to raise)
         raise MalformedError(f"its page tree cannot be read ({type(error).__name__})") from None
+    words = Words()
     for number in range(1, count + 1):
         try:
-            text = reader.pages[number - 1].extract_text()
+            page = reader.pages[number - 1]
+            text = page.extract_text()
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001  (likewise; too deep a nesting is one page's fault too)
             yield MissingPage(number)
         else:
-            yield Page(text, number)
+            yield Page("\n".join((words.whole(text), *_filled(page))), number)
+
+
+def _filled(page: pypdf.PageObject) -> list[str]:
+    """A damaged field costs the fields, and not the page's text."""
+    try:
+        return list(pdf_fields.filled(page))
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  (see above)
+        return []
 
 
 def _opened(data: bytes) -> pypdf.PdfReader:

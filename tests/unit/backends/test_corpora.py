@@ -215,14 +215,14 @@ def test_one_tenants_large_corpus_keeps_no_other_tenant_waiting(
     """While its index of words is made, others search theirs."""
     corpora = opened(stage, embedder)
     corpora.search(stage.query(ranking="fused"), stage.source("clinic"))
-    begun, go_on, make = threading.Event(), threading.Event(), LexicalIndex.of
+    begun, go_on, make = threading.Event(), threading.Event(), LexicalIndex.over
 
     def slowly(*given: Any) -> LexicalIndex:
         begun.set()
         assert go_on.wait(60)
         return make(*given)
 
-    monkeypatch.setattr(LexicalIndex, "of", slowly)
+    monkeypatch.setattr(LexicalIndex, "over", slowly)
     large = threading.Thread(target=corpora.search, args=(stage.query(ranking="fused"), stage.source("bank")))
     large.start()
     assert begun.wait(60)

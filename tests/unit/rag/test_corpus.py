@@ -1,5 +1,6 @@
 """A corpus, as whoever uses it sees it: with MiniLM's real weights, and without a single socket."""
 
+import errno
 import shutil
 import socket
 import subprocess
@@ -159,6 +160,25 @@ def test_a_corpus_of_a_release_that_kept_no_words_opens(corpus: Corpus) -> None:
     assert "words" in snapshot.files
 
 
+def test_nothing_is_removed_of_a_folder_that_may_not_be_read(
+    corpus: Corpus, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its files are gone, nobody can tell; it is told of, by the name that the corpus has for it."""
+    listed = Path.iterdir
+
+    def guarded(folder: Path) -> Iterator[Path]:
+        if folder.name == "ward3":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listed(folder)
+
+    before = {one.source for one in corpus.documents()}
+    monkeypatch.setattr(Path, "iterdir", guarded)
+    done = corpus.add(notes, prune=True)
+    assert done.removed == ()
+    assert [error.source for error in done.failed] == [f"{notes.name}/ward3"]
+    assert before <= {one.source for one in corpus.documents()}
+
+
 def test_what_is_removed_is_found_no_more_and_is_in_no_file(corpus: Corpus) -> None:
     """Neither its text nor its vectors, in this process or the next."""
     assert corpus.remove("ward3/blood.md", "no such") == 1
@@ -180,6 +200,9 @@ def test_a_file_that_cannot_be_read_is_told_of_and_the_rest_is_there(corpus: Cor
     done = corpus.add(notes / "ward3")
     assert {error.source for error in done.failed} == {"ward3/scan.pdf", "ward3/latin.txt"}
     assert done.added == ("ward3/z.txt",)
+    assert corpus.add(notes / "ward3/latin.txt", encoding="cp1252").added == ("latin.txt",)
+    with pytest.raises(InputError, match="encoding: 'latin-99'"):
+        corpus.add(notes, encoding="latin-99")
     assert [Path(name).name for name in done.skipped] == ["photo.jpg"]
     with pytest.raises(DocumentError, match="no format that is read here"):
         corpus.add(notes / "ward3/photo.jpg")

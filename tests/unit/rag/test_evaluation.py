@@ -29,11 +29,34 @@ def written(folder: Path, *, corpus: str = CORPUS, queries: str = QUERIES, qrels
 
 
 def test_a_collection_is_read_as_beir_reads_it(tmp_path: Path) -> None:
-    """The title stands in front of the text; a question without a relevant document is not asked; empty lines do not count."""
-    collection = read_collection(written(tmp_path))
+    """The title stands in front of the text; every question that was judged is asked; empty lines do not count."""
+    collection = read_collection(written(tmp_path, queries=QUERIES + '{"_id": "of another split", "text": ""}\n'))
     assert collection.documents == {"a": "Asthma Salbutamol.", "2": "Flu"}
-    assert collection.questions == {"q1": "asthma", "q2": "flu"}
-    assert collection.judgements == {"q1": {"a": 2, "2": 0}, "q2": {"2": 1}}
+    assert collection.questions == {"q1": "asthma", "q2": "flu", "q3": "nothing"}
+    assert collection.judgements == {"q1": {"a": 2, "2": 0}, "q2": {"2": 1}, "q3": {"a": 0}}
+    assert (collection.unanswerable, collection.not_in_corpus) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "qrels",
+    [
+        QRELS.partition("\n")[2],
+        "q1\t0\ta\t2\nq1\t0\t2\t0\nq2\t0\t2\t1\nq3\t0\ta\t0",
+        "q1 0 a 2\nq1 0 2 0\nq2 0 2 1\nq3 0 a 0\n",
+        QRELS.replace("\n", ".0 \n"),
+    ],
+    ids=["without a header", "TREC's columns", "TREC's blanks", "grades of a spreadsheet"],
+)
+def test_judgements_as_they_go_around_are_read(tmp_path: Path, qrels: str) -> None:
+    """None is lost in place of a header, and none is read as another."""
+    expected = {"q1": {"a": 2, "2": 0}, "q2": {"2": 1}, "q3": {"a": 0}}
+    assert read_collection(written(tmp_path, qrels=qrels)).judgements == expected
+
+
+def test_half_a_character_is_no_crash(tmp_path: Path) -> None:
+    """JSON can name one, and texts that were cut in the middle of a smiley do."""
+    read = read_collection(written(tmp_path, corpus='{"_id": "a", "text": "cut \\ud83d"}\n{"_id": "2", "text": ""}'))
+    assert read.documents == {"a": "cut ?", "2": ""}
 
 
 def test_windows_files_are_read_too(tmp_path: Path) -> None:
@@ -55,10 +78,13 @@ def test_windows_files_are_read_too(tmp_path: Path) -> None:
         ("corpus", "\n\udcff", "corpus.jsonl, line 2: expected UTF-8"),
         ("corpus", "", "0 documents"),
         ("queries", '{"_id": "q1"}', "queries.jsonl, line 1: text"),
-        ("qrels", "q1\ta\t1\n", "qrels/test.tsv, line 1: expected a header"),
-        ("qrels", "h\nq1 a 1\n", "qrels/test.tsv, line 2: 1 columns"),
+        ("qrels", "h\nq1\n", "qrels/test.tsv, line 2: 1 columns"),
+        ("qrels", "h\nq1\ta\t1\t1\t1\n", "qrels/test.tsv, line 2: 5 columns"),
         ("qrels", "h\nq9\ta\t1\n", "qrels/test.tsv, line 2: query-id 'q9'"),
         ("qrels", "h\nq1\ta\tyes\n", "qrels/test.tsv, line 2: score"),
+        ("qrels", "h\nq1\ta\t0.5\n", "qrels/test.tsv, line 2: score"),
+        ("qrels", "h\nq1\ta\t1_0\n", "qrels/test.tsv, line 2: score"),
+        ("qrels", "h\nq1\tA\t1\n", "none of the 1 relevant documents is in corpus.jsonl"),
         ("qrels", "h\nq1\ta\t0\n", "0 questions with a relevant one"),
     ],
 )
@@ -70,13 +96,16 @@ def test_an_error_names_file_and_line(tmp_path: Path, file: str, text: str, says
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """With the layout that is expected."""
+    """With what is there in its place."""
     with pytest.raises(InputError, match="no such folder"):
         read_collection(tmp_path / "none")
     written(tmp_path)
-    (tmp_path / "qrels" / "test.tsv").unlink()
-    with pytest.raises(InputError, match=r"qrels/test\.tsv: cannot be read"):
+    (tmp_path / "qrels" / "test.tsv").rename(tmp_path / "qrels" / "dev.tsv")
+    with pytest.raises(InputError, match=r"qrels/test\.tsv: cannot be read .*/qrels has dev\.tsv$"):
         read_collection(tmp_path)
+    (tmp_path / "corpus.jsonl").rename(tmp_path / "corpus.jsonl.gz")
+    with pytest.raises(InputError, match=r"has corpus\.jsonl\.gz, qrels, queries\.jsonl$"):
+        read_collection(tmp_path, split="dev")
 
 
 def test_the_measures_are_trec_evals() -> None:
@@ -96,18 +125,28 @@ def test_rankers_are_compared_side_by_side(tmp_path: Path) -> None:
     """Each is asked one question after the other, and its median question is timed."""
     collection = read_collection(written(tmp_path))
     told: list[tuple[str, int, int]] = []
-    right = {"asthma": ["a"], "flu": ["2"]}
+    right = {"asthma": ["a"], "flu": ["2"], "nothing": []}
     evaluation = evaluate(
         collection, {"right": right.__getitem__, "silent": lambda _: []}, progress=lambda *now: told.append(now)
     )
-    assert told == [("right", 1, 2), ("right", 2, 2), ("silent", 1, 2), ("silent", 2, 2)]
+    assert told == [(name, done, 3) for name in ("right", "silent") for done in (1, 2, 3)]
     kept = json.loads(json.dumps(evaluation.to_dict()))
     assert [(one["ranker"], one["ndcg_at_10"], one["mrr_at_10"]) for one in kept["rankers"]] == [
-        ("right", 1, 1),
+        ("right", pytest.approx(2 / 3), pytest.approx(2 / 3)),
         ("silent", 0, 0),
     ]
-    assert (kept["documents"], kept["questions"]) == (2, 2)
+    assert (kept["documents"], kept["questions"], kept["unanswerable"], kept["not_in_corpus"]) == (2, 3, 1, 0)
     assert all(0 <= one["milliseconds"] < 1000 for one in kept["rankers"])
+
+
+def test_a_question_that_is_a_document_does_not_find_itself(tmp_path: Path) -> None:
+    """As in ArguAna, and as BEIR counts; where ids are mere numbers in both files, what was judged still counts."""
+    documents = [str(one) for one in range(110)]
+    corpus = "".join(json.dumps({"_id": one, "text": one}) + "\n" for one in documents)
+    queries = '{"_id": 0, "text": "a"}\n{"_id": 1, "text": "b"}\n'
+    collection = read_collection(written(tmp_path, corpus=corpus, queries=queries, qrels="0\t100\t1\n1\t1\t1\n"))
+    (score,) = evaluate(collection, {"in order": lambda text: documents if text == "a" else ["1"]}).scores
+    assert (score.ndcg_at_10, score.recall_at_100) == (0.5, 1), "the hundredth, once 0 is left out; and the first"
 
 
 def test_a_ranker_that_cheats_is_refused() -> None:

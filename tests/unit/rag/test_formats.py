@@ -1,6 +1,7 @@
 """What each format's bytes say, and which bytes are refused: by names that a person who sees the message can act on."""
 
 import codecs
+import errno
 import io
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pypdf
 import pytest
 
 import made_documents
-from blindgate_protocol.errors import CorpusError, DocumentError
-from blindgate_rag.loading import Loader, files_under
+from blindgate_protocol.errors import CorpusError, DocumentError, InputError
+from blindgate_rag.folders import files_under
+from blindgate_rag.loading import Loader
 
 Text: TypeAlias = Callable[[str, bytes], str]
 
@@ -63,6 +65,47 @@ def test_markdown_keeps_its_front_matter(text: Text) -> None:
 def test_control_characters_do_not_reach_a_passage(text: Text) -> None:
     """A passage is shown on a terminal."""
     assert text("a.txt", b"red \x1b[31malert\x07\r\nnext\x0cpage") == "red [31malert\nnext\npage"
+
+
+def test_a_word_is_found_however_it_was_typeset(text: Text) -> None:
+    """Soft hyphens, ligatures and a mark in the middle are no part of a word."""
+    typeset = "Anti\u00adkoagu\u00ad\nlation, e\ufb03cient \ufb01ndings, one\ufeffword"
+    assert text("a.txt", typeset.encode()) == "Antikoagulation, efficient findings, oneword"
+
+
+def test_an_encoding_that_is_said_holds_for_what_does_not_say_its_own(tmp_path: Path) -> None:
+    """A folder of Windows' files, some of them newer: UTF-8, marked or declared otherwise, they are read as what they are."""
+    written = {
+        "old.txt": "Größe 5 µg".encode("cp1252"),
+        "new.txt": "Größe 5 µg".encode(),
+        "marked.txt": "Größe 5 µg".encode("utf-16"),
+        "table.csv": "Name;Größe\nMüller;5\n".encode("cp1252"),
+        "declared.html": '<meta charset="koi8-r"><p>привет</p>'.encode("koi8-r"),
+        "lying.html": '<meta charset="utf-8"><p>Größe</p>'.encode("cp1252"),
+        "undefined.txt": b"caf\xe9 \x81",
+    }
+    for name, data in written.items():
+        (tmp_path / name).write_bytes(data)
+    with Loader(encoding="cp1252") as loader:
+        read = {name: loader.load(tmp_path / name, name).pages[0].text for name in written if name != "undefined.txt"}
+        with pytest.raises(DocumentError, match=r"^undefined\.txt: byte 5 \(0x81\) is not CP1252"):
+            loader.load(tmp_path / "undefined.txt", "undefined.txt")
+    assert read == {
+        "old.txt": "Größe 5 µg",
+        "new.txt": "Größe 5 µg",
+        "marked.txt": "Größe 5 µg",
+        "table.csv": "Name: Müller\nGröße: 5",
+        "declared.html": "привет",
+        "lying.html": "Größe",
+    }
+    for name in ("latin-99", "zlib", "", "a\0b"):
+        with pytest.raises(InputError, match=r"encoding: .* is none that is known"):
+            Loader(encoding=name)
+
+
+def test_excels_own_first_line_tells_the_delimiter(text: Text) -> None:
+    """It is no row, and names no column."""
+    assert text("a.csv", b"sep=|\r\nname, ward|dose\r\nAnn, 3|5\r\n") == "name, ward: Ann, 3\ndose: 5"
 
 
 def test_html_says_what_a_reader_of_the_page_sees(text: Text) -> None:
@@ -123,6 +166,45 @@ def test_a_page_that_cannot_be_read_is_named_and_the_others_are_read(loader: Loa
         loader.load(path, "a.pdf")
 
 
+def test_a_word_that_a_line_cuts_in_two_is_one_word(text: Text) -> None:
+    """Unless it has a hyphen of its own: the document's other words tell."""
+    lines = [
+        "the anticoag-",
+        "ulation clinic has a follow-",
+        "up on what comes up, in SE-",
+        "QUENCE, each SEQUENCE of T-",
+        "cells",
+    ]
+    stream = " ".join(f"1 0 0 1 72 {720 - 14 * row} Tm ({line}) Tj" for row, line in enumerate(lines))
+    assert text("a.pdf", made_documents.pdf(["x"], contents=f"BT /F1 12 Tf {stream} ET".encode())) == (
+        "the anticoagulation clinic has a follow-up on what comes up, in SEQUENCE, each SEQUENCE of T-cells"
+    )
+
+
+def test_what_was_filled_into_a_form_is_read(text: Text) -> None:
+    """Values and ticks by their fields' names, and text that was typed over the page; nothing that is hidden, and no password."""
+    fields = (
+        "<< /Subtype /Widget /FT /Tx /T (allergy) /V (penicillin) >>",
+        "<< /Subtype /Widget /Parent << /FT /Ch /T (ward) /V [(3B) (ICU)] >> >>",
+        "<< /Subtype /Widget /FT /Btn /T (diabetic) /AS /Yes >>",
+        "<< /Subtype /Widget /FT /Btn /T (pregnant) /AS /Off >>",
+        "<< /Subtype /Widget /FT /Tx /T (empty) >>",
+        "<< /Subtype /Widget /FT /Tx /T (plan) /V (obey me) /F 2 >>",
+        "<< /Subtype /Widget /FT /Tx /T (login) /V (hunter2) /Ff 8192 >>",
+        "<< /Subtype /FreeText /Contents (seen by Dr. B) >>",
+        "<< /Subtype /Text /Contents (a remark) >> 7 99 0 R",
+    )
+    made = made_documents.pdf(["Admission"]).replace(b"/Resources", f"/Annots [{' '.join(fields)}] /Resources".encode())
+    lines = ["Admission", "allergy: penicillin", "ward: 3B, ICU", "diabetic: Yes", "seen by Dr. B"]
+    assert text("a.pdf", made) == "\n".join(lines)
+
+
+def test_damaged_fields_do_not_cost_the_page(text: Text) -> None:
+    """Its text is there."""
+    broken = b"/Annots [<< /Subtype /Widget /FT /Tx /V 5 >> << /Subtype /Widget /Parent 1 0 R /V [null (x)] >> (x)] /Resources"
+    assert text("a.pdf", made_documents.pdf(["Admission"]).replace(b"/Resources", broken)).startswith("Admission")
+
+
 @pytest.mark.parametrize("password", ["", "secret"])
 def test_an_encrypted_pdf_is_read_under_the_empty_password_only(text: Text, password: str) -> None:
     """Anybody may read the one; the other needs a password that nobody gave."""
@@ -159,6 +241,19 @@ def test_a_word_document_is_read_in_order_tables_row_by_row(text: Text) -> None:
     packed = made_documents.docx(body, members={"word/footnotes.xml": notes.encode(), "word/header1.xml": b"<x>no</x>"})
     lines = [line.rstrip() for line in text("a.docx", packed).split("\n")]
     assert lines == ["Before", "a\tb", "cd", "box", "name | age |", "Ann | 3 |", "", "After", "", "A note"]
+
+
+def test_symbols_formulas_and_boxes_of_a_word_document_are_text(text: Text) -> None:
+    """What Word keeps in elements of its own; text that was moved away is where it was moved to."""
+    body = (
+        "<w:p><w:r><w:t>non</w:t><w:noBreakHyphen/><w:t>ionic, GFR </w:t>"
+        '<w:sym w:font="Symbol" w:char="F0B3"/><w:t> 30 </w:t><w:sym w:font="Wingdings" w:char="F0FE"/>'
+        '<w:sym w:font="Webdings" w:char="F061"/><w:sym w:font="Symbol" w:char="x"/></w:r>'
+        "<w:moveFrom><w:r><w:t>moved</w:t></w:r></w:moveFrom>"
+        '<m:oMath xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"><m:r><m:t>a=b</m:t></m:r></m:oMath>'
+        "<w:r><w:pict><w:txbxContent><w:p><w:r><w:t>in a box</w:t></w:r></w:p></w:txbxContent></w:pict></w:r></w:p>"
+    )
+    assert text("a.docx", made_documents.docx(body)) == "non-ionic, GFR ≥ 30 ☑\ufffd\ufffda=b\nin a box"
 
 
 @pytest.mark.parametrize(
@@ -205,7 +300,7 @@ def test_a_file_that_cannot_be_read_is_named_with_what_is_wrong(
 def test_a_folders_documents_are_named_by_their_path_and_the_rest_is_told(tmp_path: Path) -> None:
     """Nothing from outside of the folder, nothing hidden, and no file twice by a loop."""
     folder = tmp_path / "reports"
-    for name in ("b.txt", "a/2.PDF", "a/1.md", "a/.hidden.txt", ".git/x.txt", "picture.png"):
+    for name in ("b.txt", "a/2.PDF", "a/1.md", "a/.hidden.txt", "a/~$1.docx", ".git/x.txt", "picture.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")
     (tmp_path / "outside.txt").write_text("x")
@@ -217,8 +312,31 @@ def test_a_folders_documents_are_named_by_their_path_and_the_rest_is_told(tmp_pa
     found = [source for _, source in files_under(folder, skipped=skipped)]
     assert found == ["a/1.md", "a/2.PDF", "b.txt", "in.txt"]
     assert sorted(str(path.relative_to(folder)) for path in skipped) == sorted(
-        [".git", "a/.hidden.txt", "dangling.txt", "loop", "out.txt", "picture.png"]
+        [".git", "a/.hidden.txt", "a/~$1.docx", "dangling.txt", "loop", "out.txt", "picture.png"]
     )
+
+
+def test_a_folder_that_may_not_be_read_costs_what_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told of, and the rest is found; the folder itself must be readable."""
+    for name in ("a/1.txt", "b/2.txt", "c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    listed = Path.iterdir
+
+    # Tests may run as root, whom no mode keeps out.
+    def guarded(folder: Path) -> Iterator[Path]:
+        if folder in locked:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", guarded)
+    locked = {tmp_path / "a"}
+    unread: dict[Path, tuple[str, str]] = {}
+    assert [source for _, source in files_under(tmp_path, unread=unread)] == ["b/2.txt", "c.txt"]
+    assert unread == {tmp_path / "a": ("a", "cannot be read (Permission denied)")}
+    locked = {tmp_path}
+    with pytest.raises(CorpusError, match="cannot be read"):
+        list(files_under(tmp_path))
 
 
 def test_one_file_is_a_corpus_too_and_a_missing_one_is_an_error(tmp_path: Path) -> None:

@@ -102,13 +102,16 @@ def test_every_ranker_is_measured_and_an_encrypted_one_costs(
 
 
 def test_people_read_a_table(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line a ranker, of those that were asked for; what nothing encrypted has is no column."""
+    """A line a ranker, of those that were asked for; what nothing encrypted has is no column. What no ranker can find is told."""
+    with (folder / "qrels" / "test.tsv").open("a") as judged:
+        judged.write("q1\tgone\t1\n")
     assert typed(monkeypatch, folder, "--rankers", "bm25,encrypted,int8", "--no-encrypted") == 0
     told = capsys.readouterr()
     lines = [line.split() for line in told.out.splitlines()]
     assert lines[0] == ["ranker", "nDCG@10", "recall@10", "recall@100", "MRR@10", "ms"]
     assert [line[0] for line in lines[1:]] == ["bm25", "int8"]
     assert "ward: 5 documents" in told.err
+    assert "relevant documents that are not in corpus.jsonl, so that no ranker finds them: 1" in told.err
 
 
 def test_documents_that_say_the_same_stand_in_the_same_order(embedder: Embedder) -> None:
@@ -133,7 +136,7 @@ def test_documents_that_say_the_same_stand_in_the_same_order(embedder: Embedder)
     [
         ("corpus.jsonl", '{"_id": "a", "text": "x"}\n{', "corpus.jsonl, line 2: not JSON"),
         ("queries.jsonl", '{"_id": "q1"}', "queries.jsonl, line 1: text"),
-        ("qrels/test.tsv", "h\nq1 a 1\n", "qrels/test.tsv, line 2: 1 columns"),
+        ("qrels/test.tsv", "h\nq1 a\n", "qrels/test.tsv, line 2: 2 columns"),
     ],
 )
 def test_a_malformed_collection_is_refused_with_file_and_line(  # noqa: PLR0917  (fixtures, and a row)

@@ -1,0 +1,69 @@
+"""Which files under a folder are documents, and what a corpus calls each."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from blindgate_protocol.errors import CorpusError
+from blindgate_rag.formats.media import media_of
+
+_HIDDEN = (".", "~$")  # the second is a note of Word's beside a document that somebody has open
+
+
+def files_under(
+    path: Path, *, skipped: list[Path] | None = None, unread: dict[Path, tuple[str, str]] | None = None
+) -> Iterator[tuple[Path, str]]:
+    """The documents under a folder, or the one file, each with what a corpus calls it: its path below `path`, with `/` between.
+
+    Hidden files and folders, links that lead out of the folder, links to folders, and files whose names are no document's are
+    left out. A folder in it that cannot be read costs what is in it, and nothing else.
+
+    Args:
+        path: a folder or a file.
+        skipped: where to put what was left out, a folder once for all that is in it.
+        unread: where to put what could not be looked into: what a corpus calls it, and why.
+
+    Raises:
+        CorpusError: there is no such file or folder, or it may not be read.
+    """
+    left_out = [] if skipped is None else skipped
+    failed = {} if unread is None else unread
+    if path.is_file():
+        if media_of(path) is None or not _encodable(path.name):
+            left_out.append(path)
+        else:
+            yield path, path.name
+        return
+    if not path.is_dir():
+        raise CorpusError(f"{path}: there is no such file or folder")
+    try:
+        waiting = _inside(path, "")
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
+    root = path.resolve()
+    while waiting:  # folders may lie in each other deeper than functions may
+        entry, source = waiting.pop()
+        try:
+            if entry.name.startswith(_HIDDEN) or not _encodable(entry.name):
+                left_out.append(entry)
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                waiting += _inside(entry, source + "/")
+                continue
+            is_document = media_of(entry) is not None and entry.is_file() and entry.resolve().is_relative_to(root)
+        except OSError as error:
+            failed[entry] = source, f"cannot be read ({error.strerror})"
+            continue
+        if is_document:
+            yield entry, source
+        else:
+            left_out.append(entry)
+
+
+def _inside(folder: Path, prefix: str) -> list[tuple[Path, str]]:
+    """What is in a folder, the last by name first."""
+    return [(entry, prefix + entry.name) for entry in sorted(folder.iterdir(), reverse=True)]
+
+
+def _encodable(name: str) -> bool:
+    """Whether a name is text: Linux allows any bytes in one."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
