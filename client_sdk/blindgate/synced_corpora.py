@@ -178,23 +178,27 @@ class SyncedCorpora:
         folder = self._folder(name)
         self._transport.delete(f"/v1/corpora/{name}")
         self._drop(folder)
+        own_passphrase_file(folder).unlink(missing_ok=True)
 
-    def forget(self, name: str) -> None:
+    def forget(self, name: str) -> Path | None:
         """Delete what this machine has of one, and what it has seen of it: it is fetched again, as if for the first time.
 
-        Changes that did not go up are lost. Raises `CorpusError` where there is nothing.
+        Changes that did not go up are lost. A passphrase that was made for it stays: without it nobody opens what is fetched.
+
+        Returns where that lies; `None` where there is none. Raises `CorpusError` where there is nothing.
         """
         folder = self._folder(name)
-        if not folder.exists() and not own_passphrase_file(folder).exists():
+        if not folder.exists():
             message = f"nothing of the corpus {name!r} is on this machine"
             raise CorpusError(message)
         self._drop(folder)
+        made = own_passphrase_file(folder)
+        return made if made.exists() else None
 
     def _drop(self, folder: Path) -> None:
         if (header := kept_header(folder)) is not None:
             self._seen.forget(header.corpus)
         shutil.rmtree(folder, ignore_errors=True)
-        own_passphrase_file(folder).unlink(missing_ok=True)
 
     def _folder(self, name: str) -> Path:
         """Where its cache lies. The gateway's word (its tenant's name, say) is not in it."""

@@ -108,6 +108,8 @@ def test_a_random_passphrase_is_brought_to_another_machine_as_the_error_says(
     Path(place[1]).write_text(kept.read_text() + "\n")
     shared = two.corpus(name, profile="sealed-sync", embedder=embedder)
     assert len(shared) == 2
+    assert two.corpora.forget(name) == Path(place[1])
+    assert len(two.corpus(name, profile="sealed-sync", embedder=embedder)) == 2
     shared.change_passphrase("chosen")
     assert len(one.corpus(name, passphrase="chosen", embedder=embedder)) == 2
 
@@ -373,6 +375,7 @@ def test_the_commands_take_a_corpus_at_the_gateway_as_they_take_a_folder(
     assert rag("forget", corpus, home="two").returncode == 0
     assert f"nothing of the corpus '{name}' is on this machine" in rag("forget", corpus, home="two").stderr
     assert "expected gateway:NAME" in rag("delete", tmp_path / "notes.bgc").stderr
-    assert rag("delete", corpus).returncode == 0
+    assert "Aborted" in rag("delete", corpus).stderr
+    assert rag("delete", corpus, "--yes").returncode == 0
     assert corpus not in rag("corpora").stdout
-    assert "no such corpus" in rag("delete", corpus).stderr
+    assert "no such corpus" in rag("delete", corpus, "--yes").stderr

@@ -188,10 +188,15 @@ def corpora(connect: Connect, as_json: Json = False) -> None:
 
 @app.command()
 @asks_gateway
-def delete(connect: Connect, corpus: CorpusName) -> None:
+def delete(
+    connect: Connect, corpus: CorpusName, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+) -> None:
     """Delete a corpus at the gateway, for every machine, and what this machine has of it."""
+    name = name_of(corpus)
     with connect() as client:
-        client.corpora.delete(name_of(corpus))
+        if not yes:
+            typer.confirm(f"Delete {corpus} at the gateway, for every machine, and its cache here?", abort=True)
+        client.corpora.delete(name)
     note(f"{corpus} is deleted at the gateway, and its cache here")
 
 
@@ -215,8 +220,11 @@ def put_back(
 def forget(connect: Connect, corpus: CorpusName) -> None:
     """Delete what this machine has of a corpus at the gateway, and what it has seen of it; the gateway keeps its own.
 
-    After that whatever the gateway shows is taken, as by a machine that opens the corpus for the first time.
+    After that whatever the gateway shows is taken, as by a machine that opens the corpus for the first time. A passphrase that was
+    made for it stays.
     """
     with connect() as client:
-        client.corpora.forget(name_of(corpus))
-    note(f"this machine knows nothing of {corpus} any more")
+        passphrase = client.corpora.forget(name_of(corpus))
+    note(
+        f"this machine has nothing of {corpus} any more" + (f", but its passphrase: {passphrase}" if passphrase else "")
+    )
