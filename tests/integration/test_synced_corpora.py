@@ -106,10 +106,11 @@ def test_a_random_passphrase_is_brought_to_another_machine_as_the_error_says(
     with pytest.raises(CorpusError, match=f"by {place[1]}: the passphrase is not this corpus's"):
         two.corpus(name, profile="sealed-sync", embedder=embedder)
     Path(place[1]).write_text(kept.read_text() + "\n")
+    with two.corpus(name, profile="sealed-sync", embedder=embedder) as taken:
+        assert len(taken) == 2
+    assert two.corpora.forget(name) == Path(place[1])
     shared = two.corpus(name, profile="sealed-sync", embedder=embedder)
     assert len(shared) == 2
-    assert two.corpora.forget(name) == Path(place[1])
-    assert len(two.corpus(name, profile="sealed-sync", embedder=embedder)) == 2
     shared.change_passphrase("chosen")
     assert len(one.corpus(name, passphrase="chosen", embedder=embedder)) == 2
 
