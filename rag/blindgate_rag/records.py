@@ -316,7 +316,7 @@ def _written(metadata: Metadata) -> str:
 
 def choices(wanted: MetadataValue | Sequence[MetadataValue]) -> tuple[MetadataValue, ...]:
     """The values that will do, of what stands under a name of `where`."""
-    return tuple(wanted) if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)  # type: ignore[arg-type]
+    return tuple(wanted) if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)  # type: ignore[return-value]
 
 
 def _require_names(where: Where, documents: Sequence[DocumentRecord]) -> None:
