@@ -192,7 +192,7 @@ def test_what_cannot_be_asked_is_said(ground: Ground, client: Client, owner: Syn
     with pytest.raises(InputError, match="where 'ward' is a NoneType"):
         corpus.search("tea", where={"ward": None})  # type: ignore[dict-item]
     with pytest.raises(InputError, match="where is a function"):
-        corpus.search("tea", where=len)  # type: ignore[arg-type]
+        corpus.search("tea", where=lambda: None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="where: no document's metadata has 'wrd'; there is"):
         corpus.search("tea", where={"wrd": "3B"})
     with pytest.raises(CorpusError, match="the passphrase is not this corpus's"):
