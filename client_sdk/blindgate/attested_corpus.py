@@ -17,7 +17,7 @@ Neither the index nor the embedding model is needed on this machine. What it cos
 corpus, the question and what was found in its memory, and in which pattern it reads that is not hidden inside of it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -40,7 +40,7 @@ from blindgate_protocol.signing import first_error
 from blindgate_protocol.values import BlobRef
 from blindgate_rag.corpus_keys import CorpusKey
 from blindgate_rag.hits import Hit, Hits, Leakage, Learned
-from blindgate_rag.records import MetadataValue, Where
+from blindgate_rag.records import Where, choices
 from blindgate_rag.searching import Ranking, check_question, checked_ranking
 from blindgate_rag.sync.exchange import fetched_head
 from blindgate_rag.sync.heads import Placed, Seen, opened_head
@@ -143,7 +143,7 @@ class AttestedCorpus:
         Raises `InputError` for what cannot be asked, `PolicyError` or `UntrustedEvidenceError` before anything is sealed,
         `CorpusError` for a head that does not hold and for a corpus that the node does not take, and what `SealedJob.pieces` does.
         """
-        check_question(query, k, ranking)
+        check_question(query, k, where, ranking)
         sealing, said = self._sealing(), self._data_class if data_class is None else data_class
         # 1.
         sealing.allowed(said)
@@ -237,7 +237,7 @@ class AttestedCorpus:
             "key": self._key.content.secret().hex(),
             "query": query,
             "k": k,
-            "where": None if where is None else {name: _choices(wanted) for name, wanted in where.items()},
+            "where": None if where is None else {name: choices(wanted) for name, wanted in where.items()},
             "ranking": ranking,
             "tokens": tokens,
         }
@@ -296,7 +296,3 @@ def _leakage(model: str) -> Leakage:
         "which blobs of which corpus the node fetched for it. Nothing of the question, nor of what was found"
     )
     return Leakage(PROFILE, (Learned("the enclave", enclave), Learned("the gateway", gateway)))
-
-
-def _choices(wanted: MetadataValue | Sequence[MetadataValue]) -> MetadataValue | tuple[MetadataValue, ...]:
-    return tuple(wanted) if isinstance(wanted, list | tuple | set | frozenset) else wanted  # type: ignore[return-value]

@@ -47,12 +47,12 @@ class Offered:
 
     def allowed(self, where: Where, corpus: str) -> NDArray[np.bool_]:
         """Which passages' documents are so, `(entries,)`. Raises `InputError` naming a field that is not offered, and which are."""
+        check_where(where)
         for name in where:
             if name not in self.fields:
                 offered = f"its owner offers {', '.join(self.fields)}" if self.fields else "its owner offers nothing"
                 message = f"where: corpus {corpus!r} cannot be filtered by {name!r}: {offered}"
                 raise InputError(message)
-        check_where(where)
         if not where:
             return np.ones(len(self._places), dtype=np.bool_)
         so = np.array([is_so(one, where) for one in self._descriptions], dtype=np.bool_)

@@ -156,6 +156,10 @@ class SyncedCorpora:
         seen = None if header is None else self._seen.newest(header.corpus)
         return None if seen is None else seen.generation
 
+    def passphrase_file(self, name: str) -> Path:
+        """Where on this machine the random passphrase lies of one that was made without; it need not be there."""
+        return own_passphrase_file(self._folder(name))
+
     def is_there(self, name: str) -> bool:
         """Whether the tenant has one that is called so, by the gateway's word."""
         self._folder(name)  # which refuses what is no name

@@ -87,15 +87,18 @@ class Corpus:
             create: make one where there is none.
             show_progress: of adding; `None`: where standard error is a terminal.
 
-        Raises `CorpusError`: for another passphrase, a file that was altered, another embedder.
+        Raises `InputError` for an unknown ranking, and `CorpusError`: for another passphrase, a file that was altered, another
+        embedder.
         """
+        if ranking is not None:
+            checked_ranking(ranking)
         folder = Path(path)
         opened = Vault.exists(folder) or not create
         vault = Vault.open(folder, passphrase, key=key) if opened else Vault.create(folder, passphrase, key=key)
         corpus = cls(vault, embedder, show_progress=show_progress)
         if ranking is not None and ranking != corpus.ranking:
             with corpus._writing() as state:
-                state.set("ranking", checked_ranking(ranking))
+                state.set("ranking", ranking)
         return corpus
 
     @property

@@ -6,7 +6,9 @@ in what is written then.
 """
 
 import json
+import math
 import sqlite3
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -26,6 +28,7 @@ Where = Mapping[str, MetadataValue | Sequence[MetadataValue]]
 
 FORMAT: Final = 1
 _MOST_METADATA_BYTES: Final = 16 << 10
+_MOST_SHOWN: Final = 500
 _TABLES: Final = """
 create table settings (name text primary key, value text not null) strict;
 create table documents (
@@ -218,11 +221,15 @@ class Records:
         return next(self._documents("where source = ?", (source,)), None)
 
     def documents(self, where: Where | None = None) -> list[DocumentRecord]:
-        """The documents, or those whose metadata is so, in the order in which they came."""
-        every = self._documents("order by id")
+        """The documents, or those whose metadata is so, in the order in which they came.
+
+        Raises `InputError` for a `where` that is none, and for a name that no document has: it is misspelt more often than meant.
+        """
+        every = list(self._documents("order by id"))
         if where is None:
-            return list(every)
+            return every
         check_where(where)
+        _require_names(where, every)
         return [one for one in every if is_so(one.metadata, where)]
 
     def passages(self, ids: Iterable[int]) -> dict[int, PassageRecord]:
@@ -271,9 +278,15 @@ class Records:
 
 def check_where(where: Where) -> None:
     """Refuse what no document's metadata could be. Raises `InputError` naming it."""
+    if not isinstance(where, Mapping):
+        message = (
+            f"where is a {type(where).__name__}: expected names of metadata, each with its value or a list of choices, such as "
+            '{"ward": "3B"}'
+        )
+        raise InputError(message)
     for name, wanted in where.items():
-        for value in _choices(wanted):
-            _check_metadata(name, value)
+        for value in choices(wanted):
+            _check_metadata(name, value, what="where")
 
 
 def is_so(metadata: Metadata, where: Where) -> bool:
@@ -282,7 +295,7 @@ def is_so(metadata: Metadata, where: Where) -> bool:
         if name not in metadata:
             return False
         found = metadata[name]
-        if not any(found == one and isinstance(found, bool) == isinstance(one, bool) for one in _choices(wanted)):
+        if not any(found == one and isinstance(found, bool) == isinstance(one, bool) for one in choices(wanted)):
             return False
     return True
 
@@ -301,14 +314,28 @@ def _written(metadata: Metadata) -> str:
     return text
 
 
-def _check_metadata(name: object, value: object) -> None:
+def choices(wanted: MetadataValue | Sequence[MetadataValue]) -> tuple[MetadataValue, ...]:
+    """The values that will do, of what stands under a name of `where`."""
+    return tuple(wanted) if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)  # type: ignore[return-value]
+
+
+def _require_names(where: Where, documents: Sequence[DocumentRecord]) -> None:
+    """Each name is in some document's metadata, where there are documents. Raises `InputError` with the names that there are."""
+    known = {name for one in documents for name in one.metadata}
+    for name in where:
+        if documents and name not in known:
+            there = textwrap.shorten(", ".join(sorted(known)), _MOST_SHOWN, placeholder=" …") or "none"
+            message = f"where: no document's metadata has {name!r}; there is {there}"
+            raise InputError(message)
+
+
+def _check_metadata(name: object, value: object, *, what: str = "metadata") -> None:
     if not isinstance(name, str) or not name:
         message = f"a name of metadata is a text that is not empty, got {name!r}"
         raise InputError(message)
     if not isinstance(value, str | int | float | bool):
-        message = f"metadata {name!r} is a {type(value).__name__}: it may be a text, a number, or true or false"
+        message = f"{what} {name!r} is a {type(value).__name__}: it may be a text, a number, or true or false"
         raise InputError(message)
-
-
-def _choices(wanted: MetadataValue | Sequence[MetadataValue]) -> Iterable[MetadataValue]:
-    return wanted if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)
+    if isinstance(value, float) and not math.isfinite(value):
+        message = f"{what} {name!r} is {value}: expected a finite number"
+        raise InputError(message)

@@ -15,7 +15,7 @@ from blindgate_protocol.errors import InputError
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.fusion import distinct, reciprocal_rank_fusion, within_budget
 from blindgate_rag.hits import Hit
-from blindgate_rag.records import DocumentRecord, PassageRecord, Where
+from blindgate_rag.records import DocumentRecord, PassageRecord, Where, check_where
 from blindgate_rag.state import State
 
 Ranking = Literal["fused", "dense", "bm25"]
@@ -26,7 +26,7 @@ _DEPTH: Final = 100
 """How far down each ranking is read before they are put together."""
 
 
-def check_question(query: str, k: int, ranking: str | None) -> None:
+def check_question(query: str, k: int, where: Where | None, ranking: str | None) -> None:
     """Refuse what no corpus can be asked. Raises `InputError`."""
     if not query.strip():
         message = "the question is empty"
@@ -34,6 +34,8 @@ def check_question(query: str, k: int, ranking: str | None) -> None:
     if not 1 <= k <= MOST_FOUND:
         message = f"k is {k}: 1 to {MOST_FOUND} passages may be asked for"
         raise InputError(message)
+    if where is not None:
+        check_where(where)
     if ranking is not None:
         checked_ranking(ranking)
 
@@ -57,7 +59,7 @@ def search_state(  # noqa: PLR0913  (what a search is asked with)
 
     Raises `InputError` for what cannot be asked.
     """
-    check_question(query, k, ranking)
+    check_question(query, k, where, ranking)
     allowed = None
     if where is not None:
         found = state.records.documents(where)

@@ -34,7 +34,9 @@ _WORDS: Final = re.compile(rf"[{_UNSPACED}]|\d+(?:[.,]\d+)*[^\W{_UNSPACED}]*|[^\
 _ASCII_WORDS: Final = re.compile(r"\d+(?:[.,]\d+)*\w*|\w+", re.ASCII)  # the same, in less time
 _AT_ONCE: Final = 2048  # texts whose words are in memory together
 _NPY: Final[Any] = np.lib.format  # numpy gives it no types
+_MAGIC: Final = b"\x93NUMPY\x01\x00"
 _MOST_ARRAY_HEADER: Final = 256
+_ARRAY_HEADER: Final = re.compile(rb"\{'descr': '([^']+)', 'fortran_order': False, 'shape': \(([0-9]{1,18}),\), \} *\n")
 
 
 def words_of(text: str) -> list[str]:
@@ -140,7 +142,7 @@ class WordCounts:
             raise _wrong("words: one is there twice")
         if len(np.unique(self.ids)) != len(self.ids) or (self.ids < 0).any():
             raise _wrong("ids: one is there twice or below 0")
-        if len(starts) != words + 1 or starts[0] != 0 or starts[-1] != len(rows) or (np.diff(starts) < 1).any():
+        if len(starts) != words + 1 or starts[0] != 0 or starts[-1] != len(rows) or (starts[1:] <= starts[:-1]).any():
             raise _wrong("starts: not those of the words and the rows")
         if len(self.counts) != len(rows) or (self.counts < 1).any():
             raise _wrong("counts: not one a row, from 1")
@@ -205,18 +207,20 @@ def _starts(words: NDArray[Any], many: int) -> Numbers:
 
 
 def _array(file: io.BytesIO, name: str, kind: type[np.generic]) -> NDArray[Any]:
-    """The next array, of one axis and of this kind. Raises `CorpusError`; nothing is made that is larger than what is there."""
-    try:
-        version = _NPY.read_magic(file)
-        shape, _, found = _NPY.read_array_header_1_0(file, max_header_size=_MOST_ARRAY_HEADER)
-    except (ValueError, SyntaxError, TypeError, RecursionError) as error:
-        raise _wrong(f"{name}: no array of numbers") from error
-    if version != (1, 0) or found != kind or len(shape) != 1:
-        raise _wrong(f"{name}: is {found} of shape {shape}, expected {np.dtype(kind)} in one row")
-    data = file.read(shape[0] * found.itemsize)
-    if len(data) != shape[0] * found.itemsize:
+    """The next array, of one axis and of this kind. Raises `CorpusError`; nothing is made that is larger than what is there.
+
+    A header is held to what numpy writes of such an array: numpy itself reads it as Python's source, and raises what that raises.
+    """
+    dtype = np.dtype(kind)
+    begun, size = file.read(len(_MAGIC)), int.from_bytes(file.read(2), "little")
+    header = _ARRAY_HEADER.fullmatch(file.read(size)) if begun == _MAGIC and size <= _MOST_ARRAY_HEADER else None
+    if header is None or header[1] != dtype.str.encode():
+        raise _wrong(f"{name}: no array of {dtype} in one row")
+    length = int(header[2]) * dtype.itemsize
+    data = file.read(length)
+    if len(data) != length:
         raise _wrong(f"{name}: was cut")
-    return np.frombuffer(data, dtype=found)
+    return np.frombuffer(data, dtype=dtype)
 
 
 def _wrong(what: str) -> CorpusError:

@@ -189,8 +189,12 @@ def test_what_cannot_be_asked_is_said(ground: Ground, client: Client, owner: Syn
         corpus.search(" ")
     with pytest.raises(InputError, match="k is 1001"):
         corpus.search("tea", 1001)
-    with pytest.raises(InputError, match=r"where\.ward"):
+    with pytest.raises(InputError, match="where 'ward' is a NoneType"):
         corpus.search("tea", where={"ward": None})  # type: ignore[dict-item]
+    with pytest.raises(InputError, match="where is a function"):
+        corpus.search("tea", where=lambda: None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="where: no document's metadata has 'wrd'; there is"):
+        corpus.search("tea", where={"wrd": "3B"})
     with pytest.raises(CorpusError, match="the passphrase is not this corpus's"):
         opened(client, name, passphrase="wrong")
     with pytest.raises(CorpusError, match="the gateway has no corpus"):

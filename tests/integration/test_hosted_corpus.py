@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,10 +145,11 @@ def test_a_search_says_who_could_learn_what_and_what_is_left(client: Client, own
         pytest.param("a", 0, None, "k is 0: 1 to 3 passages", id="none"),
         pytest.param("a", 4, None, "k is 4: 1 to 3 passages may be asked for, as its owner fixed it", id="too many"),
         pytest.param("a", 1, {"ward": "3B"}, "'known' cannot be filtered by 'ward': .* offers nothing", id="a filter"),
+        pytest.param("a", 1, ["ward"], "where is a list: expected names of metadata", id="no filter"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_anything_is_sent(
-    client: Client, owned: Corpus, *, question: str, k: int, where: dict[str, str] | None, says: str
+    client: Client, owned: Corpus, *, question: str, k: int, where: Any, says: str
 ) -> None:
     """One clear error; not a byte to the gateway."""
     corpus = client.corpus("known", embedder=owned.embedder)

@@ -8,9 +8,10 @@ from subprocess import CompletedProcess
 from typed import type_command
 
 
-def rag(*arguments: str | Path, passphrase: str = "pass") -> "CompletedProcess[str]":
+def rag(*arguments: str | Path, passphrase: str | None = "pass") -> "CompletedProcess[str]":
     """Type a command."""
-    return type_command(["rag", *map(str, arguments)], dict(os.environ) | {"BLINDGATE_CORPUS_PASSPHRASE": passphrase})
+    given = {} if passphrase is None else {"BLINDGATE_CORPUS_PASSPHRASE": passphrase}
+    return type_command(["rag", *map(str, arguments)], dict(os.environ) | given)
 
 
 def test_documents_are_added_found_listed_and_removed(tmp_path: Path) -> None:
@@ -36,6 +37,12 @@ def test_documents_are_added_found_listed_and_removed(tmp_path: Path) -> None:
     assert [one["source"] for one in found] == ["notes/dose.txt"]
     assert rag("search", corpus, "visiting hours", *words).stdout.startswith("1  notes/visit.md")
     assert "Nothing found" in rag("search", corpus, "visiting", *words, "--where", "ward=9").stderr
+    assert "Nothing found" in rag("search", corpus, "visiting", *words, "--where", "ward=Nan").stderr
+    misspelt = rag("search", corpus, "visiting", *words, "--where", "wrd=3B")
+    assert (misspelt.returncode, "no document's metadata has 'wrd'; there is ward, year" in misspelt.stderr) == (
+        1,
+        True,
+    )
 
     assert rag("remove", corpus, "notes/dose.txt").returncode == 0
     gone = rag("remove", corpus, "notes/dose.txt")
@@ -48,6 +55,18 @@ def test_documents_are_added_found_listed_and_removed(tmp_path: Path) -> None:
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert "the passphrase is not this corpus's" in wrong.stderr
     assert "notes/visit.md" in rag("list", corpus, passphrase="another").stdout
+
+
+def test_a_passphrase_that_nobody_gave_is_told_of_once(tmp_path: Path) -> None:
+    """When it is made, where it lies, and what it is worth; not on standard output, and never the passphrase itself."""
+    (tmp_path / "a.txt").write_text("a")
+    kept = tmp_path / "n.bgc.passphrase"
+    made, again = (rag("add", tmp_path / "n.bgc", tmp_path / "a.txt", "--json", passphrase=None) for _ in range(2))
+    assert f"a random one lies in {kept}" in made.stderr
+    assert kept.read_text() not in made.stderr
+    assert json.loads(made.stdout)["passages"] == 1
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "passphrase" not in rag("add", tmp_path / "own.bgc", tmp_path / "a.txt").stderr
 
 
 def test_what_is_mistyped_is_told_by_name(tmp_path: Path) -> None:

@@ -83,14 +83,36 @@ def opened(
     connect: Connect, corpus: str, passphrase: str | None, embedder: Path | None, **given: Any
 ) -> "Iterator[Corpus]":
     """One's own corpus, in a folder or at the gateway. `given` are options of `Corpus.open`."""
+    from blindgate_rag.corpus_keys import own_passphrase_file  # noqa: PLC0415  (help must not wait)
+
     given = {"passphrase": passphrase, "embedder": embedder_in(embedder), "create": False} | given
     if not corpus.startswith(AT_GATEWAY):
         _refuse_for_folder(corpus, "at_least" in given and "--at-least", "offline" in given and "--offline")
-        with opened_folder(corpus, **given) as folder:
-            yield folder
+        with _telling(own_passphrase_file(Path(corpus))):
+            taken = opened_folder(corpus, **given)
+        with taken:
+            yield taken
         return
-    with connect() as client, client.corpus(name_of(corpus), profile="sealed-sync", **given) as taken:
-        yield taken
+    name = name_of(corpus)
+    with connect() as client:
+        with _telling(client.corpora.passphrase_file(name)):
+            synced = client.corpus(name, profile="sealed-sync", **given)
+        with synced:
+            yield synced
+
+
+@contextlib.contextmanager
+def _telling(own_passphrase: Path) -> Iterator[None]:
+    """Say so where a corpus is made meanwhile without a passphrase: what opens it lies in a file that nobody asked for by name."""
+    was_there = own_passphrase.exists()
+    try:
+        yield
+    finally:
+        if not was_there and own_passphrase.exists():
+            note(
+                f"no passphrase was given: a random one lies in {own_passphrase}. Whoever has it and the corpus can read all; keep "
+                "it where backups of the corpus do not go"
+            )
 
 
 def opened_folder(path: str | Path, passphrase: str | None, embedder: "Embedder | None", **given: Any) -> "Corpus":

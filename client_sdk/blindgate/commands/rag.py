@@ -4,6 +4,7 @@ The commands for what the gateway has are in `corpora`, who hosts a corpus has `
 """
 
 import contextlib
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -344,7 +345,8 @@ def _where(texts: Sequence[str] | None) -> dict[str, list[str | int | float | bo
         if value in {"true", "false"}:
             found[name].append(value == "true")
         with contextlib.suppress(ValueError):
-            found[name].append(float(value))
+            if math.isfinite(number := float(value)):  # Nan is a name, too
+                found[name].append(number)
     return found
 
 

@@ -3,9 +3,11 @@
 What may lie in the folder, and how it is opened, is `blindgate_rag.sentence_models`: the same for a node as for a corpus.
 
 A text that is longer than the model reads is refused. The library would cut it without a word, and two texts that begin alike
-would be the same.
+would be the same. A node answers several requests at once, and the library's tokeniser keeps in itself whether it cuts: one that
+encodes for another request would count a cut text. So it is for one at a time.
 """
 
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +22,7 @@ _BATCH_TEXTS: Final = 32
 
 
 class SentenceEmbeddings:
-    """An embedding model, on one device."""
+    """An embedding model, on one device. Safe to use from several threads."""
 
     def __init__(self, folder: Path, *, device: str = "auto", batch_texts: int = _BATCH_TEXTS) -> None:
         """Open the model in `folder`.
@@ -29,6 +31,7 @@ class SentenceEmbeddings:
         """
         self._model, self._device = open_sentence_model(folder, device)
         self._batch_texts = batch_texts
+        self._turn = threading.Lock()
         self.width = int(self._model.get_embedding_dimension())
 
     @property
@@ -44,9 +47,10 @@ class SentenceEmbeddings:
         texts = list(request.texts)
         tokens = self._count(texts)
         try:
-            vectors = self._model.encode(
-                texts, batch_size=self._batch_texts, convert_to_numpy=True, show_progress_bar=False
-            )
+            with self._turn:
+                vectors = self._model.encode(
+                    texts, batch_size=self._batch_texts, convert_to_numpy=True, show_progress_bar=False
+                )
         except RuntimeError as error:
             message = f"the embedding failed on {self._device}: {type(error).__name__}"
             raise BackendError(message) from None
@@ -58,7 +62,8 @@ class SentenceEmbeddings:
 
     def _count(self, texts: list[str]) -> int:
         most = int(self._model.max_seq_length)
-        counts = [len(ids) for ids in self._model.tokenizer(texts, truncation=False, verbose=False)["input_ids"]]
+        with self._turn:
+            counts = [len(ids) for ids in self._model.tokenizer(texts, truncation=False, verbose=False)["input_ids"]]
         for position, count in enumerate(counts):
             if count > most:
                 message = f"input {position}: has {count} tokens; this model's maximum context length is {most}"

@@ -39,7 +39,7 @@ def _parts(text: str) -> tuple[str, list[_Place]]:
         stop = text.find("\n", cut.end(), cut.end() + _AROUND)
         right = text[cut.end() : stop if stop >= 0 else cut.end() + _AROUND]
         # A hyphen at a line's end is one of the value's own, or the line's.
-        for hyphen in {"", cut[1]}:
+        for hyphen in dict.fromkeys(("", cut[1])):
             left = text[start : cut.start()] + hyphen
             places.append(_Place(length, length + len(left), start, cut.end(), bool(cut[1])))
             parts += [left, right, _APART]

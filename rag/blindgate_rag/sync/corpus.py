@@ -22,7 +22,7 @@ from blindgate_rag.corpus_keys import own_passphrase_file
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.hits import Hits, Leakage, Learned
 from blindgate_rag.records import DocumentRecord, PassageRecord, Where
-from blindgate_rag.searching import Ranking
+from blindgate_rag.searching import Ranking, checked_ranking
 from blindgate_rag.state import State
 from blindgate_rag.sync.exchange import Exchange
 from blindgate_rag.sync.heads import Seen
@@ -90,8 +90,11 @@ class SyncedCorpus(Corpus):
                 nothing cannot tell an old state from the newest.
             show_progress: of adding.
 
-        Raises `CorpusError`, `RolledBackCorpusError` among them, and `GatewayError` where nobody can be asked.
+        Raises `InputError` for an unknown ranking, `CorpusError`, `RolledBackCorpusError` among them, and `GatewayError` where
+        nobody can be asked.
         """
+        if ranking is not None:
+            checked_ranking(ranking)  # before anything is made: every machine would have it
         joining = Joining(folder, name, remote, passphrase)
         header, key = joining.known() if offline else joining.found(create=create)
         outer, cache = key.content.derive(b"blindgate corpus cache v1", length=SECRET_BYTES), folder / _CACHE

@@ -11,7 +11,7 @@ this, in this order:
 3. its generation is not below the newest that this client saw of the corpus (`RolledBackCorpusError`), is not another of that
    number, and continues it (`ForkedCorpusError`): a head names the digests of the heads before it, the last `ANCESTORS` of them;
 4. no two of its shards can hold one document, and what is set says how to read them: by which embedder, of which dimension, in
-   which scale.
+   which scale, and ranked how.
 
 And each shard: its digest and size are those in the head, and it opens as what the head says. So a shard of another generation,
 corpus or place is none, and neither is one that was cut. A client that has seen nothing yet takes whatever is true once.
@@ -37,6 +37,7 @@ from blindgate_protocol.messages import MOST_SHARDS
 from blindgate_protocol.padding import MAX_CHUNK_BYTES, Padding
 from blindgate_protocol.values import BlobRef, Digest, Name, Size, Value
 from blindgate_rag.corpus_keys import CorpusKey, KeyHeader
+from blindgate_rag.searching import RANKINGS
 
 ANCESTORS: Final = 128
 MOST_HEAD_BYTES: Final = 8 << 20
@@ -238,6 +239,9 @@ def _check_settings(settings: _Settings, *, needed: Sequence[str]) -> None:
         raise ValueError(message)
     if not 0 < float(settings.get("largest", "1")) < math.inf:
         message = "settings.largest is not above 0 and finite"
+        raise ValueError(message)
+    if settings.get("ranking", RANKINGS[0]) not in RANKINGS:
+        message = f"settings.ranking is none of {', '.join(RANKINGS)}"
         raise ValueError(message)
 
 

@@ -4,6 +4,7 @@ import base64
 import importlib
 import json
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,28 @@ def test_a_text_that_the_model_would_cut_is_refused(model: SentenceEmbeddings) -
     """Two long texts that begin alike would have one vector."""
     with pytest.raises(InputError, match=r"input 1: has .* tokens; this model.s maximum context length is"):
         model.embed(EmbeddingRequest(model="minilm", input=("short", "word " * 1000)))
+
+
+def test_a_text_is_not_counted_while_another_request_is_encoded(
+    model: SentenceEmbeddings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokeniser cuts meanwhile: a text that is too long would be counted as one that is not, and be cut without a word."""
+    encode = model._model.encode
+    long = EmbeddingRequest(model="minilm", input="word " * 1000)
+    counted: list[bool] = []
+    with ThreadPoolExecutor(1) as pool:
+
+        def meanwhile(*given: Any, **options: Any) -> Any:
+            asked.append(pool.submit(model.embed, long))
+            counted.append(bool(wait(asked, timeout=0.2).done))
+            return encode(*given, **options)
+
+        asked: list[Future[dict[str, Any]]] = []
+        monkeypatch.setattr(model._model, "encode", meanwhile)
+        model.embed(EmbeddingRequest(model="minilm", input="short"))
+        with pytest.raises(InputError, match="input 0: has 1002 tokens"):
+            asked[0].result()
+    assert counted == [False]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """A corpus, as whoever uses it sees it: with MiniLM's real weights, and without a single socket."""
 
 import errno
+import math
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -108,8 +110,22 @@ def test_a_search_keeps_to_where_it_may_look(corpus: Corpus) -> None:
         assert {hit.source.split("/")[0] for hit in hits} == {"ward4"}
     assert len(corpus.search("aspirin", where={"ward": ["3B", "4A"]}, ranking="dense")) == len(corpus)
     assert list(corpus.search("aspirin", where={"ward": "9"})) == []
-    with pytest.raises(InputError, match="'ward' is a dict"):
-        corpus.search("aspirin", where={"ward": {}})  # type: ignore[dict-item]
+    for ask in (partial(corpus.search, "aspirin"), corpus.documents):
+        with pytest.raises(InputError, match="where 'ward' is a dict"):
+            ask(where={"ward": {}})  # type: ignore[dict-item]
+        with pytest.raises(InputError, match="where 'ward' is nan: expected a finite number"):
+            ask(where={"ward": math.nan})
+        with pytest.raises(InputError, match="where is a function: expected names of metadata"):
+            ask(where=lambda metadata: metadata["ward"] == "3B")  # type: ignore[arg-type]
+
+
+def test_a_name_that_no_document_has_is_no_search_that_found_nothing(corpus: Corpus, tmp_path: Path) -> None:
+    """It is misspelt more often than meant; in a corpus without documents nothing is known of names."""
+    for ask in (partial(corpus.search, "aspirin"), corpus.documents):
+        with pytest.raises(InputError, match="where: no document's metadata has 'wrd'; there is ward"):
+            ask(where={"ward": "4A", "wrd": "3B"})
+    with Corpus.open(tmp_path / "empty.bgc", "pass", embedder=corpus.embedder) as empty:
+        assert not empty.search("aspirin", where={"wrd": "3B"})
 
 
 def test_added_again_only_what_changed_is_read(corpus: Corpus, notes: Path) -> None:

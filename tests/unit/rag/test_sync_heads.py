@@ -192,6 +192,7 @@ def test_small_changes_do_not_show_in_sizes() -> None:
         {"settings": {"largest": "inf"}},
         {"settings": {"largest": "-1"}},
         {"settings": {"largest": "wide"}},
+        {"settings": {"ranking": "best"}},
     ],
 )
 def test_a_head_that_contradicts_itself_is_none(changes: dict[str, Any]) -> None:

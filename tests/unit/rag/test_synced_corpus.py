@@ -4,11 +4,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from blindgate_protocol.errors import CorpusError
+from blindgate_protocol.errors import CorpusError, InputError
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.int8 import quantised, quantised_queries
@@ -48,7 +49,9 @@ class Machines:
         self.kept = Kept()
         self._folder, self._embedder = folder, embedder
 
-    def join(self, name: str, passphrase: str = "pass", *, create: bool = True, offline: bool = False) -> SyncedCorpus:
+    def join(
+        self, name: str, passphrase: str = "pass", *, create: bool = True, offline: bool = False, ranking: Any = None
+    ) -> SyncedCorpus:
         """The corpus, as the machine of this name opens it."""
         return SyncedCorpus.join(
             self._folder / name / "notes",
@@ -57,6 +60,7 @@ class Machines:
             InMind(),
             passphrase=passphrase,
             embedder=self._embedder,
+            ranking=ranking,
             create=create,
             offline=offline,
             show_progress=False,
@@ -282,6 +286,15 @@ def test_what_a_gateway_lost_is_put_back_from_a_cache(machines: Machines) -> Non
     machines.kept.heads += other.kept.heads
     with pytest.raises(CorpusError, match="another corpus lies there, which is not put an end to"):
         machines.join("first", offline=True).put_back()
+
+
+def test_a_ranking_that_is_none_is_given_to_no_machine(machines: Machines) -> None:
+    """It would lie at the gateway, and no search of anybody's would be answered any more."""
+    with pytest.raises(InputError, match="ranking 'best': expected one of fused, dense, bm25"):
+        machines.join("first", ranking="best")
+    assert not machines.kept.heads
+    first = machines.join("first", ranking="bm25")
+    assert (first.ranking, machines.join("second").ranking) == ("bm25", "bm25")
 
 
 def test_a_corpus_that_is_not_there_is_told_of(machines: Machines) -> None:

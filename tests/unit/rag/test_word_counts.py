@@ -138,6 +138,13 @@ def changed(place: int, value: int) -> Callable[[NDArray[Any]], NDArray[Any]]:
     return change
 
 
+def wrapping(starts: NDArray[Any]) -> NDArray[Any]:
+    """Numbers whose differences are above 0 only because 64 bits are not enough for them."""
+    made = starts.copy()
+    made[1:3] = np.iinfo(np.int64).max, np.iinfo(np.int64).min + 9
+    return made
+
+
 _HUGE = (
     b"\x93NUMPY\x01\x00v\x00"
     + b"{'descr': '<i8', 'fortran_order': False, 'shape': (99999999999999,), }".ljust(117)
@@ -152,14 +159,17 @@ _HUGE = (
         (b"\x80\x04K\x01.", "the rule: no array"),
         (spoilt()[:-1], "words: was cut"),
         (spoilt() + b"x", "more follows"),
-        (spoilt(ids=lambda one: one.astype(object)), r"ids: is object"),
-        (spoilt(ids=lambda one: one.astype(">i8")), r"ids: is >i8"),
-        (spoilt(ids=lambda one: one[:, None]), "expected int64 in one row"),
+        (spoilt(ids=lambda one: one.astype(object)), "ids: no array of int64 in one row"),
+        (spoilt(ids=lambda one: one.astype(">i8")), "ids: no array of int64 in one row"),
+        (spoilt(ids=lambda one: one[:, None]), "ids: no array of int64 in one row"),
+        (spoilt().replace(b"(3,), }", b"(3,), (", 1), "no array of"),
+        (spoilt().replace(b"'<i8'", b"'<i8\\", 1), "ids: no array of"),
         (spoilt(ids=changed(0, 1)), "ids: one is there twice"),
         (spoilt(ids=changed(0, -1)), "ids: one is there twice or below 0"),
         (spoilt(starts=changed(0, 1)), "starts: not those"),
         (spoilt(starts=changed(1, 3)), "starts: not those"),
         (spoilt(starts=changed(3, 99)), "starts: not those"),
+        (spoilt(starts=wrapping), "starts: not those"),
         (spoilt(starts=lambda one: one[:0]), "starts: not those"),
         (spoilt(rows=changed(4, 3)), "rows: not those"),
         (spoilt(rows=changed(0, -1)), "rows: not those"),
