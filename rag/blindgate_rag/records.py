@@ -8,7 +8,6 @@ in what is written then.
 import json
 import math
 import sqlite3
-import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -28,7 +27,6 @@ Where = Mapping[str, MetadataValue | Sequence[MetadataValue]]
 
 FORMAT: Final = 1
 _MOST_METADATA_BYTES: Final = 16 << 10
-_MOST_SHOWN: Final = 500
 _TABLES: Final = """
 create table settings (name text primary key, value text not null) strict;
 create table documents (
@@ -221,15 +219,11 @@ class Records:
         return next(self._documents("where source = ?", (source,)), None)
 
     def documents(self, where: Where | None = None) -> list[DocumentRecord]:
-        """The documents, or those whose metadata is so, in the order in which they came.
-
-        Raises `InputError` for a `where` that is none, and for a name that no document has: it is misspelt more often than meant.
-        """
-        every = list(self._documents("order by id"))
+        """The documents, or those whose metadata is so, in the order in which they came. Raises `InputError` for no `where`."""
+        every = self._documents("order by id")
         if where is None:
-            return every
+            return list(every)
         check_where(where)
-        _require_names(where, every)
         return [one for one in every if is_so(one.metadata, where)]
 
     def passages(self, ids: Iterable[int]) -> dict[int, PassageRecord]:
@@ -317,16 +311,6 @@ def _written(metadata: Metadata) -> str:
 def choices(wanted: MetadataValue | Sequence[MetadataValue]) -> tuple[MetadataValue, ...]:
     """The values that will do, of what stands under a name of `where`."""
     return tuple(wanted) if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)  # type: ignore[return-value]
-
-
-def _require_names(where: Where, documents: Sequence[DocumentRecord]) -> None:
-    """Each name is in some document's metadata, where there are documents. Raises `InputError` with the names that there are."""
-    known = {name for one in documents for name in one.metadata}
-    for name in where:
-        if documents and name not in known:
-            there = textwrap.shorten(", ".join(sorted(known)), _MOST_SHOWN, placeholder=" …") or "none"
-            message = f"where: no document's metadata has {name!r}; there is {there}"
-            raise InputError(message)
 
 
 def _check_metadata(name: object, value: object, *, what: str = "metadata") -> None:

@@ -193,8 +193,6 @@ def test_what_cannot_be_asked_is_said(ground: Ground, client: Client, owner: Syn
         corpus.search("tea", where={"ward": None})  # type: ignore[dict-item]
     with pytest.raises(InputError, match="where is a function"):
         corpus.search("tea", where=lambda: None)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="where: no document's metadata has 'wrd'; there is"):
-        corpus.search("tea", where={"wrd": "3B"})
     with pytest.raises(CorpusError, match="the passphrase is not this corpus's"):
         opened(client, name, passphrase="wrong")
     with pytest.raises(CorpusError, match="the gateway has no corpus"):

@@ -39,10 +39,7 @@ def test_documents_are_added_found_listed_and_removed(tmp_path: Path) -> None:
     assert "Nothing found" in rag("search", corpus, "visiting", *words, "--where", "ward=9").stderr
     assert "Nothing found" in rag("search", corpus, "visiting", *words, "--where", "ward=Nan").stderr
     misspelt = rag("search", corpus, "visiting", *words, "--where", "wrd=3B")
-    assert (misspelt.returncode, "no document's metadata has 'wrd'; there is ward, year" in misspelt.stderr) == (
-        1,
-        True,
-    )
+    assert "Nothing found: no document's metadata has 'wrd'; there is ward, year" in misspelt.stderr
 
     assert rag("remove", corpus, "notes/dose.txt").returncode == 0
     gone = rag("remove", corpus, "notes/dose.txt")

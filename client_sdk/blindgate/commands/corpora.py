@@ -4,7 +4,8 @@ A corpus is a folder, or `gateway:NAME`: one of one's own that rests there, seal
 """
 
 import contextlib
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from blindgate.hosted_corpus import EncryptedCorpus
     from blindgate_rag.corpus import Corpus
     from blindgate_rag.embedding import Embedder
+    from blindgate_rag.searchable import Searchable
 
 app = typer.Typer()
 
+_MOST_SHOWN: Final = 500
 AT_GATEWAY: Final = "gateway:"
 """What the name of a corpus at the gateway begins with."""
 
@@ -206,6 +209,20 @@ def corpora(connect: Connect, as_json: Json = False) -> None:
         for one in found
     ]
     show(rows, as_json=as_json, empty="No corpora.")
+
+
+def unknown_names(corpus: "Searchable", names: Iterable[str]) -> str:
+    """What to say behind "nothing" where no document has metadata under one of these names: it is misspelt more often than meant."""
+    from blindgate_rag.corpus import Corpus  # noqa: PLC0415  (help must not wait)
+
+    if not isinstance(corpus, Corpus):
+        return ""
+    known = {name for one in corpus.documents() for name in one.metadata}
+    strange = [name for name in names if name not in known]
+    if not (known and strange):
+        return ""
+    there = textwrap.shorten(", ".join(sorted(known)), _MOST_SHOWN, placeholder=" …")
+    return f": no document's metadata has {strange[0]!r}; there is {there}"
 
 
 @app.command()

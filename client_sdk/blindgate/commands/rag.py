@@ -138,12 +138,13 @@ def search(
     given: dict[str, Any] = {"searched_by": searched_by, "data_class": data_class, "offline": offline}
     with searched(connect, corpus, passphrase, embedder, **given) as taken:
         hits = taken.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
+        misspelt = "" if hits else corpora.unknown_names(taken, _where(where) or {})
     _note_search(hits)
     if as_json:
         show(_rows(hits), as_json=True)
         return
     if not hits:
-        note("Nothing found.")
+        note(f"Nothing found{misspelt}.")
     for number, hit in enumerate(hits, start=1):
         place = printable(_place(hit.source, hit.page))
         typer.secho(f"{number}  {place}  (score {hit.score:.4g}, passage {hit.passage})", bold=True)
@@ -260,6 +261,7 @@ def list_(
     given = {name: value for name, value in (("at_least", at_least), ("offline", offline)) if value}
     with opened(connect, corpus, passphrase, embedder, **given) as taken:
         documents = taken.documents(_where(where))
+        misspelt = "" if documents else corpora.unknown_names(taken, _where(where) or {})
     rows = [
         {
             "source": one.source,
@@ -272,7 +274,7 @@ def list_(
         }
         for one in documents
     ]
-    show(rows, as_json=as_json, empty="No documents.")
+    show(rows, as_json=as_json, empty=f"No documents{misspelt}.")
 
 
 @app.command()

@@ -119,15 +119,6 @@ def test_a_search_keeps_to_where_it_may_look(corpus: Corpus) -> None:
             ask(where=lambda metadata: metadata["ward"] == "3B")  # type: ignore[arg-type]
 
 
-def test_a_name_that_no_document_has_is_no_search_that_found_nothing(corpus: Corpus, tmp_path: Path) -> None:
-    """It is misspelt more often than meant; in a corpus without documents nothing is known of names."""
-    for ask in (partial(corpus.search, "aspirin"), corpus.documents):
-        with pytest.raises(InputError, match="where: no document's metadata has 'wrd'; there is ward"):
-            ask(where={"ward": "4A", "wrd": "3B"})
-    with Corpus.open(tmp_path / "empty.bgc", "pass", embedder=corpus.embedder) as empty:
-        assert not empty.search("aspirin", where={"wrd": "3B"})
-
-
 def test_added_again_only_what_changed_is_read(corpus: Corpus, notes: Path) -> None:
     """And what is gone from the folder is removed where that is asked for."""
     (notes / "ward3/cough.txt").write_text("The cough is gone.")
