@@ -212,7 +212,7 @@ def corpora(connect: Connect, as_json: Json = False) -> None:
 
 
 def unknown_names(corpus: "Searchable", names: Iterable[str]) -> str:
-    """What to say behind "nothing" where no document has metadata under one of these names: it is misspelt more often than meant."""
+    """What to say behind "nothing" where no document has metadata under one of these names: one is misspelt more often than not."""
     from blindgate_rag.corpus import Corpus  # noqa: PLC0415  (help must not wait)
 
     if not isinstance(corpus, Corpus):
