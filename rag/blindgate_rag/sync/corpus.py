@@ -22,7 +22,7 @@ from blindgate_rag.corpus_keys import own_passphrase_file
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.hits import Hits, Leakage, Learned
 from blindgate_rag.records import DocumentRecord, PassageRecord, Where
-from blindgate_rag.searching import Ranking
+from blindgate_rag.searching import Ranking, checked_ranking
 from blindgate_rag.state import State
 from blindgate_rag.sync.exchange import Exchange
 from blindgate_rag.sync.heads import Seen
@@ -102,7 +102,7 @@ class SyncedCorpus(Corpus):
         exchange.check_recent(corpus.generation)
         if ranking is not None and ranking != corpus.ranking:
             with corpus._writing() as state:
-                state.set("ranking", ranking)
+                state.set("ranking", checked_ranking(ranking))
         return corpus
 
     @property
