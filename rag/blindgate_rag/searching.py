@@ -116,7 +116,7 @@ def _ranked(  # noqa: PLR0913
     if ranking != "bm25" and state.dense is not None:
         vector = state.require(embedder()).embed_questions([query])
         if ranking == "blended":
-            return _blended(state, query, vector, 2 * k, depth, allowed=allowed)
+            return _blended(state, query, vector, k, allowed=allowed)[:depth]
         rankings.append(state.nearest(vector, depth, allowed=allowed))
     if ranking != "dense":
         rankings.append(state.words().search(query, depth, allowed=allowed))
@@ -125,14 +125,8 @@ def _ranked(  # noqa: PLR0913
     return reciprocal_rank_fusion([[one for one, _ in each] for each in rankings])
 
 
-def _blended(  # noqa: PLR0913
-    state: State,
-    query: str,
-    vector: NDArray[np.float32],
-    wanted: int,
-    depth: int,
-    *,
-    allowed: NDArray[np.int64] | None,
+def _blended(
+    state: State, query: str, vector: NDArray[np.float32], k: int, *, allowed: NDArray[np.int64] | None
 ) -> Scored:
     unit = state.unit_of(vector)
 
@@ -143,4 +137,5 @@ def _blended(  # noqa: PLR0913
     def by_words(most: int, among: Ids | None) -> Scored:
         return state.words().search(query, most, allowed=allowed if among is None else among)
 
-    return blended(by_cosine, by_words, wanted, depth=depth)
+    # twice as many as are wanted: some may say the same. So far down, one reading is enough for most questions
+    return blended(by_cosine, by_words, 2 * k, depth=max(_DEPTH, 8 * k))
