@@ -117,7 +117,7 @@ class LocalRankers:
         def by_words(most: int, among: Ids | None) -> Scored:
             return self._by_words(question, most, among)
 
-        return self._named(_places(blended(by_cosine, by_words, RANKED, depth=RANKED)[:RANKED]))
+        return self._named(_places(blended(by_cosine, by_words, RANKED, depth=4 * RANKED)[:RANKED]))
 
     def ranked(self, scores: NDArray[np.float64]) -> list[str]:
         """The ranking that scores of all passages make, `(passages,)`; equal ones stay in the passages' order."""
