@@ -35,7 +35,7 @@ from blindgate_rag.progress import Advance
 from blindgate_rag.rankers import LocalRankers
 
 ENCRYPTED: Final[Mapping[str, Privacy]] = {"encrypted": "model_private", "encrypted-public": "model_public"}
-RANKERS: Final = ("bm25", "dense", "int8", "fused", *ENCRYPTED)
+RANKERS: Final = ("bm25", "dense", "int8", "fused", "blended", *ENCRYPTED)
 """In the order in which they are shown."""
 
 

@@ -19,6 +19,9 @@ MOST_CHARACTERS: Final = 1 << 20
 _MOST_NAMES: Final = 100
 _MOST_CHOICES: Final = 1000
 
+Ranking = Literal["fused", "blended", "dense", "bm25"]
+"""By what passages are ranked: places by meaning and by words together, scores by both together, meaning, words."""
+
 Metadatum = Annotated[str, StringConstraints(max_length=16 << 10)] | int | float | bool
 _MetadataName = Annotated[str, StringConstraints(min_length=1, max_length=16 << 10)]
 _Count = Annotated[int, Field(ge=0, lt=1 << 53)]
@@ -51,7 +54,7 @@ class CorpusQuery(Value):
         ]
         | None
     ) = Field(default=None, repr=False)
-    ranking: Literal["fused", "dense", "bm25"] | None = None
+    ranking: Ranking | None = None
     tokens: _Count | None = None
 
 

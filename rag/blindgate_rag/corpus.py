@@ -9,8 +9,8 @@ model reads whole (`chunking`), embeds those, and puts text and vectors into the
 the rest goes on; one that was read before is read again only where it changed. What is done so far is written every half minute.
 
 *Searching* ranks passages by meaning (`dense`) and by words (`lexical`), each inside of what `where` allows, and puts both rankings
-together by their ranks alone (`fusion`): their scores have nothing to do with each other. Passages that say what a better one says
-already are left out.
+together: by their ranks alone (`fusion`), or, where that was chosen, by their scores (`blending`). Passages that say what a better
+one says already are left out.
 
 *At rest* everything is sealed (`vault`). Any number of processes may search while one adds: each sees the corpus as of one moment,
 and looks for a newer one at its next search. Nothing here opens a socket.

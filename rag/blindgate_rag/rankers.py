@@ -4,7 +4,8 @@
 - `dense`: the nearest passages, every vector compared;
 - `int8`: the same with whole numbers of eight bits, as an index elsewhere is asked under encryption: one scale for the index, one
   for each question, exact inner products. Encrypted search gives this ranking;
-- `fused`: reciprocal rank fusion of bm25 and dense.
+- `fused`: reciprocal rank fusion of bm25 and dense;
+- `blended`: the convex combination of their scores.
 
 A document that is longer than the embedder reads is cut into passages and stands where the best of them does. A question that is
 longer is represented by how it begins.
@@ -16,6 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from blindgate_rag.blending import Ids, Scored, blended
 from blindgate_rag.dense import DenseIndex, Vectors
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.evaluation import RANKED, Ranker
@@ -68,7 +70,13 @@ class LocalRankers:
     @property
     def all(self) -> dict[str, Ranker]:
         """By name, in the order in which they are shown."""
-        return {"bm25": self.bm25, "dense": self.dense, "int8": self.int8, "fused": self.fused}
+        return {
+            "bm25": self.bm25,
+            "dense": self.dense,
+            "int8": self.int8,
+            "fused": self.fused,
+            "blended": self.blended,
+        }
 
     def embed_questions(self, questions: Sequence[str], *, progress: Advance | None = None) -> None:
         """Embed questions together, so that asking them takes a ranker's own time alone. `progress` as above."""
@@ -84,11 +92,11 @@ class LocalRankers:
 
     def bm25(self, question: str) -> list[str]:
         """By shared words."""
-        return self._named(self._by_words(question))
+        return self._named(_places(self._by_words(question)))
 
     def dense(self, question: str) -> list[str]:
         """By the vectors as they are."""
-        return self._named(self._by_vectors(question))
+        return self._named(_places(self._by_vectors(question)))
 
     def int8(self, question: str) -> list[str]:
         """By whole numbers of eight bits."""
@@ -97,38 +105,54 @@ class LocalRankers:
 
     def fused(self, question: str) -> list[str]:
         """By the places in `bm25` and in `dense`."""
-        pair = (self._by_words(question), self._by_vectors(question))
+        pair = (_places(self._by_words(question)), _places(self._by_vectors(question)))
         return self._named([one for one, _ in reciprocal_rank_fusion(pair, constant=CONSTANT)][:RANKED])
+
+    def blended(self, question: str) -> list[str]:
+        """By the scores of `bm25` and of `dense`."""
+
+        def by_cosine(most: int, among: Ids | None) -> Scored:
+            return self._by_vectors(question, most, among)
+
+        def by_words(most: int, among: Ids | None) -> Scored:
+            return self._by_words(question, most, among)
+
+        return self._named(_places(blended(by_cosine, by_words, RANKED, depth=4 * RANKED)[:RANKED]))
 
     def ranked(self, scores: NDArray[np.float64]) -> list[str]:
         """The ranking that scores of all passages make, `(passages,)`; equal ones stay in the passages' order."""
-        return self._named(self._owned(np.argsort(-scores, kind="stable")))
+        order = np.argsort(-scores, kind="stable")
+        return self._named([int(self._owners[order[place]]) for place in self._firsts(order, RANKED)])
 
     @cached_property
     def _entries(self) -> NDArray[np.float64]:
         # float64 holds the sums of such numbers exactly, and multiplies faster than whole numbers do
         return quantised_entries(self.vectors).astype(np.float64)
 
-    def _by_words(self, question: str) -> list[int]:
-        return [one for one, _ in self._words.search(question, RANKED)]
+    def _by_words(self, question: str, most: int = RANKED, among: Ids | None = None) -> Scored:
+        return self._words.search(question, most, allowed=among)
 
-    def _by_vectors(self, question: str) -> list[int]:
-        query, wide = self.vector_of(question)[None], RANKED
+    def _by_vectors(self, question: str, most: int = RANKED, among: Ids | None = None) -> Scored:
+        query, wide = self.vector_of(question)[None], most
+        pieces = None if among is None else np.flatnonzero(np.isin(self._owners, among))
+        present = len(self._index) if pieces is None else len(pieces)
         while True:  # a document of many passages may fill the list
-            row = self._index.search(query, wide)[1][0]
-            found = self._owned(row[row >= 0])
-            if wide >= len(self._index) or len(found) == RANKED:
-                return found
+            scores, row = (each[0] for each in self._index.search(query, wide, allowed=pieces))
+            found = self._firsts(row[row >= 0], most)
+            if wide >= present or len(found) == most:
+                return [(int(self._owners[row[place]]), float(scores[place])) for place in found]
             wide *= 2
 
-    def _owned(self, passages: NDArray[np.int64]) -> list[int]:
-        """Documents where the best of their passages stands, the first `RANKED`."""
-        owners = self._owners[passages]
-        first = np.sort(np.unique(owners, return_index=True)[1])[:RANKED]
-        return [int(one) for one in owners[first]]
+    def _firsts(self, passages: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+        """The places at which documents stand by the best of their passages, the first `most`."""
+        return np.sort(np.unique(self._owners[passages], return_index=True)[1])[:most]
 
     def _named(self, ranking: Sequence[int]) -> list[str]:
         return [self._names[one] for one in ranking]
+
+
+def _places(ranking: Scored) -> list[int]:
+    return [one for one, _ in ranking]
 
 
 def _telling(progress: Advance | None, what: str) -> Callable[[int, int], None] | None:

@@ -5,23 +5,26 @@ is all come to this: the same state gives the same hits.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Literal
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blindgate_protocol import corpus_search
 from blindgate_protocol.corpus_search import MOST_FOUND
 from blindgate_protocol.errors import InputError
+from blindgate_rag.blending import Ids, Scored, blended
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.fusion import distinct, reciprocal_rank_fusion, within_budget
 from blindgate_rag.hits import Hit
 from blindgate_rag.records import DocumentRecord, PassageRecord, Where, check_where
 from blindgate_rag.state import State
 
-Ranking = Literal["fused", "dense", "bm25"]
-"""By what passages are ranked: meaning and words together, meaning, words."""
+Ranking = corpus_search.Ranking
+"""By what passages are ranked: `fused`, places by meaning and by words together (`fusion`); `blended`, scores by both together
+(`blending`); `dense`, meaning; `bm25`, words."""
 
-RANKINGS: Final[tuple[Ranking, ...]] = ("fused", "dense", "bm25")
+RANKINGS: Final[tuple[Ranking, ...]] = get_args(Ranking)
 _DEPTH: Final = 100
 """How far down each ranking is read before they are put together."""
 
@@ -64,7 +67,7 @@ def search_state(  # noqa: PLR0913  (what a search is asked with)
     if where is not None:
         found = state.records.documents(where)
         allowed = np.array(state.records.passages_of(one.id for one in found), dtype=np.int64)
-    ranked = _ranked(state, query, max(_DEPTH, 2 * k), ranking or ranking_of(state), embedder, allowed=allowed)
+    ranked = _ranked(state, query, k, ranking or ranking_of(state), embedder, allowed=allowed)
     return tuple(hits_of(state, ranked, k, tokens))
 
 
@@ -104,18 +107,37 @@ def checked_ranking(ranking: str) -> Ranking:
 def _ranked(  # noqa: PLR0913
     state: State,
     query: str,
-    depth: int,
+    k: int,
     ranking: Ranking,
     embedder: Callable[[], Embedder],
     *,
     allowed: NDArray[np.int64] | None,
-) -> list[tuple[int, float]]:
-    rankings: list[list[tuple[int, float]]] = []
+) -> Scored:
+    depth = max(_DEPTH, 2 * k)
+    rankings: list[Scored] = []
     if ranking != "bm25" and state.dense is not None:
         vector = state.require(embedder()).embed_questions([query])
+        if ranking == "blended":
+            return _blended(state, query, vector, k, allowed=allowed)[:depth]
         rankings.append(state.nearest(vector, depth, allowed=allowed))
     if ranking != "dense":
         rankings.append(state.words().search(query, depth, allowed=allowed))
     if len(rankings) == 1:
         return rankings[0]
     return reciprocal_rank_fusion([[one for one, _ in each] for each in rankings])
+
+
+def _blended(
+    state: State, query: str, vector: NDArray[np.float32], k: int, *, allowed: NDArray[np.int64] | None
+) -> Scored:
+    unit = state.unit_of(vector)
+
+    def by_cosine(most: int, among: Ids | None) -> Scored:
+        found = state.nearest(vector, most, allowed=allowed if among is None else among)
+        return [(one, score / unit) for one, score in found]
+
+    def by_words(most: int, among: Ids | None) -> Scored:
+        return state.words().search(query, most, allowed=allowed if among is None else among)
+
+    # twice as many as are wanted: some may say the same. So far down, one reading is enough for most questions
+    return blended(by_cosine, by_words, 2 * k, depth=max(_DEPTH, 8 * k))

@@ -144,6 +144,10 @@ class State:
         scores, ids = self.dense.search(queries, k, allowed=allowed)
         return [(int(one), float(score)) for one, score in zip(ids[0], scores[0], strict=True) if one >= 0]
 
+    def unit_of(self, queries: NDArray[np.float32]) -> float:  # noqa: ARG002  (of whole numbers)
+        """What `nearest` gives a vector that is the question's own: its scores, divided by this, are cosines."""
+        return 1.0
+
     def vectors(self, ids: Iterable[int]) -> dict[int, NDArray[np.float32]]:
         """The vectors of these passages, `(dimension,)` each, of unit length; none where they lie in cells."""
         return {} if self.dense is None else self.dense.vectors(ids)

@@ -48,6 +48,7 @@ ASKED: list[dict[str, Any]] = [
     {"query": "what goes badly with blood thinners?"},
     {"query": "warfarin", "ranking": "bm25"},
     {"query": "when may I come?", "ranking": "dense", "k": 2},
+    {"query": "what must nobody take with aspirin?", "ranking": "blended", "where": {"ward": ["3B", "4A"]}},
     {"query": "warfarin", "where": {"ward": "4A"}},
     {"query": "warfarin", "where": {"year": [2023, 2024], "ward": ["3B", "4A"]}},
     {"query": "hours", "where": {"open": True}, "k": 1},

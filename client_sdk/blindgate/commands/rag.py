@@ -7,7 +7,7 @@ import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -26,6 +26,7 @@ from blindgate.commands.corpora import (
 from blindgate.commands.hosting import host
 from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
 from blindgate.output import note, printable, show, show_along, show_one, when
+from blindgate_protocol.corpus_search import Ranking
 from blindgate_protocol.errors import DocumentError, InputError
 
 if TYPE_CHECKING:
@@ -46,9 +47,11 @@ Wheres: TypeAlias = Annotated[
     ),
 ]
 RankingName: TypeAlias = Annotated[
-    Literal["fused", "dense", "bm25"] | None,
+    Ranking | None,
     typer.Option(
-        "--ranking", help="By meaning and words together, by meaning, or by words; what the corpus has by default."
+        "--ranking",
+        help="By meaning and words together (fused: their places; blended: their scores), by meaning (dense), or by words (bm25); "
+        "what the corpus has by default.",
     ),
 ]
 Count: TypeAlias = Annotated[int, typer.Option("-k", min=1, max=1000, help="How many passages to find.")]

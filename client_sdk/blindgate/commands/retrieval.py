@@ -27,7 +27,7 @@ def evaluate(
         typer.Option(
             "--rankers",
             metavar="NAME,…",
-            help="Which of bm25, dense, int8, fused, encrypted and encrypted-public; all by default.",
+            help="Which of bm25, dense, int8, fused, blended, encrypted and encrypted-public; all by default.",
         ),
     ] = None,
     encrypted: Annotated[

@@ -128,6 +128,10 @@ class SyncedState(State):
         """The nearest passages; a score is an inner product of whole numbers."""
         return super().nearest(quantised_queries(queries).astype(np.float32), k, allowed=allowed)
 
+    def unit_of(self, queries: NDArray[np.float32]) -> float:
+        """What `nearest` gives a vector that is the question's own, but for its rounding; the same on every machine."""
+        return math.sqrt(int((quantised_queries(queries) ** 2).sum())) * (LARGEST / self._largest)
+
     def vectors(self, ids: Iterable[int]) -> dict[int, NDArray[np.float32]]:
         """The vectors of these passages, of unit length again."""
         return {one: vector / max(float(np.linalg.norm(vector)), 1.0) for one, vector in super().vectors(ids).items()}

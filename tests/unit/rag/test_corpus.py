@@ -17,6 +17,7 @@ from blindgate_rag import word_counts
 from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.embedding import Embedder
+from blindgate_rag.searching import RANKINGS
 
 NOTES = {
     "ward3/cough.txt": "The patient of bed 4 has had a cough for three weeks. Tea with honey was given.",
@@ -105,7 +106,7 @@ def test_its_contents_are_the_same_where_vectors_lie_in_cells(corpus: Corpus) ->
 
 def test_a_search_keeps_to_where_it_may_look(corpus: Corpus) -> None:
     """Inside of the search, so that k are found where there are k."""
-    for ranking in ("fused", "dense", "bm25"):
+    for ranking in RANKINGS:
         hits = corpus.search("aspirin cough dose visiting", k=8, where={"ward": "4A"}, ranking=ranking)
         assert {hit.source.split("/")[0] for hit in hits} == {"ward4"}
     assert len(corpus.search("aspirin", where={"ward": ["3B", "4A"]}, ranking="dense")) == len(corpus)
@@ -117,6 +118,25 @@ def test_a_search_keeps_to_where_it_may_look(corpus: Corpus) -> None:
             ask(where={"ward": math.nan})
         with pytest.raises(InputError, match="where is a function: expected names of metadata"):
             ask(where=lambda metadata: metadata["ward"] == "3B")  # type: ignore[arg-type]
+
+
+def test_blended_scores_are_the_formulas_over_what_may_be_found(corpus: Corpus) -> None:
+    """Each passage by both, measured by the best of those that are allowed; also where vectors lie in cells."""
+    query, where = "aspirin cough dose visiting", {"ward": "4A"}
+    cosines = {hit.passage: hit.score for hit in corpus.search(query, 100, where=where, ranking="dense")}
+    words = {hit.passage: hit.score for hit in corpus.search(query, 100, where=where, ranking="bm25")}
+    found = corpus.search(query, 100, where=where, ranking="blended")
+    nearest, most = max(cosines.values()) + 1, max(words.values())
+    expected = {one: 0.8 * (near + 1) / nearest + 0.2 * words.get(one, 0) / most for one, near in cosines.items()}
+    assert {hit.passage: hit.score for hit in found} == pytest.approx(expected)
+    assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+    assert corpus.search(query, 2, where=where, ranking="blended").found == found.found[:2]
+    dense = corpus._fresh().dense
+    assert dense is not None
+    dense._rebuild(cells=2)
+    assert [hit.passage for hit in corpus.search(query, 2, ranking="blended", where=where)] == [
+        hit.passage for hit in found.found[:2]
+    ]
 
 
 def test_added_again_only_what_changed_is_read(corpus: Corpus, notes: Path) -> None:

@@ -85,7 +85,7 @@ def test_every_ranker_is_measured_and_an_encrypted_one_costs(
     assert told["passages"] > 5
     assert (told["embedder"]["name"], told["embedder"]["digest"]) == (embedder.name, embedder.digest)
     rankers = {one.pop("ranker"): one for one in told["rankers"]}
-    assert list(rankers) == ["bm25", "dense", "int8", "fused", "encrypted", "encrypted-public"]
+    assert list(rankers) == ["bm25", "dense", "int8", "fused", "blended", "encrypted", "encrypted-public"]
     for one in rankers.values():
         assert one["recall_at_10"] == one["recall_at_100"] == 1
         assert 0.5 <= one["mrr_at_10"] <= one["ndcg_at_10"] <= 1

@@ -50,7 +50,13 @@ class Machines:
         self._folder, self._embedder = folder, embedder
 
     def join(
-        self, name: str, passphrase: str = "pass", *, create: bool = True, offline: bool = False, ranking: Any = None
+        self,
+        name: str,
+        passphrase: str = "pass",
+        *,
+        ranking: Any = None,
+        create: bool = True,
+        offline: bool = False,
     ) -> SyncedCorpus:
         """The corpus, as the machine of this name opens it."""
         return SyncedCorpus.join(
@@ -121,6 +127,28 @@ def test_search_here_is_exact_search_in_eight_bits(machines: Machines) -> None:
         for corpus in (first, second):
             found = corpus._here().nearest(embedder.embed([query]), 60)
             assert found == [(one, float(score)) for one, score in expected]
+
+
+def test_words_and_vectors_of_eight_bits_are_blended_as_cosines_are(machines: Machines) -> None:
+    """Alike on all machines, scores included; a passage that is asked for by its own text is best by both."""
+    first = machines.join("first")
+    first.add_texts(NOTES)
+    second = machines.join("second", ranking="blended")
+    again = machines.join("third")
+    assert again.ranking == "blended"
+    query = NOTES[0].text
+    found = second.search(query)
+    assert found[0].source == "dose"
+    assert found[0].score == pytest.approx(1)
+    assert first.search(query).found == found.found == again.search(query).found
+    vector = first.embedder.embed_questions([query])
+    state = first._here()
+    assert state.nearest(vector, 1)[0][1] / state.unit_of(vector) == pytest.approx(1, abs=0.01)
+    cosines = {hit.source: hit.score / state.unit_of(vector) for hit in first.search(query, ranking="dense")}
+    exact = vector @ first.embedder.embed([one.text for one in NOTES]).T
+    assert cosines == pytest.approx({one.name: exact[0][place] for place, one in enumerate(NOTES)}, abs=0.01)
+    with pytest.raises(InputError, match="ranking 'best': expected one of fused, blended, dense, bm25"):
+        machines.join("second", ranking="best")
 
 
 def test_two_who_change_it_at_once_lose_nothing(machines: Machines) -> None:
