@@ -67,7 +67,7 @@ def _begun(rows: Iterator[list[str]]) -> tuple[list[str], list[str], Iterator[li
     """The titles, the names of the columns, and the rows below them."""
     filled = dropwhile(lambda values: not any(values), rows)
     beginning = list(islice(filled, _BEGINNING_ROWS))
-    titles = []
+    titles: list[str] = []
     if any(len(list(filter(None, values))) >= _TABLE_CELLS for values in beginning):
         while not any(beginning[0][1:]):
             titles += filter(None, beginning.pop(0))
