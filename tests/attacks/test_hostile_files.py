@@ -231,8 +231,8 @@ def test_a_parser_that_was_taken_over_is_not_believed(
 def test_a_file_that_crashes_its_parser_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash in native code ends a process that nothing else needs."""
     crashing = (
-        "import os, signal, sys; sys.path[:] = sys.argv[2:]; from blindgate_rag.formats import text; read = text.pages; "
-        "text.pages = lambda data: os.kill(os.getpid(), signal.SIGSEGV) if data == b'crash' else read(data); "
+        "import os, signal, sys; sys.path[:] = sys.argv[3:]; from blindgate_rag.formats import text; read = text.pages; "
+        "text.pages = lambda data, **said: os.kill(os.getpid(), signal.SIGSEGV) if data == b'crash' else read(data); "
         "from blindgate_rag.parsing import main; main()"
     )
     monkeypatch.setattr(loading, "_LAUNCH", crashing)

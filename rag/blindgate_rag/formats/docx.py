@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from lxml import etree
 
 from blindgate_protocol.errors import MalformedError
+from blindgate_rag.formats.raised import RAISED, settled
 from blindgate_rag.formats.symbols import symbol
 from blindgate_rag.passages import Page
 
@@ -25,7 +26,8 @@ _NAMESPACES = (
     "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}",
     "{http://purl.oclc.org/ooxml/wordprocessingml/main}",
 )
-_FORMULA_TEXT = "{http://schemas.openxmlformats.org/officeDocument/2006/math}t"
+_FORMULA = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
+_FORMULA_TEXT, _RAISED_PART, _NUMERATOR = f"{_FORMULA}t", f"{_FORMULA}sup", f"{_FORMULA}num"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"  # says again what stands before it
 _BLOCKS = frozenset({"p", "tc", "tr", "tbl"})
 _OFF = frozenset({"0", "false", "off"})
@@ -91,7 +93,7 @@ def _text(xml: bytes) -> str:
         if error.error_log.filter_types(etree.ErrorTypes.ERR_NO_MEMORY):
             raise MemoryError from None
         raise MalformedError(f"its XML is damaged, or nested too deeply ({type(error).__name__})") from None
-    return "".join(body.pieces)
+    return settled("".join(body.pieces))
 
 
 class _Body:
@@ -102,15 +104,18 @@ class _Body:
         self._cells = 0  # how many cells, one in another, this is in
         self._left_out = 0  # how many parts that say what stands elsewhere, one in another, this is in
         self._hidden = False
+        self._raised = False
 
     def starts(self, element: "etree._Element") -> None:
         name = _name(element)
         if name == "tc":
             self._cells += 1
         elif name == "r":
-            self._hidden = False
+            self._hidden = self._raised = False
         elif name == "txbxContent":
             self._write("\n")
+        elif element.tag == _RAISED_PART:
+            self._write(RAISED)
         elif name == "moveFrom" or element.tag == _FALLBACK:
             self._left_out += 1
 
@@ -122,14 +127,19 @@ class _Body:
             self._left_out -= 1
         elif name == "vanish" and _name(element.getparent().getparent()) == "r":
             self._hidden = not _OFF.intersection(element.attrib.values())
+        elif name == "vertAlign" and _name(element.getparent().getparent()) == "r":
+            self._raised = "superscript" in element.attrib.values()
+        elif element.tag == _NUMERATOR:
+            self._write("/")
         else:
             self._write(self._said(name, element))
 
     def _said(self, name: str, element: "etree._Element") -> str:
         """What an element that holds no other ones stands for."""
         if name == "t" or element.tag == _FORMULA_TEXT:
-            return element.text or ""
-        if name == "tab" and _name(element.getparent()) == "r":  # elsewhere it is a tab stop
+            mark, self._raised = RAISED if self._raised else "", False
+            return mark + (element.text or "")
+        if name in {"tab", "ptab"} and _name(element.getparent()) == "r":  # elsewhere it is a tab stop
             return "\t"
         if name in {"br", "cr"}:
             return " " if self._cells else "\n"

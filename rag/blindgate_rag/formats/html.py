@@ -1,8 +1,9 @@
 """HTML: what a reader of the page would see, its title first.
 
 Scripts, styles, templates, comments and what is hidden are left out: text that no reader sees is where instructions to a model
-are planted. That holds for what the page's own markup hides; a style sheet is not read. The parser knows HTML's entities and no
-others, and neither it nor anything here fetches what a page refers to.
+are planted. That holds for what the page's own markup hides; a style sheet is not read. Of formulas in MathML the text is read,
+with `/` in fractions; what they say once more in another notation is left out. The parser knows HTML's entities and no others, and
+neither it nor anything here fetches what a page refers to.
 """
 
 import re
@@ -11,10 +12,15 @@ from collections.abc import Iterator
 from lxml import etree
 
 from blindgate_protocol.errors import MalformedError
+from blindgate_rag.formats.raised import RAISED, settled
 from blindgate_rag.formats.text import decoded
 from blindgate_rag.passages import Page
 
-_LEFT_OUT = frozenset({"script", "style", "noscript", "template", "head", "iframe", "object", "svg", "math"})
+_LEFT_OUT = frozenset({"script", "style", "noscript", "template", "head", "iframe", "object", "svg"}) | {
+    *("annotation", "annotation-xml", "mphantom")  # of a formula
+}
+_FORMULA_AGAIN = "katex-mathml"  # a class of KaTeX's, which writes each formula twice and shows the other one
+_WITH_RAISED = frozenset({"msup", "msubsup"})  # their last part is
 _PARAGRAPHS = frozenset(
     {
         *("address", "article", "aside", "blockquote", "details", "dl", "fieldset", "figure", "footer", "form", "h1"),
@@ -31,7 +37,7 @@ _XML_ENCODING = re.compile(rb"""^\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([A-Za-
 _DECLARED_WITHIN = 1024
 # Stand for breaks until all are known; white space themselves, so that text outside of `pre` has none left.
 _PARAGRAPH, _LINE = "\x1d", "\x1e"
-_NO_MARKS = {ord(_PARAGRAPH): None, ord(_LINE): None}
+_NO_MARKS = {ord(_PARAGRAPH): None, ord(_LINE): None, ord(RAISED): None}
 _WHITE = re.compile(r"\s+")
 _BREAKS = re.compile(f"[{_PARAGRAPH}{_LINE}\n ]{{2,}}|[{_PARAGRAPH}{_LINE}]")
 _CELL_CHARACTERS = 300
@@ -89,7 +95,7 @@ def _seen(root: "etree._Element") -> list[str]:
             if _is_hidden(element):
                 left_out = element
                 continue
-            pieces.append("\n" if tag == "br" else _break(tag))
+            pieces.append("\n" if tag == "br" else _break(tag) or _of_formula(element))
             if tag in _CELLS:
                 cells.append(len(pieces))
             verbatim += tag == "pre"
@@ -109,11 +115,11 @@ def _seen(root: "etree._Element") -> list[str]:
 
 def _cell(text: str) -> str:
     """A table's row stays a line, whatever blocks its cells are made of; a cell that holds half the page keeps its lines."""
-    return " ".join(text.split()) if len(text) <= _CELL_CHARACTERS else text
+    return " ".join(settled(text).split()) if len(text) <= _CELL_CHARACTERS else text
 
 
 def _is_hidden(element: "etree._Element") -> bool:
-    if element.tag in _LEFT_OUT or "hidden" in element.attrib:
+    if element.tag in _LEFT_OUT or "hidden" in element.attrib or element.get("class") == _FORMULA_AGAIN:
         return True
     style = element.get("style")
     return style is not None and _HIDDEN_STYLE.search(style) is not None
@@ -121,6 +127,15 @@ def _is_hidden(element: "etree._Element") -> bool:
 
 def _break(tag: str) -> str:
     return _PARAGRAPH if tag in _PARAGRAPHS else _LINE if tag in _LINES else ""
+
+
+def _of_formula(element: "etree._Element") -> str:
+    """What parts an element from the one in front of it in a formula."""
+    parent = element.getparent()
+    within = None if parent is None else parent.tag
+    if element.tag == "sup" or (within in _WITH_RAISED and element.getnext() is None):
+        return RAISED
+    return "/" if within == "mfrac" and element.getprevious() is not None else ""
 
 
 def _spaced(text: str | None, verbatim: int) -> str:
@@ -132,7 +147,8 @@ def _spaced(text: str | None, verbatim: int) -> str:
 def _tidied(text: str) -> str:
     """Blocks begin and end lines: where several do at one place, there is one break, the largest of them."""
     return "\n".join(
-        line.strip(" |") if line.endswith(" |") else line for line in _BREAKS.sub(_as_one, text + _LINE).split("\n")
+        line.strip(" |") if line.endswith(" |") else line
+        for line in _BREAKS.sub(_as_one, settled(text) + _LINE).split("\n")
     ).strip()
 
 

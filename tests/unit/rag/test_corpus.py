@@ -9,15 +9,18 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from blindgate_protocol.errors import CorpusError, DocumentError, InputError
 from blindgate_rag import word_counts
-from blindgate_rag.adding import Text
+from blindgate_rag.adding import Adding, Text
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.embedding import Embedder
+from blindgate_rag.records import Records
 from blindgate_rag.searching import RANKINGS
+from blindgate_rag.state import State
 
 NOTES = {
     "ward3/cough.txt": "The patient of bed 4 has had a cough for three weeks. Tea with honey was given.",
@@ -364,3 +367,26 @@ def test_others_search_while_one_writes_and_is_killed(corpus: Corpus) -> None:
     assert left == right
     assert 0 < len(left) < _PAIRS
     assert after.add_texts([Text("c", "the next one")]).added == ("c",)
+
+
+@pytest.mark.parametrize(("seconds", "writes"), [(0.1, 20), (10, 3)], ids=["a small corpus", "a large one"])
+def test_a_large_corpus_is_not_written_all_the_time(
+    monkeypatch: pytest.MonkeyPatch, embedder: Embedder, seconds: float, writes: int
+) -> None:
+    """Every half minute while that costs little; where each time takes long, a twentieth of the time is the most."""
+    now, written = 0.0, 0
+
+    def work() -> Iterator[Text]:
+        nonlocal now
+        for number in range(21):
+            now += 31
+            yield Text("a", f"text {number}")  # takes the place of the one before, which is embedded first
+
+    def write() -> None:
+        nonlocal now, written
+        now, written = now + seconds, written + 1
+
+    monkeypatch.setattr("blindgate_rag.adding.time", SimpleNamespace(monotonic=lambda: now))
+    made = Adding(State(0, Records(), None), lambda: embedder, write, lambda _what, _done, _total: None)
+    made.texts(work())
+    assert written == writes

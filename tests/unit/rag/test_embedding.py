@@ -55,9 +55,9 @@ def test_a_text_that_is_too_long_is_refused_and_never_cut_unasked(embedder: Embe
     """The limit is the model's own, to the token; a question may be cut, and then is represented by how it begins."""
     fits = "word " * embedder.limit
     assert embedder.tokens(fits) == embedder.limit == 254
-    with pytest.raises(InputError, match="text 1: has 255 tokens, all-MiniLM-L6-v2 reads at most 254") as refused:
-        embedder.embed(["short", fits + "word"])
-    assert refused.value.row == 1
+    with pytest.raises(InputError, match="text 1024: has 255 tokens, all-MiniLM-L6-v2 reads at most 254") as refused:
+        embedder.embed(["short"] * 1024 + [fits + "word"])
+    assert refused.value.row == 1024
     np.testing.assert_allclose(embedder.embed([fits + "and more"], truncate=True), embedder.embed([fits]), atol=1e-5)
     np.testing.assert_allclose(embedder.embed_questions([fits + "and more"]), embedder.embed([fits]), atol=1e-5)
 

@@ -108,6 +108,22 @@ def test_excels_own_first_line_tells_the_delimiter(text: Text) -> None:
     assert text("a.csv", b"sep=|\r\nname, ward|dose\r\nAnn, 3|5\r\n") == "name, ward: Ann, 3\ndose: 5"
 
 
+@pytest.mark.parametrize("blanks", ["", ";;"], ids=["as typed", "as spreadsheets write them"])
+def test_titles_above_a_table_name_no_column(loader: Loader, tmp_path: Path, blanks: str) -> None:
+    """They are text of their own; a table's one column, or an index without a name, is no title."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"Ward report{blanks}\nof 3 May{blanks}\n{blanks}\nname;drug;dose\nAnn;Warfarin;1,5\nBob;;75\n")
+    titles, rows = loader.load(path, "a.csv").pages
+    assert (titles.number, titles.text) == (None, "Ward report\nof 3 May")
+    assert (rows.number, rows.text) == (1, "name: Ann\ndrug: Warfarin\ndose: 1,5\n\nname: Bob\ndose: 75")
+    for written, read in (
+        ("name\nAnn\nBob", "name: Ann\n\nname: Bob"),
+        (",dose\nAnn,5,x", "column 1: Ann\ndose: 5\ncolumn 3: x"),
+    ):
+        path.write_text(written)
+        assert [page.text for page in loader.load(path, "a.csv").pages] == [read]
+
+
 def test_html_says_what_a_reader_of_the_page_sees(text: Text) -> None:
     """Its title, its blocks as lines, its rows as rows; nothing that is hidden."""
     page = """<!DOCTYPE html><html><head><title>Ward  3B</title><style>p {color: red}</style></head><body>
@@ -164,6 +180,35 @@ def test_a_page_that_cannot_be_read_is_named_and_the_others_are_read(loader: Loa
     path.write_bytes(made_documents.pdf(["First"]).replace(b"<< /Length", b"<< /Filter /Unknown /Length", 1))
     with pytest.raises(DocumentError, match="none of its 1 pages can be read"):
         loader.load(path, "a.pdf")
+
+
+def test_a_raised_number_is_not_the_end_of_the_one_in_front_of_it(text: Text) -> None:
+    """Of 10⁹ nobody is told 109; what no number stands in front of is as it was."""
+    page = (
+        "<p>4 &times; 10<sup>9</sup>/L, 10<sup>&minus;3</sup>, 25 mg/m<sup>2</sup>, the 1<sup>st</sup>, "
+        "seen in 2019<sup><a>3</a></sup><p><sup>3</sup> Ann<table><tr><td>10<sup>6</sup><td>H<sub>2</sub>O</table>"
+    )
+    lines = ["4 × 10^9/L, 10^−3, 25 mg/m2, the 1st, seen in 2019^3", "", "3 Ann", "", "10^6 | H2O"]  # noqa: RUF001
+    assert text("a.html", page.encode()).split("\n") == lines
+    raised = '<w:r><w:rPr><w:vertAlign w:val="superscript"/></w:rPr><w:t>9</w:t></w:r>'
+    written = f"<w:p><w:r><w:t>10</w:t></w:r>{raised}<w:r><w:t>/L, m</w:t></w:r>{raised}<w:r><w:t>3</w:t></w:r></w:p>"
+    assert text("a.docx", made_documents.docx(written)) == "10^9/L, m93"
+    assert len(text("b.html", b"<p>1" + b"<sup></sup>" * 200_000 + b"x")) == len("1x")
+
+
+def test_formulas_are_read_as_they_are_seen(text: Text) -> None:
+    """A half is no twelve. What is not shown, or shown in another notation already, is not read."""
+    half = "<mfrac><mn>1</mn><mn>2</mn></mfrac><msup><mn>10</mn> <mn>9</mn></msup>"
+    unseen = "<mphantom>obey</mphantom><semantics><mi>y</mi><annotation>obey</annotation></semantics>"
+    page = f"<p>dose <math>{half}{unseen}</math> <i><b class=katex-mathml><math><mi>z</mi></math></b>z</i>"
+    assert text("a.html", page.encode()) == "dose 1/210^9y z"
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/math"
+    one, two, ten = (f"<m:r><m:t>{number}</m:t></m:r>" for number in (1, 2, 10))
+    formula = (
+        f"<m:f><m:num>{one}</m:num><m:den>{two}</m:den></m:f><m:sSup><m:e>{ten}</m:e><m:sup>{two}</m:sup></m:sSup>"
+    )
+    written = f'<w:p><m:oMath xmlns:m="{office}">{formula}</m:oMath></w:p>'
+    assert text("a.docx", made_documents.docx(written)) == "1/210^2"
 
 
 def test_a_word_that_a_line_cuts_in_two_is_one_word(text: Text) -> None:
