@@ -354,7 +354,7 @@ def test_the_commands_take_a_corpus_at_the_gateway_as_they_take_a_folder(
     assert "nowhere: there is no such file or folder" in rag("add", corpus, "nowhere").stderr
     (made,) = re.findall(r"a random one lies in (\S+)\.", rag("add", f"{corpus}-own", notes, **no_passphrase).stderr)
     assert Path(made).name == f"{name}-own.passphrase"
-    assert rag("delete", f"{corpus}-own").returncode == 0
+    assert rag("delete", f"{corpus}-own", "--yes").returncode == 0
     missing = rag("search", corpus, "x")
     assert (missing.returncode, missing.stdout) == (1, "")
     assert f"the gateway has no corpus '{name}': `blindgate rag add gateway:{name} …` makes one" in missing.stderr

@@ -19,6 +19,7 @@ import gc
 import json
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -179,6 +180,9 @@ def _main() -> None:
     with socket.socket(fileno=int(descriptor)) as requests:
         request = _fork_on_request(requests)
     if request is not None:
+        signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # tests that run in the background were started with it ignored
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(request["folder"])

@@ -69,7 +69,7 @@ def test_a_filter_that_is_not_offered_is_named_with_those_that_are() -> None:
     with pytest.raises(InputError, match="where: corpus 'notes' cannot be filtered by 'year': its owner offers ward"):
         found.allowed({"ward": "3B", "year": 1}, "notes")
     nothing: Any = None
-    with pytest.raises(InputError, match="metadata 'ward' is a NoneType"):
+    with pytest.raises(InputError, match="where 'ward' is a NoneType"):
         found.allowed({"ward": nothing}, "notes")
     with pytest.raises(InputError, match="its owner offers nothing"):
         Offered.of(None, 3).allowed({"ward": "3B"}, "notes")
