@@ -68,6 +68,8 @@ def test_no_mutated_receipt_is_believed() -> None:
     """Each is refused as no envelope or as a wrong signature; white space aside, no change is without effect."""
     other = RECEIPT[::-1]
     for name, changed in mutations(RECEIPT, other, CASES, seed=1):
+        if changed.strip() == RECEIPT:
+            continue
         with pytest.raises((EnvelopeError, SignatureError)):  # noqa: PT012  (the name of the case that was believed)
             open_signed(changed, Receipt)
             pytest.fail(name)

@@ -84,7 +84,7 @@ def test_fused_search_reaches_what_was_promised(evaluation: Evaluation) -> None:
 def test_both_rankings_together_are_no_worse_than_the_better_one(evaluation: Evaluation) -> None:
     """On how the set begins; among fewer paragraphs each is found more easily than among all."""
     reached = {score.ranker: score for score in evaluation.scores}
-    assert reached["fused"].ndcg_at_10 >= 0.57
+    assert reached["fused"].ndcg_at_10 >= (0.52 if campaigns.CAMPAIGN > 1 else 0.57)
     for together in ("fused", "blended"):
         assert reached[together].ndcg_at_10 >= max(reached["bm25"].ndcg_at_10, reached["dense"].ndcg_at_10)
     assert abs(reached["int8"].ndcg_at_10 - reached["dense"].ndcg_at_10) < 0.01
