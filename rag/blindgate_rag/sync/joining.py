@@ -6,6 +6,8 @@ same name at once, one finds the other's.
 """
 
 import contextlib
+import fcntl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +20,7 @@ from blindgate_rag.sync.heads import header_of
 from blindgate_rag.sync.remote import Remote
 
 _HEADER: Final = "key.json"
+_LOCK: Final = ".lock"  # no corpus is called so
 _TRIES: Final = 3
 
 
@@ -40,15 +43,33 @@ class Joining:
 
     def found(self, *, create: bool) -> tuple[KeyHeader, CorpusKey]:
         """Header and key, of what is here or there; or of a new corpus. Raises `CorpusError`."""
+        if (kept := kept_header(self.folder)) is None:
+            with self._alone():
+                if (kept := kept_header(self.folder)) is None:  # no other process was quicker
+                    return self._joined(create=create)
+        try:
+            return kept, self._opened(kept)
+        except CorpusError:
+            there = self._there()  # another machine may have changed the passphrase
+            if there is None or there == kept or there.corpus != kept.corpus:
+                raise
+            return self._keep(there)
+
+    def keep(self, header: KeyHeader) -> None:
+        """Keep the header that the key rests in from now on."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(self.folder / _HEADER, header.to_bytes())
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep out every other process that comes to a corpus here: each would make a passphrase, and the last one's would stay."""
         self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (kept := kept_header(self.folder)) is not None:
-            try:
-                return kept, self._opened(kept)
-            except CorpusError:
-                there = self._there()  # another machine may have changed the passphrase
-                if there is None or there == kept or there.corpus != kept.corpus:
-                    raise
-                return self._keep(there)
+        with (self.folder.parent / _LOCK).open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _joined(self, *, create: bool) -> tuple[KeyHeader, CorpusKey]:
+        """Header and key, of what is there; or of a new corpus."""
         for _ in range(_TRIES):
             if (there := self._there()) is not None:
                 return self._keep(there)
@@ -61,11 +82,6 @@ class Joining:
                 return made
         message = f"corpus {self.name!r}: the gateway says that there is one, and shows none"
         raise CorpusError(message)
-
-    def keep(self, header: KeyHeader) -> None:
-        """Keep the header that the key rests in from now on."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(self.folder / _HEADER, header.to_bytes())
 
     def _there(self) -> KeyHeader | None:
         for _ in range(_TRIES):

@@ -1,7 +1,9 @@
 """A corpus that lies elsewhere: two machines, one name, and nothing lost; searched here exactly, with MiniLM's real weights."""
 
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,7 @@ class Machines:
     def join(
         self,
         name: str,
-        passphrase: str = "pass",
+        passphrase: str | None = "pass",
         *,
         ranking: Any = None,
         create: bool = True,
@@ -105,6 +107,21 @@ def test_another_machine_has_what_the_first_one_added(machines: Machines) -> Non
     first.add_texts([NOTES[1]])
     assert max(_passages(first)) == 4, "an id was given twice"
     assert _passages(second) == _passages(first)
+
+
+def test_of_many_that_make_it_at_once_without_a_passphrase_all_open_it_again(machines: Machines) -> None:
+    """On one machine, a cron job and a person, say: one random passphrase is made, and it is the one that stays."""
+    together = threading.Barrier(6)
+
+    def make(_: int) -> str:
+        together.wait()
+        return machines.join("first", None).path.parent.with_suffix(".passphrase").read_text()
+
+    with ThreadPoolExecutor(6) as pool:
+        made = set(pool.map(make, range(6)))
+    assert len(made) == 1
+    machines.join("first", None).add_texts(NOTES)
+    machines.join("second", made.pop(), create=False).search("cough", k=1)
 
 
 def test_search_here_is_exact_search_in_eight_bits(machines: Machines) -> None:
