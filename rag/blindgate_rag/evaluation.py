@@ -39,6 +39,8 @@ MEASURES: Final[Mapping[str, str]] = {
     "recall_at_100": "recall@100",
     "mrr_at_10": "MRR@10",
 }
+PLOTS: Final[Mapping[str, Mapping[str, None]]] = {"svg": {"Date": None}, "png": {}, "pdf": {"CreationDate": None}}
+"""What a plot may be, and what is left out of each, so that one evaluation has one plot."""
 
 _FIRST: Final = 10
 
@@ -92,8 +94,8 @@ class Evaluation:
             "rankers": [asdict(score) for score in self.scores],
         }
 
-    def plot(self) -> bytes:
-        """An SVG with a group of bars a measure. Raises `BackendError` where matplotlib is not installed."""
+    def plot(self, form: str = "svg") -> bytes:
+        """A picture with a group of bars a measure, in one of `PLOTS`. Raises `BackendError` where matplotlib is not installed."""
         figure = plotting().Figure(figsize=(8, 4), layout="constrained")  # no window, no global state
         axes = figure.subplots()
         wide = 0.8 / len(self.scores)
@@ -105,7 +107,7 @@ class Evaluation:
         axes.set_title(f"{self.collection}: {self.documents} documents, {self.questions} questions", parse_math=False)
         axes.legend()
         written = io.BytesIO()
-        figure.savefig(written, format="svg", metadata={"Date": None})
+        figure.savefig(written, format=form, dpi=150, metadata=PLOTS[form])
         return written.getvalue()
 
 

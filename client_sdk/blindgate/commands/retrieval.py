@@ -35,7 +35,8 @@ def evaluate(
     ] = True,
     embedder: EmbedderFolder = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Also draw the measures, as SVG.", dir_okay=False)
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Also draw the measures, as .svg, .png or .pdf.", dir_okay=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -46,7 +47,7 @@ def evaluate(
     """
     from blindgate.retrieval_evaluation import ENCRYPTED, RANKERS, evaluate_folder  # noqa: PLC0415  (help must not wait)
     from blindgate_rag.embedding import Embedder  # noqa: PLC0415
-    from blindgate_rag.evaluation import plotting  # noqa: PLC0415
+    from blindgate_rag.evaluation import PLOTS, plotting  # noqa: PLC0415
     from blindgate_rag.progress import shown  # noqa: PLC0415
 
     named = RANKERS if rankers is None else tuple(dict.fromkeys(name.strip() for name in rankers.split(",")))
@@ -58,13 +59,18 @@ def evaluate(
         message = "leaves none of --rankers"
         raise typer.BadParameter(message, param_hint="--no-encrypted")
     require_folder(plot)
+    form = "svg"
     if plot is not None:
+        form = plot.suffix.lower().removeprefix(".")
+        if form not in PLOTS:
+            message = f"{plot.name} should end in one of {', '.join(f'.{known}' for known in PLOTS)}"
+            raise typer.BadParameter(message, param_hint="--plot")
         plotting()
     with shown(show=None) as advance:
         model = None if embedder is None else Embedder.open(embedder)
         found = evaluate_folder(folder, chosen, split=split, embedder=model, progress=advance)
     if plot is not None:
-        plot.write_bytes(found.evaluation.plot())
+        plot.write_bytes(found.evaluation.plot(form))
     if as_json:
         show_one(found.to_dict(), as_json=True)
     else:

@@ -114,6 +114,27 @@ def test_people_read_a_table(folder: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert "relevant documents that are not in corpus.jsonl, so that no ranker finds them: 1" in told.err
 
 
+@pytest.mark.parametrize(("name", "begins"), [("ward.svg", b"<?xml"), ("ward.PNG", b"\x89PNG"), ("ward.pdf", b"%PDF")])
+def test_a_plot_is_what_its_name_says(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, begins: bytes
+) -> None:
+    """In either case of letters."""
+    assert typed(monkeypatch, folder, "--rankers", "bm25", "--plot", tmp_path / name) == 0
+    assert (tmp_path / name).read_bytes().startswith(begins)
+
+
+def test_a_plot_of_another_kind_is_refused_before_long_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the names that would do."""
+    for name in ("plot.bmp", "plot"):
+        assert typed(monkeypatch, folder, "--plot", tmp_path / name) == 2
+        assert f"{name} should end in one of .svg, .png, .pdf" in " ".join(
+            capsys.readouterr().err.replace("│", "").split()
+        )
+        assert not (tmp_path / name).exists()
+
+
 def test_documents_that_say_the_same_stand_in_the_same_order(embedder: Embedder) -> None:
     """Scores are equal, so that the order is the documents'; in several indexes as in one; and each question has one length."""
     chunker = Chunker(embedder.tokens, embedder.limit)
