@@ -209,13 +209,13 @@ class Adding:
             self._pause = max(_WRITE_SECONDS, _TIMES_A_WRITE * (self._written - now))
 
     def _prune(self, root: Path, kept: set[str], unread: list[Path]) -> tuple[str, ...]:
-        below = root.resolve()
         unknown = [one.resolve() for one in unread]  # whether files are gone from there, nobody can tell
         gone = [
             one
             for one in self._state.records.documents()
-            if not one.origin.startswith(_TEXT) and one.origin not in kept and _is_below(Path(one.origin), below)
-            if not any(_is_below(Path(one.origin), folder) for folder in unknown)
+            if not one.origin.startswith(_TEXT) and one.origin not in kept
+            if (path := self._state.path_below(one, root.resolve())) is not None
+            if not any(path.is_relative_to(folder) for folder in unknown)
         ]
         for one in gone:
             self._state.remove(one.origin)
@@ -242,7 +242,3 @@ def _called(root: Path, source: str) -> str:
 
 def _origin(path: Path) -> str:
     return str(path.resolve())
-
-
-def _is_below(path: Path, folder: Path) -> bool:
-    return path == folder or path.is_relative_to(folder)

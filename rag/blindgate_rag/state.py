@@ -76,6 +76,11 @@ class State:
         """The document that a file is, which lies at `origin` and is called `source`; `root` is what was added, and holds it."""
         return self.records.document(origin)
 
+    def path_below(self, document: DocumentRecord, root: Path) -> Path | None:
+        """Where a document's file is, or was, under the folder `root` on this machine; `None` where it never was there."""
+        path = Path(document.origin)
+        return path if path.is_relative_to(root) else None
+
     def require(self, embedder: Embedder) -> Embedder:
         """Stay with this embedder, and give it as this corpus uses it: without the model's prompts, where it was begun without.
 

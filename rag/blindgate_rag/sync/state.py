@@ -37,6 +37,7 @@ SETTINGS: Final = ("embedder", "embedder-name", PROMPTS, "dimension", "largest",
 _HEAD: Final = "head"
 _CHANGED: Final = "changed-here"
 _FOLDERS: Final = "folders-here"
+_HAD: Final = "had-here"
 _WIDER: Final = 1.25
 _DEVIATIONS: Final = 6.0
 
@@ -48,6 +49,7 @@ class SyncedState(State):
         base: the head that was last taken in or put; `None` before the first.
         changed_here: the origins of documents that were put, described or removed since.
         folders: of the folders, or files, that were added here: which path is meant by a name.
+        had_here: the origins of documents of other machines of which a file was here, too.
     """
 
     def __init__(self, generation: int, records: Records, dense: DenseIndex | None) -> None:
@@ -56,6 +58,7 @@ class SyncedState(State):
         self.base: Placed | None = None
         self.changed_here: set[str] = set()
         self.folders: dict[str, str] = {}
+        self.had_here: set[str] = set()
 
     @classmethod
     def of(cls, snapshot: Snapshot, *, where: str) -> Self:
@@ -68,6 +71,7 @@ class SyncedState(State):
             raise CorpusError(message) from error
         state.changed_here = set(json.loads(state.records.setting(_CHANGED) or "[]"))
         state.folders = json.loads(state.records.setting(_FOLDERS) or "{}")
+        state.had_here = set(json.loads(state.records.setting(_HAD) or "[]"))
         return state
 
     def files(self) -> dict[str, bytes]:
@@ -78,6 +82,8 @@ class SyncedState(State):
         self.records.set(_HEAD, self.base.digest)
         self.records.set(_CHANGED, json.dumps(sorted(self.changed_here)))
         self.records.set(_FOLDERS, json.dumps(self.folders))
+        self.had_here.intersection_update(one.origin for one in self.records.documents())
+        self.records.set(_HAD, json.dumps(sorted(self.had_here)))
         return super().files() | {_HEAD: self.base.head.to_bytes()}
 
     def put(  # noqa: PLR0913  (what a document in a corpus is)
@@ -108,7 +114,19 @@ class SyncedState(State):
             self.folders[root.name] = str(root)
             self._touch()
         theirs = self.records.called(source) if self.folders[root.name] == str(root) else None
-        return theirs if theirs is not None and _is_elsewhere(theirs.origin) else None
+        if theirs is None or not _is_elsewhere(theirs.origin):
+            return None
+        if theirs.origin not in self.had_here:
+            self.had_here.add(theirs.origin)
+            self._touch()
+        return theirs
+
+    def path_below(self, document: DocumentRecord, root: Path) -> Path | None:
+        """Where a document's file is, or was, under `root` here; of one that only another machine had, nowhere."""
+        if document.origin in self.had_here and self.folders.get(root.name) == str(root):
+            path = root.parent / document.source
+            return path if path.is_relative_to(root) else None
+        return super().path_below(document, root)
 
     def describe(self, origin: str, metadata: Metadata) -> None:
         """Give a document other metadata."""

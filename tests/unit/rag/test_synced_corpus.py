@@ -240,6 +240,23 @@ def test_one_file_of_two_machines_is_one_document(machines: Machines, tmp_path: 
         assert second.search("tea", k=1, ranking="bm25")[0].text == "Tea with honey.", "the later word counts"
 
 
+def test_what_is_gone_from_a_folder_is_pruned_whoever_added_it_first(machines: Machines, tmp_path: Path) -> None:
+    """Where it was in this machine's folder, too, in this process or an earlier one. What only the other has stays."""
+    one, two = Disk(tmp_path / "1"), Disk(tmp_path / "2")
+    with one.plugged_in(
+        dose="Aspirin, never with warfarin.", tea="Tea with honey.", only="Only at the first."
+    ) as folder:
+        machines.join("first").add(folder)
+    with two.plugged_in(dose="Aspirin, never with warfarin.", tea="Tea, and no sugar.", own="Only here.") as folder:
+        machines.join("second").add(folder)
+        for name in ("dose", "tea", "own"):
+            (folder / f"{name}.txt").unlink()
+        (folder / "note.txt").write_text("A note.")
+        told = machines.join("second").add(folder, prune=True)
+        assert sorted(told.removed) == ["reports/dose.txt", "reports/own.txt", "reports/tea.txt"]
+    assert _sources(machines.join("first")) == ["reports/note.txt", "reports/only.txt"]
+
+
 def test_two_folders_of_one_name_on_one_machine_are_two(machines: Machines, tmp_path: Path) -> None:
     """Whether the other is there now or is not; a text that is called as a file is stays, too."""
     corpus, one, two = machines.join("first"), Disk(tmp_path / "1"), Disk(tmp_path / "2")
