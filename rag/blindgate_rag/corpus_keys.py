@@ -63,14 +63,17 @@ class KeyHeader(CanonicalValue):
         sealed = nonce + AESGCM(outer).encrypt(nonce, key.secret(), self._bound())
         return self.model_copy(update={"sealed_key": sealed.hex()})
 
-    def opened(self, outer: bytes, *, where: str) -> "CorpusKey":
-        """The corpus's key. Raises `CorpusError` where the outer key is not its own; `where` says of what, for people."""
+    def opened(self, outer: bytes, *, where: str, else_try: str = "") -> "CorpusKey":
+        """The corpus's key. Raises `CorpusError` where the outer key is not its own.
+
+        `where` says of what, for people, and `else_try` what would open it.
+        """
         sealed = bytes.fromhex(self.sealed_key)
         try:
             secret = AESGCM(outer).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._bound())
             return CorpusKey(self.corpus, ContentKey(secret))
         except (InvalidTag, ValueError, MalformedError) as error:
-            message = f"{where}: the {self.key_from} is not this corpus's, or its header was altered"
+            message = f"{where}: the {self.key_from} is not this corpus's, or its header was altered{else_try}"
             raise CorpusError(message) from error
 
     def outer_key(self, passphrase: str) -> bytes:
@@ -146,6 +149,14 @@ def own_passphrase(folder: Path, *, make: bool) -> str:
     made = secrets.token_urlsafe(32)
     write_whole(path, made.encode())
     return made
+
+
+def without_passphrase(folder: Path, passphrase: str | None) -> str:
+    """What to try where a passphrase does not open a corpus that has a random one of its own; nothing where that is not so."""
+    path = own_passphrase_file(folder)
+    if passphrase is None or not path.exists():
+        return ""
+    return f". It opens without one, by {path}: give none, and no BLINDGATE_CORPUS_PASSPHRASE"
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -37,7 +37,14 @@ from blindgate_protocol.canonical_values import CanonicalValue
 from blindgate_protocol.content_key import SECRET_BYTES, ContentKey
 from blindgate_protocol.errors import CorpusBusyError, CorpusError, MalformedError
 from blindgate_protocol.values import Digest, Name, Value
-from blindgate_rag.corpus_keys import CorpusKey, KeyHeader, own_passphrase, own_passphrase_file, write_whole
+from blindgate_rag.corpus_keys import (
+    CorpusKey,
+    KeyHeader,
+    own_passphrase,
+    own_passphrase_file,
+    without_passphrase,
+    write_whole,
+)
 
 _HEADER: Final = "corpus.json"
 _CURRENT: Final = "current"
@@ -125,7 +132,9 @@ class Vault:
             message = f"{folder}: {_HEADER} is damaged: {error}"
             raise CorpusError(message) from error
         outer = _outer_key(folder, header, passphrase, key, make=False)
-        return cls(folder, header, header.opened(outer, where=str(folder)))
+        return cls(
+            folder, header, header.opened(outer, where=str(folder), else_try=without_passphrase(folder, passphrase))
+        )
 
     def generation(self) -> int:
         """The number of the generation that is there; 0 before the first."""

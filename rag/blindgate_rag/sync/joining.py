@@ -14,7 +14,14 @@ from typing import Final
 
 from blindgate_protocol.content_key import ContentKey
 from blindgate_protocol.errors import CorpusError, MalformedError, NotFoundError
-from blindgate_rag.corpus_keys import CorpusKey, KeyHeader, own_passphrase, own_passphrase_file, write_whole
+from blindgate_rag.corpus_keys import (
+    CorpusKey,
+    KeyHeader,
+    own_passphrase,
+    own_passphrase_file,
+    without_passphrase,
+    write_whole,
+)
 from blindgate_rag.sync.exchange import fetched_head, first_head
 from blindgate_rag.sync.heads import header_of
 from blindgate_rag.sync.remote import Remote
@@ -110,7 +117,8 @@ class Joining:
     def _opened(self, header: KeyHeader) -> CorpusKey:
         what, file = f"corpus {self.name!r}", own_passphrase_file(self.folder)
         if self.passphrase is not None:
-            return header.opened(header.outer_key(self.passphrase), where=what)
+            hint = without_passphrase(self.folder, self.passphrase)
+            return header.opened(header.outer_key(self.passphrase), where=what, else_try=hint)
         if not file.exists():
             message = (
                 f"{what}: it is sealed with a passphrase that this machine does not have: give it, or set "

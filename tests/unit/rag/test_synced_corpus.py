@@ -120,6 +120,10 @@ def test_of_many_that_make_it_at_once_without_a_passphrase_all_open_it_again(mac
     with ThreadPoolExecutor(6) as pool:
         made = set(pool.map(make, range(6)))
     assert len(made) == 1
+    with pytest.raises(
+        CorpusError, match=r"not this corpus's, .* opens without one, by .*first/notes\.passphrase: give none"
+    ):
+        machines.join("first", "a passphrase that was set for another corpus")
     machines.join("first", None).add_texts(NOTES)
     machines.join("second", made.pop(), create=False).search("cough", k=1)
 

@@ -51,6 +51,10 @@ def test_without_a_passphrase_its_own_is_kept_for_its_owner_alone(tmp_path: Path
     kept = tmp_path / "notes.bgc.passphrase"
     assert kept.stat().st_mode & 0o077 == 0
     Vault.open(made.folder)
+    with pytest.raises(
+        CorpusError, match=r"not this corpus's, .* opens without one, by .*notes\.bgc\.passphrase: give none"
+    ):
+        Vault.open(made.folder, "one that was set for another corpus")
     kept.unlink()
     with pytest.raises(CorpusError, match="sealed with a passphrase: give it"):
         Vault.open(made.folder)
