@@ -12,7 +12,14 @@ from typing import Final
 
 from blindgate_protocol.content_key import ContentKey
 from blindgate_protocol.errors import CorpusError, MalformedError, NotFoundError
-from blindgate_rag.corpus_keys import CorpusKey, KeyHeader, own_passphrase, own_passphrase_file, write_whole
+from blindgate_rag.corpus_keys import (
+    CorpusKey,
+    KeyHeader,
+    own_passphrase,
+    own_passphrase_file,
+    require_passphrase,
+    write_whole,
+)
 from blindgate_rag.sync.exchange import fetched_head, first_head
 from blindgate_rag.sync.heads import header_of
 from blindgate_rag.sync.remote import Remote
@@ -83,7 +90,9 @@ class Joining:
 
     def _made(self) -> tuple[KeyHeader, CorpusKey] | None:
         own, header = ContentKey.generate(), KeyHeader.fresh("passphrase")
-        passphrase = own_passphrase(self.folder, make=True) if self.passphrase is None else self.passphrase
+        passphrase = (
+            own_passphrase(self.folder, make=True) if self.passphrase is None else require_passphrase(self.passphrase)
+        )
         header = header.around(own, header.outer_key(passphrase))
         key = CorpusKey(header.corpus, own)
         if not first_head(self.remote, self.name, key, header):
