@@ -19,9 +19,9 @@ from blindgate_rag.embedding import Embedder
 from blindgate_rag.folders import files_under
 from blindgate_rag.loading import Loader
 from blindgate_rag.parsing import FORMATS
-from blindgate_rag.passages import Document, Page, Passage
+from blindgate_rag.passages import Document, Page, Passage, is_text
 from blindgate_rag.progress import Advance
-from blindgate_rag.records import DocumentRecord, Metadata
+from blindgate_rag.records import DocumentRecord, Metadata, alike, check_metadata
 from blindgate_rag.state import State
 
 _WRITE_SECONDS: Final = 30.0
@@ -106,6 +106,8 @@ class Adding:
 
     def files(self, root: Path, metadata: Metadata | None, *, prune: bool, encoding: str | None = None) -> Added:
         """Add a file, or those under a folder."""
+        if metadata is not None:
+            check_metadata(metadata)
         skipped: list[Path] = []
         unread: dict[Path, tuple[str, str]] = {}
         found = [(path, _called(root, source)) for path, source in files_under(root, skipped=skipped, unread=unread)]
@@ -126,14 +128,15 @@ class Adding:
         return self._added(removed=removed, skipped=tuple(map(str, skipped)))
 
     def texts(self, texts: Iterable[Text]) -> Added:
-        """Add texts that are in no file. Raises `InputError` where a file's document is called so."""
+        """Add texts that are in no file. Raises `InputError` for what is none, and where a file's document is called so."""
         for text in texts:
+            _check_text(text)
             called = self._state.records.called(text.name)
             if called is not None and called.origin != f"{_TEXT}{text.name}":
                 message = f"{text.name} is what a file's document is called: name the text otherwise"
                 raise InputError(message)
-            data = text.text.encode()
-            document = Document(text.name, digest(data), "txt", (Page(text.text),))
+            data = text.text.encode("utf-8", "replace")  # JSON can name half a character, which no tokenizer takes
+            document = Document(text.name, digest(data), "txt", (Page(data.decode()),))
             self._take(f"{_TEXT}{text.name}", document, text.metadata)
         self._embed()
         return self._added()
@@ -174,7 +177,7 @@ class Adding:
             self._embed()
 
     def _unchanged(self, known: DocumentRecord, metadata: Metadata) -> None:
-        if known.metadata == metadata:
+        if alike(known.metadata, metadata):
             self._told.unchanged += 1
             return
         self._state.describe(known.origin, metadata)
@@ -197,10 +200,12 @@ class Adding:
                 metadata=one.metadata,
             )
             begin = end
-            (self._told.added if one.new else self._told.changed).append(one.document.source)
+            put = self._state.records.document(one.origin)  # it may be called otherwise, where another one is called so
+            source = one.document.source if put is None else put.source
+            (self._told.added if one.new else self._told.changed).append(source)
             self._told.passages += len(one.passages)
             if one.document.missing:
-                self._told.incomplete[one.document.source] = one.document.missing
+                self._told.incomplete[source] = one.document.missing
         self._waiting.clear()
         now = time.monotonic()
         if now - self._written > self._pause:
@@ -238,6 +243,16 @@ class Adding:
 def _called(root: Path, source: str) -> str:
     """What the corpus calls it: `reports/may.pdf`, where `reports` was added."""
     return source if root.is_file() else f"{root.resolve().name}/{source}"
+
+
+def _check_text(text: Text) -> None:
+    if not isinstance(text, Text) or not isinstance(text.name, str) or not isinstance(text.text, str):
+        message = f"expected a Text with a name and a text, got {text!a:.200}"
+        raise InputError(message)
+    if not text.name or not is_text(text.name):
+        message = f"the name of a text is a text that is not empty, got {text.name!a}"
+        raise InputError(message)
+    check_metadata(text.metadata)
 
 
 def _origin(path: Path) -> str:

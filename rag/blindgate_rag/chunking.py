@@ -57,11 +57,14 @@ class Chunker:
         return [Passage(text, document.source, number, position) for position, (text, number) in enumerate(cut)]
 
     def _counted(self, text: str) -> int:
-        """Tokens; more than the limit for a text that is too long in characters, without counting it."""
+        """Tokens; more than the limit for a text that is too long in characters, without counting it.
+
+        Of characters that are no tokens some count as one: who cuts would try a text of them at every place otherwise.
+        """
         if len(text) > self._limit * _CHARACTERS_PER_TOKEN:
             return self._limit + 1
         count = self._tokens(text)
-        return min(count, self._limit) if len(text) <= 1 else count
+        return min(count, self._limit) if len(text) <= 1 else max(count, len(text) // _CHARACTERS_PER_TOKEN)
 
     def _cut(self, text: str, counted: Callable[[str], int]) -> Iterator[str]:
         if not text:

@@ -87,12 +87,13 @@ class Corpus:
             create: make one where there is none.
             show_progress: of adding; `None`: where standard error is a terminal.
 
-        Raises `InputError` for an unknown ranking, and `CorpusError`: for another passphrase, a file that was altered, another
-        embedder.
+        Raises `InputError` for an unknown ranking, and `CorpusError` for another passphrase, an empty one for a new corpus, and a
+        folder that cannot be read. Its files, and which embedder it has, are looked at when they are wanted first.
         """
         if ranking is not None:
             checked_ranking(ranking)
-        folder = Path(path)
+        folder = Path(path).absolute()  # a program may go elsewhere meanwhile
+        folder = folder.resolve() if ".." in folder.parts else folder
         opened = Vault.exists(folder) or not create
         vault = Vault.open(folder, passphrase, key=key) if opened else Vault.create(folder, passphrase, key=key)
         corpus = cls(vault, embedder, show_progress=show_progress)
@@ -142,25 +143,34 @@ class Corpus:
             encoding: of texts that are not UTF-8 and do not say what they are, such as `cp1252`; an error of theirs without one.
 
         A file that cannot be read is in `Added.failed`, and the others are added. Raises `CorpusError` where there is no such path,
-        and where another process writes to this corpus.
+        or the file that it is is of no format that is read here, and where another process writes to this corpus; `InputError` for
+        metadata that no document may have. Searches of this object wait until it is done: open another one for them.
         """
-        root = Path(path)
-        if not root.exists():
-            message = f"{root}: there is no such file or folder"
+        if not os.fspath(path):  # which would be the folder that this process happens to be in
+            message = "the path of what to add is empty"
             raise CorpusError(message)
+        root = Path(path)
         with self._turn, self._writing() as state, shown(show=self._show_progress) as advance:
             return self._adding(state, advance).files(root, metadata, prune=prune, encoding=encoding)
 
     def add_texts(self, texts: Iterable[Text]) -> Added:
-        """Add texts that are in no file; one of a name that is there takes its place."""
+        """Add texts that are in no file; one of a name that is there takes its place.
+
+        Raises `InputError` and `DocumentError` for what cannot be added; nothing of what was given is added then, unless it was
+        minutes of work.
+        """
         with self._turn, self._writing() as state, shown(show=self._show_progress) as advance:
             return self._adding(state, advance).texts(texts)
 
-    def remove(self, *sources: str) -> int:
-        """Remove documents, their text and their vectors, by source or by the path of their files. Gives how many there were."""
+    def remove(self, *sources: str | os.PathLike[str]) -> int:
+        """Remove documents, their text and their vectors, by source, or by the path of their files: a whole one, or a `Path`.
+
+        Gives how many there were.
+        """
         with self._turn, self._writing() as state:
             known = {one.source: one.origin for one in state.records.documents()}
-            return sum(state.remove(known.get(source, source)) for source in sources)
+            named = ((os.fspath(one), one if isinstance(one, str) else os.path.realpath(one)) for one in sources)
+            return sum(state.remove(known.get(source, origin)) for source, origin in named)
 
     def documents(self, where: Where | None = None) -> list[DocumentRecord]:
         """The documents that are there, or those whose metadata is so."""
@@ -226,7 +236,7 @@ class Corpus:
     def passage(self, number: int) -> Hit | None:
         """The passage of this id, which a citation names; `None` where it is gone."""
         with self._turn:
-            return next(hits_of(self._fresh(), [(number, 0.0)], 1, None), None)
+            return next(hits_of(self._fresh(), [(number, 0.0)], None), None)
 
     def change_passphrase(self, passphrase: str) -> None:
         """Seal the corpus with another passphrase from now on. Copies of before open with the one of before."""

@@ -26,11 +26,14 @@ from blindgate_protocol.content_key import SECRET_BYTES, ContentKey
 from blindgate_protocol.errors import CorpusError, MalformedError, SealError
 from blindgate_protocol.padding import Padding
 from blindgate_protocol.values import JobId
+from blindgate_rag.passages import is_text
 
 _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**17, 8, 1
 _NONCE_BYTES: Final = 12
 _SALT_BYTES: Final = 16
 _NONCE: Final = b"blindgate corpus nonce v1"
+ENDING: Final = ".passphrase"
+"""What the file with a corpus's own passphrase is called by, behind the corpus's name."""
 
 KeyFrom = Literal["passphrase", "key"]
 _Hex = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){16,128}$")]
@@ -77,7 +80,10 @@ class KeyHeader(CanonicalValue):
             raise CorpusError(message) from error
 
     def outer_key(self, passphrase: str) -> bytes:
-        """What a passphrase gives."""
+        """What a passphrase gives. Raises `CorpusError` for what is no text."""
+        if not isinstance(passphrase, str) or not is_text(passphrase):
+            message = "the passphrase is no text: where it was typed, the terminal's encoding is not UTF-8"
+            raise CorpusError(message)
         kdf = Scrypt(salt=bytes.fromhex(self.salt), length=SECRET_BYTES, n=_SCRYPT_N, r=_SCRYPT_R, p=_SCRYPT_P)
         return kdf.derive(passphrase.encode())
 
@@ -132,20 +138,45 @@ class CorpusKey:
         return f"CorpusKey({self.corpus})"
 
 
+def require_passphrase(passphrase: str) -> str:
+    """A new passphrase, unless it is empty, as that of a variable that is not set. Raises `CorpusError`."""
+    if not passphrase:
+        message = "the passphrase is empty: give one, or none at all, and a random one is made"
+        raise CorpusError(message)
+    return passphrase
+
+
 def own_passphrase_file(folder: Path) -> Path:
-    """Where the passphrase lies of a corpus whose owner gave none: beside its folder."""
-    return folder.with_name(folder.name + ".passphrase")
+    """Where the passphrase lies of a corpus whose owner gave none: beside its folder, or beside a link that leads to that."""
+    given, meant = (where.with_name(where.name + ENDING) for where in (folder.absolute(), folder.resolve()))
+    return meant if meant.is_file() and not given.exists() else given
 
 
 def own_passphrase(folder: Path, *, make: bool) -> str:
     """The random passphrase of a corpus whose owner gave none. Raises `CorpusError` where there is none and none is to be made."""
     path = own_passphrase_file(folder)
     try:
-        return path.read_text().strip()  # an editor may have ended the line
+        if found := path.read_text().strip():  # an editor may have ended the line
+            return found
     except FileNotFoundError:
         if not make:
-            message = f"{folder} is sealed with a passphrase: give it, or set BLINDGATE_CORPUS_PASSPHRASE"
+            message = (
+                f"{folder} is sealed with a passphrase: give it, or set BLINDGATE_CORPUS_PASSPHRASE. One that was made for "
+                f"it lies as {path.name} beside where the folder was"
+            )
             raise CorpusError(message) from None
+    except IsADirectoryError:
+        message = f"{path} is a folder, and a passphrase would be kept there: give one"
+        raise CorpusError(message) from None
+    except OSError as error:
+        message = f"{path}: cannot be read ({error.strerror})"
+        raise CorpusError(message) from error
+    except UnicodeDecodeError:
+        message = f"{path}: is no passphrase: it is not UTF-8"
+        raise CorpusError(message) from None
+    else:
+        message = f"{path}: the passphrase that should be in it is not there: it is empty"
+        raise CorpusError(message)
     made = secrets.token_urlsafe(32)
     write_whole(path, made.encode())
     return made

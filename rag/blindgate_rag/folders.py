@@ -5,6 +5,7 @@ from pathlib import Path
 
 from blindgate_protocol.errors import CorpusError
 from blindgate_rag.formats.media import media_of
+from blindgate_rag.passages import is_text
 
 _HIDDEN = (".", "~$")  # the second is a note of Word's beside a document that somebody has open
 
@@ -23,27 +24,25 @@ def files_under(
         unread: where to put what could not be looked into: what a corpus calls it, and why.
 
     Raises:
-        CorpusError: there is no such file or folder, or it may not be read.
+        CorpusError: there is no such file or folder, it may not be read, or the path to it is no text.
     """
     left_out = [] if skipped is None else skipped
     failed = {} if unread is None else unread
+    root = _root(path)
     if path.is_file():
-        if media_of(path) is None or not _encodable(path.name):
+        if media_of(path) is None:
             left_out.append(path)
         else:
             yield path, path.name
         return
-    if not path.is_dir():
-        raise CorpusError(f"{path}: there is no such file or folder")
     try:
         waiting = _inside(path, "")
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
-    root = path.resolve()
     while waiting:  # folders may lie in each other deeper than functions may
         entry, source = waiting.pop()
         try:
-            if entry.name.startswith(_HIDDEN) or not _encodable(entry.name):
+            if entry.name.startswith(_HIDDEN) or not is_text(entry.name):
                 left_out.append(entry)
                 continue
             if entry.is_dir() and not entry.is_symlink():
@@ -59,11 +58,23 @@ def files_under(
             left_out.append(entry)
 
 
+def _root(path: Path) -> Path:
+    """Where it lies, links followed: its documents are known again by that. Linux allows any bytes in it, a corpus text alone."""
+    try:
+        there, found = path.is_file() or path.is_dir(), path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # too long a name, links in a circle, NUL, rights
+        raise CorpusError(f"{_shown(path)}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if not there:
+        raise CorpusError(f"{_shown(path)}: there is no such file or folder")
+    if not is_text(str(found)):
+        raise CorpusError(f"{_shown(found)}: this path is not UTF-8: rename what is not, or move what it leads to")
+    return found
+
+
+def _shown(path: Path) -> str:
+    return str(path) if is_text(str(path)) else ascii(str(path))[1:-1]
+
+
 def _inside(folder: Path, prefix: str) -> list[tuple[Path, str]]:
     """What is in a folder, the last by name first."""
     return [(entry, prefix + entry.name) for entry in sorted(folder.iterdir(), reverse=True)]
-
-
-def _encodable(name: str) -> bool:
-    """Whether a name is text: Linux allows any bytes in one."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)

@@ -58,6 +58,7 @@ def distinct(
     texts: Mapping[int, str],
     vectors: Mapping[int, NDArray[np.float32]] | None = None,
     *,
+    most: int | None = None,
     cosine: float = SAME,
 ) -> list[int]:
     """The ranked ids without those that say what a better ranked one says: the same text, or a cosine above `cosine`.
@@ -66,12 +67,15 @@ def distinct(
         ranked: ids, best first.
         texts: of every id; letter case, white space and Unicode's compatibility forms make no difference.
         vectors: of unit length, `(dimension,)` each, of those ids that have one.
+        most: how many are wanted; all by default.
         cosine: two vectors with more than this count as the same.
     """
     kept: list[int] = []
     seen: set[str] = set()
     rows: list[NDArray[np.float32]] = []
     for one in ranked:
+        if len(kept) == most:
+            break
         text = _plain(texts[one])
         vector = None if vectors is None else vectors.get(one)
         if text in seen or (vector is not None and rows and float(np.max(np.stack(rows) @ vector)) > cosine):

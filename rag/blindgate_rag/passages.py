@@ -7,6 +7,11 @@ embedding model reads. A passage is what is found, quoted and cited; so it knows
 from dataclasses import dataclass
 
 
+def is_text(value: str) -> bool:
+    """Whether a text is one. Python's may have halves of characters, from names that are no UTF-8, or JSON that was cut."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """A part of a document's text.

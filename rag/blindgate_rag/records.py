@@ -12,10 +12,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain, count
 from typing import Final
 
 from blindgate_protocol.errors import CorpusError, InputError
-from blindgate_rag.passages import Document, Passage
+from blindgate_rag.passages import Document, Passage, is_text
 
 MetadataValue = str | int | float | bool
 """What a document's metadata may hold under a name."""
@@ -141,9 +143,9 @@ class Records:
         """
         with self._transaction():
             self.remove(origin)
-            source = document.source
-            if self._database.execute("select 1 from documents where source = ?", (source,)).fetchone():
-                source = origin  # another folder has one of that name
+            # another folder may have one of that name, and a text be called as this file's path
+            wanted = chain((document.source, origin), (f"{origin} ({number})" for number in count(2)))
+            source = next(name for name in wanted if self.called(name) is None)
             row = (origin, source, document.digest, document.media, _written(metadata), int(time.time() * 1000))
             cursor = self._database.execute(
                 "insert into documents (origin, source, digest, media, metadata, added) values (?, ?, ?, ?, ?, ?)", row
@@ -218,6 +220,10 @@ class Records:
         """The document that is called so."""
         return next(self._documents("where source = ?", (source,)), None)
 
+    def documents_of(self, ids: Iterable[int]) -> dict[int, DocumentRecord]:
+        """The documents of these ids, by id; those that are not there are left out."""
+        return {one.id: one for each in set(ids) for one in self._documents("where id = ?", (each,))}
+
     def documents(self, where: Where | None = None) -> list[DocumentRecord]:
         """The documents, or those whose metadata is so, in the order in which they came. Raises `InputError` for no `where`."""
         every = self._documents("order by id")
@@ -248,6 +254,13 @@ class Records:
         ask = "select id from passages where document = ? order by position"
         return [int(row[0]) for one in documents for row in self._database.execute(ask, (one,))]
 
+    def passages_where(self, where: Where) -> list[int]:
+        """The ids of the passages whose document's metadata is so. Raises `InputError` for no `where`."""
+        check_where(where)
+        so = cache(lambda metadata: is_so(json.loads(metadata), where))  # thousands of documents say the same
+        ask = "select passages.id, metadata from passages join documents on documents.id = document"
+        return [int(one) for one, metadata in self._database.execute(ask) if so(metadata)]
+
     def count(self) -> tuple[int, int]:
         """How many documents and passages there are."""
         row = self._database.execute(
@@ -259,7 +272,9 @@ class Records:
         """Give the memory back."""
         self._database.close()
 
-    def _documents(self, condition: str, values: tuple[str, ...] = ()) -> Iterator[DocumentRecord]:
+    def _documents(self, condition: str, values: tuple[str | int, ...] = ()) -> Iterator[DocumentRecord]:
+        if not all(is_text(one) for one in values if isinstance(one, str)):
+            return  # nothing is called so
         columns = "id, origin, source, digest, media, metadata, added"
         for row in self._database.execute(f"select {columns} from documents {condition}", values):  # noqa: S608  (ours)
             number, origin, source, digest, media, metadata, added = row
@@ -294,7 +309,22 @@ def is_so(metadata: Metadata, where: Where) -> bool:
     return True
 
 
+def check_metadata(metadata: Metadata) -> None:
+    """Refuse what no document may have: it is looked at before hours of work. Raises `InputError` naming it."""
+    _written(metadata)
+
+
+def alike(one: Metadata, other: Metadata) -> bool:
+    """Whether two say the same; true is not 1 here, as it is not in `where`."""
+    return one == other and all(isinstance(one[name], bool) == isinstance(other[name], bool) for name in one)
+
+
 def _written(metadata: Metadata) -> str:
+    if not isinstance(metadata, Mapping):
+        message = (
+            f'metadata is a {type(metadata).__name__}: expected names, each with its value, such as {{"ward": "3B"}}'
+        )
+        raise InputError(message)
     for name, value in metadata.items():
         _check_metadata(name, value)
     try:
@@ -319,6 +349,9 @@ def _check_metadata(name: object, value: object, *, what: str = "metadata") -> N
         raise InputError(message)
     if not isinstance(value, str | int | float | bool):
         message = f"{what} {name!r} is a {type(value).__name__}: it may be a text, a number, or true or false"
+        raise InputError(message)
+    if not is_text(name) or (isinstance(value, str) and not is_text(value)):
+        message = f"{what} {name!a} has half of a character in it: expected a text"
         raise InputError(message)
     if isinstance(value, float) and not math.isfinite(value):
         message = f"{what} {name!r} is {value}: expected a finite number"

@@ -5,7 +5,7 @@ is all come to this: the same state gives the same hits.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, get_args
+from typing import Final, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from blindgate_rag.blending import Ids, Scored, blended
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.fusion import distinct, reciprocal_rank_fusion, within_budget
 from blindgate_rag.hits import Hit
+from blindgate_rag.passages import is_text
 from blindgate_rag.records import DocumentRecord, PassageRecord, Where, check_where
 from blindgate_rag.state import State
 
@@ -27,15 +28,27 @@ Ranking = corpus_search.Ranking
 RANKINGS: Final[tuple[Ranking, ...]] = get_args(Ranking)
 _DEPTH: Final = 100
 """How far down each ranking is read before they are put together."""
+_DEEPER: Final = 4
+"""How many times as far, where so many said the same that too few are left."""
+
+
+class _Reach(NamedTuple):
+    """How far rankings are read: so many places of each; where scores are put together, so many of the best stand right."""
+
+    wanted: int
+    depth: int
 
 
 def check_question(query: str, k: int, where: Where | None, ranking: str | None) -> None:
     """Refuse what no corpus can be asked. Raises `InputError`."""
+    if not isinstance(query, str) or not is_text(query):
+        message = f"the question is no text: {query!a:.100}"
+        raise InputError(message)
     if not query.strip():
         message = "the question is empty"
         raise InputError(message)
-    if not 1 <= k <= MOST_FOUND:
-        message = f"k is {k}: 1 to {MOST_FOUND} passages may be asked for"
+    if not isinstance(k, int | np.integer) or not 1 <= k <= MOST_FOUND:
+        message = f"k is {k!a}: 1 to {MOST_FOUND} passages may be asked for"
         raise InputError(message)
     if where is not None:
         check_where(where)
@@ -63,22 +76,23 @@ def search_state(  # noqa: PLR0913  (what a search is asked with)
     Raises `InputError` for what cannot be asked.
     """
     check_question(query, k, where, ranking)
-    allowed = None
-    if where is not None:
-        found = state.records.documents(where)
-        allowed = np.array(state.records.passages_of(one.id for one in found), dtype=np.int64)
-    ranked = _ranked(state, query, k, ranking or ranking_of(state), embedder, allowed=allowed)
-    return tuple(hits_of(state, ranked, k, tokens))
+    allowed = None if where is None else np.array(state.records.passages_where(where), dtype=np.int64)
+    present = state.records.count()[1] if allowed is None else len(allowed)
+    reach = _Reach(2 * k, max(_DEPTH, 2 * k))  # twice as many as are asked for: some may say the same
+    while True:
+        ranked = _ranked(state, query, reach, ranking or ranking_of(state), embedder, allowed=allowed)
+        best = _distinct(state, ranked, k)
+        if len(best) == k or len(ranked) < reach.depth or reach.depth >= present:
+            return tuple(hits_of(state, best, tokens))
+        reach = _Reach(_DEEPER * reach.wanted, _DEEPER * reach.depth)
 
 
-def hits_of(state: State, ranked: Sequence[tuple[int, float]], k: int, tokens: int | None) -> Iterator[Hit]:
-    """The first `k` of a ranking that say different things, as hits."""
-    passages = state.records.passages(one for one, _ in ranked)
-    documents = {one.id: one for one in state.records.documents()}
-    scores = dict(ranked)
-    texts = {one: passage.text for one, passage in passages.items()}
-    best: Sequence[int] = distinct([one for one, _ in ranked if one in texts], texts, state.vectors(passages))[:k]
-    for one in best if tokens is None else within_budget(best, lambda one: passages[one].tokens, tokens):
+def hits_of(state: State, best: Sequence[tuple[int, float]], tokens: int | None) -> Iterator[Hit]:
+    """Passages with their scores as hits, as many as have no more than so many tokens together."""
+    passages = state.records.passages(one for one, _ in best)
+    documents = state.records.documents_of(one.document for one in passages.values())
+    scores = {one: score for one, score in best if one in passages}
+    for one in scores if tokens is None else within_budget(list(scores), lambda one: passages[one].tokens, tokens):
         yield hit_of(passages[one], documents[passages[one].document], scores[one])
 
 
@@ -104,31 +118,38 @@ def checked_ranking(ranking: str) -> Ranking:
     raise InputError(message)
 
 
+def _distinct(state: State, ranked: Scored, k: int) -> Scored:
+    """The first `k` of a ranking that say different things."""
+    texts = {one: passage.text for one, passage in state.records.passages(one for one, _ in ranked).items()}
+    kept = distinct([one for one, _ in ranked if one in texts], texts, state.vectors(texts), most=k)
+    scores = dict(ranked)
+    return [(one, scores[one]) for one in kept]
+
+
 def _ranked(  # noqa: PLR0913
     state: State,
     query: str,
-    k: int,
+    reach: _Reach,
     ranking: Ranking,
     embedder: Callable[[], Embedder],
     *,
     allowed: NDArray[np.int64] | None,
 ) -> Scored:
-    depth = max(_DEPTH, 2 * k)
     rankings: list[Scored] = []
     if ranking != "bm25" and state.dense is not None:
         vector = state.require(embedder()).embed_questions([query])
         if ranking == "blended":
-            return _blended(state, query, vector, k, allowed=allowed)[:depth]
-        rankings.append(state.nearest(vector, depth, allowed=allowed))
+            return _blended(state, query, vector, reach, allowed=allowed)
+        rankings.append(state.nearest(vector, reach.depth, allowed=allowed))
     if ranking != "dense":
-        rankings.append(state.words().search(query, depth, allowed=allowed))
+        rankings.append(state.words().search(query, reach.depth, allowed=allowed))
     if len(rankings) == 1:
         return rankings[0]
     return reciprocal_rank_fusion([[one for one, _ in each] for each in rankings])
 
 
 def _blended(
-    state: State, query: str, vector: NDArray[np.float32], k: int, *, allowed: NDArray[np.int64] | None
+    state: State, query: str, vector: NDArray[np.float32], reach: _Reach, *, allowed: NDArray[np.int64] | None
 ) -> Scored:
     unit = state.unit_of(vector)
 
@@ -139,5 +160,5 @@ def _blended(
     def by_words(most: int, among: Ids | None) -> Scored:
         return state.words().search(query, most, allowed=allowed if among is None else among)
 
-    # twice as many as are wanted: some may say the same. So far down, one reading is enough for most questions
-    return blended(by_cosine, by_words, 2 * k, depth=max(_DEPTH, 8 * k))
+    # so far down, one reading is enough for most questions
+    return blended(by_cosine, by_words, reach.wanted, depth=max(reach.depth, 4 * reach.wanted))[: reach.depth]

@@ -18,17 +18,18 @@ writer for another.
 the folder, for its owner alone (`notes.bgc.passphrase`): that protects copies and backups of the folder, and not from somebody who
 reads all of the owner's files.
 
-Deleted files are unlinked; what a disk or a snapshot keeps of them is sealed.
+What else somebody puts into the folder stays there. Deleted files are unlinked; what a disk or a snapshot keeps of them is sealed.
 """
 
 import contextlib
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, BinaryIO, Final
 
 from pydantic import Field
 
@@ -42,6 +43,7 @@ from blindgate_rag.corpus_keys import (
     KeyHeader,
     own_passphrase,
     own_passphrase_file,
+    require_passphrase,
     without_passphrase,
     write_whole,
 )
@@ -49,6 +51,8 @@ from blindgate_rag.corpus_keys import (
 _HEADER: Final = "corpus.json"
 _CURRENT: Final = "current"
 _LOCK: Final = "lock"
+_OURS: Final = re.compile(r"[0-9]+-[a-z]+|\.([0-9]+-[a-z]+|corpus\.json|current)\.[0-9a-f]+")
+"""The files of a generation, and what is being written (`write_whole`)."""
 _MOST_SMALL_BYTES: Final = 1 << 16
 _READS: Final = 50
 """How often a reader begins again where writers are quicker, before it says so."""
@@ -91,7 +95,10 @@ class Vault:
     @classmethod
     def exists(cls, folder: Path) -> bool:
         """Whether there is one in `folder`."""
-        return (folder / _HEADER).exists()
+        try:
+            return (folder / _HEADER).exists()
+        except OSError:  # nobody may look, or the name is too long: opening it, or making it, says so
+            return False
 
     @classmethod
     def create(cls, folder: Path, passphrase: str | None = None, *, key: bytes | None = None) -> "Vault":
@@ -107,11 +114,14 @@ class Vault:
         except (FileExistsError, NotADirectoryError):
             message = f"{folder} is a file: a corpus is a folder"
             raise CorpusError(message) from None
-        with (folder / _LOCK).open("ab") as file:
+        except OSError as error:
+            message = f"{folder} cannot be made: {error.strerror}"
+            raise CorpusError(message) from error
+        with _lock(folder) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if cls.exists(folder):  # another process was quicker
                 return cls.open(folder, passphrase, key=key)
-            if any(path.name != _LOCK for path in folder.iterdir()):
+            if any(path.name != _LOCK and not _OURS.fullmatch(path.name) for path in folder.iterdir()):
                 message = f"{folder} is no corpus, and not empty: a new corpus needs a folder of its own"
                 raise CorpusError(message)
             own = ContentKey.generate()
@@ -160,7 +170,7 @@ class Vault:
     def writing(self, *, wait: float = 10.0) -> Iterator[None]:
         """Keep every other writer out. Raises `CorpusBusyError` where another one does not end within `wait` seconds."""
         until = time.monotonic() + wait
-        with (self.folder / _LOCK).open("ab") as file:
+        with _lock(self.folder) as file:
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -177,22 +187,25 @@ class Vault:
         """Replace all files with these, and give their generation. Only inside `writing`."""
         generation = self.generation() + 1
         refs = {}
-        for name, data in files.items():
-            sealed = self._key.seal(name, generation, data)
-            write_whole(self._path(name, generation), sealed)
-            refs[name] = _FileRef(digest=digest(sealed), size=len(sealed))
-        current = _Current(generation=generation, files=refs)
-        write_whole(self.folder / _CURRENT, self._key.seal(_CURRENT, 0, current.to_bytes()))
-        self._clear()
+        try:
+            for name, data in files.items():
+                sealed = self._key.seal(name, generation, data)
+                write_whole(self._path(name, generation), sealed)
+                refs[name] = _FileRef(digest=digest(sealed), size=len(sealed))
+            current = _Current(generation=generation, files=refs)
+            write_whole(self.folder / _CURRENT, self._key.seal(_CURRENT, 0, current.to_bytes()))
+        finally:
+            self._clear()  # where a disk was full, too: what was written so far is in everybody's way
         return generation
 
     def change_passphrase(self, passphrase: str) -> None:
         """Seal the corpus's key with another passphrase; inside `writing`. Copies of before open with the one of before."""
         header = self._header.salted()
-        outer = _outer_key(self.folder, header, passphrase, None, make=False)
+        outer = header.outer_key(require_passphrase(passphrase))
         self._header = header.around(self._key.content, outer)
         write_whole(self.folder / _HEADER, self._header.to_bytes())
-        own_passphrase_file(self.folder).unlink(missing_ok=True)
+        if (own := own_passphrase_file(self.folder)).is_file():
+            own.unlink(missing_ok=True)
 
     def __repr__(self) -> str:
         return f"Vault({str(self.folder)!r})"
@@ -207,6 +220,9 @@ class Vault:
         try:
             sealed = _read(self.folder / _CURRENT, 2 * _MOST_SMALL_BYTES)
         except FileNotFoundError:
+            if not self.exists(self.folder):
+                message = f"{self.folder}: the corpus is not there any more; it was moved, deleted, or its disk is gone"
+                raise CorpusError(message) from None
             return None
         try:
             return _Current.from_bytes(self._opened(_CURRENT, sealed, 0))
@@ -222,14 +238,21 @@ class Vault:
         return self._opened(name, sealed, generation)
 
     def _clear(self) -> None:
-        """Delete what no generation names: of the one before, and what a process that died left."""
+        """Delete of our own what no generation names: of the one before, and what a process that died left."""
         current = self._current()
-        kept = {_HEADER, _CURRENT, _LOCK}
-        if current is not None:
-            kept |= {self._path(name, current.generation).name for name in current.files}
+        kept = set() if current is None else {self._path(name, current.generation).name for name in current.files}
         for path in self.folder.iterdir():
-            if path.name not in kept and path.is_file():
+            if _OURS.fullmatch(path.name) and path.name not in kept and path.is_file():
                 path.unlink(missing_ok=True)
+
+
+def _lock(folder: Path) -> BinaryIO:
+    """The file that a writer holds. Raises `CorpusError` where nobody can write there."""
+    try:
+        return (folder / _LOCK).open("ab")
+    except OSError as error:
+        message = f"{folder}: the corpus cannot be written: {error.strerror}"
+        raise CorpusError(message) from error
 
 
 def _outer_key(folder: Path, header: KeyHeader, passphrase: str | None, key: bytes | None, *, make: bool) -> bytes:
@@ -245,7 +268,9 @@ def _outer_key(folder: Path, header: KeyHeader, passphrase: str | None, key: byt
     if header.key_from == "key":
         message = f"{folder} was made with a key of a key store, and opens with it"
         raise CorpusError(message)
-    return header.outer_key(own_passphrase(folder, make=make) if passphrase is None else passphrase)
+    if passphrase is None:
+        return header.outer_key(own_passphrase(folder, make=make))
+    return header.outer_key(require_passphrase(passphrase) if make else passphrase)
 
 
 def _read(path: Path, most: int) -> bytes:

@@ -18,7 +18,7 @@ from typing import ClassVar, Final, Self, cast
 from blindgate_protocol.content_key import SECRET_BYTES
 from blindgate_protocol.errors import CorpusBusyError, CorpusError, GatewayError
 from blindgate_rag.corpus import Corpus
-from blindgate_rag.corpus_keys import own_passphrase_file
+from blindgate_rag.corpus_keys import own_passphrase_file, require_passphrase
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.hits import Hits, Leakage, Learned
 from blindgate_rag.records import DocumentRecord, PassageRecord, Where
@@ -180,7 +180,7 @@ class SyncedCorpus(Corpus):
             raise CorpusError(message)
         with self._turn, self._writing():
             header = self._exchange.header.salted()
-            header = header.around(self._exchange.key.content, header.outer_key(passphrase))
+            header = header.around(self._exchange.key.content, header.outer_key(require_passphrase(passphrase)))
             self._exchange.change_header(header)
         if self._exchange.header != header:
             message = f"corpus {self.name!r}: another machine changed the passphrase at this moment, and that one holds"

@@ -19,6 +19,7 @@ from blindgate_rag.corpus_keys import (
     KeyHeader,
     own_passphrase,
     own_passphrase_file,
+    require_passphrase,
     without_passphrase,
     write_whole,
 )
@@ -106,7 +107,9 @@ class Joining:
 
     def _made(self) -> tuple[KeyHeader, CorpusKey] | None:
         own, header = ContentKey.generate(), KeyHeader.fresh("passphrase")
-        passphrase = own_passphrase(self.folder, make=True) if self.passphrase is None else self.passphrase
+        passphrase = (
+            own_passphrase(self.folder, make=True) if self.passphrase is None else require_passphrase(self.passphrase)
+        )
         header = header.around(own, header.outer_key(passphrase))
         key = CorpusKey(header.corpus, own)
         if not first_head(self.remote, self.name, key, header):

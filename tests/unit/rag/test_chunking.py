@@ -157,3 +157,17 @@ def test_a_value_is_never_in_two_passages(value: str, blank: str) -> None:
             assert all(words(passage) <= MIN_LIMIT for passage in passages)
             assert sum(all(part in passage.split() for part in parts) for passage in passages) == 1
             assert sum(any(part in passage.split() for part in parts) for passage in passages) == 1
+
+
+def test_characters_that_are_no_tokens_are_not_counted_one_by_one() -> None:
+    """A page of zero-width spaces would keep a processor for hours."""
+    counted = 0
+
+    def none(_text: str) -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    found = Chunker(none, 256).passages(document("\u200b" * 40_000 + "x"))
+    assert "".join(one.text for one in found) == "\u200b" * 40_000 + "x"
+    assert counted < 400

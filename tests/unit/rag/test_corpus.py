@@ -2,6 +2,7 @@
 
 import errno
 import math
+import os
 import shutil
 import socket
 import subprocess
@@ -10,14 +11,16 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from blindgate_protocol.errors import CorpusError, DocumentError, InputError
-from blindgate_rag import word_counts
+from blindgate_rag import records, searching, word_counts
 from blindgate_rag.adding import Adding, Text
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.embedding import Embedder
+from blindgate_rag.loading import Loader
 from blindgate_rag.records import Records
 from blindgate_rag.searching import RANKINGS
 from blindgate_rag.state import State
@@ -240,6 +243,83 @@ def test_a_file_that_cannot_be_read_is_told_of_and_the_rest_is_there(corpus: Cor
         corpus.add(notes / "none")
 
 
+def test_what_was_added_is_told_by_the_name_by_which_it_is_removed(corpus: Corpus, notes: Path, tmp_path: Path) -> None:
+    """Also where another folder has a file of that name, and a text is called as this one's path."""
+    other, third = tmp_path / "other/ward3", tmp_path / "third/ward3"
+    corpus.add_texts([Text(str(third / "cough.txt"), "A text.")])
+    for number, folder in enumerate((other, third)):
+        folder.mkdir(parents=True)
+        (folder / "cough.txt").write_text(f"Another note, {number}.")
+        (name,) = corpus.add(folder).added
+        assert corpus.document(name) is not None
+        assert name != "ward3/cough.txt"
+        assert corpus.remove(name) == 1
+    assert corpus.document("ward3/cough.txt") is not None
+    assert corpus.remove(notes / "ward3/cough.txt", str((notes / "ward3/blood.md").resolve()), "\udce9") == 2
+
+
+def test_what_may_not_be_said_of_documents_is_refused_before_they_are_read(
+    corpus: Corpus, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of embedding are not lost by it. True is not 1: it is said anew."""
+    (notes / "ward3/new.txt").write_text("A new note.")
+    monkeypatch.setattr(Loader, "load", None)
+    for metadata in ({"ward": None}, {"ward": "\udce9"}, ["ward"], {"n": 10**5000}):
+        with pytest.raises(InputError, match="metadata"):
+            corpus.add(notes / "ward3", metadata)  # type: ignore[arg-type]
+    (notes / "ward3/new.txt").unlink()
+    assert len(corpus.add(notes / "ward3", {"seen": True}).changed) == 2
+    assert len(corpus.add(notes / "ward3", {"seen": 1}).changed) == 2
+    assert len(corpus.documents({"seen": 1})) == 2
+    assert corpus.documents({"seen": True}) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [Text("", "x"), Text("\udce9", "x"), Text("a", None), Text("a", "x", None), ("a", "x")],  # type: ignore[arg-type]
+)
+def test_what_is_no_text_is_refused_by_name(corpus: Corpus, text: Text) -> None:
+    """And nothing is added; of half a character in a text a question mark is left."""
+    with pytest.raises(InputError):
+        corpus.add_texts([Text("fine", "x"), text])
+    assert corpus.document("fine") is None
+    corpus.add_texts([Text("half", "caf\udce9 au lait")])
+    assert corpus.search("lait", k=1, ranking="bm25")[0].text == "caf? au lait"
+
+
+def test_a_path_that_is_no_text_is_an_error_that_shows_it(corpus: Corpus, tmp_path: Path) -> None:
+    """So is an empty one, which would be wherever the program happens to be, and one that nobody can look at."""
+    strange = tmp_path / os.fsdecode(b"caf\xe9") / "notes"
+    strange.mkdir(parents=True)
+    (strange / "a.txt").write_text("A note.")
+    for path in (strange, strange / "a.txt"):
+        with pytest.raises(CorpusError, match=r"caf\\udce9.* is not UTF-8: rename"):
+            corpus.add(path)
+    with pytest.raises(CorpusError, match="is empty"):
+        corpus.add("")
+    for unseen in ("x" * 300, "a\0b"):
+        with pytest.raises(CorpusError):
+            corpus.add(unseen)
+
+
+def test_a_corpus_that_was_moved_is_not_an_empty_one(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has it open is told, and finds it where it is again; a program may go to another folder meanwhile."""
+    moved = corpus.path.rename(tmp_path / "moved.bgc")
+    for use in (partial(corpus.search, "aspirin"), partial(len, corpus), partial(corpus.remove, "x")):
+        with pytest.raises(CorpusError, match=r"not there any more|cannot be written"):
+            use()
+    assert not corpus.path.exists()
+    moved.rename(corpus.path)
+    monkeypatch.chdir(tmp_path)
+    there = Corpus.open(corpus.path.name, "pass", embedder=corpus.embedder)
+    monkeypatch.chdir(corpus.path)
+    assert len(there) == len(corpus) > 0
+    for path in (".", "../notes.bgc", "../notes.bgc/"):
+        assert Corpus.open(path, "pass").name == "notes.bgc"
+
+
 def test_a_document_is_given_whole_by_its_name(corpus: Corpus) -> None:
     """With all of its passages, in order."""
     text = " ".join(f"On day {day} the patient slept well." for day in range(100))
@@ -273,6 +353,34 @@ def test_passages_that_say_the_same_are_given_once(corpus: Corpus) -> None:
     assert sum(hit.source.startswith("copy") for hit in hits) == 1
 
 
+def test_copies_of_one_note_leave_room_for_what_else_there_is(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many stand in front of it: as many as were asked for are given where there are so many."""
+    monkeypatch.setattr(searching, "_DEPTH", 4)
+    corpus.add_texts(Text(f"copy {number}", "Aspirin and warfarin, aspirin and warfarin.") for number in range(9))
+    for ranking in RANKINGS:
+        found = corpus.search("aspirin and warfarin", k=2, ranking=ranking)
+        assert [hit.source.split()[0] for hit in found] == ["copy", "ward3/blood.md"], ranking
+    assert len(corpus.search("aspirin and warfarin", k=50, ranking="dense")) == 5
+
+
+def test_a_search_reads_what_it_finds_and_not_every_document(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a corpus of many notes that would take longer than finding them; of what many say alike one is looked at."""
+    corpus.add_texts(Text(f"note {number}", f"Note {number}.", {"ward": "5"}) for number in range(20))
+    monkeypatch.setattr(Records, "documents", None)
+    assert corpus.search("warfarin", k=1, ranking="bm25")[0].metadata == {"ward": "3B"}
+    looked = 0
+    is_so = records.is_so
+
+    def counted(*given: Any) -> bool:
+        nonlocal looked
+        looked += 1
+        return is_so(*given)
+
+    monkeypatch.setattr(records, "is_so", counted)
+    assert len(corpus.search("note", k=50, ranking="bm25", where={"ward": "5"})) == 20
+    assert looked == 3
+
+
 def test_no_more_text_than_asked_for_is_given(corpus: Corpus) -> None:
     """In the embedding model's tokens, best first; what a smaller budget gave, a larger one gives too."""
     every = corpus.search("aspirin cough dose visiting", k=8)
@@ -291,7 +399,17 @@ def test_a_corpus_stays_with_its_embedder_and_its_ranking(corpus: Corpus, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "ask", [{"query": " "}, {"query": "x", "k": 0}, {"query": "x", "k": 1001}, {"query": "x", "ranking": "best"}]
+    "ask",
+    [
+        {"query": " "},
+        {"query": "of no UTF-8: \udce9"},
+        {"query": None},
+        {"query": "x", "k": 0},
+        {"query": "x", "k": 1001},
+        {"query": "x", "k": "8"},
+        {"query": "x", "ranking": "best"},
+        {"query": "x", "where": {"ward": "\udce9"}},
+    ],
 )
 def test_what_cannot_be_asked_is_refused(corpus: Corpus, ask: dict[str, object]) -> None:
     """By name."""

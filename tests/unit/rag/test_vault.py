@@ -9,6 +9,7 @@ import pytest
 
 from blindgate_protocol.errors import CorpusError
 from blindgate_rag import vault as vaults
+from blindgate_rag.corpus_keys import write_whole
 from blindgate_rag.vault import Vault
 
 KEY = bytes(range(32))
@@ -109,6 +110,91 @@ def test_a_generation_leaves_nothing_of_the_one_before(vault: Vault) -> None:
     with vault.writing():
         vault.write({"records": b"other"})
     assert {path.name for path in vault.folder.iterdir()} == {"corpus.json", "current", "lock", "2-records"}
+
+
+def test_what_somebody_else_put_into_its_folder_stays(vault: Vault) -> None:
+    """A note, or another corpus with the passphrase that was made for it."""
+    (vault.folder / "README.md").write_text("whose this is")
+    inner = Vault.create(vault.folder / "inner")
+    with vault.writing():
+        vault.write(FILES)
+    assert (vault.folder / "README.md").read_text() == "whose this is"
+    Vault.open(inner.folder)
+
+
+def test_what_a_process_left_that_died_while_it_made_one_is_in_nobodys_way(tmp_path: Path) -> None:
+    """The next one makes it."""
+    (tmp_path / ".corpus.json.0badcafe").write_bytes(b"half")
+    made = Vault.create(tmp_path, key=KEY)
+    with made.writing():
+        made.write(FILES)
+    assert not (tmp_path / ".corpus.json.0badcafe").exists()
+
+
+def test_a_passphrase_is_neither_empty_nor_half_a_character(tmp_path: Path) -> None:
+    """As that of a variable that is not set is: whoever has the folder would have the corpus."""
+    with pytest.raises(CorpusError, match="the passphrase is empty"):
+        Vault.create(tmp_path / "a", "")
+    with pytest.raises(CorpusError, match="the passphrase is no text"):
+        Vault.create(tmp_path / "a", "caf\udce9")
+    made = Vault.create(tmp_path / "a", "one")
+    with made.writing(), pytest.raises(CorpusError, match="the passphrase is empty"):
+        made.change_passphrase("")
+    for name, kept, says in (("b", b"\n", "it is empty"), ("c", b"\xff\xfe", "it is not UTF-8")):
+        (tmp_path / f"{name}.passphrase").write_bytes(kept)
+        with pytest.raises(CorpusError, match=says):
+            Vault.create(tmp_path / name)
+
+
+def test_a_corpus_may_be_called_as_anothers_passphrase_is(tmp_path: Path) -> None:
+    """Where both would lie at one place it is said what to do; a passphrase that is given changes without it."""
+    Vault.create(tmp_path / "a.passphrase", "one")
+    with pytest.raises(CorpusError, match=r"a\.passphrase is a folder, and a passphrase would be kept there: give one"):
+        Vault.create(tmp_path / "a")
+    made = Vault.create(tmp_path / "a", "one")
+    with made.writing():
+        made.change_passphrase("two")
+    Vault.open(tmp_path / "a", "two")
+    Vault.open(tmp_path / "a.passphrase", "one")
+
+
+def test_a_link_to_it_opens_with_the_passphrase_beside_what_it_leads_to(tmp_path: Path) -> None:
+    """And one that was made by the link's name with the one beside that."""
+    made = Vault.create(tmp_path / "there" / "notes.bgc")
+    (tmp_path / "link.bgc").symlink_to(made.folder)
+    Vault.open(tmp_path / "link.bgc")
+    (tmp_path / "there" / "notes.bgc.passphrase").rename(tmp_path / "link.bgc.passphrase")
+    Vault.open(tmp_path / "link.bgc")
+
+
+def test_where_nobody_can_write_the_corpus_is_read_and_says_so(vault: Vault, tmp_path: Path) -> None:
+    """An error of ours, whichever the file system's is."""
+    (vault.folder / "lock").unlink()
+    (vault.folder / "lock").mkdir()
+    with pytest.raises(CorpusError, match="the corpus cannot be written"), vault.writing():
+        pass
+    assert Vault.open(vault.folder, key=KEY).read() is not None
+    with pytest.raises(CorpusError, match="cannot be made: File name too long"):
+        Vault.create(tmp_path / ("x" * 300), key=KEY)
+
+
+def test_a_full_disk_keeps_what_was_there_and_nothing_of_what_was_begun(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room is wanted by others."""
+    write = write_whole
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "2-vectors":
+            message = f"{path} cannot be written: No space left on device"
+            raise CorpusError(message)
+        write(path, data)
+
+    monkeypatch.setattr(vaults, "write_whole", full)
+    with vault.writing(), pytest.raises(CorpusError, match="No space left"):
+        vault.write(FILES)
+    assert {one.name for one in vault.folder.iterdir()} == {"corpus.json", "current", "lock", "1-records", "1-vectors"}
+    assert vault.read() is not None
 
 
 def test_two_writers_wait_for_each_other_and_say_so(vault: Vault) -> None:
