@@ -229,6 +229,7 @@ def ask(
                 for one, row in zip(answer.citations, _rows([c.hit for c in answer.citations]), strict=True)
             ],
             "unresolved": answer.unresolved,
+            "withheld": answer.withheld,
             "finish_reason": answer.finish_reason,
             "redacted": dict(answer.redacted),
             "not_protected": answer.not_protected,
@@ -242,6 +243,10 @@ def ask(
         typer.echo(printable(f"[{one.number}] {_place(one.hit.source, one.hit.page)} (passage {one.hit.passage})"))
     if answer.finish_reason == "length":
         note("cut off: the model came to the most tokens that it may write")
+    if answer.unresolved:
+        note(f"taken out: citations of passages that there are not: {_several(answer.unresolved)}")
+    if answer.withheld:
+        note(f"not put back, inside of an address: {_several(answer.withheld)}")
     redacted = ", ".join(f"{count} {name}" for name, count in answer.redacted.items()) or "nothing"
     note(f"redacted: {redacted}; not looked for: {', '.join(answer.not_protected) or 'nothing'}")
     _note_search(answer.hits)
