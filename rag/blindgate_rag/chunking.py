@@ -9,8 +9,8 @@ stands on one page and is cited by it. Passages do not overlap: a sentence is fo
 2. No passage has more than `limit` tokens. Each is counted once more as it stands, and halved where it has.
 3. No value that redaction takes out is cut: half of a card's number is no card's number, and would leave with one passage, the
    rest with another. Nor is one cut off from the word before it that tells what it is: behind `SSN` nine digits are one, and at the
-   beginning of a passage they are a number like any other. So the blanks inside of both are none while a page is cut. What is longer
-   than a passage is cut; and what only a policy knows (`mrn`, patterns of a house, names) is not known here.
+   beginning of a passage they are a number like any other. So the blanks inside of both are none while a page is cut. What is
+   longer than a passage is cut; and what only a policy knows (`mrn`, patterns of a house, names) is not known here.
 4. No passage has more than `16 * limit` characters either: tokenizers have words of any length that they take for one unknown
    token, and characters that they take for none.
 """

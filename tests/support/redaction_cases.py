@@ -195,6 +195,10 @@ DAYS: Final[tuple[str, ...]] = (
     "on «5 March\n2024», «March\n5, 2024», «05.03.\n2024»",
     "«5&nbsp;June&nbsp;2024», «June 5–7, 2024», «5 Mar 24»",  # noqa: RUF001
     "scan_«2024-03-05»_1.csv",
+    "in «05.03.2024-07.03.2024», «5/3/2024 - 7/3/2024», «05.03.-07.03.2024», «2024-03-05/2024-03-07»",
+    "VISIT «05MAR2024», PID|1||«19800503»|«20240305101010»|«20240305T1010Z»|«202403051010+0100»",
+    "from «5 to 7 March 2024», «5th and 7th March», «5. bis 7. März»",
+    "seen 3/12 ago, of which 5 may help, «5 May», 1-0-1, 5/5, 120/80",
     "aged «93», «92» y.o., «92» ans, «101»-jarige",
 )
 """Days, and ages over 89, where a policy wants them out."""
