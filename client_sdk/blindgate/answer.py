@@ -38,7 +38,7 @@ class Turn:
     classes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """An answer, and what it rests on.
 
@@ -47,6 +47,7 @@ class Answer:
         citations: the passages that it names, in the order in which it does.
         unresolved: numbers that it named and that no passage has; they are not in the text any more.
         hits: all passages that were sent, and who could have learnt what of the search.
+        withheld: placeholders that it has inside of an address, where no value was put back: whoever shows an answer may ask there.
         redacted: how often something of a class was taken out of what was sent.
         not_protected: what was not looked for, `names` among it where nothing recognises them.
         messages: what was sealed, word by word.
@@ -60,6 +61,7 @@ class Answer:
     citations: tuple[Citation, ...]
     unresolved: tuple[int, ...]
     hits: Hits
+    withheld: tuple[str, ...]
     redacted: Mapping[str, int]
     not_protected: tuple[str, ...]
     messages: tuple[Mapping[str, str], ...]
@@ -67,6 +69,16 @@ class Answer:
     finish_reason: str | None
     usage: Usage | None
     job: SealedJob
+
+    def __str__(self) -> str:
+        """The text."""
+        return self.text
+
+    def __repr__(self) -> str:
+        """What there is of it, and no word of it or of what was asked: an answer ends up in logs."""
+        cited, redacted = [one.number for one in self.citations], dict(self.redacted)
+        size, ended = f"{len(self.text)} characters", self.finish_reason
+        return f"<Answer of job {self.job.id}: {size}, cites {cited}, redacted {redacted}, {ended}>"
 
     @property
     def receipt(self) -> Signed[Receipt]:

@@ -21,7 +21,7 @@ from blindgate.sealed_job import SealedJob
 from blindgate.shapes import ChatCompletionChunk, completion_of
 from blindgate_protocol.errors import BlindgateError, ContextLengthError, InputError
 from blindgate_rag.hits import Hits
-from blindgate_rag.redaction import Redactor
+from blindgate_rag.redaction import Redactor, Restorer
 
 _LIMITS: Final = ("max_completion_tokens", "max_tokens")
 _NOT_YET: Final = "the stream was not read to its end yet: until then there is a beginning, and no answer"
@@ -113,7 +113,7 @@ class AnswerStream:
                     yield part
             # 2.
             rest = restorer.feed(citing.close()) + restorer.close()
-            self._answer = self._made("".join([*given, rest]), citing, chunks)
+            self._answer = self._made("".join([*given, rest]), citing, restorer, chunks)
         except BlindgateError as error:
             self._why_none = f"the stream ended in an error, and there is no answer: {error}"
             if isinstance(error, ContextLengthError):
@@ -122,7 +122,7 @@ class AnswerStream:
         if rest:
             yield rest
 
-    def _made(self, text: str, citing: Citing, chunks: list[ChatCompletionChunk]) -> Answer:
+    def _made(self, text: str, citing: Citing, restorer: Restorer, chunks: list[ChatCompletionChunk]) -> Answer:
         completion = completion_of(chunks)
         asked = self._asked
         return Answer(
@@ -130,6 +130,7 @@ class AnswerStream:
             citations=tuple(Citation(number, self.hits[number - 1]) for number in citing.cited),
             unresolved=citing.unresolved,
             hits=self.hits,
+            withheld=tuple(dict.fromkeys(restorer.withheld)),
             redacted=asked.redactor.counts,
             not_protected=asked.redactor.not_protected,
             messages=self.messages,

@@ -11,12 +11,12 @@
    (`answer_stream`).
 
 A document may say anything, also "ignore what was said before". It is quoted as data: one JSON value a line, in which no passage
-can end itself and begin another, under words that say so. That is no proof against a model that obeys it. What it cannot do is
-certain: the policy, the recipients and what is redacted were decided by code, before any model read it; a citation names a passage
-that was found, or is taken out; and a placeholder of another request, or one that a document wrote itself, becomes no value.
+can end itself and begin another, nor the turn that it stands in (`quoting`), under words that say so. That is no proof against a
+model that obeys it. What it cannot do is certain: the policy, the recipients and what is redacted were decided by code, before any
+model read it; a citation names a passage that was found, or is taken out; a placeholder of another request, or one that a document
+wrote itself, becomes no value; and no value becomes a part of an address that a document or a model made up.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -24,6 +24,7 @@ from blindgate.answer import Answer, Turn
 from blindgate.answer_stream import AnswerStream, Asked
 from blindgate.chat import Completions
 from blindgate.citations import without_citations
+from blindgate.quoting import quoted, unmarked
 from blindgate_protocol.errors import InputError
 from blindgate_rag.hits import Hits
 from blindgate_rag.records import Where
@@ -72,6 +73,9 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
     `default_class` is what the policy says of a question of which its caller says nothing.
     """
     turns = tuple(_turns(history))
+    if not isinstance(question, str) or not question.strip():
+        message = f"question: expected a text with words in it, got {'nothing' if question == '' else type(question).__name__}"
+        raise InputError(message, member="question")
     if "messages" in parameters:
         message = "messages: they are made of the question and its passages. Earlier turns are history, words of yours instructions"
         raise InputError(message, member="messages")
@@ -101,6 +105,8 @@ def _turns(history: Sequence[Turn | Answer]) -> Iterator[Turn]:
         turn = one.turn if isinstance(one, Answer) else one
         if not isinstance(turn, Turn) or not turn.question or not turn.answer:
             message = f"history.{place}: expected an earlier answer, or a Turn that has a question and an answer"
+            if isinstance(turn, Turn) and turn.question:
+                message += ". This one's answer is empty: leave it out"
             raise InputError(message, member="history")
         yield turn
 
@@ -111,8 +117,7 @@ def _messages(
     """The chat. What is asked now is redacted first, so that a value comes back as it is written there."""
     asked = _asked(redactor, question)
     lines = [
-        json.dumps({"number": number, "text": redactor.redact(hit.text).text}, ensure_ascii=False)
-        for number, hit in enumerate(hits, start=1)
+        quoted({"number": number, "text": redactor.redact(hit.text).text}) for number, hit in enumerate(hits, start=1)
     ]
     now = {"role": "user", "content": "\n".join(["Passages, one a line, as JSON:", *lines, "", asked])}
     before = [
@@ -120,7 +125,7 @@ def _messages(
         for turn in turns
         for message in (
             {"role": "user", "content": _asked(redactor, turn.question)},
-            {"role": "assistant", "content": redactor.redact(without_citations(turn.answer)).text},
+            {"role": "assistant", "content": unmarked(redactor.redact(without_citations(turn.answer)).text)},
         )
     ]
     told = _TOLD if instructions is None else f"{_TOLD}\n\n{redactor.redact(instructions).text}"
@@ -128,7 +133,7 @@ def _messages(
 
 
 def _asked(redactor: Redactor, question: str) -> str:
-    return f"Question, as JSON: {json.dumps(redactor.redact(question).text, ensure_ascii=False)}"
+    return f"Question, as JSON: {quoted(redactor.redact(question).text)}"
 
 
 def _redacted(redactor: Redactor, value: Any) -> Any:

@@ -1,6 +1,14 @@
-"""Citations in an answer that comes in pieces: which passages it names, and the text without those that name none.
+r"""Citations in an answer that comes in pieces: which passages it names, and the text without those that name none.
 
-One is written `[2]` or `[1, 3]`. Of its numbers those stay that a passage has; where none does it goes, and the blank before it.
+One is asked for as `[2]` or `[1, 3]`, and models write it as they are used to; so these are it as well: `[1-3]`, `[1 and 2]`,
+`[Passage 2]`, `[#2]`, `[^1]`, `\[1\]` of Markdown, with a place in the passage `[1, p. 4]`, and in wide brackets `【1】`,
+`【1†L3-L5】`. Each is given as `[2]` or `[1, 3]`. Of its numbers those stay that a passage has; where none does it goes, and the
+blank before it.
+
+Numbers in brackets are not always citations. These stay as they are: a year (`[2019]`), from one number to another of which one is
+no passage's (`[18-65]`), and whatever stands in a block of code (`v[0]`) or is a member's value in JSON (`"doses": [500, 250]`). In
+the last two, numbers that all are passages' count as cited.
+
 No citation is longer than `LONGEST`, so what may become one is held back for no longer than that, and all else is given at once:
 what is given out in all is the same, wherever the pieces end.
 """
@@ -8,14 +16,37 @@ what is given out in all is the same, wherever the pieces end.
 import re
 from typing import Final
 
-LONGEST: Final = 359
-"""A blank, brackets, and up to 33 numbers with what stands between them."""
+_INSIDE: Final = 120
+LONGEST: Final = _INSIDE + 5
+"""A blank, brackets that may have backslashes before them, and what stands between them."""
 
+_BRACKETS: Final = r"\[\]\uff3b\uff3d\u3010\u3011"
+_OPEN: Final = r"\\?[\[\uff3b\u3010]"
+_CLOSE: Final = r"\\?[\]\uff3d\u3011]"
+_DASH: Final = r"\u2010-\u2014-"
+_WORDS: Final = ("passage", "passages", "source", "sources", "document", "documents", "doc", "docs", "ref", "refs")
+_PLACES: Final = ("page", "pages", "p", "pp", "line", "lines")
 _NUMBER: Final = r"\d{1,4}"
-_AND: Final = r"\s{0,3}[,;]\s{0,3}"
-_CITED: Final = re.compile(rf"[ ]?\[({_NUMBER}(?:{_AND}{_NUMBER}){{0,32}})\]")
-_BEGUN: Final = re.compile(rf"(?:[ ]?\[(?:{_NUMBER}(?:{_AND}{_NUMBER}){{0,32}}(?:{_AND}|\s{{0,3}}))?|[ ])\Z")
-"""The end of a text that may go on as a citation."""
+_ITEM: Final = rf"(?:(?:{'|'.join(_WORDS)})[ :#]{{0,2}}|[#^])?{_NUMBER}(?:\s{{0,2}}(?:[{_DASH}]|to)\s{{0,2}}{_NUMBER})?"
+_AND: Final = r"\s{0,3}(?:[,;&/|]|and)\s{0,3}"
+_PLACE: Final = (
+    rf"\u2020[^\s{_BRACKETS}]*|[,:;]?\s{{0,2}}(?:{'|'.join(_PLACES)})\.?\s{{0,2}}{_NUMBER}(?:\s?[{_DASH}]\s?{_NUMBER})?"
+)
+_CITED: Final = (
+    rf"[ ]?{_OPEN}(?=[^{_BRACKETS}]{{1,{_INSIDE}}}[{_BRACKETS}])"
+    rf"\s{{0,2}}(?P<items>{_ITEM}(?:{_AND}{_ITEM}){{0,32}})(?:{_PLACE})?\s{{0,2}}{_CLOSE}"
+)
+_READ: Final = re.compile(rf"(?P<fence>`{{3,}})|{_CITED}", re.IGNORECASE)
+_BEGUN: Final = re.compile(rf"(?:[ ]?{_OPEN}(?P<inside>[^{_BRACKETS}]{{0,{_INSIDE}}})|[ ]?\\|[ ]|(?<!`)`{{1,2}})\Z")
+"""The end of a text that may go on as a citation, if what is inside is `_LIKELY`, or as the mark of a block of code."""
+_LIKELY: Final = re.compile(
+    rf"(?:[\d\s,;:&/|#^.\\{_DASH}]|\u2020[^\s]*+|(?<![a-z])(?:and|to|{'|'.join((*_WORDS, *_PLACES))})(?![a-z]))*+(?P<word>[a-z]*)",
+    re.IGNORECASE,
+)
+_NUMBERS: Final = re.compile(rf"({_NUMBER})(?:\s{{0,2}}(?:[{_DASH}]|to)\s{{0,2}}({_NUMBER}))?", re.IGNORECASE)
+_MEMBER: Final = re.compile(r'":\s{0,3}\Z')
+_BEFORE: Final = 5
+_YEAR: Final = 1000
 
 
 class Citing:
@@ -25,6 +56,8 @@ class Citing:
         """`count`: how many passages there are, from 1 on."""
         self._count = count
         self._held = ""
+        self._before = ""
+        self._in_code = False
         self._cited: dict[int, None] = {}
         self._unresolved: dict[int, None] = {}
 
@@ -41,25 +74,66 @@ class Citing:
     def feed(self, piece: str) -> str:
         """Take the next piece; give what is certain by now, perhaps nothing."""
         text = self._held + piece
-        begun = _BEGUN.search(text, max(0, len(text) - LONGEST))
+        at = max(0, len(text) - LONGEST)
+        while (begun := _BEGUN.search(text, at)) and not _may_go_on(begun["inside"]):
+            at = begun.start() + 1
         end = begun.start() if begun else len(text)
         self._held = text[end:]
-        return _CITED.sub(self._keep, text[:end])
+        # Of a block's mark that was read already, the rest.
+        mark = len(text) - len(text.lstrip("`")) if self._before.endswith("```") else 0
+        given = text[: min(mark, end)] + _READ.sub(self._read, text[mark:end])
+        self._before = (self._before + text[:end])[-_BEFORE:]
+        return given
 
     def close(self) -> str:
         """The rest, when no piece comes any more."""
         rest, self._held = self._held, ""
         return rest
 
-    def _keep(self, found: re.Match[str]) -> str:
-        numbers = [int(one) for one in re.split(r"[,;\s]+", found[1])]
+    def _read(self, found: re.Match[str]) -> str:
+        if found["fence"]:
+            self._in_code = not self._in_code
+            return found[0]
+        numbers, certain = self._numbers(found["items"])
         good = [one for one in numbers if 1 <= one <= self._count]
+        if self._in_code or self._is_member(found):
+            if certain and good == numbers:
+                self._cited.update(dict.fromkeys(good))
+            return found[0]
+        if not certain:
+            return found[0]
         self._cited.update(dict.fromkeys(good))
         self._unresolved.update(dict.fromkeys(one for one in numbers if one not in good))
         lead = " " if found[0].startswith(" ") else ""
         return f"{lead}[{', '.join(map(str, good))}]" if good else ""
 
+    def _numbers(self, items: str) -> tuple[list[int], bool]:
+        """The numbers that are named, those between two as well; and whether they are passages', of this request or of none."""
+        numbers: list[int] = []
+        for low, high in _NUMBERS.findall(items):
+            first, last = int(low), int(high or low)
+            if high and not 1 <= first <= last <= self._count:
+                return [], False
+            numbers += range(first, last + 1)
+        return numbers, any(one < _YEAR or one <= self._count for one in numbers)
+
+    def _is_member(self, found: re.Match[str]) -> bool:
+        before = found.string[max(found.start() - _BEFORE, 0) : found.start()]
+        return bool(_MEMBER.search(self._before + before if found.start() < _BEFORE else before))
+
+
+def _may_go_on(inside: str | None) -> bool:
+    """Whether what stands behind an open bracket may become a citation."""
+    if inside is None:  # no bracket yet
+        return True
+    likely = _LIKELY.match(inside)
+    if likely is None or likely.end() < len(inside):
+        return False
+    word = likely["word"].lower()
+    return any(each.startswith(word) for each in (*_WORDS, *_PLACES, "and", "to"))
+
 
 def without_citations(text: str) -> str:
     """An answer whose passages are not at hand any more."""
-    return _CITED.sub("", text)
+    citing = Citing(0)
+    return citing.feed(text) + citing.close()

@@ -7,9 +7,10 @@ stands on one page and is cited by it. Passages do not overlap: a sentence is fo
 1. Nothing is lost but white space: runs of it become one space, one newline, or one empty line. That also bounds how deep the
    cutting goes, which follows the kinds of white space that it meets.
 2. No passage has more than `limit` tokens. Each is counted once more as it stands, and halved where it has.
-3. No value that redaction takes out is cut: half of a card's number is no card's number, and would leave with one passage, the rest
-   with another. So the blanks inside of it are none while a page is cut. What is longer than a passage is cut; and what only a
-   policy knows (`mrn`, patterns of a house, names) is not known here.
+3. No value that redaction takes out is cut: half of a card's number is no card's number, and would leave with one passage, the
+   rest with another. Nor is one cut off from the word before it that tells what it is: behind `SSN` nine digits are one, and at the
+   beginning of a passage they are a number like any other. So the blanks inside of both are none while a page is cut. What is
+   longer than a passage is cut; and what only a policy knows (`mrn`, patterns of a house, names) is not known here.
 4. No passage has more than `16 * limit` characters either: tokenizers have words of any length that they take for one unknown
    token, and characters that they take for none.
 """
@@ -28,6 +29,8 @@ MIN_LIMIT = 32
 _CHARACTERS_PER_TOKEN = 16
 _CACHED_COUNTS = 512
 _PRIVATE = range(0xE000, 0xF900)
+_NEAR = 40  # characters before a value in which the word stands that tells what it is
+_BLANK = re.compile(r"\s")
 _WHITE = re.compile(r"\s{2,}|[^\S \n]")  # every run that is not one space or one newline already
 
 
@@ -94,16 +97,37 @@ class Chunker:
 
 def _glued(text: str) -> tuple[str, Callable[[str], str]]:
     """A text in whose values no blank is left, and what puts blanks back into any piece of it."""
-    spans = [span for span in Redactor().redact(text).spans if re.search(r"\s", text[span.start : span.end])]
-    free = [mark for mark in map(chr, _PRIVATE) if mark not in text][:2] if spans else []
+    whole = [stretch for stretch in _whole(text) if re.search(r"\s", text[slice(*stretch)])]
+    free = [mark for mark in map(chr, _PRIVATE) if mark not in text][:2] if whole else []
     if len(free) < 2:  # noqa: PLR2004 - one for a space, one for a newline
         return text, str
     glue, back = str.maketrans(" \n", "".join(free)), str.maketrans("".join(free), " \n")
     parts, at = [], 0
-    for span in spans:
-        parts += [text[at : span.start], text[span.start : span.end].translate(glue)]
-        at = span.end
+    for start, end in whole:
+        parts += [text[at:start], text[start:end].translate(glue)]
+        at = end
     return "".join(parts) + text[at:], lambda piece: piece.translate(back)
+
+
+def _whole(text: str) -> Iterator[tuple[int, int]]:
+    """The stretches that must not be cut, in order: values, with what before them they are known by."""
+    alone, at = Redactor(), 0
+    for span in Redactor().redact(text).spans:
+        # From the value itself back to the blanks before it, as few as will do.
+        blanks = [found.end() for found in _BLANK.finditer(text, max(at, span.start - _NEAR), span.start)]
+        starts = [
+            span.start,
+            *(start for start in reversed(blanks) if start < span.start),
+            *([at] if at > span.start - _NEAR else []),
+        ]
+        taken = (start for start in starts if _is_found(alone, text[start : span.end], span.name, span.start - start))
+        start = next(taken, span.start)
+        yield start, span.end
+        at = span.end
+
+
+def _is_found(alone: Redactor, text: str, name: str, start: int) -> bool:
+    return any(span.name == name and span.start <= start and span.end == len(text) for span in alone.redact(text).spans)
 
 
 def _normalised(text: str) -> str:

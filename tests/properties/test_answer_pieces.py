@@ -1,7 +1,5 @@
 """An answer in pieces: wherever it is divided, what is given out is what the whole would become, and little is held back."""
 
-import re
-
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +24,21 @@ ATOMS = (
         "CARD",
         "[CA[9]RD_1]",
     ),
+    *(
+        "`",
+        "``",
+        "```",
+        '": ',
+        "[1-2]",
+        "[1 and 2]",
+        "[1, p. 4]",
+        "【9】",
+        "\u20202",
+        "\\[1\\]",
+        "[2019]",
+        "passage ",
+        "https://e/?",
+    ),
 )
 texts = st.lists(st.sampled_from(ATOMS), max_size=14).map("".join)
 
@@ -39,17 +52,9 @@ def redactor() -> Redactor:
 
 def whole(text: str, known: Redactor) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
     """What an answer becomes, read at once: the text, what it cites, and what it cites in vain."""
-    cited, unresolved = dict[int, None](), dict[int, None]()
-
-    def keep(found: re.Match[str]) -> str:
-        numbers = [int(one) for one in re.findall(r"\d+", found[0])]
-        good = [one for one in numbers if 1 <= one <= COUNT]
-        cited.update(dict.fromkeys(good))
-        unresolved.update(dict.fromkeys(one for one in numbers if one not in good))
-        return (found[0][: found[0].index("[")] + str(good)) if good else ""
-
-    text = re.sub(r" ?\[\d{1,4}(?:\s{0,3}[,;]\s{0,3}\d{1,4}){0,32}\]", keep, text)
-    return known.restore(text), tuple(cited), tuple(unresolved)
+    citing = Citing(COUNT)
+    text = citing.feed(text) + citing.close()
+    return known.restore(text), citing.cited, citing.unresolved
 
 
 @settings(max_examples=300, deadline=None)
@@ -92,4 +97,5 @@ def test_words_and_brackets_of_another_kind_are_not_held_back() -> None:
     assert citing.feed(" 2, 3") == ""
     assert citing.feed(", four]") == " [1, 2, 3, four]"
     assert citing.feed("[" + "1, " * 40 + "1") == "[" + "1, " * 40 + "1"
+    assert citing.feed("[1 tablet") == "[1 tablet"
     assert (citing.close(), citing.cited) == ("", ())

@@ -107,6 +107,7 @@ LEAKS: Final[dict[str, tuple[str, ...]]] = {
         "17,«4111111111111111»,«amy@example.org»,«219-09-9999»",
         '"«+44 20 7946 0958»","«GB29NWBK60161331926819»"',
         "tel:«+12125550123»;",
+        "17,«+44 20 7946 0958»,«0049 30 901820»",
         "«4111 1111 1111 1111» 12/27 123",
     ),
     "spelt by people": (
@@ -162,6 +163,25 @@ LEAKS: Final[dict[str, tuple[str, ...]]] = {
         "DEA «AB1234563»",
         "PESEL «44051401359»",
         "ITIN «900-70-0000»",
+        "Medicare «1EG4-TE5-MK73»",
+        "MBI: «1EG4TE5MK73»",
+    ),
+    "accounts": (
+        "Sort code «20-00-00», account number «31926819»",
+        "sort code: «200000» a/c «31926819»",
+        "A/C No. «31926819» at Barclays",
+        "ABA routing number «021000021», account no. «000123456789»",
+        "Routing: «0110-0001-5» / Acct# «4840-123-456»",
+        "Konto «532 0130 00», BLZ «370 400 44»",
+        "Kontonr.: «0532013000»",
+        "BSB «062-000», account number is «1234 5678»",
+        "Account: «31926819»",
+        "IBAN or account «31926819»",
+        "rekeningnummer «41 71 64 300»",
+        "Passport No. «925665416», Reisepass «C01234567»",
+        "<td>Account No</td><td>«31926819»</td>",
+        "Account number | «31926819» |",
+        "sort code\n«20-00-00»",
     ),
 }
 """By the way in which they are written. A letter or digit between the marks that is not taken out leaks."""
@@ -175,6 +195,10 @@ DAYS: Final[tuple[str, ...]] = (
     "on «5 March\n2024», «March\n5, 2024», «05.03.\n2024»",
     "«5&nbsp;June&nbsp;2024», «June 5–7, 2024», «5 Mar 24»",  # noqa: RUF001
     "scan_«2024-03-05»_1.csv",
+    "in «05.03.2024-07.03.2024», «5/3/2024 - 7/3/2024», «05.03.-07.03.2024», «2024-03-05/2024-03-07»",
+    "VISIT «05MAR2024», PID|1||«19800503»|«20240305101010»|«20240305T1010Z»|«202403051010+0100»",
+    "from «5 to 7 March 2024», «5th and 7th March», «5. bis 7. März»",
+    "seen 3/12 ago, of which 5 may help, «5 May», 1-0-1, 5/5, 120/80",
     "aged «93», «92» y.o., «92» ans, «101»-jarige",
 )
 """Days, and ages over 89, where a policy wants them out."""
@@ -210,6 +234,12 @@ FIGURES: Final[tuple[str, ...]] = (
     "EAN 4006381333931, GTIN 00012345600012, UPC 036000291452",
     "isn't 5 % of 20 000 000 or 1 000 000 000?",
     "§ 164.514(b)(2)(i)(C), 45 CFR 46.101, Art. 9(2)(h), Directive 95/46",
+    "it is 128 random bits. Both fields are set; at 61 years, no 93 and so on",
+    "p = 0.00856221073911 0.0101, b = 0.00856221073911 52.376111405924718",
+    "+60509263E157, 6045338514609393E244, 99585767E-22, 38289878783765e-23",
+    "accounts 2019 2018, account 4,100,000, on account of 20 000, account 3",
+    "the account has 250000 shares; accounts payable 123456 123789",
+    "brotlicffi>=1.2.0.0, lz4~=1.7.4.2, section-2.3.2.4",
 )
 """Nothing in them is somebody's; what is taken out of one of them is a false alarm."""
 

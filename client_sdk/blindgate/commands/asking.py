@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from blindgate.commands.corpora import CorpusPassphrase, EmbedderFolder, SearchedBy, SearchedPath, searched
-from blindgate.commands.finding import Count, Tokens, Wheres, note_search, place_of, rows_of, where_of
+from blindgate.commands.finding import Count, Tokens, Wheres, note_search, place_of, rows_of, several, where_of
 from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
 from blindgate.output import note, printable, show_along, show_one
 
@@ -84,6 +84,7 @@ def ask(
                 for one, row in zip(answer.citations, rows_of([c.hit for c in answer.citations]), strict=True)
             ],
             "unresolved": answer.unresolved,
+            "withheld": answer.withheld,
             "finish_reason": answer.finish_reason,
             "redacted": dict(answer.redacted),
             "not_protected": answer.not_protected,
@@ -97,6 +98,10 @@ def ask(
         typer.echo(printable(f"[{one.number}] {place_of(one.hit.source, one.hit.page)} (passage {one.hit.passage})"))
     if answer.finish_reason == "length":
         note("cut off: the model came to the most tokens that it may write")
+    if answer.unresolved:
+        note(f"taken out: citations of passages that there are not: {several(answer.unresolved)}")
+    if answer.withheld:
+        note(f"not put back, inside of an address: {several(answer.withheld)}")
     redacted = ", ".join(f"{count} {name}" for name, count in answer.redacted.items()) or "nothing"
     note(f"redacted: {redacted}; not looked for: {', '.join(answer.not_protected) or 'nothing'}")
     note_search(answer.hits)

@@ -80,6 +80,12 @@ def place_of(source: str, page: int | None) -> str:
     return source if page is None else f"{source}, page {page}"
 
 
+def several(names: Sequence[object]) -> str:
+    """The first of some names, and how many more there are."""
+    shown = ", ".join(str(name) for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"  # noqa: PLR2004
+
+
 def _number(text: str) -> int | float | None:
     """The number that a text is, a whole one to its last digit; Nan is a name, and what has underscores is Python's."""
     if "_" in text:

@@ -4,7 +4,6 @@ The commands for what the gateway has are in `corpora`; who asks has `asking`, w
 `retrieval`.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -23,7 +22,7 @@ from blindgate.commands.corpora import (
     opened,
     searched,
 )
-from blindgate.commands.finding import Count, Tokens, Wheres, note_search, pair_of, place_of, rows_of, where_of
+from blindgate.commands.finding import Count, Tokens, Wheres, note_search, pair_of, place_of, rows_of, several, where_of
 from blindgate.commands.hosting import host
 from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
 from blindgate.output import note, printable, show, show_one, when
@@ -96,9 +95,9 @@ def add(
         for failed in told["failed"]:
             note(f"not added: {failed['error']}")
         for source, pages in told["incomplete"].items():
-            note(f"{source}: added without what cannot be read, pages {_several(pages)}")
+            note(f"{source}: added without what cannot be read, pages {several(pages)}")
         if told["skipped"]:
-            note(f"skipped, of no format that is read here: {_several(told['skipped'])}")
+            note(f"skipped, of no format that is read here: {several(told['skipped'])}")
         counts = {name: len(told[name]) for name in ("added", "changed", "removed", "failed")}
         show_one(counts | {"unchanged": told["unchanged"], "passages": told["passages"]}, as_json=False)
     if told["failed"]:
@@ -243,8 +242,3 @@ def _added(
         told["unchanged"] += done.unchanged
         told["passages"] += done.passages
     return told
-
-
-def _several(names: Sequence[object]) -> str:
-    shown = ", ".join(str(name) for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"  # noqa: PLR2004

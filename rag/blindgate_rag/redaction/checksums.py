@@ -153,6 +153,12 @@ _PRODUCT: Final = tuple(
 _STEP: Final = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
 
 
+def routing(digits: str) -> bool:
+    """United States, American Bankers Association: weights 3, 7, 1; the first two digits are a Federal Reserve's district's."""
+    districts = {*range(13), *range(21, 33), *range(61, 73), 80}
+    return int(digits[:2]) in districts and _weighted(digits, (3, 7, 1) * 3) % 10 == 0 and len(set(digits)) > 1
+
+
 def aadhaar(digits: str) -> bool:
     """India, UIDAI: Verhoeff's check digit."""
     check = 0

@@ -48,10 +48,22 @@ def _groups(*groups: str) -> str:
     return _GAP.join(groups)
 
 
+_MBI: Final = "[AC-HJKMNP-RT-Y]"
+_MBI_OR_DIGIT: Final = "[0-9AC-HJKMNP-RT-Y]"
+
 CODES: Final = (
     Code("nino", _groups("[A-Z]{2}", "[0-9]{2}", "[0-9]{2}", "[0-9]{2}", "[A-D]"), checksums.nino),
     Code("dea", _groups("[A-HJ-NPRSTUX][A-Z9]", "[0-9]{7}"), checksums.dea, r"dea"),
-    Code("dni", r"(?:[XYZ][ -]?[0-9]{7}|[0-9]{8}|[0-9]{2}\.[0-9]{3}\.[0-9]{3})[ -]?[A-Z]", checksums.dni),
+    Code(  # United States, Centers for Medicare & Medicaid Services: letters without S, L, O, I, B and Z, and no check digit
+        "mbi",
+        _groups(f"[1-9]{_MBI}{_MBI_OR_DIGIT}[0-9]", f"{_MBI}{_MBI_OR_DIGIT}[0-9]", f"{_MBI}{_MBI}[0-9]{{2}}"),
+        lambda _: True,
+    ),
+    Code(
+        "dni",
+        r"(?:[XYZ][ -]?[0-9]{7}|[0-9]{8}|[0-9]{2}\.[0-9]{3}\.[0-9]{3})[ -]?(?:[A-DF-Z]|E(?!-?[0-9]))",
+        checksums.dni,
+    ),
     Code(
         "codice_fiscale",
         _groups(
@@ -89,7 +101,9 @@ def _iban(text: str, start: int, end: int) -> Match | None:
         letters += found[1].upper()
         end = found.end()
     # A word may follow without a space, as in text out of PDF files; a digit makes it another number.
-    if not length or text[end : end + 1].isdecimal() or not checksums.iban(letters):
+    # Words have the form as well: `is 26 years, and so on`. Of no country's numbers letters are more than half.
+    worded = sum(character.isdecimal() for character in letters) * 2 < length
+    if not length or worded or text[end : end + 1].isdecimal() or not checksums.iban(letters):
         return None
     return Match("iban", start, end, letters)
 
@@ -104,7 +118,7 @@ class Codes:
         self._rows = [
             (
                 row,
-                re.compile(rf"(?<![^\W_])(?:{row.pattern})(?![^\W_])", re.IGNORECASE),
+                re.compile(rf"(?<![^\W_])(?<![0-9]\.)(?:{row.pattern})(?![^\W_])", re.IGNORECASE),
                 re.compile(rf"(?<![A-Z])(?:{row.words})(?![A-Z])", re.IGNORECASE),
             )
             for row in CODES

@@ -24,7 +24,7 @@ _LABEL: Final = r"[^\W_](?:[\w-]{0,61}[^\W_])?\."
 _DOMAIN: Final = re.compile(
     # Digits may follow a domain without a space, as in text out of PDF files, but not one of digits: `package@1.2.rc1`.
     rf"(?:{_LABEL}){{0,7}}(?:(?=[0-9-]{{0,62}}[^\W\d_]){_LABEL}[^\W\d_]{{2,24}}|{_LABEL}(?:xn--[a-z0-9-]{{1,59}}|[^\W\d_]{{2,24}}+(?![0-9])))"
-    r"|\[[0-9a-f:.]{3,45}\]",
+    r"|\[(?:ipv6:)?[0-9a-f:.]{3,45}\]",
     re.IGNORECASE,
 )
 _QUOTED: Final = re.compile(r'"[^"\n]{1,62}"\Z')
@@ -43,7 +43,8 @@ _CREDENTIALS: Final = (
         r"(?<![A-Za-z0-9+.-])[a-z][a-z0-9+.-]{1,15}://([^\s/@:]{0,128}:[^\s/@]{1,256}@[^\s/?#]{1,255})", re.IGNORECASE
     ),
     re.compile(
-        r"[?&](?:[a-z]{1,12}[_-])?(?:token|key|apikey|password|passwd|pwd|secret|sig|signature)=([^&\s#]{4,512})",
+        # up to what closes a link around it
+        r"[?&](?:[a-z]{1,12}[_-])?(?:token|key|apikey|password|passwd|pwd|secret|sig|signature)=((?:[^&\s#\"<>`)]|\)(?![\s\].,;:)]|\Z)){4,512})",
         re.IGNORECASE,
     ),
 )
@@ -51,13 +52,15 @@ _CREDENTIALS: Final = (
 _IPV4: Final = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9A-Za-z_]|\.[0-9])")
 _IPV6: Final = re.compile(r"(?<![\w:.])[0-9a-f:.]{3,46}(?![\w:])", re.IGNORECASE)
 _VERSION: Final = re.compile(
-    r"(?:§|\b(?:v|ver|version|release|section|sec|chapter|ch|clause|article|art|para|paragraph|table|figure|fig|no))[. :]{0,3}\Z",
+    r"(?:§|[<>=~!]=?|\b(?:v|ver|version|release|section|sec|chapter|ch|clause|article|art|para|paragraph|table|figure|fig|no))"
+    r"[. :-]{0,3}\Z",
     re.IGNORECASE,
 )
 
 _GAP: Final = r"[ \t.()/-]"
 _INTERNATIONAL: Final = re.compile(
-    rf"(?<![0-9A-Za-z+])(\+[ ]?|00)((?:\([1-9][0-9]{{0,3}}\)|[1-9][0-9]{{0,14}})(?:{_GAP}{{0,3}}[0-9]{{1,14}}){{0,8}})"
+    rf"(?<![0-9A-Za-z+])(\+[ ]?|(?<![0-9]\.)00)"
+    rf"((?:\([1-9][0-9]{{0,3}}\)|[1-9][0-9]{{0,14}})(?:{_GAP}{{0,3}}[0-9]{{1,14}}){{0,8}})"
 )
 _AREA: Final = r"[2-9][0-9]{2}"
 _NORTH_AMERICAN: Final = re.compile(
@@ -90,6 +93,8 @@ _NAMED: Final = re.compile(
     r"(?:[0-9](?:[ /-]{0,2}[0-9]){4,13}|[0-9]{2,5}(?:\.[0-9]{2,5}){2,5}))(?![0-9]|\.[0-9])",
     re.IGNORECASE,
 )
+_MORE: Final = re.compile(r"[0-9]|e[+-]?[0-9]", re.IGNORECASE)
+"""What makes digits before it a figure: another digit, or an exponent."""
 _LAST: Final = re.compile(rf"{_GAP}{{1,3}}[0-9]{{1,120}}\)?\Z")
 _DATE: Final = re.compile(r"[0-9]{1,2}([-./ ])[0-9]{1,2}\1(?:19|20)[0-9]{2}(?![0-9])")
 _YEARS: Final = re.compile(r"[0-9]{1,2}(?:[ ./-](?:19|20)[0-9]{2})+\Z")
@@ -159,7 +164,7 @@ def _international(text: str) -> Iterator[Match]:
         # What follows may be the next figure: a number is as long as its country's are.
         end = _trimmed(text, start, begun.end(), *_subscriber(_digits(begun[2][:6])))
         grouped = begun[1] != "00" or any(mark in text[start:end] for mark in " .-/")
-        if end and grouped and not text[end : end + 1].isdecimal():
+        if end and grouped and not _MORE.match(text, end):
             yield Match("phone", begun.start(), end, _digits(text[start:end].replace("(0)", "")))
         at = end or begun.end(1)
 

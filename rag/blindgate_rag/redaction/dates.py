@@ -23,21 +23,30 @@ _YEAR: Final = r"(?:1[89]|20)[0-9]{2}"
 _DAY: Final = r"(?:0?[1-9]|[12][0-9]|3[01])"
 _TIME: Final = r"(?:[T ][0-2][0-9]:[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?(?:Z|[+-][0-2][0-9]:?[0-5][0-9])?)?"
 _MONTH: Final = r"(?:0[1-9]|1[0-2])"
+_CLOCK: Final = r"[0-2][0-9][0-5][0-9](?:[0-5][0-9](?:\.[0-9]{1,6})?)?(?:Z|[+-][0-2][0-9][0-5][0-9])?"
 _GAP: Final = r"[ \n]{1,2}"
+_ISO: Final = rf"{_YEAR}-{_MONTH}-(?:0[1-9]|[12][0-9]|3[01])"
+_TO: Final = r"[ ]?-[ ]?"
 _NUMERIC: Final = re.compile(
-    rf"(?<![0-9.])(?:{_YEAR}(?:([-/.])(?:0?[1-9]|1[0-2])\1{_DAY}|[年년] ?(?:0?[1-9]|1[0-2])[月월](?: ?{_DAY}[日일])?){_TIME}"
-    rf"|(?<![A-Za-z/-]){_DAY}(?P<of>[ ]?[-/.][ ]?){_DAY}(?P=of)(?:{_YEAR}|[0-9]{{2}}))(?![0-9]|[./-][0-9])"
+    rf"(?<![0-9.])(?:{_ISO}/{_ISO}"
+    rf"|{_YEAR}(?:([-/.])(?:0?[1-9]|1[0-2])\1{_DAY}|[年년] ?(?:0?[1-9]|1[0-2])[月월](?: ?{_DAY}[日일])?){_TIME}"
+    # from one day to another as well: 5.3.2024-7.3.2024, 05.03.-07.03.2024
+    rf"|(?<![A-Za-z/-])(?:{_DAY}\.(?:{_DAY}\.)?{_TO})?{_DAY}(?P<of>[ ]?[-/.][ ]?){_DAY}(?P=of)"
+    rf"(?:{_YEAR}(?:{_TO}{_DAY}(?P=of){_DAY}(?P=of){_YEAR})?|[0-9]{{2}}))(?![0-9]|[./-][0-9])"
     rf"|(?<![\w.,/-])(?:{_MONTH}[/-]{_YEAR}|{_YEAR}[/-]{_MONTH})(?![\w]|[.,/-][0-9])"
-    # together, as machines write a day: YYYYMMDD, DDMMYYYY, MMDDYYYY
-    rf"|(?<![\w.,/-])(?:{_YEAR}{_MONTH}(?:0[1-9]|[12][0-9]|3[01])|(?:0[1-9]|[12][0-9]|3[01]){{2}}(?:19|20)[0-9]{{2}})(?![\w]|[.,/-][0-9])"
+    # together, as machines write a day: YYYYMMDD, HL7 with a time behind it; DDMMYYYY, MMDDYYYY
+    rf"|(?<![\w.,/-])(?:{_YEAR}{_MONTH}(?:0[1-9]|[12][0-9]|3[01])(?:T?{_CLOCK})?|(?:0[1-9]|[12][0-9]|3[01]){{2}}(?:19|20)[0-9]{{2}})(?![\w]|[.,/-][0-9])"
 )
 _WRITTEN: Final = re.compile(
-    rf"(?<![\w.])(?:{_DAY}(?:st|nd|rd|th|er|\.)?(?:-{_DAY}\.?)?(?:-|{_GAP})(?:of |de )?(?:{_MONTHS})\b\.?"
+    rf"(?<![\w.])(?:(?:{_DAY}(?:st|nd|rd|th|\.)? (?:to|and|or|until|bis|und|au|et|al?|y|e|tot|en) )?"
+    rf"{_DAY}(?:st|nd|rd|th|er|\.)?(?:-{_DAY}\.?)?(?:-|{_GAP})(?:of |de )?(?:{_MONTHS})\b\.?"
     rf"(?:,?{_GAP}(?:de )?(?:{_YEAR}|'?[0-9]{{2}}(?![\w.,:%]))|-(?:{_YEAR}|[0-9]{{2}}(?![\w])))?"
     rf"|(?:{_MONTHS})\b\.?(?:-|{_GAP}){_DAY}(?:st|nd|rd|th)?(?:-{_DAY})?\b(?:(?:-|,?{_GAP}){_YEAR})?"
-    rf"|(?:{_MONTHS})\b\.?,?{_GAP}{_YEAR})(?!\w)",
+    rf"|{_DAY}(?:{_MONTHS}){_YEAR}|(?:{_MONTHS})\b\.?,?{_GAP}{_YEAR})(?!\w)",
     re.IGNORECASE,
 )
+_WORDS: Final = ("may ", "mar ", "set ", "gen ", "ago ")
+_WORDS_LAST: Final = tuple(f" {word.strip()}" for word in _WORDS)
 _OLD: Final = r"(9[0-9]|1[0-2][0-9])"
 _AGES: Final = re.compile(
     rf"(?<![\w.])(?:aged?|age of|alter|âge|edad|età|leeftijd)[ :]{{1,3}}(?:of )?{_OLD}(?![\w.,]?[0-9])"
@@ -61,8 +70,8 @@ class Dates:
         if "date" in self.names:
             for pattern in (_NUMERIC, _WRITTEN):
                 for found in pattern.finditer(text):
-                    # In small letters these are words of a sentence: `we may 2 times`.
-                    if not found[0].startswith(("may ", "mar ", "set ", "gen ", "ago ")):
+                    # In small letters these are words of a sentence: `we may 2 times`, `12 ago`.
+                    if not found[0].startswith(_WORDS) and not found[0].endswith(_WORDS_LAST):
                         yield Match("date", *found.span(), " ".join(found[0].lower().split()))
         if "age" in self.names:
             for found in _AGES.finditer(text):

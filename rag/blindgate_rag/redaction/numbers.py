@@ -23,6 +23,7 @@ from blindgate_rag.redaction.matches import Match
 _RUN: Final = re.compile(r"[0-9]+(?:(?:[ \t]{0,2}[-./_][ \t]{0,2}|[ \t]{1,3}|-?\n)[0-9]+)*")
 _GROUP: Final = re.compile(r"[0-9]+")
 _BOOK: Final = re.compile(r"ISBN(?:-1[03])?[: ]{0,2}\Z", re.IGNORECASE)
+_EXPONENT: Final = re.compile(r"e[+-]?[0-9]", re.IGNORECASE)
 _BEFORE_BOOK: Final = 9
 _BEFORE: Final = 40
 _AFTER: Final = 16
@@ -171,7 +172,7 @@ class Numbers:
                 return
             if last > first and not every and shape not in self._beginnings:
                 return
-            if len(digits) < _SHORTEST or _years(groups[first : last + 1]):
+            if len(digits) < _SHORTEST or _years(groups[first : last + 1]) or _EXPONENT.match(text, group.end):
                 continue
             around = text[max(start - 1, 0) : start], text[group.end : group.end + 1]
             whole = len(shape) == len(groups)
@@ -197,7 +198,8 @@ def _believed(row: Number, around: tuple[str, str], shape: tuple[int, ...], mark
     """Whether digits that stand so are taken for a row's without one of its words near."""
     before, after = around
     if row is CARD and whole and set(marks) - {"\n"} in ({" "}, {"-"}, set()):
-        return True  # the digits of the run are as many as a card's, however they are grouped
+        # The digits of the run are as many as a card's, however they are grouped: each by itself as well, but not most of them.
+        return set(shape) == {1} or 2 * shape.count(1) < len(shape)
     if row is not CARD and (before.isalpha() or after.isalpha() or before == "_" or after == "_"):
         return False
     if len(shape) == 1:

@@ -8,7 +8,8 @@
 3. **Never two meanings.** A text may hold what looks like a placeholder. Where it is none of this request's yet, it never becomes
    one; where it is one already, it goes out as a placeholder of its own, `[TEXT_1]`. So a document that says `[CARD_1]` cannot
    have the answer show the card of another.
-4. **Put back.** In the answer, at once or piece by piece (`placeholders`). One that this request does not have stays as it is.
+4. **Put back.** In the answer, at once or piece by piece (`placeholders`). One that this request does not have stays as it is, and
+   one inside of an address to which this request had sent no value (`addresses`).
 
 The values stay in this object, in memory: no `repr` shows them, nothing logs them, and it refuses to be pickled.
 
@@ -22,6 +23,8 @@ from typing import Final, NoReturn
 
 from blindgate_protocol.errors import PolicyError
 from blindgate_rag.redaction import placeholders
+from blindgate_rag.redaction.accounts import Accounts
+from blindgate_rag.redaction.addresses import Addresses
 from blindgate_rag.redaction.codes import Codes
 from blindgate_rag.redaction.contacts import Contacts
 from blindgate_rag.redaction.dates import Dates
@@ -31,7 +34,7 @@ from blindgate_rag.redaction.named import opened
 from blindgate_rag.redaction.numbers import Numbers
 from blindgate_rag.redaction.patterns import OwnPatterns
 from blindgate_rag.redaction.placeholders import Restorer
-from blindgate_rag.redaction.rules import CLASSES, Rules
+from blindgate_rag.redaction.rules import CLASS_NAME, CLASSES, Rules
 from blindgate_rag.redaction.wrapped import wrapped
 
 UNPROTECTED: Final = ("names", "addresses")
@@ -79,6 +82,19 @@ class Redacted:
         return f"{', '.join(most)} and {last} are not protected" if most else last and f"{last} are not protected"
 
 
+def _checked(recogniser: Recogniser, text: str) -> Iterator[Match]:
+    for match in recogniser.find(text):
+        if match.name not in recogniser.names:
+            raise PolicyError(
+                f"a recogniser of {', '.join(sorted(recogniser.names))} found {match.name!r}, which is none of them"
+            )
+        if not 0 <= match.start < match.end <= len(text):
+            raise PolicyError(
+                f"a recogniser found a {match.name} from {match.start} to {match.end}, in a text of {len(text)} characters"
+            )
+        yield match
+
+
 class Redactor:
     """Takes out of the texts of one request what must not leave, and puts it back into the answer.
 
@@ -106,6 +122,7 @@ class Redactor:
             OwnPatterns(patterns),
             Numbers(on),
             Codes(on),
+            Accounts(on),
             Contacts(on),
             Dates(frozenset(name for name, wanted in by_policy.items() if wanted)),
         )
@@ -113,14 +130,10 @@ class Redactor:
         order = [*patterns, *CLASSES, "date", "age"]
         for recogniser in recognisers:
             for name in sorted(recogniser.names):
-                if (
-                    name == _LOOK_ALIKE
-                    or not name.replace("_", "a").isalpha()
-                    or not name.isascii()
-                    or name != name.lower()
-                ):
+                if name == _LOOK_ALIKE or not CLASS_NAME.fullmatch(name):
                     raise PolicyError(
-                        f"{name!r} cannot be a recogniser's class: small letters, _ between words, and not {_LOOK_ALIKE!r}"
+                        f"{name!r} cannot be a recogniser's class: up to three words of small letters with _ between them,"
+                        f" and not {_LOOK_ALIKE!r}"
                     )
                 order.append(name)
         self._strength = {name: place for place, name in reversed(list(enumerate(order)))}
@@ -128,6 +141,7 @@ class Redactor:
         self._numbers: dict[tuple[str, str], int] = {}
         self._values: dict[tuple[str, int], str] = {}
         self._met: set[tuple[str, int]] = set()
+        self._sent: set[str] = set()
         self._next: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         protected = frozenset[str]().union(*(recogniser.protects for recogniser in recognisers))
@@ -141,17 +155,26 @@ class Redactor:
         return dict(sorted(self._counts.items()))
 
     def redact(self, text: str) -> Redacted:
-        """A text of the request, with placeholders. Takes time in proportion to its length."""
+        """A text of the request, with placeholders. Takes time in proportion to its length.
+
+        Raises `PolicyError` where a further recogniser finds what is no stretch of the text, or of a class that it has not, and
+        what it raises itself.
+        """
         folded = fold(text)
-        matches = [match for recogniser in self._recognisers for match in recogniser.find(folded.text)]
+        matches = [match for each in self._recognisers for match in _checked(each, folded.text)]
         matches += wrapped(folded.text, self._of_forms, matches)
         stretches = [
             (name, *folded.span(start, end), value) for name, start, end, value in self._resolved(folded, matches)
         ]
         stretches += self._look_alikes(text, [(start, end) for _, start, end, _ in stretches])
         spans, parts, at = [], [], 0
+        addresses = Addresses()
         for name, start, end, value in sorted(stretches, key=lambda stretch: stretch[1]):
             placeholder = self._placeholder(name, value, text[start:end])
+            addresses.feed(text[at:start])
+            if (address := addresses.open) is not None and addresses.known:
+                self._sent.add(address + placeholder)
+            addresses.feed(placeholder)
             parts += [text[at:start], placeholder]
             spans.append(Span(name, start, end, placeholder))
             at = end
@@ -180,7 +203,7 @@ class Redactor:
         parts, at = [], 0
         for start, end in sorted(taken):
             # What is taken out has brackets around it afterwards, and may make a word of what stands beside it.
-            parts += [text[at:start], "[", "\0" * (end - start - 2), "]"]
+            parts += [text[at:start], "[" + "\0" * (end - start - 2) + "]" if end - start > 1 else "\0"]
             at = end
         stretches = []
         for found in self._pattern.finditer("".join(parts) + text[at:]):
@@ -207,7 +230,7 @@ class Redactor:
 
     def restorer(self) -> Restorer:
         """For an answer that comes in pieces."""
-        return Restorer(self._pattern, self._value, frozenset({*self._strength, _LOOK_ALIKE}))
+        return Restorer(self._pattern, self._value, frozenset({*self._strength, _LOOK_ALIKE}), self._sent)
 
     def restore(self, text: str) -> str:
         """An answer, with the values in their places."""

@@ -26,17 +26,28 @@ from typing import Any, Final, Self
 
 from blindgate_protocol.errors import PolicyError
 from blindgate_rag.redaction import contacts
+from blindgate_rag.redaction.accounts import ACCOUNTS
 from blindgate_rag.redaction.codes import CODES
 from blindgate_rag.redaction.named import checked
 from blindgate_rag.redaction.numbers import NUMBERS
 from blindgate_rag.redaction.patterns import compiled
 
-CLASSES: Final = (*(row.name for row in NUMBERS), "iban", *(row.name for row in CODES), *sorted(contacts.NAMES))
+CLASSES: Final = tuple(
+    dict.fromkeys(
+        (
+            *(row.name for row in NUMBERS),
+            "iban",
+            *(row.name for row in CODES),
+            *(row.name for row in ACCOUNTS),
+            *sorted(contacts.NAMES),
+        )
+    )
+)
 """What is recognised by its form, and on unless the rules say otherwise."""
 RESERVED: Final = frozenset({*CLASSES, "mrn", "date", "age", "person", "place", "group", "text", "names", "addresses"})
 MAX_FILE_BYTES: Final = 1 << 20
 MAX_PATTERNS: Final = 64
-_NAME: Final = re.compile(r"[a-z]{2,16}(?:_[a-z]{1,16}){0,2}")
+CLASS_NAME: Final = re.compile(r"[a-z]{2,16}(?:_[a-z]{1,16}){0,2}")
 _KEYS: Final = ("classes", "dates", "ages", "mrn", "patterns", "recognisers")
 MAX_RECOGNISERS: Final = 4
 
@@ -106,7 +117,7 @@ class Rules:
         if len(own) > MAX_PATTERNS:
             raise PolicyError(f"redaction.patterns: {len(own)} classes; there may be {MAX_PATTERNS}")
         for name in own:
-            if not _NAME.fullmatch(name) or name in RESERVED:
+            if not CLASS_NAME.fullmatch(name) or name in RESERVED:
                 raise PolicyError(
                     f"redaction.patterns.{name}: a class has small letters, with _ between words, and no name that is taken already"
                 )

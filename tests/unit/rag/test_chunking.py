@@ -143,6 +143,9 @@ def test_a_limit_that_no_text_fits_is_refused() -> None:
         "+44 20 7946\n0958",
         "943 476 5919",
         "amy at example dot org",
+        "SSN 219099999",
+        "NPI no. 1234567893",
+        "account number: 31926819",
     ],
 )
 @pytest.mark.parametrize("blank", [" ", "\n"])

