@@ -41,7 +41,7 @@ from blindgate_protocol.values import BlobRef
 from blindgate_rag.corpus_keys import CorpusKey
 from blindgate_rag.hits import Hit, Hits, Leakage, Learned
 from blindgate_rag.records import Where, choices
-from blindgate_rag.searching import Ranking, check_question, checked_ranking
+from blindgate_rag.searching import FOUND, Ranking, check_question, checked_ranking
 from blindgate_rag.sync.exchange import fetched_head
 from blindgate_rag.sync.heads import Placed, Seen, opened_head
 from blindgate_rag.sync.joining import Joining
@@ -121,7 +121,7 @@ class AttestedCorpus:
     def search(  # noqa: PLR0913  (what a corpus is asked with)
         self,
         query: str,
-        k: int = 8,
+        k: int | None = None,
         *,
         where: Where | None = None,
         ranking: Ranking | None = None,
@@ -133,7 +133,7 @@ class AttestedCorpus:
 
         Args:
             query: the question, or words.
-            k: how many, 1 to 1,000; fewer are given where there are no more.
+            k: how many, 1 to 1,000, and 8 where it is not said; fewer are given where there are no more.
             where: only documents whose metadata is so.
             ranking: by what; by default what was said when it was opened, or what the corpus has.
             tokens: no more text than this, in the embedding model's tokens.
@@ -143,6 +143,7 @@ class AttestedCorpus:
         Raises `InputError` for what cannot be asked, `PolicyError` or `UntrustedEvidenceError` before anything is sealed,
         `CorpusError` for a head that does not hold and for a corpus that the node does not take, and what `SealedJob.pieces` does.
         """
+        k = FOUND if k is None else k
         check_question(query, k, where, ranking)
         sealing, said = self._sealing(), self._data_class if data_class is None else data_class
         # 1.

@@ -59,7 +59,7 @@ class Documents(ABC):
         corpus: "Searchable",
         model: str,
         stream: Literal[True],
-        k: int = ...,
+        k: int | None = ...,
         where: "Where | None" = ...,
         tokens: int | None = ...,
         history: "Sequence[Turn | Answer]" = ...,
@@ -78,7 +78,7 @@ class Documents(ABC):
         corpus: "Searchable",
         model: str,
         stream: Literal[False] | None = ...,
-        k: int = ...,
+        k: int | None = ...,
         where: "Where | None" = ...,
         tokens: int | None = ...,
         history: "Sequence[Turn | Answer]" = ...,
@@ -96,7 +96,7 @@ class Documents(ABC):
         corpus: "Searchable",
         model: str,
         stream: bool | None = None,
-        k: int = 8,
+        k: int | None = None,
         where: "Where | None" = None,
         tokens: int | None = None,
         history: "Sequence[Turn | Answer]" = (),
@@ -114,7 +114,7 @@ class Documents(ABC):
             corpus: where to look: a `blindgate_rag.Corpus`, or one that lives elsewhere.
             model: a chat's name at the gateway.
             stream: give the answer's text in parts, as it is written; its `answer` is there once everything held.
-            k: how many passages are sent at most.
+            k: how many passages are sent at most; 8 where it is not said, or as many as the corpus gives at most.
             where: only documents whose metadata is so.
             tokens: no more text than this, in the tokens of the corpus's embedding model.
             history: earlier answers of this conversation, the oldest first, or `Turn`s made from what was kept of them. They are

@@ -43,7 +43,7 @@ from blindgate_rag.embedding import MINILM_DIGEST, Embedder
 from blindgate_rag.fusion import distinct, within_budget
 from blindgate_rag.hits import Hits, Leakage, Learned
 from blindgate_rag.records import Where
-from blindgate_rag.searching import Ranking
+from blindgate_rag.searching import FOUND, Ranking
 
 PROFILE: Final = "encrypted-query"
 
@@ -131,17 +131,18 @@ class EncryptedCorpus:
     def search(
         self,
         query: str,
-        k: int = 8,
+        k: int | None = None,
         *,
         where: Where | None = None,
         ranking: Ranking | None = None,
         tokens: int | None = None,
     ) -> Hits:
-        """The `k` passages whose vectors are nearest to the question's, by exact inner products of eight bits; the best first.
+        """The passages whose vectors are nearest to the question's, by exact inner products of eight bits; the best first.
 
         Args:
             query: the question. What is longer than the embedding model reads is represented by how it begins.
-            k: how many, 1 to `most_found`; fewer are given where there are no more, and where some say the same.
+            k: how many, 1 to `most_found`, and 8 or that where it is not said; fewer are given where there are no more, and where
+                some say the same.
             where: only passages of documents whose metadata is so; by fields of `filter_by`. Nobody learns of it, so that a search
                 that allows no passage is made as any other.
             ranking: is refused: words cannot be looked for under encryption.
@@ -152,6 +153,7 @@ class EncryptedCorpus:
         if not query.strip():
             message = "the question is empty"
             raise InputError(message)
+        k = min(FOUND, self.most_found) if k is None else k
         if not 1 <= k <= self.most_found:
             message = f"k is {k}: 1 to {self.most_found} passages may be asked for, as its owner fixed it"
             raise InputError(message)

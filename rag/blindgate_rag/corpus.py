@@ -33,7 +33,7 @@ from blindgate_rag.embedding import Embedder
 from blindgate_rag.hits import LOCAL, Hit, Hits
 from blindgate_rag.progress import Advance, shown
 from blindgate_rag.records import DocumentRecord, Metadata, PassageRecord, Where
-from blindgate_rag.searching import Ranking, checked_ranking, hit_of, hits_of, ranking_of, search_state
+from blindgate_rag.searching import FOUND, Ranking, checked_ranking, hit_of, hits_of, ranking_of, search_state
 from blindgate_rag.state import State
 from blindgate_rag.vault import Vault
 
@@ -178,17 +178,17 @@ class Corpus:
     def search(
         self,
         query: str,
-        k: int = 8,
+        k: int | None = None,
         *,
         where: Where | None = None,
         ranking: Ranking | None = None,
         tokens: int | None = None,
     ) -> Hits:
-        """The `k` passages that fit a question best, the best first.
+        """The passages that fit a question best, the best first.
 
         Args:
             query: the question, or words.
-            k: how many, 1 to 1,000; fewer are given where there are no more.
+            k: how many, 1 to 1,000, and 8 where it is not said; fewer are given where there are no more.
             where: only documents whose metadata is so: each name has this value, or one of these.
             ranking: by what; by default what the corpus has.
             tokens: no more text than this, in the embedding model's tokens: what is left after the best are taken is left out.
@@ -199,7 +199,7 @@ class Corpus:
             found = search_state(
                 self._fresh(),
                 query,
-                k,
+                FOUND if k is None else k,
                 embedder=lambda: self.embedder,
                 where=where,
                 ranking=ranking,

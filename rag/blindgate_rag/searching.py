@@ -25,6 +25,8 @@ Ranking = corpus_search.Ranking
 (`blending`); `dense`, meaning; `bm25`, words."""
 
 RANKINGS: Final[tuple[Ranking, ...]] = get_args(Ranking)
+FOUND: Final = 8
+"""How many passages are given where nobody says how many."""
 _DEPTH: Final = 100
 """How far down each ranking is read before they are put together."""
 

@@ -29,6 +29,8 @@ from blindgate_protocol.errors import (
 )
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Signed
+from blindgate_rag.adapters.langchain import CorpusRetriever
+from blindgate_rag.adapters.llamaindex import CorpusRetriever as NodeRetriever
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.sync.corpus import SyncedCorpus
@@ -152,6 +154,19 @@ def test_hits_are_those_of_the_owners_own_machine(
         assert corpus.search(**asked).found == owner.search(**asked).found, asked
     assert len(ground.fetched()) == 2
     assert [path.name for path in (client.home / "corpora").rglob("*") if path.is_file()] == ["key.json"]
+
+
+def test_frameworks_are_given_what_a_search_finds(client: Client, owner: SyncedCorpus, name: str) -> None:
+    """LangChain and LlamaIndex, as over the owner's own machine."""
+    corpus, asked = opened(client, name), "what goes badly with blood thinners?"
+    for where in (None, {"ward": "4A"}):
+        there, here = (CorpusRetriever(corpus=one, k=2, where=where).invoke(asked) for one in (corpus, owner))
+        assert there == here
+        assert there
+    found, mine = (NodeRetriever(one, k=2).retrieve(asked) for one in (corpus, owner))
+    assert [(one.node_id, one.text, one.metadata) for one in found] == [
+        (one.node_id, one.text, one.metadata) for one in mine
+    ]
 
 
 def test_a_question_is_answered_from_it(ground: Ground, client: Client, owner: SyncedCorpus, name: str) -> None:

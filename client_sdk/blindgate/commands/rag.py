@@ -54,7 +54,12 @@ RankingName: TypeAlias = Annotated[
         "what the corpus has by default.",
     ),
 ]
-Count: TypeAlias = Annotated[int, typer.Option("-k", min=1, max=1000, help="How many passages to find.")]
+Count: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "-k", min=1, max=1000, help="How many passages to find; by default 8, or as many as a corpus gives at most."
+    ),
+]
 Tokens: TypeAlias = Annotated[
     int | None, typer.Option("--tokens", min=1, help="No more text than this, in the embedding model's tokens.")
 ]
@@ -123,7 +128,7 @@ def search(
     connect: Connect,
     corpus: SearchedPath,
     query: Annotated[str, typer.Argument(help="The question, or words.")],
-    k: Count = 8,
+    k: Count = None,
     where: Wheres = None,
     ranking: RankingName = None,
     tokens: Tokens = None,
@@ -161,7 +166,7 @@ def ask(
     corpus: SearchedPath,
     question: Annotated[str, typer.Argument(help="The question.")],
     model: Annotated[str, typer.Option("--model", help="A chat's name: see 'blindgate models list'.")],
-    k: Count = 8,
+    k: Count = None,
     where: Wheres = None,
     tokens: Tokens = None,
     searched_by: SearchedBy = None,
