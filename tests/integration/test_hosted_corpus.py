@@ -169,7 +169,7 @@ async def test_frameworks_are_given_what_a_search_finds_and_each_time_is_one_sea
     given: list[list[tuple[str, dict[str, Any]]]] = []
     left = [corpus.budget.left or 0]
     for ask in (retriever.invoke, retriever.ainvoke, nodes.retrieve, nodes.aretrieve):
-        answer: Any = ask(QUESTIONS[0])  # type: ignore[operator]
+        answer: Any = ask(QUESTIONS[0])
         found = await answer if inspect.isawaitable(answer) else answer
         given.append([(getattr(one, "page_content", None) or one.text, one.metadata) for one in found])
         left.append(corpus.budget.left or 0)
