@@ -19,7 +19,7 @@ from blindgate_rag.embedding import Embedder
 from blindgate_rag.folders import files_under
 from blindgate_rag.loading import Loader
 from blindgate_rag.parsing import FORMATS
-from blindgate_rag.passages import Document, Page, Passage
+from blindgate_rag.passages import Document, Page, Passage, is_encodable
 from blindgate_rag.progress import Advance
 from blindgate_rag.records import DocumentRecord, Metadata
 from blindgate_rag.state import State
@@ -126,8 +126,11 @@ class Adding:
         return self._added(removed=removed, skipped=tuple(map(str, skipped)))
 
     def texts(self, texts: Iterable[Text]) -> Added:
-        """Add texts that are in no file. Raises `InputError` where a file's document is called so."""
+        """Add texts that are in no file. Raises `InputError` where a file's document is called so, and for what is no text."""
         for text in texts:
+            if not is_encodable(text.name + text.text):
+                message = f"{text.name!a}: name or text is not UTF-8"
+                raise InputError(message)
             called = self._state.records.called(text.name)
             if called is not None and called.origin != f"{_TEXT}{text.name}":
                 message = f"{text.name} is what a file's document is called: name the text otherwise"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from blindgate_protocol.errors import CorpusError
 from blindgate_rag.formats.media import media_of
+from blindgate_rag.passages import is_encodable
 
 _HIDDEN = (".", "~$")  # the second is a note of Word's beside a document that somebody has open
 
@@ -28,7 +29,7 @@ def files_under(
     left_out = [] if skipped is None else skipped
     failed = {} if unread is None else unread
     if path.is_file():
-        if media_of(path) is None or not _encodable(path.name):
+        if media_of(path) is None or not is_encodable(path.name):
             left_out.append(path)
         else:
             yield path, path.name
@@ -43,7 +44,7 @@ def files_under(
     while waiting:  # folders may lie in each other deeper than functions may
         entry, source = waiting.pop()
         try:
-            if entry.name.startswith(_HIDDEN) or not _encodable(entry.name):
+            if entry.name.startswith(_HIDDEN) or not is_encodable(entry.name):
                 left_out.append(entry)
                 continue
             if entry.is_dir() and not entry.is_symlink():
@@ -62,8 +63,3 @@ def files_under(
 def _inside(folder: Path, prefix: str) -> list[tuple[Path, str]]:
     """What is in a folder, the last by name first."""
     return [(entry, prefix + entry.name) for entry in sorted(folder.iterdir(), reverse=True)]
-
-
-def _encodable(name: str) -> bool:
-    """Whether a name is text: Linux allows any bytes in one."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)

@@ -51,3 +51,12 @@ class Passage:
     source: str
     page: int | None
     position: int
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8: names and arguments that are not reach Python as halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from blindgate_protocol.errors import CorpusError, InputError
-from blindgate_rag.passages import Document, Passage
+from blindgate_rag.passages import Document, Passage, is_encodable
 
 MetadataValue = str | int | float | bool
 """What a document's metadata may hold under a name."""
@@ -319,6 +319,9 @@ def _check_metadata(name: object, value: object, *, what: str = "metadata") -> N
         raise InputError(message)
     if not isinstance(value, str | int | float | bool):
         message = f"{what} {name!r} is a {type(value).__name__}: it may be a text, a number, or true or false"
+        raise InputError(message)
+    if not all(is_encodable(text) for text in (name, value) if isinstance(text, str)):
+        message = f"{what} {name!a} is {value!a}, which is no text: it is not UTF-8"
         raise InputError(message)
     if isinstance(value, float) and not math.isfinite(value):
         message = f"{what} {name!r} is {value}: expected a finite number"

@@ -17,6 +17,7 @@ from blindgate_rag.blending import Ids, Scored, blended
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.fusion import distinct, reciprocal_rank_fusion, within_budget
 from blindgate_rag.hits import Hit
+from blindgate_rag.passages import is_encodable
 from blindgate_rag.records import DocumentRecord, PassageRecord, Where, check_where
 from blindgate_rag.state import State
 
@@ -33,9 +34,7 @@ _DEPTH: Final = 100
 
 def check_question(query: str, k: int, where: Where | None, ranking: str | None) -> None:
     """Refuse what no corpus can be asked. Raises `InputError`."""
-    if not query.strip():
-        message = "the question is empty"
-        raise InputError(message)
+    check_query(query)
     if not 1 <= k <= MOST_FOUND:
         message = f"k is {k}: 1 to {MOST_FOUND} passages may be asked for"
         raise InputError(message)
@@ -43,6 +42,16 @@ def check_question(query: str, k: int, where: Where | None, ranking: str | None)
         check_where(where)
     if ranking is not None:
         checked_ranking(ranking)
+
+
+def check_query(query: str) -> None:
+    """Refuse what is no question. Raises `InputError`."""
+    if not query.strip():
+        message = "the question is empty"
+        raise InputError(message)
+    if not is_encodable(query):
+        message = "the question is no text: it is not UTF-8"
+        raise InputError(message)
 
 
 def ranking_of(state: State) -> Ranking:

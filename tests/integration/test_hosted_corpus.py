@@ -140,7 +140,7 @@ def test_a_search_says_who_could_learn_what_and_what_is_left(client: Client, own
     assert learned["the node"].endswith("it can keep a passage from being found, and nobody sees that")
     assert corpus.budget.left == 1
     corpus.search("tea", k=2)
-    with pytest.raises(BudgetSpentError, match="'scarce' gives a tenant 2 rows in all"):
+    with pytest.raises(BudgetSpentError, match="'scarce' gives a tenant 2 searches in all, and 2 were made"):
         corpus.search("tea", k=2)
     assert corpus.budget.left == 0
     assert str(client.corpus("known", profile="encrypted-query", embedder=owned.embedder).budget).endswith(
@@ -182,10 +182,27 @@ async def test_frameworks_are_given_what_a_search_finds_and_each_time_is_one_sea
     assert left == [left[0] - searches for searches in range(5)]
 
 
+def test_a_search_that_could_not_fetch_is_refused_before_it_counts(
+    hosting: World, client: Client, owned: Corpus
+) -> None:
+    """Of an owner who let searches fetch more before: the passages that a tenant may have are spent sooner than its searches."""
+    for version, fetches in ((1, 4), (2, 2)):
+        made = packages(owned, name="fewer", queries_per_tenant=2, fetches=fetches, version=version)
+        hosting.publish(made.passages)
+        hosting.publish(made.index)
+        corpus = client.corpus("fewer", embedder=owned.embedder)
+        if version == 1:
+            corpus.search("tea")
+    with pytest.raises(BudgetSpentError, match="each by 2 rows of 'fewer-passages' as well: nothing was sent"):
+        corpus.search("tea")
+    assert client.model("fewer").rows_asked == 1
+
+
 @pytest.mark.parametrize(
     ("question", "k", "where", "says"),
     [
         pytest.param(" ", 1, None, "the question is empty", id="no question"),
+        pytest.param("a\udcff", 1, None, "the question is no text: it is not UTF-8", id="no text"),
         pytest.param("a", 0, None, "k is 0: 1 to 3 passages", id="none"),
         pytest.param("a", 4, None, "k is 4: 1 to 3 passages may be asked for, as its owner fixed it", id="too many"),
         pytest.param("a", 1, {"ward": "3B"}, "'known' cannot be filtered by 'ward': .* offers nothing", id="a filter"),

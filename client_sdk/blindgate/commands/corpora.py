@@ -235,8 +235,13 @@ def delete(
     with connect() as client:
         if not yes:
             typer.confirm(f"Delete {corpus} at the gateway, for every machine, and its cache here?", abort=True)
-        client.corpora.delete(name)
-    note(f"{corpus} is deleted at the gateway, and its cache here")
+        is_gone = client.corpora.delete(name)
+    here = (
+        "and its cache here"
+        if is_gone
+        else "and this machine keeps what it has under this name, which may be another corpus"
+    )
+    note(f"{corpus} is deleted at the gateway, {here}")
 
 
 @app.command("put-back")
