@@ -43,7 +43,7 @@ from blindgate_rag.hits import Hit, Hits, Leakage, Learned
 from blindgate_rag.records import Where, choices
 from blindgate_rag.searching import FOUND, Ranking, check_question, checked_ranking
 from blindgate_rag.sync.exchange import fetched_head
-from blindgate_rag.sync.heads import Placed, Seen, opened_head
+from blindgate_rag.sync.heads import Placed, Seen, opened_head, require_recent
 from blindgate_rag.sync.joining import Joining
 from blindgate_rag.sync.remote import Remote
 
@@ -70,13 +70,14 @@ class AttestedCorpus:
         sealing: SealingOf,
         *,
         ranking: Ranking | None = None,
+        at_least: int = 0,
         data_class: Said = None,
     ) -> None:
         """Made by `join`."""
         self.name = name
         self.job: SealedJob | None = None
         self._key, self._remote, self._seen, self._sealing = key, remote, seen, sealing
-        self._ranking, self._data_class = ranking, data_class
+        self._ranking, self._at_least, self._data_class = ranking, at_least, data_class
         self._known: tuple[BlobRef, Placed] | None = None
 
     @classmethod
@@ -90,6 +91,7 @@ class AttestedCorpus:
         sealing: SealingOf,
         passphrase: str | None = None,
         ranking: Ranking | None = None,
+        at_least: int = 0,
         data_class: Said = None,
     ) -> Self:
         """Open the corpus that lies at `remote`.
@@ -102,14 +104,16 @@ class AttestedCorpus:
             sealing: gives what it takes to seal to the model that searches it.
             passphrase: what its key is sealed with.
             ranking: by what passages are ranked; by default what the corpus has.
+            at_least: take no older generation than this, which another machine has seen.
             data_class: what kind of data the corpus and its questions are, by the policy's name for it.
 
-        Raises `CorpusError` where there is none, and for another passphrase; `InputError` for an unknown ranking.
+        Raises `CorpusError` where there is none, and for another passphrase; `RolledBackCorpusError` for an older one than there
+        has to be; `InputError` for an unknown ranking.
         """
         if ranking is not None:
             checked_ranking(ranking)
         _, key = Joining(folder, name, remote, passphrase).found(create=False)
-        corpus = cls(name, key, remote, seen, sealing, ranking=ranking, data_class=data_class)
+        corpus = cls(name, key, remote, seen, sealing, ranking=ranking, at_least=at_least, data_class=data_class)
         corpus._head()
         return corpus
 
@@ -177,7 +181,7 @@ class AttestedCorpus:
         if data_class is not None:
             classes.setdefault(data_class, "the question")
         given = (self.name, self._key, self._remote, self._seen, self._sealing)
-        return AttestedCorpus(*given, ranking=self._ranking, data_class=classes or None)
+        return AttestedCorpus(*given, ranking=self._ranking, at_least=self._at_least, data_class=classes or None)
 
     def close(self) -> None:
         """Nothing is held that would have to be given back: what the node keeps open, it closes by itself."""
@@ -205,6 +209,7 @@ class AttestedCorpus:
             except NotFoundError:  # replaced in between
                 continue
             placed = opened_head(self._key, self.name, blob, seen=(self._seen.newest(self._key.corpus),))
+            require_recent(self.name, placed.head.generation, self._at_least)
             self._seen.remember(self._key.corpus, placed.seen)
             self._known = ref, placed
             return self._known

@@ -206,6 +206,7 @@ class Documents(ABC):
         model: str,
         passphrase: str | None = ...,
         ranking: "Ranking | None" = ...,
+        at_least: int = ...,
         data_class: str | None = ...,
     ) -> "AttestedCorpus": ...
     @overload
@@ -228,8 +229,9 @@ class Documents(ABC):
             options: `passphrase`, that its key is sealed with, on every machine; without one, a random one that is kept in `home`.
                 `embedder`, what gives texts their vectors, MiniLM by default. `ranking`, from now on, by what passages are ranked.
                 `create=False`: open one that is there. `offline=True`: ask nobody; search what is cached, and keep changes there
-                until it is opened otherwise. `model`, of lane tee, by which an attested one is searched. `data_class`, what kind of
-                data questions are, by the policy's name for it, where they leave this machine. `timeout`, seconds for each search.
+                until it is opened otherwise. `at_least`: take no older generation than this, which another machine has seen.
+                `model`, of lane tee, by which an attested one is searched. `data_class`, what kind of data questions are, by the
+                policy's name for it, where they leave this machine. `timeout`, seconds for each search.
 
         Raises `InputError` for an option that the profile does not have, `CorpusError` where there is no such corpus, for another
         passphrase or embedder, and for whatever the gateway shows that does not hold.

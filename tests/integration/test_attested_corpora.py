@@ -196,6 +196,10 @@ def test_it_is_searched_by_a_command(
         "rag", "search", "notes.bgc", "warfarin", *options, folder=tmp_path, environment=environment, fails=True
     )
     assert "--searched-by: notes.bgc is a folder of this machine" in refused
+    recent = (*options, "--at-least", "9")
+    assert "at least 9 was said to be there" in blindgate(
+        "rag", "search", f"gateway:{name}", "x", *recent, folder=tmp_path, environment=environment, fails=True
+    )
 
 
 def test_what_cannot_be_asked_is_said(ground: Ground, client: Client, owner: SyncedCorpus, name: str) -> None:
@@ -282,6 +286,9 @@ def test_a_gateway_that_shows_an_old_head_is_found_out_before_anything_is_sealed
         corpus._seen.forget(corpus._key.corpus)  # type: ignore[attr-defined]
         with pytest.raises(StaleCorpusError):
             corpus.search("tea")
+        asker.corpora.forget(name)
+        with pytest.raises(RolledBackCorpusError, match="generation 2 was given, and at least 3 was said to be there"):
+            asker.corpus(name, model=SEARCH, passphrase="pass", at_least=3)
 
 
 def test_a_node_searches_what_the_head_names_or_nothing(

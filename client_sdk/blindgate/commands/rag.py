@@ -3,11 +3,9 @@
 The commands for what the gateway has are in `corpora`, who hosts a corpus has `hosting`, and who measures one `retrieval`.
 """
 
-import contextlib
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,8 +23,8 @@ from blindgate.commands.corpora import (
 )
 from blindgate.commands.hosting import host
 from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
+from blindgate.commands.questions import Count, RankingName, Tokens, Wheres, pair, read_where
 from blindgate.output import note, printable, show, show_along, show_one, when
-from blindgate_protocol.corpus_search import Ranking
 from blindgate_protocol.errors import DocumentError, InputError
 
 if TYPE_CHECKING:
@@ -37,32 +35,6 @@ app = typer.Typer(
     help="Documents that never leave, and those that others host: add, search, ask with citations, host, evaluate.",
     no_args_is_help=True,
 )
-
-Wheres: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--where",
-        metavar="NAME=VALUE",
-        help="Only documents whose metadata is so; several values of a name are choices.",
-    ),
-]
-RankingName: TypeAlias = Annotated[
-    Ranking | None,
-    typer.Option(
-        "--ranking",
-        help="By meaning and words together (fused: their places; blended: their scores), by meaning (dense), or by words (bm25); "
-        "what the corpus has by default.",
-    ),
-]
-Count: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        "-k", min=1, max=1000, help="How many passages to find; by default 8, or as many as a corpus gives at most."
-    ),
-]
-Tokens: TypeAlias = Annotated[
-    int | None, typer.Option("--tokens", min=1, help="No more text than this, in the embedding model's tokens.")
-]
 
 
 @app.command()
@@ -104,7 +76,7 @@ def add(
         if not path.exists():  # before a corpus is made for it
             message = f"{path}: there is no such file or folder"
             raise InputError(message)
-    said = None if metadata is None else dict(_pair(text, "--metadata") for text in metadata)
+    said = None if metadata is None else dict(pair(text, "--metadata") for text in metadata)
     with opened(connect, corpus, passphrase, embedder, create=True, ranking=ranking) as taken:
         told = _added(taken, paths, said, prune=prune, encoding=encoding)
     if as_json:
@@ -133,6 +105,7 @@ def search(
     ranking: RankingName = None,
     tokens: Tokens = None,
     searched_by: SearchedBy = None,
+    at_least: AtLeast = 0,
     offline: Offline = False,
     data_class: DataClass = None,
     embedder: EmbedderFolder = None,
@@ -144,9 +117,9 @@ def search(
     gateway:NAME is one of yours, or one that somebody hosts: then neither gateway nor node learns what is asked or found.
     """
     given: dict[str, Any] = {"searched_by": searched_by, "data_class": data_class, "offline": offline}
-    with searched(connect, corpus, passphrase, embedder, **given) as taken:
-        hits = taken.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
-        misspelt = "" if hits else corpora.unknown_names(taken, _where(where) or {})
+    with searched(connect, corpus, passphrase, embedder, at_least=at_least, **given) as taken:
+        hits = taken.search(query, k, where=read_where(where), ranking=ranking, tokens=tokens)
+        misspelt = "" if hits else corpora.unknown_names(taken, read_where(where) or {})
     _note_search(hits)
     if as_json:
         show(_rows(hits), as_json=True)
@@ -170,6 +143,7 @@ def ask(
     where: Wheres = None,
     tokens: Tokens = None,
     searched_by: SearchedBy = None,
+    at_least: AtLeast = 0,
     data_class: DataClass = None,
     instructions: Annotated[
         str | None, typer.Option("--instructions", help="Words of yours for the model: the language, the form.")
@@ -203,15 +177,13 @@ def ask(
 
     # Before anything is searched: a corpus elsewhere would have learnt of a question that is not asked.
     recognisers = [opened_recogniser(text, "--recogniser") for text in recogniser or ()]
-    with (
-        connect() as client,
-        searched(lambda: client, corpus, passphrase, embedder, searched_by=searched_by, data_class=data_class) as taken,
-    ):
+    how: dict[str, Any] = {"searched_by": searched_by, "data_class": data_class, "at_least": at_least}
+    with connect() as client, searched(lambda: client, corpus, passphrase, embedder, **how) as taken:
         given: dict[str, Any] = {
             "corpus": taken,
             "model": model,
             "k": k,
-            "where": _where(where),
+            "where": read_where(where),
             "tokens": tokens,
             "instructions": instructions,
             "recognisers": recognisers,
@@ -268,8 +240,8 @@ def list_(
     """List the documents of a corpus."""
     given = {name: value for name, value in (("at_least", at_least), ("offline", offline)) if value}
     with opened(connect, corpus, passphrase, embedder, **given) as taken:
-        documents = taken.documents(_where(where))
-        misspelt = "" if documents else corpora.unknown_names(taken, _where(where) or {})
+        documents = taken.documents(read_where(where))
+        misspelt = "" if documents else corpora.unknown_names(taken, read_where(where) or {})
     rows = [
         {
             "source": one.source,
@@ -334,30 +306,6 @@ def _note_search(hits: "Hits") -> None:
         note(f"search {hits.leakage}")
     if hits.missing:
         note(f"{hits.missing} more were found, and a node did not send their text as its owner wrote it")
-
-
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        message = f"{option} {text!r}: expected NAME=VALUE"
-        raise InputError(message)
-    return name, value
-
-
-def _where(texts: Sequence[str] | None) -> dict[str, list[str | int | float | bool]] | None:
-    """What documents' metadata must be. A value is meant as the text, and as the number or the truth that it may be."""
-    if texts is None:
-        return None
-    found: dict[str, list[str | int | float | bool]] = {}
-    for text in texts:
-        name, value = _pair(text, "--where")
-        found.setdefault(name, []).append(value)
-        if value in {"true", "false"}:
-            found[name].append(value == "true")
-        with contextlib.suppress(ValueError):
-            if math.isfinite(number := float(value)):  # Nan is a name, too
-                found[name].append(number)
-    return found
 
 
 def _rows(hits: "Hits | Iterable[Any]") -> list[dict[str, Any]]:

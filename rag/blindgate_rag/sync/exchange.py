@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import CorpusError, NotFoundError, RolledBackCorpusError
+from blindgate_protocol.errors import CorpusError, NotFoundError
 from blindgate_protocol.messages import MOST_SHARDS
 from blindgate_protocol.values import BlobRef
 from blindgate_rag.corpus_keys import CorpusKey, KeyHeader
@@ -25,6 +25,7 @@ from blindgate_rag.sync.heads import (
     header_of,
     opened_head,
     opened_shard,
+    require_recent,
     sealed_head,
     sealed_shard,
 )
@@ -64,12 +65,7 @@ class Exchange:
 
     def check_recent(self, generation: int) -> None:
         """Refuse what is older than somebody said. Raises `RolledBackCorpusError`."""
-        if generation < self.at_least:
-            message = (
-                f"corpus {self.name!r}: generation {generation} was given, and at least {self.at_least} was said to be there: the "
-                "gateway shows what was before, or the number is another corpus's"
-            )
-            raise RolledBackCorpusError(message)
+        require_recent(self.name, generation, self.at_least)
 
     def pull(self, state: SyncedState) -> bool:
         """Take in what is newer. Gives whether anything is. Raises `CorpusError` for whatever does not hold; see `heads`."""
