@@ -56,7 +56,7 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
     *,
     corpus: Searchable,
     model: str,
-    k: int = 8,
+    k: int | None = None,
     where: Where | None = None,
     tokens: int | None = None,
     history: Sequence[Turn | Answer] = (),

@@ -41,9 +41,9 @@ from blindgate_protocol.values import BlobRef
 from blindgate_rag.corpus_keys import CorpusKey
 from blindgate_rag.hits import Hit, Hits, Leakage, Learned
 from blindgate_rag.records import Where, choices
-from blindgate_rag.searching import Ranking, check_question, checked_ranking
+from blindgate_rag.searching import FOUND, Ranking, check_question, checked_ranking
 from blindgate_rag.sync.exchange import fetched_head
-from blindgate_rag.sync.heads import Placed, Seen, opened_head
+from blindgate_rag.sync.heads import Placed, Seen, opened_head, require_recent
 from blindgate_rag.sync.joining import Joining
 from blindgate_rag.sync.remote import Remote
 
@@ -70,13 +70,14 @@ class AttestedCorpus:
         sealing: SealingOf,
         *,
         ranking: Ranking | None = None,
+        at_least: int = 0,
         data_class: Said = None,
     ) -> None:
         """Made by `join`."""
         self.name = name
         self.job: SealedJob | None = None
         self._key, self._remote, self._seen, self._sealing = key, remote, seen, sealing
-        self._ranking, self._data_class = ranking, data_class
+        self._ranking, self._at_least, self._data_class = ranking, at_least, data_class
         self._known: tuple[BlobRef, Placed] | None = None
 
     @classmethod
@@ -90,6 +91,7 @@ class AttestedCorpus:
         sealing: SealingOf,
         passphrase: str | None = None,
         ranking: Ranking | None = None,
+        at_least: int = 0,
         data_class: Said = None,
     ) -> Self:
         """Open the corpus that lies at `remote`.
@@ -102,14 +104,16 @@ class AttestedCorpus:
             sealing: gives what it takes to seal to the model that searches it.
             passphrase: what its key is sealed with.
             ranking: by what passages are ranked; by default what the corpus has.
+            at_least: take no older generation than this, which another machine has seen.
             data_class: what kind of data the corpus and its questions are, by the policy's name for it.
 
-        Raises `CorpusError` where there is none, and for another passphrase; `InputError` for an unknown ranking.
+        Raises `CorpusError` where there is none, and for another passphrase; `RolledBackCorpusError` for an older one than there
+        has to be; `InputError` for an unknown ranking.
         """
         if ranking is not None:
             checked_ranking(ranking)
         _, key = Joining(folder, name, remote, passphrase).found(create=False)
-        corpus = cls(name, key, remote, seen, sealing, ranking=ranking, data_class=data_class)
+        corpus = cls(name, key, remote, seen, sealing, ranking=ranking, at_least=at_least, data_class=data_class)
         corpus._head()
         return corpus
 
@@ -121,7 +125,7 @@ class AttestedCorpus:
     def search(  # noqa: PLR0913  (what a corpus is asked with)
         self,
         query: str,
-        k: int = 8,
+        k: int | None = None,
         *,
         where: Where | None = None,
         ranking: Ranking | None = None,
@@ -133,7 +137,7 @@ class AttestedCorpus:
 
         Args:
             query: the question, or words.
-            k: how many, 1 to 1,000; fewer are given where there are no more.
+            k: how many, 1 to 1,000, and 8 where it is not said; fewer are given where there are no more.
             where: only documents whose metadata is so.
             ranking: by what; by default what was said when it was opened, or what the corpus has.
             tokens: no more text than this, in the embedding model's tokens.
@@ -143,6 +147,7 @@ class AttestedCorpus:
         Raises `InputError` for what cannot be asked, `PolicyError` or `UntrustedEvidenceError` before anything is sealed,
         `CorpusError` for a head that does not hold and for a corpus that the node does not take, and what `SealedJob.pieces` does.
         """
+        k = FOUND if k is None else k
         check_question(query, k, where, ranking)
         sealing, said = self._sealing(), self._data_class if data_class is None else data_class
         # 1.
@@ -176,7 +181,7 @@ class AttestedCorpus:
         if data_class is not None:
             classes.setdefault(data_class, "the question")
         given = (self.name, self._key, self._remote, self._seen, self._sealing)
-        return AttestedCorpus(*given, ranking=self._ranking, data_class=classes or None)
+        return AttestedCorpus(*given, ranking=self._ranking, at_least=self._at_least, data_class=classes or None)
 
     def close(self) -> None:
         """Nothing is held that would have to be given back: what the node keeps open, it closes by itself."""
@@ -204,6 +209,7 @@ class AttestedCorpus:
             except NotFoundError:  # replaced in between
                 continue
             placed = opened_head(self._key, self.name, blob, seen=(self._seen.newest(self._key.corpus),))
+            require_recent(self.name, placed.head.generation, self._at_least)
             self._seen.remember(self._key.corpus, placed.seen)
             self._known = ref, placed
             return self._known

@@ -59,7 +59,7 @@ class Documents(ABC):
         corpus: "Searchable",
         model: str,
         stream: Literal[True],
-        k: int = ...,
+        k: int | None = ...,
         where: "Where | None" = ...,
         tokens: int | None = ...,
         history: "Sequence[Turn | Answer]" = ...,
@@ -78,7 +78,7 @@ class Documents(ABC):
         corpus: "Searchable",
         model: str,
         stream: Literal[False] | None = ...,
-        k: int = ...,
+        k: int | None = ...,
         where: "Where | None" = ...,
         tokens: int | None = ...,
         history: "Sequence[Turn | Answer]" = ...,
@@ -96,7 +96,7 @@ class Documents(ABC):
         corpus: "Searchable",
         model: str,
         stream: bool | None = None,
-        k: int = 8,
+        k: int | None = None,
         where: "Where | None" = None,
         tokens: int | None = None,
         history: "Sequence[Turn | Answer]" = (),
@@ -114,7 +114,7 @@ class Documents(ABC):
             corpus: where to look: a `blindgate_rag.Corpus`, or one that lives elsewhere.
             model: a chat's name at the gateway.
             stream: give the answer's text in parts, as it is written; its `answer` is there once everything held.
-            k: how many passages are sent at most.
+            k: how many passages are sent at most; 8 where it is not said, or as many as the corpus gives at most.
             where: only documents whose metadata is so.
             tokens: no more text than this, in the tokens of the corpus's embedding model.
             history: earlier answers of this conversation, the oldest first, or `Turn`s made from what was kept of them. They are
@@ -206,6 +206,7 @@ class Documents(ABC):
         model: str,
         passphrase: str | None = ...,
         ranking: "Ranking | None" = ...,
+        at_least: int = ...,
         data_class: str | None = ...,
     ) -> "AttestedCorpus": ...
     @overload
@@ -228,8 +229,9 @@ class Documents(ABC):
             options: `passphrase`, that its key is sealed with, on every machine; without one, a random one that is kept in `home`.
                 `embedder`, what gives texts their vectors, MiniLM by default. `ranking`, from now on, by what passages are ranked.
                 `create=False`: open one that is there. `offline=True`: ask nobody; search what is cached, and keep changes there
-                until it is opened otherwise. `model`, of lane tee, by which an attested one is searched. `data_class`, what kind of
-                data questions are, by the policy's name for it, where they leave this machine. `timeout`, seconds for each search.
+                until it is opened otherwise. `at_least`: take no older generation than this, which another machine has seen.
+                `model`, of lane tee, by which an attested one is searched. `data_class`, what kind of data questions are, by the
+                policy's name for it, where they leave this machine. `timeout`, seconds for each search.
 
         Raises `InputError` for an option that the profile does not have, `CorpusError` where there is no such corpus, for another
         passphrase or embedder, and for whatever the gateway shows that does not hold.

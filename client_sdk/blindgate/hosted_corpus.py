@@ -12,7 +12,8 @@ It is two models of one publisher: an index of its passages' vectors (`search`),
 
 Searching, always in the same steps and with the same sizes, whatever is asked, found or wanted:
 
-4. the question's vector goes encrypted to a node, and the exact score of every passage comes back;
+4. the gateway is asked how many searches are left, of index and of table: where the fetch would be refused, no search is spent
+   on scores. Then the question's vector goes encrypted to a node, and the exact score of every passage comes back;
 5. the best are picked here, among those that `where` allows; as many records as the owner fixed are fetched by positions that are
    encrypted, too, those that are not wanted as nothing;
 6. each record is held against its digest in the client part, and the score that it was picked by against its text, which is
@@ -38,12 +39,12 @@ from blindgate.hosted_scores import are_true
 from blindgate.model import Model
 from blindgate_models.lookup.spec import NOTHING
 from blindgate_models.search.hosted import EmbedderRef, HostedCorpus
-from blindgate_protocol.errors import CorpusError, InputError, PackageError
+from blindgate_protocol.errors import BudgetSpentError, CorpusError, InputError, PackageError
 from blindgate_rag.embedding import MINILM_DIGEST, Embedder
 from blindgate_rag.fusion import distinct, within_budget
 from blindgate_rag.hits import Hits, Leakage, Learned
 from blindgate_rag.records import Where
-from blindgate_rag.searching import Ranking
+from blindgate_rag.searching import FOUND, Ranking, check_query
 
 PROFILE: Final = "encrypted-query"
 
@@ -131,17 +132,18 @@ class EncryptedCorpus:
     def search(
         self,
         query: str,
-        k: int = 8,
+        k: int | None = None,
         *,
         where: Where | None = None,
         ranking: Ranking | None = None,
         tokens: int | None = None,
     ) -> Hits:
-        """The `k` passages whose vectors are nearest to the question's, by exact inner products of eight bits; the best first.
+        """The passages whose vectors are nearest to the question's, by exact inner products of eight bits; the best first.
 
         Args:
             query: the question. What is longer than the embedding model reads is represented by how it begins.
-            k: how many, 1 to `most_found`; fewer are given where there are no more, and where some say the same.
+            k: how many, 1 to `most_found`, and 8 or that where it is not said; fewer are given where there are no more, and where
+                some say the same.
             where: only passages of documents whose metadata is so; by fields of `filter_by`. Nobody learns of it, so that a search
                 that allows no passage is made as any other.
             ranking: is refused: words cannot be looked for under encryption.
@@ -149,9 +151,8 @@ class EncryptedCorpus:
 
         Raises `InputError` for what cannot be asked, before anything is sent; `BudgetSpentError`; and what `Model.search` does.
         """
-        if not query.strip():
-            message = "the question is empty"
-            raise InputError(message)
+        check_query(query)
+        k = min(FOUND, self.most_found) if k is None else k
         if not 1 <= k <= self.most_found:
             message = f"k is {k}: 1 to {self.most_found} passages may be asked for, as its owner fixed it"
             raise InputError(message)
@@ -162,6 +163,7 @@ class EncryptedCorpus:
         until = math.inf if self._timeout is None else time.monotonic() + self._timeout
         vector = self.embedder.embed_questions([query])
         # 4.
+        left = self._with_one_more()
         nearest = self._index.search(vector, len(self), timeout=_left(until), data_class=self._data_class)
         # 5.
         ranked, scores = nearest.ids[0], nearest.scores[0]
@@ -170,7 +172,6 @@ class EncryptedCorpus:
         places = [int(place) for place in ranked[:k]]
         wanted = places + [NOTHING] * (self._hosted.fetches - len(places))
         records = self._passages.fetch(wanted, timeout=_left(until), data_class=self._data_class)
-        leakage = self._leakage(len(places))  # asks the gateway, and before 6., which takes as long as there is text
         # 6.
         found = [
             hit
@@ -185,6 +186,7 @@ class EncryptedCorpus:
         best = distinct(held, texts, {number: vectors[number] for number in held})
         if tokens is not None:
             best = within_budget(best, lambda number: found[number].tokens, tokens)
+        leakage = self._leakage(len(places), left)
         return Hits(tuple(found[one] for one in best), leakage, missing=len(places) - len(held))
 
     def of_class(self, data_class: str | None) -> Self:
@@ -220,7 +222,18 @@ class EncryptedCorpus:
         """Both models, and how many rows of each a search takes."""
         return (self._index, 1), (self._passages, self._hosted.fetches)
 
-    def _leakage(self, count: int) -> Leakage:
+    def _with_one_more(self) -> SearchBudget:
+        """What is left once this search was made. Raises `BudgetSpentError` where it may not be."""
+        budget = self.budget
+        if budget.left == 0:
+            message = (
+                f"corpus {self.name!r} gives a tenant {budget.allowed} searches in all, and {budget.asked} were made, each by "
+                f"{self.most_found} rows of {self._passages.name!r} as well: nothing was sent"
+            )
+            raise BudgetSpentError(message)
+        return SearchBudget(budget.asked + 1, budget.allowed)
+
+    def _leakage(self, count: int, left: SearchBudget) -> Leakage:
         asked = "that a question was asked, and when, and how many"
         learned = [
             Learned("the gateway", f"{asked}, and by which tenant"),
@@ -229,7 +242,7 @@ class EncryptedCorpus:
                 f"{asked}, and by which tenant; it can keep a passage from being found, and nobody sees that",
             ),
             Learned("the corpus's owner, who may run either", asked),
-            Learned("you", f"the exact scores of all {len(self)} passages, and the text of {count}: {self.budget}"),
+            Learned("you", f"the exact scores of all {len(self)} passages, and the text of {count}: {left}"),
         ]
         if self.filter_by:
             learned.append(Learned("everybody who may ask", f"{', '.join(self.filter_by)} of every passage's document"))

@@ -104,8 +104,15 @@ def _deflated(hit: Hit) -> bytes:
         passage=hit.passage,
         tokens=hit.tokens,
     )
+    data = passage.model_dump_json().encode()
+    if len(data) >= _MOST_INFLATED:
+        message = (
+            f"passage {hit.passage} of {hit.source}: takes {len(data)} bytes with its document's metadata, uncompressed; "
+            f"expected less than {_MOST_INFLATED}"
+        )
+        raise InputError(message)
     deflating = zlib.compressobj(zlib.Z_BEST_COMPRESSION, wbits=_RAW)
-    return deflating.compress(passage.model_dump_json().encode()) + deflating.flush()
+    return deflating.compress(data) + deflating.flush()
 
 
 def _record(body: bytes, size: int) -> bytes:

@@ -33,7 +33,7 @@ _OWN: Final = ("passphrase", "ranking", "create", "offline", "at_least")
 _TAKES: Final[Mapping[Profile, frozenset[str]]] = {
     "sealed-sync": frozenset({"embedder", *_OWN}),
     "encrypted-query": frozenset({"embedder", "data_class", "timeout"}),
-    "attested": frozenset({"model", "passphrase", "ranking", "data_class"}),
+    "attested": frozenset({"model", "passphrase", "ranking", "at_least", "data_class"}),
 }
 
 

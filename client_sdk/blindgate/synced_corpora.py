@@ -29,7 +29,8 @@ from blindgate_protocol.messages import CorpusList, CorpusRequest, CorpusView, M
 from blindgate_protocol.values import NAME, BlobRef, Digest, Size, Value
 from blindgate_rag.corpus_keys import ENDING, own_passphrase_file
 from blindgate_rag.sync.corpus import SyncedCorpus
-from blindgate_rag.sync.heads import SeenHead
+from blindgate_rag.sync.exchange import fetched_head
+from blindgate_rag.sync.heads import SeenHead, header_of
 from blindgate_rag.sync.joining import kept_header
 from blindgate_rag.sync.remote import Traffic
 
@@ -177,12 +178,21 @@ class SyncedCorpora:
         """What the gateway has, by name."""
         return self._transport.get("/v1/corpora", CorpusList).corpora
 
-    def delete(self, name: str) -> None:
-        """Delete one at the gateway, for every machine, and what this machine has of it. Raises `NotFoundError`."""
+    def delete(self, name: str) -> bool:
+        """Delete one at the gateway, for every machine, and what this machine has of it.
+
+        What this machine has of a name stays where that is not what lies there, or nobody can tell: another was made under the name
+        of one that the gateway had lost, and this may be the last copy (`SyncedCorpus.put_back`).
+
+        Gives whether nothing of the name is here any more. Raises `NotFoundError`.
+        """
         folder = self._folder(name)
+        keeps = self._has_another(folder, name)
         self._transport.delete(f"/v1/corpora/{name}")
-        self._drop(folder)
-        own_passphrase_file(folder).unlink(missing_ok=True)
+        if not keeps:
+            self._drop(folder)
+            own_passphrase_file(folder).unlink(missing_ok=True)
+        return not keeps
 
     def forget(self, name: str) -> Path | None:
         """Delete what this machine has of one, and what it has seen of it: it is fetched again, as if for the first time.
@@ -198,6 +208,16 @@ class SyncedCorpora:
         self._drop(folder)
         made = own_passphrase_file(folder)
         return made if made.exists() else None
+
+    def _has_another(self, folder: Path, name: str) -> bool:
+        """Whether this machine has something of the name that is not, for all that can be told, what lies there."""
+        kept, remote = kept_header(folder), GatewayBlobs(self._transport, name)
+        if kept is None or (ref := remote.head()) is None:
+            return False
+        try:
+            return header_of(fetched_head(remote, ref)).corpus != kept.corpus
+        except (NotFoundError, CorpusError):
+            return True
 
     def _drop(self, folder: Path) -> None:
         if (header := kept_header(folder)) is not None:

@@ -31,9 +31,10 @@ from blindgate_protocol.errors import CorpusError
 from blindgate_rag.adding import Added, Adding, Text
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.hits import LOCAL, Hit, Hits
+from blindgate_rag.passages import is_text
 from blindgate_rag.progress import Advance, shown
 from blindgate_rag.records import DocumentRecord, Metadata, PassageRecord, Where
-from blindgate_rag.searching import Ranking, checked_ranking, hit_of, hits_of, ranking_of, search_state
+from blindgate_rag.searching import FOUND, Ranking, checked_ranking, hit_of, hits_of, ranking_of, search_state
 from blindgate_rag.state import State
 from blindgate_rag.vault import Vault
 
@@ -150,6 +151,9 @@ class Corpus:
             message = "the path of what to add is empty"
             raise CorpusError(message)
         root = Path(path)
+        if not is_text(str(root.resolve())):
+            message = f"{str(root.resolve())!a}: its path is not UTF-8, and documents are known by it"
+            raise CorpusError(message)
         with self._turn, self._writing() as state, shown(show=self._show_progress) as advance:
             return self._adding(state, advance).files(root, metadata, prune=prune, encoding=encoding)
 
@@ -188,17 +192,17 @@ class Corpus:
     def search(
         self,
         query: str,
-        k: int = 8,
+        k: int | None = None,
         *,
         where: Where | None = None,
         ranking: Ranking | None = None,
         tokens: int | None = None,
     ) -> Hits:
-        """The `k` passages that fit a question best, the best first.
+        """The passages that fit a question best, the best first.
 
         Args:
             query: the question, or words.
-            k: how many, 1 to 1,000; fewer are given where there are no more.
+            k: how many, 1 to 1,000, and 8 where it is not said; fewer are given where there are no more.
             where: only documents whose metadata is so: each name has this value, or one of these.
             ranking: by what; by default what the corpus has.
             tokens: no more text than this, in the embedding model's tokens: what is left after the best are taken is left out.
@@ -209,7 +213,7 @@ class Corpus:
             found = search_state(
                 self._fresh(),
                 query,
-                k,
+                FOUND if k is None else k,
                 embedder=lambda: self.embedder,
                 where=where,
                 ranking=ranking,

@@ -20,17 +20,17 @@ class Searchable(Protocol):
     def search(
         self,
         query: str,
-        k: int = 8,
+        k: int | None = None,
         *,
         where: Where | None = None,
         ranking: "Ranking | None" = None,
         tokens: int | None = None,
     ) -> Hits:
-        """The `k` passages that fit a question best, the best first, and who could have learnt what.
+        """The passages that fit a question best, the best first, and who could have learnt what.
 
         Args:
             query: the question, or words.
-            k: how many; fewer are given where there are no more.
+            k: how many; 8 where it is not said, or as many as this corpus gives at most. Fewer are given where there are no more.
             where: only documents whose metadata is so.
             ranking: by what; by default what the corpus has.
             tokens: no more text than this, in the tokens of the corpus's embedding model.

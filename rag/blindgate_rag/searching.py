@@ -26,6 +26,8 @@ Ranking = corpus_search.Ranking
 (`blending`); `dense`, meaning; `bm25`, words."""
 
 RANKINGS: Final[tuple[Ranking, ...]] = get_args(Ranking)
+FOUND: Final = 8
+"""How many passages are given where nobody says how many."""
 _DEPTH: Final = 100
 """How far down each ranking is read before they are put together."""
 _DEEPER: Final = 4
@@ -41,12 +43,7 @@ class _Reach(NamedTuple):
 
 def check_question(query: str, k: int, where: Where | None, ranking: str | None) -> None:
     """Refuse what no corpus can be asked. Raises `InputError`."""
-    if not isinstance(query, str) or not is_text(query):
-        message = f"the question is no text: {query!a:.100}"
-        raise InputError(message)
-    if not query.strip():
-        message = "the question is empty"
-        raise InputError(message)
+    check_query(query)
     if not isinstance(k, int | np.integer) or not 1 <= k <= MOST_FOUND:
         message = f"k is {k!a}: 1 to {MOST_FOUND} passages may be asked for"
         raise InputError(message)
@@ -54,6 +51,16 @@ def check_question(query: str, k: int, where: Where | None, ranking: str | None)
         check_where(where)
     if ranking is not None:
         checked_ranking(ranking)
+
+
+def check_query(query: str) -> None:
+    """Refuse what is no question. Raises `InputError`."""
+    if not isinstance(query, str) or not is_text(query):
+        message = f"the question is no text: {query!a:.100}"
+        raise InputError(message)
+    if not query.strip():
+        message = "the question is empty"
+        raise InputError(message)
 
 
 def ranking_of(state: State) -> Ranking:

@@ -24,6 +24,7 @@ from blindgate_models.publishing import open_package
 from blindgate_models.search.hosted import HostedCorpus, packed_digests
 from blindgate_protocol.errors import (
     CorpusError,
+    GatewayError,
     InputError,
     JobFailedError,
     PackageDigestError,
@@ -145,6 +146,18 @@ def test_nothing_is_sent_once_a_record_was_looked_at(
         monkeypatch.setattr(hosted_corpus, "opened", watched)
         assert corpus.search("aspirin", k=2)
         assert before == [len(proxy.heard)] * 2
+
+
+def test_a_gateway_that_does_not_say_what_is_left_costs_no_search(
+    attacked: World, owned: Corpus, tmp_path: Path
+) -> None:
+    """It is asked before anything counts, so that no hits are lost for want of a number that is told beside them."""
+    with Proxy(attacked.url) as proxy, attacked.client(home=tmp_path, url=proxy.url) as client:
+        corpus = client.corpus("attacked", profile="encrypted-query", embedder=owned.embedder)
+        proxy.lie = lambda _method, path, answer: Answer(404, b"") if path.endswith("/budget") else answer
+        with pytest.raises(GatewayError, match="/budget: the gateway answered 404"):
+            corpus.search("aspirin")
+        assert [said for said in proxy.heard if said.method != "GET"] == []
 
 
 def test_a_gateway_cannot_pair_an_index_with_other_passages(attacked: World, owned: Corpus, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from blindgate_protocol.errors import (
 )
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Signed
+from blindgate_rag.adapters.langchain import CorpusRetriever
+from blindgate_rag.adapters.llamaindex import CorpusRetriever as NodeRetriever
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.sync.corpus import SyncedCorpus
@@ -154,6 +156,19 @@ def test_hits_are_those_of_the_owners_own_machine(
     assert [path.name for path in (client.home / "corpora").rglob("*") if path.is_file()] == ["key.json"]
 
 
+def test_frameworks_are_given_what_a_search_finds(client: Client, owner: SyncedCorpus, name: str) -> None:
+    """LangChain and LlamaIndex, as over the owner's own machine."""
+    corpus, asked = opened(client, name), "what goes badly with blood thinners?"
+    for where in (None, {"ward": "4A"}):
+        there, here = (CorpusRetriever(corpus=one, k=2, where=where).invoke(asked) for one in (corpus, owner))
+        assert there == here
+        assert there
+    found, mine = (NodeRetriever(one, k=2).retrieve(asked) for one in (corpus, owner))
+    assert [(one.node_id, one.text, one.metadata) for one in found] == [
+        (one.node_id, one.text, one.metadata) for one in mine
+    ]
+
+
 def test_a_question_is_answered_from_it(ground: Ground, client: Client, owner: SyncedCorpus, name: str) -> None:
     """By `ask`, as from a local corpus."""
     ground.model.words = ("Warfarin [1].",)
@@ -181,6 +196,10 @@ def test_it_is_searched_by_a_command(
         "rag", "search", "notes.bgc", "warfarin", *options, folder=tmp_path, environment=environment, fails=True
     )
     assert "--searched-by: notes.bgc is a folder of this machine" in refused
+    recent = (*options, "--at-least", "9")
+    assert "at least 9 was said to be there" in blindgate(
+        "rag", "search", f"gateway:{name}", "x", *recent, folder=tmp_path, environment=environment, fails=True
+    )
 
 
 def test_what_cannot_be_asked_is_said(ground: Ground, client: Client, owner: SyncedCorpus, name: str) -> None:
@@ -267,6 +286,9 @@ def test_a_gateway_that_shows_an_old_head_is_found_out_before_anything_is_sealed
         corpus._seen.forget(corpus._key.corpus)  # type: ignore[attr-defined]
         with pytest.raises(StaleCorpusError):
             corpus.search("tea")
+        asker.corpora.forget(name)
+        with pytest.raises(RolledBackCorpusError, match="generation 2 was given, and at least 3 was said to be there"):
+            asker.corpus(name, model=SEARCH, passphrase="pass", at_least=3)
 
 
 def test_a_node_searches_what_the_head_names_or_nothing(

@@ -1,5 +1,6 @@
 """A corpus of somebody else's, through a real gateway and node: by the SDK, by commands alone, and in an answer with citations."""
 
+import inspect
 import json
 import os
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from blindgate import Client
 from blindgate.hosted_corpus import EncryptedCorpus
 from blindgate_models.publishing import open_package
 from blindgate_protocol.errors import BudgetSpentError, InputError
+from blindgate_rag.adapters.langchain import CorpusRetriever
+from blindgate_rag.adapters.llamaindex import CorpusRetriever as NodeRetriever
+from blindgate_rag.adapters.metadata import passage_metadata
 from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.records import Where
@@ -27,6 +31,12 @@ from typed import blindgate
 from world import World
 
 QUESTIONS = ["What must not be given with aspirin?", "頭痛", "Note Note Note"]
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Which event loop asynchronous tests run in."""
+    return "asyncio"
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +140,7 @@ def test_a_search_says_who_could_learn_what_and_what_is_left(client: Client, own
     assert learned["the node"].endswith("it can keep a passage from being found, and nobody sees that")
     assert corpus.budget.left == 1
     corpus.search("tea", k=2)
-    with pytest.raises(BudgetSpentError, match="'scarce' gives a tenant 2 rows in all"):
+    with pytest.raises(BudgetSpentError, match="'scarce' gives a tenant 2 searches in all, and 2 were made"):
         corpus.search("tea", k=2)
     assert corpus.budget.left == 0
     assert str(client.corpus("known", profile="encrypted-query", embedder=owned.embedder).budget).endswith(
@@ -138,10 +148,61 @@ def test_a_search_says_who_could_learn_what_and_what_is_left(client: Client, own
     )
 
 
+def test_as_many_come_as_there_may_be_where_nobody_says_how_many(client: Client, owned: Corpus) -> None:
+    """8, or as many as the owner lets a search fetch; by whatever asks without a number."""
+    corpus, contents = client.corpus("known", embedder=owned.embedder), owned.contents().passages
+    expected = [contents[place].passage for place in exact_places(owned, QUESTIONS[0], 3)]
+    assert [hit.passage for hit in corpus.search(QUESTIONS[0])] == expected
+    assert [one.metadata["passage"] for one in CorpusRetriever(corpus=corpus).invoke(QUESTIONS[0])] == expected
+    assert [one.metadata["passage"] for one in NodeRetriever(corpus).retrieve(QUESTIONS[0])] == expected
+
+
+@pytest.mark.anyio
+async def test_frameworks_are_given_what_a_search_finds_and_each_time_is_one_search(
+    client: Client, owned: Corpus
+) -> None:
+    """LangChain and LlamaIndex, waiting or not: text, whence it is, what its owner said; the filter; the budget."""
+    corpus, contents = client.corpus("pubmed", embedder=owned.embedder), owned.contents().passages
+    assert isinstance(corpus, EncryptedCorpus)
+    where = {"ward": "1B"}
+    retriever, nodes = CorpusRetriever(corpus=corpus, k=2, where=where), NodeRetriever(corpus, k=2, where=where)
+    given: list[list[tuple[str, dict[str, Any]]]] = []
+    left = [corpus.budget.left or 0]
+    for ask in (retriever.invoke, retriever.ainvoke, nodes.retrieve, nodes.aretrieve):
+        answer: Any = ask(QUESTIONS[0])
+        found = await answer if inspect.isawaitable(answer) else answer
+        given.append([(getattr(one, "page_content", None) or one.text, one.metadata) for one in found])
+        left.append(corpus.budget.left or 0)
+    expected = [contents[place] for place in exact_places(owned, QUESTIONS[0], 2, where)]
+    assert [text for text, _ in given[0]] == [one.text for one in expected]
+    for (_, metadata), one in zip(given[0], expected, strict=True):
+        assert metadata == passage_metadata(one) | {"score": metadata["score"]}
+        assert (metadata["ward"], metadata["score"] > 0) == ("1B", True)
+    assert given[1:] == given[:1] * 3
+    assert left == [left[0] - searches for searches in range(5)]
+
+
+def test_a_search_that_could_not_fetch_is_refused_before_it_counts(
+    hosting: World, client: Client, owned: Corpus
+) -> None:
+    """Of an owner who let searches fetch more before: the passages that a tenant may have are spent sooner than its searches."""
+    for version, fetches in ((1, 4), (2, 2)):
+        made = packages(owned, name="fewer", queries_per_tenant=2, fetches=fetches, version=version)
+        hosting.publish(made.passages)
+        hosting.publish(made.index)
+        corpus = client.corpus("fewer", embedder=owned.embedder)
+        if version == 1:
+            corpus.search("tea")
+    with pytest.raises(BudgetSpentError, match="each by 2 rows of 'fewer-passages' as well: nothing was sent"):
+        corpus.search("tea")
+    assert client.model("fewer").rows_asked == 1
+
+
 @pytest.mark.parametrize(
     ("question", "k", "where", "says"),
     [
         pytest.param(" ", 1, None, "the question is empty", id="no question"),
+        pytest.param("a\udcff", 1, None, "the question is no text: it is not UTF-8", id="no text"),
         pytest.param("a", 0, None, "k is 0: 1 to 3 passages", id="none"),
         pytest.param("a", 4, None, "k is 4: 1 to 3 passages may be asked for, as its owner fixed it", id="too many"),
         pytest.param("a", 1, {"ward": "3B"}, "'known' cannot be filtered by 'ward': .* offers nothing", id="a filter"),
@@ -245,7 +306,7 @@ def test_from_notes_to_somebody_elses_answer_by_commands(tmp_path: Path) -> None
         with sealed_client(world, tmp_path / "asker", "enclave"):
             pass  # its policy is what is wanted
         environment |= {"BLINDGATE_HOME": str(tmp_path / "asker"), "BLINDGATE_API_KEY": world.api_key("hospital")}
-        asked_for = ("gateway:ward", "May I visit?", "-k", "2", "--where", "ward=3B", "--json")
+        asked_for = ("gateway:ward", "May I visit?", "--where", "ward=3B", "--json")
         found = json.loads(run("rag", "search", *asked_for))
         assert found[0]["text"] == TEXTS[2].text.strip()
         assert found[0]["metadata"] == {"ward": "3B"}
@@ -254,7 +315,7 @@ def test_from_notes_to_somebody_elses_answer_by_commands(tmp_path: Path) -> None
         assert "where: corpus 'ward' cannot be filtered by 'a': its owner offers ward" in run(
             "rag", "search", "gateway:ward", "x", "-k", "1", "--where", "a=b", fails=True
         )
-        asked = json.loads(run("rag", "ask", "gateway:ward", "When may I visit?", "-k", "2", "--model", CHAT, "--json"))
+        asked = json.loads(run("rag", "ask", "gateway:ward", "When may I visit?", "--model", CHAT, "--json"))
         assert asked["leakage"].startswith("encrypted-query: the gateway: that a question was asked")
         assert "7 of 9 searches are left" in asked["leakage"]
         assert TEXTS[2].text.split(". ")[0] in model.asked[-1].decode()

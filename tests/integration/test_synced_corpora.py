@@ -89,6 +89,23 @@ def test_a_second_machine_needs_the_name_and_the_passphrase(
     assert one.corpus(name, **given).documents() == []
 
 
+def test_what_is_deleted_in_the_way_of_the_last_copy_does_not_take_it_along(
+    client: Callable[..., Client], tmp_path: Path, embedder: Embedder, name: str
+) -> None:
+    """A gateway lost a corpus, and another was made under its name: that is deleted, as the error says, and this is put back."""
+    one, two = client(tmp_path / "one"), client(tmp_path / "two")
+    given: dict[str, Any] = {"profile": "sealed-sync", "embedder": embedder}
+    one.corpus(name, **given).add_texts(NOTES)
+    assert two.corpora.delete(name)
+    two.corpus(name, passphrase="another", **given)
+    with pytest.raises(CorpusError, match="another corpus lies there, which is not put an end to: delete it first"):
+        one.corpus(name, offline=True, **given).put_back()
+    assert not one.corpora.delete(name)
+    assert one.corpus(name, offline=True, **given).put_back() == 3
+    assert [each.source for each in one.corpus(name, **given).documents()] == ["dose", "tea"]
+    assert one.corpora.delete(name)
+
+
 def test_a_random_passphrase_is_brought_to_another_machine_as_the_error_says(
     client: Callable[..., Client], tmp_path: Path, embedder: Embedder, name: str
 ) -> None:

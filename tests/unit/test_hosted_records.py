@@ -69,6 +69,10 @@ def test_a_passage_that_is_too_long_is_named() -> None:
     noise = "".join(chr(0x4E00 + (place * 7919) % 20000) for place in range(9000))
     with pytest.raises(InputError, match=r"passage 7 of long.txt: takes \d+ bytes with its document's metadata"):
         written([passage(), passage(source="long.txt", metadata={"note": noise})])
+    with pytest.raises(InputError, match=r"passage 7 of long.txt: takes \d+ bytes .* expected less than 1048576"):
+        written(
+            [passage("a" * (1 << 20), source="long.txt")]
+        )  # it deflates to little, and would be read back by nobody
 
 
 def test_too_many_passages_are_refused_with_what_the_longest_costs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from blindgate.commands.corpora import CorpusPassphrase, EmbedderFolder, SearchedBy, SearchedPath, searched
+from blindgate.commands.corpora import AtLeast, CorpusPassphrase, EmbedderFolder, SearchedBy, SearchedPath, searched
 from blindgate.commands.finding import Count, Tokens, Wheres, note_search, place_of, rows_of, several, where_of
 from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
 from blindgate.output import note, printable, show_along, show_one
@@ -16,10 +16,11 @@ def ask(
     corpus: SearchedPath,
     question: Annotated[str, typer.Argument(help="The question.")],
     model: Annotated[str, typer.Option("--model", help="A chat's name: see 'blindgate models list'.")],
-    k: Count = 8,
+    k: Count = None,
     where: Wheres = None,
     tokens: Tokens = None,
     searched_by: SearchedBy = None,
+    at_least: AtLeast = 0,
     data_class: DataClass = None,
     instructions: Annotated[
         str | None, typer.Option("--instructions", help="Words of yours for the model: the language, the form.")
@@ -53,10 +54,8 @@ def ask(
 
     # Before anything is searched: a corpus elsewhere would have learnt of a question that is not asked.
     recognisers = [opened_recogniser(text, "--recogniser") for text in recogniser or ()]
-    with (
-        connect() as client,
-        searched(lambda: client, corpus, passphrase, embedder, searched_by=searched_by, data_class=data_class) as taken,
-    ):
+    how: dict[str, Any] = {"searched_by": searched_by, "data_class": data_class, "at_least": at_least}
+    with connect() as client, searched(lambda: client, corpus, passphrase, embedder, **how) as taken:
         given: dict[str, Any] = {
             "corpus": taken,
             "model": model,

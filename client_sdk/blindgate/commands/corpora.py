@@ -134,30 +134,34 @@ def searched(
     *,
     searched_by: str | None,
     data_class: str | None,
+    at_least: int = 0,
     offline: bool = False,
 ) -> "Iterator[Corpus | AttestedCorpus | EncryptedCorpus]":
     """A corpus, to be searched only: also one's own in a node that proved what it is, or one that somebody hosts."""
     if not corpus.startswith(AT_GATEWAY):
-        _refuse_for_folder(corpus, searched_by and "--searched-by", offline and "--offline")
+        _refuse_for_folder(
+            corpus, searched_by and "--searched-by", at_least > 0 and "--at-least", offline and "--offline"
+        )
         with opened(connect, corpus, passphrase, embedder) as folder:
             yield folder
         return
+    recent: dict[str, Any] = {"at_least": at_least} if at_least else {}
     if offline and searched_by is None:
-        with opened(connect, corpus, passphrase, embedder, offline=True) as cached:
+        with opened(connect, corpus, passphrase, embedder, offline=True, **recent) as cached:
             yield cached
         return
     from blindgate.remote_corpora import profile_of  # noqa: PLC0415
 
     name = name_of(corpus)
     with connect() as client:
-        own: dict[str, Any] = {} if passphrase is None else {"passphrase": passphrase}
+        own = recent if passphrase is None else recent | {"passphrase": passphrase}
         if searched_by is not None:
             taken: Corpus | AttestedCorpus | EncryptedCorpus = client.corpus(
                 name, model=searched_by, data_class=data_class, **own
             )
         elif profile_of(name, client.corpora) == "encrypted-query":  # a passphrase may be there for another one
             taken = client.corpus(
-                name, profile="encrypted-query", embedder=embedder_in(embedder), data_class=data_class
+                name, profile="encrypted-query", embedder=embedder_in(embedder), data_class=data_class, **recent
             )
         else:
             taken = client.corpus(name, profile="sealed-sync", embedder=embedder_in(embedder), create=False, **own)
@@ -235,8 +239,13 @@ def delete(
     with connect() as client:
         if not yes:
             typer.confirm(f"Delete {corpus} at the gateway, for every machine, and its cache here?", abort=True)
-        client.corpora.delete(name)
-    note(f"{corpus} is deleted at the gateway, and its cache here")
+        is_gone = client.corpora.delete(name)
+    here = (
+        "and its cache here"
+        if is_gone
+        else "and this machine keeps what it has under this name, which may be another corpus"
+    )
+    note(f"{corpus} is deleted at the gateway, {here}")
 
 
 @app.command("put-back")

@@ -21,7 +21,12 @@ Wheres: TypeAlias = Annotated[
         help="Only documents whose metadata is so; several values of a name are choices.",
     ),
 ]
-Count: TypeAlias = Annotated[int, typer.Option("-k", min=1, max=1000, help="How many passages to find.")]
+Count: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "-k", min=1, max=1000, help="How many passages to find; by default 8, or as many as a corpus gives at most."
+    ),
+]
 Tokens: TypeAlias = Annotated[
     int | None, typer.Option("--tokens", min=1, help="No more text than this, in the embedding model's tokens.")
 ]

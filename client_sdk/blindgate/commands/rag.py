@@ -110,11 +110,12 @@ def search(
     connect: Connect,
     corpus: SearchedPath,
     query: Annotated[str, typer.Argument(help="The question, or words.")],
-    k: Count = 8,
+    k: Count = None,
     where: Wheres = None,
     ranking: RankingName = None,
     tokens: Tokens = None,
     searched_by: SearchedBy = None,
+    at_least: AtLeast = 0,
     offline: Offline = False,
     data_class: DataClass = None,
     embedder: EmbedderFolder = None,
@@ -126,7 +127,7 @@ def search(
     gateway:NAME is one of yours, or one that somebody hosts: then neither gateway nor node learns what is asked or found.
     """
     given: dict[str, Any] = {"searched_by": searched_by, "data_class": data_class, "offline": offline}
-    with searched(connect, corpus, passphrase, embedder, **given) as taken:
+    with searched(connect, corpus, passphrase, embedder, at_least=at_least, **given) as taken:
         hits = taken.search(query, k, where=where_of(where), ranking=ranking, tokens=tokens)
         misspelt = "" if hits else corpora.unknown_names(taken, where_of(where) or {})
     note_search(hits)

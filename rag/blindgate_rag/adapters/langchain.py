@@ -49,14 +49,14 @@ class CorpusRetriever(BaseRetriever):
 
     Attributes:
         corpus: an open one, wherever it lives: `Corpus.open(…)`, or `client.corpus(…)`.
-        k: how many passages, 1 to 1,000; of one that somebody hosts, 1 to its `most_found`.
+        k: how many passages, 1 to 1,000; of one that somebody hosts, 1 to its `most_found`. 8, or those, where it is not said.
         where: only documents whose metadata is so.
         ranking: by what; `None` is what the corpus has.
         tokens: no more text than this, in the embedding model's tokens.
     """
 
     corpus: Searchable
-    k: int = 8
+    k: int | None = None
     where: Where | None = None
     ranking: Ranking | None = None
     tokens: int | None = None

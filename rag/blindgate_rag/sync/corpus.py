@@ -123,7 +123,7 @@ class SyncedCorpus(Corpus):
     def search(
         self,
         query: str,
-        k: int = 8,
+        k: int | None = None,
         *,
         where: Where | None = None,
         ranking: Ranking | None = None,

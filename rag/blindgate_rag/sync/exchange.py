@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import CorpusError, NotFoundError, RolledBackCorpusError
+from blindgate_protocol.errors import CorpusError, NotFoundError
 from blindgate_protocol.messages import MOST_SHARDS
 from blindgate_protocol.values import BlobRef
 from blindgate_rag.corpus_keys import CorpusKey, KeyHeader
@@ -25,6 +25,7 @@ from blindgate_rag.sync.heads import (
     header_of,
     opened_head,
     opened_shard,
+    require_recent,
     sealed_head,
     sealed_shard,
 )
@@ -64,12 +65,7 @@ class Exchange:
 
     def check_recent(self, generation: int) -> None:
         """Refuse what is older than somebody said. Raises `RolledBackCorpusError`."""
-        if generation < self.at_least:
-            message = (
-                f"corpus {self.name!r}: generation {generation} was given, and at least {self.at_least} was said to be there: the "
-                "gateway shows what was before, or the number is another corpus's"
-            )
-            raise RolledBackCorpusError(message)
+        require_recent(self.name, generation, self.at_least)
 
     def pull(self, state: SyncedState) -> bool:
         """Take in what is newer. Gives whether anything is. Raises `CorpusError` for whatever does not hold; see `heads`."""
@@ -96,7 +92,8 @@ class Exchange:
                 self.keep_header(header)
             return True
         message = (
-            f"corpus {self.name!r}: the gateway has its head, and not all of the shards that it names: try again later"
+            f"corpus {self.name!r}: the gateway has its head, and not all of the shards that it names: try again later. Where it "
+            "lost them, `blindgate rag put-back` on a machine that has the corpus puts them there again"
         )
         raise CorpusError(message)
 
@@ -134,13 +131,24 @@ class Exchange:
         It continues the head that is known here, so whoever saw that takes it. What others put meanwhile, and is gone, stays gone.
         """
         base, ref = _base(state), self.remote.head()
-        if ref is not None and header_of(fetched_head(self.remote, ref)).corpus != self.key.corpus:
+        if ref is not None and ref.digest != base.digest and self._is_another(ref):
             message = f"corpus {self.name!r}: another corpus lies there, which is not put an end to: delete it first"
             raise CorpusError(message)
         head = self._stored(state, base, reuse=False)
         if not self._replaced(state, head, instead_of=None if ref is None else ref.digest):
             message = f"corpus {self.name!r}: somebody else was quicker, see what lies there now"
             raise CorpusError(message)
+
+    def _is_another(self, ref: BlobRef) -> bool:
+        """Whether a head is another corpus's. Raises `CorpusError` where nobody can tell."""
+        try:
+            return header_of(fetched_head(self.remote, ref)).corpus != self.key.corpus
+        except NotFoundError as error:
+            message = (
+                f"corpus {self.name!r}: the gateway names a head that this machine does not know, and has lost it: whether it is "
+                "this corpus's, nobody can tell. Delete it first"
+            )
+            raise CorpusError(message) from error
 
     def change_header(self, header: KeyHeader) -> None:
         """Let the key rest in another header, once it was pushed."""

@@ -196,6 +196,16 @@ def opened_head(key: CorpusKey, name: str, blob: bytes, *, seen: Iterable[SeenHe
     return placed
 
 
+def require_recent(name: str, generation: int, at_least: int) -> None:
+    """Refuse a head that is older than another machine's, of whom nothing is known here. Raises `RolledBackCorpusError`."""
+    if generation < at_least:
+        message = (
+            f"corpus {name!r}: generation {generation} was given, and at least {at_least} was said to be there: the gateway shows "
+            "what was before, or the number is another corpus's"
+        )
+        raise RolledBackCorpusError(message)
+
+
 def _require_continued(what: str, placed: Placed, seen: SeenHead) -> None:
     head, ahead = placed.head, placed.head.generation - seen.generation
     if ahead < 0:

@@ -84,8 +84,10 @@ def test_documents_are_found_by_what_is_known_of_them(where: dict[str, object], 
         ({"none": None}, "'none' is a NoneType"),
         ({"big": "x" * 20_000}, "at most 16384"),
         ({"nan": float("nan")}, "'nan' is nan: expected a finite number"),
+        ({"ward": "3\udcff"}, r"'ward' is '3\\udcff', which is no text: it is not UTF-8"),
+        ({"\udcff": 1}, r"'\\udcff' is 1, which is no text"),
     ],
-    ids=["empty name", "number", "list", "none", "big", "nan"],
+    ids=["empty name", "number", "list", "none", "big", "nan", "no text", "a name that is none"],
 )
 def test_metadata_that_cannot_be_kept_is_refused_by_name(metadata: Metadata, says: str) -> None:
     """And nothing of the document is in."""

@@ -352,6 +352,19 @@ def test_what_a_gateway_lost_is_put_back_from_a_cache(machines: Machines) -> Non
         machines.join("first", offline=True).put_back()
 
 
+def test_a_head_that_the_gateway_lost_is_put_back_by_who_knows_it(machines: Machines) -> None:
+    """By its digest. One that this machine does not know may be another corpus's."""
+    first, second = machines.join("first"), machines.join("second")
+    first.add_texts(NOTES[:1])
+    machines.kept.blobs.pop(machines.kept.heads[-1][0].digest)
+    assert machines.join("first", offline=True).put_back() == 3
+    assert _sources(second) == ["dose"]
+    second.add_texts(NOTES[1:])
+    machines.kept.blobs.pop(machines.kept.heads[-1][0].digest)
+    with pytest.raises(CorpusError, match="names a head that this machine does not know, and has lost it"):
+        machines.join("first", offline=True).put_back()
+
+
 def test_a_ranking_that_is_none_is_given_to_no_machine(machines: Machines) -> None:
     """It would lie at the gateway, and no search of anybody's would be answered any more."""
     with pytest.raises(InputError, match="ranking 'best': expected one of fused, blended, dense, bm25"):
