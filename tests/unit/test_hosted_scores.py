@@ -34,6 +34,7 @@ def test_vectors_that_are_not_the_embedders_are_not_hosted(embedder: Embedder) -
     vectors = embedder.embed(SAID)
     passages = tuple(Hit(said, "notes.txt", None, 0.0, {}, place, 1) for place, said in enumerate(SAID))
     require_vectors(Contents(passages, vectors), embedder, where="notes.bgc")
-    for wrong in (np.rint(vectors * 400).astype(np.float32), vectors[::-1], np.rint(vectors * 100) / np.float32(100)):
+    rounded, last = np.rint(vectors * 100) / np.float32(100), np.concatenate([vectors[:-1], vectors[:1]])
+    for wrong in (np.rint(vectors * 400).astype(np.float32), vectors[::-1], rounded, last):
         with pytest.raises(CorpusError, match=r"notes.bgc: its vectors are not what all-MiniLM-L6-v2 gives"):
             require_vectors(Contents(passages, wrong), embedder, where="notes.bgc")

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import CorpusError, InputError
+from blindgate_protocol.values import BlobRef
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.int8 import quantised, quantised_queries
 from blindgate_rag.sync import shards
 from blindgate_rag.sync.corpus import SyncedCorpus
+from blindgate_rag.sync.heads import ANCESTORS, Head, sealed_head
 from blindgate_rag.sync.state import scale_for
 from kept_blobs import InMind, Kept, KeptBlobs
 
@@ -285,6 +288,43 @@ def test_the_passphrase_is_changed_everywhere(machines: Machines) -> None:
         with pytest.raises(CorpusError, match="the passphrase is not this corpus's"):
             machines.join(name)
         assert len(machines.join(name, "another")) == 3
+
+
+def test_another_corpus_is_not_taken_for_ones_own_by_its_passphrase(machines: Machines) -> None:
+    """Nor is its key kept: what is added would be sealed for whoever made it, and the right passphrase open nothing any more."""
+    machines.join("first").add_texts(NOTES)
+    theirs = Machines(machines._folder / "theirs", machines._embedder)
+    theirs.join("liar", "theirs").add_texts(NOTES[:1])
+    kept, machines.kept = machines.kept, theirs.kept
+    with pytest.raises(CorpusError, match="the passphrase is not this corpus's"):
+        machines.join("first", "theirs")
+    for name in ("first", "second"):
+        with pytest.raises(CorpusError):
+            machines.join(name)
+    machines.kept = kept
+    for name in ("first", "second"):
+        assert len(machines.join(name)) == 3
+
+
+def test_of_two_machines_that_make_it_at_once_one_finds_the_others(machines: Machines) -> None:
+    """Its key is not the other's: what it added would be nobody's."""
+    machines.kept.before_replacing.append(lambda: (machines.join("second").add_texts(NOTES), None)[1])
+    assert _sources(machines.join("first")) == ["dose", "tea", "visit"]
+
+
+def test_a_corpus_goes_on_when_it_has_more_generations_than_a_head_names(machines: Machines) -> None:
+    """After the 129th, too; and who saw one of long ago takes the newest."""
+    first = machines.join("first")
+    exchange = first._exchange
+    before = tuple(digest(bytes([place])) for place in range(ANCESTORS))
+    header = exchange.header.digest
+    given: dict[str, Any] = {"settings": {}, "documents": 0, "passages": 0, "shards": {}}
+    head = Head(corpus=exchange.key.corpus, name="notes", generation=200, ancestors=before, header=header, **given)
+    blob = sealed_head(exchange.key, exchange.header, head)
+    machines.kept.blobs[digest(blob)] = blob
+    machines.kept.heads.append((BlobRef(digest=digest(blob), size=len(blob)), ()))
+    first.add_texts(NOTES[:1])
+    assert first.generation == machines.join("second").generation == 201
 
 
 def test_what_did_not_go_up_goes_up_later(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
