@@ -355,8 +355,8 @@ def test_what_a_gateway_lost_is_put_back_from_a_cache(machines: Machines) -> Non
     for left in (2, 0):
         lost = [ref.digest for ref, _ in machines.kept.heads[left:]]
         del machines.kept.heads[left:]
-        for digest in lost:
-            machines.kept.blobs.pop(digest)
+        for one in lost:
+            machines.kept.blobs.pop(one)
         with pytest.raises(CorpusError, match="`blindgate rag put-back` puts"):
             first.search("tea")
         generation = second.generation
@@ -369,6 +369,20 @@ def test_what_a_gateway_lost_is_put_back_from_a_cache(machines: Machines) -> Non
     machines.kept.heads += other.kept.heads
     with pytest.raises(CorpusError, match="another corpus lies there, which is not put an end to"):
         machines.join("first", offline=True).put_back()
+
+
+def test_a_shard_that_a_gateway_lost_is_put_again_with_the_next_change(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a machine that has it: what did not change goes up again, once it is said to be gone."""
+    monkeypatch.setattr(shards.cut, "__kwdefaults__", {"most": 2000})
+    first = machines.join("first")
+    first.add_texts([Text(f"{number}", f"Report {number} of ward {number % 7}.") for number in range(12)])
+    assert len(machines.kept.heads[-1][1]) > 2
+    for one in machines.kept.heads[-1][1]:
+        machines.kept.blobs.pop(one)
+    first.add_texts([Text("13", "One more report.")])
+    assert len(machines.join("second")) == 13
 
 
 def test_a_ranking_that_is_none_is_given_to_no_machine(machines: Machines) -> None:
