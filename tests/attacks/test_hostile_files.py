@@ -21,6 +21,7 @@ from blindgate_rag.loading import Loader
 
 CAMPAIGN = int(os.environ.get("BLINDGATE_CAMPAIGN", "1"))
 MIB = 1 << 20
+NAMESPACES = 0x1000_0000 | 0x4000_0000  # of users and of networks
 LAUGHS = (
     '<!DOCTYPE r [<!ENTITY a "ha">'
     + "".join(f'<!ENTITY {next_} "{f"&{name};" * 10}">' for name, next_ in zip("abcdefgh", "bcdefghi", strict=True))
@@ -149,8 +150,9 @@ def test_special_files_are_not_waited_for(loader: Loader, tmp_path: Path) -> Non
 def test_the_parser_can_open_nothing_and_has_no_network(tmp_path: Path) -> None:
     """Code that runs in the parser after all has no file, no socket and nothing to start."""
     attempts = """
-import json, os, socket, sys
+import ctypes, json, os, resource, socket, sys
 from blindgate_rag.parsing import confine
+before = os.readlink("/proc/self/ns/net")
 confine(1 << 30)
 answers = {}
 for name, attempt in {
@@ -160,18 +162,25 @@ for name, attempt in {
     "pipe": lambda: os.pipe(),
     "memory": lambda: bytearray((1 << 30) + 1),
     "run": lambda: os.posix_spawn(sys.executable, [sys.executable, "-c", "pass"], {}),
+    "take back": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
 }.items():
     try:
         answers[name] = repr(attempt())
-    except (OSError, MemoryError) as error:
+    except (OSError, MemoryError, ValueError) as error:
         answers[name] = type(error).__name__
-print(json.dumps(answers))
+bounds = [resource.getrlimit(kind) for kind in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_NOFILE)]
+no_new_rights = ctypes.CDLL(None).prctl(39, *map(ctypes.c_ulong, (0, 0, 0, 0)))
+print(json.dumps([answers, bounds, no_new_rights, before, os.readlink("/proc/self/ns/net")]))
 """
     run = subprocess.run([sys.executable, "-c", attempts], capture_output=True, check=True, text=True, cwd=tmp_path)
-    answers = json.loads(run.stdout)
+    answers, bounds, no_new_rights, network, own = json.loads(run.stdout)
     # What is executed starts and ends at once: it cannot open its own libraries.
     assert answers.pop("run").isdigit()
-    assert set(answers.values()) == {"OSError", "MemoryError"}
+    assert set(answers.values()) == {"OSError", "MemoryError", "ValueError"}
+    assert bounds == [[0, 0], [0, 0], [3, 3]], "bytes of a file that is written, of a core, and descriptors"
+    assert no_new_rights == 1
+    try_it = [sys.executable, "-c", f"import ctypes; raise SystemExit(ctypes.CDLL(None).unshare({NAMESPACES}))"]
+    assert (own != network) is (subprocess.run(try_it, check=False).returncode == 0), "where the kernel allows it"
 
 
 # A parser that a file has taken over: it says what the test says.
@@ -206,7 +215,11 @@ def say(value):
         ("say({'pages': [[0, 'x']], 'missing': []})", "gave back no document"),
         ("say({'pages': [[1, '']], 'missing': []})", "gave back no document"),
         ("say({'pages': [[1, 'a\\x1b[2J']], 'missing': []})", "gave back no document"),
+        ("say({'pages': [[1, 'a\\x9b2J']], 'missing': []})", "gave back no document"),
         ("say({'pages': [[1, '\\ud800']], 'missing': []})", "gave back no document"),
+        ("say({'pages': [[1 << 31, 'x']], 'missing': []})", "gave back no document"),
+        ("say({'pages': [[1, 'x']], 'missing': list(range(1, 200_001))})", "gave back no document"),
+        ("os.write(2, b'\\x1b[2J'); os._exit(0)", "crashed on it"),
         ("say({'pages': [[1, 'x']], 'missing': ['1']})", "gave back no document"),
         ("say({'pages': [[1, 'x' * (1 << 17)]], 'missing': []})", "gave back no document"),
         ("say({'pages': 7, 'missing': 7})", "gave back no document"),
@@ -214,7 +227,7 @@ def say(value):
     ],
 )
 def test_a_parser_that_was_taken_over_is_not_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str, message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], act: str, message: str
 ) -> None:
     """Whatever it answers, however long it takes, the caller sees an error of the file's, and the process is gone."""
     (tmp_path / "a.txt").write_text("x")
@@ -226,6 +239,50 @@ def test_a_parser_that_was_taken_over_is_not_believed(
                 opened.load(tmp_path / "a.txt", "a.txt")
         assert len(str(raised.value)) < 600
         assert "error" in act or psutil.Process().children() == others
+    assert capfd.readouterr().err == "", "it writes to nobody's terminal"
+
+
+def test_a_parser_that_was_taken_over_knows_no_secret_of_its_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a document could have the passphrase say itself: as its own text, which a question sends along."""
+    (tmp_path / "a.txt").write_text("x")
+    monkeypatch.setenv("BLINDGATE_CORPUS_PASSPHRASE", "open sesame")
+    tell = "say({'pages': [[1, json.dumps(dict(os.environ)) + os.getcwd()]], 'missing': []})"
+    monkeypatch.setattr(loading, "_LAUNCH", TAKEN_OVER + tell)
+    with Loader() as opened:
+        text = opened.load(tmp_path / "a.txt", "a.txt").pages[0].text
+    assert "PYTHONUTF8" in text
+    assert "sesame" not in text
+    assert text.endswith("}/")
+
+
+def test_what_a_parser_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose time is over takes no more of anybody's."""
+    (tmp_path / "a.txt").write_text("x")
+    start = f"child = os.fork(); child and open({str(tmp_path / 'child')!r}, 'w').write(str(child)); time.sleep(60)"
+    monkeypatch.setattr(loading, "_LAUNCH", TAKEN_OVER + start)
+    with Loader(seconds=0.5) as opened, pytest.raises(DocumentError, match=r"takes more than 0\.5 seconds"):
+        opened.load(tmp_path / "a.txt", "a.txt")
+    child = int((tmp_path / "child").read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_whoever_interrupts_a_file_does_not_get_its_text_as_the_next_ones(
+    loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while an answer is half read."""
+    (tmp_path / "a.txt").write_text("The first file.")
+    (tmp_path / "b.txt").write_text("The second file.")
+
+    def interrupt(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(loading, "_length", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            loader.load(tmp_path / "a.txt", "a.txt")
+    assert loader.load(tmp_path / "b.txt", "b.txt").pages[0].text == "The second file."
 
 
 def test_a_file_that_crashes_its_parser_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,12 +264,17 @@ def test_two_clients_that_were_shown_two_corpora_find_out_when_they_meet(stage: 
 
 
 def test_what_was_seen_outlives_the_cache(stage: Stage) -> None:
-    """Whoever deleted the cache, and not what was seen, is shown no old head."""
+    """Whoever deleted the cache, and not what was seen, is shown no old head: neither one of before what it put itself."""
     seen = InMind()
     given: dict[str, Any] = {"passphrase": "pass", "embedder": stage.embedder}
-    SyncedCorpus.join(stage.folder / "one" / "notes", "notes", KeptBlobs(stage.kept), seen, **given)
+    one = SyncedCorpus.join(stage.folder / "one" / "notes", "notes", KeptBlobs(stage.kept), seen, **given)
     stage.kept.shown = 2
     with pytest.raises(RolledBackCorpusError):
+        SyncedCorpus.join(stage.folder / "two" / "notes", "notes", KeptBlobs(stage.kept), seen, **given)
+    stage.kept.shown = -1
+    one.add_texts([Text("mine", "Put by this client.")])
+    stage.kept.shown = -2
+    with pytest.raises(RolledBackCorpusError, match="generation 4 was given, and this client has seen 5"):
         SyncedCorpus.join(stage.folder / "two" / "notes", "notes", KeptBlobs(stage.kept), seen, **given)
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from blindgate import Client
 from blindgate.answer import Turn
+from blindgate.ask import _redacted
 from blindgate.commands.rag import app
 from blindgate.policy import ClassRules, Policy
 from blindgate.redaction_table import RedactionTable
@@ -26,6 +27,7 @@ from blindgate_protocol.jobs import JobState
 from blindgate_protocol.messages import JobView
 from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
+from blindgate_rag.redaction import Redactor
 from runs import wait_until
 from scripted_model import ScriptedModel, package_scripted
 from sealed_lies import other_commitment
@@ -189,6 +191,18 @@ def test_a_documents_class_goes_with_what_is_quoted_of_it(ground: Ground, client
             narrow.ask("cough", corpus=ground.corpus, model=CHAT, where={"ward": "4A"})
 
 
+def test_a_class_that_is_no_name_is_not_passed_over(ground: Ground, client: Client) -> None:
+    """A document that says `3` is of some class, and nobody knows of which: nothing of it is sent."""
+    sent = len(ground.model.asked)
+    ground.corpus.add_texts([Text("odd.txt", "Aspirin, oddly.", {"ward": "odd", "data_class": 3})])
+    with pytest.raises(
+        InputError, match=r"odd\.txt: its metadata data_class is 3, and the name of a class .* is a text"
+    ):
+        client.ask("aspirin", corpus=ground.corpus, model=CHAT, where={"ward": "odd"})
+    ground.corpus.remove("odd.txt")
+    assert len(ground.model.asked) == sent
+
+
 def test_the_policy_says_what_is_redacted(ground: Ground, client: Client, tmp_path: Path) -> None:
     """Dates too, where it says so; and a rule that is misspelt is told when the policy is read."""
     ground.model.words = ("On [DATE_1].",)
@@ -210,6 +224,8 @@ def test_nothing_found_is_nothing_sent(ground: Ground, client: Client) -> None:
     sent = len(ground.model.asked)
     with pytest.raises(InputError, match="no passage"):
         client.ask("aspirin", corpus=ground.corpus, model=CHAT, where={"ward": "none"})
+    with pytest.raises(InputError, match="no passage"):
+        client.ask("aspirin", corpus=ground.corpus, model=CHAT, tokens=1)
     assert len(ground.model.asked) == sent
 
 
@@ -333,11 +349,13 @@ def test_what_else_a_chat_takes_goes_with_the_question_and_is_redacted(
         where={"ward": "3B"},
         temperature=0,
         max_tokens=5,
-        stop=[f"or {MAIL}", "\n\n"],
+        stop=(f"or {MAIL}", "\n\n"),
     )
     assert (answer.text, answer.finish_reason) == (f"Ask {MAIL}, or", "length")
     sent = json.loads(handed(ground))
     assert (sent["temperature"], sent["max_tokens"], sent["stop"]) == (0, 5, ["or [EMAIL_1]", "\n\n"])
+    nested = {"schema": {"description": [f"as {MAIL} said", 7, None]}}
+    assert _redacted(Redactor(), nested) == {"schema": {"description": ["as [EMAIL_1] said", 7, None]}}
     count = len(ground.model.asked)
     with pytest.raises(InputError, match=r"messages: .* history, words of yours instructions"):
         client.ask("aspirin", corpus=ground.corpus, model=CHAT, messages=[{"role": "user", "content": MAIL}])

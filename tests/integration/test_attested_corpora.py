@@ -253,6 +253,9 @@ def test_a_policy_that_keeps_the_class_from_the_lane_lets_nothing_leave(
             corpus.search("tea")
         with pytest.raises(PolicyError, match=r"classes\.phi\.lanes"):
             opened(asker, name, data_class="public").search("tea", data_class="phi")
+        for other in ("public", None):  # as `ask` says of its question: the corpus stays what it is
+            with pytest.raises(PolicyError, match=r"classes\.phi\.lanes"):
+                corpus.of_class(other).search("tea")
         assert [said for said in proxy.heard if said.method != "GET"] == []
         assert corpus.search("tea", 1, data_class="public")[0].source == "tea"
 

@@ -13,6 +13,8 @@ from blindgate_rag import corpus_keys
 
 ROUNDS: Final = keystore._SCRYPT_N
 """Of a user's store."""
+CORPUS_ROUNDS: Final = corpus_keys._SCRYPT_N
+"""Of a user's corpus."""
 _FEWEST: Final = 2
 
 keystore._SCRYPT_N = corpus_keys._SCRYPT_N = _FEWEST
@@ -21,7 +23,7 @@ keystore._SCRYPT_N = corpus_keys._SCRYPT_N = _FEWEST
 @contextmanager
 def as_users_have_them() -> Iterator[None]:
     """Make and open stores as users do."""
-    keystore._SCRYPT_N = corpus_keys._SCRYPT_N = ROUNDS
+    keystore._SCRYPT_N, corpus_keys._SCRYPT_N = ROUNDS, CORPUS_ROUNDS
     try:
         yield
     finally:

@@ -1,9 +1,12 @@
 """Which scores are believed of a text whose vector is known: those that an honest machine can have made, and no better ones."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 
-from blindgate.hosted_scores import WITHIN, require_vectors
+from blindgate.hosted_scores import WITHIN, are_true, require_vectors
+from blindgate.model import Model
 from blindgate_models.compilers.search import compile_search
 from blindgate_models.search.client import SearchClient
 from blindgate_protocol.errors import CorpusError
@@ -27,6 +30,9 @@ def test_a_lie_of_more_than_two_hundredths_is_none_that_a_machine_could_tell(emb
     least, most = half.score_ranges(vectors[2:], vectors[:2], WITHIN)
     true = vectors[2:] @ vectors[:2].T
     assert ((true - 0.02 < least) & (least < true) & (true < most) & (most < true + 0.02)).all()
+    index, query = cast("Model", half), vectors[2:].astype(np.float32)
+    for lie, believed in ((0.0, True), (0.02, False), (-0.02, False)):
+        assert (are_true(index, query, true[0] + lie, vectors[:2].astype(np.float32)) == believed).all()
 
 
 def test_vectors_that_are_not_the_embedders_are_not_hosted(embedder: Embedder) -> None:
@@ -34,6 +40,7 @@ def test_vectors_that_are_not_the_embedders_are_not_hosted(embedder: Embedder) -
     vectors = embedder.embed(SAID)
     passages = tuple(Hit(said, "notes.txt", None, 0.0, {}, place, 1) for place, said in enumerate(SAID))
     require_vectors(Contents(passages, vectors), embedder, where="notes.bgc")
-    for wrong in (np.rint(vectors * 400).astype(np.float32), vectors[::-1], np.rint(vectors * 100) / np.float32(100)):
+    rounded, last = np.rint(vectors * 100) / np.float32(100), np.concatenate([vectors[:-1], vectors[:1]])
+    for wrong in (np.rint(vectors * 400).astype(np.float32), vectors[::-1], rounded, last):
         with pytest.raises(CorpusError, match=r"notes.bgc: its vectors are not what all-MiniLM-L6-v2 gives"):
             require_vectors(Contents(passages, wrong), embedder, where="notes.bgc")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from blindgate_node.budgets import Budgets
-from blindgate_protocol.errors import BudgetSpentError, KeyStoreError
+from blindgate_protocol.errors import BudgetSpentError, KeyStoreError, SandboxError
 from blindgate_protocol.manifest import Manifest, Privacy, model_ref
 from blindgate_protocol.order import Order, new_job_id
 from blindgate_protocol.receipts import CLOCK_SKEW
@@ -58,6 +58,16 @@ def test_rows_add_up_to_a_budget_and_not_beyond_also_after_a_restart(tmp_path: P
     assert (tmp_path / "budgets.sqlite").stat().st_mode & 0o077 == 0
 
 
+def test_what_cannot_be_written_down_is_not_computed(tmp_path: Path) -> None:
+    """A full disk, or one that was made read-only, gives no row away; and a row is on the disk before it is computed."""
+    model, budgets = manifest(), Budgets(tmp_path / "budgets.sqlite")
+    assert budgets._database.execute("pragma synchronous").fetchone() == (2,), "full"
+    budgets._database.execute("pragma query_only = on")
+    with pytest.raises(SandboxError, match="this node cannot write down what it computes"):
+        budgets.spend(order(model, 1), model, now_ms())
+    budgets.close()
+
+
 def test_an_order_that_comes_again_counts_once_and_a_job_id_that_does_not(tmp_path: Path) -> None:
     """A lease that was lost is no further row. Who signs orders may use one job's id for many ciphertexts: each is a row."""
     model, budgets = manifest(), Budgets(tmp_path / "budgets.sqlite")
@@ -97,7 +107,9 @@ def test_what_has_no_budget_is_not_written_down(tmp_path: Path) -> None:
 def test_orders_are_forgotten_once_none_can_come_any_more_and_their_rows_are_not(tmp_path: Path) -> None:
     """The file does not grow with every job there ever was."""
     model, budgets = manifest(), Budgets(tmp_path / "budgets.sqlite")
-    budgets.spend(order(model, 9), model, now_ms())
+    first = order(model, 9)
+    for clock in (now_ms(), first.document.deadline + CLOCK_SKEW):  # as late as a client's clock may have it
+        budgets.spend(first, model, clock)
     later = now_ms() + 60_000 + CLOCK_SKEW + 1
     budgets.spend(order(model, 1, deadline=later + 1000), model, later)
     assert budgets._database.execute("select count(*) from orders_counted").fetchone() == (1,)

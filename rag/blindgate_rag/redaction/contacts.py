@@ -21,9 +21,10 @@ NAMES: Final = frozenset({"email", "phone", "ip", "credential"})
 _LOCAL_BYTES: Final = 64
 _LOCAL_MARKS: Final = frozenset("!#$%&'*+-/=?^_`{|}~.")
 _LABEL: Final = r"[^\W_](?:[\w-]{0,61}[^\W_])?\."
+_PUNYCODE: Final = r"xn--[a-z0-9-]{1,59}"
 _DOMAIN: Final = re.compile(
     # Digits may follow a domain without a space, as in text out of PDF files, but not one of digits: `package@1.2.rc1`.
-    rf"(?:{_LABEL}){{0,7}}(?:(?=[0-9-]{{0,62}}[^\W\d_]){_LABEL}[^\W\d_]{{2,24}}|{_LABEL}(?:xn--[a-z0-9-]{{1,59}}|[^\W\d_]{{2,24}}+(?![0-9])))"
+    rf"(?:{_LABEL}){{0,7}}(?:(?=[0-9-]{{0,62}}[^\W\d_]){_LABEL}(?:{_PUNYCODE}|[^\W\d_]{{2,24}})|{_LABEL}(?:{_PUNYCODE}|[^\W\d_]{{2,24}}+(?![0-9])))"
     r"|\[(?:ipv6:)?[0-9a-f:.]{3,45}\]",
     re.IGNORECASE,
 )

@@ -33,8 +33,19 @@ def test_a_tenant_gets_as_many_rows_as_the_publisher_allows_and_no_more(desk: De
     last = JobRequest(order=desk.tenant.order(newer, ref, rows=4).envelope)
     assert desk.tenant.send("POST", "/v1/jobs", last).status_code == 201
     assert asked(desk, "counted").rows_asked == 10
-    theirs = desk.stranger.order(newer, desk.stranger.upload(b"input"), rows=10)
-    assert desk.stranger.send("POST", "/v1/jobs", JobRequest(order=theirs.envelope)).status_code == 201
+    theirs = desk.stranger.upload(b"input")
+    for rows in (3, 7):
+        order = JobRequest(order=desk.stranger.order(newer, theirs, rows=rows).envelope)
+        assert desk.stranger.send("POST", "/v1/jobs", order).status_code == 201
+
+
+def test_what_one_tenant_asks_is_taken_from_no_other(desk: Desk) -> None:
+    """Also where both have rows left."""
+    manifest = published(desk, 1, Privacy(mode="model_public", rows_per_tenant=10))
+    for tenant, rows in ((desk.stranger, 3), (desk.tenant, 6), (desk.stranger, 7)):
+        order = tenant.order(manifest, tenant.upload(b"input"), rows=rows)
+        assert tenant.send("POST", "/v1/jobs", JobRequest(order=order.envelope)).status_code == 201
+    assert asked(desk, "counted").rows_asked == 6
 
 
 def test_rows_are_counted_where_there_is_no_limit(desk: Desk) -> None:

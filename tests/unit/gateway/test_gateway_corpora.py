@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from blindgate_gateway.sweep import sweep_bytes, sweep_strays
 from blindgate_gateway.tables import blobs, events, stored_bytes
@@ -118,17 +118,30 @@ def test_one_of_two_heads_at_once_is_refused(desk: Desk) -> None:
 
 
 def test_a_head_whose_blobs_are_not_here_is_refused(desk: Desk) -> None:
-    """One that nobody sent, one of another tenant's, one of another size."""
+    """One that nobody sent, one of another tenant's, one of another size: than it has, or than was just said."""
     head, shard = _some(desk.tenant, 2)
     nobodys, theirs = blob_ref(random_bytes(9)), desk.stranger.upload(random_bytes(9))
-    for wrong, status, code in (
-        (nobodys, 404, "not-found"),
-        (theirs, 404, "not-found"),
-        (shard.model_copy(update={"size": 1}), 422, "digest-mismatch"),
+    wrong = shard.model_copy(update={"size": 1})
+    for shards, status, code in (
+        ((shard, nobodys), 404, "not-found"),
+        ((shard, theirs), 404, "not-found"),
+        ((shard, wrong), 422, "digest-mismatch"),
+        ((wrong,), 422, "digest-mismatch"),
     ):
-        refused = _put(desk.tenant, head, shard, wrong)
+        refused = _put(desk.tenant, head, *shards)
         assert (refused.status_code, refused.json()["code"]) == (status, code)
     assert desk.tenant.ask("GET", "/v1/corpora").json() == {"corpora": []}
+
+
+@pytest.mark.sqlite
+def test_a_shard_that_was_lost_is_not_taken_to_be_there(desk: Desk) -> None:
+    """Though the head before needs it, too: who changes the corpus is told, and puts it again."""
+    first, second, shard = _some(desk.tenant, 3)
+    assert _put(desk.tenant, first, shard).status_code == 201
+    with desk.parts.database.write() as connection:
+        connection.execute(delete(blobs).where(blobs.c.digest == shard.digest))
+    lost = _put(desk.tenant, second, shard, instead_of=first)
+    assert (lost.status_code, lost.json()["code"]) == (404, "not-found")
 
 
 @pytest.mark.sqlite
@@ -153,9 +166,10 @@ def test_a_store_that_cannot_delete_now_undoes_nothing(desk: Desk, monkeypatch: 
 
 @pytest.mark.sqlite
 def test_another_tenant_sees_none_of_it_and_a_reader_all(desk: Desk) -> None:
-    """One name of two tenants is two corpora."""
-    head, shard = _some(desk.tenant, 2)
+    """One name of two tenants is two corpora; and of the tenant's other blobs, a reader sees none by this way."""
+    head, shard, loose = _some(desk.tenant, 3)
     assert _put(desk.tenant, head, shard).is_success
+    assert desk.reader.send("GET", f"/v1/corpora/notes/blobs/{loose.digest}").status_code == 404
     for path in ("/v1/corpora/notes", f"/v1/corpora/notes/blobs/{head.digest}"):
         assert desk.stranger.send("GET", path).status_code == 404
         assert desk.reader.send("GET", path).status_code == 200

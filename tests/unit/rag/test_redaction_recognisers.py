@@ -20,6 +20,11 @@ CARDS = [  # the networks' and their processors' test numbers
     "4111111111111111", "4012888888881881", "4222222222222", "4242424242424242", "4000056655665556",  # Visa
     "6759649826438453", "6799990100000000019",  # Maestro
     "6200000000000005", "6205500000000000004",  # UnionPay
+    # Made up: the first of a range with a right check digit.
+    "340000000000009", "30950000000000", "6011000000000000001", "6440000000000005", "6500000000000002",
+    "2200000000000004", "9792000000000003",  # Mir, Troy
+    "5090000000006", "5060000000000006", "5641000000000000006", "63040000000000",  # Maestro, Verve, Elo
+    "6070000000000002", "8200000000000001", "8100000000000002",  # RuPay, UnionPay
 ]  # fmt: skip
 IBANS = [  # the IBAN registry's examples
     "AD12 0001 2030 2003 5910 0100", "AE07 0331 2345 6789 0123 456", "AT61 1904 3002 3457 3201", "BE68 5390 0754 7034",
@@ -32,18 +37,23 @@ IBANS = [  # the IBAN registry's examples
 ]  # fmt: skip
 OTHERS = [
     ("nhs", "943 476 5919"), ("nhs", "9434765919"), ("nhs", "401 023 2137"), ("nhs", "943-476-5919"),
-    ("ssn", "078-05-1120"), ("ssn", "219-09-9999"), ("ssn", "123-45-6789"), ("itin", "900-70-0000"),
+    ("nhs", "610 000 0008"), ("nhs", "720 000 0000"),
+    ("ssn", "078-05-1120"), ("ssn", "219-09-9999"), ("ssn", "123-45-6789"), ("ssn", "899-12-3456"), ("ssn", "219.09.9999"),
+    ("itin", "900-70-0000"), ("itin", "911-65-0000"),
     ("nino", "QQ 12 34 56 C"), ("nino", "AB123456C"),
     ("tax_id", "86095742719"), ("tax_id", "36 574 261 809"), ("tax_id", "65929970489"),
     ("ahv", "756.9217.0769.85"), ("ahv", "7569217076985"),
-    ("pesel", "44051401359"), ("cpf", "529.982.247-25"), ("aadhaar", "2341 2341 2346"),
-    ("nir", "2 95 10 99 126 111 93"), ("dni", "54362315K"), ("dni", "X-2482300-W"), ("codice_fiscale", "RCCMNL83S18D969H"),
+    ("pesel", "44051401359"), ("pesel", "02270300008"), ("pesel", "99251200008"),
+    ("cpf", "529.982.247-25"), ("cpf", "52998224725"), ("bsn", "1112.22.333"), ("aadhaar", "2341 2341 2346"),
+    ("nir", "2 95 10 99 126 111 93"), ("nir", "1 85 03 2A 123 456 01"), ("nir", "1 85 03 2B 123 456 28"),
+    ("nir", "1 85 30 99 126 111 80"), ("dni", "54362315K"), ("dni", "X-2482300-W"), ("dni", "Z1234567R"), ("codice_fiscale", "RCCMNL83S18D969H"),
     ("email", "first.last+tag@example.co.uk"), ("email", "jörg@müller.example"), ("email", "o'brien@host-1.example.org"),
+    ("email", "amy@[192.168.1.7]"), ("email", "amy@example.xn--p1ai"),
     ("phone", "+44 20 7946 0958"), ("phone", "+44 (0)20 7946 0958"), ("phone", "+12125550123"), ("phone", "0049 30 901820"),
     ("phone", "(212) 555-0123"), ("phone", "555-123-4567"), ("phone", "212.555.0123"), ("phone", "1-800-555-0199"),
     ("phone", "020 7946 0958"), ("phone", "07700 900123"), ("phone", "07700900123"), ("phone", "01 42 68 53 00"),
     ("phone", "01.42.68.53.00"), ("phone", "030/1234567"), ("phone", "(030) 901820"),
-    ("ip", "192.168.1.254"), ("ip", "2001:db8::8a2e:370:7334"), ("ip", "fe80::1"),
+    ("ip", "192.168.1.254"), ("ip", "192.168.001.254"), ("ip", "2001:db8::8a2e:370:7334"), ("ip", "fe80::1"),
     ("mrn", "MRN-1234567"), ("mrn", "mrn 123456"),
     ("date", "2024-03-05"), ("date", "05.03.2024"), ("date", "3/5/24"), ("date", "5 March 2024"), ("date", "March 5, 2024"),
     ("date", "5. März 2024"), ("date", "5 de marzo de 2024"), ("date", "Sept. 3, 2021"), ("date", "2024-03-05T10:00:00Z"),
@@ -51,6 +61,9 @@ OTHERS = [
 BESIDE_A_WORD = [
     ("ssn", "SSN: {}", "219099999"),
     ("ssn", "her social security number is {}.", "219 09 9999"), ("nhs", "NHS no. {}", "94 3476 5919"),
+    ("nhs", "H&C number {}", "94 3476 5919"), ("ssn", "SS # {}", "219099999"), ("itin", "taxpayer {}", "900 70 0000"),
+    ("npi", "National Provider Identifier {}", "2000000002"), ("tax_id", "IdNr. {}", "860 957 427 19"),
+    ("bsn", "sofi-nummer {}", "111222333"), ("sin", "NAS {}", "910 000 009"), ("aadhaar", "UID {}", "23 4123 412346"),
     ("npi", "NPI {}", "1234567893"), ("dea", "DEA number {}", "AB1234563"), ("bsn", "BSN {}", "111222333"),
     ("sin", "SIN {}", "123 456 782"),
     ("phone", "Tel. {}", "2125550123"), ("phone", "call me at {} please", "555 0123 45"), ("age", "a patient aged {}", "93"),
@@ -160,6 +173,62 @@ def test_reports_and_tables_of_figures_stay() -> None:
         texts += [rows, "\n".join(" ".join(row) for row in csv.reader(rows.splitlines()))]
     found = [each for text in texts for each in _found(text, Rules())]
     assert found == [("phone", "886-3-578-2258")]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "Tel",
+        "phone",
+        "mobile",
+        "mob",
+        "cell",
+        "fax",
+        "helpline",
+        "pager",
+        "WhatsApp",
+        "Signal",
+        "Telefon",
+        "Handy",
+        "Mobil",
+        "tél",
+    ]
+    + ["portable", "móvil", "celular", "cellulare", "telefoon", "GSM", "contact no", "ring me on", "text her back at"],
+)
+def test_any_number_beside_a_word_for_telephones_goes(word: str) -> None:
+    """However it is grouped: as people of that language write it."""
+    assert _found(f"{word}: 555 0123 45.") == [("phone", "555 0123 45")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["token", "key", "apikey", "api_key", "password", "passwd", "pwd", "secret", "sig", "signature", "access-token"],
+)
+def test_what_a_link_lets_in_by_goes(name: str) -> None:
+    """Whoever has the link has the right."""
+    assert _found(f"see https://example.org/x?a=1&{name}=hunter22#end") == [("credential", "hunter22")]
+
+
+def test_a_telephone_behind_a_day_and_a_card_behind_a_number_go() -> None:
+    """Where a day or a row's number might be taken for their beginning."""
+    assert _found("seen 05-03-2024 030 1234567", Rules()) == [("phone", "030 1234567")]
+    for written in ("4111 111111111111", "411 111 111 111 111 1", "4111_1111_1111_1111"):
+        assert _found(f"row 7 {written}, paid") == [("card", written)]
+
+
+def test_of_two_patterns_that_overlap_nothing_stays_and_each_text_comes_back() -> None:
+    """The one that begins first is the shorter one; and what is around one value is not that of the same value elsewhere."""
+    rules = Rules(patterns={"ward": (r"[A-Z]{2}123",), "bed": (r"123456789",)})
+    redactor, text = Redactor(rules), "AB123456789 and CD123456789"
+    redacted = redactor.redact(text)
+    assert redacted.text == "[BED_1] and [BED_2]"
+    assert redactor.restore(redacted.text) == text
+
+
+def test_two_secrets_that_differ_in_capitals_are_two() -> None:
+    """Or an answer would show one for the other."""
+    redactor, text = Redactor(), "x?token=SecretOne x?token=secretone"
+    assert redactor.restore(redactor.redact(text).text) == text
 
 
 def test_what_overlaps_goes_whole() -> None:

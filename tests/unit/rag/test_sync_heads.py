@@ -88,6 +88,9 @@ def test_an_older_head_and_a_fork_are_refused_by_name() -> None:
     for generation, blob in ((4, fourth), (5, owner.blob(generation=5, ancestors=fifth))):
         with pytest.raises(ForkedCorpusError, match=f"generation {generation} does not continue the 3"):
             owner.opened(blob, seen)
+    first = owner.opened(chain[0]).seen
+    with pytest.raises(ForkedCorpusError, match="generation 2 does not continue the 1"):
+        owner.opened(owner.blob(generation=2, ancestors=(digest(theirs),)), first)
 
 
 def _other_name(owner: Owner) -> bytes:
@@ -193,6 +196,7 @@ def test_small_changes_do_not_show_in_sizes() -> None:
         {"settings": {"largest": "-1"}},
         {"settings": {"largest": "wide"}},
         {"settings": {"ranking": "best"}},
+        {"settings": {"embedder-name": "x" * 1001}},
     ],
 )
 def test_a_head_that_contradicts_itself_is_none(changes: dict[str, Any]) -> None:

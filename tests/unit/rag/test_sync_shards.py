@@ -60,6 +60,12 @@ def test_shards_follow_from_the_documents_alone_and_one_document_changes_one() -
     assert changed == {shard_of(shards, CORPUS, "/reports/500.txt")}
 
 
+def test_the_same_document_lies_elsewhere_in_another_corpus() -> None:
+    """Or the names of shards would tell whoever keeps two corpora that both have it."""
+    places = {place_of(corpus, "/reports/1.txt") for corpus in (CORPUS, "1" * 32, "2" * 32)}
+    assert len(places) == 3
+
+
 def test_a_document_that_is_larger_than_a_shard_has_one_of_its_own() -> None:
     """And others beside it have theirs."""
     shards = cut(CORPUS, [_filed(1, passages=100), _filed(2), _filed(3)], most=3000)

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import CorpusError, InputError
+from blindgate_protocol.values import BlobRef
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.int8 import quantised, quantised_queries
 from blindgate_rag.sync import shards
 from blindgate_rag.sync.corpus import SyncedCorpus
+from blindgate_rag.sync.heads import ANCESTORS, Head, sealed_head
 from blindgate_rag.sync.state import scale_for
 from kept_blobs import InMind, Kept, KeptBlobs
 
@@ -308,6 +311,43 @@ def test_the_passphrase_is_changed_everywhere(machines: Machines) -> None:
         assert len(machines.join(name, "another")) == 3
 
 
+def test_another_corpus_is_not_taken_for_ones_own_by_its_passphrase(machines: Machines) -> None:
+    """Nor is its key kept: what is added would be sealed for whoever made it, and the right passphrase open nothing any more."""
+    machines.join("first").add_texts(NOTES)
+    theirs = Machines(machines._folder / "theirs", machines._embedder)
+    theirs.join("liar", "theirs").add_texts(NOTES[:1])
+    kept, machines.kept = machines.kept, theirs.kept
+    with pytest.raises(CorpusError, match="the passphrase is not this corpus's"):
+        machines.join("first", "theirs")
+    for name in ("first", "second"):
+        with pytest.raises(CorpusError):
+            machines.join(name)
+    machines.kept = kept
+    for name in ("first", "second"):
+        assert len(machines.join(name)) == 3
+
+
+def test_of_two_machines_that_make_it_at_once_one_finds_the_others(machines: Machines) -> None:
+    """Its key is not the other's: what it added would be nobody's."""
+    machines.kept.before_replacing.append(lambda: (machines.join("second").add_texts(NOTES), None)[1])
+    assert _sources(machines.join("first")) == ["dose", "tea", "visit"]
+
+
+def test_a_corpus_goes_on_when_it_has_more_generations_than_a_head_names(machines: Machines) -> None:
+    """After the 129th, too; and who saw one of long ago takes the newest."""
+    first = machines.join("first")
+    exchange = first._exchange
+    before = tuple(digest(bytes([place])) for place in range(ANCESTORS))
+    header = exchange.header.digest
+    given: dict[str, Any] = {"settings": {}, "documents": 0, "passages": 0, "shards": {}}
+    head = Head(corpus=exchange.key.corpus, name="notes", generation=200, ancestors=before, header=header, **given)
+    blob = sealed_head(exchange.key, exchange.header, head)
+    machines.kept.blobs[digest(blob)] = blob
+    machines.kept.heads.append((BlobRef(digest=digest(blob), size=len(blob)), ()))
+    first.add_texts(NOTES[:1])
+    assert first.generation == machines.join("second").generation == 201
+
+
 def test_what_did_not_go_up_goes_up_later(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
     """Added offline, or while nobody could be asked: it rests in the cache."""
     machines.join("first").add_texts(NOTES[:1])
@@ -336,8 +376,8 @@ def test_what_a_gateway_lost_is_put_back_from_a_cache(machines: Machines) -> Non
     for left in (2, 0):
         lost = [ref.digest for ref, _ in machines.kept.heads[left:]]
         del machines.kept.heads[left:]
-        for digest in lost:
-            machines.kept.blobs.pop(digest)
+        for one in lost:
+            machines.kept.blobs.pop(one)
         with pytest.raises(CorpusError, match="`blindgate rag put-back` puts"):
             first.search("tea")
         generation = second.generation
@@ -363,6 +403,20 @@ def test_a_head_that_the_gateway_lost_is_put_back_by_who_knows_it(machines: Mach
     machines.kept.blobs.pop(machines.kept.heads[-1][0].digest)
     with pytest.raises(CorpusError, match="names a head that this machine does not know, and has lost it"):
         machines.join("first", offline=True).put_back()
+
+
+def test_a_shard_that_a_gateway_lost_is_put_again_with_the_next_change(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a machine that has it: what did not change goes up again, once it is said to be gone."""
+    monkeypatch.setattr(shards.cut, "__kwdefaults__", {"most": 2000})
+    first = machines.join("first")
+    first.add_texts([Text(f"{number}", f"Report {number} of ward {number % 7}.") for number in range(12)])
+    assert len(machines.kept.heads[-1][1]) > 2
+    for one in machines.kept.heads[-1][1]:
+        machines.kept.blobs.pop(one)
+    first.add_texts([Text("13", "One more report.")])
+    assert len(machines.join("second")) == 13
 
 
 def test_a_ranking_that_is_none_is_given_to_no_machine(machines: Machines) -> None:

@@ -46,11 +46,35 @@ def test_a_passphrase_can_be_changed_and_the_one_of_before_opens_nothing(tmp_pat
         Vault.open(made.folder, "one")
 
 
+def test_a_random_passphrase_is_gone_once_another_was_chosen(tmp_path: Path) -> None:
+    """A file beside the folder that opens nothing would be taken for the one that does."""
+    made = Vault.create(tmp_path / "notes.bgc")
+    with made.writing():
+        made.change_passphrase("mine")
+    assert not (tmp_path / "notes.bgc.passphrase").exists()
+
+
+def test_a_key_and_a_passphrase_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    """And no key is shorter than it should be: 16 bytes would seal with half the strength, and no word said."""
+    by_key, by_passphrase = tmp_path / "key.bgc", tmp_path / "passphrase.bgc"
+    for short in (b"", bytes(16), bytes(31)):
+        with pytest.raises(CorpusError, match=f"a corpus's key has 32 bytes, got {len(short)}"):
+            Vault.create(by_key, key=short)
+    Vault.create(by_key, key=KEY)
+    Vault.create(by_passphrase, "pass")
+    with pytest.raises(CorpusError, match="was made with a key of a key store"):
+        Vault.open(by_key, "pass")
+    with pytest.raises(CorpusError, match="was made with a passphrase"):
+        Vault.open(by_passphrase, key=KEY)
+
+
 def test_without_a_passphrase_its_own_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
     """Beside the folder, so that a copy of the folder opens nowhere."""
     made = Vault.create(tmp_path / "notes.bgc")
     kept = tmp_path / "notes.bgc.passphrase"
     assert kept.stat().st_mode & 0o077 == 0
+    assert made.folder.stat().st_mode & 0o077 == 0
+    assert len(kept.read_text()) >= 43, "32 random bytes"
     Vault.open(made.folder)
     with pytest.raises(
         CorpusError, match=r"not this corpus's, .* opens without one, by .*notes\.bgc\.passphrase: give none"
@@ -97,7 +121,11 @@ def test_a_file_that_was_cut_changed_swapped_or_put_back_does_not_open(vault: Va
         (vault.folder / "2-records").write_bytes(flipped)
         with pytest.raises(CorpusError, match="2-records"):
             Vault.open(vault.folder, key=KEY).read()
-    (vault.folder / "2-records").write_bytes(files["2-records"])
+    for name in ("2-records", "current", "corpus.json"):
+        (vault.folder / name).write_bytes(files[name] + bytes(1 << 17))
+        with pytest.raises(CorpusError, match=f"{name} has .* bytes, and at most .* are expected"):
+            Vault.open(vault.folder, key=KEY).read()
+        (vault.folder / name).write_bytes(files[name])
     found = Vault.open(vault.folder, key=KEY).read()
     assert found is not None
     assert found.generation == 2
