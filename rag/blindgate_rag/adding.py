@@ -250,7 +250,7 @@ def _check_text(text: Text) -> None:
         message = f"expected a Text with a name and a text, got {text!a:.200}"
         raise InputError(message)
     if not text.name or not is_text(text.name):
-        message = f"the name of a text is a text that is not empty, got {text.name!a}"
+        message = f"the name of a text is a text that is not empty, and UTF-8, got {text.name!a}"
         raise InputError(message)
     check_metadata(text.metadata)
 

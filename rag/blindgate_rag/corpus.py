@@ -31,7 +31,6 @@ from blindgate_protocol.errors import CorpusError
 from blindgate_rag.adding import Added, Adding, Text
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.hits import LOCAL, Hit, Hits
-from blindgate_rag.passages import is_text
 from blindgate_rag.progress import Advance, shown
 from blindgate_rag.records import DocumentRecord, Metadata, PassageRecord, Where
 from blindgate_rag.searching import FOUND, Ranking, checked_ranking, hit_of, hits_of, ranking_of, search_state
@@ -151,9 +150,6 @@ class Corpus:
             message = "the path of what to add is empty"
             raise CorpusError(message)
         root = Path(path)
-        if not is_text(str(root.resolve())):
-            message = f"{str(root.resolve())!a}: its path is not UTF-8, and documents are known by it"
-            raise CorpusError(message)
         with self._turn, self._writing() as state, shown(show=self._show_progress) as advance:
             return self._adding(state, advance).files(root, metadata, prune=prune, encoding=encoding)
 

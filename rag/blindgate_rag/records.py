@@ -351,7 +351,7 @@ def _check_metadata(name: object, value: object, *, what: str = "metadata") -> N
         message = f"{what} {name!r} is a {type(value).__name__}: it may be a text, a number, or true or false"
         raise InputError(message)
     if not is_text(name) or (isinstance(value, str) and not is_text(value)):
-        message = f"{what} {name!a} has half of a character in it: expected a text"
+        message = f"{what} {name!a} is {value!a:.200}, which is no text: it is not UTF-8"
         raise InputError(message)
     if isinstance(value, float) and not math.isfinite(value):
         message = f"{what} {name!r} is {value}: expected a finite number"

@@ -49,10 +49,16 @@ def test_a_record_that_is_another_is_nobodys(place: int) -> None:
     assert opened(bytes(len(record)), record_digest(record), 0.0) is None
 
 
+def bomb() -> bytes:
+    """A passage in every way but its length."""
+    small = zlib.decompress(_deflated(passage("a dose")), wbits=-15)
+    return zlib.compress(small.replace(b"a dose", b"x" * (1 << 20)), wbits=-15)
+
+
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param(_deflated(passage("x" * (1 << 20))), id="a bomb"),
+        pytest.param(bomb(), id="a bomb"),
         pytest.param(zlib.compress(b'{"text": "a"}', wbits=-15), id="half a passage"),
         pytest.param(b"\xff" * 30, id="nothing deflated"),
         pytest.param(zlib.compress(b"{}", wbits=-15)[:-1], id="cut"),

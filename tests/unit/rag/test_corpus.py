@@ -276,7 +276,14 @@ def test_what_may_not_be_said_of_documents_is_refused_before_they_are_read(
 
 @pytest.mark.parametrize(
     "text",
-    [Text("", "x"), Text("\udce9", "x"), Text("a", None), Text("a", "x", None), ("a", "x")],  # type: ignore[arg-type]
+    [
+        Text("", "x"),
+        Text("\udce9", "x"),
+        Text("a", None),
+        Text("a", "x", None),
+        ("a", "x"),
+        Text("a", "x", {"b": "\udce9"}),
+    ],  # type: ignore[arg-type]
 )
 def test_what_is_no_text_is_refused_by_name(corpus: Corpus, text: Text) -> None:
     """And nothing is added; of half a character in a text a question mark is left."""
@@ -343,27 +350,6 @@ def test_a_text_is_not_called_as_a_file_is(corpus: Corpus) -> None:
     assert "Tea" not in corpus.search("blood", k=1)[0].text
     assert corpus.add_texts([Text("tea", "Tea thins no blood.")]).added == ("tea",)
     assert corpus.add_texts([Text("tea", "Tea is warm.")]).changed == ("tea",)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [Text("a\udcff", "Aspirin."), Text("a", "Aspirin \ud800."), Text("a", "Aspirin.", {"ward": "3\udcff"})],
-    ids=["name", "text", "metadata"],
-)
-def test_what_is_no_text_is_refused_before_anything_rests(corpus: Corpus, text: Text) -> None:
-    """Linux hands over arguments that are not UTF-8 as halves of characters, which no shard, record or answer can hold."""
-    before = len(corpus)
-    with pytest.raises(InputError, match="is not UTF-8"):
-        corpus.add_texts([text])
-    assert len(corpus) == before
-
-
-def test_a_folder_whose_path_is_no_text_is_refused(corpus: Corpus, tmp_path: Path) -> None:
-    """Documents are known by their paths."""
-    folder = tmp_path / "\udcff" / "reports"
-    folder.mkdir(parents=True)
-    with pytest.raises(CorpusError, match=r"reports': its path is not UTF-8"):
-        corpus.add(folder)
 
 
 def test_passages_that_say_the_same_are_given_once(corpus: Corpus) -> None:
