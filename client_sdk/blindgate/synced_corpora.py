@@ -27,7 +27,7 @@ from blindgate.uploads import AT_ONCE, upload
 from blindgate_protocol.errors import CorpusError, GatewayError, InputError, MalformedError, NotFoundError
 from blindgate_protocol.messages import CorpusList, CorpusRequest, CorpusView, ModelOffer
 from blindgate_protocol.values import NAME, BlobRef, Digest, Size, Value
-from blindgate_rag.corpus_keys import PASSPHRASE, own_passphrase_file
+from blindgate_rag.corpus_keys import ENDING, own_passphrase_file
 from blindgate_rag.sync.corpus import SyncedCorpus
 from blindgate_rag.sync.heads import SeenHead
 from blindgate_rag.sync.joining import kept_header
@@ -211,7 +211,7 @@ class SyncedCorpora:
             raise InputError(message)
         gateway = hashlib.sha256(self._transport.url.encode()).hexdigest()[:16]
         # the passphrase of a corpus `a` lies as `a.passphrase` beside it; no name has a `~`
-        return self._home / "corpora" / gateway / (name + "~" if name.endswith(PASSPHRASE) else name)
+        return self._home / "corpora" / gateway / (name + "~" if name.endswith(ENDING) else name)
 
 
 def _at_once(do: Callable[[_T], _R], things: Sequence[_T]) -> list[_R]:

@@ -4,20 +4,23 @@
     FOLDER/queries.jsonl       {"_id": …, "text": …} a line
     FOLDER/qrels/test.tsv      query-id, corpus-id and grade, with tabs between; under a header, as BEIR writes it, or without one
 
-Judgements in TREC's own four columns (query, iteration, document, grade) are read, too. Grades are whole numbers; one above 0 is
-relevant. The questions that have judgements are asked; those without a relevant document among them count 0, as they do in
-BEIR's figures. Judgements of documents that the corpus does not have are kept: they cannot be found, and that is part of the
-result. Both are counted, so that whoever reads the figures can tell. Of two grades of one document the later one counts.
+Each may be packed by gzip, as BEIR's hosts have them: `corpus.jsonl.gz`. Judgements in TREC's own four columns (query, iteration,
+document, grade) are read, too. Grades are whole numbers; one above 0 is relevant. The questions that have judgements are asked;
+those without a relevant document among them count 0, as they do in BEIR's figures. Judgements of documents that the corpus does
+not have are kept: they cannot be found, and that is part of the result. Both are counted, so that whoever reads the figures can
+tell. Of two grades of one document the later one counts.
 
 Every error names the file, the line and the rule.
 """
 
+import gzip
 import json
 import re
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Never
+from typing import IO, Any, Final, Never
 
 from blindgate_protocol.errors import InputError
 
@@ -70,7 +73,7 @@ def read_collection(folder: Path, *, split: str = "test") -> Collection:
         for one, text, entry, where in _entries(folder, "corpus.jsonl")
     }
     questions = {one: text for one, text, _, _ in _entries(folder, "queries.jsonl")}
-    judgements = _judgements(folder, f"qrels/{split}.tsv", questions)
+    judgements = _judgements(folder, f"qrels/{split}.tsv", questions, documents)
     collection = Collection(
         folder.resolve().name, documents, {one: questions[one] for one in questions if one in judgements}, judgements
     )
@@ -118,18 +121,21 @@ def _text(entry: dict[str, Any], key: str, where: str, *, default: str | None = 
     return value.encode("utf-8", "replace").decode()  # JSON can name half a character, which no tokenizer takes
 
 
-def _judgements(folder: Path, name: str, questions: Mapping[str, str]) -> dict[str, dict[str, int]]:
+def _judgements(
+    folder: Path, name: str, questions: Mapping[str, str], documents: Mapping[str, str]
+) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
-    for number, line in _lines(folder, name):
+    for place, (number, line) in enumerate(_lines(folder, name)):
         where = f"{name}, line {number}"
-        parts = [part.strip() for part in (line.split("\t") if "\t" in line else line.split())]
-        if number == 1 and not _GRADE.fullmatch(parts[-1]):
+        parts = line.split("\t") if "\t" in line else line.split()
+        parts[-1] = parts[-1].strip()
+        if place == 0 and not _GRADE.fullmatch(parts[-1]):
             continue  # the header
         if len(parts) == _TREC_COLUMNS:
             del parts[1]
         if len(parts) != _COLUMNS:
             _refuse(f"{where}: {len(parts)} columns, expected query-id, corpus-id and score, with tabs between")
-        question, document, grade = parts
+        question, document, grade = _id(parts[0], questions), _id(parts[1], documents), parts[2]
         if question not in questions:
             _refuse(f"{where}: query-id {question!r} is not in queries.jsonl")
         if not _GRADE.fullmatch(grade):
@@ -138,10 +144,20 @@ def _judgements(folder: Path, name: str, questions: Mapping[str, str]) -> dict[s
     return found
 
 
+def _id(part: str, known: Container[str]) -> str:
+    """An id as it stands where there is one, blanks at its ends included; without them else."""
+    return part if part in known else part.strip()
+
+
+def _opened(path: Path) -> IO[bytes]:
+    packed = path.with_name(path.name + ".gz")
+    return gzip.open(packed) if packed.is_file() and not path.exists() else path.open("rb")
+
+
 def _lines(folder: Path, name: str) -> Iterator[tuple[int, str]]:
     """Number and text of each line that is not empty."""
     try:
-        with (folder / name).open("rb") as opened:
+        with _opened(folder / name) as opened:
             number = 0
             while line := opened.readline(MAX_LINE_BYTES + 1):
                 number += 1
@@ -153,6 +169,9 @@ def _lines(folder: Path, name: str) -> Iterator[tuple[int, str]]:
                     _refuse(f"{name}, line {number}: expected UTF-8")
                 if text.strip():
                     yield number, text
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        message = f"{name}.gz: is damaged, or was not fetched whole"
+        raise InputError(message) from error
     except OSError as error:
         message = f"{name}: cannot be read ({error.strerror}); {_there(folder, name)}"
         raise InputError(message) from error

@@ -32,8 +32,8 @@ _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**17, 8, 1
 _NONCE_BYTES: Final = 12
 _SALT_BYTES: Final = 16
 _NONCE: Final = b"blindgate corpus nonce v1"
-PASSPHRASE: Final = ".passphrase"
-"""What the file with a corpus's own passphrase ends in, behind the corpus's name."""
+ENDING: Final = ".passphrase"
+"""What the file with a corpus's own passphrase is called by, behind the corpus's name."""
 
 KeyFrom = Literal["passphrase", "key"]
 _Hex = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){16,128}$")]
@@ -144,11 +144,9 @@ def require_passphrase(passphrase: str) -> str:
 
 
 def own_passphrase_file(folder: Path) -> Path:
-    """Where the passphrase lies of a corpus whose owner gave none: beside its folder, or beside what leads to it, if that is a link."""
-    name = folder.absolute().name + PASSPHRASE
-    given, meant = folder.absolute().with_name(name), folder.resolve()
-    beside = meant.with_name(meant.name + PASSPHRASE)
-    return beside if beside.is_file() and not given.exists() else given
+    """Where the passphrase lies of a corpus whose owner gave none: beside its folder, or beside a link that leads to that."""
+    given, meant = (where.with_name(where.name + ENDING) for where in (folder.absolute(), folder.resolve()))
+    return meant if meant.is_file() and not given.exists() else given
 
 
 def own_passphrase(folder: Path, *, make: bool) -> str:
@@ -160,8 +158,8 @@ def own_passphrase(folder: Path, *, make: bool) -> str:
     except FileNotFoundError:
         if not make:
             message = (
-                f"{folder} is sealed with a passphrase: give it, or set BLINDGATE_CORPUS_PASSPHRASE. One that was made for it lies as "
-                f"{path.name} beside where the folder was"
+                f"{folder} is sealed with a passphrase: give it, or set BLINDGATE_CORPUS_PASSPHRASE. One that was made for "
+                f"it lies as {path.name} beside where the folder was"
             )
             raise CorpusError(message) from None
     except IsADirectoryError:

@@ -59,7 +59,7 @@ def files_under(
 
 
 def _root(path: Path) -> Path:
-    """Where it lies, links followed: by that its documents are known again. Linux allows any bytes in it, and a corpus keeps text."""
+    """Where it lies, links followed: its documents are known again by that. Linux allows any bytes in it, a corpus text alone."""
     try:
         there, found = path.is_file() or path.is_dir(), path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, links in a circle, NUL, rights

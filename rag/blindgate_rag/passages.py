@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 def is_text(value: str) -> bool:
-    """Whether a text is one: Python's may have halves of characters, of names in bytes that are no UTF-8, or of JSON that was cut."""
+    """Whether a text is one. Python's may have halves of characters, from names that are no UTF-8, or JSON that was cut."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 

@@ -5,7 +5,7 @@ is all come to this: the same state gives the same hits.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, get_args
+from typing import Final, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,13 @@ _DEPTH: Final = 100
 """How far down each ranking is read before they are put together."""
 _DEEPER: Final = 4
 """How many times as far, where so many said the same that too few are left."""
+
+
+class _Reach(NamedTuple):
+    """How far rankings are read: so many places of each; where scores are put together, so many of the best stand right."""
+
+    wanted: int
+    depth: int
 
 
 def check_question(query: str, k: int, where: Where | None, ranking: str | None) -> None:
@@ -74,13 +81,13 @@ def search_state(  # noqa: PLR0913  (what a search is asked with)
         found = state.records.documents(where)
         allowed = np.array(state.records.passages_of(one.id for one in found), dtype=np.int64)
     present = state.records.count()[1] if allowed is None else len(allowed)
-    wanted, depth = 2 * k, max(_DEPTH, 2 * k)  # twice as many as are asked for: some may say the same
+    reach = _Reach(2 * k, max(_DEPTH, 2 * k))  # twice as many as are asked for: some may say the same
     while True:
-        ranked = _ranked(state, query, wanted, depth, ranking or ranking_of(state), embedder, allowed=allowed)
+        ranked = _ranked(state, query, reach, ranking or ranking_of(state), embedder, allowed=allowed)
         best = _distinct(state, ranked, k)
-        if len(best) == k or len(ranked) < depth or depth >= present:
+        if len(best) == k or len(ranked) < reach.depth or reach.depth >= present:
             return tuple(hits_of(state, best, tokens))
-        wanted, depth = _DEEPER * wanted, _DEEPER * depth
+        reach = _Reach(_DEEPER * reach.wanted, _DEEPER * reach.depth)
 
 
 def hits_of(state: State, best: Sequence[tuple[int, float]], tokens: int | None) -> Iterator[Hit]:
@@ -125,8 +132,7 @@ def _distinct(state: State, ranked: Scored, k: int) -> Scored:
 def _ranked(  # noqa: PLR0913
     state: State,
     query: str,
-    wanted: int,
-    depth: int,
+    reach: _Reach,
     ranking: Ranking,
     embedder: Callable[[], Embedder],
     *,
@@ -136,17 +142,17 @@ def _ranked(  # noqa: PLR0913
     if ranking != "bm25" and state.dense is not None:
         vector = state.require(embedder()).embed_questions([query])
         if ranking == "blended":
-            return _blended(state, query, vector, wanted, depth, allowed=allowed)
-        rankings.append(state.nearest(vector, depth, allowed=allowed))
+            return _blended(state, query, vector, reach, allowed=allowed)
+        rankings.append(state.nearest(vector, reach.depth, allowed=allowed))
     if ranking != "dense":
-        rankings.append(state.words().search(query, depth, allowed=allowed))
+        rankings.append(state.words().search(query, reach.depth, allowed=allowed))
     if len(rankings) == 1:
         return rankings[0]
     return reciprocal_rank_fusion([[one for one, _ in each] for each in rankings])
 
 
 def _blended(
-    state: State, query: str, vector: NDArray[np.float32], wanted: int, depth: int, *, allowed: NDArray[np.int64] | None
+    state: State, query: str, vector: NDArray[np.float32], reach: _Reach, *, allowed: NDArray[np.int64] | None
 ) -> Scored:
     unit = state.unit_of(vector)
 
@@ -158,4 +164,4 @@ def _blended(
         return state.words().search(query, most, allowed=allowed if among is None else among)
 
     # so far down, one reading is enough for most questions
-    return blended(by_cosine, by_words, wanted, depth=max(depth, 4 * wanted))[:depth]
+    return blended(by_cosine, by_words, reach.wanted, depth=max(reach.depth, 4 * reach.wanted))[: reach.depth]

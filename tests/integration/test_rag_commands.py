@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from subprocess import CompletedProcess
 
+from blindgate_rag import Corpus, Text
 from typed import type_command
 
 
@@ -36,6 +37,12 @@ def test_documents_are_added_found_listed_and_removed(tmp_path: Path) -> None:
     found = json.loads(rag("search", corpus, "warfarin", *words, *where, "--json").stdout)
     assert [one["source"] for one in found] == ["notes/dose.txt"]
     assert rag("search", corpus, "visiting hours", *words).stdout.startswith("1  notes/visit.md")
+    with Corpus.open(corpus, "pass") as opened:
+        opened.add_texts([Text("a\n2  b", "A number of 17 digits.", {"number": 90_071_992_547_409_931})])
+    numbered = ("search", corpus, "digits", *words, "--where")
+    assert rag(*numbered, "number=90071992547409931").stdout.startswith("1  a\N{REPLACEMENT CHARACTER}2  b")
+    assert "Nothing found" in rag(*numbered, "number=90071992547409932").stderr
+    assert rag("remove", corpus, "a\n2  b").returncode == 0
     assert "Nothing found" in rag("search", corpus, "visiting", *words, "--where", "ward=9").stderr
     assert "Nothing found" in rag("search", corpus, "visiting", *words, "--where", "ward=Nan").stderr
     misspelt = rag("search", corpus, "visiting", *words, "--where", "wrd=3B")

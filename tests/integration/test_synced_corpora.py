@@ -92,14 +92,16 @@ def test_a_second_machine_needs_the_name_and_the_passphrase(
 def test_a_random_passphrase_is_brought_to_another_machine_as_the_error_says(
     client: Callable[..., Client], tmp_path: Path, embedder: Embedder, name: str
 ) -> None:
-    """The file is copied to the place that the error names; or the owner chooses a passphrase."""
+    """The file is copied to where the error says; or the owner chooses a passphrase. A corpus may be called as the file."""
     one, two = client(tmp_path / "one"), client(tmp_path / "two")
     one.corpus(name, profile="sealed-sync", embedder=embedder).add_texts(NOTES)
+    one.corpus(f"{name}.passphrase", profile="sealed-sync", embedder=embedder).add_texts(NOTES[:1])
+    assert len(one.corpus(name, profile="sealed-sync", embedder=embedder)) == 2
     with pytest.raises(
         CorpusError, match=f"as {name}.passphrase in .* copy that file from there to (.*)[.] Or"
     ) as told:
         two.corpus(name, profile="sealed-sync", embedder=embedder)
-    (kept,) = (tmp_path / "one").rglob(f"{name}.passphrase")
+    (kept,) = (tmp_path / "one").rglob(f"{name}.passphrase")  # and no folder of the other one
     place = re.search(rf"to (\S+{name}\.passphrase)", str(told.value))
     assert place is not None
     Path(place[1]).write_text("of another corpus\n")

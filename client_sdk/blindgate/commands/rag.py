@@ -1,17 +1,17 @@
 """`blindgate rag add|search|ask|list|remove|passphrase`.
 
-The commands for what the gateway has are in `corpora`, who hosts a corpus has `hosting`, and who measures one `retrieval`.
+The commands for what the gateway has are in `corpora`; who asks has `asking`, who hosts a corpus `hosting`, and who measures one
+`retrieval`.
 """
 
-import contextlib
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from blindgate.commands import corpora, retrieval
+from blindgate.commands.asking import ask
 from blindgate.commands.corpora import (
     AtLeast,
     CorpusPassphrase,
@@ -23,29 +23,21 @@ from blindgate.commands.corpora import (
     opened,
     searched,
 )
+from blindgate.commands.finding import Count, Tokens, Wheres, note_search, pair_of, place_of, rows_of, where_of
 from blindgate.commands.hosting import host
 from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
-from blindgate.output import note, printable, show, show_along, show_one, when
+from blindgate.output import note, printable, show, show_one, when
 from blindgate_protocol.corpus_search import Ranking
 from blindgate_protocol.errors import DocumentError, InputError
 
 if TYPE_CHECKING:
     from blindgate_rag.corpus import Corpus
-    from blindgate_rag.hits import Hits
 
 app = typer.Typer(
     help="Documents that never leave, and those that others host: add, search, ask with citations, host, evaluate.",
     no_args_is_help=True,
 )
 
-Wheres: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--where",
-        metavar="NAME=VALUE",
-        help="Only documents whose metadata is so; several values of a name are choices.",
-    ),
-]
 RankingName: TypeAlias = Annotated[
     Ranking | None,
     typer.Option(
@@ -53,10 +45,6 @@ RankingName: TypeAlias = Annotated[
         help="By meaning and words together (fused: their places; blended: their scores), by meaning (dense), or by words (bm25); "
         "what the corpus has by default.",
     ),
-]
-Count: TypeAlias = Annotated[int, typer.Option("-k", min=1, max=1000, help="How many passages to find.")]
-Tokens: TypeAlias = Annotated[
-    int | None, typer.Option("--tokens", min=1, help="No more text than this, in the embedding model's tokens.")
 ]
 
 
@@ -99,7 +87,7 @@ def add(
         if not path.exists():  # before a corpus is made for it
             message = f"{path}: there is no such file or folder"
             raise InputError(message)
-    said = None if metadata is None else dict(_pair(text, "--metadata") for text in metadata)
+    said = None if metadata is None else dict(pair_of(text, "--metadata") for text in metadata)
     with opened(connect, corpus, passphrase, embedder, create=True, ranking=ranking) as taken:
         told = _added(taken, paths, said, prune=prune, encoding=encoding)
     if as_json:
@@ -140,112 +128,21 @@ def search(
     """
     given: dict[str, Any] = {"searched_by": searched_by, "data_class": data_class, "offline": offline}
     with searched(connect, corpus, passphrase, embedder, **given) as taken:
-        hits = taken.search(query, k, where=_where(where), ranking=ranking, tokens=tokens)
-        misspelt = "" if hits else corpora.unknown_names(taken, _where(where) or {})
-    _note_search(hits)
+        hits = taken.search(query, k, where=where_of(where), ranking=ranking, tokens=tokens)
+        misspelt = "" if hits else corpora.unknown_names(taken, where_of(where) or {})
+    note_search(hits)
     if as_json:
-        show(_rows(hits), as_json=True)
+        show(rows_of(hits), as_json=True)
         return
     if not hits:
         note(f"Nothing found{misspelt}.")
     for number, hit in enumerate(hits, start=1):
-        place = printable(_place(hit.source, hit.page))
+        place = printable(place_of(hit.source, hit.page))
         typer.secho(f"{number}  {place}  (score {hit.score:.4g}, passage {hit.passage})", bold=True)
         typer.echo(f"{printable(hit.text.strip())}\n")
 
 
-@app.command()
-@asks_gateway
-def ask(
-    connect: Connect,
-    corpus: SearchedPath,
-    question: Annotated[str, typer.Argument(help="The question.")],
-    model: Annotated[str, typer.Option("--model", help="A chat's name: see 'blindgate models list'.")],
-    k: Count = 8,
-    where: Wheres = None,
-    tokens: Tokens = None,
-    searched_by: SearchedBy = None,
-    data_class: DataClass = None,
-    instructions: Annotated[
-        str | None, typer.Option("--instructions", help="Words of yours for the model: the language, the form.")
-    ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", min=1, help="No longer answer than this, in the model's tokens.")
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", min=0, max=2, help="0: the likeliest word each time.")
-    ] = None,
-    recogniser: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--recogniser",
-            metavar="presidio:MODEL",
-            help="Take out names and places as well, by Presidio with this spaCy pipeline: a folder, or an installed package.",
-        ),
-    ] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
-    embedder: EmbedderFolder = None,
-    passphrase: CorpusPassphrase = None,
-    as_json: Json = False,
-) -> None:
-    """Answer a question from a corpus, with citations; the answer is printed while it is written.
-
-    Passages are found as 'blindgate rag search' finds them; identifiers in them and in the question become placeholders, as your
-    policy's [redaction] says; then they are sealed to a node that proved what it is. The answer has what was taken out in its place
-    again. It is a beginning, and no more, until the last line says that its receipt holds. Ctrl-C cancels the job.
-    """
-    from blindgate_rag.redaction.named import opened as opened_recogniser  # noqa: PLC0415  (help must not wait)
-
-    # Before anything is searched: a corpus elsewhere would have learnt of a question that is not asked.
-    recognisers = [opened_recogniser(text, "--recogniser") for text in recogniser or ()]
-    with (
-        connect() as client,
-        searched(lambda: client, corpus, passphrase, embedder, searched_by=searched_by, data_class=data_class) as taken,
-    ):
-        given: dict[str, Any] = {
-            "corpus": taken,
-            "model": model,
-            "k": k,
-            "where": _where(where),
-            "tokens": tokens,
-            "instructions": instructions,
-            "recognisers": recognisers,
-            "data_class": data_class,
-            "timeout": timeout,
-            "max_completion_tokens": max_tokens,
-            "temperature": temperature,
-        }
-        if as_json:
-            answer = client.ask(question, stream=False, **given)
-        else:
-            with client.ask(question, stream=True, **given) as stream:
-                show_along(stream)
-                answer = stream.answer
-    if as_json:
-        told = {
-            "answer": answer.text,
-            "citations": [
-                {"number": one.number} | row
-                for one, row in zip(answer.citations, _rows([c.hit for c in answer.citations]), strict=True)
-            ],
-            "unresolved": answer.unresolved,
-            "finish_reason": answer.finish_reason,
-            "redacted": dict(answer.redacted),
-            "not_protected": answer.not_protected,
-            "leakage": str(answer.leakage),
-            "job": answer.job.id,
-            "node": answer.receipt.document.node,
-        }
-        show_one(told, as_json=True)
-        return
-    for one in answer.citations:
-        typer.echo(printable(f"[{one.number}] {_place(one.hit.source, one.hit.page)} (passage {one.hit.passage})"))
-    if answer.finish_reason == "length":
-        note("cut off: the model came to the most tokens that it may write")
-    redacted = ", ".join(f"{count} {name}" for name, count in answer.redacted.items()) or "nothing"
-    note(f"redacted: {redacted}; not looked for: {', '.join(answer.not_protected) or 'nothing'}")
-    _note_search(answer.hits)
-    note(f"job {answer.job.id}, answered by {answer.receipt.document.node}: its receipt holds")
+app.command()(ask)
 
 
 @app.command("list")
@@ -263,8 +160,8 @@ def list_(
     """List the documents of a corpus."""
     given = {name: value for name, value in (("at_least", at_least), ("offline", offline)) if value}
     with opened(connect, corpus, passphrase, embedder, **given) as taken:
-        documents = taken.documents(_where(where))
-        misspelt = "" if documents else corpora.unknown_names(taken, _where(where) or {})
+        documents = taken.documents(where_of(where))
+        misspelt = "" if documents else corpora.unknown_names(taken, where_of(where) or {})
     rows = [
         {
             "source": one.source,
@@ -322,55 +219,6 @@ def passphrase(
 app.command()(host)
 app.add_typer(corpora.app)
 app.add_typer(retrieval.app)
-
-
-def _note_search(hits: "Hits") -> None:
-    if hits.leakage.learned:
-        note(f"search {hits.leakage}")
-    if hits.missing:
-        note(f"{hits.missing} more were found, and a node did not send their text as its owner wrote it")
-
-
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        message = f"{option} {text!r}: expected NAME=VALUE"
-        raise InputError(message)
-    return name, value
-
-
-def _where(texts: Sequence[str] | None) -> dict[str, list[str | int | float | bool]] | None:
-    """What documents' metadata must be. A value is meant as the text, and as the number or the truth that it may be."""
-    if texts is None:
-        return None
-    found: dict[str, list[str | int | float | bool]] = {}
-    for text in texts:
-        name, value = _pair(text, "--where")
-        found.setdefault(name, []).append(value)
-        if value in {"true", "false"}:
-            found[name].append(value == "true")
-        with contextlib.suppress(ValueError):
-            if math.isfinite(number := float(value)):  # Nan is a name, too
-                found[name].append(number)
-    return found
-
-
-def _rows(hits: "Hits | Iterable[Any]") -> list[dict[str, Any]]:
-    return [
-        {
-            "source": hit.source,
-            "page": hit.page,
-            "score": hit.score,
-            "passage": hit.passage,
-            "metadata": dict(hit.metadata),
-            "text": hit.text,
-        }
-        for hit in hits
-    ]
-
-
-def _place(source: str, page: int | None) -> str:
-    return source if page is None else f"{source}, page {page}"
 
 
 def _added(

@@ -296,9 +296,9 @@ def test_a_path_that_is_no_text_is_an_error_that_shows_it(corpus: Corpus, tmp_pa
             corpus.add(path)
     with pytest.raises(CorpusError, match="is empty"):
         corpus.add("")
-    for path in ("x" * 300, "a\0b"):
+    for unseen in ("x" * 300, "a\0b"):
         with pytest.raises(CorpusError):
-            corpus.add(path)
+            corpus.add(unseen)
 
 
 def test_a_corpus_that_was_moved_is_not_an_empty_one(

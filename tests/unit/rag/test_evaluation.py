@@ -1,5 +1,6 @@
 """Collections in BEIR's layout, and measures that are trec_eval's."""
 
+import gzip
 import json
 import math
 import sys
@@ -44,13 +45,21 @@ def test_a_collection_is_read_as_beir_reads_it(tmp_path: Path) -> None:
         "q1\t0\ta\t2\nq1\t0\t2\t0\nq2\t0\t2\t1\nq3\t0\ta\t0",
         "q1 0 a 2\nq1 0 2 0\nq2 0 2 1\nq3 0 a 0\n",
         QRELS.replace("\n", ".0 \n"),
+        "\n" + QRELS.replace("q1\t", " q1 \t"),
     ],
-    ids=["without a header", "TREC's columns", "TREC's blanks", "grades of a spreadsheet"],
+    ids=["without a header", "TREC's columns", "TREC's blanks", "grades of a spreadsheet", "blanks and an empty line"],
 )
 def test_judgements_as_they_go_around_are_read(tmp_path: Path, qrels: str) -> None:
     """None is lost in place of a header, and none is read as another."""
     expected = {"q1": {"a": 2, "2": 0}, "q2": {"2": 1}, "q3": {"a": 0}}
     assert read_collection(written(tmp_path, qrels=qrels)).judgements == expected
+
+
+def test_an_id_with_blanks_is_the_one_that_stands_there(tmp_path: Path) -> None:
+    """Inside of it, and at its ends."""
+    corpus = '{"_id": "a b", "text": "x"}\n{"_id": " a b ", "text": "y"}\n'
+    read = read_collection(written(tmp_path, corpus=corpus, qrels="q1\ta b\t1\nq1\t a b \t2\n"))
+    assert read.judgements == {"q1": {"a b": 1, " a b ": 2}}
 
 
 def test_half_a_character_is_no_crash(tmp_path: Path) -> None:
@@ -103,9 +112,26 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "qrels" / "test.tsv").rename(tmp_path / "qrels" / "dev.tsv")
     with pytest.raises(InputError, match=r"qrels/test\.tsv: cannot be read .*/qrels has dev\.tsv$"):
         read_collection(tmp_path)
-    (tmp_path / "corpus.jsonl").rename(tmp_path / "corpus.jsonl.gz")
-    with pytest.raises(InputError, match=r"has corpus\.jsonl\.gz, qrels, queries\.jsonl$"):
+    (tmp_path / "corpus.jsonl").rename(tmp_path / "corpus.zip")
+    with pytest.raises(InputError, match=r"has corpus\.zip, qrels, queries\.jsonl$"):
         read_collection(tmp_path, split="dev")
+
+
+def test_a_collection_is_read_as_its_hosts_pack_it(tmp_path: Path) -> None:
+    """By gzip, each file or some; one that was not fetched whole is named."""
+    for name in ("corpus.jsonl", "qrels/test.tsv"):
+        plain = written(tmp_path) / name if name == "corpus.jsonl" else tmp_path / name
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
+    assert read_collection(tmp_path).judgements["q1"] == {"a": 2, "2": 0}
+    for cut in (
+        gzip.compress(CORPUS.encode())[:-9],
+        CORPUS.encode(),
+        gzip.compress(CORPUS.encode())[:12] + b"\xff" * 9,
+    ):
+        (tmp_path / "corpus.jsonl.gz").write_bytes(cut)
+        with pytest.raises(InputError, match=r"corpus\.jsonl\.gz: is damaged, or was not fetched whole"):
+            read_collection(tmp_path)
 
 
 def test_the_measures_are_trec_evals() -> None:
