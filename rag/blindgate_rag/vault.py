@@ -184,13 +184,15 @@ class Vault:
         """Replace all files with these, and give their generation. Only inside `writing`."""
         generation = self.generation() + 1
         refs = {}
-        for name, data in files.items():
-            sealed = self._key.seal(name, generation, data)
-            write_whole(self._path(name, generation), sealed)
-            refs[name] = _FileRef(digest=digest(sealed), size=len(sealed))
-        current = _Current(generation=generation, files=refs)
-        write_whole(self.folder / _CURRENT, self._key.seal(_CURRENT, 0, current.to_bytes()))
-        self._clear()
+        try:
+            for name, data in files.items():
+                sealed = self._key.seal(name, generation, data)
+                write_whole(self._path(name, generation), sealed)
+                refs[name] = _FileRef(digest=digest(sealed), size=len(sealed))
+            current = _Current(generation=generation, files=refs)
+            write_whole(self.folder / _CURRENT, self._key.seal(_CURRENT, 0, current.to_bytes()))
+        finally:
+            self._clear()  # where a disk was full, too: what was written so far is in everybody's way
         return generation
 
     def change_passphrase(self, passphrase: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from lxml import etree
 
 from blindgate_protocol.errors import MalformedError
+from blindgate_rag.formats.charsets import as_browsers_read
 from blindgate_rag.formats.raised import RAISED, settled
 from blindgate_rag.formats.text import decoded
 from blindgate_rag.passages import Page
@@ -41,8 +42,6 @@ _NO_MARKS = {ord(_PARAGRAPH): None, ord(_LINE): None, ord(RAISED): None}
 _WHITE = re.compile(r"\s+")
 _BREAKS = re.compile(f"[{_PARAGRAPH}{_LINE}\n ]{{2,}}|[{_PARAGRAPH}{_LINE}]")
 _CELL_CHARACTERS = 300
-# What the Encoding Standard reads under these names, as every browser does.
-_AS_BROWSERS_READ = dict.fromkeys(("iso-8859-1", "latin1", "latin-1", "us-ascii", "ascii"), "cp1252")
 
 
 def pages(data: bytes, otherwise: str | None = None) -> Iterator[Page]:
@@ -75,11 +74,7 @@ def pages(data: bytes, otherwise: str | None = None) -> Iterator[Page]:
 def _declared(data: bytes) -> str | None:
     start = data[:_DECLARED_WITHIN]
     found = _CHARSET.search(start) or _XML_ENCODING.search(start)
-    if found is None:
-        return None
-    name = found[1].decode("ascii").lower()
-    # A page whose declaration could be read byte by byte is in no encoding of two bytes.
-    return "utf-8" if name.startswith(("utf-16", "utf-32")) else _AS_BROWSERS_READ.get(name, name)
+    return None if found is None else as_browsers_read(found[1].decode("ascii").lower())
 
 
 def _seen(root: "etree._Element") -> list[str]:

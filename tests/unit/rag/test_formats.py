@@ -141,6 +141,16 @@ def test_html_is_read_in_the_encoding_that_it_declares(text: Text) -> None:
     """As browsers do, Windows' quotation marks under the name of Latin-1 too."""
     assert text("a.html", b'<meta charset="ISO-8859-1"><p>caf\xe9 \x93quoted\x94</p>') == "café “quoted”"
     assert text("b.html", '<meta charset="koi8-r"><p>привет</p>'.encode("koi8-r")) == "привет"
+    wider = {
+        "gb2312": ("gbk", "朱镕基"),
+        "shift_jis": ("cp932", "①髙橋"),
+        "x-sjis": ("cp932", "髙"),
+        "euc-kr": ("cp949", "똠방"),
+    }
+    for declared, (encoding, said) in wider.items():
+        assert text("c.html", f'<meta charset="{declared}"><p>{said}</p>'.encode(encoding)) == said
+    with pytest.raises(DocumentError, match="declares an encoding that is not known"):
+        text("d.html", b'<meta charset="x-nowhere"><p>caf\xe9</p>')
 
 
 def test_a_tables_rows_say_their_columns_names_and_are_numbered(loader: Loader, tmp_path: Path) -> None:

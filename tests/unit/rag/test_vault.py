@@ -173,6 +173,25 @@ def test_where_nobody_can_write_the_corpus_is_read_and_says_so(vault: Vault, tmp
         Vault.create(tmp_path / ("x" * 300), key=KEY)
 
 
+def test_a_full_disk_keeps_what_was_there_and_nothing_of_what_was_begun(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room is wanted by others."""
+    write = vaults.write_whole
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "2-vectors":
+            message = f"{path} cannot be written: No space left on device"
+            raise CorpusError(message)
+        write(path, data)
+
+    monkeypatch.setattr(vaults, "write_whole", full)
+    with vault.writing(), pytest.raises(CorpusError, match="No space left"):
+        vault.write(FILES)
+    assert {one.name for one in vault.folder.iterdir()} == {"corpus.json", "current", "lock", "1-records", "1-vectors"}
+    assert vault.read() is not None
+
+
 def test_two_writers_wait_for_each_other_and_say_so(vault: Vault) -> None:
     """The second one gives up after a while, and has written nothing."""
     with vault.writing(), pytest.raises(CorpusError, match="another process is writing"), vault.writing(wait=0.1):
