@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Never
+from typing import Any, BinaryIO, Final, Never, cast
 
 from blindgate_protocol.errors import InputError
 
@@ -149,9 +149,11 @@ def _id(part: str, known: Container[str]) -> str:
     return part if part in known else part.strip()
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> BinaryIO:
     packed = path.with_name(path.name + ".gz")
-    return gzip.open(packed) if packed.is_file() and not path.exists() else path.open("rb")
+    if packed.is_file() and not path.exists():
+        return cast("BinaryIO", gzip.open(packed))
+    return path.open("rb")
 
 
 def _lines(folder: Path, name: str) -> Iterator[tuple[int, str]]:

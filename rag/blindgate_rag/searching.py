@@ -76,10 +76,7 @@ def search_state(  # noqa: PLR0913  (what a search is asked with)
     Raises `InputError` for what cannot be asked.
     """
     check_question(query, k, where, ranking)
-    allowed = None
-    if where is not None:
-        found = state.records.documents(where)
-        allowed = np.array(state.records.passages_of(one.id for one in found), dtype=np.int64)
+    allowed = None if where is None else np.array(state.records.passages_where(where), dtype=np.int64)
     present = state.records.count()[1] if allowed is None else len(allowed)
     reach = _Reach(2 * k, max(_DEPTH, 2 * k))  # twice as many as are asked for: some may say the same
     while True:

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from blindgate_protocol.errors import CorpusError, DocumentError, InputError
-from blindgate_rag import searching, word_counts
+from blindgate_rag import records, searching, word_counts
 from blindgate_rag.adding import Adding, Text
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.embedding import Embedder
@@ -360,6 +361,24 @@ def test_copies_of_one_note_leave_room_for_what_else_there_is(corpus: Corpus, mo
         found = corpus.search("aspirin and warfarin", k=2, ranking=ranking)
         assert [hit.source.split()[0] for hit in found] == ["copy", "ward3/blood.md"], ranking
     assert len(corpus.search("aspirin and warfarin", k=50, ranking="dense")) == 5
+
+
+def test_a_search_reads_what_it_finds_and_not_every_document(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a corpus of many notes that would take longer than finding them; of what many say alike one is looked at."""
+    corpus.add_texts(Text(f"note {number}", f"Note {number}.", {"ward": "5"}) for number in range(20))
+    monkeypatch.setattr(Records, "documents", None)
+    assert corpus.search("warfarin", k=1, ranking="bm25")[0].metadata == {"ward": "3B"}
+    looked = 0
+    is_so = records.is_so
+
+    def counted(*given: Any) -> bool:
+        nonlocal looked
+        looked += 1
+        return is_so(*given)
+
+    monkeypatch.setattr(records, "is_so", counted)
+    assert len(corpus.search("note", k=50, ranking="bm25", where={"ward": "5"})) == 20
+    assert looked == 3
 
 
 def test_no_more_text_than_asked_for_is_given(corpus: Corpus) -> None:

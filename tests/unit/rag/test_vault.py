@@ -9,6 +9,7 @@ import pytest
 
 from blindgate_protocol.errors import CorpusError
 from blindgate_rag import vault as vaults
+from blindgate_rag.corpus_keys import write_whole
 from blindgate_rag.vault import Vault
 
 KEY = bytes(range(32))
@@ -177,7 +178,7 @@ def test_a_full_disk_keeps_what_was_there_and_nothing_of_what_was_begun(
     vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The room is wanted by others."""
-    write = vaults.write_whole
+    write = write_whole
 
     def full(path: Path, data: bytes) -> None:
         if path.name == "2-vectors":
