@@ -222,8 +222,7 @@ class Adding:
             if not one.origin.startswith(_TEXT) and one.origin not in kept and _is_below(Path(one.origin), below)
             if not any(_is_below(Path(one.origin), folder) for folder in unknown)
         ]
-        for one in gone:
-            self._state.remove(one.origin)
+        self._state.remove(*(one.origin for one in gone))
         return tuple(one.source for one in gone)
 
     def _added(self, *, removed: tuple[str, ...] = (), skipped: tuple[str, ...] = ()) -> Added:

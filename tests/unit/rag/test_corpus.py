@@ -13,12 +13,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from blindgate_protocol.errors import CorpusError, DocumentError, InputError
 from blindgate_rag import records, searching, word_counts
 from blindgate_rag.adding import Adding, Text
 from blindgate_rag.corpus import Corpus
+from blindgate_rag.dense import DenseIndex
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.loading import Loader
 from blindgate_rag.records import Records
@@ -222,6 +225,24 @@ def test_what_is_removed_is_found_no_more_and_is_in_no_file(corpus: Corpus) -> N
     assert not any(b"warfarin" in data for data in state.files().values())
     assert state.dense is not None
     assert len(state.dense) == len(corpus)
+
+
+def test_many_are_removed_at_once(corpus: Corpus, notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name, and where their files are gone: one by one, all other vectors would be moved each time."""
+    removed = []
+    remove = DenseIndex.remove
+
+    def counted(index: DenseIndex, ids: NDArray[np.int64]) -> int:
+        removed.append(len(ids))
+        return remove(index, ids)
+
+    monkeypatch.setattr(DenseIndex, "remove", counted)
+    for path in (notes / "ward3").iterdir():
+        path.unlink()
+    assert len(corpus.add(notes / "ward3", prune=True).removed) == 2
+    assert corpus.remove("ward4/doses.csv", "ward4/visit.html", "ward4/visit.html") == 2
+    assert removed == [2, 2]
+    assert len(again(corpus)) == 0
 
 
 def test_a_file_that_cannot_be_read_is_told_of_and_the_rest_is_there(corpus: Corpus, notes: Path) -> None:
