@@ -295,6 +295,14 @@ def test_what_may_not_be_said_of_documents_is_refused_before_they_are_read(
     assert corpus.documents({"seen": True}) == []
 
 
+def test_a_word_is_found_however_it_was_typed(corpus: Corpus) -> None:
+    """In a text that is in no file, and in a question, as in a file: soft hyphens and ligatures are a typesetter's."""
+    corpus.add_texts([Text("page", "Anti\u00adcoagulation is in\ufb02uenced\x00 by\r\ncabbage.")])
+    for question in ("anticoagulation", "anti\u00adcoagulation", "influenced", "in\ufb02uenced"):
+        (hit,) = corpus.search(question, ranking="bm25")
+        assert hit.text == "Anticoagulation is influenced by\ncabbage."
+
+
 @pytest.mark.parametrize(
     "text",
     [Text("", "x"), Text("\udce9", "x"), Text("a", None), Text("a", "x", None), ("a", "x")],  # type: ignore[arg-type]
