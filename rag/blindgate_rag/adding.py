@@ -15,6 +15,7 @@ from typing import Final
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import DocumentError, InputError
 from blindgate_rag.chunking import Chunker
+from blindgate_rag.cleaning import cleaned
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.folders import files_under
 from blindgate_rag.loading import Loader
@@ -37,6 +38,7 @@ class Text:
 
     Attributes:
         name: by what it is known again, and what hits show as their source.
+        text: read as a file's is, without control characters, soft hyphens and ligatures (`cleaning`).
     """
 
     name: str
@@ -136,7 +138,7 @@ class Adding:
                 message = f"{text.name} is what a file's document is called: name the text otherwise"
                 raise InputError(message)
             data = text.text.encode("utf-8", "replace")  # JSON can name half a character, which no tokenizer takes
-            document = Document(text.name, digest(data), "txt", (Page(data.decode()),))
+            document = Document(text.name, digest(data), "txt", (Page(cleaned(data.decode())),))
             self._take(f"{_TEXT}{text.name}", document, text.metadata)
         self._embed()
         return self._added()
@@ -222,8 +224,7 @@ class Adding:
             if (path := self._state.path_below(one, root.resolve())) is not None
             if not any(path.is_relative_to(folder) for folder in unknown)
         ]
-        for one in gone:
-            self._state.remove(one.origin)
+        self._state.remove(*(one.origin for one in gone))
         return tuple(one.source for one in gone)
 
     def _added(self, *, removed: tuple[str, ...] = (), skipped: tuple[str, ...] = ()) -> Added:

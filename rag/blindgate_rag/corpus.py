@@ -170,7 +170,7 @@ class Corpus:
         with self._turn, self._writing() as state:
             known = {one.source: one.origin for one in state.records.documents()}
             named = ((os.fspath(one), one if isinstance(one, str) else os.path.realpath(one)) for one in sources)
-            return sum(state.remove(known.get(source, origin)) for source, origin in named)
+            return state.remove(*(known.get(source, origin) for source, origin in named))
 
     def documents(self, where: Where | None = None) -> list[DocumentRecord]:
         """The documents that are there, or those whose metadata is so."""

@@ -60,6 +60,7 @@ class DenseIndex:
         self._dimension = dimension
         self._flat_most = flat_most
         self._index: Any = _flat(dimension)
+        self._last = _NONE  # no id in the index is above it
         self._gpu: Any = None
 
     def __len__(self) -> int:
@@ -95,11 +96,14 @@ class DenseIndex:
         if len(ids) != len(vectors):
             message = f"ids: got {len(ids)} for {len(vectors)} vectors, expected one each"
             raise InputError(message)
-        if len(np.unique(ids)) != len(ids) or (len(self) and np.isin(ids, self.ids).any()):
+        # to look for an id in a large index takes longer than to add its vector, and most ids are new ones
+        known = len(ids) > 0 and ids.min() <= self._last and np.isin(ids, self.ids).any()
+        if known or len(np.unique(ids)) != len(ids):
             message = "ids: one is there twice, or in the index already; remove it first"
             raise InputError(message)
         self._gpu = None
         self._index.add_with_ids(vectors, ids)
+        self._last = max(self._last, int(ids.max(initial=_NONE)))
         self._arrange()
 
     def remove(self, ids: Ids) -> int:
@@ -289,6 +293,7 @@ class DenseIndex:
         ):
             message = "index: an id is there twice or below 0, or a number is not finite"
             raise CorpusError(message)
+        self._last = int(ids.max(initial=_NONE))
 
 
 @contextmanager

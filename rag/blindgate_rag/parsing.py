@@ -17,7 +17,6 @@ import ctypes
 import json
 import os
 import pkgutil
-import re
 import resource
 import struct
 import sys
@@ -29,6 +28,7 @@ from importlib import import_module
 from typing import TypeAlias
 
 from blindgate_protocol.errors import MalformedError
+from blindgate_rag.cleaning import cleaned
 from blindgate_rag.formats.media import MissingPage, require_magic
 from blindgate_rag.passages import Page
 
@@ -46,15 +46,6 @@ _DESCRIPTORS = 3
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x1000_0000, 0x4000_0000
 _PR_SET_NO_NEW_PRIVS = 38
 _READ_BYTES = 1 << 20
-# Everything below a space but tab and newline, and the second such block: no text, and orders to a terminal.
-_CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
-_BREAKS = str.maketrans(dict.fromkeys("\v\f\x1c\x1d\x1e\x85\u2028\u2029", "\n"))
-
-# What a text has for its typesetter: hyphens that show at a line's end alone, marks within it, and letters drawn as one.
-_SOFT_HYPHEN = re.compile("\u00ad\n?")
-_TYPESETTING = str.maketrans(
-    {"\ufeff": None, "ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
-)
 
 _Parse: TypeAlias = Callable[[bytes], Iterator[Page | MissingPage]]
 
@@ -110,7 +101,7 @@ def text_of(parse: _Parse, data: bytes, most: int) -> dict[str, object]:
     for page in parse(data):
         if isinstance(page, MissingPage):
             missing.append(page.number)
-        elif text := _cleaned(page.text):
+        elif text := cleaned(page.text):
             length += len(text.encode())
             found.append((page.number, text))
         if length > most:
@@ -159,16 +150,6 @@ def _answer(parsers: dict[str, _Parse], media: str, data: bytes, most: int) -> d
         return {"error": "parsing it needs more memory than a parser may use"}
     except RecursionError:
         return {"error": "its parts are nested too deeply"}
-
-
-def _cleaned(text: str) -> str:
-    """Words as they are searched for: without control characters, halves of characters, soft hyphens and ligatures.
-
-    Line ends are newlines, and nothing but white space is `""`.
-    """
-    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_BREAKS).translate(_CONTROLS)
-    text = _SOFT_HYPHEN.sub("", text).translate(_TYPESETTING)
-    return text.encode("utf-8", "replace").decode().strip()
 
 
 def _read(size: int) -> bytes:

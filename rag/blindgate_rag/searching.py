@@ -14,6 +14,7 @@ from blindgate_protocol import corpus_search
 from blindgate_protocol.corpus_search import MOST_FOUND
 from blindgate_protocol.errors import InputError
 from blindgate_rag.blending import Ids, Scored, blended
+from blindgate_rag.cleaning import cleaned
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.fusion import distinct, reciprocal_rank_fusion, within_budget
 from blindgate_rag.hits import Hit
@@ -83,6 +84,7 @@ def search_state(  # noqa: PLR0913  (what a search is asked with)
     Raises `InputError` for what cannot be asked.
     """
     check_question(query, k, where, ranking)
+    query = cleaned(query)
     allowed = None if where is None else np.array(state.records.passages_where(where), dtype=np.int64)
     present = state.records.count()[1] if allowed is None else len(allowed)
     reach = _Reach(2 * k, max(_DEPTH, 2 * k))  # twice as many as are asked for: some may say the same

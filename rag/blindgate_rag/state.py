@@ -121,13 +121,14 @@ class State:
         self.records.describe(origin, metadata)
         self._touch()
 
-    def remove(self, origin: str) -> bool:
-        """Take a document out: its text and its vectors. Gives whether it was there."""
-        there = self.records.document(origin) is not None
+    def remove(self, *origins: str) -> int:
+        """Take documents out: their text and their vectors. Gives how many were there."""
+        there = [one for one in dict.fromkeys(origins) if self.records.document(one) is not None]
         if there and self.dense is not None:
-            self.dense.remove(np.array(self.records.remove(origin), dtype=np.int64))
+            gone = [number for one in there for number in self.records.remove(one)]
+            self.dense.remove(np.array(gone, dtype=np.int64))  # all at once: each time the others are moved together
             self._touch()
-        return there
+        return len(there)
 
     def set(self, name: str, value: str) -> None:
         """Set something for the corpus."""

@@ -133,12 +133,10 @@ class SyncedState(State):
         super().describe(origin, metadata)
         self.changed_here.add(origin)
 
-    def remove(self, origin: str) -> bool:
-        """Take a document out. Gives whether it was there."""
-        there = super().remove(origin)
-        if there:
-            self.changed_here.add(origin)
-        return there
+    def remove(self, *origins: str) -> int:
+        """Take documents out. Gives how many were there."""
+        self.changed_here.update(one for one in origins if self.records.document(one) is not None)
+        return super().remove(*origins)
 
     def nearest(
         self, queries: NDArray[np.float32], k: int, *, allowed: NDArray[np.int64] | None = None

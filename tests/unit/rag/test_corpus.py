@@ -13,12 +13,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from blindgate_protocol.errors import CorpusError, DocumentError, InputError
 from blindgate_rag import records, searching, word_counts
 from blindgate_rag.adding import Adding, Text
 from blindgate_rag.corpus import Corpus
+from blindgate_rag.dense import DenseIndex
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.loading import Loader
 from blindgate_rag.records import Records
@@ -224,6 +227,24 @@ def test_what_is_removed_is_found_no_more_and_is_in_no_file(corpus: Corpus) -> N
     assert len(state.dense) == len(corpus)
 
 
+def test_many_are_removed_at_once(corpus: Corpus, notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name, and where their files are gone: one by one, all other vectors would be moved each time."""
+    removed = []
+    remove = DenseIndex.remove
+
+    def counted(index: DenseIndex, ids: NDArray[np.int64]) -> int:
+        removed.append(len(ids))
+        return remove(index, ids)
+
+    monkeypatch.setattr(DenseIndex, "remove", counted)
+    for path in (notes / "ward3").iterdir():
+        path.unlink()
+    assert len(corpus.add(notes / "ward3", prune=True).removed) == 2
+    assert corpus.remove("ward4/doses.csv", "ward4/visit.html", "ward4/visit.html") == 2
+    assert removed == [2, 2]
+    assert len(again(corpus)) == 0
+
+
 def test_a_file_that_cannot_be_read_is_told_of_and_the_rest_is_there(corpus: Corpus, notes: Path) -> None:
     """By its name, and with what is wrong."""
     (notes / "ward3/scan.pdf").write_bytes(b"%PDF-1.4\ngarbage")
@@ -272,6 +293,14 @@ def test_what_may_not_be_said_of_documents_is_refused_before_they_are_read(
     assert len(corpus.add(notes / "ward3", {"seen": 1}).changed) == 2
     assert len(corpus.documents({"seen": 1})) == 2
     assert corpus.documents({"seen": True}) == []
+
+
+def test_a_word_is_found_however_it_was_typed(corpus: Corpus) -> None:
+    """In a text that is in no file, and in a question, as in a file: soft hyphens and ligatures are a typesetter's."""
+    corpus.add_texts([Text("page", "Anti\u00adcoagulation is in\ufb02uenced\x00 by\r\ncabbage.")])
+    for question in ("anticoagulation", "anti\u00adcoagulation", "influenced", "in\ufb02uenced"):
+        (hit,) = corpus.search(question, ranking="bm25")
+        assert hit.text == "Anticoagulation is influenced by\ncabbage."
 
 
 @pytest.mark.parametrize(

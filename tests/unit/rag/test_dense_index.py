@@ -165,6 +165,21 @@ def test_bytes_that_are_no_such_index_are_refused(what: str) -> None:
         DenseIndex.from_bytes(other_bytes(what), 2 * WIDTH if what == "width" else WIDTH)
 
 
+def test_a_new_id_is_added_without_a_look_at_all_others(
+    index: DenseIndex, data: tuple[Floats, Floats], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A document more in a large corpus costs its own vectors; one that is there is found out, also in what was read again."""
+    back = DenseIndex.from_bytes(index.to_bytes(), WIDTH, flat_most=1000 if index.cells else 10_000)
+    for made in (index, back):
+        with pytest.raises(InputError, match="in the index already"):
+            made.add(IDS[-1:], data[0][:1])
+        with monkeypatch.context() as patched:
+            patched.setattr(DenseIndex, "ids", property(lambda _: pytest.fail("all others were looked at")))
+            made.add(IDS[-1:] + 1, data[0][:1])
+        with pytest.raises(InputError, match="in the index already"):
+            made.add(IDS[-1:] + 1, data[0][:1])
+
+
 def test_numbers_that_cannot_be_compared_are_refused(data: tuple[Floats, Floats]) -> None:
     """The rule is named, and the index stays as it was."""
     index = index_of(data[0][:10], flat_most=100)
