@@ -40,6 +40,7 @@ from blindgate.model import Model
 from blindgate_models.lookup.spec import NOTHING
 from blindgate_models.search.hosted import EmbedderRef, HostedCorpus
 from blindgate_protocol.errors import BudgetSpentError, CorpusError, InputError, PackageError
+from blindgate_rag.cleaning import cleaned
 from blindgate_rag.embedding import MINILM_DIGEST, Embedder
 from blindgate_rag.fusion import distinct, within_budget
 from blindgate_rag.hits import Hits, Leakage, Learned
@@ -161,7 +162,7 @@ class EncryptedCorpus:
             raise InputError(message)
         allowed = None if where is None else self._offered.allowed(where, self.name)
         until = math.inf if self._timeout is None else time.monotonic() + self._timeout
-        vector = self.embedder.embed_questions([query])
+        vector = self.embedder.embed_questions([cleaned(query)])
         # 4.
         left = self._with_one_more()
         nearest = self._index.search(vector, len(self), timeout=_left(until), data_class=self._data_class)

@@ -308,11 +308,11 @@ def test_a_word_is_found_however_it_was_typed(corpus: Corpus) -> None:
     [
         Text("", "x"),
         Text("\udce9", "x"),
-        Text("a", None),
-        Text("a", "x", None),
+        Text("a", None),  # type: ignore[arg-type]
+        Text("a", "x", None),  # type: ignore[arg-type]
         ("a", "x"),
         Text("a", "x", {"b": "\udce9"}),
-    ],  # type: ignore[arg-type]
+    ],
 )
 def test_what_is_no_text_is_refused_by_name(corpus: Corpus, text: Text) -> None:
     """And nothing is added; of half a character in a text a question mark is left."""
