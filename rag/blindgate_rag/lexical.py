@@ -1,7 +1,7 @@
 """The passages that share words with a question, by BM25 (bm25s, Lucene's variant).
 
-What is a word, and which passage has which, is `word_counts`'. English stop words count for little here anyway, since BM25 weighs a
-word by how few passages have it; they can be left out.
+What is a word is said in `words`, and which passage has which in `word_counts`. English stop words count for little here anyway,
+since BM25 weighs a word by how few passages have it; they can be left out.
 
 bm25s takes texts and nothing else, and spends most of its time on counting what is counted already. So the weights are computed
 here, in its own formula and in the same precision: they are the same to the bit (`tests/unit/rag/test_word_counts.py`), and it is
@@ -18,7 +18,8 @@ from bm25s.stopwords import STOPWORDS_EN
 from numpy.typing import NDArray
 
 from blindgate_protocol.errors import InputError
-from blindgate_rag.word_counts import WordCounts, words_of
+from blindgate_rag.word_counts import WordCounts
+from blindgate_rag.words import words_of
 
 K1: Final = 1.2
 B: Final = 0.75

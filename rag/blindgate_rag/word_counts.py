@@ -1,11 +1,8 @@
 """Which words stand in which passages, and how often: what an index of words is made of, and what is kept of it.
 
-Finding the words is what takes time (`words_of`); weighing them takes little, and the weight of each depends on all passages. So
+Finding the words is what takes time (`words`); weighing them takes little, and the weight of each depends on all passages. So
 the counts are kept with the corpus, sealed as it is, and a passage that comes or goes changes its own words and no others. A word
 that stands in no passage any more is in nothing that is written.
-
-*Words.* A word is a run of letters and digits, in lower case and without accents: `I10`, `2.5mg` and `1,571.7` are one word each,
-and a single digit is a word. Of writing without spaces between words (Chinese, Japanese) every character is one.
 
 *Bytes* are arrays in numpy's own format, one after the other, without pickle, and each is held to what the others say before
 anything is made of it. They begin with the rule by which words were found: counts by another rule are made anew (`from_bytes`).
@@ -13,7 +10,6 @@ anything is made of it. They begin with the rule by which words were found: coun
 
 import io
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -23,28 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_protocol.errors import CorpusError, InputError
+from blindgate_rag.words import RULE, words_of
 
 Numbers = NDArray[np.int64]
 Narrow = NDArray[np.int32]
 
-_RULE: Final = f"blindgate words v1, unicode {unicodedata.unidata_version}".encode()
-_ACCENTS: Final = re.compile("[\u0300-\u036f]")
-_UNSPACED: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORDS: Final = re.compile(rf"[{_UNSPACED}]|\d+(?:[.,]\d+)*[^\W{_UNSPACED}]*|[^\W{_UNSPACED}]+")
-_ASCII_WORDS: Final = re.compile(r"\d+(?:[.,]\d+)*\w*|\w+", re.ASCII)  # the same, in less time
 _AT_ONCE: Final = 2048  # texts whose words are in memory together
 _NPY: Final[Any] = np.lib.format  # numpy gives it no types
 _MAGIC: Final = b"\x93NUMPY\x01\x00"
 _MOST_ARRAY_HEADER: Final = 256
 _ARRAY_HEADER: Final = re.compile(rb"\{'descr': '([^']+)', 'fortran_order': False, 'shape': \(([0-9]{1,18}),\), \} *\n")
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text, in their order."""
-    if text.isascii():
-        return _ASCII_WORDS.findall(text.lower())
-    text = _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
-    return _WORDS.findall(text.lower())
 
 
 class WordCounts:
@@ -108,7 +92,7 @@ class WordCounts:
     def to_bytes(self) -> bytes:
         """What `from_bytes` reads."""
         words = np.frombuffer("\n".join(self.vocabulary).encode(), dtype=np.uint8)
-        rule = np.frombuffer(_RULE, dtype=np.uint8)
+        rule = np.frombuffer(RULE, dtype=np.uint8)
         file = io.BytesIO()
         for array in (rule, self.ids, self.starts, self.rows, self.counts, words):
             _NPY.write_array(file, array, allow_pickle=False)
@@ -119,7 +103,7 @@ class WordCounts:
         """What `to_bytes` gave; `None` where words were found by another rule. Raises `CorpusError` for what contradicts itself."""
         file = io.BytesIO(data)
         rule = _array(file, "the rule", np.uint8)
-        if rule.tobytes() != _RULE:
+        if rule.tobytes() != RULE:
             return None
         ids, starts = _array(file, "ids", np.int64), _array(file, "starts", np.int64)
         rows, counts = _array(file, "rows", np.int32), _array(file, "counts", np.int32)

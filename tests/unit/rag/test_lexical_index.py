@@ -1,11 +1,13 @@
 """Passages by shared words: what is a word, what is found, and in which order."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 
 from blindgate_protocol.errors import InputError
 from blindgate_rag.lexical import LexicalIndex
-from blindgate_rag.word_counts import words_of
+from blindgate_rag.words import words_of
 
 TEXTS = [
     "Hypertension (I10), treated with amlodipine 2.5mg once a day.",
@@ -103,3 +105,21 @@ def test_nothing_is_written_to_the_terminal(capfd: pytest.CaptureFixture[str]) -
 def test_what_a_word_is() -> None:
     """One rule for texts and questions."""
     assert words_of("Non-current: 2.5mg, 1,571.7 and I10.") == ["non", "current", "2.5mg", "1,571.7", "and", "i10"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("रोगी को बुखार है", "रोगी को बुखार है", id="Hindi"),
+        pytest.param("রোগীর জ্বর, ২.৫mg", "রোগীর জ্বর ২.৫mg", id="Bengali"),
+        pytest.param("நோயாளிக்கு காய்ச்சல்", "நோயாளிக்கு காய்ச்சல்", id="Tamil"),
+        pytest.param("مُحَمَّد لَدَيْهِ حُمّـى", "محمد لديه حمى", id="Arabic"),
+        pytest.param("אַסְפִּירִין", "אספירין", id="Hebrew"),
+        pytest.param("früher Überweisung, naïve Ångström", "fruher uberweisung naive angstrom", id="Latin"),
+        pytest.param("頭が痛い", "頭 が 痛 い", id="Japanese"),
+        pytest.param("ผู้ป่วย", "ผู้ ป่ ว ย", id="Thai"),
+    ],
+)
+def test_words_of_other_scripts_are_whole_and_found_however_they_are_pointed(text: str, words: str) -> None:
+    """Vowel signs of Indic scripts are in the word; points and accents are not; what has no spaces goes by characters."""
+    assert words_of(text) == unicodedata.normalize("NFKD", words).split()

@@ -16,7 +16,8 @@ from blindgate_rag.lexical import LexicalIndex
 from blindgate_rag.passages import Document, Passage
 from blindgate_rag.records import DocumentRecord, PassageRecord, Records
 from blindgate_rag.state import State
-from blindgate_rag.word_counts import WordCounts, words_of
+from blindgate_rag.word_counts import WordCounts
+from blindgate_rag.words import words_of
 
 _FIELDS = ("rule", "ids", "starts", "rows", "counts", "words")
 
@@ -113,7 +114,7 @@ def test_a_word_that_is_gone_is_in_no_byte() -> None:
 def test_words_found_by_another_rule_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """A later release that cuts words otherwise counts anew, and so does another release of Unicode."""
     data = WordCounts.of(numbered(3), ["a", "b", "c"]).to_bytes()
-    monkeypatch.setattr(word_counts, "_RULE", b"blindgate words v2")
+    monkeypatch.setattr(word_counts, "RULE", b"blindgate words v9")
     assert WordCounts.from_bytes(data) is None
 
 
@@ -190,6 +191,6 @@ def test_bytes_that_contradict_themselves_are_refused(data: bytes, says: str) ->
 def test_no_memory_is_taken_for_what_is_not_there() -> None:
     """A header may say anything."""
     rule = io.BytesIO()
-    np.save(rule, np.frombuffer(word_counts._RULE, dtype=np.uint8))
+    np.save(rule, np.frombuffer(word_counts.RULE, dtype=np.uint8))
     with pytest.raises(CorpusError, match="ids: was cut"):
         WordCounts.from_bytes(rule.getvalue() + _HUGE)
