@@ -167,7 +167,7 @@ def test_words_are_kept_with_the_corpus_and_counted_once(corpus: Corpus, monkeyp
     """Whoever opens it counts none; of a note that is added, its own."""
     found = corpus.search("aspirin dose", ranking="bm25")
     counted: list[str] = []
-    cut = word_counts.words_of
+    cut = words_of
 
     def remembered(text: str) -> list[str]:
         counted.append(text)
@@ -483,6 +483,7 @@ _REMOVING = """
 import sys
 from blindgate_rag import corpus_keys
 from blindgate_rag.corpus import Corpus
+from blindgate_rag.words import words_of
 corpus_keys._SCRYPT_N = 2  # as tests have it
 with Corpus.open(sys.argv[1], "pass") as corpus:
     for number in range(PAIRS):

@@ -17,7 +17,7 @@ from blindgate_rag.passages import Document, Passage
 from blindgate_rag.records import DocumentRecord, PassageRecord, Records
 from blindgate_rag.state import State
 from blindgate_rag.word_counts import WordCounts
-from blindgate_rag.words import words_of
+from blindgate_rag.words import RULE, words_of
 
 _FIELDS = ("rule", "ids", "starts", "rows", "counts", "words")
 
@@ -191,6 +191,6 @@ def test_bytes_that_contradict_themselves_are_refused(data: bytes, says: str) ->
 def test_no_memory_is_taken_for_what_is_not_there() -> None:
     """A header may say anything."""
     rule = io.BytesIO()
-    np.save(rule, np.frombuffer(word_counts.RULE, dtype=np.uint8))
+    np.save(rule, np.frombuffer(RULE, dtype=np.uint8))
     with pytest.raises(CorpusError, match="ids: was cut"):
         WordCounts.from_bytes(rule.getvalue() + _HUGE)
