@@ -27,6 +27,7 @@ from blindgate_rag.loading import Loader
 from blindgate_rag.records import Records
 from blindgate_rag.searching import RANKINGS
 from blindgate_rag.state import State
+from blindgate_rag.words import words_of
 
 NOTES = {
     "ward3/cough.txt": "The patient of bed 4 has had a cough for three weeks. Tea with honey was given.",
