@@ -89,6 +89,10 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
         raise InputError(message)
     # 2.
     redactor = Redactor(rules, recognisers=recognisers)
+    for turn in turns:
+        redactor.know(turn.values)
+        redactor.learn(turn.question, turn.answer)
+    redactor.learn(question, instructions or "", *(hit.text for hit in hits))
     messages = _messages(redactor, question, hits, turns, instructions)
     further = {name: _redacted(redactor, value) for name, value in parameters.items()}
     if further.get("stream"):
