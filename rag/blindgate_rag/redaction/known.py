@@ -1,8 +1,8 @@
 """Values that were found once, wherever else they stand.
 
-Nine digits are somebody's number behind `SSN`, and a number like any other without the word. A question may have them without it,
-and an answer gives them back without it, which the next request has as an earlier turn. So what was found anywhere in a request
-is looked for in all of its texts, by its letters and digits alone, however they are grouped.
+Nine digits are somebody's number behind `SSN`, and a number like any other without the word. A question may have them so, and an
+answer gives them back so, which the next request has as an earlier turn. So what was found anywhere in a request is looked for in
+all of its texts, by its letters and digits alone, however they are grouped.
 
 Only what is long enough to be nothing else is: six letters and digits, five digits among them, or a name of two words. Days are not:
 where they are found, they are found everywhere.
