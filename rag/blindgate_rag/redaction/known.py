@@ -4,8 +4,8 @@ Nine digits are somebody's number behind `SSN`, and a number like any other with
 answer gives them back so, which the next request has as an earlier turn. So what was found anywhere in a request is looked for in
 all of its texts, by its letters and digits alone, however they are grouped.
 
-Only what is long enough to be nothing else is: six letters and digits, five digits among them, or a name of two words. Days are not:
-where they are found, they are found everywhere.
+Only what is long enough to be nothing else is: six letters and digits, five digits among them, or a name of two words. Days are
+not: where they are found, they are found everywhere.
 """
 
 import re
