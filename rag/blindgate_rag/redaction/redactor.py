@@ -163,8 +163,12 @@ class Redactor:
         Raises what `redact` does.
         """
         for folded in map(fold, texts):
-            for name, _, _, value in self._resolved(folded, self._matches(folded)):
+            matches = self._matches(folded)
+            for name, _, _, value in self._resolved(folded, matches):
                 self._known.add(name, value)
+            # And each by itself: a number that runs into the next one stands alone elsewhere.
+            for match in matches:
+                self._known.add(match.name, match.value)
 
     def know(self, values: Iterable[tuple[str, str]]) -> None:
         """Take out values of an earlier request as well: pairs of class and value, from `known_in`. Other classes are left out."""
