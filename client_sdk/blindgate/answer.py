@@ -1,7 +1,7 @@
 """An answer out of documents, what it rests on, and what a next question takes from it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blindgate.sealed_job import SealedJob
 from blindgate.shapes import Usage
@@ -31,11 +31,14 @@ class Turn:
         question: as it was asked.
         answer: its text. Citations in it name passages of then, and are not sent.
         classes: the classes of data that both have, from the question and from what was quoted to answer it.
+        values: what redaction found in the documents and stands in either: class and value. In a next request it is taken out also
+            where no word beside it tells what it is. Keep it with a turn that you keep.
     """
 
     question: str
     answer: str
     classes: tuple[str, ...] = ()
+    values: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, repr=False)

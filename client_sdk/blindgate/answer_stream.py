@@ -134,7 +134,7 @@ class AnswerStream:
             redacted=asked.redactor.counts,
             not_protected=asked.redactor.not_protected,
             messages=self.messages,
-            turn=Turn(asked.question, text, asked.classes),
+            turn=Turn(asked.question, text, asked.classes, asked.redactor.known_in(asked.question, text)),
             finish_reason=completion.choices[0].finish_reason,
             usage=completion.usage,
             job=self.job,

@@ -52,9 +52,10 @@ _YEAR: Final = 1000
 class Citing:
     """Reads an answer's pieces, one after the other."""
 
-    def __init__(self, count: int) -> None:
-        """`count`: how many passages there are, from 1 on."""
+    def __init__(self, count: int, *, gone: str = "") -> None:
+        """`count`: how many passages there are, from 1 on. `gone`: what stands where one goes, before a letter or digit."""
         self._count = count
+        self._gone = gone
         self._held = ""
         self._before = ""
         self._in_code = False
@@ -105,7 +106,9 @@ class Citing:
         self._cited.update(dict.fromkeys(good))
         self._unresolved.update(dict.fromkeys(one for one in numbers if one not in good))
         lead = " " if found[0].startswith(" ") else ""
-        return f"{lead}[{', '.join(map(str, good))}]" if good else ""
+        if good:
+            return f"{lead}[{', '.join(map(str, good))}]"
+        return self._gone if found.string[found.end() : found.end() + 1].isalnum() else ""
 
     def _numbers(self, items: str) -> tuple[list[int], bool]:
         """The numbers that are named, those between two as well; and whether they are passages', of this request or of none."""
@@ -134,6 +137,6 @@ def _may_go_on(inside: str | None) -> bool:
 
 
 def without_citations(text: str) -> str:
-    """An answer whose passages are not at hand any more."""
-    citing = Citing(0)
+    """An answer whose passages are not at hand any more. What stood on both sides of one stays two words, or two numbers."""
+    citing = Citing(0, gone=" ")
     return citing.feed(text) + citing.close()

@@ -39,12 +39,13 @@ from typed import start_command
 from world import World
 
 CARD, IBAN, MAIL, NHS = "4111 1111 1111 1111", "GB29 NWBK 6016 1331 9268 19", "anna@example.com", "943 476 5919"
+SSN = "219099999"
 NOTES = [
     Text("reports/dose.txt", "Aspirin must not be given with warfarin. Ask anna@example.com first.", {"ward": "3B"}),
     Text("reports/bill.txt", f"The bill of aspirin was paid from {IBAN} and by card {CARD}.", {"ward": "3B"}),
     Text(
         "anna-miller/visit.txt",
-        f"Patient {NHS} was seen for a cough. Tea was given.",
+        f"Patient {NHS}, SSN {SSN}, was seen for a cough. Tea was given.",
         {"ward": "4A", "data_class": "phi"},
     ),
     Text(
@@ -307,9 +308,10 @@ def test_a_next_question_knows_the_turns_before_and_their_classes(
     classes = {"phi": ClassRules(), "internal": ClassRules()}
     rules = client.policy.rules.model_copy(update={"data_class": "internal"})
     with asking(ground, tmp_path, classes=classes, rules=rules) as asker:
-        ground.model.words = ("[NHS_1] had tea [1].",)
+        ground.model.words = ("[NHS_1] ([SSN_1]) had tea [1].",)
         seen = asker.ask(f"Was {NHS} here?", corpus=ground.corpus, model=CHAT, k=1, where={"ward": "4A"})
-        assert seen.text == f"{NHS} had tea [1]."
+        assert seen.text == f"{NHS} ({SSN}) had tea [1]."
+        assert seen.turn.values
         assert set(seen.job.bundle.classes) == {"internal", "phi"}
         ground.model.words = ("[NHS_1] may not, says [EMAIL_1] [1].",)
         answer = asker.ask(
@@ -327,8 +329,8 @@ def test_a_next_question_knows_the_turns_before_and_their_classes(
         assert system["content"].endswith("\n\nAnswer in one line, as [EMAIL_1] asked.")
         assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
         assert turns[0]["content"] == 'Question, as JSON: "Was [NHS_1] here?"'
-        assert turns[1]["content"] == "[NHS_1] had tea."
-        for secret in (NHS, MAIL, "943", "anna"):
+        assert turns[1]["content"] == "[NHS_1] ([SSN_1]) had tea."
+        for secret in (NHS, SSN, MAIL, "943", "anna"):
             assert secret not in handed(ground)
         with pytest.raises(InputError, match=r"history\.0: .*answer is empty: leave it out"):
             asker.ask("aspirin", corpus=ground.corpus, model=CHAT, history=[Turn("aspirin", "")])

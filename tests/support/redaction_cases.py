@@ -183,6 +183,14 @@ LEAKS: Final[dict[str, tuple[str, ...]]] = {
         "Account number | «31926819» |",
         "sort code\n«20-00-00»",
     ),
+    "names of fields": (
+        "SSNs «219099999», NPIs: «1234567893»",
+        "patient_ssn: «219099999», userSSN=«219099999»",
+        '{"socialSecurityNumber": "«219099999»", "npi":"«1234567893»"}',
+        '{"phone_number": "«2125550123»", "homePhone": "«2125550123»"}',
+        'account_number=«31926819», "accountNumber": "«31926819»", sortCode: «200000», sort_code «40-47-84»',
+        "bankAccount «31926819», routing_number: «021000021», passportNo «925665416», dea_number «AB1234563»",
+    ),
 }
 """By the way in which they are written. A letter or digit between the marks that is not taken out leaks."""
 
@@ -239,6 +247,7 @@ FIGURES: Final[tuple[str, ...]] = (
     "+60509263E157, 6045338514609393E244, 99585767E-22, 38289878783765e-23",
     "accounts 2019 2018, account 4,100,000, on account of 20 000, account 3",
     "the account has 250000 shares; accounts payable 123456 123789",
+    "since 219099999, a single 123456782, TELEVISION 2125550123, discounts 12345678, SINCE 123456782",
     "brotlicffi>=1.2.0.0, lz4~=1.7.4.2, section-2.3.2.4",
 )
 """Nothing in them is somebody's; what is taken out of one of them is a false alarm."""

@@ -84,6 +84,7 @@ def test_passages_that_code_or_json_names_count_and_nothing_is_changed() -> None
 def test_an_earlier_answer_goes_without_its_citations() -> None:
     """They name passages of then."""
     assert without_citations("Tea [1], honey [2, 3]; not [99].") == "Tea, honey; not."
+    assert without_citations("219099999[1]and 31926819 [9]so") == "219099999 and 31926819 so"
 
 
 @pytest.mark.parametrize("unit", ["[", "[1", "[1,", "[1†", "`", "[passage ", "[1 and ", "\\[1", "[1, p. ", "【"])

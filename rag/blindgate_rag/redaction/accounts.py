@@ -12,8 +12,10 @@ from typing import Final
 
 from blindgate_rag.redaction.checksums import routing
 from blindgate_rag.redaction.matches import Match
+from blindgate_rag.redaction.words import JOINED, any_of
 
-_BETWEEN: Final = r"[ ]{0,2}(?:no|nr|num|number|nummer|n°|nº|№|#)?(?:[ .:=#()|\t\n]|</?t[dh]>){0,6}(?:is[ ]|ist[ ])?"
+_NUMBER: Final = "(?:no|nr|num|number|nummer|n°|nº|№|#)"
+_BETWEEN: Final = rf"[ _-]{{0,2}}{_NUMBER}?(?:[ .:=#()|\t\n\"']|</?t[dh]>){{0,6}}(?:is[ ]|ist[ ])?"
 _AFTER: Final = r"(?![0-9A-Za-z]|[.,][0-9])"
 _SIX: Final = r"[0-9]{2}[ -]?[0-9]{2}[ -]?[0-9]{2}|[0-9]{3}[ -]?[0-9]{3}"
 _ACCOUNT: Final = r"[0-9]{6,17}|[0-9]{2,6}(?:[ -][0-9]{2,8}){1,4}"
@@ -39,17 +41,14 @@ class Named:
 
 
 ACCOUNTS: Final = (
-    Named("bank_code", r"sort[ -]?code|s/c|bsb|bank[ -]state[ -]branch", _SIX),
+    Named("bank_code", rf"sort{JOINED}code|s/c|bsb|bank[ -]state[ -]branch", _SIX),
     Named("bank_code", r"blz|bankleitzahl", r"[0-9]{3}[ ]?[0-9]{3}[ ]?[0-9]{2}"),
     Named(
-        "bank_code",
-        r"routing|aba|aba[ -]routing|routing[ -]transit|rtn|r/t",
-        r"[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]",
-        routing,
+        "bank_code", r"(?:aba[ -])?routing|routing[ -]transit|aba|rtn|r/t", r"[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]", routing
     ),
     Named(
         "bank_account",
-        r"(?:bank[ -])?account(?=[ ]{0,2}(?:no|nr|num|number|#))|(?:bank|giro|checking|savings|current)[ -]account|acct|a/c"
+        rf"(?:bank|giro|checking|savings|current){JOINED}account|account[ _-]{{0,2}}{_NUMBER}|acct|a/c"
         r"|konto(?:nummer|nr)?|cuenta|compte|conto(?: corrente)?|rekening(?:nummer)?|conta(?: corrente)?",
         _ACCOUNT,
         _of_an_account,
@@ -68,7 +67,7 @@ class Accounts:
     def __init__(self, names: frozenset[str]) -> None:
         self.names = names & {row.name for row in ACCOUNTS}
         self._rows = [
-            (row, re.compile(rf"(?<![^\W_])(?:{row.words}){_BETWEEN}({row.pattern}){_AFTER}", re.IGNORECASE))
+            (row, re.compile(rf"{any_of(row.words)}{_BETWEEN}({row.pattern}){_AFTER}", re.IGNORECASE))
             for row in ACCOUNTS
             if row.name in self.names
         ]

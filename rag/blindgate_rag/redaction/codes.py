@@ -11,6 +11,7 @@ from typing import Final
 
 from blindgate_rag.redaction import checksums
 from blindgate_rag.redaction.matches import Match
+from blindgate_rag.redaction.words import any_of
 
 _NEAR: Final = 40
 
@@ -119,7 +120,7 @@ class Codes:
             (
                 row,
                 re.compile(rf"(?<![^\W_])(?<![0-9]\.)(?:{row.pattern})(?![^\W_])", re.IGNORECASE),
-                re.compile(rf"(?<![A-Z])(?:{row.words})(?![A-Z])", re.IGNORECASE),
+                re.compile(any_of(row.words), re.IGNORECASE),
             )
             for row in CODES
             if row.name in self.names

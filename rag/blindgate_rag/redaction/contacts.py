@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from blindgate_rag.redaction.matches import Match
+from blindgate_rag.redaction.words import any_of
 
 NAMES: Final = frozenset({"email", "phone", "ip", "credential"})
 
@@ -87,10 +88,12 @@ _EXTENSION: Final = re.compile(
     r",? ?(?:ext|extn|extension|x|durchwahl|dw|poste|int)[.:]? ?[0-9]{1,6}(?!\w)", re.IGNORECASE
 )
 _NAMED: Final = re.compile(
-    r"(?<![A-Za-z])(?:tel|phone|telephone|mobile|mob|ph|cell|cellphone|fax|hotline|helpline|pager|whatsapp|signal|telefon|handy|mobil|tél"
-    r"|téléphone|portable|teléfono|móvil|celular|telefono|cellulare|telefoon|gsm|contact (?:no|number)"
-    r"|(?:call|phone|ring|text) (?:me|us|him|her|them|back)(?: back)?(?: at| on)?)\b"
-    r"[^0-9\n]{0,16}?((?:\([0-9]{2,6}\)[ ]?)?"
+    any_of(
+        r"tel|phone|telephone|mobile|mob|ph|cell|cellphone|fax|hotline|helpline|pager|whatsapp|signal|telefon|handy|mobil|tél"
+        r"|téléphone|portable|teléfono|móvil|celular|telefono|cellulare|telefoon|gsm|contact[ _-]?(?:no|number)"
+        r"|(?:call|phone|ring|text) (?:me|us|him|her|them|back)(?: back)?(?: at| on)?"
+    )
+    + r"[^0-9\n]{0,16}?((?:\([0-9]{2,6}\)[ ]?)?"
     r"(?:[0-9](?:[ /-]{0,2}[0-9]){4,13}|[0-9]{2,5}(?:\.[0-9]{2,5}){2,5}))(?![0-9]|\.[0-9])",
     re.IGNORECASE,
 )

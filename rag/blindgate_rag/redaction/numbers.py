@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 from blindgate_rag.redaction import checksums
 from blindgate_rag.redaction.matches import Match
+from blindgate_rag.redaction.words import JOINED, any_of
 
 _RUN: Final = re.compile(r"[0-9]+(?:(?:[ \t]{0,2}[-./_][ \t]{0,2}|[ \t]{1,3}|-?\n)[0-9]+)*")
 _GROUP: Final = re.compile(r"[0-9]+")
@@ -70,13 +71,18 @@ CARD: Final = Number(
 NUMBERS: Final = (
     CARD,
     Number(
-        "ssn", frozenset({9}), checksums.ssn, frozenset({(3, 2, 4)}), ("-", "."), words=r"ssn|ss ?#|social[ -]security"
+        "ssn",
+        frozenset({9}),
+        checksums.ssn,
+        frozenset({(3, 2, 4)}),
+        ("-", "."),
+        words=rf"ssn|ss ?#|social{JOINED}security",
     ),
     Number("itin", frozenset({9}), checksums.itin, frozenset({(3, 2, 4)}), ("-",), words=r"itin|taxpayer"),
     Number(
         "nhs", frozenset({10}), checksums.nhs, frozenset({(3, 3, 4)}), (" ", "-", "."), plain=True, words=r"nhs|chi|h&c"
     ),
-    Number("npi", frozenset({10}), checksums.npi, frozenset(), words=r"npi|national provider"),
+    Number("npi", frozenset({10}), checksums.npi, frozenset(), words=rf"npi|national{JOINED}provider"),
     Number(
         "tax_id", frozenset({11}), checksums.tax_id, frozenset({(2, 3, 3, 3)}), plain=True, words=r"steuer|tin|idnr"
     ),
@@ -86,7 +92,7 @@ NUMBERS: Final = (
     Number(
         "cpf", frozenset({11}), checksums.cpf, frozenset({(3, 3, 3, 2)}), ("..-", ".", "-"), words="cpf", plain=True
     ),
-    Number("sin", frozenset({9}), checksums.sin, frozenset(), words=r"sin|nas|social insurance"),
+    Number("sin", frozenset({9}), checksums.sin, frozenset(), words=rf"sin|nas|social{JOINED}insurance"),
     Number("aadhaar", frozenset({12}), checksums.aadhaar, frozenset({(4, 4, 4)}), words=r"aadhaar|aadhar|uid(?:ai)?"),
 )
 _SHORTEST: Final = 9
@@ -130,11 +136,7 @@ class Numbers:
     def __init__(self, names: frozenset[str]) -> None:
         self._rows = tuple(row for row in NUMBERS if row.name in names)
         self.names = frozenset(row.name for row in self._rows)
-        self._words = {
-            row.name: re.compile(rf"(?<![A-Za-z])(?:{row.words})(?![a-z]{{0,2}}[A-Z])", re.IGNORECASE)
-            for row in self._rows
-            if row.words
-        }
+        self._words = {row.name: re.compile(any_of(row.words), re.IGNORECASE) for row in self._rows if row.words}
         # Whatever a row's shape begins with: a window of another beginning needs no more looking at.
         self._beginnings = {
             shape[:size] for row in self._rows for shape in row.shapes for size in range(1, len(shape) + 1)

@@ -3,6 +3,7 @@
 1. **Find.** Every recogniser looks at the folded text, and those of forms at its lines' ends once more (`wrapped`). Matches that
    overlap are one stretch, so that nothing of the one that loses stays behind; it is of the class of its longest match, of the
    stronger class where two are as long.
+   What `learn` has found in one text is found in all of them (`known`), also where the word is missing that told what it is.
 2. **Name.** The same value of the same class has the same placeholder in all texts of a request, however it is grouped or where its
    digits come from: a model can then compare a question's card with a passage's. It comes back in the form that was met first.
 3. **Never two meanings.** A text may hold what looks like a placeholder. Where it is none of this request's yet, it never becomes
@@ -29,6 +30,7 @@ from blindgate_rag.redaction.codes import Codes
 from blindgate_rag.redaction.contacts import Contacts
 from blindgate_rag.redaction.dates import Dates
 from blindgate_rag.redaction.folding import Folded, fold
+from blindgate_rag.redaction.known import Known
 from blindgate_rag.redaction.matches import Match, Recogniser
 from blindgate_rag.redaction.named import opened
 from blindgate_rag.redaction.numbers import Numbers
@@ -142,6 +144,7 @@ class Redactor:
         self._values: dict[tuple[str, int], str] = {}
         self._met: set[tuple[str, int]] = set()
         self._sent: set[str] = set()
+        self._known = Known()
         self._next: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         protected = frozenset[str]().union(*(recogniser.protects for recogniser in recognisers))
@@ -154,6 +157,30 @@ class Redactor:
         """How often something of a class was taken out, in all texts of the request."""
         return dict(sorted(self._counts.items()))
 
+    def learn(self, *texts: str) -> None:
+        """Look through texts of the request before they are redacted. What is found in one of them is taken out of every one.
+
+        Raises what `redact` does.
+        """
+        for folded in map(fold, texts):
+            matches = self._matches(folded)
+            for name, _, _, value in self._resolved(folded, matches):
+                self._known.add(name, value)
+            # And each by itself: a number that runs into the next one stands alone elsewhere.
+            for match in matches:
+                self._known.add(match.name, match.value)
+
+    def know(self, values: Iterable[tuple[str, str]]) -> None:
+        """Take out values of an earlier request as well: pairs of class and value, from `known_in`. Other classes are left out."""
+        for name, value in values:
+            if name in self._strength:
+                self._known.add(name, value)
+
+    def known_in(self, *texts: str) -> tuple[tuple[str, str], ...]:
+        """Of what was learnt, what stands in texts, with or without a word beside it."""
+        found = (match for text in texts for match in self._known.find(fold(text).text))
+        return tuple(dict.fromkeys((match.name, match.value) for match in found))
+
     def redact(self, text: str) -> Redacted:
         """A text of the request, with placeholders. Takes time in proportion to its length.
 
@@ -161,8 +188,7 @@ class Redactor:
         what it raises itself.
         """
         folded = fold(text)
-        matches = [match for each in self._recognisers for match in _checked(each, folded.text)]
-        matches += wrapped(folded.text, self._of_forms, matches)
+        matches = [*self._matches(folded), *self._known.find(folded.text)]
         stretches = [
             (name, *folded.span(start, end), value) for name, start, end, value in self._resolved(folded, matches)
         ]
@@ -182,6 +208,11 @@ class Redactor:
         counts = Counter(span.name for span in spans)
         self._counts += counts
         return Redacted("".join(parts), tuple(spans), dict(sorted(counts.items())), self.not_protected)
+
+    def _matches(self, folded: Folded) -> list[Match]:
+        matches = [match for each in self._recognisers for match in _checked(each, folded.text)]
+        matches += wrapped(folded.text, self._of_forms, matches)
+        return matches
 
     def _resolved(self, folded: Folded, matches: Iterable[Match]) -> Iterator[tuple[str, int, int, str]]:
         """Of matches that overlap, one stretch: class, from, to and value."""
