@@ -327,7 +327,11 @@ def test_a_question_is_asked_under_its_class_of_data_or_not_at_all(
         with pytest.raises(PolicyError, match="phi"):
             corpus.search("aspirin", k=1)
         with pytest.raises(PolicyError, match="phi"):
-            client.ask("aspirin", corpus=corpus.of_class(None), model="no-chat", k=1, data_class="phi")
+            corpus.of_class("public").search("aspirin", k=1)
+        other = client.corpus("attacked", profile="encrypted-query", embedder=owned.embedder)
+        sent = client.transport.bytes_sent
+        with pytest.raises(PolicyError, match="phi"):
+            client.ask("aspirin", corpus=other, model="no-chat", k=1, data_class="phi")
         assert client.transport.bytes_sent == sent
 
 
