@@ -348,6 +348,13 @@ def test_what_an_index_says_of_its_corpus_is_held_against_the_index(owned: Corpu
         compile_search(vectors, corpus=known, ids=list(range(len(vectors))))
 
 
+@pytest.mark.parametrize("searches", [0, -1, 1 << 60])
+def test_a_budget_that_is_none_is_refused(owned: Corpus, searches: int) -> None:
+    """By its name, before anything is compiled."""
+    with pytest.raises(InputError, match=f"queries per tenant: got {searches}, expected 1 or more"):
+        packages(owned, queries_per_tenant=searches)
+
+
 def test_no_corpus_without_a_passage_is_hosted(tmp_path: Path) -> None:
     """One clear error."""
     with Corpus.open(tmp_path / "empty.bgc", "pass") as empty, pytest.raises(InputError, match="without a passage"):
