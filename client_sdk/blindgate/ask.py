@@ -1,7 +1,7 @@
 """From a question to an answer out of documents that do not leave as they are.
 
 1. *Retrieve*: the corpus finds passages, on this machine where it is a local one. One that lives elsewhere is asked as the
-   question's class of data allows (`Classed`), or not at all.
+   question's class of data allows (`Classed`), or not at all. The class that was said of it when it was opened holds for the chat.
 2. *Redact*: identifiers become placeholders in whatever is a text: the question, the passages, earlier turns, the caller's own
    instructions and parameters. Sources, pages and metadata are not sent at all.
 3. *Decide*: the request has the class that its caller says, those that documents have in their metadata under `data_class`, and
@@ -47,6 +47,10 @@ _TOLD: Final = (
 class Classed(Protocol):
     """A corpus that lives elsewhere, and asks the policy before a question leaves in any form."""
 
+    @property
+    def classes(self) -> Mapping[str, str]:
+        """The classes of data that were said when it was opened, each with what has it."""
+
     def of_class(self, data_class: str | None) -> Searchable:
         """The same corpus, whose questions are of this class of data."""
 
@@ -81,7 +85,9 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
         message = "messages: they are made of the question and its passages. Earlier turns are history, words of yours instructions"
         raise InputError(message, member="messages")
     # 1.
-    if data_class is not None and isinstance(corpus, Classed):
+    opened: Mapping[str, str] = {}
+    if isinstance(corpus, Classed):
+        opened = corpus.classes
         corpus = corpus.of_class(data_class)
     hits = corpus.search(question, k, where=where, tokens=tokens)
     if not hits:
@@ -98,7 +104,7 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
     if further.get("stream"):
         further.setdefault("stream_options", {"include_usage": True})
     # 3., 4.
-    classes = _classes(data_class, default_class, hits, turns)
+    classes = _classes(data_class, default_class, hits, turns, opened)
     body = {"model": model, "messages": messages, **further}
     stream = completions.begin(body, timeout, data_class=classes, redacted=redactor.counts)
     # 5.
@@ -152,9 +158,11 @@ def _redacted(redactor: Redactor, value: Any) -> Any:
     return value
 
 
-def _classes(said: str | None, default: str | None, hits: Hits, turns: Sequence[Turn]) -> dict[str, str]:
+def _classes(
+    said: str | None, default: str | None, hits: Hits, turns: Sequence[Turn], opened: Mapping[str, str]
+) -> dict[str, str]:
     """The request's classes, each with what has it. What documents say comes beside what holds of the question, never instead."""
-    found = {} if said is None else {said: "the question"}
+    found = dict(opened) if said is None else {said: "the question", **opened}
     for hit in hits:
         if (name := hit.metadata.get(DATA_CLASS)) is not None:
             if not isinstance(name, str):

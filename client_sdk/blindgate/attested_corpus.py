@@ -24,7 +24,7 @@ from typing import Final, Self
 from pydantic import ValidationError
 
 from blindgate.chat import failure_in
-from blindgate.decisions import Said
+from blindgate.decisions import Said, beside
 from blindgate.sealed_job import SealedJob, Sealing
 from blindgate_protocol.corpus_search import CorpusHit, CorpusHits, CorpusQuery
 from blindgate_protocol.errors import (
@@ -174,12 +174,14 @@ class AttestedCorpus:
         assert stale is not None  # noqa: S101
         raise stale
 
+    @property
+    def classes(self) -> Mapping[str, str]:
+        """The classes of data that were said when it was opened, each with what has it."""
+        return beside(self._data_class)
+
     def of_class(self, data_class: str | None) -> "AttestedCorpus":
         """The same corpus, whose questions are of this class of data, beside what was said when it was opened."""
-        before = {} if self._data_class is None else self._data_class
-        classes = {before: "the corpus"} if isinstance(before, str) else dict(before)
-        if data_class is not None:
-            classes.setdefault(data_class, "the question")
+        classes = beside(self._data_class, data_class)
         given = (self.name, self._key, self._remote, self._seen, self._sealing)
         return AttestedCorpus(*given, ranking=self._ranking, at_least=self._at_least, data_class=classes or None)
 

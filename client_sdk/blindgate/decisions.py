@@ -124,6 +124,14 @@ def decide(
     return Decision(classes, tuple(findings), narrow)
 
 
+def beside(said: Said, data_class: str | None = None) -> dict[str, str]:
+    """What was said of a corpus when it was opened, and what is said of a question to it: all of it holds."""
+    found = {said: "the corpus"} if isinstance(said, str) else dict(said or {})
+    if data_class is not None:
+        found.setdefault(data_class, "the question")
+    return found
+
+
 def classes_of(policy: Policy, manifest: Signed[Manifest], said: Said = None) -> Iterator[FoundClass]:
     """The classes of a request, the caller's last; one that several columns have is given for each."""
     document, own = manifest.document, _own(policy, manifest)

@@ -27,12 +27,13 @@ keep a passage from being found, by a score that is too low: nobody sees that.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
 
+from blindgate.decisions import Said, beside
 from blindgate.hosted_filters import Offered
 from blindgate.hosted_records import opened
 from blindgate.hosted_scores import are_true
@@ -84,7 +85,7 @@ class EncryptedCorpus:
         digests: Sequence[bytes],
         *,
         embedder: Embedder | None,
-        data_class: str | None,
+        data_class: Said,
         timeout: float | None,
     ) -> None:
         """Made by `open_corpus`. Raises `PackageError` where what the owner offers to filter by does not hold."""
@@ -190,15 +191,20 @@ class EncryptedCorpus:
         leakage = self._leakage(len(places), left)
         return Hits(tuple(found[one] for one in best), leakage, missing=len(places) - len(held))
 
+    @property
+    def classes(self) -> Mapping[str, str]:
+        """The classes of data that were said when it was opened, each with what has it."""
+        return beside(self._data_class)
+
     def of_class(self, data_class: str | None) -> Self:
-        """The same corpus, whose questions are of this class of data, by the policy's name for it."""
+        """The same corpus, whose questions are of this class of data, beside what was said when it was opened."""
         return type(self)(
             self._index,
             self._passages,
             self._hosted,
             self._digests,
             embedder=self._embedder,
-            data_class=data_class,
+            data_class=beside(self._data_class, data_class) or None,
             timeout=self._timeout,
         )
 

@@ -175,6 +175,11 @@ def _require(name: str, queries_per_tenant: int | None, fetches: int, *, public:
             "as many queries as a vector has numbers; or host it as public"
         )
         raise InputError(message)
+    if queries_per_tenant is not None and not 1 <= queries_per_tenant * MAX_FETCHES < 1 << 53:
+        message = (
+            f"queries per tenant: got {queries_per_tenant}, expected 1 or more, and no more than JSON's readers count"
+        )
+        raise InputError(message)
     if not 1 <= fetches <= MAX_FETCHES:
         message = f"fetches: got {fetches}, expected 1 to {MAX_FETCHES}"
         raise InputError(message)

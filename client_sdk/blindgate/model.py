@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from blindgate import frames
 from blindgate.bundles import Bundles
-from blindgate.decisions import decide
+from blindgate.decisions import Said, decide
 from blindgate.encryptors import WORTH_SECONDS, Encryptors, cores
 from blindgate.frames import Table
 from blindgate.job import Job, Timings
@@ -145,7 +145,7 @@ class Model:
         return frames.predictions(self._scores(rows, timeout, data_class), output)
 
     def search(
-        self, vectors: Table, k: int = 10, *, timeout: float | None = None, data_class: str | None = None
+        self, vectors: Table, k: int = 10, *, timeout: float | None = None, data_class: Said = None
     ) -> SearchResult:
         """The `k` entries of an index nearest to each vector: ids and inner products, `(rows, k)`, the nearest first.
 
@@ -175,9 +175,7 @@ class Model:
         decimals = self.manifest.document.scores().decimals
         return np.round(least, decimals), np.round(most, decimals)
 
-    def fetch(
-        self, positions: Sequence[int], *, timeout: float | None = None, data_class: str | None = None
-    ) -> list[bytes]:
+    def fetch(self, positions: Sequence[int], *, timeout: float | None = None, data_class: Said = None) -> list[bytes]:
         """The records at these positions of a table, from 0, in their order, by one job; -1 fetches nothing, and gives zeros.
 
         How many there are is seen by gateway and node, and none of which. What comes back is what a node says. Raises `InputError`
@@ -205,7 +203,7 @@ class Model:
         frames.probabilities(np.zeros((1, output.scores)), output)  # refuse before anything is sent
         return frames.probabilities(self._scores(rows, timeout, data_class), output)
 
-    def submit(self, table: Table, *, data_class: str | None = None) -> Job:
+    def submit(self, table: Table, *, data_class: Said = None) -> Job:
         """Encrypt and submit the table as one job, without waiting for it.
 
         Raises `InputError` when it has more rows than one job takes; `predict` splits such a table.
@@ -230,7 +228,7 @@ class Model:
             job.decrypt()
         return np.concatenate([job.scores() for job in jobs])
 
-    def _fetched(self, rows: NDArray[np.float64], timeout: float | None, data_class: str | None) -> list[Job]:
+    def _fetched(self, rows: NDArray[np.float64], timeout: float | None, data_class: Said) -> list[Job]:
         """Send `rows` as jobs and fetch their results; nothing is decrypted yet."""
         until = None if timeout is None else time.monotonic() + timeout
         sent: list[Future[Job]] = []
@@ -257,7 +255,7 @@ class Model:
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
-    def _prepared(self, chunks: Sequence[NDArray[np.float64]], data_class: str | None) -> Generator[_Prepared]:
+    def _prepared(self, chunks: Sequence[NDArray[np.float64]], data_class: Said) -> Generator[_Prepared]:
         """Each chunk as `_prepare` gives it, in order: by this process, or by every core where the first one says that it pays."""
         first = self._prepare(chunks[0], data_class)
         yield first
@@ -277,7 +275,7 @@ class Model:
                 timings.encrypt = found.seconds
                 yield first._replace(ciphertexts=found.ciphertexts, rows=len(chunk), timings=timings)
 
-    def _prepare(self, rows: NDArray[np.float64], data_class: str | None) -> _Prepared:
+    def _prepare(self, rows: NDArray[np.float64], data_class: Said) -> _Prepared:
         """Check the policy, find the keys, encrypt: everything that may refuse, before anything is sent."""
         timings = Timings()
         now = int(time.time() * 1000)

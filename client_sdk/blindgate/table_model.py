@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from blindgate.chat import failure_in
+from blindgate.decisions import Said
 from blindgate.frames import Table
 from blindgate.job import Job
 from blindgate.model import Model
@@ -43,13 +44,13 @@ class TableModel(Model):
         k: int = 10,  # noqa: ARG002
         *,
         timeout: float | None = None,  # noqa: ARG002
-        data_class: str | None = None,  # noqa: ARG002
+        data_class: Said = None,  # noqa: ARG002
     ) -> SearchResult:
         """A model of this lane is no index. Raises `InputError`."""
         message = f"model {self.name!r} is no index: there is nothing to search"
         raise InputError(message)
 
-    def submit(self, table: Table, *, data_class: str | None = None) -> Job:  # noqa: ARG002
+    def submit(self, table: Table, *, data_class: Said = None) -> Job:  # noqa: ARG002
         """A sealed request is waited for by who has its key. Raises `InputError`: `predict` is what there is."""
         message = f"model {self.name!r} runs in lane 'tee', where the key of a request is not kept: use predict"
         raise InputError(message)

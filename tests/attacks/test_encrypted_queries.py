@@ -164,7 +164,7 @@ def one_encryption(honest: Encrypt) -> Encrypt:
     """The mistake that a query is always encrypted alike."""
     kept: dict[bytes, Seeded] = {}
 
-    def encrypt(ring: Ring, secret: Secret, coefficients: Whole) -> Seeded:
+    def encrypt(ring: Ring, secret: Secret, coefficients: Whole, *, like_any: bool = False) -> Seeded:
         return kept.setdefault(coefficients.tobytes(), honest(ring, secret, coefficients))
 
     return encrypt
@@ -174,7 +174,7 @@ def one_seed(honest: Encrypt) -> Encrypt:
     """The mistake that c1 comes from the same seed every time, though noise is fresh."""
     kept: dict[int, Seeded] = {}
 
-    def encrypt(ring: Ring, secret: Secret, coefficients: Whole) -> Seeded:
+    def encrypt(ring: Ring, secret: Secret, coefficients: Whole, *, like_any: bool = False) -> Seeded:
         first = kept.setdefault(len(coefficients), honest(ring, secret, np.zeros(1, dtype=np.int64)))
         primes = np.array(ring.primes, dtype=np.uint64)[:, None]
         return first._replace(words=(first.words + in_the_clear(ring, coefficients)) % primes)
@@ -185,7 +185,7 @@ def one_seed(honest: Encrypt) -> Encrypt:
 def no_key(honest: Encrypt) -> Encrypt:
     """The mistake that the secret is zero: noise alone hides nothing."""
 
-    def encrypt(ring: Ring, secret: Secret, coefficients: Whole) -> Seeded:
+    def encrypt(ring: Ring, secret: Secret, coefficients: Whole, *, like_any: bool = False) -> Seeded:
         return honest(ring, secret, coefficients)._replace(words=in_the_clear(ring, coefficients))
 
     return encrypt

@@ -21,6 +21,7 @@ from blindgate.model import Model
 from blindgate_models.compilers.lookup import compile_lookup
 from blindgate_models.compilers.search import compile_search
 from blindgate_models.publishing import open_package
+from blindgate_models.seal.bfv import Ring
 from blindgate_models.search.hosted import HostedCorpus, packed_digests
 from blindgate_protocol.errors import (
     CorpusError,
@@ -106,6 +107,30 @@ def test_every_search_sounds_alike(attacked: World, owned: Corpus, tmp_path: Pat
     assert first[2][0] == 1
     assert first[3][0] == 4
     assert [path for _, path, _ in first[0]].count("/v1/jobs") == 2
+
+
+def test_a_fetch_takes_as_much_work_whatever_is_wanted(
+    attacked: World, owned: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sent the scores sees when the fetch comes: a polynomial of zeros takes half of the time of another."""
+    with attacked.client(home=tmp_path) as client:
+        table = client.corpus("attacked", profile="encrypted-query", embedder=owned.embedder)._passages
+        work: list[int] = []
+        transform = Ring._to_ntt
+
+        def counted(ring: Ring, words: Any) -> Any:
+            work.append(len(words))
+            return transform(ring, words)
+
+        secret = table._keys.key_for(table._half, show_progress=False).secret
+        table._half.encrypt(secret, np.zeros((1, 1)))  # draws the ring's mask
+        monkeypatch.setattr(Ring, "_to_ntt", counted)
+        done = []
+        for wanted in ([0, 7, 23, 8], [3, -1, -1, -1], [-1] * 4):
+            table._half.encrypt(secret, np.array(wanted, dtype=np.float64)[:, None])
+            done.append(len(work))
+            work.clear()
+        assert done == [4, 4, 4]
 
 
 def test_what_is_sent_does_not_depend_on_what_a_node_made_of_the_scores(
@@ -302,7 +327,11 @@ def test_a_question_is_asked_under_its_class_of_data_or_not_at_all(
         with pytest.raises(PolicyError, match="phi"):
             corpus.search("aspirin", k=1)
         with pytest.raises(PolicyError, match="phi"):
-            client.ask("aspirin", corpus=corpus.of_class(None), model="no-chat", k=1, data_class="phi")
+            corpus.of_class("public").search("aspirin", k=1)
+        other = client.corpus("attacked", profile="encrypted-query", embedder=owned.embedder)
+        sent = client.transport.bytes_sent
+        with pytest.raises(PolicyError, match="phi"):
+            client.ask("aspirin", corpus=other, model="no-chat", k=1, data_class="phi")
         assert client.transport.bytes_sent == sent
 
 
@@ -317,6 +346,13 @@ def test_what_an_index_says_of_its_corpus_is_held_against_the_index(owned: Corpu
             compile_search(vectors, corpus=wrong)
     with pytest.raises(Exception, match="ids: got some, expected none"):
         compile_search(vectors, corpus=known, ids=list(range(len(vectors))))
+
+
+@pytest.mark.parametrize("searches", [0, -1, 1 << 60])
+def test_a_budget_that_is_none_is_refused(owned: Corpus, searches: int) -> None:
+    """By its name, before anything is compiled."""
+    with pytest.raises(InputError, match=f"queries per tenant: got {searches}, expected 1 or more"):
+        packages(owned, queries_per_tenant=searches)
 
 
 def test_no_corpus_without_a_passage_is_hosted(tmp_path: Path) -> None:

@@ -258,6 +258,9 @@ def test_a_policy_that_keeps_the_class_from_the_lane_lets_nothing_leave(
                 corpus.of_class(other).search("tea")
         assert [said for said in proxy.heard if said.method != "GET"] == []
         assert corpus.search("tea", 1, data_class="public")[0].source == "tea"
+        ground.model.words = ("Tea [1].",)
+        answer = asker.ask("Tea?", corpus=opened(asker, name, data_class="public"), model=CHAT, k=1)
+        assert answer.turn.classes == ("public",)  # what was said of the corpus holds for what is quoted of it
 
 
 def test_a_gateway_that_shows_an_old_head_is_found_out_before_anything_is_sealed(

@@ -1,6 +1,7 @@
 """BFV by coefficients: what is encrypted comes back exact, with fresh noise of the size that bounds count on."""
 
-from typing import NamedTuple
+import zlib
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -53,6 +54,25 @@ def test_what_is_encrypted_comes_back(made: Made) -> None:
     few = opened(made, made.ring.encrypt(made.secret, made.message[:5]))
     assert (few[:5] == made.message[:5]).all()
     assert not few[5:].any()
+
+
+def test_what_seal_compresses_says_nothing_of_the_message(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power of X is a row of a few numbers once it is transformed, which compress well and soon; none is seen to."""
+    made.ring.encrypt(made.secret, made.message)  # draws the mask
+    seen: list[int] = []
+    loading = serial.load_ciphertext
+
+    def watched(level: Any, words: serial.Words, **given: Any) -> Any:
+        seen.append(len(zlib.compress(words.tobytes(), 1)))
+        return loading(level, words, **given)
+
+    monkeypatch.setattr(serial, "load_ciphertext", watched)
+    for power in (0, 1, 16):
+        made.ring.encrypt(made.secret, np.eye(1, 32, power, dtype=np.int64)[0])
+    made.ring.encrypt(made.secret, np.zeros(4, dtype=np.int64), like_any=True)
+    made.ring.encrypt(made.secret, np.zeros(4, dtype=np.int64))
+    assert len(seen) == 4  # and the last one is known to be nothing
+    assert max(seen) < 1.01 * min(seen)
 
 
 def test_the_same_message_never_encrypts_alike(made: Made) -> None:

@@ -7,7 +7,8 @@ query, so nothing that the node reads, computes or sends depends on the position
 - **Digits.** A record's bytes are a string of bits, cut into digits of p bits (`bitpacking`'s order). W has a row for each digit
   and a column for each record, and t is 2^p: a coefficient of the reply carries as many bits as t has, and a query that is no unit
   vector gets one sum of records modulo 2^p, digit by digit, and so never more bits than one record has.
-- **Nothing.** The vector of zeros is position -1. It fetches a record of zeros, and is how a fixed number of fetches is filled up.
+- **Nothing.** The vector of zeros is position -1. It fetches a record of zeros, and is how a fixed number of fetches is filled up:
+  to encrypt it takes as long as any position (`product.client`), so that the moment at which a fetch is sent tells neither.
 - **Parameters.** The noise is bounded by what a table of this shape can have, Σ W² ≤ n·4^(p-1), not by what stands in it. So the
   parameters, which everybody reads, say nothing of the records, and no table of a shape is refused that another one passes.
 - **Cost.** Work is n·⌈8·size/p⌉ numbers a fetch; bytes up go with n/g and bytes down with ⌈8·size/p⌉·g, so that `choose`, which

@@ -46,6 +46,9 @@ class ProductClient:
     def encrypt(self, secret: bytes, vectors: NDArray[np.int64], progress: Progress | None = None) -> bytes:
         """Encrypt `(n, inputs)` numbers modulo t into one blob whose length depends on n alone.
 
+        How long it takes tells how many polynomials are not zero. A vector of zeros takes as long as one of which a single
+        polynomial is another: so a unit vector and nothing take the same (`lookup`).
+
         Raises `KeyStoreError` when the secret key is not one of these parameters.
         """
         key = self._secret(secret)
@@ -53,9 +56,11 @@ class ProductClient:
         filling = self._shape.groups * group - self._shape.inputs
         padded = np.pad(vectors % self._parameters.plain_modulus, ((0, 0), (0, filling)))
         polynomials = [*np.zeros((self._shape.zeros, 1), dtype=np.int64), *padded.reshape(-1, group)]
+        starts = range(self._shape.zeros, len(polynomials), self._shape.groups)
+        nothing = {start for start, vector in zip(starts, padded, strict=True) if not vector.any()}
         sealed = []
         for done, polynomial in enumerate(polynomials, 1):
-            sealed.append(self._ring.encrypt(key, polynomial))
+            sealed.append(self._ring.encrypt(key, polynomial, like_any=done - 1 in nothing))
             if progress is not None:
                 progress(done, len(polynomials))
         words = np.stack([seeded.words for seeded in sealed], axis=1)

@@ -8,6 +8,7 @@ the data primes, and it is those that are checked against the 128-bit table.
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -64,6 +65,7 @@ class Ring:
         self.evaluator = sealapi.Evaluator(self._context)
         self._keys = Level(self._context, self._context.key_parms_id(), self.secret_primes, degree)
         self._data = Level(self._context, self._context.first_parms_id(), self.primes, degree)
+        self._moduli = np.array(self.primes, dtype=np.uint64)[:, None]
         self._nothing = np.zeros((len(self.primes), degree), dtype=np.uint64)
         self._encrypting_keys = Level(encrypting, encrypting.key_parms_id(), self.secret_primes, degree)
         self._encrypting = Level(encrypting, encrypting.first_parms_id(), self.primes, degree)
@@ -96,22 +98,42 @@ class Ring:
             made.append(plaintext)
         return made
 
-    def encrypt(self, secret: Secret, coefficients: NDArray[np.int64]) -> Seeded:
+    def encrypt(self, secret: Secret, coefficients: NDArray[np.int64], *, like_any: bool = False) -> Seeded:
         """Encrypt under the secret key with a fresh seed, in NTT form.
+
+        Zero takes half as long as anything else, unless it is to be `like_any`. Of all others none takes longer than another: SEAL
+        compresses what it saves, which is quicker for some polynomials, so that what it transforms here has a mask added.
 
         A symmetric ciphertext is (M + e - a·s, a) in BFV as in CKKS: M is the message scaled by Q/t in the one, and what it is
         given in the other. SEAL seeds a in NTT form under CKKS only, and whoever computes on a ciphertext needs it so. Hence
         SEAL's CKKS encrypts here, over the same primes and under the same key, what BFV would have scaled. Noise: at most
         `security.NOISE_BOUND` a coefficient, and ½.
         """
-        scaled = self._nothing
-        if coefficients.any():
-            padded = np.pad(coefficients, (0, self.degree - len(coefficients)))
-            message = serial.load_ciphertext(self._data, np.stack([self._nothing, self.scaled(padded)]), ntt=False)
-            self.evaluator.transform_to_ntt_inplace(message)
-            scaled = serial.ciphertext_words(message, len(self.primes), self.degree)[1]
+        scaled, is_zero = self._nothing, not coefficients.any()
+        if not is_zero or like_any:
+            number = self.scaled(np.ones(1, dtype=np.int64) if is_zero else coefficients)
+            mask, transformed = self._mask
+            message = self._sum(np.pad(number, ((0, 0), (0, self.degree - number.shape[1]))), mask)
+            found = self._sum(self._to_ntt(message), self._moduli - transformed)
+            scaled = scaled if is_zero else found
         plaintext = serial.load_ntt_plaintext(self._encrypting, scaled)
         return serial.seeded(secret.encryptor.encrypt_symmetric(plaintext), len(self.primes), self.degree)
+
+    @cached_property
+    def _mask(self) -> tuple[Words, Words]:
+        """Numbers that nothing compresses, `(primes, degree)`, and what the transform makes of them. They need not be secret."""
+        drawn = np.random.default_rng().integers(0, self._moduli, (len(self.primes), self.degree), dtype=np.uint64)
+        return drawn, self._to_ntt(drawn)
+
+    def _sum(self, one: Words, other: Words) -> Words:
+        """Of words below 2^63, modulo the primes."""
+        return np.asarray((one + other) % self._moduli, dtype=np.uint64)
+
+    def _to_ntt(self, words: Words) -> Words:
+        message = serial.load_ciphertext(self._data, np.stack([self._nothing, words]), ntt=False)
+        self.evaluator.transform_to_ntt_inplace(message)
+        transformed: Words = serial.ciphertext_words(message, len(self.primes), self.degree)[1]
+        return transformed
 
     def expand(self, seeded: Seeded) -> Ciphertext:
         """Make the ciphertext whose c1 the seed gives, ready for `times`. Raises `ValueError` on words past a prime."""
