@@ -17,6 +17,7 @@ from blindgate_protocol.values import BlobRef
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.int8 import quantised, quantised_queries
+from blindgate_rag.state import PROMPTS
 from blindgate_rag.sync import shards
 from blindgate_rag.sync.corpus import SyncedCorpus
 from blindgate_rag.sync.heads import ANCESTORS, Head, sealed_head
@@ -325,6 +326,23 @@ def test_a_corpus_goes_on_when_it_has_more_generations_than_a_head_names(machine
     machines.kept.heads.append((BlobRef(digest=digest(blob), size=len(blob)), ()))
     first.add_texts(NOTES[:1])
     assert first.generation == machines.join("second").generation == 201
+
+
+@pytest.mark.parametrize("settings", [{"embedder": "sha256:" + "0" * 64}, {PROMPTS: "no"}], ids=["files", "prompts"])
+def test_vectors_of_two_models_do_not_come_into_one_index(machines: Machines, settings: dict[str, str]) -> None:
+    """Another client of the owner's embeds otherwise: what is here is searched offline, as it was."""
+    first = machines.join("first")
+    first.add_texts(NOTES)
+    exchange, base = first._exchange, first._here().base
+    assert base is not None
+    given = {"generation": base.head.generation + 1, "ancestors": (base.digest, *base.head.ancestors)}
+    head = base.head.model_copy(update=given | {"settings": base.head.settings | settings})
+    blob = sealed_head(exchange.key, exchange.header, head)
+    machines.kept.blobs[digest(blob)] = blob
+    machines.kept.heads.append((BlobRef(digest=digest(blob), size=len(blob)), machines.kept.heads[-1][1]))
+    with pytest.raises(CorpusError, match="vectors of two do not compare"):
+        first.search("tea")
+    assert machines.join("first", offline=True).search("tea", k=1)[0].source == "tea"
 
 
 def test_what_did_not_go_up_goes_up_later(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
