@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import CorpusError, InputError
+from blindgate_protocol.errors import CorpusError, InputError, RolledBackCorpusError
 from blindgate_protocol.values import BlobRef
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
@@ -63,6 +63,7 @@ class Machines:
         ranking: Any = None,
         create: bool = True,
         offline: bool = False,
+        at_least: int = 0,
     ) -> SyncedCorpus:
         """The corpus, as the machine of this name opens it."""
         return SyncedCorpus.join(
@@ -75,6 +76,7 @@ class Machines:
             ranking=ranking,
             create=create,
             offline=offline,
+            at_least=at_least,
             show_progress=False,
         )
 
@@ -289,6 +291,15 @@ def test_the_passphrase_is_changed_everywhere(machines: Machines) -> None:
         with pytest.raises(CorpusError, match="the passphrase is not this corpus's"):
             machines.join(name)
         assert len(machines.join(name, "another")) == 3
+
+
+def test_what_is_older_than_was_said_is_neither_taken_in_nor_remembered(machines: Machines) -> None:
+    """Or the machine that was shown it would search it offline, and hold the true one against it."""
+    machines.join("first").add_texts(NOTES)
+    with pytest.raises(RolledBackCorpusError, match="generation 2 was given, and at least 9 was said to be there"):
+        machines.join("second", at_least=9)
+    assert len(machines.join("second", offline=True)) == 0
+    assert len(machines.join("second", at_least=2)) == 3
 
 
 def test_another_corpus_is_not_taken_for_ones_own_by_its_passphrase(machines: Machines) -> None:
