@@ -256,6 +256,8 @@ def test_a_policy_that_keeps_the_class_from_the_lane_lets_nothing_leave(
         for other in ("public", None):  # as `ask` says of its question: the corpus stays what it is
             with pytest.raises(PolicyError, match=r"classes\.phi\.lanes"):
                 corpus.of_class(other).search("tea")
+            with pytest.raises(PolicyError, match=r"classes\.phi\.lanes"):
+                corpus.of_class(other).of_class("public").search("tea")
         assert [said for said in proxy.heard if said.method != "GET"] == []
         assert corpus.search("tea", 1, data_class="public")[0].source == "tea"
         ground.model.words = ("Tea [1].",)

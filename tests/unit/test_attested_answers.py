@@ -11,7 +11,7 @@ from blindgate_protocol.errors import CorpusError, MalformedError
 
 def hit(passage: int, **changes: Any) -> dict[str, Any]:
     """A passage that was found."""
-    given = {"text": "Tea.", "source": "tea", "page": None, "score": 0.5, "metadata": {}, "tokens": 2}
+    given: dict[str, Any] = {"text": "Tea.", "source": "tea", "page": None, "score": 0.5, "metadata": {}, "tokens": 2}
     return given | {"passage": passage} | changes
 
 

@@ -11,10 +11,12 @@ from blindgate.commands import keys, publisher
 from blindgate.keystore import FileStore
 from blindgate.policy import Policy
 from blindgate.seen import SeenTrees, SeenVersions
+from blindgate.synced_corpora import SeenCorpora
 from blindgate_protocol.checkpoints import Checkpoint
 from blindgate_protocol.errors import ForkedLogError, KeyStoreError, MalformedError, PolicyError, UntrustedSignerError
 from blindgate_protocol.merkle import HASH_BYTES
 from blindgate_protocol.signing import SigningKey
+from blindgate_rag.sync.heads import SeenHead
 from memory_log import MemoryLog
 from quick_stores import ROUNDS, as_users_have_them
 
@@ -174,6 +176,32 @@ def test_a_damaged_memory_of_versions_is_not_ignored(tmp_path: Path) -> None:
 
 LOG = MemoryLog()
 CHECKPOINT = Checkpoint(LOG.key.name, 10, b"r" * HASH_BYTES)
+
+
+def test_seen_corpora_only_grow(tmp_path: Path) -> None:
+    """Whichever process of this client remembers last; another head of the same generation does not take the place of one."""
+    seen = SeenCorpora(tmp_path / "corpora.json")
+    newest = SeenHead(5, f"sha256:{'5' * 64}")
+    for head in (newest, SeenHead(4, f"sha256:{'4' * 64}"), SeenHead(5, f"sha256:{'0' * 64}")):
+        seen.remember("1" * 32, head)
+    again = SeenCorpora(tmp_path / "corpora.json")
+    assert again.newest("1" * 32) == newest
+    assert again.newest("2" * 32) is None
+    again.forget("2" * 32)
+    assert again.newest("1" * 32) == newest
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"1": {"generation": -1, "digest": ""}}', ""])
+def test_a_damaged_memory_of_corpora_is_not_ignored(tmp_path: Path, text: str) -> None:
+    """Whoever could damage it would bring back what was before; and nothing is written over it."""
+    path = tmp_path / "corpora.json"
+    path.write_text(text)
+    for use in (SeenCorpora.newest, SeenCorpora.forget):
+        with pytest.raises(MalformedError, match="guards against corpora that are set back"):
+            use(SeenCorpora(path), "1" * 32)
+    with pytest.raises(MalformedError, match="guards against corpora that are set back"):
+        SeenCorpora(path).remember("1" * 32, SeenHead(1, f"sha256:{'1' * 64}"))
+    assert path.read_text() == text
 
 
 def test_another_tree_of_the_same_size_is_no_memory_of_this_client(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ from blindgate_rag.lexical import LexicalIndex
 from blindgate_rag.sync import shards
 from blindgate_rag.sync.corpus import SyncedCorpus
 from blindgate_rag.sync.heads import sealed_head
+from blindgate_rag.sync.state import SyncedState
 from kept_blobs import InMind, Kept, KeptBlobs
+from runs import wait_until
 
 MEBI = 1 << 20
 
@@ -249,6 +251,54 @@ def test_what_nobody_asks_is_closed(stage: Stage, embedder: Embedder) -> None:
     assert corpora.room() == 0
     stage.took()
     corpora.search(stage.query(), stage.source())
+    assert stage.took() > 1
+
+
+def test_what_is_searched_now_is_not_closed(stage: Stage, embedder: Embedder) -> None:
+    """However long its blobs take to come: it stays, and counts."""
+    corpora = opened(stage, embedder)
+
+    def later() -> None:
+        stage.now += 100
+        corpora.expire()
+
+    stage.on_fetch = later
+    assert sources(corpora.search(stage.query("report 5", k=1), stage.source())) == ["5"]
+    assert corpora.room() > 0
+
+
+def test_what_broke_while_it_changed_answers_nobody(
+    stage: Stage, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards that contradict each other, half taken in: neither who waited for it, nor who asks next and has it fetched anew."""
+    corpora, told = opened(stage, embedder), list[Exception]()
+    before = stage.query("report", k=20)
+    every = sources(corpora.search(before, stage.source()))
+    stage.corpus.add_texts([Text("new", "Honey.")])
+
+    def wait() -> None:
+        try:
+            corpora.search(before, stage.source())
+        except BackendError as error:
+            told.append(error)
+
+    waiting = threading.Thread(target=wait)
+
+    def contradict(*_: object) -> None:
+        waiting.start()
+        wait_until(lambda: any(one.users > 1 for one in corpora._kept.values()), seconds=20)
+        message = "two of them have one id"
+        raise CorpusError(message)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(SyncedState, "_restore", contradict)
+        with pytest.raises(CorpusError, match="two of them have one id"):
+            corpora.search(stage.query("honey"), stage.source())
+        waiting.join()
+    assert ["opened for another request first, and that failed" in str(one) for one in told] == [True]
+    assert corpora.room() == 0
+    stage.took()
+    assert sources(corpora.search(before, stage.source())) == every
     assert stage.took() > 1
 
 

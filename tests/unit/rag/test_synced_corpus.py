@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import CorpusError, InputError
+from blindgate_protocol.errors import CorpusError, InputError, RolledBackCorpusError
 from blindgate_protocol.values import BlobRef
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.int8 import quantised, quantised_queries
+from blindgate_rag.state import PROMPTS
 from blindgate_rag.sync import shards
 from blindgate_rag.sync.corpus import SyncedCorpus
 from blindgate_rag.sync.heads import ANCESTORS, Head, sealed_head
@@ -62,6 +63,7 @@ class Machines:
         ranking: Any = None,
         create: bool = True,
         offline: bool = False,
+        at_least: int = 0,
     ) -> SyncedCorpus:
         """The corpus, as the machine of this name opens it."""
         return SyncedCorpus.join(
@@ -74,6 +76,7 @@ class Machines:
             ranking=ranking,
             create=create,
             offline=offline,
+            at_least=at_least,
             show_progress=False,
         )
 
@@ -311,6 +314,15 @@ def test_the_passphrase_is_changed_everywhere(machines: Machines) -> None:
         assert len(machines.join(name, "another")) == 3
 
 
+def test_what_is_older_than_was_said_is_neither_taken_in_nor_remembered(machines: Machines) -> None:
+    """Or the machine that was shown it would search it offline, and hold the true one against it."""
+    machines.join("first").add_texts(NOTES)
+    with pytest.raises(RolledBackCorpusError, match="generation 2 was given, and at least 9 was said to be there"):
+        machines.join("second", at_least=9)
+    assert len(machines.join("second", offline=True)) == 0
+    assert len(machines.join("second", at_least=2)) == 3
+
+
 def test_another_corpus_is_not_taken_for_ones_own_by_its_passphrase(machines: Machines) -> None:
     """Nor is its key kept: what is added would be sealed for whoever made it, and the right passphrase open nothing any more."""
     machines.join("first").add_texts(NOTES)
@@ -346,6 +358,23 @@ def test_a_corpus_goes_on_when_it_has_more_generations_than_a_head_names(machine
     machines.kept.heads.append((BlobRef(digest=digest(blob), size=len(blob)), ()))
     first.add_texts(NOTES[:1])
     assert first.generation == machines.join("second").generation == 201
+
+
+@pytest.mark.parametrize("settings", [{"embedder": "sha256:" + "0" * 64}, {PROMPTS: "no"}], ids=["files", "prompts"])
+def test_vectors_of_two_models_do_not_come_into_one_index(machines: Machines, settings: dict[str, str]) -> None:
+    """Another client of the owner's embeds otherwise: what is here is searched offline, as it was."""
+    first = machines.join("first")
+    first.add_texts(NOTES)
+    exchange, base = first._exchange, first._here().base
+    assert base is not None
+    given = {"generation": base.head.generation + 1, "ancestors": (base.digest, *base.head.ancestors)}
+    head = base.head.model_copy(update=given | {"settings": base.head.settings | settings})
+    blob = sealed_head(exchange.key, exchange.header, head)
+    machines.kept.blobs[digest(blob)] = blob
+    machines.kept.heads.append((BlobRef(digest=digest(blob), size=len(blob)), machines.kept.heads[-1][1]))
+    with pytest.raises(CorpusError, match="vectors of two do not compare"):
+        first.search("tea")
+    assert machines.join("first", offline=True).search("tea", k=1)[0].source == "tea"
 
 
 def test_what_did_not_go_up_goes_up_later(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
