@@ -32,9 +32,9 @@ def small_disk(mebibytes: int) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Take all the room that there is; gives the file that took it."""
+    """Take all the room that there is, again what became free since; gives the file that took it."""
     filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
+    with filler.open("ab", buffering=0) as file:
         for step in (_STEP, 4096):
             with suppress(OSError):
                 while True:
