@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -105,15 +106,20 @@ def test_the_command_that_supersedes_a_key_makes_the_next_one_and_names_it(world
 
 
 def _memory(node: psutil.Process) -> int:
-    """Bytes of a node and its workers, those in memory files with them: keys lie there, and count for no process."""
-    running = [node, *node.children(recursive=True)]
-    files = {
-        (found.st_dev, found.st_ino): found.st_blocks * 512
-        for process in running
-        for descriptor in Path(f"/proc/{process.pid}/fd").iterdir()
-        if str(descriptor.readlink()).startswith("/memfd:") and (found := descriptor.stat())
-    }
-    return sum(process.memory_full_info().uss for process in running) + sum(files.values())
+    """Bytes of a node and its workers, those in memory files with them: keys lie there, and count for no process.
+
+    What ends between being listed and being looked at, a worker or one descriptor, counts for nothing.
+    """
+    taken, files = 0, dict[tuple[int, int], int]()
+    for process in [node, *node.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess, FileNotFoundError):
+            taken += process.memory_full_info().uss
+            for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+                with suppress(FileNotFoundError):
+                    if str(descriptor.readlink()).startswith("/memfd:"):
+                        found = descriptor.stat()
+                        files[found.st_dev, found.st_ino] = found.st_blocks * 512
+    return taken + sum(files.values())
 
 
 def test_an_mlp_in_a_file_is_compiled_by_the_command(tmp_path: Path) -> None:
