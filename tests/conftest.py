@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 from sklearn.linear_model import LogisticRegression
 
 import node_process
@@ -21,7 +22,7 @@ from blindgate_models.compilers.linear import compile_linear
 from blindgate_models.native.kernel import SETTING, kernel
 from blindgate_models.product import arithmetic as arithmetics
 from brokerage import GatewayProcess
-from campaigns import leave_to_nightly
+from campaigns import CAMPAIGN, leave_to_nightly
 from desk import OTHER_OPERATOR
 from node_process import NodeProcess
 from postgresql import PostgresqlServer, find_programs, in_memory, running_server
@@ -34,6 +35,12 @@ from world import World
 
 # Left alone, it draws each traceback with colours and locals, which takes half a second.
 structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
+
+# A machine that is slow for a moment is no failure. What `make test` draws is seeded; `make nightly` draws anew each time.
+settings.register_profile(
+    "blindgate", deadline=None, derandomize=CAMPAIGN == 1, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("blindgate")
 
 _KINDS: Final = {
     "faults": "waits",

@@ -6,14 +6,18 @@ which questions near the index's own vectors find `RECALL` of what a comparison 
 index has grown by half.
 
 - **Scores** are inner products. Vectors of unit length come from `embedding`, so here they are cosines.
-- **Order.** Best first; of equal scores the lower id first, so that the same index always gives the same answer.
+- **Order.** Best first; of equal scores the lower id first, so that the same index always gives the same answer. Where every vector
+  is compared, faiss only proposes: how it sums, and so the last bits of a score, depends on the processor, on how many questions
+  are asked at once, and on a GPU. A few vectors more than are wanted are taken from it, their scores are summed here, and more are
+  taken until nothing that was not proposed can be among the wanted.
 - **Filters** hold inside the search: what is not allowed is not compared. In an index of cells a filter that lets little through
   looks into more cells, so that a narrow filter does not come back empty.
 - **Removing** takes a vector out of the index's memory, and so out of what is written; nothing is marked.
 - **Bytes** are faiss's own format, no pickle. `from_bytes` is for bytes that something else authenticates (`vault`): faiss parses
   them. What it made of them is checked nevertheless.
 
-With faiss-gpu and a GPU, a search over all vectors without a filter runs there, on a copy. Cells and filters stay on the CPU.
+With faiss-gpu and a GPU, the card proposes where all vectors are searched without a filter (`card`), and the answers are the same.
+Cells and filters stay on the CPU.
 """
 
 import math
@@ -26,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindgate_protocol.errors import CorpusError, InputError
+from blindgate_rag import card
 
 FLAT_MOST: Final = 50_000
 LEAST_PROBES: Final = 8
@@ -42,7 +47,8 @@ _SAMPLE: Final = 100
 _NEAREST: Final = 10
 _SPREAD: Final = 0.7  # how far from its vector a sampled question lies: a question is seldom nearer to its passage
 _GROWN: Final = 1.5
-_MOST_GPU_K: Final = 1024
+_MORE: Final = 8  # proposed than wanted: enough for all but many vectors that are nearly the same
+_UNIT: Final = 2.0**-24  # what rounding to float32 takes or adds, of a number
 _FLAT_BYTES: Final = b"IxM2"
 _CELL_BYTES: Final = b"IwFl"
 
@@ -61,7 +67,8 @@ class DenseIndex:
         self._flat_most = flat_most
         self._index: Any = _flat(dimension)
         self._last = _NONE  # no id in the index is above it
-        self._gpu: Any = None
+        self._longest = 0.0  # no vector in the index is longer
+        self._card: card.Card | None = None
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -101,9 +108,10 @@ class DenseIndex:
         if known or len(np.unique(ids)) != len(ids):
             message = "ids: one is there twice, or in the index already; remove it first"
             raise InputError(message)
-        self._gpu = None
+        self._card = None
         self._index.add_with_ids(vectors, ids)
         self._last = max(self._last, int(ids.max(initial=_NONE)))
+        self._longest = max(self._longest, _lengths(vectors).max(initial=0))
         self._arrange()
 
     def remove(self, ids: Ids) -> int:
@@ -111,7 +119,7 @@ class DenseIndex:
         ids = _checked_ids(ids)
         if not len(ids):
             return 0
-        self._gpu = None
+        self._card = None
         removed = int(self._index.remove_ids(faiss.IDSelectorBatch(ids)))
         if removed:
             self._arrange()
@@ -189,27 +197,45 @@ class DenseIndex:
         return isinstance(self._index, faiss.IndexIVFFlat)
 
     def _ranked(self, queries: Vectors, k: int, allowed: Ids | None, present: int) -> tuple[Vectors, Ids]:
-        """Search until the last of the k differs from the one after it, so that equal scores can be put in the ids' order."""
-        wide, probes = min(k + 1, present), self._probes(allowed)
+        """Search until the last of the k is better than whatever was not looked at: equal scores are in the ids' order then."""
+        wide, probes = min(k + _MORE, present), self._probes(allowed)
         while True:
-            scores, ids = self._raw(queries, wide, allowed, probes)
-            if (ids[:, :k] == _NONE).any() and probes < self.cells:
+            scores, ids, beyond = self._candidates(queries, wide, allowed, probes)
+            order = np.lexsort((ids, -scores), axis=1)[:, :k]
+            best_scores, best = np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+            if (best == _NONE).any() and probes < self.cells:
                 probes = self.cells  # the cells had too few
-            elif wide < present and (scores[:, k - 1] == scores[:, wide - 1]).any():
+            elif wide < present and (best_scores[:, -1] <= beyond).any():
                 wide = min(wide * 2, present)
             else:
-                break
-        order = np.lexsort((ids, -scores), axis=1)[:, :k]
-        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+                return best_scores, best
 
     def _probes(self, allowed: Ids | None) -> int:
         if not self._in_cells or allowed is None:
             return self.probes
         return min(self.cells, -(-self.probes * len(self) // max(1, len(allowed))))
 
-    def _raw(self, queries: Vectors, k: int, allowed: Ids | None, probes: int) -> tuple[Vectors, Ids]:
-        if allowed is None and not self._in_cells and k <= _MOST_GPU_K and faiss.get_num_gpus() > 0:
-            return self._on_gpu(queries, k)
+    def _candidates(
+        self, queries: Vectors, k: int, allowed: Ids | None, probes: int
+    ) -> tuple[Vectors, Ids, NDArray[np.float64]]:
+        """Scores and ids, `(n, k)` each, and what no other vector's score is above, `(n,)`."""
+        lengths = _lengths(queries) * self._longest
+        if allowed is None and not self._in_cells:
+            self._card = self._card or card.Card(self._index.index)
+            if (found := self._card.nearest(queries, k)) is not None:
+                proposed, ids = found[0], self.ids[found[1]]
+                scores = self._scores(queries, ids)
+                if (abs(scores - proposed) <= card.OFF * lengths[:, None]).all():
+                    return scores, ids, proposed[:, -1] + card.OFF * lengths
+                self._card.give_up()
+        proposed, ids = self._found(queries, k, allowed, probes)
+        if self._in_cells:
+            return proposed, ids, proposed[:, -1].astype(np.float64)
+        # a sum of float32 in any order (Higham, Accuracy and Stability of Numerical Algorithms, 3.1), and the rounding of ours
+        off = (self._dimension + 1) * _UNIT * lengths
+        return self._scores(queries, ids), ids, proposed[:, -1] + off
+
+    def _found(self, queries: Vectors, k: int, allowed: Ids | None, probes: int) -> tuple[Vectors, Ids]:
         selector = None if allowed is None else _selector(allowed)
         if self._in_cells:
             parameters: Any = faiss.SearchParametersIVF(sel=selector, nprobe=probes)
@@ -220,12 +246,13 @@ class DenseIndex:
         scores[ids == _NONE] = -np.inf
         return scores, ids
 
-    def _on_gpu(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
-        if self._gpu is None:
-            resources = faiss.StandardGpuResources()
-            self._gpu = (resources, faiss.index_cpu_to_gpu(resources, 0, self._index.index))
-        scores, places = self._gpu[1].search(queries, k)
-        return scores, self.ids[places]
+    def _scores(self, queries: Vectors, ids: Ids) -> Vectors:
+        """Inner products with the vectors of `ids`, `(n, k)`: each summed by itself, in double precision, so always the same."""
+        scores = np.full(ids.shape, -np.inf, dtype=np.float32)
+        for row, query in enumerate(queries):
+            there = ids[row] != _NONE
+            scores[row, there] = (self._index.reconstruct_batch(ids[row, there]) * query.astype(np.float64)).sum(axis=1)
+        return scores
 
     def _arrange(self) -> None:
         """Choose between comparing all and cells, and make the cells again where the index has outgrown them."""
@@ -294,6 +321,7 @@ class DenseIndex:
             message = "index: an id is there twice or below 0, or a number is not finite"
             raise CorpusError(message)
         self._last = int(ids.max(initial=_NONE))
+        self._longest = float(_lengths(vectors).max(initial=0))
 
 
 @contextmanager
@@ -308,6 +336,10 @@ def _threads_for(queries: int) -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(several)
+
+
+def _lengths(vectors: Vectors) -> NDArray[np.float64]:
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)))
 
 
 def _flat(dimension: int) -> Any:

@@ -10,7 +10,9 @@ import json
 import faiss
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from blindgate_rag.card import Card
 from blindgate_rag.dense import DenseIndex
 from blindgate_rag.embedding import Embedder
 from plaintext_models import minilm
@@ -28,23 +30,36 @@ def test_embeddings_are_the_cpus() -> None:
 
 
 def test_answers_are_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same ids, whatever was added and removed in between; a filter is the CPU's."""
+    """Ids and scores to the last bit, among copies and near-copies too, whatever was added and removed in between."""
     if faiss.get_num_gpus() < 1:
         pytest.skip("faiss finds no GPU here (faiss-gpu in faiss-cpu's place brings it)")
     draw = np.random.default_rng(3)
     vectors = draw.normal(size=(5000, 384)).astype(np.float32)
+    vectors[::2] = vectors[0] + draw.choice([0, 1e-7, 1e-4, 1e-2], (2500, 1)).astype(np.float32) * vectors[::2]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     index = DenseIndex(384)
     index.add(np.arange(4000) * 3, vectors[:4000])
+    asked, nearest = [], Card.nearest
+
+    def counted(self: Card, queries: NDArray[np.float32], k: int) -> object:
+        found = nearest(self, queries, k)
+        asked.append(found is not None)
+        return found
 
     def answers() -> str:
-        found = index.search(vectors[::100], 10)[1], index.search(vectors[:5], 3, allowed=np.arange(0, 999, 9))[1]
-        return json.dumps([ids.tolist() for ids in found])
+        searches = [index.search(vectors[::100], 10), index.search(vectors[:5], 700)]
+        searches.append(index.search(vectors[:5], 3, allowed=np.arange(0, 999, 9)))
+        return json.dumps([[scores.tobytes().hex(), ids.tolist()] for scores, ids in searches])
 
+    monkeypatch.setattr(Card, "nearest", counted)
+    monkeypatch.setattr(Card, "give_up", lambda _: pytest.fail("the card failed, or was further off than it may be"))
     on_card = [answers()]
     index.add(np.arange(4000, 5000) * 3, vectors[4000:])
     index.remove(np.arange(0, 300, 3))
     on_card.append(answers())
+    assert any(asked)
+    print(f"\nthe card answered {sum(asked)} of {len(asked)} questions to it")
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
-    on_cpu = answers()
-    assert on_card[1] == on_cpu
-    assert on_card[0] != on_cpu
+    index = DenseIndex.from_bytes(index.to_bytes(), 384)
+    assert on_card[1] == answers()
+    assert on_card[0] != on_card[1]

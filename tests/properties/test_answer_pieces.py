@@ -57,7 +57,7 @@ def whole(text: str, known: Redactor) -> tuple[str, tuple[int, ...], tuple[int, 
     return known.restore(text), citing.cited, citing.unresolved
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example("See [1, 9] [9] for [CARD_1], [Email 1] [", [])
 @example("[" + ", ".join(["9"] * 33) + "]" + "[" + ", ".join(["1"] * 34) + "]", list(range(1, 200)))
 @given(texts, st.lists(st.integers(0, 60), max_size=10))
@@ -74,7 +74,7 @@ def test_an_answer_in_pieces_is_the_whole_answer(text: str, cuts: list[int]) -> 
         assert ("".join(parts), citing.cited, citing.unresolved) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(texts)
 def test_what_is_shown_stays_and_is_never_far_behind(text: str) -> None:
     """After each character: a beginning of what it will be, and at most a citation and a placeholder short of what came."""

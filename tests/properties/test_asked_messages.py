@@ -35,7 +35,7 @@ BESIDE = (
 texts = st.lists(st.sampled_from([*PLANTED, *BESIDE]), min_size=1, max_size=8).map(" ".join)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(texts, st.lists(texts, min_size=1, max_size=2), texts, texts)
 def test_no_planted_value_and_no_marker_is_in_what_is_sealed(
     question: str, passages: list[str], asked: str, answered: str

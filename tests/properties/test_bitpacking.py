@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from blindgate_models.bitpacking import pack, packed_bytes, unpack
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(count=st.integers(1, 300), bits=st.integers(1, 64), seed=st.integers(0, 2**32 - 1))
 def test_unpacking_undoes_packing(count: int, bits: int, seed: int) -> None:
     """And the length follows from count and width; the layout is little-endian, without a gap."""

@@ -260,7 +260,7 @@ def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield made
 
 
-@settings(max_examples=SEQUENCES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=SEQUENCES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.sampled_from(COMMANDS), st.integers(0, 59)), min_size=FEWEST, max_size=STEPS))
 def test_any_sequence_of_commands_has_the_models_answers(desk: Desk, steps: list[tuple[str, int]]) -> None:
     """And every job stands where the model has it."""

@@ -27,14 +27,14 @@ _JSON = _documents(_WITHOUT_FRACTIONS | st.floats(allow_nan=False, allow_infinit
 _WHOLE = _documents(_WITHOUT_FRACTIONS)  # a large fraction is written without a point, and read as an integer past 2^53
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_JSON)
 def test_whatever_json_holds_has_the_bytes_that_rfc_8785_gives_it(value: Any) -> None:
     """Fractions, large numbers and names in any script among it."""
     assert canonical(value) == rfc8785.dumps(value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(_WHOLE)
 def test_what_was_written_is_read_and_in_no_other_form(value: Any) -> None:
     """A document has one form, so that what was signed is what is read."""

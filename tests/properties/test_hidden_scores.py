@@ -15,7 +15,7 @@ from blindgate_models.network.client import NetworkClient
 from blindgate_models.network.server import NetworkServer
 
 
-@settings(max_examples=campaigns.of(160, slice_of=3), deadline=None)
+@settings(max_examples=campaigns.of(160, slice_of=3))
 @given(
     seed=st.integers(0, 2**32 - 1),
     features=st.integers(1, 70),

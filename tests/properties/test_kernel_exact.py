@@ -77,7 +77,7 @@ def test_transforms_are_seals(degree: int, bits: tuple[int, ...], modulus: int, 
     assert (got[[0, 1, 8]] == 7).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     groups=st.sampled_from([1, 2, 127, 128, 129, 300]),
     blocks=st.integers(1, 3),
@@ -129,7 +129,7 @@ def test_what_follows_the_sums_is_seals(
     np.testing.assert_array_equal(got, np.stack(expected))
 
 
-@settings(max_examples=of(25, slice_of=8), deadline=None)
+@settings(max_examples=of(25, slice_of=8))
 @given(
     shape=st.tuples(st.sampled_from([1, 7, 40, 700, 4097]), st.sampled_from([1, 5, 130, 900])),
     plain_bits=st.sampled_from([2, 16, 20, 28]),

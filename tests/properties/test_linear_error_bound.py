@@ -64,7 +64,7 @@ def decrypted(client: ClientPart, server: ServerPart, rows: Floats) -> Floats:
     return asker.decrypt(secret, node.evaluate(None, asker.encrypt(secret, rows)), len(rows))
 
 
-@settings(max_examples=of(40, slice_of=12), deadline=None)
+@settings(max_examples=of(40, slice_of=12))
 @given(data=st.data(), model=models(), precision=st.sampled_from([0.0, 1e-6, 1e-3, 1e3]))
 def test_no_score_is_further_off_than_the_part_says(data: st.DataObject, model: Model, precision: float) -> None:
     """A manifest may promise the bound: for any model, any row in range, each modulus."""
@@ -74,7 +74,7 @@ def test_no_score_is_further_off_than_the_part_says(data: st.DataObject, model: 
     assert (error <= client.error_bound).all()
 
 
-@settings(max_examples=of(60, slice_of=20), deadline=None)
+@settings(max_examples=of(60, slice_of=20))
 @given(model=models(), precision=st.sampled_from([0.0, 1e-3, 1e3]))
 def test_the_chosen_scales_leave_room_and_waste_little_of_it(model: Model, precision: float) -> None:
     """No sum can wrap around, and the modulus is used to within two bits."""
@@ -84,7 +84,7 @@ def test_the_chosen_scales_leave_room_and_waste_little_of_it(model: Model, preci
     assert headroom > 0.2 or not np.any(model.weights)
 
 
-@settings(max_examples=of(60, slice_of=20), deadline=None)
+@settings(max_examples=of(60, slice_of=20))
 @given(model=models())
 def test_the_bound_is_small_beside_the_largest_score(model: Model) -> None:
     """At the largest modulus: one part in ten thousand of what the declared ranges allow a score to reach."""

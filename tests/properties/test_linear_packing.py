@@ -13,7 +13,7 @@ FEATURES = st.one_of(st.integers(1, 64), st.integers(1, 2048), st.integers(2049,
 OUTPUTS = st.one_of(st.integers(1, 4), st.integers(1, 256))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(features=FEATURES, outputs=OUTPUTS, rows=st.integers(1, 9000))
 def test_every_row_and_score_lies_somewhere_once(features: int, outputs: int, rows: int) -> None:
     """Blocks cover the rows in order, scores cover the outputs, and places are distinct and within the polynomial."""
@@ -32,7 +32,7 @@ def test_every_row_and_score_lies_somewhere_once(features: int, outputs: int, ro
     assert following == rows
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(features=FEATURES, outputs=OUTPUTS, seed=st.integers(0, 2**32))
 def test_packed_by_rows_each_place_holds_one_score_and_no_cross_sum(features: int, outputs: int, seed: int) -> None:
     """The product of the two polynomials, reduced by X^N + 1, has w·x exactly where `places` says."""
@@ -57,7 +57,7 @@ def test_packed_by_rows_each_place_holds_one_score_and_no_cross_sum(features: in
         assert (reduced[packing.places(block, output)] == rows @ weights[scores].T).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(features=FEATURES, outputs=OUTPUTS, rows=st.integers(1, 9000))
 def test_the_cheaper_way_is_taken(features: int, outputs: int, rows: int) -> None:
     """No job sends and receives more than it would with one column a polynomial, nor much more for being small."""
@@ -69,7 +69,7 @@ def test_the_cheaper_way_is_taken(features: int, outputs: int, rows: int) -> Non
     assert packing.input_bytes(1) <= 44 + -(-features // 4096) * packing.input_polynomial_bytes
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(features=FEATURES, outputs=OUTPUTS, data=st.data())
 def test_no_job_is_longer_than_the_limits_say(features: int, outputs: int, data: st.DataObject) -> None:
     """A manifest's limits hold for every number of rows, also just before the packing changes its way."""

@@ -99,7 +99,7 @@ def test_every_small_tree_begins_with_every_smaller_one_and_with_no_other() -> N
         assert consistency_proof(0, second, subtrees) == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(size=st.integers(1, LARGE), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 10_000))
 def test_an_entry_of_a_large_tree_is_proved_from_its_tiles(size: int, place: float, bit: int) -> None:
     """And one bit elsewhere, anywhere in the proof, is refused."""
@@ -113,7 +113,7 @@ def test_an_entry_of_a_large_tree_is_proved_from_its_tiles(size: int, place: flo
     _refused_when_changed(proof, bit, verify)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(second=st.integers(2, LARGE), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 10_000))
 def test_a_large_tree_is_proved_from_its_tiles_to_begin_with_another(second: int, place: float, bit: int) -> None:
     """Likewise."""
@@ -141,7 +141,7 @@ def _refused_when_changed(proof: list[bytes], bit: int, verify: Callable[[list[b
             verify(proof[1:])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(size=st.integers(0, 3000), cut=st.integers(0, 3000))
 def test_a_frontier_has_the_root_that_the_definition_gives(size: int, cut: int) -> None:
     """Also when it was put down at some point, and every subtree that it told of is one."""
@@ -155,7 +155,7 @@ def test_a_frontier_has_the_root_that_the_definition_gives(size: int, cut: int) 
     assert frontier.root() == _root(size)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(size=st.integers(1, LARGE))
 def test_the_tiles_of_a_tree_are_enough_for_its_root(size: int) -> None:
     """Named once each, none empty, and from them alone the root comes out."""
@@ -194,7 +194,7 @@ EVENTS = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(event=EVENTS)
 def test_an_event_comes_back_from_its_bytes(event: Event) -> None:
     """And its bytes from it: what was committed to can be written again."""

@@ -42,7 +42,7 @@ def corners(network: SquareNetwork, ranges: Floats, rng: np.random.Generator, co
     return np.asarray(np.clip(rows, low, high))
 
 
-@settings(max_examples=campaigns.of(100, slice_of=5), deadline=None)
+@settings(max_examples=campaigns.of(100, slice_of=5))
 @given(made=networks(), seed=st.integers(0, 2**32 - 1), share=st.sampled_from([1e-2, 1.0, 1e9]))
 def test_no_score_is_further_off_than_the_part_says(
     made: tuple[SquareNetwork, Floats], seed: int, share: float
@@ -59,7 +59,7 @@ def test_no_score_is_further_off_than_the_part_says(
     assert (error <= halves.client_part.error_bound).all()
 
 
-@settings(max_examples=campaigns.of(25, slice_of=8), deadline=None)
+@settings(max_examples=campaigns.of(25, slice_of=8))
 @given(made=networks())
 def test_the_chosen_scales_leave_room_for_every_value(made: tuple[SquareNetwork, Floats]) -> None:
     """No value can wrap around: not with the chosen parameters, whatever the weights."""
@@ -69,7 +69,7 @@ def test_the_chosen_scales_leave_room_for_every_value(made: tuple[SquareNetwork,
     assert budget(Packing(server.parameters, server.shape), layers).headroom < 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1), hidden=st.lists(st.integers(1, 9), min_size=1, max_size=3))
 def test_folding_and_balancing_change_no_score(seed: int, hidden: list[int]) -> None:
     """Any activation of degree 2 is a square between other layers, and balanced layers stay within [-1, 1]."""

@@ -78,7 +78,7 @@ def computed(packing: Packing, network: SquareNetwork, rows: Floats) -> tuple[Fl
     return packing.gather(results)[: len(rows)], taken
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(made=shapes(), seed=st.integers(0, 2**32 - 1))
 def test_slots_hold_the_networks_scores(made: tuple[list[int], int | None, int, bool], seed: int) -> None:
     """Whatever the widths, the rows together and the way of the first layer; with the announced rotations and no other."""
@@ -91,7 +91,7 @@ def test_slots_hold_the_networks_scores(made: tuple[list[int], int | None, int, 
     assert taken == set(packing.steps)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(number=st.integers(1, 5000))
 def test_powers_of_two(number: int) -> None:
     """The least that is not below."""

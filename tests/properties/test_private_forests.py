@@ -29,7 +29,7 @@ def forests(draw: st.DrawFn) -> PrivateForest:
     )
 
 
-@settings(max_examples=of(40, slice_of=12), deadline=None)
+@settings(max_examples=of(40, slice_of=12))
 @given(forest=forests(), rows=st.integers(1, 4), seed=st.integers(0, 2**32))
 def test_an_encrypted_forest_is_the_integer_forest(forest: PrivateForest, rows: int, seed: int) -> None:
     """Exactly, for any bits at all, with one zero flag a tree."""
@@ -45,7 +45,7 @@ def test_an_encrypted_forest_is_the_integer_forest(forest: PrivateForest, rows: 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(edges=st.lists(FLOATS, min_size=1, max_size=20, unique=True), value=FLOATS | st.just(float("nan")))
 def test_the_bits_of_a_number_are_a_thermometer(edges: list[float], value: float) -> None:
     """They fall from 1 to 0 at one place, x's; a missing number has none of them, or all."""

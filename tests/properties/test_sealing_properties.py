@@ -58,7 +58,7 @@ def opened(data: bytes, stream: RequestStream) -> list[bytes]:
     last=st.binary(max_size=700),
     cuts=st.lists(st.integers(0, 6000), max_size=8),
 )
-@settings(max_examples=100 * CAMPAIGN, deadline=None)
+@settings(max_examples=100 * CAMPAIGN)
 def test_what_was_sealed_comes_out_in_whatever_pieces_it_travels(
     padding: Padding, pieces: list[bytes], last: bytes, cuts: list[int]
 ) -> None:

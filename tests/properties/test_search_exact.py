@@ -27,7 +27,7 @@ def scores_of(
     return got, quantised_queries(queries)[0] @ index.astype(np.int64).T
 
 
-@settings(max_examples=of(60 * CAMPAIGN, slice_of=15), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=of(60 * CAMPAIGN, slice_of=15), suppress_health_check=list(HealthCheck))
 @given(
     entries=st.one_of(st.sampled_from([1, 2, 127, 128, 129, 255, 256, 257]), st.integers(1, 3000)),
     width=st.one_of(st.sampled_from([1, 2, 3, 63, 64, 65, 383, 384]), st.integers(1, 500)),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from blindgate_models.bitpacking import pack, packed_bytes, unpack
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(bits=st.integers(1, 63), count=st.integers(1, 300), seed=st.integers(0, 2**32))
 def test_numbers_come_back_whatever_their_bits(bits: int, count: int, seed: int) -> None:
     """Also across the borders of words, and the largest and smallest of them."""

@@ -37,7 +37,7 @@ def numbers(columns: int, rows: int = 60, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(drawn, columns=[f"c{number}" for number in range(columns)])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(columns=st.integers(1, 70), data=st.data())
 def test_every_number_is_found_at_its_column(columns: int, data: st.DataObject) -> None:
     """Columns in any order, some twice, some left out; a constant between them."""

@@ -27,7 +27,7 @@ from blindgate_protocol.errors import PackageError
 from products import product
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     inputs=st.integers(1, 4096),
     outputs=st.integers(1, 20_000),

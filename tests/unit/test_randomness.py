@@ -111,7 +111,7 @@ def test_the_advantage_is_the_bound_that_is_cited() -> None:
 PRIMES = (65537, (1 << 38) - 45, (1 << 54) - 33, (1 << 55) - 55)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(bits=st.integers(0, 160), seed=st.integers(0, 2**32))
 def test_the_residues_of_a_flood_are_of_one_number_within_its_maximum(bits: int, seed: int) -> None:
     """Four numbers from -2^b to 2^b - 1, the same for each prime: recomputed from the same bytes."""

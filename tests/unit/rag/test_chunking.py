@@ -49,7 +49,7 @@ PIECES = st.one_of(
 TEXTS = st.lists(PIECES, max_size=40).map("".join)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(text=TEXTS)
 @example("x" * 1500)
 @example("\ufdfa" * 100)

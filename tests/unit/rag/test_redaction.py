@@ -194,7 +194,7 @@ _OF_ADDRESSES = [
 ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.sampled_from(_OF_ADDRESSES), max_size=10).map("".join),
     st.lists(st.integers(0, 40), max_size=6),
@@ -342,7 +342,7 @@ def test_what_is_not_looked_for_is_said() -> None:
 _texts = st.lists(st.sampled_from([*PLANTED, *WORDS]) | st.text(max_size=6), max_size=12).map(" ".join)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(_texts, min_size=1, max_size=3), st.data())
 def test_every_text_comes_back_and_no_digit_of_a_value_leaves(texts: list[str], data: st.DataObject) -> None:
     """At once and in pieces; a second redactor finds nothing more in what the first one gives."""
