@@ -44,6 +44,7 @@ from blindgate_protocol.errors import (
     EvaluationKeyError,
     GatewayError,
     JobTimeoutError,
+    KeySetGoneError,
     LeaseLostError,
     MalformedError,
     ManifestError,
@@ -53,7 +54,7 @@ from blindgate_protocol.errors import (
     UntrustedSignerError,
 )
 from blindgate_protocol.manifest import Manifest, model_ref
-from blindgate_protocol.messages import AnswerPart, Commit, Lease, Refusal, Release
+from blindgate_protocol.messages import NODE_STOPPING, AnswerPart, Commit, Lease, Refusal, Release
 from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.order import Order, check_order
 from blindgate_protocol.signing import Signed, SigningKey, open_signed
@@ -130,6 +131,8 @@ class Jobs:
             return "lost", error
         except _REFUSED as error:
             return self._tell(lease, error, refuse=True), error
+        except KeySetGoneError as error:  # for good, unless another node has what it was sealed to
+            return self._tell(lease, error, refuse=error.alone), error
         except BlindgateError as error:
             return self._tell(lease, error, refuse=False), error
         except Exception as error:  # noqa: BLE001  (a fault of the node's own must not end the node)
@@ -313,7 +316,7 @@ class Jobs:
         """Refuse or release the job. Where that fails too, the lease runs out, which is the same as a release."""
         # What a hostile package brought into a message must not make it one that cannot be sent.
         reason = str(error).encode(errors="replace").decode().replace("\0", "\ufffd")[:_MAX_REASON]
-        code = "node-stopping" if lease.abandoned else error.code
+        code = NODE_STOPPING if lease.abandoned else error.code
         patience = time.monotonic() + min(lease.duration, 10.0)
         try:
             if refuse:

@@ -310,10 +310,10 @@ def test_an_answer_is_not_put_together_from_two_leases(stand: Stand) -> None:
 def test_a_result_that_does_not_begin_as_what_was_read_is_no_answer(stand: Stand) -> None:
     """Though the node signs it: the same answer, sealed anew under a second lease."""
     stream = stand.stream()
-    key, terms = stream.job._key, stream.job._terms
+    sent = stream.job._sent
     stand.lie_about_parts(lambda nonce, chunks: nonce + b"".join(chunks[:4]))
     parts = stand.proxy.lie
-    node = stream.job._nodes[stand.key("enclave").id]
+    (node,) = sent.nodes
     assert node.recipient is not None
     offer = node.recipient.document
 
@@ -321,7 +321,9 @@ def test_a_result_that_does_not_begin_as_what_was_read_is_no_answer(stand: Stand
         if method != "GET" or "inline=" not in path or answer.status != 200:
             return parts(method, path, answer)
         view = JobView.model_validate_json(answer.body)
-        again = Sealer(key, terms.response(key_set=offer.key_set.digest, evidence=offer.evidence)).finish(b"{}\n")
+        again = Sealer(sent.key, sent.terms.response(key_set=offer.key_set.digest, evidence=offer.evidence)).finish(
+            b"{}\n"
+        )
         changes = {"generation": 2, "output": BlobRef(digest=digest(again), size=len(again))}
         view = signed_anew(stand, view, None, **changes).model_copy(update={"result_data": again})
         return Answer(200, view.model_dump_json().encode())

@@ -15,7 +15,8 @@ from blindgate.bundles import Bundles
 from blindgate.logs import Logs
 from blindgate.policy import Policy, Rules
 from blindgate.recipients import Candidate
-from blindgate.sealed_job import SealedJob, Sealing
+from blindgate.sealed_job import Request, SealedJob, Sealing
+from blindgate.sealed_job import Sent as Ordered
 from blindgate.seen import SeenTrees
 from blindgate_node.backends.interface import Cancelled, Chunk, never
 from blindgate_node.backends.requests import ChatRequest
@@ -228,9 +229,8 @@ class Pair:
             deadline=3600.0,
         )
         bundle, believed = Bundle(self.manifest, sent.order), (self.candidate(sent.terms.policy),)
-        return SealedJob(
-            sealing, bundle, logs=sealing.logs, key=sent.key, terms=sent.terms, nodes=believed, request=sent.request
-        )
+        ordered = Ordered(bundle, sealing.logs, sent.key, sent.terms, believed)
+        return SealedJob(sealing, Request(sent.request), ordered)
 
 
 class Gateway:

@@ -108,7 +108,7 @@ def test_an_answer_serves_for_more_than_one_request(asked: Asked) -> None:
     for _ in range(3):
         assert [one.node for one in made.recipients(asked.manifest, asked.policy)] == [asked.nodes[0].id]
     assert asked.questions == 1
-    made.forget(asked.manifest)
+    made.forget(made.recipients(asked.manifest, asked.policy))
     made.recipients(asked.manifest, asked.policy)
     assert asked.questions == 2
 
@@ -171,7 +171,7 @@ def test_what_was_believed_is_judged_again_for_each_request(asked: Asked) -> Non
         asked.shift = 0
         asked.policy.revoked.clear()
         asked.policy.platforms["amd-sev-snp"] = SNP_RULES
-        made.forget(asked.manifest)
+        made.forget(made.recipients(asked.manifest, asked.policy))
         assert made.recipients(asked.manifest, asked.policy)
         if change == "certificate":
             asked.shift = 2 * HOUR
