@@ -22,9 +22,9 @@ Only then is anything acknowledged, and only then does `pieces` end without an e
 An answer whose lease was lost is written anew: where nothing of it was given out yet, that is read; where something was, it is an
 error.
 
-A node's keys are gone when it is started again, and with them what was sealed to it. Where a job ended for that and for nothing
-else (`restarts`), and nothing of its answer was given out, steps 1 to 6 are done once more, for the same request: nodes are asked
-anew what they prove, and are judged as before. It is another job, in the time of the first. A second time is an error.
+A node's keys are gone when it is started again, and with them what was sealed to it. Where a job ended for that (`restarts`), and
+nothing of its answer was given out, steps 1 to 6 are done once more, for the same request: nodes are asked anew what they prove,
+and are judged as before. It is another job, in the time of the first. A second time is an error.
 """
 
 import time
@@ -41,7 +41,7 @@ from blindgate.opening import acknowledge, fetch_result, find_in_log, refuse_rev
 from blindgate.policy import Policy
 from blindgate.reading import Reading
 from blindgate.recipients import Candidate
-from blindgate.restarts import was_not_opened, why_unanswered
+from blindgate.restarts import are_keys_gone, why_unanswered
 from blindgate.transport import Transport
 from blindgate.uploads import blob_ref, upload
 from blindgate_protocol.bundle import Bundle
@@ -231,7 +231,7 @@ class SealedJob:
             reading = self._sent.reading()
             yield from self._along(reading, until, left)
             view = self._ended()
-            if was_not_opened(view) and not reading.data and not self._counted:
+            if are_keys_gone(view) and not reading.data and not self._counted:
                 self._seal_anew(until)
                 reading = self._sent.reading()
                 yield from self._along(reading, until, left)
@@ -297,13 +297,15 @@ class SealedJob:
         except UntrustedEvidenceError as error:
             message = f"{gone}. It was not sealed anew: {error}"
             raise type(error)(message) from error
-        if self._cancelled:
-            message = f"job {first.job} was cancelled"
-            raise JobCancelledError(message)
+        self._require_wanted()
         ends = first.issued + int(sealing.deadline * 1000)
         self._before, self._sent = first.job, sealing.submit(self._asked, policy, nodes, ends=ends)
-        if self._cancelled:  # meanwhile, which was of the job before: this one ends as cancelled, too
-            self.cancel()
+        self._require_wanted()  # who cancelled meanwhile did so of the job before, and `pieces` leaves this one
+
+    def _require_wanted(self) -> None:
+        if self._cancelled:
+            message = f"job {self.id} was cancelled"
+            raise JobCancelledError(message)
 
     @property
     def _counted(self) -> bool:

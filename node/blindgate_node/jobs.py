@@ -54,7 +54,7 @@ from blindgate_protocol.errors import (
     UntrustedSignerError,
 )
 from blindgate_protocol.manifest import Manifest, model_ref
-from blindgate_protocol.messages import NODE_STOPPING, AnswerPart, Commit, Lease, Refusal, Release
+from blindgate_protocol.messages import AnswerPart, Commit, Lease, Refusal, Release
 from blindgate_protocol.nodes import NodeCertificate
 from blindgate_protocol.order import Order, check_order
 from blindgate_protocol.signing import Signed, SigningKey, open_signed
@@ -316,7 +316,7 @@ class Jobs:
         """Refuse or release the job. Where that fails too, the lease runs out, which is the same as a release."""
         # What a hostile package brought into a message must not make it one that cannot be sent.
         reason = str(error).encode(errors="replace").decode().replace("\0", "\ufffd")[:_MAX_REASON]
-        code = NODE_STOPPING if lease.abandoned else error.code
+        code = "node-stopping" if lease.abandoned else error.code
         patience = time.monotonic() + min(lease.duration, 10.0)
         try:
             if refuse:

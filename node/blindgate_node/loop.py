@@ -54,7 +54,7 @@ from blindgate_protocol.errors import (
     NotAuthorisedError,
     PolicyError,
 )
-from blindgate_protocol.messages import NODE_STOPPING, Lease, LeaseRequest, Release
+from blindgate_protocol.messages import Lease, LeaseRequest, Release
 from blindgate_protocol.nodes import EvictionReason, NodeCertificate
 from blindgate_protocol.signing import Signed
 from blindgate_telemetry import open_traces
@@ -69,7 +69,7 @@ _FLUSH_SECONDS = 3.0
 _FIRST_SECONDS = 0.02
 """For so long the next question for work waits behind a sealed request, computed by this process itself: its first words are what
 somebody looks at a screen for, and two threads of one interpreter are in each other's way."""
-_STOPPING = Release(code=NODE_STOPPING, reason="the node is stopping")
+_STOPPING = Release(code="node-stopping", reason="the node is stopping")
 
 
 class Node:

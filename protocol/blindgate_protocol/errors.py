@@ -381,7 +381,7 @@ class JobCancelledError(JobError):
 
 
 class InterruptedAnswerError(JobError):
-    """A node was lost while it worked on an answer; of a stream, a part may have been given out. Asking again is safe."""
+    """A node was lost while it wrote an answer of which a part was given out. Asking again is safe."""
 
     code = "interrupted-answer"
 

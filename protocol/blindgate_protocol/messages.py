@@ -4,7 +4,7 @@ Signed documents travel inside as envelopes. Blobs travel as raw bytes beside, b
 otherwise only name them: a request of its own costs both ends more than that. Section 10 of docs/protocol.md lists the routes.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -370,10 +370,6 @@ class Refusal(Value):
 
     code: Name
     reason: Reason
-
-
-NODE_STOPPING: Final = "node-stopping"
-"""The code of a release that says nothing against the job: the node ends, as its operator wants."""
 
 
 class Release(Value):

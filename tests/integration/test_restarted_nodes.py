@@ -27,7 +27,6 @@ from sealed_world import (
     EMBEDDER,
     end_node,
     offer_model,
-    package_embedder,
     sealed_client,
     start_sealed_node,
 )
@@ -60,13 +59,14 @@ class Ground(NamedTuple):
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    """A gateway, a node with a chat and MiniLM, and documents."""
+    """A gateway, a node with two models, and documents."""
     folder = tmp_path_factory.mktemp("restarted")
     models = folder / "models"
     models.mkdir()
     package_scripted(models / "chat")
-    package_embedder(models / "minilm")
-    (models / "chat.files").rename(folder / "chat.files")
+    package_scripted(models / "embedder", name=EMBEDDER, api="embeddings")
+    for leftover in models.glob("*.files"):
+        leftover.rename(folder / leftover.name)
     with (
         ScriptedModel() as model,
         World(folder / "world", gateway=SOON) as world,
@@ -74,7 +74,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     ):
         world.trust("tests", PUBLISHER.id)
         world.start_gateway()
-        for name in ("chat", "minilm"):
+        for name in ("chat", "embedder"):
             offer_model(world, models / name)
         corpus.add_texts([Text("notes/tea.txt", "Tea was given with honey.")])
         made = Ground(world, models, model, corpus)
@@ -98,8 +98,7 @@ def streamed(client: Client, _ground: Ground) -> Any:
 
 def embedded(client: Client, _ground: Ground) -> Any:
     """A vector."""
-    vector = client.embeddings.create(model=EMBEDDER, input="tea").data[0].embedding
-    return TEXT if len(vector) == 384 else vector
+    return client.embeddings.create(model=EMBEDDER, input=TEXT).data[0].embedding
 
 
 def answered(client: Client, ground: Ground) -> Any:
@@ -108,6 +107,8 @@ def answered(client: Client, ground: Ground) -> Any:
 
 
 VERBS: tuple[Callable[[Client, Ground], Any], ...] = (whole, streamed, embedded, answered)
+TOLD = [TEXT, TEXT, [float(len(TEXT)), 0.0], TEXT, TEXT]
+"""What all of them give, and the proxy behind them."""
 
 
 def jobs(client: Client) -> list[JobView]:
@@ -137,9 +138,9 @@ def test_nobody_notices_that_a_node_was_started_again(ground: Ground, tmp_path: 
             return [*(one.result(30) for one in told), through.choices[0].message.content]
 
         said: list[Any] = []
-        assert ask() == [TEXT] * 5
+        assert ask() == TOLD
         ground.restart_node(cleanly=cleanly)
-        assert ask() == [TEXT] * 5
+        assert ask() == TOLD
         for client in clients:
             first, refused, last = jobs(client)
             assert [first.state, refused.state, last.state] == [
@@ -147,7 +148,9 @@ def test_nobody_notices_that_a_node_was_started_again(ground: Ground, tmp_path: 
                 JobState.FAILED,
                 JobState.SUCCEEDED,
             ]
-            assert (refused.code, len(refused.attempts)) == (KeySetGoneError.code, 1)
+            assert refused.code == KeySetGoneError.code
+            # One that was killed may have lost a lease before, which the gateway gave to whom it did not know to be dead.
+            assert {attempt.outcome for attempt in refused.attempts[:-1]} <= {"lost"}
             assert refused.receipt is None
             assert client.bundles.load(refused.job).receipt is None
         kept = {file.stem for file in (tmp_path / "proxy" / "bundles").glob("*.json")}
@@ -155,7 +158,7 @@ def test_nobody_notices_that_a_node_was_started_again(ground: Ground, tmp_path: 
         assert set(said) < kept
         assert [line["status"] for line in proxy.lines if line.get("event") == "answered"] == [200, 200]
         assert clients[0]._transport.get(f"/v1/jobs/{said[-1]}", JobView).state is JobState.SUCCEEDED
-        assert ask() == [TEXT] * 5  # at once: it is sealed to the new keys
+        assert ask() == TOLD  # at once: it is sealed to the new keys
         assert [len(jobs(client)) for client in clients] == [4] * 4
 
 
@@ -173,8 +176,8 @@ def test_those_that_ask_at_once_ask_for_evidence_once(ground: Ground, tmp_path: 
         assert 7 <= posted.count("/v1/jobs") <= 12  # who came late sealed to the new keys at once
 
 
-def test_a_restart_in_the_middle_of_an_answer_is_said(ground: Ground, tmp_path: Path) -> None:
-    """Of a stream there is a beginning, of the other answer nothing; asking again is safe, and is left to whoever asked."""
+def test_a_restart_in_the_middle_of_a_stream_is_said(ground: Ground, tmp_path: Path) -> None:
+    """There is a beginning: asking again is left to whoever has it. Of an answer in one piece there is none: it is written anew."""
     begun, more = threading.Semaphore(0), threading.Event()
 
     def midway() -> None:
@@ -198,7 +201,6 @@ def test_a_restart_in_the_middle_of_an_answer_is_said(ground: Ground, tmp_path: 
         with pytest.raises(InterruptedAnswerError, match=r"ask again|asking again is safe"):
             given.extend(chunk.choices[0].delta.content or "" for chunk in stream)
         assert TEXT.startswith("".join(given))
-        with pytest.raises(InterruptedAnswerError, match="nothing of an answer was given out; asking again is safe"):
-            other.result(30)
-        assert len(jobs(client)) == 3
-        assert whole(client, ground) == TEXT
+        assert other.result(30) == TEXT
+        assert [view.state for view in jobs(client)].count(JobState.SUCCEEDED) == 2
+        assert len(jobs(client)) == 4

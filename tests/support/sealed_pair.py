@@ -99,6 +99,7 @@ class Pair:
 
     most: int = MOST_OPENED
     limits: Limits = LIMITS
+    rows_per_tenant: int | None = None
     shift: int = 0
     node: SigningKey = field(default_factory=SigningKey.generate)
     operator: SigningKey = field(default_factory=SigningKey.generate)
@@ -123,7 +124,7 @@ class Pair:
                 evaluation_key=False,
                 determinism="varies",
                 limits=self.limits,
-                privacy=Privacy(mode="model_public"),
+                privacy=Privacy(mode="model_public", rows_per_tenant=self.rows_per_tenant),
                 discloses=Disclosure(to_client=(), to_node=()),
             )
         )
