@@ -63,7 +63,7 @@ class Asked:
     def restart(self) -> None:
         """Give the nodes other keys, as a restart does."""
         for node, offers in zip(self.nodes, self.offers, strict=True):
-            offers._key_sets = KeySets(node, lasts=LASTS, now=now_ms)
+            offers.key_sets = KeySets(node, lasts=LASTS, now=now_ms)
 
     def now(self) -> int:
         """The client's clock."""
