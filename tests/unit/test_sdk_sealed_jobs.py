@@ -14,7 +14,7 @@ from blindgate_protocol.errors import (
     ChunkError,
     InterruptedAnswerError,
     JobDeadError,
-    JobFailedError,
+    JobError,
     JobTimeoutError,
     MalformedError,
     ReceiptNodeError,
@@ -151,14 +151,15 @@ def test_only_keys_that_are_gone_are_worth_a_second_order(scene: Scene, reasons:
     assert gateway.posted == [f"/v1/jobs/{job.id}/cancel"]
 
 
-def test_a_second_order_that_would_count_against_a_budget_is_left_to_whoever_asked(scene: Scene) -> None:
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.DEAD], ids=["by its only node", "by one of several"])
+def test_a_second_order_that_would_count_against_a_budget_is_left_to_whoever_asked(
+    scene: Scene, state: JobState
+) -> None:
     """Its rows count once more, and nobody gives back the first's: the error says so."""
     scene.pair.manifest = Pair(rows_per_tenant=9).manifest
     gone = (Attempt(generation=1, node="n", outcome="refused", reason="key-set-gone: a"),)
-    job, gateway = scene.told(iter([]), state=JobState.FAILED, receipt=None, result_data=None, attempts=gone)
-    with pytest.raises(
-        JobFailedError, match="Asking again is safe, and counts against the model's budget a second time"
-    ):
+    job, gateway = scene.told(iter([]), state=state, receipt=None, result_data=None, attempts=gone)
+    with pytest.raises(JobError, match="Asking again is safe, and counts against the model's budget a second time"):
         job.answer(5.0)
     assert gateway.posted == [f"/v1/jobs/{job.id}/cancel"]
 
