@@ -13,7 +13,8 @@ Which of those that are believed are taken is drawn anew for each request, so th
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from blindgate.policy import Policy
@@ -28,6 +29,9 @@ from blindgate_protocol.values import Millis
 
 _TO_THE_SECOND: Millis = 1000
 """For so long a judgement stands: those of some platforms take as long as the rest of a request."""
+
+_PATIENCE = 15.0
+"""For so many seconds nodes are waited for."""
 
 _SOON: Millis = 60_000
 """A key set that ends sooner is as good as over: a request has to be answered before."""
@@ -73,15 +77,25 @@ class Admission:
         self._nobody: dict[tuple[str, str], _Nobody] = {}
         self._asking = threading.Lock()
 
-    def recipients(self, manifest: Signed[Manifest], policy: Policy, *, seconds: float = 15.0) -> tuple[Candidate, ...]:
+    def recipients(
+        self,
+        manifest: Signed[Manifest],
+        policy: Policy,
+        *,
+        instead_of: tuple[Candidate, ...] = (),
+        within: float | None = None,
+    ) -> tuple[Candidate, ...]:
         """1 to `rules.recipients` nodes to which a request to this model may be sealed now, under what was decided of it.
 
-        Asks nodes where it has to, and waits for at most `seconds`. Raises `UntrustedEvidenceError`, which says why, where none is
-        believed, `NoNodeError` where none answered, and what `find_recipients` does.
+        Asks nodes where it has to, and waits `_PATIENCE` seconds for them, or what `within` leaves of that. What was shown for the
+        keys of `instead_of` is forgotten first (`forget`). Raises `UntrustedEvidenceError`, which says why, where none is believed,
+        `NoNodeError` where none answered, and what `find_recipients` does.
         """
         wanted, key = policy.rules.recipients, (manifest.digest, _narrowness(policy))
         came = time.monotonic()
-        with self._asking:  # who comes meanwhile has the same answer, also that there is nobody
+        with self._turn(within):  # who comes meanwhile has the same answer, also that there is nobody
+            self._drop(instead_of)
+            seconds = _PATIENCE if within is None else max(0.0, min(_PATIENCE, came + within - time.monotonic()))
             good = self._believed(key, policy)
             if good is None:
                 nobody = self._nobody.get(key)
@@ -96,11 +110,30 @@ class Admission:
                 good = found.admitted
         return tuple(random.SystemRandom().sample(good, min(wanted, len(good))))
 
-    def forget(self, manifest: Signed[Manifest]) -> None:
-        """Ask anew next time: a node that was believed did not answer."""
+    def forget(self, nodes: tuple[Candidate, ...]) -> None:
+        """Ask anew next time: these were believed, and did not answer.
+
+        That ends what was shown for their key sets, of every model, and nothing else: whoever finds out later than others, after
+        nodes were asked anew, has that answer.
+        """
         with self._asking:
-            for key in [key for key in self._asked if key[0] == manifest.digest]:
-                del self._asked[key]
+            self._drop(nodes)
+
+    def _drop(self, nodes: tuple[Candidate, ...]) -> None:
+        over = set(filter(None, map(_key_set, nodes)))
+        for key in [key for key, asked in self._asked.items() if not over.isdisjoint(map(_key_set, asked.candidates))]:
+            del self._asked[key]
+
+    @contextmanager
+    def _turn(self, within: float | None) -> Iterator[None]:
+        """One asks, and the others wait for it. Raises `NoNodeError` for whoever cannot wait for so long."""
+        if not self._asking.acquire(timeout=-1 if within is None else within):
+            message = f"nothing was sealed or sent: nodes were still being asked what they prove after {within:.1f} s"
+            raise NoNodeError(message)
+        try:
+            yield
+        finally:
+            self._asking.release()
 
     def _believed(self, key: tuple[str, str], policy: Policy) -> tuple[Candidate, ...] | None:
         """Who of those that were asked is believed still; `None` where nodes have to be asked."""
@@ -125,6 +158,10 @@ class Admission:
             return None
         self._judged[key] = _Judged(good, now, revoked)
         return good
+
+
+def _key_set(node: Candidate) -> str | None:
+    return None if node.recipient is None else node.recipient.document.key_set.digest
 
 
 def _narrowness(policy: Policy) -> str:

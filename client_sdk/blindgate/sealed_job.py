@@ -21,34 +21,40 @@ order, under the keys and evidence of one recipient: it is authentic, and so far
 Only then is anything acknowledged, and only then does `pieces` end without an error. Whoever shows pieces before shows a beginning.
 An answer whose lease was lost is written anew: where nothing of it was given out yet, that is read; where something was, it is an
 error.
+
+A node's keys are gone when it is started again, and with them what was sealed to it. Where a job ended for that (`restarts`), and
+nothing of its answer was given out, steps 1 to 6 are done once more, for the same request: nodes are asked anew what they prove,
+and are judged as before. It is another job, in the time of the first. A second time is an error.
 """
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from blindgate.admission import Admission
 from blindgate.bundles import Bundles
 from blindgate.decisions import Said, decide
-from blindgate.job import FIRST_PAUSE_SECONDS, LONG_POLL_SECONDS, LONGEST_PAUSE_SECONDS, late, why_none
+from blindgate.job import FIRST_PAUSE_SECONDS, LONG_POLL_SECONDS, LONGEST_PAUSE_SECONDS, late
 from blindgate.logs import Logs
 from blindgate.opening import acknowledge, fetch_result, find_in_log, refuse_revoked, verify_receipt
 from blindgate.policy import Policy
+from blindgate.reading import Reading
 from blindgate.recipients import Candidate
+from blindgate.restarts import are_keys_gone, why_unanswered
 from blindgate.transport import Transport
 from blindgate.uploads import blob_ref, upload
 from blindgate_protocol.bundle import Bundle
-from blindgate_protocol.chunks import Opener, RequestStream, Sealer
+from blindgate_protocol.chunks import RequestStream, Sealer
 from blindgate_protocol.content_key import ContentKey
 from blindgate_protocol.errors import (
     CommitmentError,
     GatewayError,
-    InterruptedAnswerError,
+    JobCancelledError,
     JobTimeoutError,
     MalformedError,
     ReceiptNodeError,
-    ResultDigestError,
+    UntrustedEvidenceError,
 )
 from blindgate_protocol.evidence import Recipient
 from blindgate_protocol.jobs import JobState
@@ -94,19 +100,33 @@ class Sealing:
 
         Raises `PolicyError` or `UntrustedEvidenceError` before anything is sealed, and what the transport does.
         """
-        manifest = self.manifest
+        asked = Request(request, rows, data_class, redacted or {})
+        policy, nodes = self.choose(asked)
+        return SealedJob(self, asked, self.submit(asked, policy, nodes, ends=_now() + int(self.deadline * 1000)))
+
+    def choose(
+        self, asked: "Request", *, instead_of: tuple[Candidate, ...] = (), seconds: float | None = None
+    ) -> tuple[Policy, tuple[Candidate, ...]]:
+        """Do steps 1 to 3: gives what the policy says of the request, and the nodes that it may be sealed to.
+
+        `instead_of` have lost their keys; with `seconds`, no more time than that is spent on nodes. Raises as `ask`.
+        """
         # 1.
-        policy = self.allowed(data_class)
+        policy = self.allowed(asked.data_class)
         # 2.
         self.logs.look(self.transport)
         # 3.
-        nodes = self.admission.recipients(manifest, policy)
+        return policy, self.admission.recipients(self.manifest, policy, instead_of=instead_of, within=seconds)
+
+    def submit(self, asked: "Request", policy: Policy, nodes: tuple[Candidate, ...], *, ends: Millis) -> "Sent":
+        """Do steps 4 to 6, for an order that ends at `ends` at the latest."""
+        manifest = self.manifest
         offers = [_offer(node) for node in nodes]
         # 4.
         job, key, padding = new_job_id(), ContentKey.generate(), policy.rules.padding
         now = _now()
-        ends = min(now + int(self.deadline * 1000), *(offer.key_set.expires for offer in offers))
-        sealed = Sealer(key, RequestStream(job=job, padding=padding)).finish(request)
+        ends = min(ends, *(offer.key_set.expires for offer in offers))
+        sealed = Sealer(key, RequestStream(job=job, padding=padding)).finish(asked.data)
         # 5.
         small = len(sealed) <= SMALL_BYTES
         order = self.signer.sign(
@@ -116,7 +136,7 @@ class Sealing:
                 model=model_ref(manifest),
                 input=blob_ref(sealed) if small else upload(self.transport, sealed),
                 evaluation_key=None,
-                rows=rows,
+                rows=asked.rows,
                 operators=policy.allowed_operators(),
                 nodes=tuple(node.node for node in nodes),
                 client=self.signer.id,
@@ -134,42 +154,61 @@ class Sealing:
             expires=ends,
         )
         seal = seal_key(key, terms, offers, now=now)
-        bundle = Bundle(manifest, order, classes=policy.met, redacted=redacted or {})
+        bundle = Bundle(manifest, order, classes=policy.met, redacted=asked.redacted)
         # Not past a power cut: with that goes the key that opens the answer.
         self.bundles.save(bundle, durable=False)
         if self.bundles.ciphertexts is not None:
             self.bundles.ciphertexts.keep(sealed, order.document.input.digest)
-        asked = JobRequest(order=order.envelope, input_data=sealed if small else None, seal=seal.to_bytes())
+        posted = JobRequest(order=order.envelope, input_data=sealed if small else None, seal=seal.to_bytes())
         with self.transport.traces.about(job, "submit"):
-            self.transport.post("/v1/jobs", asked, JobView)
-        return SealedJob(self, bundle, logs=self.logs.under(policy), key=key, terms=terms, nodes=nodes, request=request)
+            self.transport.post("/v1/jobs", posted, JobView)
+        return Sent(bundle, self.logs.under(policy), key, terms, nodes)
+
+
+@dataclass(frozen=True, repr=False)
+class Request:
+    """A request in the clear, and what is said of it: see `Sealing.ask`."""
+
+    data: bytes
+    rows: int = 1
+    data_class: Said = None
+    redacted: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, repr=False)
+class Sent:
+    """A request as it was ordered: to whom it was sealed, under which terms, and the content key, which opens its answer."""
+
+    bundle: Bundle
+    logs: Logs
+    key: ContentKey
+    terms: Terms
+    nodes: tuple[Candidate, ...]
+
+    def reading(self) -> Reading:
+        """Of its answer, from the beginning."""
+        most = self.bundle.manifest.document.limits.result_bytes
+        return Reading(self.key, self.terms, {node.node: node for node in self.nodes}, most)
 
 
 class SealedJob:
     """A sealed request on its way, and its answer."""
 
-    def __init__(  # noqa: PLR0913  (what was sealed, to whom, under which terms)
-        self,
-        sealing: Sealing,
-        bundle: Bundle,
-        *,
-        logs: Logs,
-        key: ContentKey,
-        terms: Terms,
-        nodes: tuple[Candidate, ...],
-        request: bytes,
-    ) -> None:
+    def __init__(self, sealing: Sealing, asked: Request, sent: Sent) -> None:
         """Made by `Sealing.ask`."""
-        self.id: str = bundle.order.document.job
-        self._sealing, self._bundle, self._key, self._terms, self._request = sealing, bundle, key, terms, request
-        self._logs = logs
-        self._nodes = {node.node: node for node in nodes}
-        self._over = False
+        self._sealing, self._asked, self._sent = sealing, asked, sent
+        self._before: str | None = None
+        self._cancelled = self._over = False
+
+    @property
+    def id(self) -> str:
+        """The job's. Another one, once its node had lost its keys and the request was sealed anew: see `pieces`."""
+        return self._sent.bundle.order.document.job
 
     @property
     def bundle(self) -> Bundle:
         """The job's signed documents; once the answer was read, with the receipt, the log's proof and the node's evidence."""
-        return self._bundle
+        return self._sent.bundle
 
     def answer(self, timeout: float | None = None) -> bytes:
         """The whole answer, once everything held (steps 7 to 10). See `pieces`."""
@@ -178,15 +217,26 @@ class SealedJob:
     def pieces(self, timeout: float | None = None) -> Iterator[bytes]:
         """The answer as it is written; ends after everything held.
 
-        `timeout` is in seconds; without one it waits until the order's deadline. Raises `JobError` where there is no answer,
-        `SealError`, `ReceiptError`, `MalformedError` or `LogError` where there is one that is not to be believed,
-        `InterruptedAnswerError` where its node was lost midway. Stopping to read cancels the job.
+        Where its node was started again before, the request is sealed anew and ordered anew, once: `id` and `bundle` are the second
+        order's from before the first piece on.
+
+        `timeout` is in seconds, for both orders together; without one it waits until the first one's deadline. Raises `JobError`
+        where there is no answer, `UntrustedEvidenceError` where a node that was started again is believed no more, `SealError`,
+        `ReceiptError`, `MalformedError` or `LogError` where there is an answer that is not to be believed, `InterruptedAnswerError`
+        where its node was lost midway. Stopping to read cancels the job.
         """
-        reading = _Reading(self._key, self._terms, self._nodes, self._sealing.manifest.document.limits.result_bytes)
+        left = self._sent.bundle.order.document.deadline / 1000 - time.time() if timeout is None else max(0.0, timeout)
+        until = time.monotonic() + left
         try:
-            for part in self._parts(reading, timeout):
-                yield from reading.take(part)
+            reading = self._sent.reading()
+            yield from self._along(reading, until, left)
             view = self._ended()
+            if are_keys_gone(view) and not reading.data and not self._counted:
+                self._seal_anew(until)
+                reading = self._sent.reading()
+                yield from self._along(reading, until, left)
+                view = self._ended()
+            self._require_answer(view, given=bool(reading.data))
             seen = time.monotonic()
             receipt, rest = self._check(view, reading)
             yield from rest
@@ -196,14 +246,13 @@ class SealedJob:
             self.leave()
 
     def cancel(self) -> None:
-        """Stop the job. What has ended stays as it ended."""
+        """Stop the job. What has ended stays as it ended, and is not ordered anew."""
+        self._cancelled = True  # before the job is looked up: `_seal_anew` looks here behind the other one
         self._sealing.transport.post(f"/v1/jobs/{self.id}/cancel", None, JobView)
 
-    def _parts(self, reading: "_Reading", timeout: float | None) -> Iterator[AnswerView]:
-        """What there is to read, until the job has ended."""
-        transport, deadline = self._sealing.transport, self._bundle.order.document.deadline / 1000 - time.time()
-        left = deadline if timeout is None else max(0.0, timeout)
-        until, pause = time.monotonic() + left, FIRST_PAUSE_SECONDS
+    def _along(self, reading: Reading, until: float, left: float) -> Iterator[bytes]:
+        """What can be read along, until the job has ended; `until` is on the monotonic clock, and was `left` seconds away."""
+        transport, pause = self._sealing.transport, FIRST_PAUSE_SECONDS
         while True:
             asked = time.monotonic()
             wait = min(LONG_POLL_SECONDS, max(0.0, until - asked))
@@ -212,12 +261,12 @@ class SealedJob:
             if view.state.ended:
                 return  # what was not read along stands in the result
             before = reading.place
-            yield view
+            yield from reading.take(view)
             if time.monotonic() >= until:  # also while it goes on: a gateway could let it come byte by byte
                 if (
                     not reading.size
                 ):  # perhaps nobody is there any more: those that were believed are asked before the next
-                    self._sealing.admission.forget(self._sealing.manifest)
+                    self._sealing.admission.forget(self._sent.nodes)
                 raise JobTimeoutError(late(JobView(job=self.id, state=view.state, submitted=0), left))
             if reading.place != before:
                 pause = FIRST_PAUSE_SECONDS
@@ -228,20 +277,51 @@ class SealedJob:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _ended(self) -> JobView:
+        """How the job ended."""
         view = self._sealing.transport.get(f"/v1/jobs/{self.id}?inline={_LAST}", JobView)
-        if view.state is not JobState.SUCCEEDED:
-            if not view.state.ended:
-                message = f"the gateway called job {self.id} ended, and now calls it {view.state.value}"
-                raise MalformedError(message)
-            self._sealing.admission.forget(self._sealing.manifest)
-            raise why_none(view)
+        if not view.state.ended:
+            message = f"the gateway called job {self.id} ended, and now calls it {view.state.value}"
+            raise MalformedError(message)
         return view
 
-    def _check(self, view: JobView, reading: "_Reading") -> tuple[Signed[Receipt], list[bytes]]:
+    def _seal_anew(self, until: float) -> None:
+        """Order the same request once more, of nodes that are asked anew, in what is left of the first order's time."""
+        first, sealing = self._sent.bundle.order.document, self._sealing
+        gone = f"job {first.job}: the keys that it was sealed to are gone, as after a restart of its node"
+        left = until - time.monotonic()
+        if left <= 0:
+            message = f"{gone}, and no time is left to seal it anew"
+            raise JobTimeoutError(message)
+        try:
+            policy, nodes = sealing.choose(self._asked, instead_of=self._sent.nodes, seconds=left)
+        except UntrustedEvidenceError as error:
+            message = f"{gone}. It was not sealed anew: {error}"
+            raise type(error)(message) from error
+        self._require_wanted()
+        ends = first.issued + int(sealing.deadline * 1000)
+        self._before, self._sent = first.job, sealing.submit(self._asked, policy, nodes, ends=ends)
+        self._require_wanted()  # who cancelled meanwhile did so of the job before, and `pieces` leaves this one
+
+    def _require_wanted(self) -> None:
+        if self._cancelled:
+            message = f"job {self.id} was cancelled"
+            raise JobCancelledError(message)
+
+    @property
+    def _counted(self) -> bool:
+        """Whether a second order costs its tenant more than the first did: rows of a budget, which none gives back."""
+        return self._sealing.manifest.document.privacy.rows_per_tenant is not None
+
+    def _require_answer(self, view: JobView, *, given: bool) -> None:
+        if view.state is not JobState.SUCCEEDED:
+            self._sealing.admission.forget(self._sent.nodes)
+            raise why_unanswered(view, given=given, before=self._before, counted=self._counted)
+
+    def _check(self, view: JobView, reading: Reading) -> tuple[Signed[Receipt], list[bytes]]:
         """Do steps 7 and 8; gives the receipt and what of the answer was not read yet."""
-        receipt = verify_receipt(view, self._bundle, operators=self._sealing.policy.named_operators())
+        receipt = verify_receipt(view, self._sent.bundle, operators=self._sealing.policy.named_operators())
         said = receipt.document
-        node = self._nodes.get(said.node)
+        node = self._node(said.node)
         if node is None or node.evidence is None or said.evidence != node.evidence.digest:
             message = (
                 f"the receipt of node {said.node} rests on evidence {said.evidence}, for which it was not sealed to"
@@ -251,12 +331,12 @@ class SealedJob:
         rest = reading.finish(said.node, result)
         return receipt, rest
 
-    def _settle(self, receipt: Signed[Receipt], reading: "_Reading", seen: float) -> None:
-        sealing, said = self._sealing, receipt.document
+    def _settle(self, receipt: Signed[Receipt], reading: Reading, seen: float) -> None:
+        sealing, sent, said = self._sealing, self._sent, receipt.document
         # 9.
-        prompt = self._key.commitment("prompt", job=self.id, order=self._bundle.order.digest)
-        prompt.add(self._request)
-        answer = self._key.commitment("answer", job=self.id, order=self._bundle.order.digest)
+        prompt = sent.key.commitment("prompt", job=self.id, order=sent.bundle.order.digest)
+        prompt.add(self._asked.data)
+        answer = sent.key.commitment("answer", job=self.id, order=sent.bundle.order.digest)
         answer.add(bytes(reading.data))
         if said.prompt is None or said.answer is None:
             message = "the receipt commits to no prompt and no answer"
@@ -264,13 +344,17 @@ class SealedJob:
         prompt.check(said.prompt)
         answer.check(said.answer)
         # 10.
-        bundle = replace(self._bundle, evidence=self._nodes[said.node].shown)
-        complete = find_in_log(sealing.transport, self._logs, bundle, receipt, seen=seen)
-        refuse_revoked(sealing.policy, self._logs, complete)
+        node = self._node(said.node)
+        bundle = replace(sent.bundle, evidence=None if node is None else node.shown)
+        complete = find_in_log(sealing.transport, sent.logs, bundle, receipt, seen=seen)
+        refuse_revoked(sealing.policy, sent.logs, complete)
         if sealing.bundles.ciphertexts is not None:
             sealing.bundles.ciphertexts.keep(reading.sealed(), said.output.digest)
         acknowledge(sealing.transport, sealing.bundles, complete)
-        self._bundle = complete
+        self._sent = replace(self._sent, bundle=complete)
+
+    def _node(self, key: str) -> Candidate | None:
+        return next((node for node in self._sent.nodes if node.node == key), None)
 
     def leave(self) -> None:
         """Read no more: the node may stop, where it has not finished. What the gateway says to that changes nothing."""
@@ -281,95 +365,6 @@ class SealedJob:
             self.cancel()
         except (GatewayError, MalformedError):
             return
-
-
-class _Reading:
-    """The sealed bytes of an answer as they come, and what they open to.
-
-    Attributes:
-        size: how many sealed bytes were read, of the answer that is read now.
-        data: what they opened to.
-    """
-
-    def __init__(self, key: ContentKey, terms: Terms, nodes: dict[str, Candidate], most: int) -> None:
-        self._key, self._terms, self._nodes, self._most = key, terms, nodes, most
-        self._generation = 0
-        self._begin(None)
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Which lease's answer is read, and how many bytes of it were: as long as this stays, nothing came."""
-        return self._generation, self.size
-
-    def take(self, view: AnswerView) -> list[bytes]:
-        """What opens now. Raises `SealError`, `ReceiptNodeError`, `InterruptedAnswerError` or `MalformedError`."""
-        moved = view.generation != self._generation
-        if moved:
-            self._move_on(view.generation)
-        if not view.data or (moved and view.begin != self.size):
-            return []  # what was asked for is of the lease before: ask again, from the beginning
-        if view.begin != self.size:
-            message = f"the gateway gives the answer from byte {view.begin} on, and was asked from byte {self.size} on"
-            raise MalformedError(message)
-        if self._opener is None:
-            if view.node is None:
-                return []  # the lease is over: there will be another, or none
-            self._begin(view.node)
-        return self._feed(view.data)
-
-    def _move_on(self, generation: int) -> None:
-        """Another lease than the one whose answer was read so far."""
-        if generation < self._generation:
-            message = f"the gateway went back from lease {self._generation} of the job to lease {generation}"
-            raise MalformedError(message)
-        if self.data:
-            message = "the node that wrote this answer was lost midway, and another began anew: ask again"
-            raise InterruptedAnswerError(message)
-        self._generation = generation
-        self._begin(None)
-
-    def finish(self, node: str, result: bytes) -> list[bytes]:
-        """Take the whole answer of `node`, of which some may have been read; gives what was not.
-
-        Raises `SealError`, and `ResultDigestError` where what was read is not its beginning.
-        """
-        if self._node not in {None, node} or result[: self.size] != self.sealed():
-            if self.data:
-                message = "what was read along is not the beginning of the result that the receipt names"
-                raise ResultDigestError(message)
-            self._begin(None)
-        if self._opener is None:
-            self._begin(node)
-        rest = self._feed(result[self.size :])
-        assert self._opener is not None  # noqa: S101
-        self._opener.finish()
-        return rest
-
-    def sealed(self) -> bytes:
-        """The sealed bytes that were read."""
-        return bytes(self._sealed)
-
-    def _begin(self, node: str | None) -> None:
-        self._node, self._opener = node, None
-        self._sealed, self.data, self.size = bytearray(), bytearray(), 0
-        if node is None:
-            return
-        found = self._nodes.get(node)
-        if found is None or found.evidence is None or found.recipient is None:
-            message = f"node {node} answers, to which the request was not sealed"
-            raise ReceiptNodeError(message)
-        offer = found.recipient.document
-        response = self._terms.response(key_set=offer.key_set.digest, evidence=offer.evidence)
-        self._opener = Opener(self._key, response, most_bytes=self._most)
-
-    def _feed(self, sealed: bytes) -> list[bytes]:
-        assert self._opener is not None  # noqa: S101
-        self._sealed += sealed
-        self.size += len(sealed)
-        opened = [data for data in self._opener.feed(sealed) if data]
-        for data in opened:
-            self.data += data
-        return opened
 
 
 def _offer(node: Candidate) -> Recipient:

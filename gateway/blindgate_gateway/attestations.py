@@ -34,6 +34,7 @@ from typing import Final
 from sqlalchemy import and_, bindparam, delete, exists, func, or_, select, update
 
 from blindgate_gateway.database import Database, Row, Transaction, clock, prepared, upsert
+from blindgate_gateway.hangups import is_gone
 from blindgate_gateway.identity import Account, Node, Role
 from blindgate_gateway.log.objects import node_object
 from blindgate_gateway.log.telling import node_actor, tell
@@ -245,7 +246,7 @@ def pull(call: Call[Node, AttestationPoll]) -> Answer:
     with call.parts.wakeups.watch(QUESTIONS) as watch:
         while True:
             work = _take(call)
-            if work is not None or not watch.wait(until):
+            if work is not None or not watch.wait(until) or is_gone(call.request.environ):
                 return work
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import bindparam, select
 from blindgate_gateway import quotas, transitions
 from blindgate_gateway.catalogue import opened_manifest
 from blindgate_gateway.database import Row, Transaction, prepared
+from blindgate_gateway.hangups import is_gone
 from blindgate_gateway.held_leases import LEASE_PARAMETER, held_lease, lost_lease
 from blindgate_gateway.identity import Node, Role
 from blindgate_gateway.jobs import check_within, opened_order
@@ -110,7 +111,7 @@ def poll(call: Call[Node, LeaseRequest]) -> Answer:
             lease = _take(call)
             if lease is not None:
                 call.parts.traces.leased(lease.job)
-            if lease is not None or not watch.wait(until):
+            if lease is not None or not watch.wait(until) or is_gone(call.request.environ):
                 return lease
 
 

@@ -9,7 +9,8 @@ node is here:
 2. the memory is bounded. When it is full of seals that have not expired, nothing more is opened: to forget one is to allow it;
 3. the request's stream opens whole, under the order's limits.
 
-The memory lives as long as the keys do. After a restart both are gone.
+The memory lives as long as the keys do. After a restart both are gone, and what was sealed before is refused for that, by a code of
+its own: the client seals it anew to the keys that there are now (ADR 0023).
 """
 
 import threading
@@ -19,7 +20,7 @@ from typing import Final
 
 from blindgate_node.key_sets import KeySets
 from blindgate_protocol.chunks import Opener
-from blindgate_protocol.errors import RepeatedSealError, SealTermsError
+from blindgate_protocol.errors import KeySetGoneError, RepeatedSealError
 from blindgate_protocol.order import Order
 from blindgate_protocol.sealing import Seal, Unsealed, open_seal
 from blindgate_protocol.signing import Signed
@@ -54,7 +55,7 @@ class Enclave:
     def open(self, seal: bytes, request: bytes, *, order: Signed[Order], most_bytes: int) -> Opened:
         """Open a sealed request of an order that was checked; it holds at most `most_bytes` of data.
 
-        Raises `MalformedError`, `SealTermsError`, `SealExpiredError`, `RepeatedSealError`, `SealError`.
+        Raises `MalformedError`, `KeySetGoneError`, `SealTermsError`, `SealExpiredError`, `RepeatedSealError`, `SealError`.
         """
         parsed = Seal.from_bytes(seal)
         keys = next((found for one in parsed.recipients if (found := self._key_sets.of(one.key_set)) is not None), None)
@@ -62,7 +63,7 @@ class Enclave:
             message = (
                 "the request is sealed to none of this node's key sets: they end, and with a restart all of them do"
             )
-            raise SealTermsError(message)
+            raise KeySetGoneError(message, alone=len(order.document.nodes or ()) == 1)
         now = self._now()
         unsealed = open_seal(parsed, keys, order=order, shown=self._key_sets.shown(), now=now)
         # 1. and 2. Before the stream: what does not open a second time did not open a first time either.

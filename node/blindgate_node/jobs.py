@@ -44,6 +44,7 @@ from blindgate_protocol.errors import (
     EvaluationKeyError,
     GatewayError,
     JobTimeoutError,
+    KeySetGoneError,
     LeaseLostError,
     MalformedError,
     ManifestError,
@@ -130,6 +131,8 @@ class Jobs:
             return "lost", error
         except _REFUSED as error:
             return self._tell(lease, error, refuse=True), error
+        except KeySetGoneError as error:  # for good, unless another node has what it was sealed to
+            return self._tell(lease, error, refuse=error.alone), error
         except BlindgateError as error:
             return self._tell(lease, error, refuse=False), error
         except Exception as error:  # noqa: BLE001  (a fault of the node's own must not end the node)

@@ -32,6 +32,7 @@
     │   ├── RecipientError          nothing may be sealed to this key set, or it cannot be
     │   ├── SealExpiredError        the seal's time, or the key set's, is over or has not come
     │   ├── SealTermsError          sealed for another job, order, model, policy, evidence or key set
+    │   │   └── KeySetGoneError         sealed to key sets that this node does not have, or has no more
     │   ├── ChunkError              a chunk that does not open at its place: names the place
     │   │   └── TruncatedError          the stream ended before its final chunk
     │   ├── PaddingError            opened, but not padded as was agreed
@@ -291,6 +292,20 @@ class SealTermsError(SealError):
     code = "seal-terms"
 
 
+class KeySetGoneError(SealTermsError):
+    """Sealed to no key set that this node has: with a restart all of them are gone.
+
+    Attributes:
+        alone: whether it was sealed to no other node, which might open it.
+    """
+
+    code = "key-set-gone"
+
+    def __init__(self, message: str, *, alone: bool) -> None:
+        super().__init__(message)
+        self.alone = alone
+
+
 class ChunkError(SealError):
     """A chunk that does not open at its place in its stream.
 
@@ -366,7 +381,7 @@ class JobCancelledError(JobError):
 
 
 class InterruptedAnswerError(JobError):
-    """A node was lost while it wrote an answer of which a part was given out."""
+    """A node was lost while it wrote an answer of which a part was given out. Asking again is safe."""
 
     code = "interrupted-answer"
 

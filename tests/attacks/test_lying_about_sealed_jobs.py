@@ -8,13 +8,16 @@ A stream that is lied to raises, and is never acknowledged; what it gave before 
 the service say so.
 """
 
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from between import Answer
+from blindgate.shapes import completion_of
 from blindgate_protocol.attestations import AttestationView
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.chunks import Sealer
@@ -22,12 +25,15 @@ from blindgate_protocol.errors import (
     BlindgateError,
     ChunkError,
     CommitmentError,
+    GatewayError,
     InterruptedAnswerError,
+    JobCancelledError,
     JobDeadError,
     JobError,
     JobFailedError,
     JobTimeoutError,
     MalformedError,
+    NoNodeError,
     NotLoggedError,
     ReceiptModelError,
     ReceiptNodeError,
@@ -46,6 +52,7 @@ from sealed_lies import (
     ended_keys,
     flipped,
     flipped_key,
+    keys_gone,
     old_answer,
     other_commitment,
     other_request,
@@ -57,7 +64,7 @@ from sealed_lies import (
     signed_anew,
     swapped_payload,
 )
-from sealed_stand import TEXT, Ground, Stand, cut, read, sealed_ground, sealed_stand, until_late, whole
+from sealed_stand import ASKED, TEXT, Ground, Stand, cut, read, sealed_ground, sealed_stand, until_late, whole
 
 
 @pytest.fixture(scope="module")
@@ -310,10 +317,10 @@ def test_an_answer_is_not_put_together_from_two_leases(stand: Stand) -> None:
 def test_a_result_that_does_not_begin_as_what_was_read_is_no_answer(stand: Stand) -> None:
     """Though the node signs it: the same answer, sealed anew under a second lease."""
     stream = stand.stream()
-    key, terms = stream.job._key, stream.job._terms
+    sent = stream.job._sent
     stand.lie_about_parts(lambda nonce, chunks: nonce + b"".join(chunks[:4]))
     parts = stand.proxy.lie
-    node = stream.job._nodes[stand.key("enclave").id]
+    (node,) = sent.nodes
     assert node.recipient is not None
     offer = node.recipient.document
 
@@ -321,7 +328,9 @@ def test_a_result_that_does_not_begin_as_what_was_read_is_no_answer(stand: Stand
         if method != "GET" or "inline=" not in path or answer.status != 200:
             return parts(method, path, answer)
         view = JobView.model_validate_json(answer.body)
-        again = Sealer(key, terms.response(key_set=offer.key_set.digest, evidence=offer.evidence)).finish(b"{}\n")
+        again = Sealer(sent.key, sent.terms.response(key_set=offer.key_set.digest, evidence=offer.evidence)).finish(
+            b"{}\n"
+        )
         changes = {"generation": 2, "output": BlobRef(digest=digest(again), size=len(again))}
         view = signed_anew(stand, view, None, **changes).model_copy(update={"result_data": again})
         return Answer(200, view.model_dump_json().encode())
@@ -402,6 +411,99 @@ def test_an_answer_is_not_believed_without_its_own_nodes_word_for_it(
     assert TEXT.startswith(text)
     assert sum(said.path.endswith("/acknowledge") for said in stand.proxy.heard) == before
     assert stand.client.bundles.load(stream.job.id).receipt is None
+
+
+# What the gateway, or a node, says of keys that are gone
+
+
+def test_keys_that_are_called_gone_are_worth_one_more_order(stand: Stand) -> None:
+    """To nodes that proved themselves anew, and to no others. Whoever says so again hears nothing more."""
+    stand.lie_about_the_end(keys_gone)
+    with pytest.raises(JobFailedError, match="no request is sealed anew more than once"):
+        whole(stand.client)
+    posted = [said.path for said in stand.proxy.heard if said.method == "POST"]
+    assert (posted.count("/v1/jobs"), posted.count("/v1/attestations")) == (2, 2)
+    assert not stand.acknowledged()
+
+
+def test_keys_that_are_called_gone_behind_a_beginning_are_an_interruption(stand: Stand) -> None:
+    """Two answers are never put together."""
+    stand.lie_about_parts(lambda nonce, chunks: nonce + b"".join(chunks[:4]))
+    parts = stand.proxy.lie
+
+    def told(method: str, path: str, answer: Answer) -> Answer:
+        if method == "GET" and "inline=" in path and answer.status == 200:
+            return Answer(200, keys_gone(JobView.model_validate_json(answer.body)).model_dump_json().encode())
+        return parts(method, path, answer)
+
+    stand.proxy.lie = told
+    text, error = read(stand.stream())
+    assert isinstance(error, InterruptedAnswerError)
+    assert "asking again is safe" in str(error)
+    assert text
+    assert TEXT.startswith(text)
+    assert stand.orders() == 1
+
+
+def test_a_node_that_is_believed_no_more_is_sealed_to_no_more(stand: Stand) -> None:
+    """Whatever it was believed before; the error says which job it was, and what the node lacks."""
+    stand.lie_about_the_end(keys_gone)
+    ended = stand.proxy.lie
+
+    def told(method: str, path: str, answer: Answer) -> Answer:
+        if stand.orders() and method == "GET" and path.startswith("/v1/attestations/") and answer.status == 200:
+            view = AttestationView.model_validate_json(answer.body)
+            if view.node == stand.key("enclave").id:
+                return Answer(200, ended_keys(stand, view, view).model_dump_json().encode())
+            return answer
+        return ended(method, path, answer)
+
+    stand.proxy.lie = told
+    with pytest.raises(
+        UntrustedEvidenceError, match=r"as after a restart of its node\. It was not sealed anew: .*seal-expired"
+    ):
+        whole(stand.client)
+    assert stand.orders() == 1
+
+
+def test_time_is_one_for_both_orders(stand: Stand) -> None:
+    """Also where no node answers the second question, which is waited for a quarter of a minute otherwise."""
+    stand.lie_about_the_end(keys_gone)
+    ended, began = stand.proxy.lie, time.monotonic()
+
+    def told(method: str, path: str, answer: Answer) -> Answer:
+        if stand.orders() and method == "GET" and path.startswith("/v1/attestations/") and answer.status == 200:
+            view = AttestationView.model_validate_json(answer.body)
+            silent = view.model_copy(update={"node": None, "answer": None, "refusal": None, "ended": 0})
+            return Answer(200, silent.model_dump_json().encode())
+        return ended(method, path, answer)
+
+    stand.proxy.lie = told
+    with pytest.raises(NoNodeError, match="It was not sealed anew: nothing was sealed or sent"):
+        whole(stand.client, timeout=3.0)
+    assert time.monotonic() - began < 10.0
+    assert stand.orders() == 1
+
+
+@pytest.mark.parametrize(("when", "orders"), [("/v1/attestations", 1), ("/v1/jobs", 2)])
+def test_who_leaves_while_a_request_is_sealed_anew_has_left(stand: Stand, when: str, orders: int) -> None:
+    """Before the second order there is none; behind it, that one is cancelled."""
+    stand.lie_about_the_end(keys_gone)
+    ended, stream = stand.proxy.lie, stand.client.chat.completions.begin({"model": "tiny-chat", **ASKED})
+
+    def told(method: str, path: str, answer: Answer) -> Answer:
+        if (method, path) == ("POST", when):
+            with suppress(GatewayError):  # it had succeeded, in truth
+                stream.job.cancel()
+        return ended(method, path, answer)
+
+    stand.proxy.lie = told
+    first = stream.job.id
+    with pytest.raises(JobCancelledError, match="was cancelled"):
+        completion_of(stream)
+    assert stand.orders() == orders
+    assert (stream.job.id == first) == (orders == 1)
+    assert stand.proxy.heard[-1].path == f"/v1/jobs/{stream.job.id}/cancel"
 
 
 def test_an_answer_that_the_log_does_not_show_is_not_believed(stand: Stand) -> None:

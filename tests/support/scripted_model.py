@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from blindgate_protocol.manifest import Manifest
+from blindgate_protocol.manifest import Api, Manifest
 from blindgate_protocol.signing import Signed
 from sealed_world import CHAT, publish
 
@@ -63,21 +63,31 @@ class ScriptedModel:
             def do_POST(self) -> None:
                 asked = self.rfile.read(int(self.headers["Content-Length"]))
                 model.asked.append(asked)
+                if self.path == "/v1/embeddings":
+                    self._answer("application/json", json.dumps(_vectors(json.loads(asked))).encode())
+                    return
                 name = json.loads(asked)["model"]
                 events = [_event(name, {"content": word}, None) for word in model.words]
                 events.append(_event(name, {}, model.finish))
                 lines = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events] + [b"data: [DONE]\n\n"]
                 if model.status != HTTPStatus.OK:
                     lines = [json.dumps({"error": {"message": model.complaint + asked.decode()}}).encode()]
-                self.send_response(model.status)
-                self.send_header("Content-Type", "text/event-stream")
-                self.send_header("Content-Length", str(sum(map(len, lines))))
-                self.end_headers()
+                self._begin(model.status, "text/event-stream", sum(map(len, lines)))
                 half = len(lines) // 2
                 self.wfile.write(b"".join(lines[:half]))
                 if half:
                     model.midway()
                 self.wfile.write(b"".join(lines[half:]))
+
+            def _answer(self, kind: str, data: bytes) -> None:
+                self._begin(HTTPStatus.OK, kind, len(data))
+                self.wfile.write(data)
+
+            def _begin(self, status: int, kind: str, size: int) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(size))
+                self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (its parent's name)
                 """Say nothing."""
@@ -85,12 +95,19 @@ class ScriptedModel:
         return Handler
 
 
-def package_scripted(folder: Path) -> Signed[Manifest]:
+def package_scripted(folder: Path, *, name: str = CHAT, api: Api = "chat", **given: Any) -> Signed[Manifest]:
     """A package of the model that such a server serves."""
     files = folder.with_suffix(".files")
     files.mkdir(parents=True, exist_ok=True)
     (files / "config.json").write_text("{}")
-    return publish(files, folder, name=CHAT, kind="upstream", api="chat", served_as="scripted")
+    return publish(files, folder, name=name, kind="upstream", api=api, served_as="scripted", **given)
+
+
+def _vectors(asked: dict[str, Any]) -> dict[str, Any]:
+    """One for each text: how long it is."""
+    texts = [asked["input"]] if isinstance(asked["input"], str) else asked["input"]
+    data = [{"object": "embedding", "index": place, "embedding": [len(text), 0]} for place, text in enumerate(texts)]
+    return {"object": "list", "model": asked["model"], "data": data, "usage": {"prompt_tokens": 1, "total_tokens": 1}}
 
 
 def _event(model: str, delta: dict[str, Any], finish: str | None) -> dict[str, Any]:

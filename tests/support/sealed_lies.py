@@ -9,8 +9,10 @@ from blindgate_protocol.attestations import AttestationAnswer, AttestationView
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.chunks import RequestStream, Sealer
 from blindgate_protocol.content_key import ContentKey
+from blindgate_protocol.errors import KeySetGoneError
 from blindgate_protocol.evidence import Evidence, KeySet, Recipient
-from blindgate_protocol.messages import JobView, Lease
+from blindgate_protocol.jobs import JobState
+from blindgate_protocol.messages import Attempt, JobView, Lease
 from blindgate_protocol.padding import Padding
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.sealing import RecipientKeys, Seal
@@ -129,3 +131,16 @@ def own_answer(_nonce: bytes, _chunks: list[bytes]) -> bytes:
     """As good an answer as a gateway can make: under a content key of its own."""
     stream = RequestStream(job="0" * 32, padding=Padding(rule="powers"))
     return Sealer(ContentKey.generate(), stream).finish(b'{"choices": []}\n')
+
+
+def keys_gone(view: JobView) -> JobView:
+    """How a job ends whose node was started again."""
+    attempt = Attempt(generation=1, node="enclave", outcome="refused", reason=f"{KeySetGoneError.code}: they are gone")
+    return JobView(
+        job=view.job,
+        state=JobState.FAILED,
+        submitted=view.submitted,
+        attempts=(attempt,),
+        code=KeySetGoneError.code,
+        reason="they are gone",
+    )

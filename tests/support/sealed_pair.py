@@ -15,7 +15,8 @@ from blindgate.bundles import Bundles
 from blindgate.logs import Logs
 from blindgate.policy import Policy, Rules
 from blindgate.recipients import Candidate
-from blindgate.sealed_job import SealedJob, Sealing
+from blindgate.sealed_job import Request, SealedJob, Sealing
+from blindgate.sealed_job import Sent as Ordered
 from blindgate.seen import SeenTrees
 from blindgate_node.backends.interface import Cancelled, Chunk, never
 from blindgate_node.backends.requests import ChatRequest
@@ -98,6 +99,7 @@ class Pair:
 
     most: int = MOST_OPENED
     limits: Limits = LIMITS
+    rows_per_tenant: int | None = None
     shift: int = 0
     node: SigningKey = field(default_factory=SigningKey.generate)
     operator: SigningKey = field(default_factory=SigningKey.generate)
@@ -122,7 +124,7 @@ class Pair:
                 evaluation_key=False,
                 determinism="varies",
                 limits=self.limits,
-                privacy=Privacy(mode="model_public"),
+                privacy=Privacy(mode="model_public", rows_per_tenant=self.rows_per_tenant),
                 discloses=Disclosure(to_client=(), to_node=()),
             )
         )
@@ -228,9 +230,8 @@ class Pair:
             deadline=3600.0,
         )
         bundle, believed = Bundle(self.manifest, sent.order), (self.candidate(sent.terms.policy),)
-        return SealedJob(
-            sealing, bundle, logs=sealing.logs, key=sent.key, terms=sent.terms, nodes=believed, request=sent.request
-        )
+        ordered = Ordered(bundle, sealing.logs, sent.key, sent.terms, believed)
+        return SealedJob(sealing, Request(sent.request), ordered)
 
 
 class Gateway:

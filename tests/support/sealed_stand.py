@@ -105,6 +105,10 @@ class Stand:
         """The paths of all that the client sent, each without its question or job."""
         return {said.path.split("/")[2].partition("?")[0] for said in self.proxy.heard if said.method != "GET"}
 
+    def orders(self) -> int:
+        """How many orders the client sent."""
+        return sum((said.method, said.path) == ("POST", "/v1/jobs") for said in self.proxy.heard)
+
     def acknowledged(self) -> bool:
         """Whether the client said of any result that it had arrived."""
         return any(said.path.endswith("/acknowledge") for said in self.proxy.heard)

@@ -79,8 +79,23 @@ def start_sealed_node(world: World, name: str, models: Path, **settings: Any) ->
         "POLL_SECONDS": 2,
         "DEVICE": "cpu",
     }
+    before = _starts(world, name)
     world.start_node(name, **(given | settings))
-    world._await(name, lambda: "node.started" in world.log(name))
+    world._await(name, lambda: _starts(world, name) > before)
+
+
+def end_node(world: World, name: str, *, cleanly: bool) -> None:
+    """End a node, as its operator does or as a power cut would. What it was sealed to is gone with it."""
+    if not cleanly:
+        world.kill(name)
+        return
+    process = world.processes.pop(name)
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def _starts(world: World, name: str) -> int:
+    return world.log(name).count("node.started") if (world.folder / name / "log.jsonl").exists() else 0
 
 
 def attester_key(world: World, name: str) -> str:

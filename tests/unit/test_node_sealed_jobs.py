@@ -16,6 +16,7 @@ from blindgate_protocol.errors import (
     BackendError,
     ChunkError,
     GatewayUnreachableError,
+    KeySetGoneError,
     LeaseLostError,
     MalformedError,
     PolicyError,
@@ -134,11 +135,15 @@ def test_a_seal_for_something_else_is_not_opened(changed: str) -> None:
 
 
 def test_a_node_that_was_started_again_opens_nothing_from_before() -> None:
-    """Its keys are gone, and the error says why."""
+    """Its keys are gone, and the error says why: for good, unless another node was sealed to."""
     before, after = Pair(), Pair()
     sent = before.send()
-    with pytest.raises(SealTermsError, match="with a restart"):
-        after.enclave.open(sent.seal, sent.sealed, order=sent.order, most_bytes=1 << 20)
+    document = sent.order.document
+    shared = before.client.sign(document.model_copy(update={"nodes": (before.node.id, after.node.id)}))
+    for order, alone in ((sent.order, True), (shared, False)):
+        with pytest.raises(KeySetGoneError, match="with a restart") as gone:
+            after.enclave.open(sent.seal, sent.sealed, order=order, most_bytes=1 << 20)
+        assert gone.value.alone is alone
 
 
 def test_a_request_to_a_key_set_that_has_ended_is_not_opened() -> None:
@@ -146,7 +151,7 @@ def test_a_request_to_a_key_set_that_has_ended_is_not_opened() -> None:
     pair = Pair()
     sent = pair.send()
     pair.shift = 3 * HOUR
-    with pytest.raises(SealTermsError, match="they end"):
+    with pytest.raises(KeySetGoneError, match="they end"):
         pair.answer(sent)
 
 

@@ -60,6 +60,11 @@ class Asked:
             for node in self.nodes
         ]
 
+    def restart(self) -> None:
+        """Give the nodes other keys, as a restart does."""
+        for node, offers in zip(self.nodes, self.offers, strict=True):
+            offers.key_sets = KeySets(node, lasts=LASTS, now=now_ms)
+
     def now(self) -> int:
         """The client's clock."""
         return now_ms() + self.shift
@@ -108,9 +113,40 @@ def test_an_answer_serves_for_more_than_one_request(asked: Asked) -> None:
     for _ in range(3):
         assert [one.node for one in made.recipients(asked.manifest, asked.policy)] == [asked.nodes[0].id]
     assert asked.questions == 1
-    made.forget(asked.manifest)
+    made.forget(made.recipients(asked.manifest, asked.policy))
     made.recipients(asked.manifest, asked.policy)
     assert asked.questions == 2
+
+
+def test_those_that_find_out_late_that_keys_are_gone_share_the_answer_of_the_first(asked: Asked) -> None:
+    """One question, however many requests were sealed to a node before it was started again."""
+    made = asked.admission()
+    before = made.recipients(asked.manifest, asked.policy)
+    asked.restart()
+    after = [made.recipients(asked.manifest, asked.policy, instead_of=before) for _ in range(4)]
+    assert asked.questions == 2
+    offers = [one[0].recipient for one in (before, *after)]
+    assert len({one.document.key_set.digest for one in offers if one is not None}) == 2
+
+
+def test_who_has_no_time_to_wait_for_what_others_ask_is_told_so(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In that time."""
+    begun, over = threading.Event(), threading.Event()
+
+    def slow(*given: Any, **named: Any) -> Candidates:
+        begun.set()
+        over.wait(10)
+        return asked.find(*given, **named)
+
+    monkeypatch.setattr(admission, "find_recipients", slow)
+    made = asked.admission()
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(made.recipients, asked.manifest, asked.policy)
+        assert begun.wait(10)
+        with pytest.raises(NoNodeError, match=r"still being asked what they prove after 0\.1 s"):
+            made.recipients(asked.manifest, asked.policy, within=0.1)
+        over.set()
+        assert first.result(10)
 
 
 def test_a_policy_may_ask_for_fresh_evidence_for_each_request(asked: Asked) -> None:
@@ -171,7 +207,7 @@ def test_what_was_believed_is_judged_again_for_each_request(asked: Asked) -> Non
         asked.shift = 0
         asked.policy.revoked.clear()
         asked.policy.platforms["amd-sev-snp"] = SNP_RULES
-        made.forget(asked.manifest)
+        made.forget(made.recipients(asked.manifest, asked.policy))
         assert made.recipients(asked.manifest, asked.policy)
         if change == "certificate":
             asked.shift = 2 * HOUR

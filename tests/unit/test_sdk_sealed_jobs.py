@@ -14,13 +14,14 @@ from blindgate_protocol.errors import (
     ChunkError,
     InterruptedAnswerError,
     JobDeadError,
+    JobError,
     JobTimeoutError,
     MalformedError,
     ReceiptNodeError,
     ResultDigestError,
 )
 from blindgate_protocol.jobs import JobState
-from blindgate_protocol.messages import AnswerView
+from blindgate_protocol.messages import AnswerView, Attempt
 from blindgate_protocol.sealing import Seal
 from blindgate_protocol.signing import SigningKey
 from blindgate_protocol.values import BlobRef
@@ -131,6 +132,36 @@ def test_a_job_that_ended_without_a_result_says_why_though_parts_are_left(scene:
     assert (given, type(error)) == (b"", JobDeadError)
     assert "the node was lost" in str(error)
     assert gateway.asked == 2
+
+
+@pytest.mark.parametrize(
+    "reasons",
+    [
+        pytest.param(("key-set-gone: a", "seal-terms: b"), id="not in the end"),
+        pytest.param(("seal-terms: key-set-gone: a",), id="in a node's words"),
+        pytest.param((), id="by nobody"),
+    ],
+)
+def test_only_keys_that_are_gone_are_worth_a_second_order(scene: Scene, reasons: tuple[str, ...]) -> None:
+    """Any other end is one, whatever words stand in it."""
+    tried = [Attempt(generation=1, node="n", outcome="released", reason=reason) for reason in reasons]
+    ends = {"state": JobState.DEAD, "receipt": None, "result_data": None, "attempts": tuple(tried)}
+    job, gateway = scene.told(iter([]), **ends, code="key-set-gone", reason="key-set-gone")
+    assert isinstance(taken(job)[1], JobDeadError)
+    assert gateway.posted == [f"/v1/jobs/{job.id}/cancel"]
+
+
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.DEAD], ids=["by its only node", "by one of several"])
+def test_a_second_order_that_would_count_against_a_budget_is_left_to_whoever_asked(
+    scene: Scene, state: JobState
+) -> None:
+    """Its rows count once more, and nobody gives back the first's: the error says so."""
+    scene.pair.manifest = Pair(rows_per_tenant=9).manifest
+    gone = (Attempt(generation=1, node="n", outcome="refused", reason="key-set-gone: a"),)
+    job, gateway = scene.told(iter([]), state=state, receipt=None, result_data=None, attempts=gone)
+    with pytest.raises(JobError, match="Asking again is safe, and counts against the model's budget a second time"):
+        job.answer(5.0)
+    assert gateway.posted == [f"/v1/jobs/{job.id}/cancel"]
 
 
 def test_time_is_over_also_for_an_answer_that_goes_on(scene: Scene) -> None:

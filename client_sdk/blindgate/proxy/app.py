@@ -117,7 +117,7 @@ def _guard(app: Flask, door: Door) -> None:
     @app.after_request
     def finish(response: Response) -> Response:
         response.headers.update(_ALWAYS)
-        if job := g.get("job"):
+        if job := _job():
             response.headers["X-Request-Id"] = job
         if _route() != "/healthz":
             taken = round((time.monotonic() - g.began) * 1000)
@@ -139,7 +139,7 @@ def _tell_failures(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Response:
-        return _failed(_failure(error, _route(), g.get("job")))
+        return _failed(_failure(error, _route(), _job()))
 
 
 def _drain() -> None:
@@ -174,6 +174,12 @@ def _instead(path: str) -> str:
 def _route() -> str | None:
     """The route that was asked for, as it is written here: a path could hold anything."""
     return None if request.url_rule is None else request.url_rule.rule
+
+
+def _job() -> str | None:
+    """The job's id. It is looked at as late as can be: a request that is sealed anew is another job's."""
+    job: SealedJob | None = g.get("job")
+    return None if job is None else job.id
 
 
 def _failure(error: Exception, route: str | None, job: str | None) -> Failure:
@@ -254,7 +260,7 @@ def _begun(ask: Callable[[], AnswerT]) -> AnswerT:
 
 
 def _watch(stack: ExitStack, hangups: Hangups, job: SealedJob) -> None:
-    g.job = job.id
+    g.job = job
     stack.enter_context(hangups.watching(request.environ.get("gunicorn.socket"), job))
 
 
