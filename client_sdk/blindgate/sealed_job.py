@@ -263,16 +263,12 @@ class SealedJob:
             before = reading.place
             yield from reading.take(view)
             if time.monotonic() >= until:  # also while it goes on: a gateway could let it come byte by byte
-                if (
-                    not reading.size
-                ):  # perhaps nobody is there any more: those that were believed are asked before the next
+                if not reading.size:  # perhaps nobody is there any more: who was believed is asked before the next
                     self._sealing.admission.forget(self._sent.nodes)
                 raise JobTimeoutError(late(JobView(job=self.id, state=view.state, submitted=0), left))
             if reading.place != before:
                 pause = FIRST_PAUSE_SECONDS
-            elif (
-                time.monotonic() - asked < wait / 2
-            ):  # the gateway has no thread to wait in, or nothing that could be read
+            elif time.monotonic() - asked < wait / 2:  # the gateway has no thread to wait in, or nothing was to be read
                 time.sleep(min(pause, max(0.0, until - time.monotonic())))
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
