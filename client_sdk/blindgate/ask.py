@@ -3,7 +3,7 @@
 1. *Retrieve*: the corpus finds passages, on this machine where it is a local one. One that lives elsewhere is asked as the
    question's class of data allows (`Classed`), or not at all. The class that was said of it when it was opened holds for the chat.
 2. *Redact*: identifiers become placeholders in whatever is a text: the question, the passages, earlier turns, the caller's own
-   instructions and parameters. Sources, pages and metadata are not sent at all.
+   instructions and parameters, with the names inside of these. Sources, pages and metadata are not sent at all.
 3. *Decide*: the request has the class that its caller says, those that documents have in their metadata under `data_class`, and
    those of earlier turns; where the policy says no, nothing is sealed.
 4. *Seal* to nodes that were judged, and ask: `sealed_job`. Everything about the answer holds, or there is none.
@@ -100,7 +100,7 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
         redactor.learn(turn.question, turn.answer)
     redactor.learn(question, instructions or "", *(hit.text for hit in hits))
     messages = _messages(redactor, question, hits, turns, instructions)
-    further = {name: _redacted(redactor, value) for name, value in parameters.items()}
+    further = {name: _redacted(redactor, value, name) for name, value in parameters.items()}
     if further.get("stream"):
         further.setdefault("stream_options", {"include_usage": True})
     # 3., 4.
@@ -147,14 +147,24 @@ def _asked(redactor: Redactor, question: str) -> str:
     return f"Question, as JSON: {quoted(redactor.redact(question).text)}"
 
 
-def _redacted(redactor: Redactor, value: Any) -> Any:
-    """A parameter of the chat, whose texts leave as the question does: those before which an answer stops, for instance."""
+def _redacted(redactor: Redactor, value: Any, parameter: str) -> Any:
+    """A parameter of the chat, whose texts leave as the question does: those before which an answer stops, for instance.
+
+    So do the names inside of it: a schema's are what somebody calls their fields, and have to be the same where it repeats them.
+    """
     if isinstance(value, str):
         return redactor.redact(value).text
     if isinstance(value, Mapping):
-        return {name: _redacted(redactor, each) for name, each in value.items()}
+        named: dict[Any, Any] = {}
+        for name, each in value.items():
+            shown = redactor.redact(name).text if isinstance(name, str) else name
+            if shown in named:
+                message = f"{parameter}: two names in it are both {shown} once they are redacted: one would be lost"
+                raise InputError(message, member=parameter)
+            named[shown] = _redacted(redactor, each, parameter)
+        return named
     if isinstance(value, list | tuple):
-        return [_redacted(redactor, each) for each in value]
+        return [_redacted(redactor, each, parameter) for each in value]
     return value
 
 

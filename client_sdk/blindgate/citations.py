@@ -9,8 +9,8 @@ Numbers in brackets are not always citations. These stay as they are: a year (`[
 no passage's (`[18-65]`), and whatever stands in a block of code (`v[0]`) or is a member's value in JSON (`"doses": [500, 250]`). In
 the last two, numbers that all are passages' count as cited.
 
-*Figures.* `[12, 45]` is a reference of some paper's, or the interval that a dose depends on, and nothing tells which. A bracket that
-names nothing costs a reader a moment; a figure that is gone is a wrong answer. So where not all of several plain numbers are
+*Figures.* `[12, 45]` is a reference of some paper's, or the interval that a dose depends on, and nothing tells which. A bracket
+that names nothing costs a reader a moment; a figure that is gone is a wrong answer. So where not all of several plain numbers are
 passages', and no word or sign says that they are meant so, they stay as they were written, and none is cited, if
 
 1. no passage has any of them; or
