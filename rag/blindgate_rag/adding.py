@@ -131,6 +131,9 @@ class Adding:
 
     def texts(self, texts: Iterable[Text]) -> Added:
         """Add texts that are in no file. Raises `InputError` for what is none, and where a file's document is called so."""
+        if not isinstance(texts, Iterable):
+            message = f"texts is a {type(texts).__name__}: expected some Texts, each with a name and a text"
+            raise InputError(message)
         for text in texts:
             _check_text(text)
             called = self._state.records.called(text.name)
