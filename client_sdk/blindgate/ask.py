@@ -78,6 +78,7 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
     `default_class` is what the policy says of a question of which its caller says nothing.
     """
     turns = tuple(_turns(history))
+    _check_given(corpus, instructions, rules, recognisers, data_class)
     if not isinstance(question, str) or not question.strip():
         message = f"question: expected a text with words in it, got {'nothing' if question == '' else type(question).__name__}"
         raise InputError(message, member="question")
@@ -111,7 +112,39 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
     return AnswerStream(stream, Asked(question, hits, tuple(messages), redactor, len(turns), tuple(classes)))
 
 
+def _check_given(
+    corpus: Searchable,
+    instructions: str | None,
+    rules: Rules | None,
+    recognisers: Sequence[Recogniser],
+    data_class: str | None,
+) -> None:
+    """Refuse what is no corpus, text or recogniser before anybody is asked: Python's own errors name none of them."""
+    if not isinstance(corpus, Searchable):
+        message = (
+            f"corpus: got a {type(corpus).__name__}, expected an open one, such as Corpus.open(…) or client.corpus(…)"
+        )
+        raise InputError(message, member="corpus")
+    for member, said in (("instructions", instructions), ("data_class", data_class)):
+        if said is not None and not isinstance(said, str):
+            message = f"{member}: got a {type(said).__name__}, expected a text"
+            raise InputError(message, member=member)
+    if rules is not None and not isinstance(rules, Rules):
+        message = f"redaction: got a {type(rules).__name__}, expected Rules"
+        raise InputError(message, member="redaction")
+    if not isinstance(recognisers, Sequence) or not all(
+        hasattr(one, "find") and hasattr(one, "names") for one in recognisers
+    ):
+        message = "recognisers: expected a list of recognisers, such as PresidioRecogniser.open(folder)"
+        if isinstance(recognisers, str):
+            message += "; a text that names one stands in the policy, or behind --recogniser"
+        raise InputError(message, member="recognisers")
+
+
 def _turns(history: Sequence[Turn | Answer]) -> Iterator[Turn]:
+    if not isinstance(history, Sequence):
+        message = f"history: got a {type(history).__name__}, expected a list of earlier answers, or of Turns"
+        raise InputError(message, member="history")
     for place, one in enumerate(history):
         turn = one.turn if isinstance(one, Answer) else one
         if not isinstance(turn, Turn) or not turn.question or not turn.answer:
