@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks.base import CallbackManager
-from llama_index.core.instrumentation import get_dispatcher
-from llama_index.core.instrumentation.events.base import BaseEvent
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # as LlamaIndex documents it
+from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
 
 from blindgate_rag.adapters.metadata import OURS, passage_metadata

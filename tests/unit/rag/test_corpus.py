@@ -265,6 +265,27 @@ def test_a_file_that_cannot_be_read_is_told_of_and_the_rest_is_there(corpus: Cor
         corpus.add(notes / "none")
 
 
+def test_a_file_that_is_empty_for_a_while_keeps_what_it_said_and_is_read_when_it_has_grown(
+    corpus: Corpus, notes: Path
+) -> None:
+    """As one is that something writes anew; it is told of, and `prune` takes nothing out."""
+    file, found = notes / "ward3/blood.md", corpus.search("warfarin", k=1)
+    file.write_bytes(b"")
+    (notes / "ward3/new.txt").write_bytes(b"")
+    done = corpus.add(notes / "ward3", prune=True)
+    assert [str(error).partition(". ")[0] for error in done.failed] == [
+        "ward3/blood.md: the file is empty",
+        "ward3/new.txt: the file is empty",
+    ]
+    assert "keeps what it has" in str(done.failed[0])
+    assert done.removed == ()
+    assert corpus.search("warfarin", k=1)[0].text == found[0].text
+    file.write_text("Aspirin and warfarin: never.")
+    (notes / "ward3/new.txt").write_text("A new note.")
+    done = corpus.add(notes / "ward3")
+    assert (done.failed, done.changed, done.added) == ((), ("ward3/blood.md",), ("ward3/new.txt",))
+
+
 def test_what_was_added_is_told_by_the_name_by_which_it_is_removed(corpus: Corpus, notes: Path, tmp_path: Path) -> None:
     """Also where another folder has a file of that name, and a text is called as this one's path."""
     other, third = tmp_path / "other/ward3", tmp_path / "third/ward3"
