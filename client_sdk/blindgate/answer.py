@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from blindgate.sealed_job import SealedJob
 from blindgate.shapes import Usage
+from blindgate_protocol.errors import InputError
 from blindgate_protocol.receipts import Receipt
 from blindgate_protocol.signing import Signed
 from blindgate_rag.hits import Hit, Hits, Leakage
@@ -39,6 +40,27 @@ class Turn:
     answer: str
     classes: tuple[str, ...] = ()
     values: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what was kept otherwise than it was. Raises `InputError` naming the field; lists, as JSON has them, will do."""
+        for name, said in (("question", self.question), ("answer", self.answer)):
+            if not isinstance(said, str):
+                message = f"{name} of a Turn: got a {type(said).__name__}, expected a text"
+                raise InputError(message, member="history")
+        if not _is_list(self.classes) or not all(isinstance(one, str) for one in self.classes):
+            message = "classes of a Turn: expected a list of names of classes of data"
+            raise InputError(message, member="history")
+        if not _is_list(self.values) or not all(map(_is_pair, self.values)):
+            message = "values of a Turn: expected a list of pairs, a class and a value, as they were kept"
+            raise InputError(message, member="history")
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list | tuple) and [isinstance(one, str) for one in value] == [True, True]
 
 
 @dataclass(frozen=True, repr=False)

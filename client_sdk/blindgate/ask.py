@@ -3,7 +3,7 @@
 1. *Retrieve*: the corpus finds passages, on this machine where it is a local one. One that lives elsewhere is asked as the
    question's class of data allows (`Classed`), or not at all. The class that was said of it when it was opened holds for the chat.
 2. *Redact*: identifiers become placeholders in whatever is a text: the question, the passages, earlier turns, the caller's own
-   instructions and parameters. Sources, pages and metadata are not sent at all.
+   instructions and parameters, with the names inside of these. Sources, pages and metadata are not sent at all.
 3. *Decide*: the request has the class that its caller says, those that documents have in their metadata under `data_class`, and
    those of earlier turns; where the policy says no, nothing is sealed.
 4. *Seal* to nodes that were judged, and ask: `sealed_job`. Everything about the answer holds, or there is none.
@@ -78,6 +78,7 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
     `default_class` is what the policy says of a question of which its caller says nothing.
     """
     turns = tuple(_turns(history))
+    _check_given(corpus, instructions, rules, recognisers, data_class)
     if not isinstance(question, str) or not question.strip():
         message = f"question: expected a text with words in it, got {'nothing' if question == '' else type(question).__name__}"
         raise InputError(message, member="question")
@@ -100,7 +101,7 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
         redactor.learn(turn.question, turn.answer)
     redactor.learn(question, instructions or "", *(hit.text for hit in hits))
     messages = _messages(redactor, question, hits, turns, instructions)
-    further = {name: _redacted(redactor, value) for name, value in parameters.items()}
+    further = {name: _redacted(redactor, value, name) for name, value in parameters.items()}
     if further.get("stream"):
         further.setdefault("stream_options", {"include_usage": True})
     # 3., 4.
@@ -111,7 +112,39 @@ def ask(  # noqa: PLR0913  (what a question is asked with)
     return AnswerStream(stream, Asked(question, hits, tuple(messages), redactor, len(turns), tuple(classes)))
 
 
+def _check_given(
+    corpus: Searchable,
+    instructions: str | None,
+    rules: Rules | None,
+    recognisers: Sequence[Recogniser],
+    data_class: str | None,
+) -> None:
+    """Refuse what is no corpus, text or recogniser before anybody is asked: Python's own errors name none of them."""
+    if not isinstance(corpus, Searchable):
+        message = (
+            f"corpus: got a {type(corpus).__name__}, expected an open one, such as Corpus.open(…) or client.corpus(…)"
+        )
+        raise InputError(message, member="corpus")
+    for member, said in (("instructions", instructions), ("data_class", data_class)):
+        if said is not None and not isinstance(said, str):
+            message = f"{member}: got a {type(said).__name__}, expected a text"
+            raise InputError(message, member=member)
+    if rules is not None and not isinstance(rules, Rules):
+        message = f"redaction: got a {type(rules).__name__}, expected Rules"
+        raise InputError(message, member="redaction")
+    if not isinstance(recognisers, Sequence) or not all(
+        hasattr(one, "find") and hasattr(one, "names") for one in recognisers
+    ):
+        message = "recognisers: expected a list of recognisers, such as PresidioRecogniser.open(folder)"
+        if isinstance(recognisers, str):
+            message += "; a text that names one stands in the policy, or behind --recogniser"
+        raise InputError(message, member="recognisers")
+
+
 def _turns(history: Sequence[Turn | Answer]) -> Iterator[Turn]:
+    if not isinstance(history, Sequence):
+        message = f"history: got a {type(history).__name__}, expected a list of earlier answers, or of Turns"
+        raise InputError(message, member="history")
     for place, one in enumerate(history):
         turn = one.turn if isinstance(one, Answer) else one
         if not isinstance(turn, Turn) or not turn.question or not turn.answer:
@@ -147,14 +180,24 @@ def _asked(redactor: Redactor, question: str) -> str:
     return f"Question, as JSON: {quoted(redactor.redact(question).text)}"
 
 
-def _redacted(redactor: Redactor, value: Any) -> Any:
-    """A parameter of the chat, whose texts leave as the question does: those before which an answer stops, for instance."""
+def _redacted(redactor: Redactor, value: Any, parameter: str) -> Any:
+    """A parameter of the chat, whose texts leave as the question does: those before which an answer stops, for instance.
+
+    So do the names inside of it: a schema's are what somebody calls their fields, and have to be the same where it repeats them.
+    """
     if isinstance(value, str):
         return redactor.redact(value).text
     if isinstance(value, Mapping):
-        return {name: _redacted(redactor, each) for name, each in value.items()}
+        named: dict[Any, Any] = {}
+        for name, each in value.items():
+            shown = redactor.redact(name).text if isinstance(name, str) else name
+            if shown in named:
+                message = f"{parameter}: two names in it are both {shown} once they are redacted: one would be lost"
+                raise InputError(message, member=parameter)
+            named[shown] = _redacted(redactor, each, parameter)
+        return named
     if isinstance(value, list | tuple):
-        return [_redacted(redactor, each) for each in value]
+        return [_redacted(redactor, each, parameter) for each in value]
     return value
 
 

@@ -148,7 +148,7 @@ class AttestedCorpus:
         `CorpusError` for a head that does not hold and for a corpus that the node does not take, and what `SealedJob.pieces` does.
         """
         k = FOUND if k is None else k
-        check_question(query, k, where, ranking)
+        check_question(query, k, where, ranking, tokens)
         sealing, said = self._sealing(), self._data_class if data_class is None else data_class
         # 1.
         sealing.allowed(said)

@@ -9,6 +9,18 @@ Numbers in brackets are not always citations. These stay as they are: a year (`[
 no passage's (`[18-65]`), and whatever stands in a block of code (`v[0]`) or is a member's value in JSON (`"doses": [500, 250]`). In
 the last two, numbers that all are passages' count as cited.
 
+*Figures.* `[12, 45]` is a reference of some paper's, or the interval that a dose depends on, and nothing tells which. A bracket
+that names nothing costs a reader a moment; a figure that is gone is a wrong answer. So where not all of several plain numbers are
+passages', and no word or sign says that they are meant so, they stay as they were written, and none is cited, if
+
+1. no passage has any of them; or
+2. they are a low and a high one, from 0 on (`[0, 1]`), or behind a word of intervals or an estimate (`95% CI [2, 45]`, `median 12
+   [4, 31]`); or
+3. they are one number in groups of three digits (`[1,200]`).
+
+Where all are passages', they are cited, and no figure is lost, since the text has them. A lone number is taken for a citation: that
+is how they are written, and hardly anything else is. Of an earlier answer, whose passages are not at hand, rule 1 says nothing.
+
 No citation is longer than `LONGEST`, so what may become one is held back for no longer than that, and all else is given at once:
 what is given out in all is the same, wherever the pieces end.
 """
@@ -45,7 +57,17 @@ _LIKELY: Final = re.compile(
 )
 _NUMBERS: Final = re.compile(rf"({_NUMBER})(?:\s{{0,2}}(?:[{_DASH}]|to)\s{{0,2}}({_NUMBER}))?", re.IGNORECASE)
 _MEMBER: Final = re.compile(r'":\s{0,3}\Z')
-_BEFORE: Final = 5
+_SEVERAL: Final = re.compile(
+    rf"[ ]?\\?[\[\uff3b]\s{{0,2}}{_NUMBER}(?:{_AND}{_NUMBER})+\s{{0,2}}\\?[\]\uff3d]", re.IGNORECASE
+)
+_GROUPED: Final = re.compile(r"\d{1,3}(?:,\d{3})+")
+_INTERVAL: Final = re.compile(
+    r"(?:(?<![a-z])(?:c\.?i\.?|cri|iqr|intervals?|ranges?|ranging|between|within|bounds|limits)[\s:=*_(,]{0,4}"
+    r"(?:(?:is|was|of|from|in)\s?)?|\d\s?%?)\Z",
+    re.IGNORECASE,
+)
+_BEFORE: Final = 32
+"""How much of what stands before is looked at."""
 _YEAR: Final = 1000
 
 
@@ -101,7 +123,7 @@ class Citing:
             if certain and good == numbers:
                 self._cited.update(dict.fromkeys(good))
             return found[0]
-        if not certain:
+        if not certain or (good != numbers and self._is_figure(found, numbers, known=bool(good))):
             return found[0]
         self._cited.update(dict.fromkeys(good))
         self._unresolved.update(dict.fromkeys(one for one in numbers if one not in good))
@@ -120,9 +142,23 @@ class Citing:
             numbers += range(first, last + 1)
         return numbers, any(one < _YEAR or one <= self._count for one in numbers)
 
+    def _is_figure(self, found: re.Match[str], numbers: list[int], *, known: bool) -> bool:
+        """Whether what may be a citation may as well be a figure. `known`: whether a passage has one of its numbers."""
+        if not _SEVERAL.fullmatch(found[0]):
+            return False
+        if _GROUPED.fullmatch(found["items"]):
+            return True
+        low, *_, high = numbers
+        if len(numbers) == 2 and low < high and (low == 0 or _INTERVAL.search(self._in_front_of(found))):  # noqa: PLR2004
+            return True
+        return self._count > 0 and not known
+
     def _is_member(self, found: re.Match[str]) -> bool:
+        return bool(_MEMBER.search(self._in_front_of(found)))
+
+    def _in_front_of(self, found: re.Match[str]) -> str:
         before = found.string[max(found.start() - _BEFORE, 0) : found.start()]
-        return bool(_MEMBER.search(self._before + before if found.start() < _BEFORE else before))
+        return (self._before + before)[-_BEFORE:]
 
 
 def _may_go_on(inside: str | None) -> bool:

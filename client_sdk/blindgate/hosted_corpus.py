@@ -46,7 +46,7 @@ from blindgate_rag.embedding import MINILM_DIGEST, Embedder
 from blindgate_rag.fusion import distinct, within_budget
 from blindgate_rag.hits import Hits, Leakage, Learned
 from blindgate_rag.records import Where
-from blindgate_rag.searching import FOUND, Ranking, check_query
+from blindgate_rag.searching import FOUND, Ranking, check_count, check_query, check_tokens
 
 PROFILE: Final = "encrypted-query"
 
@@ -155,9 +155,8 @@ class EncryptedCorpus:
         """
         check_query(query)
         k = min(FOUND, self.most_found) if k is None else k
-        if not 1 <= k <= self.most_found:
-            message = f"k is {k}: 1 to {self.most_found} passages may be asked for, as its owner fixed it"
-            raise InputError(message)
+        check_count(k, self.most_found, ", as its owner fixed it")
+        check_tokens(tokens)
         if ranking is not None:
             message = f"ranking: corpus {self.name!r} is ranked as its owner made it, by vectors"
             raise InputError(message)

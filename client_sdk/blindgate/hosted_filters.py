@@ -64,6 +64,9 @@ def offered(passages: Sequence[Hit], fields: Sequence[str]) -> Filters | None:
 
     Raises `InputError` naming the field that no document has, or whose value does not fit, and the document.
     """
+    if isinstance(fields, str):
+        message = f"filter by {fields!a:.100}: expected a list of fields, and this is one text"
+        raise InputError(message)
     if not fields:
         return None
     _require_fields(passages, fields)

@@ -31,11 +31,13 @@ from blindgate_models.publishing import open_package, publish
 from blindgate_models.search.hosted import MAX_FETCHES, EmbedderRef, HostedCorpus, packed_digests
 from blindgate_protocol.errors import InputError
 from blindgate_protocol.signing import SigningKey
-from blindgate_protocol.values import NAME, Millis
+from blindgate_protocol.values import MAX_TEXT, NAME, Millis
 from blindgate_rag.corpus import Corpus
+from blindgate_rag.passages import is_text
 
 DEFAULT_FETCHES: Final = 8
 _SUFFIX: Final = "-passages"
+_MOST_COUNTED: Final = 1 << 53
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def host(  # noqa: PLR0913  (what an owner decides)
     no parameters hold and hide it.
     """
     _require(name, queries_per_tenant, fetches, public=public)
+    _require_stated(version, summary, issued, expires)
     contents, embedder = corpus.contents(), corpus.embedder
     if not contents.passages:
         message = f"{corpus.path}: a corpus without a passage cannot be hosted"
@@ -165,9 +168,26 @@ def host(  # noqa: PLR0913  (what an owner decides)
     return HostedPackages(signed, index, table, search, fetches, tuple(filter_by))
 
 
+def _require_stated(version: int, summary: str, issued: Millis, expires: Millis | None) -> None:
+    """Refuse what no manifest can state, before minutes of compiling."""
+    for field, value, least in (("version", version, 1), ("issued", issued, 0), ("expires", expires, issued)):
+        if value is None and field == "expires":
+            continue
+        if type(value) is not int or not least <= value < _MOST_COUNTED:
+            message = f"{field}: got {value!a:.100}, expected a whole number from {least} on, and no more than JSON's readers count"
+            raise InputError(message)
+    if not isinstance(summary, str) or not is_text(summary) or len(summary) > MAX_TEXT:
+        got = f"{len(summary)} characters" if isinstance(summary, str) else f"a {type(summary).__name__}"
+        message = f"summary: got {got}, expected a text of at most {MAX_TEXT}"
+        raise InputError(message)
+
+
 def _require(name: str, queries_per_tenant: int | None, fetches: int, *, public: bool) -> None:
-    if not re.fullmatch(NAME, name + _SUFFIX):
-        message = f"name: got {name!r}, expected small letters, digits and . _ - between, and at most {64 - len(_SUFFIX)} of them"
+    if not isinstance(name, str) or not re.fullmatch(NAME, name + _SUFFIX):
+        longest = 64 - len(_SUFFIX)
+        message = (
+            f"name: got {name!a:.100}, expected small letters, digits and . _ - between, and at most {longest} of them"
+        )
         raise InputError(message)
     if queries_per_tenant is None and not public:
         message = (
@@ -175,11 +195,11 @@ def _require(name: str, queries_per_tenant: int | None, fetches: int, *, public:
             "as many queries as a vector has numbers; or host it as public"
         )
         raise InputError(message)
-    if queries_per_tenant is not None and not 1 <= queries_per_tenant * MAX_FETCHES < 1 << 53:
-        message = (
-            f"queries per tenant: got {queries_per_tenant}, expected 1 or more, and no more than JSON's readers count"
-        )
+    if queries_per_tenant is not None and (
+        type(queries_per_tenant) is not int or not 1 <= queries_per_tenant * MAX_FETCHES < _MOST_COUNTED
+    ):
+        message = f"queries per tenant: got {queries_per_tenant!a:.100}, expected 1 or more, and no more than JSON's readers count"
         raise InputError(message)
-    if not 1 <= fetches <= MAX_FETCHES:
-        message = f"fetches: got {fetches}, expected 1 to {MAX_FETCHES}"
+    if type(fetches) is not int or not 1 <= fetches <= MAX_FETCHES:
+        message = f"fetches: got {fetches!a:.100}, expected 1 to {MAX_FETCHES}"
         raise InputError(message)

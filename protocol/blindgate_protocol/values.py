@@ -39,7 +39,9 @@ SmallBlob = Annotated[
 ]
 """A blob's bytes inside a message, in base64url."""
 
-Text = Annotated[str, StringConstraints(max_length=2000)]
+MAX_TEXT = 2000
+
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 """Prose for people."""
 
 WITHOUT_NUL = r"^[^\x00]*$"

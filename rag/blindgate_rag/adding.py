@@ -122,7 +122,7 @@ class Adding:
             for done, (path, source) in enumerate(found):
                 self._advance(source, done, len(found))
                 try:
-                    kept.add(self._file(loader, path, source, metadata, root=root.resolve()))
+                    self._file(loader, path, source, metadata, root=root.resolve(), kept=kept)
                 except DocumentError as error:
                     self._told.failed.append(error)
         self._embed()
@@ -131,6 +131,9 @@ class Adding:
 
     def texts(self, texts: Iterable[Text]) -> Added:
         """Add texts that are in no file. Raises `InputError` for what is none, and where a file's document is called so."""
+        if not isinstance(texts, Iterable):
+            message = f"texts is a {type(texts).__name__}: expected some Texts, each with a name and a text"
+            raise InputError(message)
         for text in texts:
             _check_text(text)
             called = self._state.records.called(text.name)
@@ -152,16 +155,25 @@ class Adding:
     def _chunker(self) -> Chunker:
         return Chunker(self._embedder.tokens, self._embedder.limit)
 
-    def _file(self, loader: Loader, path: Path, source: str, metadata: Metadata | None, *, root: Path) -> str:
-        """Add a file. Gives what its document is known by."""
+    def _file(  # noqa: PLR0913  (what a file is)
+        self, loader: Loader, path: Path, source: str, metadata: Metadata | None, *, root: Path, kept: set[str]
+    ) -> None:
+        """Add a file. What its document is known by comes into `kept`, also where it cannot be read: the file is there."""
         known = self._state.same(_origin(path), source, root=root)
         origin = _origin(path) if known is None else known.origin
+        kept.add(origin)
         said: Metadata = known.metadata if metadata is None and known is not None else metadata or {}
-        if known is not None and known.digest == loader.digest_of(path, source):
-            self._unchanged(known, said)
-        else:
-            self._take(origin, loader.load(path, source), said)
-        return origin
+        try:
+            if known is not None and known.digest == loader.digest_of(path, source):
+                self._unchanged(known, said)
+            else:
+                self._take(origin, loader.load(path, source), said)
+        except DocumentError as error:
+            if known is None:
+                raise
+            why = str(error).removeprefix(f"{error.source}: ")
+            message = f"{why}. The corpus keeps what it has of it, from before; `remove` takes that out"
+            raise DocumentError(message, source=error.source) from None
 
     def _take(self, origin: str, document: Document, metadata: Metadata) -> None:
         if any(one.origin == origin for one in self._waiting):

@@ -27,10 +27,11 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from blindgate_protocol.errors import CorpusError
+from blindgate_protocol.errors import InputError
 from blindgate_rag.adding import Added, Adding, Text
 from blindgate_rag.embedding import Embedder
 from blindgate_rag.hits import LOCAL, Hit, Hits
+from blindgate_rag.paths import path_of
 from blindgate_rag.progress import Advance, shown
 from blindgate_rag.records import DocumentRecord, Metadata, PassageRecord, Where
 from blindgate_rag.searching import FOUND, Ranking, checked_ranking, hit_of, hits_of, ranking_of, search_state
@@ -87,12 +88,16 @@ class Corpus:
             create: make one where there is none.
             show_progress: of adding; `None`: where standard error is a terminal.
 
-        Raises `InputError` for an unknown ranking, and `CorpusError` for another passphrase, an empty one for a new corpus, and a
-        folder that cannot be read. Its files, and which embedder it has, are looked at when they are wanted first.
+        Raises `InputError` for an unknown ranking and for what is no path, key or embedder, and `CorpusError` for another
+        passphrase, an empty one for a new corpus, and a folder that cannot be read. Its files, and which embedder it has, are
+        looked at when they are wanted first.
         """
         if ranking is not None:
             checked_ranking(ranking)
-        folder = Path(path).absolute()  # a program may go elsewhere meanwhile
+        if embedder is not None and not isinstance(embedder, Embedder):
+            message = f"embedder is a {type(embedder).__name__}: expected an Embedder, such as Embedder.open(folder)"
+            raise InputError(message)
+        folder = path_of(path, "the path of the corpus").absolute()  # a program may go elsewhere meanwhile
         folder = folder.resolve() if ".." in folder.parts else folder
         opened = Vault.exists(folder) or not create
         vault = Vault.open(folder, passphrase, key=key) if opened else Vault.create(folder, passphrase, key=key)
@@ -146,10 +151,7 @@ class Corpus:
         or the file that it is is of no format that is read here, and where another process writes to this corpus; `InputError` for
         metadata that no document may have. Searches of this object wait until it is done: open another one for them.
         """
-        if not os.fspath(path):  # which would be the folder that this process happens to be in
-            message = "the path of what to add is empty"
-            raise CorpusError(message)
-        root = Path(path)
+        root = path_of(path, "the path of what to add")
         with self._turn, self._writing() as state, shown(show=self._show_progress) as advance:
             return self._adding(state, advance).files(root, metadata, prune=prune, encoding=encoding)
 
@@ -169,7 +171,7 @@ class Corpus:
         """
         with self._turn, self._writing() as state:
             known = {one.source: one.origin for one in state.records.documents()}
-            named = ((os.fspath(one), one if isinstance(one, str) else os.path.realpath(one)) for one in sources)
+            named = [(_source(one), one if isinstance(one, str) else os.path.realpath(one)) for one in sources]
             return state.remove(*(known.get(source, origin) for source, origin in named))
 
     def documents(self, where: Where | None = None) -> list[DocumentRecord]:
@@ -178,7 +180,11 @@ class Corpus:
             return self._fresh().records.documents(where)
 
     def document(self, source: str) -> tuple[DocumentRecord, list[PassageRecord]] | None:
-        """The document that is called so, and all of its passages, in order; `None` where there is none."""
+        """The document that is called so, and all of its passages, in order; `None` where there is none.
+
+        Raises `InputError` for what is no name.
+        """
+        source = _source(source)
         with self._turn:
             records = self._fresh().records
             if (found := records.called(source)) is None:
@@ -234,7 +240,10 @@ class Corpus:
             )
 
     def passage(self, number: int) -> Hit | None:
-        """The passage of this id, which a citation names; `None` where it is gone."""
+        """The passage of this id, which a citation names; `None` where it is gone. Raises `InputError` for what is no id."""
+        if not isinstance(number, int | np.integer):
+            message = f"number is a {type(number).__name__}: expected the id of a passage, such as `Hit.passage`"
+            raise InputError(message)
         with self._turn:
             return next(hits_of(self._fresh(), [(number, 0.0)], None), None)
 
@@ -288,3 +297,12 @@ class Corpus:
 
     def _adding(self, state: State, advance: Advance) -> Adding:
         return Adding(state, lambda: self.embedder, lambda: state.write(self._vault), advance)
+
+
+def _source(given: str | os.PathLike[str]) -> str:
+    if not isinstance(given, str | os.PathLike):
+        message = (
+            f"a source is a {type(given).__name__}: expected what the corpus calls a document, or the path of its file"
+        )
+        raise InputError(message)
+    return os.fspath(given)

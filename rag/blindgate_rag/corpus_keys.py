@@ -149,7 +149,10 @@ def require_passphrase(passphrase: str) -> str:
 def own_passphrase_file(folder: Path) -> Path:
     """Where the passphrase lies of a corpus whose owner gave none: beside its folder, or beside a link that leads to that."""
     given, meant = (where.with_name(where.name + ENDING) for where in (folder.absolute(), folder.resolve()))
-    return meant if meant.is_file() and not given.exists() else given
+    try:
+        return meant if meant.is_file() and not given.exists() else given
+    except OSError:  # too long a name: opening the corpus, or making it, says so
+        return given
 
 
 def own_passphrase(folder: Path, *, make: bool) -> str:

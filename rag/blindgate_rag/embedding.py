@@ -33,6 +33,8 @@ from pydantic import ValidationError
 from blindgate_protocol.errors import BackendError, InputError, PackageDigestError, PackageError
 from blindgate_protocol.signing import first_error
 from blindgate_protocol.weights import MAX_FILES, Resource, Weights
+from blindgate_rag.passages import is_text
+from blindgate_rag.paths import path_of
 from blindgate_rag.sentence_models import open_sentence_model
 
 MINILM: Final = "all-MiniLM-L6-v2"
@@ -115,7 +117,14 @@ class Embedder:
         return cls.open(Path(spec.submodule_search_locations[0]) / "model", MINILM_DIGEST, name=MINILM)
 
     @classmethod
-    def open(cls, folder: Path, digest: str | None = None, *, name: str | None = None, device: str = "auto") -> Self:
+    def open(
+        cls,
+        folder: str | os.PathLike[str],
+        digest: str | None = None,
+        *,
+        name: str | None = None,
+        device: str = "auto",
+    ) -> Self:
         """The model in `folder` (steps 1 and 2).
 
         Args:
@@ -124,12 +133,13 @@ class Embedder:
             name: for people; the folder's by default.
             device: `auto` is CUDA where torch finds it, and the CPU otherwise; `cpu` or `cuda`.
 
-        Raises `PackageError` naming the file and the rule, `PackageDigestError`, and `BackendError` where the library or the
-        device is missing.
+        Raises `InputError` and `CorpusError` for what is no path, `PackageError` naming the file and the rule,
+        `PackageDigestError`, and `BackendError` where the library or the device is missing.
         """
+        folder = path_of(folder, "the folder of the embedding model")
         found = folder_digest(folder)  # 1.
         if digest not in (None, found):
-            message = f"{folder.name}: the digest of its files is {found}, expected {digest}"
+            message = f"{folder.name}: the digest of its files is {found}, expected {digest!s:.100}"
             raise PackageDigestError(message)
         model, chosen = open_sentence_model(folder, device)  # 2.
         return cls(model, name=name or folder.resolve().name, digest=found, device=chosen, prompts=_prompts(model))
@@ -139,7 +149,10 @@ class Embedder:
         return type(self)(self._model, name=self.name, digest=self.digest, device=self.device, turn=self._turn)
 
     def tokens(self, text: str) -> int:
-        """How many tokens the model reads of a passage, its special ones and its prompt's left out."""
+        """How many tokens the model reads of a passage, its special ones and its prompt's left out.
+
+        Raises `InputError` for what is no text.
+        """
         return self._lengths([text])[0]
 
     def embed(
@@ -152,7 +165,7 @@ class Embedder:
             progress: told after each batch.
             truncate: what is longer is represented by how it begins; without it that is refused.
 
-        Raises `InputError` naming the text that is too long, by its position, and `BackendError` when the runtime fails.
+        Raises `InputError` naming the text that is too long or is none, by its position, and `BackendError` when the runtime fails.
         """
         lengths = self._lengths(texts)
         if not truncate:
@@ -165,7 +178,7 @@ class Embedder:
     def embed_questions(self, questions: Sequence[str], *, progress: Progress | None = None) -> NDArray[np.float32]:
         """One vector a question, as `embed`; one that is longer than the model reads is represented by how it begins.
 
-        Raises `BackendError` when the runtime fails.
+        Raises `InputError` naming a question that is no text, by its position, and `BackendError` when the runtime fails.
         """
         return self._embedded(questions, self._lengths(questions), question=True, progress=progress)
 
@@ -202,6 +215,7 @@ class Embedder:
         return np.asarray(found, dtype=np.float32)
 
     def _lengths(self, texts: Sequence[str]) -> list[int]:
+        _check_texts(texts)
         # with the prompt: a tokeniser may join its end with how a text begins
         return [
             len(ids) - self._taken
@@ -246,8 +260,24 @@ def folder_digest(folder: Path) -> str:
     return Weights(kind="sentence-transformers", resources=tuple(resources)).digest
 
 
+def _check_texts(texts: Sequence[str]) -> None:
+    """Refuse what a tokeniser cannot read, or would take for something else: one text for its characters. Raises `InputError`."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
+        message = f"texts is a {type(texts).__name__}: expected a list of texts"
+        raise InputError(message)
+    for position, text in enumerate(texts):
+        if not isinstance(text, str) or not is_text(text):
+            message = f"text {position}: is {text!a:.100}, which is no text"
+            raise InputError(message, row=position)
+
+
 def _names(folder: Path) -> list[str]:
-    if not folder.is_dir():
+    try:
+        there = folder.is_dir()
+    except OSError as error:
+        message = f"{folder!s:.200}: cannot be read ({error.strerror})"
+        raise PackageError(message) from None
+    if not there:
         message = (
             f"{folder}: no such folder; expected one with modules.json, config.json, a tokeniser and *.safetensors"
         )

@@ -55,8 +55,8 @@ def device_of(name: str) -> str:
     present = bool(torch().cuda.is_available())
     if name == "auto":
         return "cuda" if present else "cpu"
-    if name not in {"cpu", "cuda"}:
-        message = f"device: got {name!r}, expected auto, cpu or cuda"
+    if name not in ("cpu", "cuda"):
+        message = f"device: got {name!a:.100}, expected auto, cpu or cuda"
         raise BackendError(message)
     if name == "cuda" and not present:
         message = "device: torch finds no CUDA device here"

@@ -62,7 +62,7 @@ class Loader:
         encoding: str | None = None,
     ) -> None:
         if encoding is not None and not _is_encoding(encoding):
-            message = f"encoding: {encoding!r} is none that is known; expected a name such as cp1252"
+            message = f"encoding: {encoding!a:.100} is none that is known; expected a name such as cp1252"
             raise InputError(message)
         self._encoding = encoding
         self._seconds = seconds
@@ -229,7 +229,7 @@ def _is_encoding(name: str) -> bool:
     try:
         b"".decode(name)
         return "a".encode(name).decode(name) == "a"  # knows no codec that is none of texts
-    except (LookupError, UnicodeError, ValueError):
+    except (LookupError, UnicodeError, ValueError, TypeError):
         return False
 
 

@@ -28,6 +28,7 @@ Where = Mapping[str, MetadataValue | Sequence[MetadataValue]]
 """Which documents: each name has this value, or one of these."""
 
 FORMAT: Final = 1
+_LARGEST_ID: Final = (1 << 63) - 1  # of SQLite's
 _MOST_METADATA_BYTES: Final = 16 << 10
 _TABLES: Final = """
 create table settings (name text primary key, value text not null) strict;
@@ -237,6 +238,8 @@ class Records:
         found: dict[int, PassageRecord] = {}
         with closing(self._database.cursor()) as cursor:
             for one in ids:
+                if not 0 < int(one) <= _LARGEST_ID:
+                    continue
                 row = cursor.execute(
                     "select id, document, position, page, tokens, text from passages where id = ?", (int(one),)
                 ).fetchone()

@@ -42,12 +42,11 @@ class _Reach(NamedTuple):
     depth: int
 
 
-def check_question(query: str, k: int, where: Where | None, ranking: str | None) -> None:
+def check_question(query: str, k: int, where: Where | None, ranking: str | None, tokens: int | None) -> None:
     """Refuse what no corpus can be asked. Raises `InputError`."""
     check_query(query)
-    if not isinstance(k, int | np.integer) or not 1 <= k <= MOST_FOUND:
-        message = f"k is {k!a}: 1 to {MOST_FOUND} passages may be asked for"
-        raise InputError(message)
+    check_count(k)
+    check_tokens(tokens)
     if where is not None:
         check_where(where)
     if ranking is not None:
@@ -61,6 +60,20 @@ def check_query(query: str) -> None:
         raise InputError(message)
     if not query.strip():
         message = "the question is empty"
+        raise InputError(message)
+
+
+def check_count(k: int, most: int = MOST_FOUND, why: str = "") -> None:
+    """Refuse what is no number of passages, 1 to `most`, as `why` says. Raises `InputError`."""
+    if not isinstance(k, int | np.integer) or not 1 <= k <= most:
+        message = f"k is {k!a:.100}: 1 to {most} passages may be asked for{why}"
+        raise InputError(message)
+
+
+def check_tokens(tokens: int | None) -> None:
+    """Refuse what is no bound on how much text is given. Raises `InputError`."""
+    if tokens is not None and (not isinstance(tokens, int | np.integer) or tokens < 1):
+        message = f"tokens is {tokens!a:.100}: expected a whole number from 1, or None"
         raise InputError(message)
 
 
@@ -83,7 +96,7 @@ def search_state(  # noqa: PLR0913  (what a search is asked with)
 
     Raises `InputError` for what cannot be asked.
     """
-    check_question(query, k, where, ranking)
+    check_question(query, k, where, ranking, tokens)
     query = cleaned(query)
     allowed = None if where is None else np.array(state.records.passages_where(where), dtype=np.int64)
     present = state.records.count()[1] if allowed is None else len(allowed)
@@ -123,7 +136,7 @@ def checked_ranking(ranking: str) -> Ranking:
     for known in RANKINGS:
         if ranking == known:
             return known
-    message = f"ranking {ranking!r}: expected one of {', '.join(RANKINGS)}"
+    message = f"ranking {ranking!a:.100}: expected one of {', '.join(RANKINGS)}"
     raise InputError(message)
 
 

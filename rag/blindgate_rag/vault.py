@@ -36,7 +36,7 @@ from pydantic import Field
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.canonical_values import CanonicalValue
 from blindgate_protocol.content_key import SECRET_BYTES, ContentKey
-from blindgate_protocol.errors import CorpusBusyError, CorpusError, MalformedError
+from blindgate_protocol.errors import CorpusBusyError, CorpusError, InputError, MalformedError
 from blindgate_protocol.values import Digest, Name, Value
 from blindgate_rag.corpus_keys import (
     CorpusKey,
@@ -258,6 +258,9 @@ def _lock(folder: Path) -> BinaryIO:
 def _outer_key(folder: Path, header: KeyHeader, passphrase: str | None, key: bytes | None, *, make: bool) -> bytes:
     """The key that seals the corpus's own."""
     if key is not None:
+        if not isinstance(key, bytes):
+            message = f"key is a {type(key).__name__}: expected {SECRET_BYTES} bytes"
+            raise InputError(message)
         if len(key) != SECRET_BYTES:
             message = f"a corpus's key has {SECRET_BYTES} bytes, got {len(key)}"
             raise CorpusError(message)

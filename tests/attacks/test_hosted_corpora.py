@@ -5,6 +5,7 @@ want. That the fetch of a record tells a node nothing of its position is the pro
 one is always sent, always of so many, whatever a node made of the scores.
 """
 
+import math
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -348,11 +349,29 @@ def test_what_an_index_says_of_its_corpus_is_held_against_the_index(owned: Corpu
         compile_search(vectors, corpus=known, ids=list(range(len(vectors))))
 
 
-@pytest.mark.parametrize("searches", [0, -1, 1 << 60])
-def test_a_budget_that_is_none_is_refused(owned: Corpus, searches: int) -> None:
-    """By its name, before anything is compiled."""
-    with pytest.raises(InputError, match=f"queries per tenant: got {searches}, expected 1 or more"):
-        packages(owned, queries_per_tenant=searches)
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        *(({"queries_per_tenant": some}, f"queries per tenant: got {some}, expected 1") for some in (0, -1, 1 << 60)),
+        ({"queries_per_tenant": math.nan}, "queries per tenant: got nan, expected 1"),
+        ({"fetches": 10**30}, "fetches: got 1000"),
+        ({"fetches": 2.5}, "fetches: got 2.5"),
+        ({"version": 0}, "version: got 0, expected a whole number from 1 on"),
+        ({"version": 10**30}, "version: got 1000"),
+        ({"version": True}, "version: got True"),
+        ({"summary": "x" * 2001}, "summary: got 2001 characters, expected a text of at most 2000"),
+        ({"summary": None}, "summary: got a NoneType"),
+        ({"expires": 1}, "expires: got 1, expected a whole number from 1"),
+        ({"expires": 10**30}, "expires: got 1000"),
+        ({"name": "x" * 60}, "name: got 'xxx"),
+        ({"name": 7}, "name: got 7"),
+        ({"filter_by": "ward"}, "filter by 'ward': expected a list"),
+    ],
+)
+def test_what_no_package_can_state_is_refused(owned: Corpus, wrong: dict[str, Any], says: str) -> None:
+    """By its name, before anything is compiled: a budget that is none, a version, a summary, a time."""
+    with pytest.raises(InputError, match=says):
+        packages(owned, **wrong)
 
 
 def test_no_corpus_without_a_passage_is_hosted(tmp_path: Path) -> None:

@@ -356,8 +356,13 @@ def test_what_else_a_chat_takes_goes_with_the_question_and_is_redacted(
     assert (answer.text, answer.finish_reason) == (f"Ask {MAIL}, or", "length")
     sent = json.loads(handed(ground))
     assert (sent["temperature"], sent["max_tokens"], sent["stop"]) == (0, 5, ["or [EMAIL_1]", "\n\n"])
-    nested = {"schema": {"description": [f"as {MAIL} said", 7, None]}}
-    assert _redacted(Redactor(), nested) == {"schema": {"description": ["as [EMAIL_1] said", 7, None]}}
+    nested = {"properties": {MAIL: {"description": [f"as {MAIL} said", 7, None]}}, "required": [MAIL]}
+    assert _redacted(Redactor(), nested, "response_format") == {
+        "properties": {"[EMAIL_1]": {"description": ["as [EMAIL_1] said", 7, None]}},
+        "required": ["[EMAIL_1]"],
+    }
+    with pytest.raises(InputError, match=r"response_format: two names in it are both \[CARD_1\]"):
+        _redacted(Redactor(), {"schema": {CARD: 1, CARD.replace(" ", "-"): 2}}, "response_format")
     count = len(ground.model.asked)
     with pytest.raises(InputError, match=r"messages: .* history, words of yours instructions"):
         client.ask("aspirin", corpus=ground.corpus, model=CHAT, messages=[{"role": "user", "content": MAIL}])

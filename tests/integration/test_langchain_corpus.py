@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.indexing import InMemoryRecordManager, index
@@ -22,6 +23,7 @@ from blindgate_rag.adapters.langchain import CorpusEmbeddings, CorpusRetriever, 
 from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.embedding import Embedder
+from blindgate_rag.hits import Hits, Leakage, Learned
 from local_sockets import LocalSocket
 
 NOTES = [
@@ -79,6 +81,52 @@ def notes(corpus: Corpus) -> Corpus:
     """The same with documents."""
     corpus.add_texts(NOTES)
     return corpus
+
+
+class HostedCorpus:
+    """One whose searches somebody learns of, and which spoils one passage of each."""
+
+    def __init__(self, notes: Corpus) -> None:
+        self._notes, self.name = notes, "pubmed"
+
+    def search(self, query: str, k: int | None = None, **asked: Any) -> Hits:
+        """As of the notes, without the second."""
+        hits = self._notes.search(query, k, **asked)
+        return Hits(hits.found[:1], Leakage("encrypted", (Learned("the node", "that a query was made"),)), missing=1)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class Listener(BaseCallbackHandler):
+    """Keeps custom events."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+
+    def on_custom_event(self, name: str, data: Any, **_: Any) -> None:
+        """Keep it."""
+        self.told.append((name, data))
+
+
+@pytest.mark.anyio
+async def test_whoever_listens_is_told_who_could_learn_what_and_what_was_spoilt(
+    notes: Corpus, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an event of the retriever's run, both ways of calling; what is missing is in the log as well."""
+    retriever, listener = CorpusRetriever(corpus=HostedCorpus(notes), k=2), Listener()
+    assert len(retriever.invoke("warfarin", {"callbacks": [listener]})) == 1
+    assert len(await retriever.ainvoke("warfarin", {"callbacks": [listener]})) == 1
+    told = {"learned": [{"who": "the node", "what": "that a query was made"}], "profile": "encrypted", "missing": 1}
+    assert listener.told == [("blindgate_search", {"corpus": "pubmed", **told})] * 2
+    assert [
+        event["name"] async for event in retriever.astream_events("tea") if event["event"] == "on_custom_event"
+    ] == ["blindgate_search"]
+    assert "pubmed: 1 more were found" in caplog.text
+    caplog.clear()
+    CorpusRetriever(corpus=notes).invoke("warfarin", {"callbacks": [listener]})
+    assert listener.told[-1][1] == {"corpus": "notes.bgc", "profile": "local", "learned": [], "missing": 0}
+    assert caplog.text == ""
 
 
 @pytest.fixture

@@ -2,12 +2,16 @@
 
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # as LlamaIndex documents it
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.schema import MetadataMode, QueryBundle
+from pydantic import Field
 
 from blindgate_protocol.errors import InputError
-from blindgate_rag.adapters.llamaindex import CorpusRetriever
+from blindgate_rag.adapters.llamaindex import CorpusRetriever, CorpusSearchEvent
 from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
 from local_sockets import LocalSocket
@@ -81,3 +85,24 @@ def test_a_retriever_keeps_to_what_it_was_told(notes: Corpus) -> None:
     assert CorpusRetriever(notes, tokens=1).retrieve("warfarin") == []
     with pytest.raises(InputError, match="k is 0"):
         CorpusRetriever(notes, k=0).retrieve("warfarin")
+
+
+class Listener(BaseEventHandler):
+    """Keeps what LlamaIndex tells."""
+
+    told: list[Any] = Field(default_factory=list)
+
+    def handle(self, event: Any, **_: Any) -> None:
+        """Keep it."""
+        self.told.append(event)
+
+
+def test_whoever_listens_is_told_who_could_learn_what_of_a_search(
+    notes: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an event of LlamaIndex's instrumentation."""
+    dispatcher, listener = get_dispatcher(), Listener()
+    monkeypatch.setattr(dispatcher, "event_handlers", [*dispatcher.event_handlers, listener])
+    CorpusRetriever(notes, k=1).retrieve("warfarin")
+    (told,) = (one for one in listener.told if isinstance(one, CorpusSearchEvent))
+    assert (told.corpus, told.profile, told.learned, told.missing) == ("notes.bgc", "local", [], 0)

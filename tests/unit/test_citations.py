@@ -71,6 +71,45 @@ def test_what_is_in_brackets_and_is_no_citation_stays(text: str) -> None:
     assert without_citations(text) == text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a fall of 20 mmHg (95% CI [2, 45]), and the CI: [0, 1]",
+        "a range of [1, 9]; within [2,8]; **IQR** [3, 40]",
+        "median 12 [3, 31] days, 12% [2, 45]",
+        "doses were [12, 45], [12; 45] and [100, 250, 500]",
+        "p in [0, 1], a bill of [1,200]",
+    ],
+)
+def test_no_figure_is_lost(text: str) -> None:
+    """Intervals and lists of whole numbers, some of which are passages'; nothing is cited by them."""
+    assert read(text) == (text, (), ())
+    citing = Citing(3)
+    assert "".join(map(citing.feed, text)) + citing.close() == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "cited", "unresolved"),
+    [
+        ("the range [1, 3].", "the range [1, 3].", (1, 3), ()),
+        ("Given tea [1, 9].", "Given tea [1].", (1,), (9,)),
+        ("Given tea [sources 8, 9].", "Given tea.", (), (8, 9)),
+        ("Given tea 【8, 9】.", "Given tea.", (), (8, 9)),
+        ("Given tea [8, 9, p. 4].", "Given tea.", (), (8, 9)),
+        ("the interval [9]", "the interval", (), (9,)),
+        ("the interval [3, 1, 9]", "the interval [3, 1]", (3, 1), (9,)),
+        ("Given oranges [1, 9].", "Given oranges [1].", (1,), (9,)),
+    ],
+)
+def test_what_can_only_be_a_citation_is_one(
+    text: str, shown: str, cited: tuple[int, ...], unresolved: tuple[int, ...]
+) -> None:
+    """Where every number is a passage's, a word or a sign says so, or there is one number, or more than an interval has."""
+    assert read(text) == (shown, cited, unresolved)
+    citing = Citing(3)
+    assert "".join(map(citing.feed, text)) + citing.close() == shown
+
+
 def test_passages_that_code_or_json_names_count_and_nothing_is_changed() -> None:
     """An answer in JSON stays JSON."""
     assert read('{"answer": "Tea [9].", "sources": [1,  3]}') == (
@@ -84,6 +123,7 @@ def test_passages_that_code_or_json_names_count_and_nothing_is_changed() -> None
 def test_an_earlier_answer_goes_without_its_citations() -> None:
     """They name passages of then."""
     assert without_citations("Tea [1], honey [2, 3]; not [99].") == "Tea, honey; not."
+    assert without_citations("a fall of 20 (CI [2, 45]), p in [0, 1]") == "a fall of 20 (CI [2, 45]), p in [0, 1]"
     assert without_citations("219099999[1]and 31926819 [9]so") == "219099999 and 31926819 so"
 
 

@@ -4,6 +4,7 @@ A corpus is a folder, or `gateway:NAME`: one of one's own that rests there, seal
 """
 
 import contextlib
+import os
 import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -87,11 +88,12 @@ def opened(
 ) -> "Iterator[Corpus]":
     """One's own corpus, in a folder or at the gateway. `given` are options of `Corpus.open`."""
     from blindgate_rag.corpus_keys import own_passphrase_file  # noqa: PLC0415  (help must not wait)
+    from blindgate_rag.paths import path_of  # noqa: PLC0415
 
     given = {"passphrase": passphrase, "embedder": embedder_in(embedder), "create": False} | given
     if not corpus.startswith(AT_GATEWAY):
         _refuse_for_folder(corpus, "at_least" in given and "--at-least", "offline" in given and "--offline")
-        with _telling(own_passphrase_file(Path(corpus))):
+        with _telling(own_passphrase_file(path_of(corpus, "the path of the corpus"))):
             taken = opened_folder(corpus, **given)
         with taken:
             yield taken
@@ -107,11 +109,11 @@ def opened(
 @contextlib.contextmanager
 def _telling(own_passphrase: Path) -> Iterator[None]:
     """Say so where a corpus is made meanwhile without a passphrase: what opens it lies in a file that nobody asked for by name."""
-    was_there = own_passphrase.exists()
+    was_there = os.path.exists(own_passphrase)  # noqa: PTH110  (where there can be no such name, it is not there)
     try:
         yield
     finally:
-        if not was_there and own_passphrase.exists():
+        if not was_there and os.path.exists(own_passphrase):  # noqa: PTH110
             note(
                 f"no passphrase was given: a random one lies in {own_passphrase}. Whoever has it and the corpus can read all; keep "
                 "it where backups of the corpus do not go"

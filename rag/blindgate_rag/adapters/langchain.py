@@ -4,7 +4,9 @@
     store = CorpusVectorStore(corpus)
     store.add_texts(["Aspirin must not be combined with warfarin."], [{"ward": "3B"}], ids=["blood"])
 
-*The retriever* gives passages, as `Corpus.search` ranks them, each with where it is from (`metadata`).
+*The retriever* gives passages, as `Corpus.search` ranks them, each with where it is from (`metadata`). What else a search says, who
+could have learnt what and how many passages came back spoilt, is the custom event `blindgate_search` of its run (`told`), for a
+handler's `on_custom_event` and for `astream_events`. A store's searches have no run, so nobody is told of theirs.
 
 *The store* is for code that adds and deletes by id. An id is what the corpus calls a document, a text that was added or a file.
 A document that is one passage is found as it was added: its id, its text, its own metadata and nothing else. Of a longer one the
@@ -24,7 +26,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Self
 
 import numpy as np
-from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForRetrieverRun,
+    CallbackManagerForRetrieverRun,
+    adispatch_custom_event,
+    dispatch_custom_event,
+)
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever
@@ -34,6 +41,7 @@ from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from blindgate_protocol.errors import InputError
 from blindgate_rag.adapters.metadata import passage_metadata
+from blindgate_rag.adapters.told import EVENT, search_told
 from blindgate_rag.adding import Text
 from blindgate_rag.corpus import Corpus
 from blindgate_rag.hits import Hit, Hits
@@ -62,24 +70,27 @@ class CorpusRetriever(BaseRetriever):
     tokens: int | None = None
 
     def _get_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: CallbackManagerForRetrieverRun | None = None,  # noqa: ARG002  (LangChain's; a search tells of no steps)
-        **asked: Any,
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun | None = None, **asked: Any
     ) -> list[Document]:
-        own = {"k": self.k, "where": self.where, "ranking": self.ranking, "tokens": self.tokens}
-        _check_names(asked, own)
-        return [_passage(hit) for hit in self.corpus.search(query, **{**own, **asked})]
+        hits = self._search(query, asked)
+        told = search_told(self.corpus.name, hits)
+        if run_manager is not None:
+            dispatch_custom_event(EVENT, told, config={"callbacks": run_manager.get_child()})
+        return [_passage(hit) for hit in hits]
 
     async def _aget_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: AsyncCallbackManagerForRetrieverRun | None = None,  # noqa: ARG002  (likewise)
-        **asked: Any,
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun | None = None, **asked: Any
     ) -> list[Document]:
-        return await run_in_executor(None, functools.partial(self._get_relevant_documents, query, **asked))
+        hits = await run_in_executor(None, self._search, query, asked)
+        told = search_told(self.corpus.name, hits)
+        if run_manager is not None:
+            await adispatch_custom_event(EVENT, told, config={"callbacks": run_manager.get_child()})
+        return [_passage(hit) for hit in hits]
+
+    def _search(self, query: str, asked: dict[str, Any]) -> Hits:
+        own = {"k": self.k, "where": self.where, "ranking": self.ranking, "tokens": self.tokens}
+        _check_names(asked, own)
+        return self.corpus.search(query, **{**own, **asked})
 
 
 class CorpusEmbeddings(Embeddings):

@@ -4,21 +4,50 @@
 
 A node is a passage, with where it is from in its metadata (`metadata`). A model that is given nodes reads `source`, `page` and what
 their documents' owners said of them; `score` and `passage` are for citations, and are kept from it.
+
+What else a search says, who could have learnt what and how many passages came back spoilt, is a `CorpusSearchEvent` of LlamaIndex's
+instrumentation (`get_dispatcher().add_event_handler(…)`).
 """
 
 import asyncio
+from typing import Any, Final
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks.base import CallbackManager
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # as LlamaIndex documents it
+from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
 
 from blindgate_rag.adapters.metadata import OURS, passage_metadata
+from blindgate_rag.adapters.told import search_told
 from blindgate_rag.hits import Hit
 from blindgate_rag.records import Where
 from blindgate_rag.searchable import Searchable
 from blindgate_rag.searching import Ranking
 
 _FOR_CITATIONS = ["score", "passage"]
+_DISPATCHER: Final = get_dispatcher(__name__)
+
+
+class CorpusSearchEvent(BaseEvent):
+    """A corpus was searched.
+
+    Attributes:
+        corpus: what it is called.
+        profile: where its index lives: `local`, or one of the remote profiles.
+        learned: who could have learnt what: each has `who` and `what`. Empty where nobody could.
+        missing: how many more were found whose text did not come back as its owner wrote it.
+    """
+
+    corpus: str
+    profile: str
+    learned: list[dict[str, str]]
+    missing: int
+
+    @classmethod
+    def class_name(cls) -> str:
+        """What LlamaIndex calls it."""
+        return "CorpusSearchEvent"
 
 
 class CorpusRetriever(BaseRetriever):
@@ -54,6 +83,8 @@ class CorpusRetriever(BaseRetriever):
         hits = self._corpus.search(
             query_bundle.query_str, self._k, where=self._where, ranking=self._ranking, tokens=self._tokens
         )
+        told: dict[str, Any] = search_told(self._corpus.name, hits)
+        _DISPATCHER.event(CorpusSearchEvent(**told))
         return [NodeWithScore(node=self._node(hit), score=hit.score) for hit in hits]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:

@@ -34,5 +34,8 @@ class Recogniser(Protocol):
     protects: frozenset[str]
 
     def find(self, text: str) -> Iterator[Match]:
-        """Find all in a text, in any order; they may overlap."""
+        """Find all in a text, in any order; they may overlap.
+
+        It is waited for, however long it takes: nothing here can stop it. Where it may hang, let it raise: nothing is sealed then.
+        """
         ...

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from blindgate_protocol.errors import CorpusError, DocumentError, InputError
+from blindgate_protocol.errors import BlindgateError, CorpusError, DocumentError, InputError
 from blindgate_rag import records, searching, word_counts
 from blindgate_rag.adding import Adding, Text
 from blindgate_rag.corpus import Corpus
@@ -265,6 +265,27 @@ def test_a_file_that_cannot_be_read_is_told_of_and_the_rest_is_there(corpus: Cor
         corpus.add(notes / "none")
 
 
+def test_a_file_that_is_empty_for_a_while_keeps_what_it_said_and_is_read_when_it_has_grown(
+    corpus: Corpus, notes: Path
+) -> None:
+    """As one is that something writes anew; it is told of, and `prune` takes nothing out."""
+    file, found = notes / "ward3/blood.md", corpus.search("warfarin", k=1)
+    file.write_bytes(b"")
+    (notes / "ward3/new.txt").write_bytes(b"")
+    done = corpus.add(notes / "ward3", prune=True)
+    assert [str(error).partition(". ")[0] for error in done.failed] == [
+        "ward3/blood.md: the file is empty",
+        "ward3/new.txt: the file is empty",
+    ]
+    assert "keeps what it has" in str(done.failed[0])
+    assert done.removed == ()
+    assert corpus.search("warfarin", k=1)[0].text == found[0].text
+    file.write_text("Aspirin and warfarin: never.")
+    (notes / "ward3/new.txt").write_text("A new note.")
+    done = corpus.add(notes / "ward3")
+    assert (done.failed, done.changed, done.added) == ((), ("ward3/blood.md",), ("ward3/new.txt",))
+
+
 def test_what_was_added_is_told_by_the_name_by_which_it_is_removed(corpus: Corpus, notes: Path, tmp_path: Path) -> None:
     """Also where another folder has a file of that name, and a text is called as this one's path."""
     other, third = tmp_path / "other/ward3", tmp_path / "third/ward3"
@@ -446,12 +467,52 @@ def test_a_corpus_stays_with_its_embedder_and_its_ranking(corpus: Corpus, tmp_pa
         {"query": "x", "k": "8"},
         {"query": "x", "ranking": "best"},
         {"query": "x", "where": {"ward": "\udce9"}},
+        {"query": "x", "tokens": 0},
+        {"query": "x", "tokens": math.nan},
+        {"query": "x", "tokens": "100"},
     ],
 )
 def test_what_cannot_be_asked_is_refused(corpus: Corpus, ask: dict[str, object]) -> None:
     """By name."""
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"the question is|k is|ranking|where|tokens is"):
         corpus.search(**ask)  # type: ignore[arg-type]
+
+
+REFUSED: list[tuple[Callable[[Any], object], str]] = [
+    (lambda corpus: corpus.open(7), "the path of the corpus is a int: expected a path"),
+    (lambda corpus: corpus.open(""), "the path of the corpus is empty"),
+    (lambda corpus: corpus.open("a\0b"), r"the path of the corpus is 'a.x00b', which no file"),
+    (lambda corpus: corpus.open("a\ud800"), r"the path of the corpus is 'a.ud800', which no file"),
+    (lambda corpus: corpus.open(corpus.path.with_name("made.bgc"), key=7), "key is a int: expected 32 bytes"),
+    (
+        lambda corpus: corpus.open(corpus.path.with_name("made.bgc"), "p", embedder="minilm"),
+        "embedder is a str: expected an Embedder",
+    ),
+    (lambda corpus: corpus.add(None), "the path of what to add is a NoneType"),
+    (lambda corpus: corpus.add(corpus.path, encoding=8), "encoding: 8 is none that is known"),
+    (lambda corpus: corpus.add_texts(7), "texts is a int"),
+    (lambda corpus: corpus.remove(7), "a source is a int"),
+    (lambda corpus: corpus.document(10**30), "a source is a int"),
+    (lambda corpus: corpus.passage("1"), "number is a str: expected the id of a passage"),
+    (lambda corpus: corpus.embedder.open(None), "the folder of the embedding model is a NoneType"),
+    (lambda corpus: corpus.embedder.open("x" * 5_000), "xxx: cannot be read"),
+    (lambda corpus: corpus.embedder.embed("one text"), "texts is a str: expected a list"),
+    (lambda corpus: corpus.embedder.embed(["fine", None]), "text 1: is None, which is no text"),
+    (lambda corpus: corpus.embedder.embed_questions(["\ud800"]), r"text 0: is '.ud800', which is no text"),
+    (lambda corpus: corpus.embedder.tokens(7), "text 0: is 7, which is no text"),
+]
+
+
+def test_what_is_given_and_is_none_is_refused_by_what_it_should_be(corpus: Corpus) -> None:
+    """By name."""
+    for call, says in REFUSED:
+        with pytest.raises(BlindgateError, match=says):
+            call(corpus)
+
+
+def test_there_is_no_passage_of_a_number_that_none_can_have(corpus: Corpus) -> None:
+    """As of one that is gone."""
+    assert [corpus.passage(number) for number in (0, -1, 10**30)] == [None] * 3
 
 
 def test_texts_of_a_query_that_is_too_long_are_found_by_how_they_begin(corpus: Corpus) -> None:

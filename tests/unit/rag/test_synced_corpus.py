@@ -259,6 +259,11 @@ def test_what_is_gone_from_a_folder_is_pruned_whoever_added_it_first(machines: M
         machines.join("first").add(folder)
     with two.plugged_in(dose="Aspirin, never with warfarin.", tea="Tea, and no sugar.", own="Only here.") as folder:
         machines.join("second").add(folder)
+        dose = (folder / "dose.txt").read_text()
+        (folder / "dose.txt").write_bytes(b"")  # it is there, and nothing can be read of it for a while
+        told = machines.join("second").add(folder, prune=True)
+        assert ([one.source for one in told.failed], told.removed) == (["reports/dose.txt"], ())
+        (folder / "dose.txt").write_text(dose)
         for name in ("dose", "tea", "own"):
             (folder / f"{name}.txt").unlink()
         (folder / "note.txt").write_text("A note.")
