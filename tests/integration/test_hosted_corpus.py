@@ -318,4 +318,5 @@ def test_from_notes_to_somebody_elses_answer_by_commands(tmp_path: Path) -> None
         asked = json.loads(run("rag", "ask", "gateway:ward", "When may I visit?", "--model", CHAT, "--json"))
         assert asked["leakage"].startswith("encrypted-query: the gateway: that a question was asked")
         assert "7 of 9 searches are left" in asked["leakage"]
+        assert asked["missing"] == 0
         assert TEXTS[2].text.split(". ")[0] in model.asked[-1].decode()

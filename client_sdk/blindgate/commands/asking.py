@@ -88,6 +88,7 @@ def ask(
             "redacted": dict(answer.redacted),
             "not_protected": answer.not_protected,
             "leakage": str(answer.leakage),
+            "missing": answer.hits.missing,
             "job": answer.job.id,
             "node": answer.receipt.document.node,
         }
