@@ -35,7 +35,7 @@ FAMILIES: Mapping[str, Family] = {
     HOSTILE: Family("blindgate", 0.0, half="hostile_half:Hostile", paths=(PROBES,)),
     KEYED: Family("blindgate", 0.0, keyed=True, half="hostile_half:Keyed", paths=(PROBES,)),
 }
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 _DAY = 86_400_000
 
 
