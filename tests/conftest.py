@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 from sklearn.linear_model import LogisticRegression
 
 import node_process
@@ -34,6 +35,10 @@ from world import World
 
 # Left alone, it draws each traceback with colours and locals, which takes half a second.
 structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
+
+settings.register_profile("busy", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+"""An example takes as long as it takes, as in CI: what else the machine does is no fault of what is tested."""
 
 _KINDS: Final = {
     "faults": "waits",

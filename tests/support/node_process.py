@@ -91,7 +91,9 @@ class NodeProcess:
         if not self.log.exists():
             return []
         return [
-            line.split('"event": "')[1].split('"')[0] for line in self.log.read_text().splitlines() if '"event"' in line
+            line.split('"event": "')[1].split('"')[0]
+            for line in self.log.read_text().splitlines()
+            if '"event": "' in line  # the last one may be half written
         ]
 
     def until(self, holds: Any, *, seconds: float = START_SECONDS) -> None:
