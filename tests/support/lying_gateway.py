@@ -182,17 +182,20 @@ class LyingGateway:
         if not self._is_signed(request, body):
             return 401, _problem(401, NotAuthorisedError.code)
         if steps == ["leases"]:
-            self.polls += 1
-            try:
-                wait = 0.0 if self.hasty else json.loads(body)["wait"] / 1000
-                lease = self.leases.get(timeout=wait or 0.001)
-            except queue.Empty:
-                return 204, b""
-            if _has_left(request.connection):
-                self.leases.put(lease)  # a killed node's poll would take what is meant for its successor
-                return 204, b""
-            return 200, lease.model_dump_json().encode()
+            return self._next_lease(request, body)
         return self._command(steps[1], steps[2:], request, body)
+
+    def _next_lease(self, request: http.server.BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
+        self.polls += 1
+        try:
+            wait = 0.0 if self.hasty else json.loads(body)["wait"] / 1000
+            lease = self.leases.get(timeout=wait or 0.001)
+        except queue.Empty:
+            return 204, b""
+        if _has_left(request.connection):
+            self.leases.put(lease)  # a killed node's poll would take what is meant for its successor
+            return 204, b""
+        return 200, lease.model_dump_json().encode()
 
     def _hindrance(self) -> tuple[int, bytes] | None:
         if self.down.is_set():
