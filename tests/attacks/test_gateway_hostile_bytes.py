@@ -62,7 +62,7 @@ def served_and_silent(gateway: GatewayProcess) -> Iterator[None]:
 def said_to(gateway: GatewayProcess, said: bytes) -> bytes:
     """All that a gateway answers to these bytes until it hangs up, or has nothing more to say."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", gateway.settings.port), timeout=2) as connection:
+    with socket.create_connection(("127.0.0.1", gateway.settings.port), timeout=20) as connection:
         try:
             connection.sendall(said)
             connection.shutdown(socket.SHUT_WR)

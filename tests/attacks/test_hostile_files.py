@@ -18,6 +18,7 @@ import made_documents
 from blindgate_protocol.errors import DocumentError
 from blindgate_rag import loading
 from blindgate_rag.loading import Loader
+from runs import wait_until
 
 CAMPAIGN = int(os.environ.get("BLINDGATE_CAMPAIGN", "1"))
 MIB = 1 << 20
@@ -232,13 +233,14 @@ def test_a_parser_that_was_taken_over_is_not_believed(
     """Whatever it answers, however long it takes, the caller sees an error of the file's, and the process is gone."""
     (tmp_path / "a.txt").write_text("x")
     others = psutil.Process().children()
-    with Loader(seconds=0.5, text_bytes=1 << 16) as opened:
+    # What answers is given the time of a busy machine; what does not is waited for.
+    with Loader(seconds=0.5 if "0.5 seconds" in message else 60.0, text_bytes=1 << 16) as opened:
         with monkeypatch.context() as patched:
             patched.setattr(loading, "_LAUNCH", TAKEN_OVER + act)
             with pytest.raises(DocumentError, match=f"^a.txt: .*{message}") as raised:
                 opened.load(tmp_path / "a.txt", "a.txt")
         assert len(str(raised.value)) < 600
-        assert "error" in act or psutil.Process().children() == others
+        assert "error" in act or set(psutil.Process().children()) <= set(others)
     assert capfd.readouterr().err == "", "it writes to nobody's terminal"
 
 
@@ -265,7 +267,15 @@ def test_what_a_parser_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.
     with Loader(seconds=0.5) as opened, pytest.raises(DocumentError, match=r"takes more than 0\.5 seconds"):
         opened.load(tmp_path / "a.txt", "a.txt")
     child = int((tmp_path / "child").read_text())
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    wait_until(lambda: _ended(child), seconds=10)
+
+
+def _ended(pid: int) -> bool:
+    """Whether a process is gone, or waits for nothing but to be reaped."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_whoever_interrupts_a_file_does_not_get_its_text_as_the_next_ones(
@@ -300,4 +310,4 @@ def test_a_file_that_crashes_its_parser_costs_only_itself(tmp_path: Path, monkey
         with pytest.raises(DocumentError, match=r"crashed on it: the file is damaged, or hostile"):
             opened.load(tmp_path / "a.txt", "a.txt")
         assert opened.load(tmp_path / "b.txt", "b.txt").pages[0].text == "text"
-    assert psutil.Process().children() == others
+    assert set(psutil.Process().children()) <= set(others)

@@ -24,7 +24,8 @@ from blindgate_protocol.errors import PackageError
 from private_forests import PrivateForest, Summed, one_sum, private_forest
 
 CAMPAIGN = int(os.environ.get("BLINDGATE_CAMPAIGN", "1"))
-UNLIKELY = 1e-5
+UNLIKELY = 1e-8
+"""How often chance alone may fail one check, of a hundred in each run. What leaks does so everywhere, and is far less likely."""
 SMALL_MODULUS = 8
 """Bits of a plain modulus at which what happens once in t replies happens often."""
 
@@ -97,9 +98,8 @@ def test_bits_of_two_categories_at_once_make_no_two_leaves_of_a_tree_answer(grou
     flags = grouped.raw(result, len(bits))[0][:, 0]
     contradict = bits[:, :6].sum(axis=1) > 1
     np.testing.assert_array_equal((flags[~contradict] == 0).sum(axis=1), 6)
-    most = 6 + (
-        3 if min(grouped.flag_moduli) > 100 else 24
-    )  # beside leaves that fit, chance finds zeros modulo 251 or 11
+    # Beside leaves that fit, chance finds zeros modulo 251 or 11: more than so many of the 42, in one of 183 rows, once in 10^9.
+    most = 6 + (7 if min(grouped.flag_moduli) > 100 else 24)
     assert (flags[contradict] == 0).sum(axis=1).max() <= most
     assert (flags[contradict] == 0).sum(axis=1).min() < 6
 

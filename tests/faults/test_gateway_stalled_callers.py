@@ -28,7 +28,7 @@ def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
 def connect(gateway: GatewayProcess, said: bytes = b"", **options: Any) -> socket.socket:
     """A connection that has said something."""
     connection = socket.socket()
-    connection.settimeout(10)
+    connection.settimeout(30)
     if "receive" in options:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, options["receive"])
     connection.connect(("127.0.0.1", gateway.settings.port))
@@ -39,7 +39,7 @@ def connect(gateway: GatewayProcess, said: bytes = b"", **options: Any) -> socke
 def answers_soon(gateway: GatewayProcess) -> bool:
     """Whether a stranger's question is answered, though not at once."""
     with http_client(gateway.url) as http:
-        return http.get("/healthz", timeout=8).status_code == 200
+        return http.get("/healthz", timeout=30).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_a_node_killed_in_mid_evaluation_costs_one_lease(world: World) -> None:
     first.until(lambda: working(first))
     orphans = first.family()
     first.kill()
-    gone, alive = psutil.wait_procs(orphans, timeout=5)
+    gone, alive = psutil.wait_procs(orphans, timeout=20)
     assert alive == []
     assert len(gone) >= 3  # the tree's keeper, the zygote, the worker
     second = world.node()
@@ -176,7 +176,7 @@ def test_a_job_that_outlasts_the_drain_is_given_back(world: World) -> None:
     family = node.family()
     node.terminate()
     assert node.wait() == 0
-    assert psutil.wait_procs(family, timeout=5)[1] == []
+    assert psutil.wait_procs(family, timeout=20)[1] == []
     world.node()
     view = ended()
     assert view.state is JobState.SUCCEEDED
@@ -192,8 +192,8 @@ def test_a_second_sigterm_ends_at_once(world: World) -> None:
     node.terminate()
     node.until(lambda: "node.draining" in node.events())
     node.terminate()
-    assert node.wait(5) != 0
-    assert psutil.wait_procs(family, timeout=5)[1] == []
+    assert node.wait(20) != 0
+    assert psutil.wait_procs(family, timeout=20)[1] == []
 
 
 def test_one_folder_is_one_node(world: World) -> None:
@@ -265,7 +265,7 @@ def test_a_package_that_hangs_does_not_outlive_a_killed_node(lying: tuple[LyingG
     time.sleep(1)  # until it is in the package's hands
     family = node.family()
     node.kill()
-    assert psutil.wait_procs(family, timeout=5)[1] == []
+    assert psutil.wait_procs(family, timeout=20)[1] == []
 
 
 def test_a_long_job_is_kept_by_heartbeats_and_a_short_one_needs_none(lying: tuple[LyingGateway, NodeProcess]) -> None:

@@ -43,6 +43,7 @@ from brokerage import (
 from ledger import SETTINGS, Ledger, check, top_up, unfinished, wait
 from lying_gateway import LyingGateway
 from node_process import ECHO, NodeProcess
+from runs import wait_until
 
 KILLS = campaigns.of(200, slice_of=3)
 REPETITIONS = campaigns.of(10, slice_of=1)
@@ -107,8 +108,9 @@ class Doomed:
 
     def gone(self) -> None:
         """Everything that it had started ends with it."""
-        assert psutil.wait_procs(self.family, timeout=10)[1] == []
-        assert not _session(self.node.pid)
+        assert psutil.wait_procs(self.family, timeout=20)[1] == []
+        # What was forked between the look at the family and the blow is in no list.
+        wait_until(lambda: not _session(self.node.pid), seconds=20)
 
 
 def _session(leader: int) -> list[int]:

@@ -31,7 +31,7 @@ class Repeating(httpx2.BaseTransport):
 
 def test_a_request_that_was_sent_twice_is_signed_anew(tmp_path: Path) -> None:
     """A poll counts as unanswered, and does not end the node as one that is not known does; a commit is repeated until it is."""
-    with open_desk(tmp_path, lease=1000) as desk:
+    with open_desk(tmp_path, lease=60_000) as desk:
         job = desk.submit().job
         proxy = Repeating(httpx2.WSGITransport(desk.app))
         node = Gateway(desk.worker.gateway, key=desk.worker.key)

@@ -192,14 +192,14 @@ def test_a_node_whose_clock_is_wrong_says_by_how_much(
     key, hour = SigningKey.generate(), 3_600_000
     token = SecretStr(world.brokerage.enrolment_token())
     given = Settings(data=tmp_path, gateway=world.gateway.url, enrolment_token=token)
-    with pytest.raises(ClockSkewError, match=r"3,(600|599|601) s ahead of the gateway's.*set this machine's clock"):
+    with pytest.raises(ClockSkewError, match=r"3,(59|60)\d s ahead of the gateway's.*set this machine's clock"):
         enrol(given, key, world.brokerage.certificate(key), now_ms() + hour)
     enrol(given, key, world.brokerage.certificate(key), now_ms())
     gateway = Gateway(world.gateway.url, key=key)
     assert gateway.lease(LeaseRequest(families=("nothing",))) is None
     behind = time.time() - 3600
     monkeypatch.setattr("blindgate_node.transport.time.time", lambda: behind)
-    with pytest.raises(ClockSkewError, match=r"3,60\d s behind the gateway's"):
+    with pytest.raises(ClockSkewError, match=r"3,(59|60)\d s behind the gateway's"):
         gateway.lease(LeaseRequest(families=("nothing",)))
     gateway.close()
 

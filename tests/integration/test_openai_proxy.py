@@ -363,7 +363,7 @@ def test_a_proxy_that_is_told_to_end_lets_nobody_wait(sealed: World, client: Cli
         began = time.monotonic()
         middle.lie = honest
         assert proxy.stop() == 0
-        assert time.monotonic() - began < 12
+        assert time.monotonic() - began < 20
         told = waiting.exception(timeout=10)
     assert told is None or isinstance(told, openai.InternalServerError)
 

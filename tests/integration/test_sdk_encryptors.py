@@ -176,6 +176,7 @@ def test_predict_uses_them_for_a_table_that_takes_long(
         return started()
 
     monkeypatch.setattr(encryptors, "_start", start)
+    monkeypatch.setattr(encryptors, "cores", lambda: 2)  # one alone would have nobody to share with
     monkeypatch.setattr(model, "WORTH_SECONDS", 0.0)
     monkeypatch.setattr(LinearClient, "rows_at_once", 500)
     with world.client() as client:

@@ -11,13 +11,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import httpx2
 from pydantic import SecretStr
@@ -62,7 +63,10 @@ from blindgate_protocol.values import BlobRef, Value
 from migrated import lay_database
 from preloaded import Preloaded
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
+"""For a machine that is busy with something else: who started has answered within one on a quiet one."""
+_RESERVED: Final[deque[int]] = deque()
+_MOST_RESERVED: Final = 64
 FAMILY = "echo"
 _INHERITING = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); "
@@ -103,10 +107,20 @@ def make_settings(data: Path, keys: Keys, **changes: Any) -> Settings:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, and that the kernel gives to nobody else.
+
+    A socket that does not listen stays bound to it: whoever sets `SO_REUSEADDR`, as every server does, may listen there all the
+    same. Else any connection could have it before the server does, or while the server is started again, and a connection to it
+    could lead to itself. The last few are kept for this process.
+    """
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    port = int(probe.getsockname()[1])
+    _RESERVED.append(probe.detach())
+    if len(_RESERVED) > _MOST_RESERVED:
+        os.close(_RESERVED.popleft())
+    return port
 
 
 class GatewayProcess:
@@ -184,8 +198,9 @@ class GatewayProcess:
     def kill_worker(self) -> int | None:
         """Send SIGKILL to a worker, which holds whatever transaction there is; gives its process id."""
         for pid in self.workers():
-            os.kill(pid, signal.SIGKILL)
-            return pid
+            with suppress(ProcessLookupError):  # it ended by itself
+                os.kill(pid, signal.SIGKILL)
+                return pid
         return None
 
     def kill(self) -> None:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-SECONDS: Final = 30.0
+SECONDS: Final = 90.0
 _OPTIONS: Final = (
     "--headless=new",
     "--no-sandbox",

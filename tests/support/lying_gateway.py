@@ -8,6 +8,7 @@ import json
 import queue
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -181,13 +182,20 @@ class LyingGateway:
         if not self._is_signed(request, body):
             return 401, _problem(401, NotAuthorisedError.code)
         if steps == ["leases"]:
-            self.polls += 1
-            try:
-                wait = 0.0 if self.hasty else json.loads(body)["wait"] / 1000
-                return 200, self.leases.get(timeout=wait or 0.001).model_dump_json().encode()
-            except queue.Empty:
-                return 204, b""
+            return self._next_lease(request, body)
         return self._command(steps[1], steps[2:], request, body)
+
+    def _next_lease(self, request: http.server.BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
+        self.polls += 1
+        try:
+            wait = 0.0 if self.hasty else json.loads(body)["wait"] / 1000
+            lease = self.leases.get(timeout=wait or 0.001)
+        except queue.Empty:
+            return 204, b""
+        if _has_left(request.connection):
+            self.leases.put(lease)  # a killed node's poll would take what is meant for its successor
+            return 204, b""
+        return 200, lease.model_dump_json().encode()
 
     def _hindrance(self) -> tuple[int, bytes] | None:
         if self.down.is_set():
@@ -241,3 +249,13 @@ class LyingGateway:
 def _problem(status: int, code: str) -> bytes:
     problem = {"type": "about:blank", "title": code, "status": status, "detail": code, "code": code, "request": "0"}
     return json.dumps(problem).encode()
+
+
+def _has_left(connection: socket.socket) -> bool:
+    """Whether whoever asked is gone, as a killed process is."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

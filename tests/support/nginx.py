@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from brokerage import free_port
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "deploy" / "chart" / "files" / "gateway.conf.template"
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 _MAIN = """
 daemon off;
 {user}

@@ -35,7 +35,7 @@ FAMILIES: Mapping[str, Family] = {
     HOSTILE: Family("blindgate", 0.0, half="hostile_half:Hostile", paths=(PROBES,)),
     KEYED: Family("blindgate", 0.0, keyed=True, half="hostile_half:Keyed", paths=(PROBES,)),
 }
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 _DAY = 86_400_000
 
 
@@ -91,7 +91,9 @@ class NodeProcess:
         if not self.log.exists():
             return []
         return [
-            line.split('"event": "')[1].split('"')[0] for line in self.log.read_text().splitlines() if '"event"' in line
+            line.split('"event": "')[1].split('"')[0]
+            for line in self.log.read_text().splitlines()
+            if '"event": "' in line  # the last one may be half written
         ]
 
     def until(self, holds: Any, *, seconds: float = START_SECONDS) -> None:

@@ -18,7 +18,7 @@ from blindgate_gateway.opening import migrate
 from blindgate_gateway.settings import Settings
 from brokerage import free_port
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 ADMINISTRATOR = "administrator"
 _MIGRATED = "migrated"
 _CHOOSES_HOW_TO_COPY = 150_000  # from this version on
@@ -195,6 +195,6 @@ def children_of(process: int) -> list[int]:
     """The server's own processes."""
     try:
         children = Path(f"/proc/{process}/task/{process}/children").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
     return [int(child) for child in children.split()]

@@ -13,7 +13,7 @@ import httpx2
 
 from brokerage import free_port
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 KEY_ID, SECRET = "tests", "not-a-secret"
 
 

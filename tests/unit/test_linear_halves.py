@@ -131,7 +131,9 @@ def test_another_key_decrypts_to_nothing_like_the_scores(small: World) -> None:
     stranger = small.client.make_keys().secret
     got = small.client.decrypt(stranger, result, 200)
     assert np.isfinite(got).all()
-    assert abs(np.corrcoef(got[:, 0], small.scores(table)[:, 0])[0, 1]) < 0.3
+    assert (
+        abs(np.corrcoef(got[:, 0], small.scores(table)[:, 0])[0, 1]) < 0.45
+    )  # six deviations of what 200 numbers have with any others
 
 
 def test_zeroed_weights_change_the_answers() -> None:

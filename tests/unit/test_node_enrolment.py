@@ -145,7 +145,7 @@ def test_an_enrolment_that_nobody_looked_at_is_sent_again_when_the_gateway_says(
     given = settings(tmp_path, gateway.url, enrolment_token=SecretStr(TOKEN))
     began = time.monotonic()
     enrol(given, key, certificate(SigningKey.generate(), key), now_ms())
-    assert 1.0 <= time.monotonic() - began < 5
+    assert 1.0 <= time.monotonic() - began < 20
     assert gateway.nodes == {key.id}
 
 

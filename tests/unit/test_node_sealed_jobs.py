@@ -177,7 +177,7 @@ def test_an_answer_goes_along_as_it_is_written_and_the_receipt_says_what_it_was(
 
     answer = pair.answer(sent, send=send)
     assert opened(pair, sent, answer.result.data) == lines()
-    wait_until(lambda: bytes(parts) == answer.result.data, seconds=5)
+    wait_until(lambda: bytes(parts) == answer.result.data, seconds=30)
     said = answer.commitments
     assert (said.prompt, said.answer) == (
         committed(sent, "prompt", sent.request),
@@ -273,23 +273,23 @@ def test_what_is_written_while_a_request_is_out_goes_with_the_next() -> None:
     def send(part: AnswerPart) -> None:
         sent.append(part)
         out.set()
-        assert goes.wait(5)
+        assert goes.wait(30)
 
     relay = Relay(send)
     relay.add(b"first")
-    assert out.wait(5)
+    assert out.wait(30)
     pieces = [b"a" * SMALL_BYTES, b"b" * 10, b"c"]
     for piece in pieces:
         relay.add(piece)
     relay.finish()
     goes.set()
     whole = b"first" + b"".join(pieces)
-    wait_until(lambda: sum(len(part.data) for part in sent) == len(whole), seconds=5)
+    wait_until(lambda: sum(len(part.data) for part in sent) == len(whole), seconds=30)
     assert b"".join(part.data for part in sent) == whole
     assert [part.begin for part in sent] == [0, 5, 5 + SMALL_BYTES]
     relay.add(b"too late")
     assert relay._thread is not None
-    relay._thread.join(5)
+    relay._thread.join(30)
     assert len(sent) == 3
 
 
@@ -307,6 +307,6 @@ def test_a_gateway_that_takes_no_parts_costs_nothing_else(error: Exception) -> N
     relay = Relay(refuse)
     relay.add(b"x")
     assert relay._thread is not None
-    relay._thread.join(5)
+    relay._thread.join(30)
     relay.add(b"y" * 1000)
     assert not relay._pending

@@ -144,7 +144,7 @@ def test_the_noise_distribution_is_seals() -> None:
     """Two strings of 21 bits: variance 10.5, kurtosis just below a Gaussian's, and every bit counts."""
     drawn = centred_binomial(400_000)
     assert abs(drawn.mean()) < 0.03
-    assert abs(drawn.var() - 10.5) < 0.1
+    assert abs(drawn.var() - 10.5) < 0.15  # six deviations of what is estimated; a bit less would be 0.5
     assert abs((drawn.astype(float) ** 4).mean() / drawn.var() ** 2 - (3 - 1 / 21)) < 0.05
     assert centred_binomial(1, lambda size: b"\xff\xff\x00\x00\x1f\x00"[:size]).tolist() == [21]
     assert centred_binomial(1, lambda size: b"\x00\x00\xff\xff\xe0\x03"[:size]).tolist() == [-21]

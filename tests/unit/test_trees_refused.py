@@ -90,7 +90,9 @@ def early(_: Floats) -> Any:
         pytest.param(lambda _: LGBMClassifier(zero_as_missing=True, **LIGHT), ValueError, "zeros", id="zeros as gaps"),
         pytest.param(lambda _: AdaBoostClassifier(n_estimators=2), TypeError, "AdaBoost", id="another ensemble"),
         pytest.param(lambda _: LogisticRegression(max_iter=9000), TypeError, "LogisticRegression", id="no ensemble"),
-        pytest.param(lambda _: RandomForestClassifier(2, max_depth=12), ValueError, "depth", id="too deep"),
+        pytest.param(
+            lambda _: RandomForestClassifier(2, max_depth=12, random_state=0), ValueError, "depth", id="too deep"
+        ),
         pytest.param(
             lambda _: GradientBoostingClassifier(n_estimators=2, loss="exponential"),
             ValueError,

@@ -61,7 +61,7 @@ from campaigns import CAMPAIGN
 from desk import Desk
 from patient import Patient, open_patient
 
-EXPIRES_MS = 700
+EXPIRES_MS = 1500
 DOCUMENT = Path(__file__).parents[3] / "docs" / "audit.md"
 
 

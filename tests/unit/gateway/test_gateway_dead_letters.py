@@ -62,7 +62,7 @@ def test_a_dead_job_is_sent_again_with_fresh_attempts(desk: Desk) -> None:
 
 def test_what_cannot_be_sent_again_says_why_and_stops_no_other(desk: Desk) -> None:
     """A job that waits, one that never was, one whose deadline has passed."""
-    deadline = now_ms() + 1500
+    deadline = now_ms() + 2500
     late, dead = _bury(desk, deadline=deadline), _bury(desk)
     waiting = desk.submit().job
     time.sleep(max(0.0, (deadline - now_ms()) / 1000))

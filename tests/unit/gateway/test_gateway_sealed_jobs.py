@@ -165,7 +165,7 @@ def test_who_waits_for_more_is_woken(desk: Desk, sealed: Signed[Manifest]) -> No
     waiting = threading.Thread(target=lambda: found.append(read(desk, lease.job, wait=20_000)))
     waiting.start()
     assert part(desk, lease, 0, b"more").status_code == 204
-    waiting.join(10)
+    waiting.join(15)
     assert [view.data for view in found] == [b"more"]
 
 

@@ -1,5 +1,6 @@
 """Nodes sign every request: what a gateway takes, and what it says to what it does not take."""
 
+import re
 import time
 from typing import Any
 
@@ -70,8 +71,8 @@ def test_two_nodes_may_draw_the_same_nonce(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("seconds", "says"),
     [
-        pytest.param(-HOUR_SECONDS, "3,600 s behind the gateway's", id="an hour behind"),
-        pytest.param(HOUR_SECONDS, "3,600 s ahead of the gateway's", id="an hour ahead"),
+        pytest.param(-HOUR_SECONDS, r"3,(59|60)\d s behind the gateway's", id="an hour behind"),
+        pytest.param(HOUR_SECONDS, r"3,(59|60)\d s ahead of the gateway's", id="an hour ahead"),
     ],
 )
 def test_a_clock_that_is_off_is_told_by_how_much(desk: Desk, seconds: int, says: str) -> None:
@@ -79,7 +80,7 @@ def test_a_clock_that_is_off_is_told_by_how_much(desk: Desk, seconds: int, says:
     now = round(time.time())
     refused = _post(desk, desk.worker.signed("POST", "/v1/leases", ASK, created=now + seconds))
     assert (refused.status_code, refused.json()["code"]) == (401, "clock-skew")
-    assert says in refused.json()["detail"] or "3,599" in refused.json()["detail"]
+    assert re.search(says, refused.json()["detail"])
     assert _post(desk, desk.worker.signed("POST", "/v1/leases", ASK, created=now + seconds // 36)).status_code == 204
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from blindgate_gateway import wakeups
-from blindgate_gateway.bells import FolderBell
+from blindgate_gateway.bells import Bell, FolderBell
 from blindgate_gateway.parts import build_parts
 from blindgate_gateway.settings import Settings
 from blindgate_gateway.wakeups import Wakeups, Watch
@@ -30,12 +30,29 @@ def settings(tmp_path: Path, database_url: str | None) -> Settings:
     return made
 
 
+class Heard(Wakeups):
+    """Tells when it has begun to listen. Whoever begins looks once: something may have happened before."""
+
+    def __init__(self, bell: Bell, *, most_waiting: int) -> None:
+        super().__init__(bell, most_waiting=most_waiting)
+        self._began = threading.Event()
+
+    def calm(self, watch: Watch) -> None:
+        """Wait until that first look is over."""
+        assert self._began.wait(60)
+        watch.happened.clear()
+
+    def _heard(self, topics: tuple[str, ...] | None) -> None:
+        super()._heard(topics)
+        self._began.set()
+
+
 @pytest.fixture
-def waiting(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wakeups]:
+def waiting(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Heard]:
     """Wakeups that end no wait by themselves, so that only a wake-up does."""
     monkeypatch.setattr(wakeups, "FALLBACK_SECONDS", FOREVER)
     bell = build_parts(settings).wakeups._bell
-    waiting = Wakeups(bell, most_waiting=1)
+    waiting = Heard(bell, most_waiting=1)
     yield waiting
     waiting.close()
 
@@ -47,20 +64,18 @@ def test_a_wake_up_between_the_look_and_the_wait_is_not_lost(waiting: Wakeups) -
         assert watch.wait(time.monotonic() + FOREVER)
 
 
-def test_another_topic_wakes_nobody(waiting: Wakeups) -> None:
+def test_another_topic_wakes_nobody(waiting: Heard) -> None:
     """A job's end is told to those who wait for that job."""
     with waiting.watch("job") as watch:
-        time.sleep(0.5)
-        watch.happened.clear()  # whoever begins to listen looks once: something may have happened before
+        waiting.calm(watch)
         waiting.wake("other")
         assert not watch.happened.wait(0.2)
 
 
-def test_another_process_wakes_whoever_waits(waiting: Wakeups, settings: Settings) -> None:
+def test_another_process_wakes_whoever_waits(waiting: Heard, settings: Settings) -> None:
     """Without anybody asking again and again."""
     with waiting.watch("job") as watch:
-        time.sleep(0.5)
-        watch.happened.clear()  # whoever begins to listen looks once: something may have happened before
+        waiting.calm(watch)
         waiting.wake("nothing")
         time.sleep(0.2)
         assert not watch.happened.is_set(), "its own bell woke the process"
@@ -72,14 +87,16 @@ def _wake_elsewhere(settings: Settings, watch: Watch) -> None:
     code = (
         "import time; from blindgate_gateway.settings import load_settings; from blindgate_gateway.parts import build_parts\n"
         "wakeups = build_parts(load_settings()).wakeups\n"
-        "for _ in range(20): wakeups.wake('job'); time.sleep(0.5)"
+        "while True: wakeups.wake('job'); time.sleep(0.5)"
     )
     environment = os.environ | {"BLINDGATE_GATEWAY_DATA": str(settings.data)}
     if settings.database is not None:
         environment["BLINDGATE_GATEWAY_DATABASE"] = settings.database.get_secret_value()
     with subprocess.Popen([sys.executable, "-c", code], env=environment) as other:
-        assert watch.happened.wait(10)
-        other.kill()
+        try:
+            assert watch.happened.wait(60)
+        finally:
+            other.kill()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from blindgate_protocol.errors import PolicyError
 from blindgate_rag.redaction import CLASSES, Match, Redactor, Rules
 from blindgate_rag.redaction.addresses import Addresses
+from runs import processor_seconds
 
 CARD = "4111 1111 1111 1111"
 OTHER_CARD = "5555555555554444"
@@ -254,9 +254,9 @@ def test_known_values_are_looked_for_in_time_that_follows_the_text(text: str) ->
     redactor = Redactor()
     redactor.learn("SSN 219099999")
     long = (text * 20_000)[:20_000]
-    begun = time.process_time()
-    assert redactor.restore(redactor.redact(long).text).replace(" ", "") == long.replace(" ", "")
-    assert time.process_time() - begun < 1
+    whole = list[str]()
+    assert processor_seconds(lambda: whole.append(redactor.restore(redactor.redact(long).text)), enough=1) < 1
+    assert whole[0].replace(" ", "") == long.replace(" ", "")
 
 
 def test_a_name_of_two_words_is_known_again_and_one_of_one_word_is_not() -> None:

@@ -2,11 +2,11 @@
 
 import csv
 import json
-import time
 
 import pytest
 
 from blindgate_rag.redaction import Redactor, Rules
+from runs import processor_seconds
 from shared import shared
 
 ALL = Rules(dates=True, ages=True, mrn=(r"MRN[- ]?\d{6,8}",))
@@ -265,11 +265,9 @@ def test_what_overlaps_goes_whole() -> None:
     ids=repr,
 )
 def test_a_text_made_to_be_slow_is_not(text: str) -> None:
-    """Of one character again and again, 100,000 take less than a second of the processor's time; of more, 20,000 do."""
+    """Of one character again and again, 100,000 take about half a second of the processor's time at most; of more, 20,000 do."""
     length = 100_000 if len(text) == 1 else 20_000
     long = (text * length)[:length]
-    redactor = Redactor(ALL)
-    begun = time.process_time()
-    redacted = redactor.redact(long)
-    assert time.process_time() - begun < 1
-    assert redactor.restore(redacted.text) == long
+    redactor, redacted = Redactor(ALL), list[str]()
+    assert processor_seconds(lambda: redacted.append(redactor.redact(long).text), enough=1) < 2
+    assert redactor.restore(redacted[0]) == long
