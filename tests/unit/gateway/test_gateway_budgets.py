@@ -51,7 +51,7 @@ def test_what_one_tenant_asks_is_taken_from_no_other(desk: Desk) -> None:
 
 
 def test_what_is_asked_of_one_publishers_model_is_taken_from_no_other_publisher(desk: Desk) -> None:
-    """A model's name may pass to another publisher, whom a tenant has asked for nothing yet; orders of before count where they did."""
+    """A name may pass to another publisher, whom a tenant has asked for nothing yet; orders of before count where they did."""
     budget = Privacy(mode="model_public", rows_per_tenant=10)
     manifest, other = published(desk, 1, budget), SigningKey.generate()
     theirs = other.sign(manifest.document.model_copy(update={"version": 2}))
