@@ -4,13 +4,16 @@ Whoever changes it is told so, and where the change is. What lay there stays, no
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+import campaigns
 from between import Proxy
 from blindgate import Client, Policy
 from blindgate_gateway.parts import build_parts
@@ -22,8 +25,10 @@ from blindgate_rag.embedding import Embedder
 from blindgate_rag.sync.corpus import SyncedCorpus
 from brokerage import Brokerage, GatewayProcess, Keys, make_settings
 from disks import fill, small_disk
+from postgresql import PostgresqlServer
 
 Machine = Callable[..., SyncedCorpus]
+ROUNDS, TRIES = 3, 3
 MOMENTS = ("the shard", "the head", "the head's name")
 """What the gateway is asked to take when its disk is full."""
 
@@ -35,13 +40,25 @@ def disk() -> Iterator[Path]:
         yield made
 
 
-@pytest.fixture
-def wire(disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Proxy, Settings, Machine]]:
-    """A gateway on the small disk, the wire to it, and what opens the corpus `notes` on a machine."""
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients give up soon."""
     monkeypatch.setattr("blindgate.transport._LONGEST_WAIT", 0.0)
     monkeypatch.setattr("blindgate.transport._ATTEMPTS", 2)
+
+
+@pytest.fixture
+def wire(disk: Path) -> Iterator[tuple[Proxy, Settings, Machine]]:
+    """A gateway on the small disk."""
+    with serving(disk) as made:
+        yield made
+
+
+@contextmanager
+def serving(folder: Path, database: str | None = None) -> Iterator[tuple[Proxy, Settings, Machine]]:
+    """A gateway in a folder, the wire to it, and what opens the corpus `notes` on a machine."""
     keys = Keys()
-    settings = make_settings(disk / "gateway", keys, threads=8, log_file=disk / "log.jsonl")
+    settings = make_settings(folder / "gateway", keys, threads=8, log_file=folder / "log.jsonl", database=database)
     brokerage, gateway, embedder = Brokerage(settings, keys), GatewayProcess(settings), Embedder.default()
     key = brokerage.api_key("hospital")
     gateway.start()
@@ -109,12 +126,54 @@ def test_what_a_full_gateway_does_not_take_goes_up_when_there_is_room(
         assert named(other) == named(one) == there
     parts = build_parts(settings.model_copy(update={"retention": -60_000, "grace": -60_000}))
     try:
-        assert sweep_bytes(parts) == 3  # of what came without the rest, and was put anew behind the other machine's: swept in time
+        assert (
+            sweep_bytes(parts) == 3
+        )  # of what came without the rest, and was put anew behind the other machine's: swept in time
         assert sweep_strays(parts) == 0
     finally:
         parts.database.close()
     assert objects(settings) == 2
     assert named(machine(tmp_path / "third")) == there
+
+
+@pytest.mark.slow
+def test_what_a_full_database_server_does_not_take_goes_up_when_there_is_room(
+    tmp_path: Path, postgresql_server: PostgresqlServer
+) -> None:
+    """It may end for it, and is started again; whether it took a change or not, both machines go on."""
+    campaigns.leave_to_nightly()
+    with small_disk(192) as disk:
+        folder = disk / "server"
+        folder.mkdir()
+        server = PostgresqlServer(folder, postgresql_server.programs, min_wal_size="32MB", max_wal_size="32MB")
+        server.start()
+        try:
+            with serving(tmp_path, server.new_database()) as (_, _, machine):
+                one, other, there, refused = (
+                    machine(tmp_path / "one"),
+                    machine(tmp_path / "other"),
+                    set[str](),
+                    Counter[str | None](),
+                )
+                for number in range(ROUNDS):
+                    with psycopg.connect(server.url("postgres"), autocommit=True) as asked:
+                        asked.execute("select pg_switch_wal()")  # it would write where it has room already
+                    filler, tried = fill(disk), [f"note-{number}-{each}" for each in range(TRIES)]
+                    for name in tried:
+                        try:
+                            one.add_texts([Text(name, f"Note {name} of the ward.")])
+                        except GatewayError as told:
+                            refused[told.problem] += 1
+                    filler.unlink()
+                    server.start_again()
+                    other.add_texts([Text(f"theirs-{number}", f"Of another machine, {number}.")])
+                    for name in tried:
+                        one.add_texts([Text(name, f"Note {name} of the ward.")])
+                    there |= {*tried, f"theirs-{number}"}
+                    assert named(one) == named(other) == there
+                assert refused.keys() == {"busy"}
+        finally:
+            server.stop()
 
 
 def test_a_machine_whose_disk_is_full_keeps_what_it_had_and_catches_up(
