@@ -45,6 +45,8 @@ from blindgate_protocol.errors import (
     CommitmentError,
     GatewayError,
     InterruptedAnswerError,
+    JobDeadError,
+    JobError,
     JobTimeoutError,
     MalformedError,
     ReceiptNodeError,
@@ -234,7 +236,7 @@ class SealedJob:
                 message = f"the gateway called job {self.id} ended, and now calls it {view.state.value}"
                 raise MalformedError(message)
             self._sealing.admission.forget(self._sealing.manifest)
-            raise why_none(view)
+            raise _why_none(view)
         return view
 
     def _check(self, view: JobView, reading: "_Reading") -> tuple[Signed[Receipt], list[bytes]]:
@@ -281,6 +283,14 @@ class SealedJob:
             self.cancel()
         except (GatewayError, MalformedError):
             return
+
+
+def _why_none(view: JobView) -> JobError:
+    """Why a sealed job has no result, and what to do where its nodes are gone: with a restart their keys are."""
+    error = why_none(view)
+    if view.state is not JobState.DEAD:
+        return error
+    return JobDeadError(f"{error}. Ask again: it is sealed anew then, to nodes that are there")
 
 
 class _Reading:
