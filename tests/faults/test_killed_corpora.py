@@ -37,6 +37,8 @@ NOTES = [
     Text("dose", "Aspirin must not be combined with warfarin: both thin the blood."),
     Text("tea", "The patient of bed 4 has had a cough. Tea with honey was given."),
 ]
+KILLED = {-signal.SIGKILL, 0}
+"""How a command ended that was to be killed at a request: there may have been fewer than before, where it had to wait for less."""
 Side = Literal["asked", "answered"]
 
 
@@ -170,8 +172,6 @@ def typed(
         process = Typed.preloaded.start(list(command), environment, output, errors=output)
         started.set()
         status: int = process.wait(120)
-        output.seek(0)
-        print(command[:2], kill_at, status, output.read()[-300:])
     return status
 
 
@@ -207,7 +207,7 @@ def test_an_asker_who_is_killed_has_lost_one_search_at_most(
     assert typed(stage, asker.home, *search) == 0
     for number, side in moments(len(stage.near.heard)):
         before = corpus.budget.asked
-        assert typed(stage, asker.home, *search, kill_at=(number, side)) == -signal.SIGKILL
+        assert typed(stage, asker.home, *search, kill_at=(number, side)) in KILLED
         lost = corpus.budget.asked - before
         assert lost in {0, 1}, (number, side)
         hits = corpus.search(QUESTION, K)
@@ -231,7 +231,7 @@ def test_an_attested_search_outlives_the_gateway_and_its_asker(
     search = ("rag", "search", "gateway:sealed", "warfarin", "--searched-by", SEARCH, "-k", "1")
     assert typed(stage, asker.home, *search) == 0
     for number, side in moments(len(stage.near.heard)):
-        assert typed(stage, asker.home, *search, kill_at=(number, side)) == -signal.SIGKILL
+        assert typed(stage, asker.home, *search, kill_at=(number, side)) in KILLED
         assert [hit.source for hit in corpus.search("warfarin", 1)] == ["dose"], (number, side)
 
 
@@ -270,49 +270,47 @@ def sealed_corpus(stage: Stage, owned: Corpus, asker: Client, home: Path) -> Att
 
 @pytest.mark.slow
 @pytest.mark.parametrize("who", ["gateway", "publisher"])
-def test_two_packages_that_are_published_are_there_in_the_end(
+def test_a_corpus_that_is_published_anew_is_searched_throughout(
     stage: Stage, owned: Corpus, asker: Client, tmp_path: Path, who: str
 ) -> None:
-    """Meanwhile the corpus of before is searched; whoever was killed publishes again."""
-    version = 2 if who == "gateway" else 100
-    files = [tmp_path / f"{name}.bgmodel" for name in ("passages", "index")]
+    """Passages, then index: whoever was killed on the way publishes again, and of two versions one whole one is there."""
+    version = 1 if who == "gateway" else 100
+    files = [tmp_path / name for name in ("passages.bgmodel", "index.bgmodel")]
 
-    def publish(number: int, kill_at: tuple[int, Side] | None = None) -> None:
+    def publish(file: Path, **given: Any) -> int:
+        return typed(stage, tmp_path / "owner", "models", "publish", str(file), tenant="models", **given)
+
+    def host() -> None:
         nonlocal version
         version += 1
         made = packages(owned, name="other", queries_per_tenant=1000, version=version)
         for file, package in zip(files, (made.passages, made.index), strict=True):
             file.write_bytes(package)
 
-    def sent() -> list[int]:
-        return [typed(stage, tmp_path / "owner", "models", "publish", str(file), tenant="models") for file in files]
+    def found() -> int:
+        corpus = asker.corpus("other", embedder=owned.embedder, profile="encrypted-query")
+        assert (len(corpus.search(QUESTION, K)) > 0, corpus.search(QUESTION, K).missing) == (True, 0)
+        return int(re.findall(r"version=(\d+)", repr(corpus))[0])
 
-    publish(0)
-    counts = []
-    for file in files:
-        assert typed(stage, tmp_path / "owner", "models", "publish", str(file), tenant="models") == 0
-        counts.append(len(stage.near.heard))
-    for which, count in enumerate(counts):
+    host()
+    counts = [(publish(file), len(stage.near.heard)) for file in files]
+    assert found() == version
+    for killed_at, (status, count) in zip(files, counts, strict=True):
+        assert status == 0
         for number, side in moments(count):
-            publish(number)
-            for place, file in enumerate(files):
-                command = ("models", "publish", str(file))
-                if place != which:
-                    assert typed(stage, tmp_path / "owner", *command, tenant="models") == 0
+            host()
+            for file in files:
+                if file != killed_at:
+                    assert publish(file) == 0
                 elif who == "gateway":
                     with at(stage.near, number, side, lambda: stage.strike("gateway")):
-                        assert typed(stage, tmp_path / "owner", *command, tenant="models", listen=False) == 0
+                        assert publish(file, listen=False) == 0, (file.name, number, side)
                     stage.wait()
                 else:
-                    assert (
-                        typed(stage, tmp_path / "owner", *command, tenant="models", kill_at=(number, side))
-                        == -signal.SIGKILL
-                    )
-                    corpus = asker.corpus("other", embedder=owned.embedder, profile="encrypted-query")
-                    assert corpus.search(QUESTION, K).missing == 0
-                    assert typed(stage, tmp_path / "owner", *command, tenant="models") == 0
-            corpus = asker.corpus("other", embedder=owned.embedder, profile="encrypted-query")
-            assert f"version={version}" in repr(corpus)
+                    assert publish(file, kill_at=(number, side)) in KILLED
+                    assert found() in {version - 1, version}
+                    assert publish(file) == 0
+            assert found() == version
 
 
 @pytest.mark.slow
