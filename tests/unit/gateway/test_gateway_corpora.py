@@ -91,6 +91,8 @@ def test_what_something_else_needs_stays(desk: Desk) -> None:
     assert _put(desk.tenant, head, shared, asked).is_success
     assert _put(desk.tenant, other, shared, name="others").is_success
     assert _put(desk.tenant, head, name="of-one-head").status_code == 201
+    listed = CorpusList.model_validate_json(desk.tenant.ask("GET", "/v1/corpora").content).corpora
+    assert [one.name for one in listed] == ["notes", "of-one-head", "others"]
     assert desk.tenant.send("DELETE", "/v1/corpora/of-one-head").status_code == 204
     desk.tenant.submit(desk.tenant.order(desk.manifest, asked))
     assert desk.tenant.send("DELETE", "/v1/corpora/notes").status_code == 204
