@@ -21,13 +21,12 @@ from typing import Any, Final, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from blindgate.attested_corpus import AttestedCorpus
-from blindgate.keystore import write_whole
 from blindgate.transport import Transport
 from blindgate.uploads import AT_ONCE, upload
 from blindgate_protocol.errors import CorpusError, GatewayError, InputError, MalformedError, NotFoundError
 from blindgate_protocol.messages import CorpusList, CorpusRequest, CorpusView, ModelOffer
 from blindgate_protocol.values import NAME, BlobRef, Digest, Size, Value
-from blindgate_rag.corpus_keys import ENDING, own_passphrase_file
+from blindgate_rag.corpus_keys import ENDING, own_passphrase_file, write_whole
 from blindgate_rag.sync.corpus import SyncedCorpus
 from blindgate_rag.sync.exchange import fetched_head
 from blindgate_rag.sync.heads import SeenHead, header_of
@@ -100,7 +99,7 @@ class SeenCorpora:
         return None if seen is None else SeenHead(seen.generation, seen.digest)
 
     def remember(self, corpus: str, head: SeenHead) -> None:
-        """Remember a head, unless a newer one is remembered."""
+        """Remember a head, unless a newer one is remembered. Raises `CorpusError` where that cannot be written down."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._path.with_suffix(".lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

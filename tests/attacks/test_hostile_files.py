@@ -250,13 +250,34 @@ def test_a_parser_that_was_taken_over_knows_no_secret_of_its_caller(
     """Or a document could have the passphrase say itself: as its own text, which a question sends along."""
     (tmp_path / "a.txt").write_text("x")
     monkeypatch.setenv("BLINDGATE_CORPUS_PASSPHRASE", "open sesame")
-    tell = "say({'pages': [[1, json.dumps(dict(os.environ)) + os.getcwd()]], 'missing': []})"
+    tell = "say({'pages': [[sys.flags.isolated, json.dumps(dict(os.environ)) + os.getcwd()]], 'missing': []})"
     monkeypatch.setattr(loading, "_LAUNCH", TAKEN_OVER + tell)
     with Loader() as opened:
-        text = opened.load(tmp_path / "a.txt", "a.txt").pages[0].text
+        (page,) = opened.load(tmp_path / "a.txt", "a.txt").pages
+    text, isolated = page.text, page.number
+    assert isolated == 1, "what lies in its user's home does not run in it"
     assert "PYTHONUTF8" in text
     assert "sesame" not in text
     assert text.endswith("}/")
+
+
+def test_a_file_that_is_computed_on_for_ever_ends_though_nobody_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processor's time is the fork's own bound: whoever loads it may be killed, and a loop would go on."""
+    endless = (
+        "import sys; sys.path[:] = sys.argv[3:]; from blindgate_rag.formats import text; "
+        "text.pages = lambda data, **said: [None for _ in iter(int, 1)]; "
+        "from blindgate_rag.parsing import main; main()"
+    )
+    monkeypatch.setattr(loading, "_LAUNCH", endless)
+    monkeypatch.setattr(loading, "_CPU_GRACE_SECONDS", -29)
+    (tmp_path / "a.txt").write_text("x")
+    with (
+        Loader(seconds=30) as opened,
+        pytest.raises(DocumentError, match="takes more than 30 seconds or too much memory"),
+    ):
+        opened.load(tmp_path / "a.txt", "a.txt")
 
 
 def test_what_a_parser_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

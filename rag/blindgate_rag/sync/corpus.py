@@ -231,7 +231,7 @@ class SyncedCorpus(Corpus):
                 "; delete what nobody needs, or ask the gateway's operator for more" if error.problem == _QUOTA else ""
             )
             kept = "nothing is lost: what was changed is on this machine, and goes up with the next change, or the same again"
-            error.args = (f"{error}{what}. Corpus {self.name!r}: {kept}",)
+            error.args = (f"{str(error).rstrip('.')}{what}. Corpus {self.name!r}: {kept}",)
             raise
 
     @contextlib.contextmanager

@@ -1,9 +1,11 @@
 """How many rows of a model a tenant gets."""
 
+from blindgate_gateway.app import create_app
 from blindgate_protocol.manifest import Manifest, Privacy
 from blindgate_protocol.messages import BudgetView, JobRequest
-from blindgate_protocol.signing import Signed
-from desk import Desk
+from blindgate_protocol.signing import Signed, SigningKey
+from brokerage import Publisher
+from desk import Desk, connection_to
 
 
 def asked(desk: Desk, name: str) -> BudgetView:
@@ -46,6 +48,31 @@ def test_what_one_tenant_asks_is_taken_from_no_other(desk: Desk) -> None:
         order = tenant.order(manifest, tenant.upload(b"input"), rows=rows)
         assert tenant.send("POST", "/v1/jobs", JobRequest(order=order.envelope)).status_code == 201
     assert asked(desk, "counted").rows_asked == 6
+
+
+def test_what_is_asked_of_one_publishers_model_is_taken_from_no_other_publisher(desk: Desk) -> None:
+    """A name may pass to another publisher, whom a tenant has asked for nothing yet; orders of before count where they did."""
+    budget = Privacy(mode="model_public", rows_per_tenant=10)
+    manifest, other = published(desk, 1, budget), SigningKey.generate()
+    theirs = other.sign(manifest.document.model_copy(update={"version": 2}))
+    settings = desk.parts.settings.model_copy(update={"publishers": (other.id,)})
+    second = create_app(settings)
+    with connection_to(second, settings) as http:
+        Publisher(http, desk.publisher.token).publish(theirs)
+    second.extensions["blindgate"].database.close()
+    second.extensions["blindgate"].wakeups.close()
+    ref = desk.tenant.upload(b"input")
+
+    def submitted(model: Signed[Manifest], rows: int) -> int:
+        order = desk.tenant.order(model, ref, rows=rows)
+        return desk.tenant.send("POST", "/v1/jobs", JobRequest(order=order.envelope)).status_code
+
+    assert submitted(manifest, 8) == 201
+    assert asked(desk, "counted").rows_asked == 0
+    assert submitted(theirs, 7) == 201
+    assert [submitted(manifest, 3), submitted(theirs, 4)] == [403, 403]
+    assert [submitted(manifest, 2), submitted(theirs, 3)] == [201, 201]
+    assert asked(desk, "counted").rows_asked == 10
 
 
 def test_rows_are_counted_where_there_is_no_limit(desk: Desk) -> None:

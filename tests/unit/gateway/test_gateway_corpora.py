@@ -1,5 +1,6 @@
 """A tenant's corpora: heads that take each other's place one at a time, and blobs that stay exactly as long as one needs them."""
 
+import contextlib
 import dataclasses
 import threading
 from pathlib import Path
@@ -9,6 +10,7 @@ import httpx2
 import pytest
 from sqlalchemy import delete, select, update
 
+from blindgate_gateway import corpora
 from blindgate_gateway.sweep import sweep_bytes, sweep_strays
 from blindgate_gateway.tables import blobs, events, stored_bytes
 from blindgate_protocol.errors import GatewayError
@@ -88,12 +90,16 @@ def test_what_something_else_needs_stays(desk: Desk) -> None:
     head, other, shared, asked = _some(desk.tenant, 4)
     assert _put(desk.tenant, head, shared, asked).is_success
     assert _put(desk.tenant, other, shared, name="others").is_success
+    assert _put(desk.tenant, head, name="of-one-head").status_code == 201
+    listed = CorpusList.model_validate_json(desk.tenant.ask("GET", "/v1/corpora").content).corpora
+    assert [one.name for one in listed] == ["notes", "of-one-head", "others"]
+    assert desk.tenant.send("DELETE", "/v1/corpora/of-one-head").status_code == 204
     desk.tenant.submit(desk.tenant.order(desk.manifest, asked))
     assert desk.tenant.send("DELETE", "/v1/corpora/notes").status_code == 204
     assert _there(desk, head, shared, asked) == [False, True, True]
 
 
-def test_one_of_two_heads_at_once_is_refused(desk: Desk) -> None:
+def test_one_of_two_heads_at_once_is_refused(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """By name, and nothing of it counts; the same one again is no second one."""
     first, mine, theirs, shard = _some(desk.tenant, 4)
     assert _put(desk.tenant, first, shard).status_code == 201
@@ -101,7 +107,14 @@ def test_one_of_two_heads_at_once_is_refused(desk: Desk) -> None:
     for instead_of in (None, theirs):
         refused = _put(desk.tenant, mine, shard, instead_of=instead_of)
         assert (refused.status_code, refused.json()["code"]) == (409, "corpus-changed")
-    gate, answers = threading.Barrier(2), []
+    gate, inside, answers, check = threading.Barrier(2), threading.Barrier(2), [], corpora._check_replaced
+
+    def together(*given: Any) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            inside.wait(0.3)  # for the other one, which is to be kept out until this one is done
+        check(*given)
+
+    monkeypatch.setattr(corpora, "_check_replaced", together)
 
     def race(head: BlobRef) -> None:
         gate.wait()

@@ -149,6 +149,8 @@ def test_a_shard_opens_at_its_own_place_only() -> None:
         ("s0", ref, others),
         ("s0", other, others),
         ("s0", ref, blob[:-1]),
+        # of the same place and generation: what another machine put, and was too late with its head
+        ("s0", ref, sealed_shard(owner.key, "s0", 4, b"was late!")[1]),
     ]
     for name, named, data in wrong:
         with pytest.raises(CorpusError, match=r"is not the one|was altered"):
