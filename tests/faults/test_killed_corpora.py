@@ -6,6 +6,7 @@ of each, and its answer, is a moment; `make test` has one of each (of `put` by i
 """
 
 import os
+import re
 import signal
 import tempfile
 import threading
