@@ -6,6 +6,7 @@ still has the commands of the others. Asking for help lists the names and what e
 """
 
 import sys
+import unicodedata
 import warnings
 from importlib.metadata import EntryPoint, entry_points, version
 
@@ -40,6 +41,8 @@ _EXTRAS = {
     "witness": "witness",
 }
 _USAGE_STATUS = 2
+_KEPT = frozenset("\n\t\u00ad\u200c\u200d")
+"""What is not printed itself and steers nothing: soft hyphens, and what joins letters or keeps them apart."""
 
 
 def main() -> None:
@@ -72,12 +75,20 @@ def _run(command: EntryPoint, arguments: list[str]) -> None:
     try:
         app(args=arguments, prog_name=f"blindgate {command.name}")
     except BlindgateError as error:
-        sys.stderr.write(f"blindgate: {error}\n")
+        sys.stderr.write(f"blindgate: {_printable(str(error))}\n")
         raise SystemExit(1) from error
     except OSError as error:  # a folder that is not there, a disk that is full
         where = "" if error.filename is None else f"{error.filename}: "
-        sys.stderr.write(f"blindgate: {where}{error.strerror or error}\n")
+        sys.stderr.write(f"blindgate: {_printable(f'{where}{error.strerror or error}')}\n")
         raise SystemExit(1) from error
+
+
+def _printable(text: str) -> str:
+    """What an error says, without what would steer the terminal: a file's name may have that, and a gateway's words."""
+    return "".join(
+        one if one.isprintable() or one in _KEPT or unicodedata.category(one) == "Zs" else ascii(one)[1:-1]
+        for one in text
+    )
 
 
 def _help(commands: dict[str, EntryPoint]) -> str:

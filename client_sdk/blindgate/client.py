@@ -180,9 +180,7 @@ class Client(Documents):
 
     def manifest(self, name: str, digest: str | None = None) -> Signed[Manifest]:
         """A model's manifest, its signature verified: the latest, or that of this digest. No publisher's trust is asked for."""
-        if not re.fullmatch(NAME, name):
-            message = f"not a model's name: {name!r}"
-            raise MalformedError(message)
+        _require_name(name)
         path = f"/v1/models/{name}" if digest is None else f"/v1/models/{name}?manifest={quote(digest)}"
         manifest = open_signed(self._transport.get(path, ModelOffer).manifest, Manifest)
         if manifest.document.name != name:
@@ -282,6 +280,7 @@ class Client(Documents):
 
         With `recent`, one that the gateway showed within the last minute will do: whether it is believed is asked now.
         """
+        _require_name(name)
         asked, known = self._recent.get(name, (0.0, None))
         if not recent or known is None or time.monotonic() - asked > _RECENT_SECONDS:
             known = self.manifest(name)
@@ -377,3 +376,9 @@ def _client_half(manifest: Manifest, part: bytes) -> ClientHalf:
         message = f"the key parameters of model {manifest.name!r} are not those that its manifest names"
         raise PackageDigestError(message)
     return half
+
+
+def _require_name(name: object) -> None:
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
+        message = f"not a model's name: {name!a:.100}"
+        raise MalformedError(message)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from blindgate.policy import Policy, different_witnesses
 from blindgate.rules import ClassRules, ModelRules
-from blindgate_protocol.errors import BlindgateError, PolicyError
+from blindgate_protocol.errors import BlindgateError, InputError, PolicyError
 from blindgate_protocol.manifest import Manifest
 from blindgate_protocol.signing import Signed
 from blindgate_protocol.values import Millis
@@ -125,9 +125,12 @@ def decide(
 
 
 def beside(said: Said, data_class: str | None = None) -> dict[str, str]:
-    """What was said of a corpus when it was opened, and what is said of a question to it: all of it holds."""
+    """What was said of a corpus when it was opened, and what is said of a question to it: all of it holds. Raises `InputError`."""
     found = {said: "the corpus"} if isinstance(said, str) else dict(said or {})
     if data_class is not None:
+        if not isinstance(data_class, str):
+            message = f"data_class: got a {type(data_class).__name__}, expected a text"
+            raise InputError(message)
         found.setdefault(data_class, "the question")
     return found
 

@@ -51,7 +51,7 @@ class Offered:
         for name in where:
             if name not in self.fields:
                 offered = f"its owner offers {', '.join(self.fields)}" if self.fields else "its owner offers nothing"
-                message = f"where: corpus {corpus!r} cannot be filtered by {name!r}: {offered}"
+                message = f"where: corpus {corpus!r} cannot be filtered by {name!a:.100}: {offered}"
                 raise InputError(message)
         if not where:
             return np.ones(len(self._places), dtype=np.bool_)
@@ -95,7 +95,7 @@ def _require_fields(passages: Sequence[Hit], fields: Sequence[str]) -> None:
     known = {name for passage in passages for name in passage.metadata}
     for name in fields:
         if not 1 <= len(name) <= MAX_NAME:
-            message = f"filter by {name!r}: a name has 1 to {MAX_NAME} characters here, got {len(name)}"
+            message = f"filter by {name!a:.100}: a name has 1 to {MAX_NAME} characters here, got {len(name)}"
             raise InputError(message)
         if name not in known:
             message = (

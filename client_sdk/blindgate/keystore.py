@@ -105,6 +105,12 @@ class FileStore:
         return self._folder / f"{name}.sealed"
 
     def _sealing_key(self, passphrase: str | None) -> bytes:
+        try:
+            given = None if passphrase is None else passphrase.encode()
+        except UnicodeEncodeError:
+            what = "the passphrase is no text: where it was typed, the terminal's encoding is not UTF-8"
+            message = f"key store {self._folder}: {what}"
+            raise KeyStoreError(message) from None
         header = self._folder / _HEADER
         if not header.exists():
             text = {"version": 1, "kdf": "scrypt", "salt": secrets.token_hex(16)}
@@ -119,7 +125,7 @@ class FileStore:
             message = f"key store {self._folder}: {_HEADER} is damaged"
             raise KeyStoreError(message) from error
         kdf = Scrypt(salt=salt, length=32, n=_SCRYPT_N, r=_SCRYPT_R, p=_SCRYPT_P)
-        return kdf.derive((passphrase if passphrase is not None else self._own_passphrase()).encode())
+        return kdf.derive(self._own_passphrase().encode() if given is None else given)
 
     @property
     def _passphrase_file(self) -> Path:

@@ -24,6 +24,7 @@ from blindgate.sealed_job import Sealing
 from blindgate.synced_corpora import SyncedCorpora
 from blindgate_protocol.errors import CorpusError, InputError
 from blindgate_protocol.manifest import Api
+from blindgate_rag.embedding import Embedder
 from blindgate_rag.sync.corpus import SyncedCorpus
 
 Profile = Literal["sealed-sync", "encrypted-query", "attested"]
@@ -35,6 +36,22 @@ _TAKES: Final[Mapping[Profile, frozenset[str]]] = {
     "encrypted-query": frozenset({"embedder", "data_class", "timeout"}),
     "attested": frozenset({"model", "passphrase", "ranking", "at_least", "data_class"}),
 }
+_EXPECTED: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "embedder": (
+        lambda given: given is None or isinstance(given, Embedder),
+        "an Embedder, such as Embedder.open(folder)",
+    ),
+    "model": (lambda given: given is None or isinstance(given, str), "a model's name"),
+    "data_class": (lambda given: given is None or isinstance(given, str), "a text, the policy's name for a class"),
+    "create": (lambda given: isinstance(given, bool), "True or False"),
+    "offline": (lambda given: isinstance(given, bool), "True or False"),
+    "at_least": (lambda given: isinstance(given, int) and given >= 0, "a generation, a whole number from 0"),
+    "timeout": (
+        lambda given: given is None or (isinstance(given, int | float) and given > 0),
+        "seconds above 0, or None",
+    ),
+}
+"""What is given is held against this first: later it would have cost a search of the budget, or (`at_least`) bound nothing."""
 
 
 def open_remote(  # noqa: PLR0913  (the ways to each profile)
@@ -52,9 +69,13 @@ def open_remote(  # noqa: PLR0913  (the ways to each profile)
     Raises `InputError` for a profile, or an option, that there is not; `CorpusError` where there is no such corpus; and what each
     profile does.
     """
+    for option, (holds, expected) in _EXPECTED.items():
+        if option in options and not holds(given := options[option]):
+            message = f"{option} is {given!a:.100}: expected {expected}"
+            raise InputError(message)
     chosen = _chosen(name, options, own) if profile is None else profile
-    if chosen not in _TAKES:
-        message = f"profile {chosen!r}: expected one of {', '.join(get_args(Profile))}"
+    if chosen not in get_args(Profile):
+        message = f"profile {chosen!a:.100}: expected one of {', '.join(get_args(Profile))}"
         raise InputError(message)
     if others := [option for option in options if option not in _TAKES[chosen]]:
         message = f"{others[0]}: not an option of profile {chosen!r}, which takes {', '.join(sorted(_TAKES[chosen]))}"

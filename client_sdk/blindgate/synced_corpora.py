@@ -167,6 +167,7 @@ class SyncedCorpora:
 
     def is_hosted(self, name: str) -> bool:
         """Whether somebody hosts one that is called so, by the gateway's word."""
+        self._folder(name)
         try:
             self._transport.get(f"/v1/models/{name}", ModelOffer)
         except NotFoundError:
@@ -225,8 +226,9 @@ class SyncedCorpora:
 
     def _folder(self, name: str) -> Path:
         """Where its cache lies. The gateway's word (its tenant's name, say) is not in it."""
-        if not re.fullmatch(NAME, name):
-            message = f"not a corpus's name: {name!r}; it has 1 to 64 of a to z, 0 to 9, and dots, dashes and underscores inside"
+        if not isinstance(name, str) or not re.fullmatch(NAME, name):
+            expected = "1 to 64 of a to z, 0 to 9, and dots, dashes and underscores inside"
+            message = f"not a corpus's name: {name!a:.100}; it has {expected}"
             raise InputError(message)
         gateway = hashlib.sha256(self._transport.url.encode()).hexdigest()[:16]
         # the passphrase of a corpus `a` lies as `a.passphrase` beside it; no name has a `~`

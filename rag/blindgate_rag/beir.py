@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Never, cast
 
 from blindgate_protocol.errors import InputError
+from blindgate_rag.paths import path_of
 
 MAX_LINE_BYTES: Final = 64 << 20
 
@@ -64,8 +65,9 @@ class Collection:
 def read_collection(folder: Path, *, split: str = "test") -> Collection:
     """Read the collection in `folder`, with the judgements of `qrels/SPLIT.tsv`.
 
-    Raises `InputError` naming file, line and rule.
+    Raises `InputError` naming file, line and rule; `CorpusError` for a split that no file can be called by.
     """
+    path_of(split, "split")
     if not os.path.isdir(folder):  # noqa: PTH112  (too long a name is an error of pathlib's)
         message = f"{folder}: no such folder; expected one with corpus.jsonl, queries.jsonl and qrels/{split}.tsv"
         raise InputError(message)

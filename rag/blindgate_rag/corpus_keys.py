@@ -148,7 +148,7 @@ def require_passphrase(passphrase: str) -> str:
 
 def own_passphrase_file(folder: Path) -> Path:
     """Where the passphrase lies of a corpus whose owner gave none: beside its folder, or beside a link that leads to that."""
-    given, meant = (where.with_name(where.name + ENDING) for where in (folder.absolute(), folder.resolve()))
+    given, meant = (Path(f"{where}{ENDING}") for where in (folder.absolute(), folder.resolve()))  # `/` has no name
     try:
         return meant if meant.is_file() and not given.exists() else given
     except OSError:  # too long a name: opening the corpus, or making it, says so

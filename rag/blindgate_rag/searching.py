@@ -63,10 +63,10 @@ def check_query(query: str) -> None:
         raise InputError(message)
 
 
-def check_count(k: int, most: int = MOST_FOUND, why: str = "") -> None:
+def check_count(k: int, most: int = MOST_FOUND, why: str = "", *, name: str = "k") -> None:
     """Refuse what is no number of passages, 1 to `most`, as `why` says. Raises `InputError`."""
     if not isinstance(k, int | np.integer) or not 1 <= k <= most:
-        message = f"k is {k!a:.100}: 1 to {most} passages may be asked for{why}"
+        message = f"{name} is {k!a:.100}: 1 to {most} passages may be asked for{why}"
         raise InputError(message)
 
 

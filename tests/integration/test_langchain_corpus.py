@@ -4,7 +4,7 @@ Asynchronous tests run by anyio's plugin, which langchain-core brings.
 """
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -309,10 +309,33 @@ def test_a_store_is_made_of_texts_only_with_its_corpus_and_its_own_model(corpus:
     made = CorpusVectorStore.from_documents(documents, own, corpus=corpus)
     assert made.similarity_search("tea") == documents
     assert made.embeddings.embed_query("tea") == pytest.approx(own.embed_documents(["tea"])[0], abs=1e-6)
-    with pytest.raises(InputError, match="corpus: an open Corpus is needed"):
+    with pytest.raises(InputError, match="corpus: got a NoneType, expected an open one"):
         CorpusVectorStore.from_texts(["tea"], own)
     with pytest.raises(InputError, match="was made with"):
         CorpusVectorStore.from_texts(["tea"], DeterministicFakeEmbedding(size=6), corpus=corpus)
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda store: store.add_texts("tea"), "texts: got a str, expected a list"),
+        (lambda store: store.add_texts(["tea"], {"ward": "3B"}), "metadatas: got a dict"),
+        (lambda store: store.add_texts(["tea"], ids="a"), "ids: got a str"),
+        (lambda store: store.delete("cough"), "ids: got a str"),
+        (lambda store: store.get_by_ids(["cough", []]), r"ids: \[\]: an id is a text"),
+        (lambda store: store.max_marginal_relevance_search("tea", fetch_k="9"), "fetch_k is '9': 1 to 1000"),
+        (lambda store: store.max_marginal_relevance_search("tea", 0), "k is 0"),
+        (lambda store: store.max_marginal_relevance_search("tea", lambda_mult=float("nan")), "lambda_mult is nan"),
+        (lambda _store: CorpusVectorStore("notes.bgc"), "corpus: got a str, expected an open one"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_list_or_number_is_refused_by_name(
+    store: CorpusVectorStore, ask: Callable[[CorpusVectorStore], Any], says: str
+) -> None:
+    """A text is not taken for its letters: each was added, and of an id none was deleted, and all seemed well."""
+    with pytest.raises(InputError, match=says):
+        ask(store)
+    assert len(store.corpus.documents()) == len(NOTES)
 
 
 def test_langchains_index_adds_what_is_new_and_deletes_what_is_gone(store: CorpusVectorStore) -> None:

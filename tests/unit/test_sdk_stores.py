@@ -50,6 +50,13 @@ def test_another_passphrase_opens_nothing_and_says_so(tmp_path: Path) -> None:
         FileStore(tmp_path / "keys", "open barley")
 
 
+def test_what_is_no_text_is_no_passphrase_and_makes_no_store(tmp_path: Path) -> None:
+    """As a terminal gives it whose encoding is not UTF-8."""
+    with pytest.raises(KeyStoreError, match="the passphrase is no text"):
+        KeyStore(tmp_path / "keys", "caf\udce9")
+    assert list((tmp_path / "keys").glob("*.json")) == []
+
+
 def test_a_store_that_was_sealed_with_a_passphrase_asks_for_it(tmp_path: Path) -> None:
     """Forgetting the variable does not make a second, empty store."""
     FileStore(tmp_path / "keys", "open sesame").put("a", SECRET)

@@ -92,6 +92,8 @@ def opened(
 
     given = {"passphrase": passphrase, "embedder": embedder_in(embedder), "create": False} | given
     if not corpus.startswith(AT_GATEWAY):
+        if corpus.lower().startswith(AT_GATEWAY):  # which would make a folder of that name here, and tell nobody
+            name_of(corpus)
         _refuse_for_folder(corpus, "at_least" in given and "--at-least", "offline" in given and "--offline")
         with _telling(own_passphrase_file(path_of(corpus, "the path of the corpus"))):
             taken = opened_folder(corpus, **given)
@@ -228,7 +230,7 @@ def unknown_names(corpus: "Searchable", names: Iterable[str]) -> str:
     if not (known and strange):
         return ""
     there = textwrap.shorten(", ".join(sorted(known)), _MOST_SHOWN, placeholder=" …")
-    return f": no document's metadata has {strange[0]!r}; there is {there}"
+    return f": no document's metadata has {strange[0]!r:.100}; there is {there}"
 
 
 @app.command()

@@ -44,7 +44,7 @@ def pair_of(text: str, option: str) -> tuple[str, str]:
     """A name and its value, of `NAME=VALUE`. Raises `InputError` naming the option."""
     name, sign, value = text.partition("=")
     if not sign or not name:
-        message = f"{option} {text!r}: expected NAME=VALUE"
+        message = f"{option} {text!r:.100}: expected NAME=VALUE"
         raise InputError(message)
     return name, value
 

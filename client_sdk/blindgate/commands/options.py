@@ -9,11 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from blindgate.output import note
-from blindgate_protocol.errors import GatewayError
+from blindgate_protocol.errors import CorpusError, GatewayError
 
 if TYPE_CHECKING:
     from blindgate.client import Client
     from blindgate.model import Model
+
+
+def path(text: str) -> Path:
+    """A path that somebody typed. An empty one, as of a variable that is not set, would be the folder that this runs in."""
+    from blindgate_rag.paths import path_of  # noqa: PLC0415  (help must not wait)
+
+    try:
+        return path_of(text, "the path")
+    except CorpusError as error:
+        raise typer.BadParameter(str(error)) from None
+
 
 Url: TypeAlias = Annotated[str, typer.Option("--url", envvar="BLINDGATE_URL", help="The gateway's address.")]
 ApiKey: TypeAlias = Annotated[
@@ -23,7 +34,7 @@ PolicyPath: TypeAlias = Annotated[
     Path | None, typer.Option("--policy", envvar="BLINDGATE_POLICY", help="Your policy file: whom you trust.")
 ]
 Home: TypeAlias = Annotated[
-    Path | None, typer.Option("--home", envvar="BLINDGATE_HOME", help="Where keys and bundles rest.")
+    Path | None, typer.Option("--home", envvar="BLINDGATE_HOME", help="Where keys and bundles rest.", parser=path)
 ]
 Ca: TypeAlias = Annotated[str | None, typer.Option("--ca", help="A file of CA certificates to trust.")]
 Passphrase: TypeAlias = Annotated[

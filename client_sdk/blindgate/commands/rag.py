@@ -25,7 +25,7 @@ from blindgate.commands.corpora import (
 )
 from blindgate.commands.finding import Count, Tokens, Wheres, note_search, pair_of, place_of, rows_of, several, where_of
 from blindgate.commands.hosting import host
-from blindgate.commands.options import Connect, DataClass, Json, asks_gateway
+from blindgate.commands.options import Connect, DataClass, Json, asks_gateway, path
 from blindgate.output import note, printable, show, show_one, when
 from blindgate_protocol.corpus_search import Ranking
 from blindgate_protocol.errors import DocumentError, InputError
@@ -54,7 +54,10 @@ def add(
     connect: Connect,
     corpus: CorpusPath,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH…", help="Files, or folders with files: pdf, txt, md, html, csv, docx.")
+        list[Path],
+        typer.Argument(
+            metavar="PATH…", help="Files, or folders with files: pdf, txt, md, html, csv, docx.", parser=path
+        ),
     ],
     metadata: Annotated[
         list[str] | None,
@@ -83,9 +86,9 @@ def add(
     A file that cannot be read is told of, the rest is added, and the command exits with 1. Nothing is sent to anybody, or, of a
     corpus at the gateway, sealed blobs to that one.
     """
-    for path in paths:
-        if not os.path.exists(path):  # noqa: PTH110  (too long a name is an error of pathlib's); before a corpus is made for it
-            message = f"{path}: there is no such file or folder"
+    for given in paths:
+        if not os.path.exists(given):  # noqa: PTH110  (too long a name is an error of pathlib's); before a corpus is made for it
+            message = f"{given}: there is no such file or folder"
             raise InputError(message)
     said = None if metadata is None else dict(pair_of(text, "--metadata") for text in metadata)
     with opened(connect, corpus, passphrase, embedder, create=True, ranking=ranking) as taken:
@@ -231,9 +234,9 @@ def _added(
         "unchanged": 0,
         "passages": 0,
     }
-    for path in paths:
+    for given in paths:
         try:
-            done = taken.add(path, said, prune=prune, encoding=encoding)
+            done = taken.add(given, said, prune=prune, encoding=encoding)
         except DocumentError as error:  # a file of no format that is read here: the others are added
             told["failed"].append({"source": error.source, "error": str(error)})
             continue

@@ -22,8 +22,8 @@ passages to LangSmith.
 
 import functools
 import uuid
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 from langchain_core.callbacks import (
@@ -40,6 +40,7 @@ from langchain_core.vectorstores import VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from blindgate_protocol.errors import InputError
+from blindgate_rag.adapters.given import checked_corpus
 from blindgate_rag.adapters.metadata import passage_metadata
 from blindgate_rag.adapters.told import EVENT, search_told
 from blindgate_rag.adding import Text
@@ -47,8 +48,9 @@ from blindgate_rag.corpus import Corpus
 from blindgate_rag.hits import Hit, Hits
 from blindgate_rag.records import Where
 from blindgate_rag.searchable import Searchable
-from blindgate_rag.searching import Ranking
+from blindgate_rag.searching import Ranking, check_count
 
+_T = TypeVar("_T")
 _SEARCH: Final = ("filter", "ranking", "tokens")
 
 
@@ -113,8 +115,8 @@ class CorpusVectorStore(VectorStore):
     """A corpus whose documents are added, found and deleted by id; see this module's beginning."""
 
     def __init__(self, corpus: Corpus) -> None:
-        """Over an open corpus, whatever is in it already."""
-        self.corpus = corpus
+        """Over an open corpus, whatever is in it already. Raises `InputError` for what is none."""
+        self.corpus = checked_corpus(corpus, Corpus)
 
     @classmethod
     def from_texts(
@@ -128,9 +130,7 @@ class CorpusVectorStore(VectorStore):
         **kwargs: Any,
     ) -> Self:
         """Add texts to `corpus`, which must be given. `embedding` is its own: `CorpusEmbeddings(corpus)`."""
-        if corpus is None:
-            message = "corpus: an open Corpus is needed, such as corpus=Corpus.open('notes.bgc', passphrase=…)"
-            raise InputError(message)
+        corpus = checked_corpus(corpus, Corpus)
         if not isinstance(embedding, CorpusEmbeddings) or embedding.corpus.embedder.digest != corpus.embedder.digest:
             message = f"embedding: {corpus.path} was made with {corpus.embedder.name}: give CorpusEmbeddings(corpus)"
             raise InputError(message)
@@ -161,9 +161,9 @@ class CorpusVectorStore(VectorStore):
 
         Raises `InputError` and `DocumentError`; nothing of what was given is added then, unless it was minutes of work.
         """
-        given = list(texts)
-        said = [{}] * len(given) if metadatas is None else metadatas
-        names = [None] * len(given) if ids is None else ids
+        given = _listed("texts", texts)
+        said = [{}] * len(given) if metadatas is None else _listed("metadatas", metadatas)
+        names = [None] * len(given) if ids is None else _listed("ids", ids)
         if not len(given) == len(said) == len(names):
             message = f"there are {len(given)} texts, {len(said)} metadatas and {len(names)} ids: one of each is needed a text"
             raise InputError(message)
@@ -175,14 +175,14 @@ class CorpusVectorStore(VectorStore):
     def delete(self, ids: Sequence[str] | None = None, **kwargs: Any) -> bool:
         """Delete documents, their text and their vectors, in one write; `None` stands for all. What is not there is no error."""
         _check_names(kwargs, ())
-        gone = [one.source for one in self.corpus.documents()] if ids is None else ids
+        gone = [one.source for one in self.corpus.documents()] if ids is None else _listed("ids", ids)
         if gone:
             self.corpus.remove(*gone)
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Whole documents, in this order, each once; those that are not there are left out. Passages begin on new lines."""
-        found = ((name, self.corpus.document(name)) for name in dict.fromkeys(ids))
+        found = ((name, self.corpus.document(name)) for name in dict.fromkeys(map(_checked, _listed("ids", ids))))
         return [
             Document(id=name, page_content="\n".join(one.text for one in passages), metadata=dict(record.metadata))
             for name, (record, passages) in ((name, one) for name, one in found if one is not None)
@@ -208,6 +208,11 @@ class CorpusVectorStore(VectorStore):
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
     ) -> list[Document]:
         """Of the `fetch_k` that fit best, `k` that also differ from each other: the less `lambda_mult`, 0 to 1, the more."""
+        check_count(k)
+        check_count(fetch_k, name="fetch_k")
+        if not isinstance(lambda_mult, int | float) or not 0 <= lambda_mult <= 1:
+            message = f"lambda_mult is {lambda_mult!a:.100}: expected a number from 0 to 1"
+            raise InputError(message)
         hits = self._search(query, max(k, fetch_k), kwargs)
         vectors = self.corpus.embedder.embed([hit.text for hit in hits], truncate=True)
         asked = np.array(self.embeddings.embed_query(query), dtype=np.float32)
@@ -219,7 +224,9 @@ class CorpusVectorStore(VectorStore):
     ) -> list[tuple[Document, float]]:
         # A share from 0 to 1 is asked for, and of all scores only a cosine says as much of two searches.
         if kwargs.get("ranking") not in (None, "dense"):
-            message = f"ranking: {kwargs['ranking']!r} gives no relevance from 0 to 1: leave it out, or say 'dense'"
+            message = (
+                f"ranking: {kwargs['ranking']!a:.100} gives no relevance from 0 to 1: leave it out, or say 'dense'"
+            )
             raise InputError(message)
         found = self.similarity_search_with_score(query, k, **{**kwargs, "ranking": "dense"})
         return [(document, min(max(score, 0.0), 1.0)) for document, score in found]
@@ -246,9 +253,17 @@ def _passage(hit: Hit) -> Document:
     return Document(page_content=hit.text, metadata=passage_metadata(hit))
 
 
+def _listed(what: str, given: Iterable[_T]) -> list[_T]:
+    """What was given, as a list. A text would be taken for its letters: each would be added, or none deleted."""
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        message = f"{what}: got a {type(given).__name__}, expected a list"
+        raise InputError(message)
+    return list(given)
+
+
 def _checked(name: object) -> str:
     if not isinstance(name, str) or not name:
-        message = f"ids: {name!r}: an id is a text that is not empty, or None"
+        message = f"ids: {name!a:.100}: an id is a text that is not empty, or None"
         raise InputError(message)
     return name
 

@@ -18,6 +18,7 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
 
+from blindgate_rag.adapters.given import checked_corpus
 from blindgate_rag.adapters.metadata import OURS, passage_metadata
 from blindgate_rag.adapters.told import search_told
 from blindgate_rag.hits import Hit
@@ -73,10 +74,10 @@ class CorpusRetriever(BaseRetriever):
             tokens: no more text than this, in the embedding model's tokens.
             callback_manager: LlamaIndex's.
 
-        Retrieving raises `InputError` for what cannot be asked.
+        Raises `InputError` for what is no corpus; retrieving, for what cannot be asked.
         """
         super().__init__(callback_manager=callback_manager)
-        self._corpus = corpus
+        self._corpus = checked_corpus(corpus, Searchable)
         self._k, self._where, self._ranking, self._tokens = k, where, ranking, tokens
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
