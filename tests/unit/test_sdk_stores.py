@@ -53,7 +53,7 @@ def test_another_passphrase_opens_nothing_and_says_so(tmp_path: Path) -> None:
 def test_what_is_no_text_is_no_passphrase_and_makes_no_store(tmp_path: Path) -> None:
     """As a terminal gives it whose encoding is not UTF-8."""
     with pytest.raises(KeyStoreError, match="the passphrase is no text"):
-        KeyStore(tmp_path / "keys", "caf\udce9")
+        FileStore(tmp_path / "keys", "caf\udce9")
     assert list((tmp_path / "keys").glob("*.json")) == []
 
 

@@ -93,7 +93,8 @@ def opened(
     given = {"passphrase": passphrase, "embedder": embedder_in(embedder), "create": False} | given
     if not corpus.startswith(AT_GATEWAY):
         if corpus.lower().startswith(AT_GATEWAY):  # which would make a folder of that name here, and tell nobody
-            name_of(corpus)
+            message = f"{corpus}: expected gateway:NAME, in small letters, for a corpus at the gateway"
+            raise InputError(message)
         _refuse_for_folder(corpus, "at_least" in given and "--at-least", "offline" in given and "--offline")
         with _telling(own_passphrase_file(path_of(corpus, "the path of the corpus"))):
             taken = opened_folder(corpus, **given)

@@ -77,7 +77,7 @@ class CorpusRetriever(BaseRetriever):
         Raises `InputError` for what is no corpus; retrieving, for what cannot be asked.
         """
         super().__init__(callback_manager=callback_manager)
-        self._corpus = checked_corpus(corpus, Searchable)
+        self._corpus = checked_corpus(corpus, Searchable)  # type: ignore[type-abstract]  # a protocol
         self._k, self._where, self._ranking, self._tokens = k, where, ranking, tokens
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
