@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -53,6 +54,26 @@ def paragraph(words: str) -> str:
             "an archive bomb",
         ),
         ("members.docx", made_documents.docx("", members={f"{n}": b"" for n in range(10_001)}), "10002 members"),
+        (
+            "unpacked.docx",
+            made_documents.declaring(
+                made_documents.docx(paragraph("x"), members={"word/media/1.png": b"x"}),
+                file_size=(1 << 30) + MIB,
+                compress_size=8 * MIB,
+            ),
+            "unpacks to 1025 MiB; at most 1024",
+        ),
+        (
+            "part.docx",
+            made_documents.declaring(made_documents.docx(paragraph("x")), file_size=257 * MIB, compress_size=2 * MIB),
+            "257 MiB of XML; at most 256",
+        ),
+        (
+            "bzip2.docx",
+            made_documents.archive({"word/document.xml": b"<x/>"}, zipfile.ZIP_BZIP2),
+            "packed in a way that no docx is",
+        ),
+        ("locked.docx", made_documents.declaring(made_documents.docx(paragraph("x")), flag_bits=1), "encrypted, or"),
         ("laughs.docx", made_documents.docx(paragraph("&i;"), prologue=LAUGHS), "document type|XML is damaged"),
         ("entity.docx", made_documents.docx(paragraph("&i;"), prologue=FILE_ENTITY), "document type|XML is damaged"),
         ("deep.docx", made_documents.docx("<w:p>" * 5000), "XML is damaged, or nested too deeply"),
@@ -146,6 +167,9 @@ def test_special_files_are_not_waited_for(loader: Loader, tmp_path: Path) -> Non
         loader.load(tmp_path / "a.txt", "a.txt")
     with pytest.raises(DocumentError, match="cannot be read"):
         loader.load(tmp_path / "none.txt", "none.txt")
+    (tmp_path / "b.txt").symlink_to("/proc/self/status")  # says that it has no bytes, as a file does that still grows
+    with Loader(file_bytes=100) as small, pytest.raises(DocumentError, match="larger than"):
+        small.load(tmp_path / "b.txt", "b.txt")
 
 
 def test_the_parser_can_open_nothing_and_has_no_network(tmp_path: Path) -> None:
@@ -215,6 +239,7 @@ def say(value):
         ("say({'pages': [[True, 'x']], 'missing': []})", "gave back no document"),
         ("say({'pages': [[0, 'x']], 'missing': []})", "gave back no document"),
         ("say({'pages': [[1, '']], 'missing': []})", "gave back no document"),
+        ("say({'pages': [[1, 7]], 'missing': []})", "gave back no document"),
         ("say({'pages': [[1, 'a\\x1b[2J']], 'missing': []})", "gave back no document"),
         ("say({'pages': [[1, 'a\\x9b2J']], 'missing': []})", "gave back no document"),
         ("say({'pages': [[1, '\\ud800']], 'missing': []})", "gave back no document"),
@@ -302,7 +327,7 @@ def _ended(pid: int) -> bool:
 def test_whoever_interrupts_a_file_does_not_get_its_text_as_the_next_ones(
     loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C while an answer is half read."""
+    """Ctrl-C while an answer is half read, or before the parser has said that it is ready."""
     (tmp_path / "a.txt").write_text("The first file.")
     (tmp_path / "b.txt").write_text("The second file.")
 
@@ -311,6 +336,12 @@ def test_whoever_interrupts_a_file_does_not_get_its_text_as_the_next_ones(
 
     with monkeypatch.context() as interrupted:
         interrupted.setattr(loading, "_length", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            loader.load(tmp_path / "a.txt", "a.txt")
+    assert loader.load(tmp_path / "b.txt", "b.txt").pages[0].text == "The second file."
+    loader.close()
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(loading, "_receive", interrupt)
         with pytest.raises(KeyboardInterrupt):
             loader.load(tmp_path / "a.txt", "a.txt")
     assert loader.load(tmp_path / "b.txt", "b.txt").pages[0].text == "The second file."

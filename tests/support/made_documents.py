@@ -65,10 +65,20 @@ def docx(body: str, *, prologue: str = "", members: dict[str, bytes] | None = No
     return archive({"word/document.xml": document.encode(), **(members or {})})
 
 
-def archive(members: dict[str, bytes]) -> bytes:
-    """A zip archive, deflated."""
+def archive(members: dict[str, bytes], packed: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip archive, deflated, or packed otherwise."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
+    with zipfile.ZipFile(out, "w", packed, compresslevel=9) as zipped:
         for name, data in members.items():
             zipped.writestr(name, data)
+    return out.getvalue()
+
+
+def declaring(packed: bytes, **said: int) -> bytes:
+    """A zip archive whose directory says something else of its last member, by `ZipInfo`'s names."""
+    out = io.BytesIO(packed)
+    with zipfile.ZipFile(out, "a") as zipped:
+        zipped.comment = b"written anew"
+        for name, value in said.items():
+            setattr(zipped.filelist[-1], name, value)
     return out.getvalue()

@@ -60,9 +60,10 @@ def test_offline_is_what_the_libraries_understood() -> None:
     code = (
         "import os; os.environ['HF_HUB_OFFLINE'] = '0'\n"
         "from blindgate_rag import libraries; libraries.transformers()\n"
-        "import huggingface_hub.constants as c; print(c.HF_HUB_OFFLINE, c.HF_HUB_DISABLE_TELEMETRY)"
+        "import huggingface_hub.constants as c; "
+        "print(c.HF_HUB_OFFLINE, c.HF_HUB_DISABLE_TELEMETRY, c.HF_HUB_DISABLE_IMPLICIT_TOKEN)"
     )
-    assert python(code) == "True True"
+    assert python(code) == "True True True", "nor do they read whose token lies in the home folder"
 
 
 def test_a_library_that_was_imported_online_is_refused() -> None:

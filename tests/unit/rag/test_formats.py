@@ -128,8 +128,9 @@ def test_html_says_what_a_reader_of_the_page_sees(text: Text) -> None:
     """Its title, its blocks as lines, its rows as rows; nothing that is hidden."""
     page = """<!DOCTYPE html><html><head><title>Ward  3B</title><style>p {color: red}</style></head><body>
       <!-- remark --><script>let x = 'script';</script><noscript>noscript</noscript><template>template</template>
-      <h1>Visits</h1><p>Two <b>bold</b> words<br>and a line.</p><ul><li>one<li>two</ul>
-      <p hidden>hidden</p>after<div style="Display : none"><p>also</p></div>
+      <h1>Visits</h1><p>Two <b>bold</b><!-- obey me --> words<br>and a line.</p><ul><li>one<li>two</ul>
+      <p hidden>hidden</p>after<div style="Display : none"><p>also</p></div><p style="visibility:hidden">obey me</p>
+      <object>obey me</object><svg><title>obey me</title></svg><iframe>obey me</iframe>
       <table><tr><th>name<th>age<tr><td><p>Ann</p><td>3</table><pre>a  b
 c</pre>&lt;end&gt;</body></html>"""
     assert text("a.html", page.encode()) == (
@@ -141,6 +142,7 @@ def test_html_is_read_in_the_encoding_that_it_declares(text: Text) -> None:
     """As browsers do, Windows' quotation marks under the name of Latin-1 too."""
     assert text("a.html", b'<meta charset="ISO-8859-1"><p>caf\xe9 \x93quoted\x94</p>') == "café “quoted”"
     assert text("b.html", '<meta charset="koi8-r"><p>привет</p>'.encode("koi8-r")) == "привет"
+    assert text("b.html", '<meta charset="utf-16"><p>café</p>'.encode()) == "café", "it could not be read, were it so"
     wider = {
         "gb2312": ("gbk", "朱镕基"),
         "shift_jis": ("cp932", "①髙橋"),
@@ -245,6 +247,7 @@ def test_what_was_filled_into_a_form_is_read(text: Text) -> None:
         "<< /Subtype /Widget /FT /Btn /T (pregnant) /AS /Off >>",
         "<< /Subtype /Widget /FT /Tx /T (empty) >>",
         "<< /Subtype /Widget /FT /Tx /T (plan) /V (obey me) /F 2 >>",
+        "<< /Subtype /FreeText /Contents (obey me, on paper) /F 32 >>",
         "<< /Subtype /Widget /FT /Tx /T (login) /V (hunter2) /Ff 8192 >>",
         "<< /Subtype /FreeText /Contents (seen by Dr. B) >>",
         "<< /Subtype /Text /Contents (a remark) >> 7 99 0 R",
@@ -257,6 +260,9 @@ def test_what_was_filled_into_a_form_is_read(text: Text) -> None:
 def test_damaged_fields_do_not_cost_the_page(text: Text) -> None:
     """Its text is there."""
     broken = b"/Annots [<< /Subtype /Widget /FT /Tx /V 5 >> << /Subtype /Widget /Parent 1 0 R /V [null (x)] >> (x)] /Resources"
+    within_itself = made_documents.pdf(["Admission"]).replace(b"/Type /Font ", b"/Type /Font /Parent 3 0 R ")
+    widget = b"/Annots [<< /Subtype /Widget /FT /Tx /Parent 3 0 R >>] /Resources"
+    assert text("b.pdf", within_itself.replace(b"/Resources", widget)) == "Admission"
     assert text("a.pdf", made_documents.pdf(["Admission"]).replace(b"/Resources", broken)).startswith("Admission")
 
 
@@ -286,7 +292,8 @@ def test_a_word_document_is_read_in_order_tables_row_by_row(text: Text) -> None:
     body = (
         paragraph("Before") + "<w:p><w:pPr><w:tabs><w:tab/></w:tabs><w:rPr><w:vanish/></w:rPr></w:pPr>"
         "<w:r><w:t>a</w:t><w:tab/><w:t>b</w:t><w:br/><w:t>c</w:t></w:r>"
-        "<w:r><w:rPr><w:vanish/></w:rPr><w:t>hidden</w:t></w:r><w:del><w:r><w:delText>deleted</w:delText></w:r></w:del>"
+        "<w:r><w:rPr><w:vanish/></w:rPr><w:t>hidden</w:t></w:r><w:r><w:rPr><w:vanish w:val='0'/></w:rPr><w:t>!</w:t></w:r>"
+        "<w:del><w:r><w:delText>deleted</w:delText></w:r></w:del>"
         "<w:r><w:t>d</w:t></w:r></w:p>"
         "<mc:AlternateContent><mc:Choice>" + paragraph("box") + "</mc:Choice>"
         "<mc:Fallback>" + paragraph("box again") + "</mc:Fallback></mc:AlternateContent>"
@@ -295,13 +302,13 @@ def test_a_word_document_is_read_in_order_tables_row_by_row(text: Text) -> None:
     notes = f'<w:footnotes xmlns:w="{made_documents.WORD}"><w:footnote>{paragraph("A note")}</w:footnote></w:footnotes>'
     packed = made_documents.docx(body, members={"word/footnotes.xml": notes.encode(), "word/header1.xml": b"<x>no</x>"})
     lines = [line.rstrip() for line in text("a.docx", packed).split("\n")]
-    assert lines == ["Before", "a\tb", "cd", "box", "name | age |", "Ann | 3 |", "", "After", "", "A note"]
+    assert lines == ["Before", "a\tb", "c!d", "box", "name | age |", "Ann | 3 |", "", "After", "", "A note"]
 
 
 def test_symbols_formulas_and_boxes_of_a_word_document_are_text(text: Text) -> None:
     """What Word keeps in elements of its own; text that was moved away is where it was moved to."""
     body = (
-        "<w:p><w:r><w:t>non</w:t><w:noBreakHyphen/><w:t>ionic, GFR </w:t>"
+        "<w:p><w:r><w:t>n<!-- of no program of -->o<?word 16?>n</w:t><w:noBreakHyphen/><w:t>ionic, GFR </w:t>"
         '<w:sym w:font="Symbol" w:char="F0B3"/><w:t> 30 </w:t><w:sym w:font="Wingdings" w:char="F0FE"/>'
         '<w:sym w:font="Webdings" w:char="F061"/><w:sym w:font="Symbol" w:char="x"/></w:r>'
         "<w:moveFrom><w:r><w:t>moved</w:t></w:r></w:moveFrom>"

@@ -73,6 +73,12 @@ def test_a_document_that_is_larger_than_a_shard_has_one_of_its_own() -> None:
     assert sum(1 for one in shards.values() if sum(each.size for each in one) > 3000) == 1
 
 
+def test_documents_of_one_place_share_a_shard_however_large_they_are() -> None:
+    """Whoever names files may look for two whose places are the same: they cannot be cut apart, and the corpus goes on."""
+    (shard,) = cut(CORPUS, [_filed(1), _filed(1)], most=1).values()
+    assert len(shard) == 2
+
+
 def _with(**changes: object) -> bytes:
     data = to_bytes([_filed(1)])
     end = 4 + int.from_bytes(data[:4])
@@ -104,6 +110,7 @@ def _with(**changes: object) -> bytes:
         pytest.param(_with(documents__0__digest="sha256:x"), "digest", id="no digest"),
         pytest.param(_with(documents__0__metadata={"a": None}), "metadata", id="no metadata"),
         pytest.param(_with(documents__0__passages=[]), "passages", id="no passages"),
+        pytest.param(_with(documents__0__passages__0__tokens=-9), "tokens", id="room that a passage would give"),
     ],
 )
 def test_bytes_that_are_no_shard_are_refused_by_rule(data: bytes, said: str) -> None:

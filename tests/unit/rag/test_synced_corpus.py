@@ -113,6 +113,9 @@ def test_another_machine_has_what_the_first_one_added(machines: Machines) -> Non
     first.add_texts([NOTES[1]])
     assert max(_passages(first)) == 4, "an id was given twice"
     assert _passages(second) == _passages(first)
+    second.remove("tea")
+    machines.join("third").add_texts([NOTES[1]])
+    assert max(_passages(first)) == 5, "by who never saw the passage that had it"
 
 
 def test_of_many_that_make_it_at_once_without_a_passphrase_all_open_it_again(machines: Machines) -> None:
@@ -197,6 +200,18 @@ def test_two_who_change_it_at_once_lose_nothing(machines: Machines) -> None:
     assert machines.join("third").search("day", k=1, ranking="bm25")[0].source == "day"
 
 
+def test_what_one_removes_is_gone_though_another_changes_something_else_at_once(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked for its removal would find it there again."""
+    monkeypatch.setattr(shards.cut, "__kwdefaults__", {"most": 1})
+    first, second = machines.join("first"), machines.join("second")
+    first.add_texts(NOTES)
+    machines.kept.before_replacing.append(lambda: (second.add_texts([Text("visit", "Nobody visits.")]), None)[1])
+    first.remove("tea")
+    assert _sources(second) == _sources(first) == _sources(machines.join("third")) == ["dose", "visit"]
+
+
 def test_the_same_document_of_two_is_one(machines: Machines) -> None:
     """Both added it; the ids of who was first hold, and nothing goes up again."""
     first, second = machines.join("first"), machines.join("second")
@@ -204,6 +219,17 @@ def test_the_same_document_of_two_is_one(machines: Machines) -> None:
     second.add_texts(NOTES)
     assert _passages(second) == _passages(first)
     assert len(machines.kept.heads) == 2
+
+
+def test_of_two_descriptions_of_one_document_the_later_one_counts(machines: Machines) -> None:
+    """Though its text is the same: what it is described by decides where it is found."""
+    first, second = machines.join("first"), machines.join("second")
+    machines.kept.before_replacing.append(lambda: (first.add_texts(NOTES[:1]), None)[1])
+    second.add_texts([Text(NOTES[0].name, NOTES[0].text, {"ward": "5C"})])
+    for corpus in (first, second):
+        assert [one.metadata for one in corpus.documents()] == [{"ward": "5C"}]
+    first.add_texts(NOTES[:1])
+    assert [one.metadata for one in second.documents()] == [{"ward": "3B"}]
 
 
 class Disk:
@@ -272,6 +298,23 @@ def test_what_is_gone_from_a_folder_is_pruned_whoever_added_it_first(machines: M
     assert _sources(machines.join("first")) == ["reports/note.txt", "reports/only.txt"]
 
 
+def test_pruning_one_folder_takes_nothing_out_of_another(machines: Machines, tmp_path: Path) -> None:
+    """Though another machine added it first, under the same name: `letters` is not below `reports`."""
+    one, two = Disk(tmp_path / "1"), Disk(tmp_path / "2")
+    with one.plugged_in(dose="Aspirin, never with warfarin.") as folder:
+        (folder.parent / "letters").mkdir()
+        (folder.parent / "letters" / "may.txt").write_text("A letter of May.")
+        for each in (folder, folder.parent / "letters"):
+            machines.join("first").add(each)
+    with two.plugged_in(dose="Aspirin, never with warfarin.") as folder:
+        (folder.parent / "letters").mkdir()
+        (folder.parent / "letters" / "may.txt").write_text("A letter of May.")
+        second = machines.join("second")
+        assert second.add(folder.parent / "letters").unchanged == 1
+        assert second.add(folder, prune=True).removed == ()
+    assert _sources(second) == ["letters/may.txt", "reports/dose.txt"]
+
+
 def test_two_folders_of_one_name_on_one_machine_are_two(machines: Machines, tmp_path: Path) -> None:
     """Whether the other is there now or is not; a text that is called as a file is stays, too."""
     corpus, one, two = machines.join("first"), Disk(tmp_path / "1"), Disk(tmp_path / "2")
@@ -319,6 +362,48 @@ def test_the_passphrase_is_changed_everywhere(machines: Machines) -> None:
         assert len(machines.join(name, "another")) == 3
 
 
+def test_an_empty_passphrase_seals_nothing(machines: Machines) -> None:
+    """As that of a variable that is not set: whoever has the blobs would try it first."""
+    with pytest.raises(CorpusError, match="the passphrase is empty"):
+        machines.join("first", "")
+    assert not machines.kept.heads
+    with pytest.raises(CorpusError, match="the passphrase is empty"):
+        machines.join("first").change_passphrase("")
+    assert machines.join("first").generation == 1
+
+
+def test_a_passphrase_that_is_changed_is_the_one_that_opens_it(machines: Machines) -> None:
+    """Nothing of the random one before stays; who changes it offline, or at another's moment, is told that it does not hold."""
+    first = machines.join("first", None)
+    own = first.path.parent.with_suffix(".passphrase")
+    assert own.exists()
+    with pytest.raises(CorpusError, match="its passphrase is changed where it lies"):
+        machines.join("first", None, offline=True).change_passphrase("offline")
+    first.change_passphrase("pass")
+    assert not own.exists()
+    second = machines.join("second")
+    machines.kept.before_replacing.append(lambda: second.change_passphrase("second's"))
+    with pytest.raises(CorpusError, match="another machine changed the passphrase at this moment, and that one holds"):
+        first.change_passphrase("first's")
+    machines.join("third", "second's", create=False)
+
+
+def test_who_is_stopped_while_it_makes_a_corpus_makes_it_the_next_time(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No key is kept here of what never came to lie there."""
+    with monkeypatch.context() as broken:
+
+        def away(*_: object, **__: object) -> bool:
+            raise ConnectionError
+
+        broken.setattr(KeptBlobs, "replace", away)
+        with pytest.raises(ConnectionError):
+            machines.join("first")
+    machines.join("first").add_texts(NOTES)
+    assert len(machines.join("second", create=False)) == 3
+
+
 def test_what_is_older_than_was_said_is_neither_taken_in_nor_remembered(machines: Machines) -> None:
     """Or the machine that was shown it would search it offline, and hold the true one against it."""
     machines.join("first").add_texts(NOTES)
@@ -326,6 +411,8 @@ def test_what_is_older_than_was_said_is_neither_taken_in_nor_remembered(machines
         machines.join("second", at_least=9)
     assert len(machines.join("second", offline=True)) == 0
     assert len(machines.join("second", at_least=2)) == 3
+    with pytest.raises(RolledBackCorpusError, match="generation 2 was given, and at least 9 was said to be there"):
+        machines.join("second", at_least=9)
 
 
 def test_another_corpus_is_not_taken_for_ones_own_by_its_passphrase(machines: Machines) -> None:
@@ -365,21 +452,35 @@ def test_a_corpus_goes_on_when_it_has_more_generations_than_a_head_names(machine
     assert first.generation == machines.join("second").generation == 201
 
 
-@pytest.mark.parametrize("settings", [{"embedder": "sha256:" + "0" * 64}, {PROMPTS: "no"}], ids=["files", "prompts"])
-def test_vectors_of_two_models_do_not_come_into_one_index(machines: Machines, settings: dict[str, str]) -> None:
-    """Another client of the owner's embeds otherwise: what is here is searched offline, as it was."""
-    first = machines.join("first")
-    first.add_texts(NOTES)
-    exchange, base = first._exchange, first._here().base
+def _put_head(machines: Machines, corpus: SyncedCorpus, settings: dict[str, str]) -> None:
+    """The head that follows on what a machine has, with other settings, as another client of the owner's puts it."""
+    exchange, base = corpus._exchange, corpus._here().base
     assert base is not None
     given = {"generation": base.head.generation + 1, "ancestors": (base.digest, *base.head.ancestors)}
     head = base.head.model_copy(update=given | {"settings": base.head.settings | settings})
     blob = sealed_head(exchange.key, exchange.header, head)
     machines.kept.blobs[digest(blob)] = blob
     machines.kept.heads.append((BlobRef(digest=digest(blob), size=len(blob)), machines.kept.heads[-1][1]))
+
+
+@pytest.mark.parametrize("settings", [{"embedder": "sha256:" + "0" * 64}, {PROMPTS: "no"}], ids=["files", "prompts"])
+def test_vectors_of_two_models_do_not_come_into_one_index(machines: Machines, settings: dict[str, str]) -> None:
+    """Another client of the owner's embeds otherwise: what is here is searched offline, as it was."""
+    first = machines.join("first")
+    first.add_texts(NOTES)
+    _put_head(machines, first, settings)
     with pytest.raises(CorpusError, match="vectors of two do not compare"):
         first.search("tea")
     assert machines.join("first", offline=True).search("tea", k=1)[0].source == "tea"
+
+
+def test_a_setting_that_is_none_of_a_corpuss_does_not_come_into_the_cache(machines: Machines) -> None:
+    """Or another client of the owner's makes this one's cache unreadable, with what was added here and did not go up."""
+    first = machines.join("first")
+    first.add_texts(NOTES)
+    _put_head(machines, first, {"format": "99"})
+    assert first.search("tea", k=1)[0].source == "tea"
+    assert len(machines.join("first", offline=True)) == 3
 
 
 def test_what_did_not_go_up_goes_up_later(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +509,7 @@ def test_what_a_gateway_lost_is_put_back_from_a_cache(machines: Machines) -> Non
     first.add_texts(NOTES[2:])
     second.sync()
     for left in (2, 0):
-        lost = [ref.digest for ref, _ in machines.kept.heads[left:]]
+        lost = {one for ref, its_shards in machines.kept.heads[left:] for one in (ref.digest, *its_shards)}
         del machines.kept.heads[left:]
         for one in lost:
             machines.kept.blobs.pop(one)
@@ -424,6 +525,17 @@ def test_what_a_gateway_lost_is_put_back_from_a_cache(machines: Machines) -> Non
     machines.kept.heads += other.kept.heads
     with pytest.raises(CorpusError, match="another corpus lies there, which is not put an end to"):
         machines.join("first", offline=True).put_back()
+
+
+def test_whoever_is_quicker_than_a_put_back_loses_nothing_by_it(machines: Machines) -> None:
+    """And who puts back is not told that what it has is there."""
+    first = machines.join("first")
+    first.add_texts(NOTES[:2])
+    machines.join("second")
+    machines.kept.before_replacing.append(lambda: (first.add_texts(NOTES[2:]), None)[1])
+    with pytest.raises(CorpusError, match="somebody else was quicker, see what lies there now"):
+        machines.join("second", offline=True).put_back()
+    assert _sources(machines.join("second")) == ["dose", "tea", "visit"]
 
 
 def test_a_head_that_the_gateway_lost_is_put_back_by_who_knows_it(machines: Machines) -> None:
@@ -451,6 +563,19 @@ def test_a_shard_that_a_gateway_lost_is_put_again_with_the_next_change(
         machines.kept.blobs.pop(one)
     first.add_texts([Text("13", "One more report.")])
     assert len(machines.join("second")) == 13
+
+
+def test_more_shards_than_a_gateway_takes_are_refused_before_any_is_put(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would fill the quota, and no head could name them."""
+    monkeypatch.setattr(shards.cut, "__kwdefaults__", {"most": 1})
+    monkeypatch.setattr("blindgate_rag.sync.exchange.MOST_SHARDS", 2)
+    first = machines.join("first")
+    before = set(machines.kept.blobs)
+    with pytest.raises(CorpusError, match="3 shards are more than the 2 that a gateway takes"):
+        first.add_texts(NOTES)
+    assert set(machines.kept.blobs) == before
 
 
 def test_a_ranking_that_is_none_is_given_to_no_machine(machines: Machines) -> None:
