@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from blindgate_rag.card import MOST
 from blindgate_rag.dense import DenseIndex
 
 WIDTH = 48
@@ -70,7 +71,8 @@ class CardStandIn:
         return self
 
     def search(self, queries: Floats, k: int) -> tuple[Floats, Places]:
-        """As an index on a GPU."""
+        """As an index on a GPU, which gives no more than this."""
+        assert k <= MOST
         self.asked += 1
         return self._search(queries, self._vectors, k)
 
@@ -114,7 +116,17 @@ def test_a_cards_rounding_changes_no_answer(seed: int, k: int, card: Search) -> 
     with pytest.MonkeyPatch.context() as patched:
         stand_in = CardStandIn(patched, card)
         assert answers(index_of(vectors), queries, k) == expected
+        assert answers(DenseIndex.from_bytes(index.to_bytes(), WIDTH), queries, k) == expected
         assert stand_in.asked
+
+
+def test_more_than_a_card_gives_is_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last places too."""
+    vectors, queries = near_each_other(2, count=MOST + 200)
+    expected = answers(index_of(vectors), queries, MOST + 100)
+    stand_in = CardStandIn(monkeypatch, short_numbers)
+    assert answers(index_of(vectors), queries, MOST + 100) == expected
+    assert not stand_in.asked
 
 
 def test_a_cards_own_order_is_another_one() -> None:
