@@ -118,7 +118,7 @@ simulate: $(INSTALLED)
 
 lock:
 	@# rag-gpu's FAISS would lie over rag's: it is resolved with the rest and not installed.
-	uv pip compile pyproject.toml --all-extras --no-emit-package torch --no-emit-package faiss-gpu-cu12 \
+	uv pip compile pyproject.toml --all-extras --no-emit-package torch --no-emit-package faiss-gpu --no-emit-package nvidia-curand-cu12 \
 		--no-emit-package nvidia-cublas-cu12 --no-emit-package nvidia-cuda-runtime-cu12 --no-emit-package nvidia-cuda-nvrtc-cu12 \
 		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --output-file requirements.lock
 	uv pip compile pyproject.toml --extra gateway --extra postgresql --extra s3 --extra oidc --extra telemetry --universal --python-version 3.11 \

@@ -11,30 +11,27 @@ A document's text is whatever the parser said. A file that took its parser over 
 import json
 import math
 import os
-import select
 import signal
 import stat
 import subprocess
-import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import DocumentError, InputError
+from blindgate_rag import pipes
 from blindgate_rag.formats.media import MEDIA, media_of
 from blindgate_rag.parsing import FORMATS, LENGTH, MAX_PAGES, READY, REQUEST, SIGNAL_BASE
 from blindgate_rag.passages import Document, Page
 
-_LAUNCH = "import sys; sys.path[:] = sys.argv[3:]; from blindgate_rag.parsing import main; main()"
+_LAUNCH = "from blindgate_rag.parsing import main; main()"
 _ENVIRONMENT = {"LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
 # Whose fork ran out of processor time, or was killed, as the machine does when its memory runs out.
 _OUT_OF_TIME = frozenset({SIGNAL_BASE + signal.SIGXCPU, SIGNAL_BASE + signal.SIGKILL})
 _START_SECONDS = 60.0
 _CPU_GRACE_SECONDS = 1
-_PIECE_BYTES = 1 << 20
 _MAX_ERROR_CHARACTERS = 500
 _PAGE_OVERHEAD_BYTES = 64
 
@@ -82,15 +79,8 @@ class Loader:
     def close(self) -> None:
         """End the parser's process, if there is one. A later `load` starts another."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
+        if process is not None:
+            pipes.end(process)
 
     def load(self, path: Path, source: str) -> Document:
         """The text of one file.
@@ -128,10 +118,12 @@ class Loader:
             FORMATS.index(media), len(data), self._text_bytes, math.ceil(self._seconds) + _CPU_GRACE_SECONDS
         )
         try:
-            _send(process, (request, data), deadline)
+            pipes.send(process, (request, data), deadline)
             # Each character of the text is at most doubled by JSON's escapes.
             most = 2 * self._text_bytes + MAX_PAGES * _PAGE_OVERHEAD_BYTES
-            answer = json.loads(_receive(process, _length(_receive(process, LENGTH.size, deadline), most), deadline))
+            answer = json.loads(
+                pipes.receive(process, _length(pipes.receive(process, LENGTH.size, deadline), most), deadline)
+            )
         except TimeoutError:
             self.close()
             raise DocumentError(
@@ -153,20 +145,9 @@ class Loader:
     def _started(self, source: str) -> subprocess.Popen[bytes]:
         if self._process is not None:
             return self._process
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _LAUNCH, str(self._memory), self._encoding or "", *_import_paths()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_ENVIRONMENT,
-            cwd="/",
-            bufsize=0,
-            start_new_session=True,
-        )
+        self._process = pipes.start(_LAUNCH, str(self._memory), self._encoding or "", environment=_ENVIRONMENT)
         try:
-            os.set_blocking(_stdin(self._process), False)
-            os.set_blocking(_stdout(self._process), False)
-            started = _receive(self._process, len(READY), time.monotonic() + _START_SECONDS) == READY
+            started = pipes.receive(self._process, len(READY), time.monotonic() + _START_SECONDS) == READY
         except (EOFError, OSError):
             started = False
         except BaseException:
@@ -241,46 +222,8 @@ def _is_control(character: str) -> bool:
     return character < " " or "\x7f" <= character < "\xa0"
 
 
-def _import_paths() -> list[str]:
-    """Where this process imports from; the parser's does from the same places and no others."""
-    return [str(Path(path).absolute()) for path in sys.path if path]
-
-
 def _crashed(how: str, source: str) -> DocumentError:
     return DocumentError(f"the process that parses documents {how}: the file is damaged, or hostile", source=source)
-
-
-def _stdin(process: subprocess.Popen[bytes]) -> int:
-    if process.stdin is None:
-        raise OSError
-    return process.stdin.fileno()
-
-
-def _stdout(process: subprocess.Popen[bytes]) -> int:
-    if process.stdout is None:
-        raise OSError
-    return process.stdout.fileno()
-
-
-def _send(process: subprocess.Popen[bytes], parts: tuple[bytes, ...], deadline: float) -> None:
-    descriptor = _stdin(process)
-    for part in parts:
-        view = memoryview(part)
-        while view:
-            _wait(descriptor, select.POLLOUT, deadline)
-            view = view[os.write(descriptor, view[:_PIECE_BYTES]) :]
-
-
-def _receive(process: subprocess.Popen[bytes], size: int, deadline: float) -> bytes:
-    descriptor = _stdout(process)
-    data = bytearray()
-    while len(data) < size:
-        _wait(descriptor, select.POLLIN, deadline)
-        piece = os.read(descriptor, min(size - len(data), _PIECE_BYTES))
-        if not piece:
-            raise EOFError
-        data += piece
-    return bytes(data)
 
 
 def _length(data: bytes, most: int) -> int:
@@ -288,11 +231,3 @@ def _length(data: bytes, most: int) -> int:
     if length > most:
         raise ValueError
     return int(length)
-
-
-def _wait(descriptor: int, event: int, deadline: float) -> None:
-    poller = select.poll()
-    poller.register(descriptor, event)
-    left = deadline - time.monotonic()
-    if left <= 0 or not poller.poll(math.ceil(left * 1000)):
-        raise TimeoutError

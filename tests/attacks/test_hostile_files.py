@@ -17,7 +17,7 @@ import pytest
 
 import made_documents
 from blindgate_protocol.errors import DocumentError
-from blindgate_rag import loading
+from blindgate_rag import loading, pipes
 from blindgate_rag.loading import Loader
 from runs import wait_until
 
@@ -291,7 +291,7 @@ def test_a_file_that_is_computed_on_for_ever_ends_though_nobody_waits_for_it(
 ) -> None:
     """The processor's time is the fork's own bound: whoever loads it may be killed, and a loop would go on."""
     endless = (
-        "import sys; sys.path[:] = sys.argv[3:]; from blindgate_rag.formats import text; "
+        "from blindgate_rag.formats import text; "
         "text.pages = lambda data, **said: [None for _ in iter(int, 1)]; "
         "from blindgate_rag.parsing import main; main()"
     )
@@ -341,7 +341,7 @@ def test_whoever_interrupts_a_file_does_not_get_its_text_as_the_next_ones(
     assert loader.load(tmp_path / "b.txt", "b.txt").pages[0].text == "The second file."
     loader.close()
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(loading, "_receive", interrupt)
+        interrupted.setattr(pipes, "receive", interrupt)
         with pytest.raises(KeyboardInterrupt):
             loader.load(tmp_path / "a.txt", "a.txt")
     assert loader.load(tmp_path / "b.txt", "b.txt").pages[0].text == "The second file."
@@ -350,7 +350,7 @@ def test_whoever_interrupts_a_file_does_not_get_its_text_as_the_next_ones(
 def test_a_file_that_crashes_its_parser_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash in native code ends a process that nothing else needs."""
     crashing = (
-        "import os, signal, sys; sys.path[:] = sys.argv[3:]; from blindgate_rag.formats import text; read = text.pages; "
+        "import os, signal; from blindgate_rag.formats import text; read = text.pages; "
         "text.pages = lambda data, **said: os.kill(os.getpid(), signal.SIGSEGV) if data == b'crash' else read(data); "
         "from blindgate_rag.parsing import main; main()"
     )
