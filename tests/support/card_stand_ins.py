@@ -60,10 +60,17 @@ def no_room(queries: Floats, vectors: Floats, k: int) -> tuple[Floats, Places]:
     raise RuntimeError(message)
 
 
-def no_places(queries: Floats, vectors: Floats, k: int) -> tuple[Floats, Places]:
-    """Places behind the last vector, and before the first."""
+def behind_the_last(queries: Floats, vectors: Floats, k: int) -> tuple[Floats, Places]:
+    """A place that is none."""
     scores, places = best(queries @ vectors.T, k)
-    places[:, 0], places[:, -1] = len(vectors), -1
+    places[:, 0] = len(vectors)
+    return scores, places
+
+
+def before_the_first(queries: Floats, vectors: Floats, k: int) -> tuple[Floats, Places]:
+    """As faiss fills up what it did not find."""
+    scores, places = best(queries @ vectors.T, k)
+    places[0, -1] = -1
     return scores, places
 
 
@@ -143,10 +150,10 @@ def install(name: str) -> None:
 
 
 @contextmanager
-def card_in_place(search: Search, *, ready: bool = True) -> Iterator[list[bool]]:
-    """A card that searches so, its process waited for; gives a list of whether it answered each question that it was asked."""
+def questions_of(process: type[CardProcess]) -> Iterator[list[bool]]:
+    """Of each question that the card's process is asked meanwhile, whether it answered."""
     answered: list[bool] = []
-    nearest = CardProcess.nearest
+    nearest = process.nearest
 
     def counted(self: CardProcess, number: int, flat: Any, queries: Floats, k: int) -> object:
         answered.append(False)
@@ -154,11 +161,18 @@ def card_in_place(search: Search, *, ready: bool = True) -> Iterator[list[bool]]
         answered[-1] = found is not None
         return found
 
-    launch = f"import card_stand_ins; card_stand_ins.install({search.__name__!r}); {card.LAUNCH}"
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(process, "nearest", counted)
+        yield answered
+
+
+@contextmanager
+def card_in_place(search: Search, *, ready: bool = True) -> Iterator[list[bool]]:
+    """A card that searches so, its process waited for; gives what `questions_of` does."""
+    launch = f"import card_stand_ins; card_stand_ins.install({search.__name__!r}); {card.LAUNCH}"
+    with pytest.MonkeyPatch.context() as patched, questions_of(CardProcess) as answered:
         patched.setattr(card, "LAUNCH", launch)
         patched.setattr(faiss, "StandardGpuResources", object, raising=False)
-        patched.setattr(CardProcess, "nearest", counted)
         card.restart()
         if ready:
             assert card.ready(60.0)

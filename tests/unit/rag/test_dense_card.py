@@ -5,6 +5,7 @@ The cards here are stand-ins, on the CPU, which round as GPUs do or do worse; `t
 
 import logging
 import os
+import resource
 import signal
 import threading
 import time
@@ -22,6 +23,8 @@ from blindgate_rag.dense import DenseIndex
 from card_stand_ins import (
     Floats,
     Search,
+    before_the_first,
+    behind_the_last,
     best,
     card_in_place,
     ends_later,
@@ -29,7 +32,6 @@ from card_stand_ins import (
     hangs,
     never_ready,
     no_card,
-    no_places,
     no_room,
     other_cards,
     other_order,
@@ -114,7 +116,7 @@ def test_a_cards_own_order_is_another_one() -> None:
     assert (np.sort(ours, axis=1) != np.sort(exact, axis=1)).any()
 
 
-@pytest.mark.parametrize("card", [far_off, no_room, no_places])
+@pytest.mark.parametrize("card", [far_off, no_room, behind_the_last, before_the_first])
 def test_a_card_that_cannot_be_used_is_asked_once(card: Search) -> None:
     """The CPU answers, then and afterwards; a corpus that has changed tries anew."""
     vectors, queries = near_each_other(4)
@@ -181,14 +183,16 @@ def test_an_interrupted_answer_is_not_the_next_questions(monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     with card_in_place(short_numbers) as answered:
+        assert answers(index, queries[6:], 10) == expected
+        asked = len(answered)
         with monkeypatch.context() as interrupted:
             interrupted.setattr(cards, "_require_done", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 index.search(queries[:6], 10)
         assert cards.ready(60.0)
         assert answers(index, queries[6:], 10) == expected
-        assert answered[0] is False
-        assert all(answered[1:])
+        assert answered[asked] is False
+        assert all(answered[asked + 1 :])
 
 
 def test_who_asks_once_starts_no_card_and_who_goes_on_does_not_wait_for_it() -> None:
@@ -261,11 +265,14 @@ def test_what_is_not_searched_any_more_takes_no_room() -> None:
 def test_a_cards_process_knows_no_passphrase_and_leaves_no_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may crash with a corpus's vectors in its memory."""
     monkeypatch.setenv("BLINDGATE_CORPUS_PASSPHRASE", "open sesame")
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     others = set(psutil.Process().children())
     with card_in_place(short_numbers):
         (process,) = set(psutil.Process().children()) - others
         assert process.rlimit(psutil.RLIMIT_CORE)[0] == 0
         assert "sesame" not in str(process.environ())
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
 def test_a_card_that_never_gets_ready_is_not_waited_for_for_ever(
