@@ -181,14 +181,16 @@ class SyncedState(State):
         self._take_settings(head)
         theirs = {one.document.origin: one for one in incoming}
         called = {one.document.source: one for one in incoming}
+        # theirs first, which have their names there: a document that is put again takes another where one is taken
+        same = {origin for origin, one in mine.items() if origin in theirs and one.says_the_same(theirs[origin])}
+        self.changed_here -= same
         self._restore([one for origin, one in theirs.items() if origin not in self.changed_here])
         self.records.skip_ids(head.documents, head.passages)
         self.base = placed
         for origin, one in mine.items():
-            if origin in theirs and one.says_the_same(theirs[origin]):
-                self._restore([theirs[origin]])
-                self.changed_here.discard(origin)
-            elif self._came_meanwhile(one, called):
+            if origin in same:
+                continue
+            if self._came_meanwhile(one, called):
                 self.changed_here.discard(origin)
             else:
                 self._put_again(one, largest)

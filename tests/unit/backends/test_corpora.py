@@ -12,7 +12,14 @@ from blindgate_node.backends.corpora import Corpora
 from blindgate_node.backends.interface import CorpusSource
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.corpus_search import CorpusHits, CorpusQuery
-from blindgate_protocol.errors import BackendError, CorpusError, InputError, NotFoundError, StaleCorpusError
+from blindgate_protocol.errors import (
+    BackendError,
+    CorpusError,
+    ForkedCorpusError,
+    InputError,
+    NotFoundError,
+    StaleCorpusError,
+)
 from blindgate_protocol.values import BlobRef
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
@@ -178,6 +185,25 @@ def test_an_older_head_than_the_open_one_is_stale(stage: Stage, embedder: Embedd
     assert sources(corpora.search(stage.query("report 6", k=1), stage.source())) == ["6"]
 
 
+def test_a_head_that_does_not_continue_the_open_one_is_a_fork(stage: Stage, embedder: Embedder) -> None:
+    """Whoever asks is told so, and is not asked for a newer one: both have the key, and were shown two corpora."""
+    corpora, exchange, base = opened(stage, embedder), stage.corpus._exchange, stage.corpus._here().base
+    assert base is not None
+    corpora.search(stage.query(), stage.source())
+    blob = sealed_head(exchange.key, exchange.header, base.head.model_copy(update={"documents": 99}))
+    stage.kept.blobs[digest(blob)] = blob
+    with pytest.raises(ForkedCorpusError, match="this node has seen another of its heads, which this one does not"):
+        corpora.search(stage.query(head=BlobRef(digest=digest(blob), size=len(blob))), stage.source())
+    assert sources(corpora.search(stage.query("report 5", k=1), stage.source())) == ["5"]
+
+
+def test_a_corpus_without_a_document_is_searched(stage: Stage, embedder: Embedder) -> None:
+    """Nobody has chosen its embedder yet. Nothing is found, and no error; later what came."""
+    corpora, first = opened(stage, embedder), stage.kept.heads[0][0]
+    assert sources(corpora.search(stage.query(head=first), stage.source())) == []
+    assert sources(corpora.search(stage.query("report 5", k=1), stage.source())) == ["5"]
+
+
 def test_room_is_bounded_and_what_was_asked_longest_ago_goes(stage: Stage, embedder: Embedder) -> None:
     """By sealed bytes, which the error names. Nothing of a corpus that is too large is fetched but its head."""
     size = sum(len(stage.kept.blobs[one]) for one in stage.kept.heads[-1][1])
@@ -312,6 +338,8 @@ def test_a_change_that_fails_midway_leaves_what_was_open(stage: Stage, embedder:
     blob = stage.kept.blobs.pop(gone)
     with pytest.raises(StaleCorpusError):
         corpora.search(stage.query("honey"), stage.source())
+    stage.took()
     assert sources(corpora.search(before, stage.source())) == ["5"]
+    assert stage.took() == 0, "it was let go of, with what the node knew of the newest head"
     stage.kept.blobs[gone] = blob
     assert sources(corpora.search(stage.query("honey", k=1), stage.source())) == ["new"]

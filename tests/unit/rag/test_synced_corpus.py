@@ -232,6 +232,23 @@ def test_of_two_descriptions_of_one_document_the_later_one_counts(machines: Mach
     assert [one.metadata for one in second.documents()] == [{"ward": "3B"}]
 
 
+def test_one_file_that_two_machines_call_otherwise_keeps_neither_from_going_on(
+    machines: Machines, tmp_path: Path
+) -> None:
+    """It lies at one path on both, and on one of them a text was called so first: each would refuse all that the other puts."""
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    (folder / "may.txt").write_text("Tea with honey.")
+    machines.join("first"), machines.join("second").add(folder)
+    offline = machines.join("first", offline=True)
+    offline.add_texts([Text("reports/may.txt", "A text of May.")])
+    offline.add(folder)
+    first, second = machines.join("first"), machines.join("second")
+    first.sync()
+    assert _passages(first) == _passages(second)
+    assert sorted(_passages(first).values()) == ["A text of May.", "Tea with honey."]
+
+
 class Disk:
     """A machine's, with a folder `reports`. Its files are there while it is plugged in."""
 
@@ -354,7 +371,9 @@ def test_the_passphrase_is_changed_everywhere(machines: Machines) -> None:
     """A machine that is open goes on, a new one needs the new one, and so does one that opens again."""
     first, second = machines.join("first"), machines.join("second")
     first.add_texts(NOTES)
+    salt = second._exchange.header.salt
     second.change_passphrase("another")
+    assert second._exchange.header.salt != salt, "what was worked out against the old one is of use against the new one"
     assert first.sync() == 3
     for name in ("first", "second", "third"):
         with pytest.raises(CorpusError, match="the passphrase is not this corpus's"):
@@ -468,10 +487,29 @@ def test_vectors_of_two_models_do_not_come_into_one_index(machines: Machines, se
     """Another client of the owner's embeds otherwise: what is here is searched offline, as it was."""
     first = machines.join("first")
     first.add_texts(NOTES)
-    _put_head(machines, first, settings)
+    second = machines.join("second")
+    second.remove("visit")
+    _put_head(machines, second, settings)
     with pytest.raises(CorpusError, match="vectors of two do not compare"):
         first.search("tea")
+    assert len(first) == 3, "it shows what it took in by half"
     assert machines.join("first", offline=True).search("tea", k=1)[0].source == "tea"
+
+
+def test_what_is_broken_off_midway_is_neither_here_nor_there(machines: Machines) -> None:
+    """Nor does it go up with a later change: whoever broke it off begins it again."""
+    first = machines.join("first")
+    first.add_texts(NOTES[:1])
+
+    def texts() -> Iterator[Text]:
+        yield Text(NOTES[0].name, NOTES[0].text, {"ward": "5C"})
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first.add_texts(texts())
+    first.add_texts(NOTES[1:2])
+    for corpus in (first, machines.join("second")):
+        assert [one.metadata for one in corpus.documents()] == [{"ward": "3B"}, {"ward": "4A"}]
 
 
 def test_a_setting_that_is_none_of_a_corpuss_does_not_come_into_the_cache(machines: Machines) -> None:
