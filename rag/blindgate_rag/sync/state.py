@@ -245,6 +245,10 @@ class SyncedState(State):
                 "vectors of two do not compare"
             )
             raise CorpusError(message)
+        dimension = self.records.setting("dimension")
+        if dimension is not None and head.dimension not in {0, int(dimension)}:
+            message = f"the corpus has vectors of {head.dimension} numbers, and what is here has {dimension}: it is not taken in"
+            raise CorpusError(message)
         for name, value in head.settings.items():
             if name in SETTINGS:
                 self.records.set(name, value)

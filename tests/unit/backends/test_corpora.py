@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from blindgate_protocol.errors import (
     CorpusError,
     ForkedCorpusError,
     InputError,
+    LeaseLostError,
     NotFoundError,
     StaleCorpusError,
 )
@@ -216,13 +217,14 @@ def test_room_is_bounded_and_what_was_asked_longest_ago_goes(stage: Stage, embed
     assert small.room() == 0
     room = max(size, MEBI)
     two = opened(stage, embedder, most=2 * room)
-    for tenant in ("one", "two", "three"):
+    for tenant in ("one", "two", "one", "three"):
         two.search(stage.query(), stage.source(tenant))
     assert two.room() == 2 * room
     stage.took()
-    two.search(stage.query(), stage.source("three"))
+    for tenant in ("three", "one"):
+        two.search(stage.query(), stage.source(tenant))
     assert stage.took() == 0
-    two.search(stage.query(), stage.source("one"))
+    two.search(stage.query(), stage.source("two"))
     assert stage.took() > 1
 
     def meanwhile() -> None:
@@ -272,12 +274,32 @@ def test_what_nobody_asks_is_closed(stage: Stage, embedder: Embedder) -> None:
     stage.now = 59.0
     corpora.expire()
     assert corpora.room() > 0
-    stage.now = 60.0
+    corpora.search(stage.query(), stage.source())
+    stage.now = 118.0
+    corpora.expire()
+    assert corpora.room() > 0
+    stage.now = 119.0
     corpora.expire()
     assert corpora.room() == 0
     stage.took()
     corpora.search(stage.query(), stage.source())
     assert stage.took() > 1
+
+
+def test_who_waits_for_a_corpus_and_is_wanted_no_more_gives_up(stage: Stage, embedder: Embedder) -> None:
+    """However long another request of its tenant's takes to fetch it; that one goes on."""
+    corpora = opened(stage, embedder)
+
+    def gone() -> None:
+        raise LeaseLostError
+
+    def meanwhile() -> None:
+        stage.on_fetch = lambda: None
+        with pytest.raises(LeaseLostError):
+            corpora.search(stage.query(), replace(stage.source(), check=gone))
+
+    stage.on_fetch = meanwhile
+    assert sources(corpora.search(stage.query("report 5", k=1), stage.source())) == ["5"]
 
 
 def test_what_is_searched_now_is_not_closed(stage: Stage, embedder: Embedder) -> None:

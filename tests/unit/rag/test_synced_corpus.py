@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import CorpusError, InputError, RolledBackCorpusError
+from blindgate_protocol.errors import CorpusError, GatewayError, InputError, RolledBackCorpusError
 from blindgate_protocol.values import BlobRef
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
@@ -108,6 +108,7 @@ def test_another_machine_has_what_the_first_one_added(machines: Machines) -> Non
     for query in ("cough", "when may I visit?", "thin blood"):
         assert [one.passage for one in second.search(query)] == [one.passage for one in first.search(query)]
     second.remove("tea")
+    assert first.document("tea") is None
     assert _sources(first) == ["dose", "visit"]
     assert not first.search("honey", ranking="bm25")
     first.add_texts([NOTES[1]])
@@ -381,6 +382,23 @@ def test_the_passphrase_is_changed_everywhere(machines: Machines) -> None:
         assert len(machines.join(name, "another")) == 3
 
 
+def test_a_passphrase_whose_change_failed_does_not_come_into_force_later(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the next change, say: whoever was told that it failed may not have written it down."""
+    first = machines.join("first")
+    with monkeypatch.context() as broken:
+
+        def full(*_: object, **__: object) -> bool:
+            raise GatewayError("beyond the tenant's quota", problem="quota")
+
+        broken.setattr(KeptBlobs, "store", full)
+        with pytest.raises(GatewayError, match="The passphrase stays as it was: change it again"):
+            first.change_passphrase("another")
+    first.add_texts(NOTES)
+    assert len(machines.join("second")) == 3
+
+
 def test_an_empty_passphrase_seals_nothing(machines: Machines) -> None:
     """As that of a variable that is not set: whoever has the blobs would try it first."""
     with pytest.raises(CorpusError, match="the passphrase is empty"):
@@ -493,6 +511,16 @@ def test_vectors_of_two_models_do_not_come_into_one_index(machines: Machines, se
     with pytest.raises(CorpusError, match="vectors of two do not compare"):
         first.search("tea")
     assert len(first) == 3, "it shows what it took in by half"
+    assert machines.join("first", offline=True).search("tea", k=1)[0].source == "tea"
+
+
+def test_vectors_of_another_length_do_not_come_into_the_cache(machines: Machines) -> None:
+    """Another client of the owner's says that they have one number each: the cache would not be read any more."""
+    first = machines.join("first")
+    first.add_texts(NOTES)
+    _put_head(machines, first, {"dimension": "1"})
+    with pytest.raises(CorpusError, match="vectors of 1 numbers, and what is here has 384"):
+        first.search("tea")
     assert machines.join("first", offline=True).search("tea", k=1)[0].source == "tea"
 
 
