@@ -205,7 +205,9 @@ def test_a_corpus_without_a_document_is_searched(stage: Stage, embedder: Embedde
     assert sources(corpora.search(stage.query("report 5", k=1), stage.source())) == ["5"]
 
 
-def test_room_is_bounded_and_what_was_asked_longest_ago_goes(stage: Stage, embedder: Embedder) -> None:
+def test_room_is_bounded_and_what_was_asked_longest_ago_goes(
+    stage: Stage, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By sealed bytes, which the error names. Nothing of a corpus that is too large is fetched but its head."""
     size = sum(len(stage.kept.blobs[one]) for one in stage.kept.heads[-1][1])
     small = opened(stage, embedder, most=size - 1)
@@ -237,6 +239,11 @@ def test_room_is_bounded_and_what_was_asked_longest_ago_goes(stage: Stage, embed
     stage.on_fetch = meanwhile
     with pytest.raises(BackendError, match="leave no room"):
         one.search(stage.query(), stage.source("one"))
+    monkeypatch.setattr("blindgate_node.backends.corpora._LEAST", 1)
+    one.search(stage.query(), stage.source("three"))
+    assert one.room() == sum(len(stage.kept.blobs[each]) for each in stage.kept.heads[-1][1]), (
+        "what it takes is counted"
+    )
 
 
 def test_one_tenants_large_corpus_keeps_no_other_tenant_waiting(
