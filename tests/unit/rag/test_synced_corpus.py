@@ -201,16 +201,26 @@ def test_two_who_change_it_at_once_lose_nothing(machines: Machines) -> None:
     assert machines.join("third").search("day", k=1, ranking="bm25")[0].source == "day"
 
 
+@pytest.mark.parametrize("most", [1, shards.MOST_BYTES], ids=["in another shard", "in the same shard"])
 def test_what_one_removes_is_gone_though_another_changes_something_else_at_once(
-    machines: Machines, monkeypatch: pytest.MonkeyPatch
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """Whoever asked for its removal would find it there again."""
-    monkeypatch.setattr(shards.cut, "__kwdefaults__", {"most": 1})
+    monkeypatch.setattr(shards.cut, "__kwdefaults__", {"most": most})
     first, second = machines.join("first"), machines.join("second")
     first.add_texts(NOTES)
     machines.kept.before_replacing.append(lambda: (second.add_texts([Text("visit", "Nobody visits.")]), None)[1])
     first.remove("tea")
     assert _sources(second) == _sources(first) == _sources(machines.join("third")) == ["dose", "visit"]
+
+
+def test_what_was_not_there_to_be_removed_is_not_removed_later(machines: Machines) -> None:
+    """A machine that is offline is asked to remove what another one is only adding: it is told that there was none."""
+    machines.join("first")
+    assert machines.join("first", offline=True).remove("text:tea") == 0
+    machines.join("second").add_texts(NOTES[1:2])
+    assert machines.join("first").sync() == 2
+    assert _sources(machines.join("first")) == ["tea"]
 
 
 def test_the_same_document_of_two_is_one(machines: Machines) -> None:
@@ -316,8 +326,21 @@ def test_what_is_gone_from_a_folder_is_pruned_whoever_added_it_first(machines: M
     assert _sources(machines.join("first")) == ["reports/note.txt", "reports/only.txt"]
 
 
+def test_a_file_that_another_machine_was_quicker_with_is_pruned_too(machines: Machines, tmp_path: Path) -> None:
+    """Though nothing else of this folder was new when it was added here: that it was here is remembered."""
+    one, two = Disk(tmp_path / "1"), Disk(tmp_path / "2")
+    with two.plugged_in(dose="Aspirin, never with warfarin.") as folder:
+        machines.join("second").add(folder)
+    with one.plugged_in(tea="Tea with honey.") as folder:
+        machines.join("first").add(folder)
+    with two.plugged_in(tea="Tea with honey.") as folder:
+        assert machines.join("second").add(folder).unchanged == 2
+        (folder / "tea.txt").unlink()
+        assert machines.join("second").add(folder, prune=True).removed == ("reports/tea.txt",)
+
+
 def test_pruning_one_folder_takes_nothing_out_of_another(machines: Machines, tmp_path: Path) -> None:
-    """Though another machine added it first, under the same name: `letters` is not below `reports`."""
+    """Though another machine added it first: `letters` is not below `reports`, and another `reports` is not this one."""
     one, two = Disk(tmp_path / "1"), Disk(tmp_path / "2")
     with one.plugged_in(dose="Aspirin, never with warfarin.") as folder:
         (folder.parent / "letters").mkdir()
@@ -330,7 +353,9 @@ def test_pruning_one_folder_takes_nothing_out_of_another(machines: Machines, tmp
         second = machines.join("second")
         assert second.add(folder.parent / "letters").unchanged == 1
         assert second.add(folder, prune=True).removed == ()
-    assert _sources(second) == ["letters/may.txt", "reports/dose.txt"]
+    with Disk(tmp_path / "3").plugged_in(own="Only here.") as folder:
+        assert second.add(folder, prune=True).removed == ()
+    assert _sources(second) == ["letters/may.txt", "reports/dose.txt", "reports/own.txt"]
 
 
 def test_two_folders_of_one_name_on_one_machine_are_two(machines: Machines, tmp_path: Path) -> None:
