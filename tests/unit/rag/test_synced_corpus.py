@@ -216,10 +216,10 @@ def test_what_one_removes_is_gone_though_another_changes_something_else_at_once(
 
 def test_what_was_not_there_to_be_removed_is_not_removed_later(machines: Machines) -> None:
     """A machine that is offline is asked to remove what another one is only adding: it is told that there was none."""
-    machines.join("first")
-    assert machines.join("first", offline=True).remove("text:tea") == 0
+    machines.join("first").add_texts(NOTES[:1])
+    assert machines.join("first", offline=True).remove("dose", "text:tea") == 1
     machines.join("second").add_texts(NOTES[1:2])
-    assert machines.join("first").sync() == 2
+    assert machines.join("first").sync() == 4
     assert _sources(machines.join("first")) == ["tea"]
 
 
