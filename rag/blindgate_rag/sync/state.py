@@ -192,6 +192,8 @@ class SyncedState(State):
                 continue
             if self._came_meanwhile(one, called):
                 self.changed_here.discard(origin)
+                if Path(origin).is_absolute():  # where that file is gone later, theirs is pruned here
+                    self.had_here.add(called[one.document.source].document.origin)
             else:
                 self._put_again(one, largest)
         for origin in self.changed_here - mine.keys() - theirs.keys():

@@ -293,6 +293,7 @@ def test_what_nobody_asks_is_closed(stage: Stage, embedder: Embedder) -> None:
     assert stage.took() > 1
 
 
+@pytest.mark.timeout(60)
 def test_who_waits_for_a_corpus_and_is_wanted_no_more_gives_up(stage: Stage, embedder: Embedder) -> None:
     """However long another request of its tenant's takes to fetch it; that one goes on."""
     corpora = opened(stage, embedder)

@@ -146,6 +146,7 @@ def test_a_shard_opens_at_its_own_place_only() -> None:
     wrong: list[tuple[str, ShardRef, bytes]] = [
         ("s1", ref, blob),
         ("s0", ref.model_copy(update={"generation": 3}), blob),
+        ("s0", ref.model_copy(update={"size": 1}), blob),  # by which a node counts what it opens
         ("s0", ref, others),
         ("s0", other, others),
         ("s0", ref, blob[:-1]),

@@ -337,6 +337,14 @@ def test_a_file_that_another_machine_was_quicker_with_is_pruned_too(machines: Ma
         assert machines.join("second").add(folder).unchanged == 2
         (folder / "tea.txt").unlink()
         assert machines.join("second").add(folder, prune=True).removed == ("reports/tea.txt",)
+    with two.plugged_in(new="New at both.") as folder:
+        machines.join("second", offline=True).add(folder)
+    with one.plugged_in(new="New at both.") as folder:
+        machines.join("first").add(folder)
+    with two.plugged_in() as folder:
+        machines.join("second").sync()
+        (folder / "new.txt").unlink()
+        assert machines.join("second").add(folder, prune=True).removed == ("reports/new.txt",), "it was here first"
 
 
 def test_pruning_one_folder_takes_nothing_out_of_another(machines: Machines, tmp_path: Path) -> None:
