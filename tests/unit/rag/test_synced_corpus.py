@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import made_documents
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.errors import CorpusError, GatewayError, InputError, RolledBackCorpusError
 from blindgate_protocol.values import BlobRef
@@ -199,6 +200,22 @@ def test_two_who_change_it_at_once_lose_nothing(machines: Machines) -> None:
     assert _passages(first) == _passages(second)
     assert len(set(_passages(first))) == 4
     assert machines.join("third").search("day", k=1, ranking="bm25")[0].source == "day"
+
+
+def test_what_is_put_on_top_of_anothers_documents_is_what_it_was(machines: Machines, tmp_path: Path) -> None:
+    """Its pages, metadata, length and vectors, though the other one was first, and chose another scale."""
+    first, second = machines.join("first"), machines.join("second")
+    path = tmp_path / "plan.pdf"
+    path.write_bytes(made_documents.pdf(["", "Warfarin is stopped five days before."]))
+    machines.kept.before_replacing.append(lambda: (second.add_texts(NOTES), None)[1])
+    first.add(path, {"ward": "5C"})
+    (hit,) = second.search("warfarin stopped", k=1, ranking="bm25")
+    length = first.embedder.tokens("Warfarin is stopped five days before.")
+    assert (hit.source, hit.page, hit.metadata, hit.tokens) == ("plan.pdf", 2, {"ward": "5C"}, length)
+    assert [one.media for one in second.documents({"ward": "5C"})] == ["pdf"]
+    vector, state = first.embedder.embed_questions([hit.text]), second._here()
+    assert state.nearest(vector, 1)[0][0] == hit.passage
+    assert state.nearest(vector, 1)[0][1] / state.unit_of(vector) == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("most", [1, shards.MOST_BYTES], ids=["in another shard", "in the same shard"])
