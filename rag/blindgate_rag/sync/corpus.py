@@ -178,9 +178,10 @@ class SyncedCorpus(Corpus):
         if self._offline:
             message = f"corpus {self.name!r} is open offline: its passphrase is changed where it lies"
             raise CorpusError(message)
+        require_passphrase(passphrase)
         with self._turn, self._header_or_before(), self._writing():
             header = self._exchange.header.salted()
-            header = header.around(self._exchange.key.content, header.outer_key(require_passphrase(passphrase)))
+            header = header.around(self._exchange.key.content, header.outer_key(passphrase))
             self._exchange.change_header(header)
         if self._exchange.header != header:
             message = f"corpus {self.name!r}: another machine changed the passphrase at this moment, and that one holds"
@@ -242,8 +243,8 @@ class SyncedCorpus(Corpus):
             yield
         except BaseException as error:
             self._exchange.change_header(before)
-            if isinstance(error, GatewayError):
-                error.args = (f"{error}. The passphrase stays as it was: change it again",)
+            if isinstance(error, CorpusError | GatewayError):
+                error.args = (f"{str(error).rstrip('.')}. The passphrase stays as it was: change it again",)
             raise
 
     @contextlib.contextmanager
