@@ -240,6 +240,19 @@ def test_what_was_not_there_to_be_removed_is_not_removed_later(machines: Machine
     assert _sources(machines.join("first")) == ["tea"]
 
 
+def test_what_two_removed_is_there_again_when_one_adds_it_again(machines: Machines) -> None:
+    """Each removed it by itself: that the other one had, too, is no word against what comes later."""
+    first, second = machines.join("first"), machines.join("second")
+    first.add_texts(NOTES)
+    offline = machines.join("first", offline=True)
+    offline.remove("tea")
+    second.remove("tea")
+    assert _sources(first) == ["dose", "visit"]
+    second.add_texts(NOTES[1:2])
+    assert first.sync() == 4
+    assert _sources(first) == _sources(second) == ["dose", "tea", "visit"]
+
+
 def test_the_same_document_of_two_is_one(machines: Machines) -> None:
     """Both added it; the ids of who was first hold, and nothing goes up again."""
     first, second = machines.join("first"), machines.join("second")
@@ -321,6 +334,21 @@ def test_one_file_of_two_machines_is_one_document(machines: Machines, tmp_path: 
         assert second.search("tea", k=1, ranking="bm25")[0].text == "Tea with honey.", "the later word counts"
 
 
+def test_a_file_that_takes_the_place_of_anothers_is_not_lost_with_it(machines: Machines, tmp_path: Path) -> None:
+    """Theirs was removed here, and this machine's own was added: that it says the same does not make it theirs."""
+    one, two = Disk(tmp_path / "1"), Disk(tmp_path / "2")
+    with one.plugged_in(tea="Tea with honey.") as folder:
+        machines.join("first").add(folder)
+    machines.join("second")
+    with two.plugged_in(tea="Tea with honey.") as folder:
+        offline = machines.join("second", offline=True)
+        offline.remove("reports/tea.txt")
+        offline.add(folder)
+        machines.join("first").add_texts(NOTES[:1])
+        machines.join("second").sync()
+    assert _sources(machines.join("first")) == ["dose", "reports/tea.txt"]
+
+
 def test_what_is_gone_from_a_folder_is_pruned_whoever_added_it_first(machines: Machines, tmp_path: Path) -> None:
     """Where it was in this machine's folder, too, in this process or an earlier one. What only the other has stays."""
     one, two = Disk(tmp_path / "1"), Disk(tmp_path / "2")
@@ -362,6 +390,11 @@ def test_a_file_that_another_machine_was_quicker_with_is_pruned_too(machines: Ma
         machines.join("second").sync()
         (folder / "new.txt").unlink()
         assert machines.join("second").add(folder, prune=True).removed == ("reports/new.txt",), "it was here first"
+        machines.join("second", offline=True).add_texts([Text("reports/text.txt", "A text.")])
+    with one.plugged_in(text="A text.") as folder:
+        machines.join("first").add(folder)
+    with two.plugged_in() as folder:
+        assert machines.join("second").add(folder, prune=True).removed == (), "of no file that was here"
 
 
 def test_pruning_one_folder_takes_nothing_out_of_another(machines: Machines, tmp_path: Path) -> None:
