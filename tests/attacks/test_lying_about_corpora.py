@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import CorpusError, ForkedCorpusError, RolledBackCorpusError
+from blindgate_protocol.errors import CorpusError, ForkedCorpusError, NotFoundError, RolledBackCorpusError
 from blindgate_protocol.values import BlobRef
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
@@ -221,6 +221,25 @@ def test_a_gateway_that_refuses_every_head_is_given_up_on_and_fills_no_quota(
     assert stage.reader.sync() == 5
     assert set(stage.kept.blobs) - before == put
     assert stage.join("another").search("lost", k=1, ranking="bm25")[0].source == "mine"
+
+
+def test_a_gateway_that_says_it_lost_what_it_was_sent_is_sent_all_of_it_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no more: the change is on this machine, as the error says."""
+    stage.reader.sync()
+
+    def lost(*_: object, **__: object) -> bool:
+        raise NotFoundError("no such blob", status=404)
+
+    before = stage.reader._exchange.remote.traffic.put
+    with monkeypatch.context() as lying:
+        lying.setattr(KeptBlobs, "replace", lost)
+        with pytest.raises(NotFoundError, match="nothing is lost"):
+            stage.reader.add_texts([Text("mine", "Not lost.")])
+    every = len(stage.kept.heads[-1][1])
+    assert every < stage.reader._exchange.remote.traffic.put - before <= every + 6
+    assert stage.reader.sync() == 5
 
 
 def test_a_gateway_that_says_it_took_a_head_and_did_not_is_found_out(

@@ -83,6 +83,9 @@ def test_a_filter_that_is_not_offered_is_named_with_those_that_are() -> None:
             ["wart"], {"ward": "3B"}, "filter by 'wart': no document's metadata has it; there is ward", id="none"
         ),
         pytest.param(["ward"] * 2, {"ward": "3B"}, "expected at most 16 fields, each once", id="twice"),
+        pytest.param(
+            [f"f{n}" for n in range(17)], {f"f{n}": 1 for n in range(17)}, "expected at most 16 fields", id="many"
+        ),
         pytest.param(["w" * 65], {"w" * 65: 1}, "1 to 64 characters here, got 65", id="a long name"),
         pytest.param(["ward"], {"ward": "x" * 1001}, "filter by 'ward': what 0.txt has does not fit", id="a long text"),
         pytest.param(["ward"], {"ward": 2**53}, "filter by 'ward': what 0.txt has does not fit", id="a large number"),

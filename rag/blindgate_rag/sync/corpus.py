@@ -178,9 +178,10 @@ class SyncedCorpus(Corpus):
         if self._offline:
             message = f"corpus {self.name!r} is open offline: its passphrase is changed where it lies"
             raise CorpusError(message)
-        with self._turn, self._writing():
+        require_passphrase(passphrase)
+        with self._turn, self._header_or_before(), self._writing():
             header = self._exchange.header.salted()
-            header = header.around(self._exchange.key.content, header.outer_key(require_passphrase(passphrase)))
+            header = header.around(self._exchange.key.content, header.outer_key(passphrase))
             self._exchange.change_header(header)
         if self._exchange.header != header:
             message = f"corpus {self.name!r}: another machine changed the passphrase at this moment, and that one holds"
@@ -232,6 +233,18 @@ class SyncedCorpus(Corpus):
             )
             kept = "nothing is lost: what was changed is on this machine, and goes up with the next change, or the same again"
             error.args = (f"{str(error).rstrip('.')}{what}. Corpus {self.name!r}: {kept}",)
+            raise
+
+    @contextlib.contextmanager
+    def _header_or_before(self) -> Iterator[None]:
+        """Where it fails, the key rests as before: a passphrase that was not changed does not come up with a later change."""
+        before = self._exchange.header
+        try:
+            yield
+        except BaseException as error:
+            self._exchange.change_header(before)
+            if isinstance(error, CorpusError | GatewayError):
+                error.args = (f"{str(error).rstrip('.')}. The passphrase stays as it was: change it again",)
             raise
 
     @contextlib.contextmanager

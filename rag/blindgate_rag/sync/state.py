@@ -181,15 +181,19 @@ class SyncedState(State):
         self._take_settings(head)
         theirs = {one.document.origin: one for one in incoming}
         called = {one.document.source: one for one in incoming}
+        # theirs first, which have their names there: a document that is put again takes another where one is taken
+        same = {origin for origin, one in mine.items() if origin in theirs and one.says_the_same(theirs[origin])}
+        self.changed_here -= same
         self._restore([one for origin, one in theirs.items() if origin not in self.changed_here])
         self.records.skip_ids(head.documents, head.passages)
         self.base = placed
         for origin, one in mine.items():
-            if origin in theirs and one.says_the_same(theirs[origin]):
-                self._restore([theirs[origin]])
+            if origin in same:
+                continue
+            if self._came_meanwhile(one, called):
                 self.changed_here.discard(origin)
-            elif self._came_meanwhile(one, called):
-                self.changed_here.discard(origin)
+                if Path(origin).is_absolute():  # where that file is gone later, theirs is pruned here
+                    self.had_here.add(called[one.document.source].document.origin)
             else:
                 self._put_again(one, largest)
         for origin in self.changed_here - mine.keys() - theirs.keys():
@@ -242,6 +246,10 @@ class SyncedState(State):
                 "what was added here was embedded with its model's prompts and the corpus without, or the other way round: "
                 "vectors of two do not compare"
             )
+            raise CorpusError(message)
+        dimension = self.records.setting("dimension")
+        if dimension is not None and head.dimension not in {0, int(dimension)}:
+            message = f"the corpus has vectors of {head.dimension} numbers, and what is here has {dimension}: it is not taken in"
             raise CorpusError(message)
         for name, value in head.settings.items():
             if name in SETTINGS:

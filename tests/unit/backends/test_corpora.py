@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,15 @@ from blindgate_node.backends.corpora import Corpora
 from blindgate_node.backends.interface import CorpusSource
 from blindgate_protocol.canonical import digest
 from blindgate_protocol.corpus_search import CorpusHits, CorpusQuery
-from blindgate_protocol.errors import BackendError, CorpusError, InputError, NotFoundError, StaleCorpusError
+from blindgate_protocol.errors import (
+    BackendError,
+    CorpusError,
+    ForkedCorpusError,
+    InputError,
+    LeaseLostError,
+    NotFoundError,
+    StaleCorpusError,
+)
 from blindgate_protocol.values import BlobRef
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
@@ -178,7 +186,28 @@ def test_an_older_head_than_the_open_one_is_stale(stage: Stage, embedder: Embedd
     assert sources(corpora.search(stage.query("report 6", k=1), stage.source())) == ["6"]
 
 
-def test_room_is_bounded_and_what_was_asked_longest_ago_goes(stage: Stage, embedder: Embedder) -> None:
+def test_a_head_that_does_not_continue_the_open_one_is_a_fork(stage: Stage, embedder: Embedder) -> None:
+    """Whoever asks is told so, and is not asked for a newer one: both have the key, and were shown two corpora."""
+    corpora, exchange, base = opened(stage, embedder), stage.corpus._exchange, stage.corpus._here().base
+    assert base is not None
+    corpora.search(stage.query(), stage.source())
+    blob = sealed_head(exchange.key, exchange.header, base.head.model_copy(update={"documents": 99}))
+    stage.kept.blobs[digest(blob)] = blob
+    with pytest.raises(ForkedCorpusError, match="this node has seen another of its heads, which this one does not"):
+        corpora.search(stage.query(head=BlobRef(digest=digest(blob), size=len(blob))), stage.source())
+    assert sources(corpora.search(stage.query("report 5", k=1), stage.source())) == ["5"]
+
+
+def test_a_corpus_without_a_document_is_searched(stage: Stage, embedder: Embedder) -> None:
+    """Nobody has chosen its embedder yet. Nothing is found, and no error; later what came."""
+    corpora, first = opened(stage, embedder), stage.kept.heads[0][0]
+    assert sources(corpora.search(stage.query(head=first), stage.source())) == []
+    assert sources(corpora.search(stage.query("report 5", k=1), stage.source())) == ["5"]
+
+
+def test_room_is_bounded_and_what_was_asked_longest_ago_goes(
+    stage: Stage, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By sealed bytes, which the error names. Nothing of a corpus that is too large is fetched but its head."""
     size = sum(len(stage.kept.blobs[one]) for one in stage.kept.heads[-1][1])
     small = opened(stage, embedder, most=size - 1)
@@ -190,13 +219,14 @@ def test_room_is_bounded_and_what_was_asked_longest_ago_goes(stage: Stage, embed
     assert small.room() == 0
     room = max(size, MEBI)
     two = opened(stage, embedder, most=2 * room)
-    for tenant in ("one", "two", "three"):
+    for tenant in ("one", "two", "one", "three"):
         two.search(stage.query(), stage.source(tenant))
     assert two.room() == 2 * room
     stage.took()
-    two.search(stage.query(), stage.source("three"))
+    for tenant in ("three", "one"):
+        two.search(stage.query(), stage.source(tenant))
     assert stage.took() == 0
-    two.search(stage.query(), stage.source("one"))
+    two.search(stage.query(), stage.source("two"))
     assert stage.took() > 1
 
     def meanwhile() -> None:
@@ -209,6 +239,11 @@ def test_room_is_bounded_and_what_was_asked_longest_ago_goes(stage: Stage, embed
     stage.on_fetch = meanwhile
     with pytest.raises(BackendError, match="leave no room"):
         one.search(stage.query(), stage.source("one"))
+    monkeypatch.setattr("blindgate_node.backends.corpora._LEAST", 1)
+    one.search(stage.query(), stage.source("three"))
+    assert one.room() == sum(len(stage.kept.blobs[each]) for each in stage.kept.heads[-1][1]), (
+        "what it takes is counted"
+    )
 
 
 def test_one_tenants_large_corpus_keeps_no_other_tenant_waiting(
@@ -246,12 +281,33 @@ def test_what_nobody_asks_is_closed(stage: Stage, embedder: Embedder) -> None:
     stage.now = 59.0
     corpora.expire()
     assert corpora.room() > 0
-    stage.now = 60.0
+    corpora.search(stage.query(), stage.source())
+    stage.now = 118.0
+    corpora.expire()
+    assert corpora.room() > 0
+    stage.now = 119.0
     corpora.expire()
     assert corpora.room() == 0
     stage.took()
     corpora.search(stage.query(), stage.source())
     assert stage.took() > 1
+
+
+@pytest.mark.timeout(60)
+def test_who_waits_for_a_corpus_and_is_wanted_no_more_gives_up(stage: Stage, embedder: Embedder) -> None:
+    """However long another request of its tenant's takes to fetch it; that one goes on."""
+    corpora = opened(stage, embedder)
+
+    def gone() -> None:
+        raise LeaseLostError
+
+    def meanwhile() -> None:
+        stage.on_fetch = lambda: None
+        with pytest.raises(LeaseLostError):
+            corpora.search(stage.query(), replace(stage.source(), check=gone))
+
+    stage.on_fetch = meanwhile
+    assert sources(corpora.search(stage.query("report 5", k=1), stage.source())) == ["5"]
 
 
 def test_what_is_searched_now_is_not_closed(stage: Stage, embedder: Embedder) -> None:
@@ -312,6 +368,8 @@ def test_a_change_that_fails_midway_leaves_what_was_open(stage: Stage, embedder:
     blob = stage.kept.blobs.pop(gone)
     with pytest.raises(StaleCorpusError):
         corpora.search(stage.query("honey"), stage.source())
+    stage.took()
     assert sources(corpora.search(before, stage.source())) == ["5"]
+    assert stage.took() == 0, "it was let go of, with what the node knew of the newest head"
     stage.kept.blobs[gone] = blob
     assert sources(corpora.search(stage.query("honey", k=1), stage.source())) == ["new"]

@@ -255,6 +255,8 @@ def test_what_was_filled_into_a_form_is_read(text: Text) -> None:
     made = made_documents.pdf(["Admission"]).replace(b"/Resources", f"/Annots [{' '.join(fields)}] /Resources".encode())
     lines = ["Admission", "allergy: penicillin", "ward: 3B, ICU", "diabetic: Yes", "seen by Dr. B"]
     assert text("a.pdf", made) == "\n".join(lines)
+    many = b"/Annots [" + b"<< /Subtype /FreeText /Contents (x) >> " * 2001 + b"] /Resources"
+    assert text("b.pdf", made_documents.pdf(["Many"]).replace(b"/Resources", many)).count("x") == 2000
 
 
 def test_damaged_fields_do_not_cost_the_page(text: Text) -> None:

@@ -146,6 +146,7 @@ def test_a_shard_opens_at_its_own_place_only() -> None:
     wrong: list[tuple[str, ShardRef, bytes]] = [
         ("s1", ref, blob),
         ("s0", ref.model_copy(update={"generation": 3}), blob),
+        ("s0", ref.model_copy(update={"size": 1}), blob),  # by which a node counts what it opens
         ("s0", ref, others),
         ("s0", other, others),
         ("s0", ref, blob[:-1]),
@@ -187,6 +188,7 @@ def test_small_changes_do_not_show_in_sizes() -> None:
         {"generation": 2},
         {"ancestors": ("sha256:" + "0" * 64,)},
         {"shards": {"s0": None, "s01": None}},
+        {"shards": {"s01": None, "s1": None, "s0": None}},
         {"shards": {"t": None}},
         {"shards": {"s": None}, "settings": {}},
         {"shards": {"s": None}, "settings": SETTINGS | {"dimension": "1e3"}},
@@ -195,6 +197,7 @@ def test_small_changes_do_not_show_in_sizes() -> None:
         {"settings": {"dimension": "100000"}},
         {"settings": {"largest": "nan"}},
         {"settings": {"largest": "inf"}},
+        {"settings": {"largest": "0"}},
         {"settings": {"largest": "-1"}},
         {"settings": {"largest": "wide"}},
         {"settings": {"ranking": "best"}},

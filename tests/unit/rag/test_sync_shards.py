@@ -1,6 +1,8 @@
 """How a corpus is cut into shards, and what is refused as one."""
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +40,16 @@ def test_a_shard_gives_back_what_was_put_into_it() -> None:
         assert list(got.passages) == list(put.passages)
         np.testing.assert_array_equal(got.vectors, put.vectors)
         assert got.says_the_same(put)
+
+
+@pytest.mark.parametrize("change", [{"page": 9}, {"text": "passage 1 of 1, read as cp1252"}], ids=["page", "text"])
+def test_one_file_that_two_machines_read_otherwise_does_not_say_the_same(change: dict[str, Any]) -> None:
+    """In another encoding, or by another release: of the two the later one counts. Ids are each machine's own."""
+    mine = _filed(1)
+    theirs = Filed(replace(mine.document, id=7), [replace(one, id=one.id + 90) for one in mine.passages], mine.vectors)
+    assert mine.says_the_same(theirs)
+    passages = [mine.passages[0], replace(mine.passages[1], **change), mine.passages[2]]
+    assert not mine.says_the_same(Filed(mine.document, passages, mine.vectors))
 
 
 def test_shards_follow_from_the_documents_alone_and_one_document_changes_one() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import made_documents
 from blindgate_protocol.canonical import digest
-from blindgate_protocol.errors import CorpusError, InputError, RolledBackCorpusError
+from blindgate_protocol.errors import CorpusError, GatewayError, InputError, RolledBackCorpusError
 from blindgate_protocol.values import BlobRef
 from blindgate_rag.adding import Text
 from blindgate_rag.embedding import Embedder
@@ -108,6 +109,7 @@ def test_another_machine_has_what_the_first_one_added(machines: Machines) -> Non
     for query in ("cough", "when may I visit?", "thin blood"):
         assert [one.passage for one in second.search(query)] == [one.passage for one in first.search(query)]
     second.remove("tea")
+    assert first.document("tea") is None
     assert _sources(first) == ["dose", "visit"]
     assert not first.search("honey", ranking="bm25")
     first.add_texts([NOTES[1]])
@@ -200,16 +202,55 @@ def test_two_who_change_it_at_once_lose_nothing(machines: Machines) -> None:
     assert machines.join("third").search("day", k=1, ranking="bm25")[0].source == "day"
 
 
+def test_what_is_put_on_top_of_anothers_documents_is_what_it_was(machines: Machines, tmp_path: Path) -> None:
+    """Its pages, metadata, length and vectors, though the other one was first, and chose another scale."""
+    first, second = machines.join("first"), machines.join("second")
+    path = tmp_path / "plan.pdf"
+    path.write_bytes(made_documents.pdf(["", "Warfarin is stopped five days before."]))
+    machines.kept.before_replacing.append(lambda: (second.add_texts(NOTES), None)[1])
+    first.add(path, {"ward": "5C"})
+    (hit,) = second.search("warfarin stopped", k=1, ranking="bm25")
+    length = first.embedder.tokens("Warfarin is stopped five days before.")
+    assert (hit.source, hit.page, hit.metadata, hit.tokens) == ("plan.pdf", 2, {"ward": "5C"}, length)
+    assert [one.media for one in second.documents({"ward": "5C"})] == ["pdf"]
+    vector, state = first.embedder.embed_questions([hit.text]), second._here()
+    assert state.nearest(vector, 1)[0][0] == hit.passage
+    assert state.nearest(vector, 1)[0][1] / state.unit_of(vector) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("most", [1, shards.MOST_BYTES], ids=["in another shard", "in the same shard"])
 def test_what_one_removes_is_gone_though_another_changes_something_else_at_once(
-    machines: Machines, monkeypatch: pytest.MonkeyPatch
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """Whoever asked for its removal would find it there again."""
-    monkeypatch.setattr(shards.cut, "__kwdefaults__", {"most": 1})
+    monkeypatch.setattr(shards.cut, "__kwdefaults__", {"most": most})
     first, second = machines.join("first"), machines.join("second")
     first.add_texts(NOTES)
     machines.kept.before_replacing.append(lambda: (second.add_texts([Text("visit", "Nobody visits.")]), None)[1])
     first.remove("tea")
     assert _sources(second) == _sources(first) == _sources(machines.join("third")) == ["dose", "visit"]
+
+
+def test_what_was_not_there_to_be_removed_is_not_removed_later(machines: Machines) -> None:
+    """A machine that is offline is asked to remove what another one is only adding: it is told that there was none."""
+    machines.join("first").add_texts(NOTES[:1])
+    assert machines.join("first", offline=True).remove("dose", "text:tea") == 1
+    machines.join("second").add_texts(NOTES[1:2])
+    assert machines.join("first").sync() == 4
+    assert _sources(machines.join("first")) == ["tea"]
+
+
+def test_what_two_removed_is_there_again_when_one_adds_it_again(machines: Machines) -> None:
+    """Each removed it by itself: that the other one had, too, is no word against what comes later."""
+    first, second = machines.join("first"), machines.join("second")
+    first.add_texts(NOTES)
+    offline = machines.join("first", offline=True)
+    offline.remove("tea")
+    second.remove("tea")
+    assert _sources(first) == ["dose", "visit"]
+    second.add_texts(NOTES[1:2])
+    assert first.sync() == 4
+    assert _sources(first) == _sources(second) == ["dose", "tea", "visit"]
 
 
 def test_the_same_document_of_two_is_one(machines: Machines) -> None:
@@ -230,6 +271,23 @@ def test_of_two_descriptions_of_one_document_the_later_one_counts(machines: Mach
         assert [one.metadata for one in corpus.documents()] == [{"ward": "5C"}]
     first.add_texts(NOTES[:1])
     assert [one.metadata for one in second.documents()] == [{"ward": "3B"}]
+
+
+def test_one_file_that_two_machines_call_otherwise_keeps_neither_from_going_on(
+    machines: Machines, tmp_path: Path
+) -> None:
+    """It lies at one path on both, and on one of them a text was called so first: each would refuse all that the other puts."""
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    (folder / "may.txt").write_text("Tea with honey.")
+    machines.join("first"), machines.join("second").add(folder)
+    offline = machines.join("first", offline=True)
+    offline.add_texts([Text("reports/may.txt", "A text of May.")])
+    offline.add(folder)
+    first, second = machines.join("first"), machines.join("second")
+    first.sync()
+    assert _passages(first) == _passages(second)
+    assert sorted(_passages(first).values()) == ["A text of May.", "Tea with honey."]
 
 
 class Disk:
@@ -276,6 +334,21 @@ def test_one_file_of_two_machines_is_one_document(machines: Machines, tmp_path: 
         assert second.search("tea", k=1, ranking="bm25")[0].text == "Tea with honey.", "the later word counts"
 
 
+def test_a_file_that_takes_the_place_of_anothers_is_not_lost_with_it(machines: Machines, tmp_path: Path) -> None:
+    """Theirs was removed here, and this machine's own was added: that it says the same does not make it theirs."""
+    one, two = Disk(tmp_path / "1"), Disk(tmp_path / "2")
+    with one.plugged_in(tea="Tea with honey.") as folder:
+        machines.join("first").add(folder)
+    machines.join("second")
+    with two.plugged_in(tea="Tea with honey.") as folder:
+        offline = machines.join("second", offline=True)
+        offline.remove("reports/tea.txt")
+        offline.add(folder)
+        machines.join("first").add_texts(NOTES[:1])
+        machines.join("second").sync()
+    assert _sources(machines.join("first")) == ["dose", "reports/tea.txt"]
+
+
 def test_what_is_gone_from_a_folder_is_pruned_whoever_added_it_first(machines: Machines, tmp_path: Path) -> None:
     """Where it was in this machine's folder, too, in this process or an earlier one. What only the other has stays."""
     one, two = Disk(tmp_path / "1"), Disk(tmp_path / "2")
@@ -298,8 +371,34 @@ def test_what_is_gone_from_a_folder_is_pruned_whoever_added_it_first(machines: M
     assert _sources(machines.join("first")) == ["reports/note.txt", "reports/only.txt"]
 
 
+def test_a_file_that_another_machine_was_quicker_with_is_pruned_too(machines: Machines, tmp_path: Path) -> None:
+    """Though nothing else of this folder was new when it was added here: that it was here is remembered."""
+    one, two = Disk(tmp_path / "1"), Disk(tmp_path / "2")
+    with two.plugged_in(dose="Aspirin, never with warfarin.") as folder:
+        machines.join("second").add(folder)
+    with one.plugged_in(tea="Tea with honey.") as folder:
+        machines.join("first").add(folder)
+    with two.plugged_in(tea="Tea with honey.") as folder:
+        assert machines.join("second").add(folder).unchanged == 2
+        (folder / "tea.txt").unlink()
+        assert machines.join("second").add(folder, prune=True).removed == ("reports/tea.txt",)
+    with two.plugged_in(new="New at both.") as folder:
+        machines.join("second", offline=True).add(folder)
+    with one.plugged_in(new="New at both.") as folder:
+        machines.join("first").add(folder)
+    with two.plugged_in() as folder:
+        machines.join("second").sync()
+        (folder / "new.txt").unlink()
+        assert machines.join("second").add(folder, prune=True).removed == ("reports/new.txt",), "it was here first"
+        machines.join("second", offline=True).add_texts([Text("reports/text.txt", "A text.")])
+    with one.plugged_in(text="A text.") as folder:
+        machines.join("first").add(folder)
+    with two.plugged_in() as folder:
+        assert machines.join("second").add(folder, prune=True).removed == (), "of no file that was here"
+
+
 def test_pruning_one_folder_takes_nothing_out_of_another(machines: Machines, tmp_path: Path) -> None:
-    """Though another machine added it first, under the same name: `letters` is not below `reports`."""
+    """Though another machine added it first: `letters` is not below `reports`, and another `reports` is not this one."""
     one, two = Disk(tmp_path / "1"), Disk(tmp_path / "2")
     with one.plugged_in(dose="Aspirin, never with warfarin.") as folder:
         (folder.parent / "letters").mkdir()
@@ -312,7 +411,9 @@ def test_pruning_one_folder_takes_nothing_out_of_another(machines: Machines, tmp
         second = machines.join("second")
         assert second.add(folder.parent / "letters").unchanged == 1
         assert second.add(folder, prune=True).removed == ()
-    assert _sources(second) == ["letters/may.txt", "reports/dose.txt"]
+    with Disk(tmp_path / "3").plugged_in(own="Only here.") as folder:
+        assert second.add(folder, prune=True).removed == ()
+    assert _sources(second) == ["letters/may.txt", "reports/dose.txt", "reports/own.txt"]
 
 
 def test_two_folders_of_one_name_on_one_machine_are_two(machines: Machines, tmp_path: Path) -> None:
@@ -338,6 +439,10 @@ def test_one_more_document_moves_what_it_is_in_and_no_more(machines: Machines, m
     second = machines.join("second")
     assert f"that {count + 2} blobs of" in str(second.search("report", k=1, ranking="bm25").leakage)
     assert "blobs" not in str(second.search("report", k=1, ranking="bm25").leakage)
+    assert "blobs" not in str(machines.join("first").search("report", k=1, ranking="bm25").leakage), (
+        "it put them itself"
+    )
+    assert "together were put" in str(first.search("report", k=1, ranking="bm25").leakage)
     before = set(machines.kept.heads[-1][1])
     first.add_texts([Text("61", "One more report.")])
     moved = len(set(machines.kept.heads[-1][1]) - before)
@@ -354,12 +459,41 @@ def test_the_passphrase_is_changed_everywhere(machines: Machines) -> None:
     """A machine that is open goes on, a new one needs the new one, and so does one that opens again."""
     first, second = machines.join("first"), machines.join("second")
     first.add_texts(NOTES)
+    salt = second._exchange.header.salt
     second.change_passphrase("another")
+    assert second._exchange.header.salt != salt, "what was worked out against the old one is of use against the new one"
     assert first.sync() == 3
     for name in ("first", "second", "third"):
         with pytest.raises(CorpusError, match="the passphrase is not this corpus's"):
             machines.join(name)
         assert len(machines.join(name, "another")) == 3
+
+
+def test_a_passphrase_whose_change_failed_does_not_come_into_force_later(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the next change, say: whoever was told that it failed may not have written it down."""
+    first = machines.join("first")
+    with monkeypatch.context() as broken:
+
+        def full(*_: object, **__: object) -> bool:
+            raise GatewayError("beyond the tenant's quota", problem="quota")
+
+        broken.setattr(KeptBlobs, "store", full)
+        with pytest.raises(GatewayError, match="The passphrase stays as it was: change it again"):
+            first.change_passphrase("another")
+    first.add_texts(NOTES)
+    assert len(machines.join("second")) == 3
+
+
+def test_a_search_while_another_process_adds_finds_what_is_here(machines: Machines) -> None:
+    """It waits a moment and no more, though there is something newer: an `add` may take hours."""
+    first, adding = machines.join("first"), machines.join("first")
+    first.add_texts(NOTES[:1])
+    machines.join("second").add_texts(NOTES[1:])
+    with adding._vault.writing():
+        assert [hit.source for hit in first.search("tea")] == ["dose"]
+    assert first.search("tea", k=1)[0].source == "tea"
 
 
 def test_an_empty_passphrase_seals_nothing(machines: Machines) -> None:
@@ -382,6 +516,9 @@ def test_a_passphrase_that_is_changed_is_the_one_that_opens_it(machines: Machine
     first.change_passphrase("pass")
     assert not own.exists()
     second = machines.join("second")
+    machines.kept.before_replacing.append(lambda: (second.add_texts(NOTES), None)[1])
+    first.change_passphrase("first's, beside somebody's documents")
+    first.change_passphrase("pass")
     machines.kept.before_replacing.append(lambda: second.change_passphrase("second's"))
     with pytest.raises(CorpusError, match="another machine changed the passphrase at this moment, and that one holds"):
         first.change_passphrase("first's")
@@ -468,10 +605,39 @@ def test_vectors_of_two_models_do_not_come_into_one_index(machines: Machines, se
     """Another client of the owner's embeds otherwise: what is here is searched offline, as it was."""
     first = machines.join("first")
     first.add_texts(NOTES)
-    _put_head(machines, first, settings)
+    second = machines.join("second")
+    second.remove("visit")
+    _put_head(machines, second, settings)
     with pytest.raises(CorpusError, match="vectors of two do not compare"):
         first.search("tea")
+    assert len(first) == 3, "it shows what it took in by half"
     assert machines.join("first", offline=True).search("tea", k=1)[0].source == "tea"
+
+
+def test_vectors_of_another_length_do_not_come_into_the_cache(machines: Machines) -> None:
+    """Another client of the owner's says that they have one number each: the cache would not be read any more."""
+    first = machines.join("first")
+    first.add_texts(NOTES)
+    _put_head(machines, first, {"dimension": "1"})
+    with pytest.raises(CorpusError, match="vectors of 1 numbers, and what is here has 384"):
+        first.search("tea")
+    assert machines.join("first", offline=True).search("tea", k=1)[0].source == "tea"
+
+
+def test_what_is_broken_off_midway_is_neither_here_nor_there(machines: Machines) -> None:
+    """Nor does it go up with a later change: whoever broke it off begins it again."""
+    first = machines.join("first")
+    first.add_texts(NOTES[:1])
+
+    def texts() -> Iterator[Text]:
+        yield Text(NOTES[0].name, NOTES[0].text, {"ward": "5C"})
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first.add_texts(texts())
+    first.add_texts(NOTES[1:2])
+    for corpus in (first, machines.join("second")):
+        assert [one.metadata for one in corpus.documents()] == [{"ward": "3B"}, {"ward": "4A"}]
 
 
 def test_a_setting_that_is_none_of_a_corpuss_does_not_come_into_the_cache(machines: Machines) -> None:
@@ -516,7 +682,8 @@ def test_what_a_gateway_lost_is_put_back_from_a_cache(machines: Machines) -> Non
         with pytest.raises(CorpusError, match="`blindgate rag put-back` puts"):
             first.search("tea")
         generation = second.generation
-        assert machines.join("second", offline=True).put_back() == generation + 1
+        for more in (1, 2):
+            assert machines.join("second", offline=True).put_back() == generation + more
         for corpus in (first, second, machines.join("third")):
             assert _sources(corpus) == ["dose", "tea", "visit"]
     other = Machines(machines._folder / "others", first.embedder)
