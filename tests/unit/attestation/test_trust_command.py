@@ -157,6 +157,12 @@ def test_a_policy_decides_what_evidence_alone_cannot(ask: Ask, tmp_path: Path, p
         ('[platforms.aws-nitro]\nmeasurements = { pcr0 = ["00"] }\nallow = "all"', "allow"),
         ('[platforms.aws-nitro]\nmeasurements = { pcr0 = ["00"] }\ntcb_evaluation = 17', "intel-tdx"),
         ('[platforms.intel-tdx]\nmeasurements = { mrtd = ["00"] }\nadvisories = ["all"]', "advisories"),
+        ('[platforms.intel-tdx]\nmeasurements = { mrtd = ["00"] }\ntcb_evaluation = 0', "tcb_evaluation"),
+        ('[platforms.amd-sev-snp]\nmeasurements = { measurement = ["00"] }\nproducts = []', "products"),
+        ('[platforms.amd-sev-snp]\nmeasurements = { measurement = ["00"] }\nvmpl = 4', "vmpl"),
+        ('[platforms.amd-sev-snp]\nmeasurements = { measurement = ["00"] }\nvmpl = -1', "vmpl"),
+        ('[platforms.amd-sev-snp]\nmeasurements = { measurement = ["00"] }\nminimum_tcb = { snp = -1 }', "snp"),
+        ('[platforms.amd-sev-snp]\nmeasurements = { measurement = ["00"] }\nminimum_tcb = { snp = 256 }', "snp"),
     ],
 )
 def test_a_policy_that_would_let_everything_pass_is_none(tmp_path: Path, policy: str, message: str) -> None:
@@ -170,11 +176,15 @@ def test_a_policys_platforms_are_written_as_they_were_read(tmp_path: Path) -> No
     """Also when a command changes another part of the file."""
     rules = {
         "amd-sev-snp": PlatformRules(
-            measurements={"measurement": ("00" * 48,)}, products=("Turin",), chips=("ab" * 64,), minimum_tcb={"snp": 22}
+            measurements={"measurement": ("00" * 48,)},
+            products=("Turin",),
+            chips=("ab" * 64,),
+            vmpl=3,
+            minimum_tcb={"snp": 255, "microcode": 0},
         ),
         "aws-nitro": PlatformRules(measurements={"pcr0": (PCR0,), "pcr1": ("01", "02")}),
         "intel-tdx": PlatformRules(
-            measurements={"mrtd": ("00" * 48,)}, tcb_evaluation=17, advisories=("INTEL-SA-00615",)
+            measurements={"mrtd": ("00" * 48,)}, tcb_evaluation=1, advisories=("INTEL-SA-00615",)
         ),
     }
     written = Policy({"one": "ed25519:" + "A" * 43}, {}, path=tmp_path / "policy.toml", platforms=rules)
@@ -186,6 +196,7 @@ def test_a_policys_platforms_are_written_as_they_were_read(tmp_path: Path) -> No
     ("facts", "rules", "refused"),
     [
         ({"product": "Genoa"}, {}, []),
+        ({"product": "Turin"}, {}, []),
         ({"product": "Milan"}, {}, ["product"]),
         ({"product": "Milan"}, {"products": ("Milan",)}, []),
         ({"product": "Genoa"}, {"products": ("Turin",)}, ["product"]),
