@@ -120,10 +120,14 @@ class MadeGpu:
         begin: datetime = ANSWERED,
         end: datetime | None = ANSWERED + timedelta(days=1),
         about: x509.Certificate | None = None,
+        issuer: x509.Certificate | None = None,
         by: str = "a responder",
         digest: hashes.HashAlgorithm | None = None,
     ) -> bytes:
-        """The responder's answer about the key's certificate, signed `by` a responder, one of another use or kind, or the root."""
+        """The responder's answer about the key's certificate, signed `by` a responder, one of another use or kind, or the root.
+
+        It may be `about` another certificate, of another `issuer`.
+        """
         uses = {"another use": ExtendedKeyUsageOID.SERVER_AUTH}
         key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey = self._root
         signer = self.root
@@ -134,7 +138,7 @@ class MadeGpu:
             signer = self._certify("a responder", key, authority=False, use=use)
         made = ocsp.OCSPResponseBuilder().add_response(
             cert=about or self.leaf,
-            issuer=self.root,
+            issuer=issuer or self.root,
             algorithm=hashes.SHA256(),
             cert_status=status,
             this_update=begin,

@@ -40,7 +40,7 @@ def judged(gpu: MadeGpu, *answers: bytes, **asked: Any) -> Appraisal:
 
 def refused(found: Appraisal) -> list[str]:
     """What it is refused for, all of which is of one rule."""
-    assert {one.rule for one in found.refusals()} <= {"revocation"}
+    assert {(one.rule, one.claim) for one in found.refusals()} <= {("revocation", Claim.INSTANCE_IDENTITY)}
     return [one.text for one in found.refusals()]
 
 
@@ -77,6 +77,8 @@ def _flipped(answer: bytes) -> bytes:
         (lambda gpu: gpu.answer(end=None), "does not say until when"),
         (lambda gpu: gpu.answer(by="another use"), "does not verify under a key that its issuer certified"),
         (lambda gpu: gpu.answer(by="Ed25519"), "does not verify"),
+        (lambda gpu: MadeGpu().answer(about=gpu.leaf, issuer=gpu.root), "does not verify"),
+        (lambda gpu: MadeGpu().answer(about=gpu.leaf, issuer=gpu.root, by="the root"), "does not verify"),
         (lambda gpu: gpu.answer(by="the root", digest=hashes.SHA224()), "does not verify"),
         (lambda gpu: _flipped(gpu.answer(by="the root")), "does not verify"),
         (lambda gpu: gpu.answer(about=MadeGpu().leaf), "about another certificate than those of the chain"),
@@ -86,7 +88,8 @@ def _flipped(answer: bytes) -> bytes:
         (lambda _: b"\x30" * 20_000, "not an answer (OCSP): 20000 bytes"),
     ],
     ids=[
-        "revoked", "on hold", "revoked long ago", "unknown", "yesterday's", "tomorrow's", "without an end", "another use", "another kind",
+        "revoked", "on hold", "revoked long ago", "unknown", "yesterday's", "tomorrow's", "without an end", "another use", "another kind", "a responder of somebody's own",
+        "a root of somebody's own",
         "a short digest", "changed", "another certificate", "another responder", "bytes behind", "cut", "too large",
     ],
 )  # fmt: skip

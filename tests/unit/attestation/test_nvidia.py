@@ -176,11 +176,13 @@ def test_a_report_that_does_not_answer_the_nonce_is_refused(nonce: bytes, text: 
     appraisal = _appraise(_vector("hopper_evidence.json"), nonce=nonce)
     assert _rules(appraisal) == {"nonce"}
     assert text in appraisal.refusals()[0].text
+    assert appraisal.vector()[Claim.SOURCED_DATA] is Tier.CONTRAINDICATED
 
 
 def test_report_data_is_not_to_be_had_of_a_gpu() -> None:
     """Who asks for it is told that a report binds its nonce alone."""
-    assert _rules(_appraise(_vector("hopper_evidence.json"), report_data=b"\1" * 64)) == {"report-data"}
+    appraisal = _appraise(_vector("hopper_evidence.json"), report_data=b"\1" * 64)
+    assert [(one.rule, one.claim) for one in appraisal.refusals()] == [("report-data", Claim.SOURCED_DATA)]
 
 
 @pytest.mark.parametrize(
@@ -296,7 +298,8 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
     assert _rules(_appraise(json.dumps([*two, first.entry()]).encode())) == {"repeated"}
     stale = second.entry(second.report(nonce=b"\7" * 32), nonce="07" * 32)
     assert _rules(_appraise(json.dumps([first.entry(), stale]).encode())) == {"nonce"}
-    broken = second.entry(second.report()[:-1] + b"\0")
+    report = second.report()
+    broken = second.entry(report[:-1] + bytes([report[-1] ^ 1]))
     appraisal = _appraise(json.dumps([first.entry(), broken]).encode())
     assert _rules(appraisal) == {"signature"}
     assert appraisal.refusals()[0].text.startswith("GPU 1: ")
