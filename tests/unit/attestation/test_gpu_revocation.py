@@ -88,9 +88,9 @@ def _flipped(answer: bytes) -> bytes:
         (lambda _: b"\x30" * 20_000, "not an answer (OCSP): 20000 bytes"),
     ],
     ids=[
-        "revoked", "on hold", "revoked long ago", "unknown", "yesterday's", "tomorrow's", "without an end", "another use", "another kind", "a responder of somebody's own",
-        "a root of somebody's own",
-        "a short digest", "changed", "another certificate", "another responder", "bytes behind", "cut", "too large",
+        "revoked", "on hold", "revoked long ago", "unknown", "yesterday's", "tomorrow's", "without an end", "another use",
+        "another kind", "a responder of somebody's own", "a root of somebody's own", "a short digest", "changed",
+        "another certificate", "another responder", "bytes behind", "cut", "too large",
     ],
 )  # fmt: skip
 def test_an_answer_that_does_not_say_good_now_is_refused(

@@ -303,7 +303,9 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
     appraisal = _appraise(json.dumps([first.entry(), broken]).encode())
     assert _rules(appraisal) == {"signature"}
     assert appraisal.refusals()[0].text.startswith("GPU 1: ")
-    assert {one.text[:7] for one in appraisal.reasons if one.tier is Tier.AFFIRMING} == {"GPU 0: "}
+    affirmed = [one.text for one in appraisal.reasons if one.tier is Tier.AFFIRMING]
+    assert {text[:7] for text in affirmed} == {"GPU 0: "}
+    assert "GPU 0: the GPU's key signed question and answer" in affirmed
 
 
 def test_what_is_wrong_with_one_of_several_gpus_is_said_of_it_and_of_its_part(made: Callable[..., MadeGpu]) -> None:

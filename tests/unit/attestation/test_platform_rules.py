@@ -151,4 +151,4 @@ def test_rules_of_another_platform_decide_nothing_of_this_one() -> None:
     ):
         found = Appraisal("aws-nitro", NOW, {"measurement": "ab", "user_data": "01"})
         hold_to_policy(found, {"aws-nitro": rules}, Asked(now=NOW))
-        assert [one.rule for one in found.refusals()] == ["platform"]
+        assert [(one.rule, one.claim) for one in found.refusals()] == [("platform", Claim.CONFIGURATION)]
