@@ -50,19 +50,22 @@ class SnpMaker:
         hardware_id: bytes = b"",
         named: str = "",
         below: str = "",
+        issuer: str | None = None,
         **more: bytes,
     ) -> x509.Certificate:
         """The certificate of the key that signs reports.
 
         `levels` are by the last number of their extension; `more` are raw extensions by `e` and their number under AMD's arc.
+        `issuer` is named in the place of the one that signs it; empty: none is.
         """
         below = below or kind
+        named_issuer = self.between[below].subject if issuer is None else _name(issuer)
         name = (named or self.product).encode()
         said = {"e1": b"\x02\x01\x00", "e2": b"\x16" + bytes([len(name)]) + name}
         said |= {"e4": hardware_id} if kind == "VCEK" else {"e5": b"\x16\x07CN=test"}
         said |= {f"e3.{number}": _integer(level) for number, level in levels.items()} | more
         made = (
-            _certificate(f"SEV-{kind}", self.between[below].subject, self.key.public_key())
+            _certificate(f"SEV-{kind}", named_issuer, self.key.public_key())
             .serial_number(7)
             .not_valid_after(MADE + timedelta(days=2555))
         )
@@ -112,7 +115,7 @@ def _integer(value: int) -> bytes:
 
 
 def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)] if text else [])
 
 
 def _certificate(

@@ -1,6 +1,6 @@
 """A chain leads from a pinned root to a key, or to nothing: one thing is wrong at a time, and everything else with it is right."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
@@ -56,7 +56,7 @@ class Made:
     path: int | None = None
     begin: datetime = BEGIN
     end: datetime = END
-    digest: type[hashes.HashAlgorithm] = hashes.SHA384
+    digest: hashes.SHA224 | hashes.SHA256 | hashes.SHA384 = field(default_factory=hashes.SHA384)
     pss: bool = False
     more: bytes = b""
 
@@ -76,8 +76,8 @@ class Made:
         if self.more:
             unread = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), self.more)
             made = made.add_extension(unread, critical=False)
-        scheme = padding.PSS(padding.MGF1(self.digest()), self.digest.digest_size) if self.pss else None
-        return made.sign(_key(self.by), None if self.by == "Ed25519" else self.digest(), rsa_padding=scheme)
+        scheme = padding.PSS(padding.MGF1(self.digest), self.digest.digest_size) if self.pss else None
+        return made.sign(_key(self.by), None if self.by == "Ed25519" else self.digest, rsa_padding=scheme)
 
 
 def _named(name: str) -> x509.Name:
@@ -103,7 +103,8 @@ def _usage(signs: str) -> x509.KeyUsage:
 
 def authority(name: str, issuer: str = "root", **more: Any) -> Made:
     """One that signs certificates."""
-    return Made(name, issuer, **{"authority": True, "signs": "certificates"} | more)
+    said: dict[str, Any] = {"authority": True, "signs": "certificates"}
+    return Made(name, issuer, **said | more)
 
 
 def led_to(*made: Made, at: int | None = NOW, pinned: int | None = 0) -> str:
@@ -124,7 +125,7 @@ ROOT, BETWEEN, LEAF = authority("root"), authority("between"), Made()
         (authority("root", path=1), authority("between", path=0), LEAF),
         (authority("root", key="RSA", by="RSA"), authority("between", by="RSA"), LEAF),
         (authority("root", key="RSA", by="RSA", pss=True), authority("between", by="RSA", pss=True), LEAF),
-        (ROOT, BETWEEN, Made(digest=hashes.SHA256)),
+        (ROOT, BETWEEN, Made(digest=hashes.SHA256())),
         (ROOT, *[authority("root")] * 10, Made(issuer="root")),
         (ROOT, BETWEEN, Made(key="Ed25519", authority=None, signs=None)),
     ],
@@ -153,7 +154,7 @@ def test_a_chain_leads_from_its_root(chain: tuple[Made, ...]) -> None:
         ((ROOT, authority("between", key="RSA"), Made(by="another RSA")), "chain"),
         ((ROOT, BETWEEN, Made(issuer="another")), "chain"),
         ((ROOT, LEAF), "chain"),
-        ((ROOT, BETWEEN, Made(digest=hashes.SHA224)), "chain"),
+        ((ROOT, BETWEEN, Made(digest=hashes.SHA224())), "chain"),
         ((ROOT, BETWEEN, Made(by="RSA")), "chain"),
         ((ROOT, authority("between", key="RSA"), LEAF), "chain"),
         ((ROOT, authority("between", key="Ed25519"), Made(by="Ed25519")), "chain"),

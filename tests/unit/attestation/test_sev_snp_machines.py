@@ -79,6 +79,7 @@ def test_bergamo_is_genoas(genoa: Machine) -> None:
     """One root for both, under either name."""
     assert genoa.appraised().affirms
     assert genoa.appraised(named="Bergamo-A1").affirms
+    assert genoa.appraised(named="Siena-A1").affirms
     assert genoa.appraised(hardware_id=b"\x04\x40" + CHIP).affirms, (
         "an id that is wrapped as an OCTET STRING is the same id"
     )
@@ -98,14 +99,21 @@ def test_bergamo_is_genoas(genoa: Machine) -> None:
         pytest.param({0x1A0: b"\xff"}, {}, {"chip-id"}, id="another chip"),
         pytest.param({0x187: b"\x53"}, {}, {"certified-tcb"}, id="another TCB than the key is for"),
         pytest.param({0x182: b"\1"}, {}, {"certified-tcb"}, id="a byte of the TCB that stands for nothing"),
-        pytest.param({0x3F: b"\x53"}, {}, {"tcb"}, id="reported above what runs"),
+        pytest.param({0x3F: b"\x53", 0x1E7: b"\x53"}, {}, {"tcb"}, id="reported above what runs"),
+        pytest.param({0x1E7: b"\x55"}, {}, {"tcb"}, id="committed above what runs"),
         pytest.param({}, {"e2": b"\x16\x05Gen"}, {"form"}, id="a name that is cut"),
+        pytest.param({}, {"e2": b""}, {"form"}, id="a name that is nothing"),
+        pytest.param({}, {"e2": b"\x0c\x05Genoa"}, {"form"}, id="a name of another kind"),
+        pytest.param({}, {"e2": b"\x16\x05Geno\xe1"}, {"form"}, id="a name in other letters"),
         pytest.param({}, {"e3.8": b"\x02\x02\x00\x54"}, {"form"}, id="a level with a needless zero"),
         pytest.param({}, {"e3.8": b"\x02\x01\xdb"}, {"form"}, id="a level below zero"),
         pytest.param({}, {"e3.8": b""}, {"form"}, id="a level that is nothing"),
         pytest.param({}, {"e4": b"\1" * 63}, {"form"}, id="a chip's id of another length"),
         pytest.param({}, {"levels": {1: 10, 2: 0, 3: 23}}, {"form"}, id="a level that is missing"),
         pytest.param({}, {"below": "VLEK"}, {"signing-key"}, id="a VCEK that the other intermediate signed"),
+        pytest.param({}, {"issuer": "SEV-Genova"}, {"chain"}, id="an issuer that AMD has not"),
+        pytest.param({}, {"issuer": ""}, {"chain"}, id="an issuer without a name"),
+        pytest.param({}, {"issuer": "SEV-Turin"}, {"chain"}, id="another generation's issuer"),
     ],
 )
 def test_a_machine_that_signs_what_must_not_be_is_refused(
@@ -139,6 +147,21 @@ def test_a_report_of_version_2_has_no_alias_check(genoa: Machine) -> None:
     found = sev_snp.appraise(report, Asked(now=millis("2026-06-01"), chain=chain))
     assert found.affirms, found.refusals()
     assert "alias-check" in open_codes(found)
+
+
+def test_what_was_launched_may_be_above_what_runs(genoa: Machine) -> None:
+    """After firmware was rolled back, which its owner may do down to what is committed."""
+    assert genoa.appraised({0x1F7: b"\x55"}).affirms
+
+
+def test_a_root_of_amds_name_does_not_hide_amds(genoa: Machine) -> None:
+    """Whoever stands between puts one there; the pinned one is found behind it, and where there is none, none."""
+    report = genoa.maker.sign(genoa.body({}))
+    chain = genoa.maker.chain(genoa.maker.leaf("VCEK", GENOA_LEVELS, hardware_id=CHIP))
+    other = SnpMaker("Genoa").root.public_bytes(Encoding.DER)
+    for around in ((other, *chain), (*chain, other)):
+        assert sev_snp.appraise(report, Asked(now=millis("2026-06-01"), chain=around)).affirms
+    assert rules(sev_snp.appraise(report, Asked(now=millis("2026-06-01"), chain=(*chain[:2], other)))) == {"root"}
 
 
 def test_bits_of_the_platform_that_nobody_knows_are_facts(genoa: Machine) -> None:
