@@ -51,12 +51,13 @@ class SnpMaker:
         named: str = "",
         below: str = "",
         issuer: str | None = None,
+        key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey | None = None,
         **more: bytes,
     ) -> x509.Certificate:
         """The certificate of the key that signs reports.
 
         `levels` are by the last number of their extension; `more` are raw extensions by `e` and their number under AMD's arc.
-        `issuer` is named in the place of the one that signs it; empty: none is.
+        `issuer` is named in the place of the one that signs it (empty: none is), and `key` stands in the place of the reports'.
         """
         below = below or kind
         named_issuer = self.between[below].subject if issuer is None else _name(issuer)
@@ -65,7 +66,7 @@ class SnpMaker:
         said |= {"e4": hardware_id} if kind == "VCEK" else {"e5": b"\x16\x07CN=test"}
         said |= {f"e3.{number}": _integer(level) for number, level in levels.items()} | more
         made = (
-            _certificate(f"SEV-{kind}", named_issuer, self.key.public_key())
+            _certificate(f"SEV-{kind}", named_issuer, key or self.key.public_key())
             .serial_number(7)
             .not_valid_after(MADE + timedelta(days=2555))
         )
@@ -82,6 +83,10 @@ class SnpMaker:
     def double(self) -> x509.Certificate:
         """An intermediate of the ASK's name with another key, signed by the root as well."""
         return _authority(f"SEV-{self.product}", f"ARK-{self.product}", _rsa(2), _rsa(0), below=0)
+
+    def nameless(self) -> x509.Certificate:
+        """A certificate that names nobody."""
+        return _authority("", f"ARK-{self.product}", _rsa(2), _rsa(0), below=0)
 
     def sign(self, report: bytes) -> bytes:
         """The report with a signature by the leaf's key."""
