@@ -164,6 +164,35 @@ def test_what_is_no_fault_and_no_proof_is_left_open(genoa: Machine, fields: dict
     assert code in open_codes(found)
 
 
+def test_each_fact_is_read_where_amds_table_has_it(genoa: Machine) -> None:
+    """A policy names any of them as a measurement: one that were read a byte beside its place would be another's."""
+    places = {
+        "measurement": (0x90, 48),
+        "report_data": (0x50, 64),
+        "host_data": (0xC0, 32),
+        "family_id": (0x10, 16),
+        "image_id": (0x20, 16),
+        "id_key_digest": (0xE0, 48),
+        "author_key_digest": (0x110, 48),
+        "report_id": (0x140, 32),
+        "migration_agent_report_id": (0x160, 32),
+    }
+    said = {name: bytes([place // 16]) * length for name, (place, length) in places.items()}
+    fields = {places[name][0]: value for name, value in said.items()}
+    facts = genoa.appraised({**fields, 4: b"\7\1", 0x48: b"\3"}).facts
+    assert {name: facts[name] for name in places} == {name: value.hex() for name, value in said.items()}
+    assert (facts["guest_svn"], facts["mask_chip_key"], facts["version"]) == (0x107, True, 5)
+    assert facts["processor"] == {"family": 0x19, "model": 0xA0, "stepping": 2}
+    assert (facts["product"], facts["product_name"]) == ("Genoa", "Genoa")
+    assert (facts["signing_key"], facts["chip_id"], facts["cloud"]) == ("VCEK", CHIP.hex(), None)
+    assert (facts["certificate_ends"], len(facts["signing_key_certificate"])) == ("2032-12-30T00:00:00Z", 64)
+    facts = genoa.appraised({**fields, 0x48: b"\0"}).facts
+    assert (facts["author_key_digest"], facts["mask_chip_key"]) == (None, False)
+    microcode = {"current": 0x3F, "reported": 0x187, "committed": 0x1E7, "launch": 0x1F7}
+    facts = genoa.appraised({place: bytes([level]) for level, place in enumerate(microcode.values(), 1)}).facts
+    assert [facts[f"{name}_tcb"]["microcode"] for name in microcode] == [1, 2, 3, 4]
+
+
 def test_a_nonce_is_held_by_a_rule_of_its_own(genoa: Machine) -> None:
     """A report has one place for what it binds: whoever asks for both a nonce and report data gets them in one, or neither."""
     report = genoa.maker.sign(genoa.body({0x50: b"\1" * 64}))
