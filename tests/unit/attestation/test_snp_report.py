@@ -131,7 +131,7 @@ def test_each_bit_of_the_platform_has_its_name_or_is_a_fact() -> None:
 def test_a_processor_is_of_its_generation(family: int, models: range, product: Product | None) -> None:
     """By family and model. One that nobody knows is of none, and a version before 3 does not say."""
     for model in models:
-        assert Report(report(x188=bytes([family, model, 2]))).product is product
+        assert Report(report(x188=bytes([family, model, 2]))).product == product
         assert Report(report(2, x188=bytes([family, model, 2]))).product is None
     assert Report(report(3, x188=bytes([family, models[0], 2]))).processor == (family, models[0], 2)
 

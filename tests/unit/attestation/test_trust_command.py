@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from blindgate.attestation import nitro
 from blindgate.attestation.appraisal import Appraisal, Asked, Claim
 from blindgate.attestation.rules import PlatformRules, hold_to_policy
+from blindgate.commands.appraisals import show_appraisal
 from blindgate.commands.trust import app
 from blindgate.policy import Policy
 from blindgate_protocol.errors import InputError, PolicyError
@@ -108,14 +109,35 @@ def test_what_is_no_evidence_is_not_believed(tmp_path: Path) -> None:
         assert part["ear.status"] == "contraindicated"
 
 
-def test_a_hostile_name_commands_no_terminal(ask: Ask, tmp_path: Path) -> None:
-    """What a document calls itself could clear the screen and write another verdict there."""
+def test_a_hostile_name_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """What evidence calls itself could clear the screen and write another verdict there, wherever it is said."""
+    name = "\x1b[2J\r"
+    found = Appraisal("aws-nitro", NOW, {"module_id": name, "pcrs": {"0": [name]}})
+    found.refuse(Claim.CONFIGURATION, "debug", f"{name} is under debug")
+    found.leave_open("binding", f"{name} binds nothing")
+    show_appraisal(found)
+    shown = capsys.readouterr().out
+    assert not {"\x1b", "\r"} & set(shown)
+    assert shown.count("�[2J�") == 3
+    assert "\\u001b[2J" in shown
+
+
+def test_what_a_document_that_nobody_signed_says_is_not_shown(ask: Ask, tmp_path: Path) -> None:
+    """Only that nobody signed it: no name, no measurement, nothing that holds of it, and none for a policy that wants it."""
     data = shared("vectors/nitro/document.cbor").read_bytes()
-    (tmp_path / "file").write_bytes(data.replace(b"i-0", b"\x1b[2", 1))
-    shown = CliRunner().invoke(app, ["appraise", str(tmp_path / "file")])
-    assert shown.exit_code == 1
-    assert "\x1b" not in shown.stdout
-    assert "�[2" in shown.stdout
+    (tmp_path / "file").write_bytes(data.replace(b"i-0", b"i-9", 1))
+    (tmp_path / "policy.toml").write_text(WILL_DO)
+    command = ["appraise", str(tmp_path / "file"), "--policy", str(tmp_path / "policy.toml"), "--json"]
+    part = json.loads(CliRunner().invoke(app, command).stdout)["submods"]["aws-nitro"]
+    assert part["blindgate.facts"] == {}
+    assert part["ear.trustworthiness-vector"] == {
+        "instance-identity": 99,
+        "configuration": 0,
+        "executables": 96,
+        "hardware": 0,
+        "runtime-opaque": 0,
+        "sourced-data": 96,
+    }
 
 
 def test_a_file_without_an_end_is_not_read_to_it() -> None:
