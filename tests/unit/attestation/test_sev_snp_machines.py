@@ -198,7 +198,7 @@ def test_a_nonce_is_held_by_a_rule_of_its_own(genoa: Machine) -> None:
     report = genoa.maker.sign(genoa.body({0x50: b"\1" * 64}))
     chain = genoa.maker.chain(genoa.maker.leaf("VCEK", GENOA_LEVELS, hardware_id=CHIP))
 
-    def asked(**what: bytes) -> dict[str, str]:
+    def asked(**what: Any) -> dict[str, str]:
         found = sev_snp.appraise(report, Asked(now=millis("2026-06-01"), chain=chain, **what))
         return {one.rule: one.claim.value for one in found.refusals()}
 
