@@ -57,7 +57,9 @@ def test_a_certificate_that_was_answered_for_is_shown_not_to_be_revoked(gpu: Mad
     assert not is_open(found)
     assert "revocation" in {one.rule for one in found.reasons}
     assert {one.claim for one in found.reasons if one.rule == "revocation"} == {Claim.INSTANCE_IDENTITY}
-    assert not is_open(judged(gpu, collateral=gpu.answer(by=by, digest=hashes.SHA256())))
+    found = judged(gpu, collateral=gpu.answer(by=by, digest=hashes.SHA256()))
+    assert found.affirms, found.refusals()
+    assert not is_open(found)
     assert is_open(judged(gpu))
 
 

@@ -45,6 +45,16 @@ def changed(at: int, value: bytes) -> Callable[[bytes], bytes]:
         pytest.param(changed(0, b"\6"), "no TDX quote", id="version 6"),
         pytest.param(changed(0, b"\3"), "no TDX quote", id="version 3"),
         pytest.param(changed(0, b"\5"), "the body is of type", id="version 5 without a body's kind"),
+        pytest.param(
+            lambda quote: b"\5" + quote[1:48] + b"\x09" + quote[49:],
+            "the body is of type 9",
+            id="a kind of body that is none",
+        ),
+        pytest.param(
+            lambda quote: quote[:632] + (len(quote) - 635).to_bytes(4, "little") + quote[636:] + b"\1",
+            "the quote's signatures ends at byte",
+            id="something behind the signatures, inside",
+        ),
         pytest.param(changed(2, b"\3"), "attestation key is of type 3", id="P-384"),
         pytest.param(changed(4, b"\x82"), "no TDX quote", id="another TEE"),
         pytest.param(changed(632, b"\xff\xff\xff\xff"), "4294967295 more", id="a length of 4 GB"),
