@@ -124,9 +124,9 @@ class MadeGpu:
         by: str = "a responder",
         digest: hashes.HashAlgorithm | None = None,
     ) -> bytes:
-        """The responder's answer about the key's certificate, signed `by` a responder, one of another use or kind, or the root.
+        """The responder's answer about the key's certificate, or `about` another, of another `issuer`.
 
-        It may be `about` another certificate, of another `issuer`.
+        It is signed `by` a responder, one of another use or kind, or of no use, or the root.
         """
         uses = {"another use": ExtendedKeyUsageOID.SERVER_AUTH}
         key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey = self._root
@@ -134,7 +134,7 @@ class MadeGpu:
         if by != "the root":
             of_another_kind = by == "Ed25519"
             key = ed25519.Ed25519PrivateKey.generate() if of_another_kind else ec.generate_private_key(ec.SECP384R1())
-            use = uses.get(by, ExtendedKeyUsageOID.OCSP_SIGNING)
+            use = None if by == "no use" else uses.get(by, ExtendedKeyUsageOID.OCSP_SIGNING)
             signer = self._certify("a responder", key, authority=False, use=use)
         made = ocsp.OCSPResponseBuilder().add_response(
             cert=about or self.leaf,

@@ -78,6 +78,7 @@ def _flipped(answer: bytes) -> bytes:
         (lambda gpu: gpu.answer(begin=ANSWERED + timedelta(hours=13)), "not of the time that it is judged for"),
         (lambda gpu: gpu.answer(end=None), "does not say until when"),
         (lambda gpu: gpu.answer(by="another use"), "does not verify under a key that its issuer certified"),
+        (lambda gpu: gpu.answer(by="no use"), "does not verify under a key that its issuer certified"),
         (lambda gpu: gpu.answer(by="Ed25519"), "does not verify"),
         (lambda gpu: MadeGpu().answer(about=gpu.leaf, issuer=gpu.root), "does not verify"),
         (lambda gpu: MadeGpu().answer(about=gpu.leaf, issuer=gpu.root, by="the root"), "does not verify"),
@@ -91,7 +92,7 @@ def _flipped(answer: bytes) -> bytes:
     ],
     ids=[
         "revoked", "on hold", "revoked long ago", "unknown", "yesterday's", "tomorrow's", "without an end", "another use",
-        "another kind", "a responder of somebody's own", "a root of somebody's own", "a short digest", "changed",
+        "no use", "another kind", "a responder of somebody's own", "a root of somebody's own", "a short digest", "changed",
         "another certificate", "another responder", "bytes behind", "cut", "too large",
     ],
 )  # fmt: skip
