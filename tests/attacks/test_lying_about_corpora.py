@@ -122,8 +122,8 @@ def _a_head_that_is_missing(stage: Stage) -> None:
 
 
 def _a_head_that_is_altered(stage: Stage) -> None:
-    ref = stage.kept.heads[-1][0]
-    _show(stage, stage.kept.blobs[ref.digest][:-1] + b"\0")
+    head = stage.kept.blobs[stage.kept.heads[-1][0].digest]
+    _show(stage, head[:-1] + bytes([head[-1] ^ 1]))
 
 
 def _an_endless_head(stage: Stage) -> None:

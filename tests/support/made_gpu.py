@@ -120,18 +120,25 @@ class MadeGpu:
         begin: datetime = ANSWERED,
         end: datetime | None = ANSWERED + timedelta(days=1),
         about: x509.Certificate | None = None,
+        issuer: x509.Certificate | None = None,
         by: str = "a responder",
         digest: hashes.HashAlgorithm | None = None,
     ) -> bytes:
-        """The responder's answer about the key's certificate, signed `by` a responder, one of another use, or the root."""
-        uses = {"a responder": ExtendedKeyUsageOID.OCSP_SIGNING, "another use": ExtendedKeyUsageOID.SERVER_AUTH}
-        key, signer = self._root, self.root
+        """The responder's answer about the key's certificate, or `about` another, of another `issuer`.
+
+        It is signed `by` a responder, one of another use or kind, or of no use, or the root.
+        """
+        uses = {"another use": ExtendedKeyUsageOID.SERVER_AUTH}
+        key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey = self._root
+        signer = self.root
         if by != "the root":
-            key = ec.generate_private_key(ec.SECP384R1())
-            signer = self._certify("a responder", key, authority=False, use=uses[by])
+            of_another_kind = by == "Ed25519"
+            key = ed25519.Ed25519PrivateKey.generate() if of_another_kind else ec.generate_private_key(ec.SECP384R1())
+            use = None if by == "no use" else uses.get(by, ExtendedKeyUsageOID.OCSP_SIGNING)
+            signer = self._certify("a responder", key, authority=False, use=use)
         made = ocsp.OCSPResponseBuilder().add_response(
             cert=about or self.leaf,
-            issuer=self.root,
+            issuer=issuer or self.root,
             algorithm=hashes.SHA256(),
             cert_status=status,
             this_update=begin,
@@ -141,7 +148,8 @@ class MadeGpu:
         )
         made = made.responder_id(ocsp.OCSPResponderEncoding.HASH, signer)
         made = made if by == "the root" else made.certificates([signer])
-        return made.sign(key, digest or hashes.SHA384()).public_bytes(Encoding.DER)
+        of_curve = isinstance(key, ec.EllipticCurvePrivateKey)
+        return made.sign(key, digest or hashes.SHA384() if of_curve else None).public_bytes(Encoding.DER)
 
     def _certify(
         self,

@@ -50,19 +50,23 @@ class SnpMaker:
         hardware_id: bytes = b"",
         named: str = "",
         below: str = "",
+        issuer: str | None = None,
+        key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey | None = None,
         **more: bytes,
     ) -> x509.Certificate:
         """The certificate of the key that signs reports.
 
         `levels` are by the last number of their extension; `more` are raw extensions by `e` and their number under AMD's arc.
+        `issuer` is named in the place of the one that signs it (empty: none is), and `key` stands in the place of the reports'.
         """
         below = below or kind
+        named_issuer = self.between[below].subject if issuer is None else _name(issuer)
         name = (named or self.product).encode()
         said = {"e1": b"\x02\x01\x00", "e2": b"\x16" + bytes([len(name)]) + name}
         said |= {"e4": hardware_id} if kind == "VCEK" else {"e5": b"\x16\x07CN=test"}
         said |= {f"e3.{number}": _integer(level) for number, level in levels.items()} | more
         made = (
-            _certificate(f"SEV-{kind}", self.between[below].subject, self.key.public_key())
+            _certificate(f"SEV-{kind}", named_issuer, key or self.key.public_key())
             .serial_number(7)
             .not_valid_after(MADE + timedelta(days=2555))
         )
@@ -79,6 +83,10 @@ class SnpMaker:
     def double(self) -> x509.Certificate:
         """An intermediate of the ASK's name with another key, signed by the root as well."""
         return _authority(f"SEV-{self.product}", f"ARK-{self.product}", _rsa(2), _rsa(0), below=0)
+
+    def nameless(self) -> x509.Certificate:
+        """A certificate that names nobody."""
+        return _authority("", f"ARK-{self.product}", _rsa(2), _rsa(0), below=0)
 
     def sign(self, report: bytes) -> bytes:
         """The report with a signature by the leaf's key."""
@@ -112,7 +120,7 @@ def _integer(value: int) -> bytes:
 
 
 def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)] if text else [])
 
 
 def _certificate(

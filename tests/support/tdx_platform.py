@@ -87,11 +87,13 @@ class Platform:
         identified: bool = False,
         enclave: Mapping[int, bytes] | None = None,
         vendor: bytes = _VENDOR,
+        bound: bytes | None = None,
     ) -> bytes:
         """A quote that is signed. `fields` are what differs in the guest's report; TDX 1.5's in version 5 alone.
 
         `identified`: the domain has an identity, which a third kind of body in version 5 tells. `enclave`: what is written over the
         quoting enclave's report, by place, before it is signed; `vendor`: whose it is, by the header.
+        `bound`: the attestation key that it binds, which did not sign.
         """
         said: dict[str, bytes] = {
             "tee_tcb_svn": bytes([_SVN]).ljust(16, b"\0"),
@@ -120,7 +122,7 @@ class Platform:
         header += vendor + bytes(20)
         attestation = ec.generate_private_key(ec.SECP256R1())
         numbers = attestation.public_key().public_numbers()
-        key = numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
+        key = bound or numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
         signed, authentication, platform = header + kind + body, bytes(range(32)), pck or self.pck
         report = _enclave(hashlib.sha256(key + authentication).digest(), enclave or {})
         chain = platform.pem() + self.authority.pem() + self.root.pem() + b"\0"

@@ -4,7 +4,8 @@ The document is a COSE_Sign1 of a CBOR map, signed by a certificate that lives f
 
 1. the document has the form and the sizes that AWS gives it, and nothing stands behind it;
 2. its one algorithm is ES384; the chain leads from AWS's root to the certificate in it, at the time that the document itself names;
-   that certificate is of a key for signatures, and no authority's; and that key signed these bytes;
+   that certificate is of a key for signatures, and no authority's; and that key signed these bytes. Until here nothing that the
+   document says becomes a fact;
 3. PCR0 to PCR2, the measurements of the image, its kernel and its applications, are not zero: they are for an enclave in debug
    mode, whose memory the parent instance can read;
 4. `user_data` and `nonce` are what was asked;
@@ -77,7 +78,6 @@ def appraise(data: bytes, asked: Asked) -> Appraisal:
         found.disbelieve("form", str(error))
         return found
     found.at = members["timestamp"] if asked.at is None else asked.at
-    found.facts = _facts(members)
     # 2.
     if header != {1: _ES384}:
         found.disbelieve(
@@ -85,7 +85,9 @@ def appraise(data: bytes, asked: Asked) -> Appraisal:
         )
         return found
     signed = cbor2.dumps(["Signature1", protected, b"", payload])
-    _hold_genuine(found, signed, signature, chain, members["timestamp"])
+    if not _is_genuine(found, signed, signature, chain, members["timestamp"]):
+        return found
+    found.facts = _facts(members)
     _hold_measured(found, members["pcrs"])
     _hold_asked(found, members, asked)
     _hold_time(found, members["timestamp"], chain[-1], asked)
@@ -183,33 +185,34 @@ def _facts(members: Mapping[str, Any]) -> dict[str, Any]:
     return {"module_id": members["module_id"], "time": made.isoformat(timespec="milliseconds"), **pcrs, **given}
 
 
-def _hold_genuine(found: Appraisal, signed: bytes, signature: bytes, chain: list[x509.Certificate], at: int) -> None:
+def _is_genuine(found: Appraisal, signed: bytes, signature: bytes, chain: list[x509.Certificate], at: int) -> bool:
     try:
         root = verify_chain(chain, NITRO, at=at)
     except ChainError as error:
         found.disbelieve(error.rule, str(error))
-        return
+        return False
     found.affirm(
         Claim.INSTANCE_IDENTITY, "chain", f"the chain leads from {root} to the document's certificate, at its own time"
     )
     if not may_sign_messages(chain[-1]):
         found.disbelieve("chain", "the document's certificate is not of a key that signs documents")
-        return
+        return False
     key, half = chain[-1].public_key(), _SIGNATURE_BYTES // 2
     numbers = (int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big"))
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         found.disbelieve("signature", "the document's certificate has no key on P-384")
-        return
+        return False
     try:
         key.verify(encode_dss_signature(*numbers), signed, ec.ECDSA(SHA384()))
     except InvalidSignature:
         found.disbelieve("signature", "the document's signature does not verify under its certificate")
-        return
+        return False
     found.affirm(Claim.INSTANCE_IDENTITY, "signature", "the hypervisor's key signed the document")
     found.affirm(Claim.HARDWARE, "platform", "AWS's root says that a Nitro hypervisor made it")
     found.affirm(
         Claim.RUNTIME_OPAQUE, "isolation", "the hypervisor keeps the parent instance out of the enclave's memory"
     )
+    return True
 
 
 def _hold_measured(found: Appraisal, pcrs: Mapping[int, bytes]) -> None:

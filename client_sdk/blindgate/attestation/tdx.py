@@ -7,7 +7,7 @@ time: a node keeps it beside its quote, and whoever judges the quote says for wh
 1. the bytes are a TDX quote of version 4 or 5, whole, with nothing behind it (`form`); a quote of an SGX enclave is told, and
    refused (`platform`): no enclave runs models here;
 2. the platform's certificates lead to Intel's root, at the time (`root`, `chain`, `validity`), and its keys signed the quote
-   (`signature`): see `tdx_quote`;
+   (`signature`): see `tdx_quote`. Until here nothing that the quote says becomes a fact;
 3. the trust domain is not under debug or profiling (`debug`), cannot be moved to another machine or be changed by a service domain
    (`migration`, `service-td`), is not interrupted for pages that the host took away (`sept-ve-disable`), and has no attribute that
    is not known (`attributes`); Intel's own TDX module in its production form runs it (`tdx-module`);
@@ -136,11 +136,11 @@ def appraise(data: bytes, asked: Asked) -> Appraisal:
     found = Appraisal(PLATFORM, asked.time)
     try:
         quote = tdx_quote.read_quote(data)  # 1.
-        _state(found, quote)
         root, certificate = tdx_quote.check_signatures(quote, INTEL, at=asked.time)  # 2.
     except QuoteError as error:
         found.disbelieve(error.rule, str(error))
         return found
+    _state(found, quote)
     found.facts["root"] = root
     found.affirm(Claim.INSTANCE_IDENTITY, "chain", f"the platform's certificates lead to the {root}")
     found.affirm(Claim.INSTANCE_IDENTITY, "signature", "the platform's keys signed the quote")

@@ -40,7 +40,7 @@ def judged(gpu: MadeGpu, *answers: bytes, **asked: Any) -> Appraisal:
 
 def refused(found: Appraisal) -> list[str]:
     """What it is refused for, all of which is of one rule."""
-    assert {one.rule for one in found.refusals()} <= {"revocation"}
+    assert {(one.rule, one.claim) for one in found.refusals()} <= {("revocation", Claim.INSTANCE_IDENTITY)}
     return [one.text for one in found.refusals()]
 
 
@@ -56,7 +56,10 @@ def test_a_certificate_that_was_answered_for_is_shown_not_to_be_revoked(gpu: Mad
     assert found.affirms, found.refusals()
     assert not is_open(found)
     assert "revocation" in {one.rule for one in found.reasons}
-    assert not is_open(judged(gpu, collateral=gpu.answer(by=by)))
+    assert {one.claim for one in found.reasons if one.rule == "revocation"} == {Claim.INSTANCE_IDENTITY}
+    found = judged(gpu, collateral=gpu.answer(by=by, digest=hashes.SHA256()))
+    assert found.affirms, found.refusals()
+    assert not is_open(found)
     assert is_open(judged(gpu))
 
 
@@ -75,6 +78,10 @@ def _flipped(answer: bytes) -> bytes:
         (lambda gpu: gpu.answer(begin=ANSWERED + timedelta(hours=13)), "not of the time that it is judged for"),
         (lambda gpu: gpu.answer(end=None), "does not say until when"),
         (lambda gpu: gpu.answer(by="another use"), "does not verify under a key that its issuer certified"),
+        (lambda gpu: gpu.answer(by="no use"), "does not verify under a key that its issuer certified"),
+        (lambda gpu: gpu.answer(by="Ed25519"), "does not verify"),
+        (lambda gpu: MadeGpu().answer(about=gpu.leaf, issuer=gpu.root), "does not verify"),
+        (lambda gpu: MadeGpu().answer(about=gpu.leaf, issuer=gpu.root, by="the root"), "does not verify"),
         (lambda gpu: gpu.answer(by="the root", digest=hashes.SHA224()), "does not verify"),
         (lambda gpu: _flipped(gpu.answer(by="the root")), "does not verify"),
         (lambda gpu: gpu.answer(about=MadeGpu().leaf), "about another certificate than those of the chain"),
@@ -85,7 +92,8 @@ def _flipped(answer: bytes) -> bytes:
     ],
     ids=[
         "revoked", "on hold", "revoked long ago", "unknown", "yesterday's", "tomorrow's", "without an end", "another use",
-        "a short digest", "changed", "another certificate", "another responder", "bytes behind", "cut", "too large",
+        "no use", "another kind", "a responder of somebody's own", "a root of somebody's own", "a short digest", "changed",
+        "another certificate", "another responder", "bytes behind", "cut", "too large",
     ],
 )  # fmt: skip
 def test_an_answer_that_does_not_say_good_now_is_refused(
@@ -104,7 +112,10 @@ def test_a_responder_that_gives_no_answer_says_nothing(gpu: MadeGpu) -> None:
     assert found.affirms
     assert is_open(found)
     assert found.vector()[Claim.INSTANCE_IDENTITY] is Tier.AFFIRMING
-    assert len(refused(judged(gpu, *[unauthorized] * 65))) == 1
+    assert not is_open(judged(gpu, *[unauthorized] * 63, gpu.answer()))
+    found = judged(gpu, *[unauthorized] * 64, gpu.answer())
+    assert refused(found) == ["65 answers: at most 64 are looked at"]
+    assert is_open(found)
 
 
 def test_a_real_chain_without_all_answers_says_which_are_missing() -> None:

@@ -39,6 +39,7 @@ def judged(data: bytes, **asked: Any) -> Appraisal:
 
 def rules(found: Appraisal) -> set[str]:
     """What it is refused by."""
+    assert found.status is not Tier.UNVERIFIED or not found.facts, "what nobody signed is no fact"
     return {reason.rule for reason in found.refusals()}
 
 

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
 
 from blindgate.attestation import nvidia
-from blindgate.attestation.appraisal import Appraisal, Asked, Claim
+from blindgate.attestation.appraisal import Appraisal, Asked, Claim, Tier
 from blindgate.attestation.chains import fingerprint, read_pem
 from blindgate.attestation.roots import NVIDIA
-from made_gpu import FIELDS, FIRMWARE, NONCE, MadeGpu, blocks, packed, packed_newer, tcb_info
+from made_gpu import FIELDS, FIRMWARE, NONCE, MadeGpu, blocks, der, packed, packed_newer, tcb_info
 from shared import FOLDER, shared
 
 NOW: Final = round(datetime(2026, 6, 1, tzinfo=UTC).timestamp() * 1000)
@@ -67,6 +67,7 @@ def test_a_hopper_report_is_believed_for_the_nonce_that_it_answers() -> None:
     assert (gpu["driver_version"], gpu["vbios_version"]) == ("590.12", "96.00.A5.00.01")
     assert gpu["nonce"] == HOPPER_NONCE.hex()
     assert gpu["gpus"] == 1
+    assert gpu["ueid"] == "655333107904478077882826344426270545524203067314"
     assert len(gpu["measurements"]) == 28
     assert gpu["measurements"]["2"].startswith("f21c16b08086efe555ff")
     assert gpu["feature"] == "protected-pcie"
@@ -175,11 +176,13 @@ def test_a_report_that_does_not_answer_the_nonce_is_refused(nonce: bytes, text: 
     appraisal = _appraise(_vector("hopper_evidence.json"), nonce=nonce)
     assert _rules(appraisal) == {"nonce"}
     assert text in appraisal.refusals()[0].text
+    assert appraisal.vector()[Claim.SOURCED_DATA] is Tier.CONTRAINDICATED
 
 
 def test_report_data_is_not_to_be_had_of_a_gpu() -> None:
     """Who asks for it is told that a report binds its nonce alone."""
-    assert _rules(_appraise(_vector("hopper_evidence.json"), report_data=b"\1" * 64)) == {"report-data"}
+    appraisal = _appraise(_vector("hopper_evidence.json"), report_data=b"\1" * 64)
+    assert [(one.rule, one.claim) for one in appraisal.refusals()] == [("report-data", Claim.SOURCED_DATA)]
 
 
 @pytest.mark.parametrize(
@@ -194,6 +197,7 @@ def test_report_data_is_not_to_be_had_of_a_gpu() -> None:
         (lambda ders: (ders[1], *ders), "chain"),
         (lambda ders: (*ders[:1], *ders[:-1] * 3, ders[-1]), "chain"),
         (lambda _: (b"not a certificate",), "form"),
+        (lambda _: (base64.b64encode(b"-----BEGIN CERT") + b"!",), "form"),
     ],
     ids=[
         "none",
@@ -205,6 +209,7 @@ def test_report_data_is_not_to_be_had_of_a_gpu() -> None:
         "one twice",
         "many",
         "no certificate",
+        "no base64",
     ],
 )
 def test_a_report_without_its_whole_chain_is_refused(
@@ -293,10 +298,48 @@ def test_several_gpus_answer_one_nonce_and_none_is_shown_twice(made: Callable[..
     assert _rules(_appraise(json.dumps([*two, first.entry()]).encode())) == {"repeated"}
     stale = second.entry(second.report(nonce=b"\7" * 32), nonce="07" * 32)
     assert _rules(_appraise(json.dumps([first.entry(), stale]).encode())) == {"nonce"}
-    broken = second.entry(second.report()[:-1] + b"\0")
+    report = second.report()
+    broken = second.entry(report[:-1] + bytes([report[-1] ^ 1]))
     appraisal = _appraise(json.dumps([first.entry(), broken]).encode())
     assert _rules(appraisal) == {"signature"}
     assert appraisal.refusals()[0].text.startswith("GPU 1: ")
+    affirmed = [one.text for one in appraisal.reasons if one.tier is Tier.AFFIRMING]
+    assert {text[:7] for text in affirmed} == {"GPU 0: "}
+    assert "GPU 0: the GPU's key signed question and answer" in affirmed
+
+
+def test_what_is_wrong_with_one_of_several_gpus_is_said_of_it_and_of_its_part(made: Callable[..., MadeGpu]) -> None:
+    """Whoever has eight of them has to know which."""
+    good, bad = made(), made(extension=tcb_info(flags=0x70, firmware=b"\1" * 48))
+    appraisal = _appraise(json.dumps([good.entry(), bad.entry(arch="HOPPER", nonce="00" * 32)]).encode())
+    assert {(one.rule, one.claim, one.text[:7]) for one in appraisal.refusals()} == {
+        ("firmware-id", Claim.HARDWARE, "GPU 1: "),
+        ("debug", Claim.CONFIGURATION, "GPU 1: "),
+        ("nonce", Claim.SOURCED_DATA, "GPU 1: "),
+        ("product", Claim.SOURCED_DATA, "GPU 1: "),
+    }
+    assert appraisal.facts["flags"] == [[], ["not-secure", "recovery", "debug"]]
+    stale = bad.entry(bad.report(nonce=bytes(32)), nonce="00" * 32)
+    appraisal = _appraise(json.dumps([good.entry(), stale, good.entry()]).encode())
+    said = {one.rule: (one.claim, one.text) for one in appraisal.refusals() if not one.text.startswith("GPU 1: ")}
+    assert said == {
+        "nonce": (Claim.SOURCED_DATA, "2 nonces: the GPUs did not answer the same question"),
+        "repeated": (Claim.INSTANCE_IDENTITY, "3 reports of 2 GPUs: one is shown twice"),
+    }
+    assert any("It is zero" in one.text for one in appraisal.not_proven if one.code == "freshness")
+
+
+def test_a_reports_fields_are_told_in_words(made: Callable[..., MadeGpu]) -> None:
+    """A number that has no word stays one; and no other part of the certificate's flags speaks against a GPU."""
+    gpu = made(extension=tcb_info(flags=0x0F))
+    told = {15: b"900", 17: b"G520", 18: b"0200", 11: b"\xaa", 21: b"\x54", 36: b"\0"}
+    appraisal = _appraise(gpu.evidence(gpu.report(fields=FIELDS | told)))
+    assert appraisal.affirms, appraisal.refusals()
+    facts = appraisal.facts
+    assert (facts["chip_sku"], facts["project"], facts["project_sku"]) == ("900", "G520", "0200")
+    assert (facts["nvdec0"], facts["protected_pcie"], facts["flags"]) == ("enabled", "54", [])
+    for number, word in enumerate(("multi-gpu-passthrough", "single-gpu-passthrough", "protected-pcie", "03")):
+        assert _appraise(gpu.evidence(gpu.report(fields={36: bytes([number])}))).facts["feature"] == word
 
 
 @pytest.mark.parametrize(
@@ -367,6 +410,7 @@ def test_the_gpu_of_those_tests_is_believed_as_long_as_nothing_is_wrong_with_it(
     assert appraisal.affirms, appraisal.refusals()
     assert appraisal.facts["firmware_id"] == FIRMWARE.hex()
     assert _appraise(made(extension=b"\x30\x82\0" + tcb_info()[1:]).evidence()).affirms
+    assert _appraise(made(extension=der(0x30, b"\x80\0\xa6\x81" + tcb_info()[3:])).evidence()).affirms
     one = made()
     appraisal = _appraise(one.evidence(one.report(fields={3: b"\x1b[31m", 6: b"\1", 34: b"\1\0", 36: b"\x09"})))
     assert appraisal.affirms, appraisal.refusals()

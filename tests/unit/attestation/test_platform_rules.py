@@ -17,7 +17,11 @@ NOW = int(datetime(2026, 11, 26, tzinfo=UTC).timestamp() * 1000)
         ("SWHardeningNeeded", ["INTEL-SA-00615"], {"advisories": ("INTEL-SA-00615",)}, []),
         ("SWHardeningNeeded", ["INTEL-SA-00615", "INTEL-SA-00657"], {"advisories": ("INTEL-SA-00615",)}, ["tcb"]),
         ("SWHardeningNeeded", [], {"advisories": ("INTEL-SA-00615",)}, ["tcb"]),
+        ("ConfigurationNeeded", ["INTEL-SA-00615"], {"advisories": ("INTEL-SA-00615",)}, []),
+        ("ConfigurationAndSWHardeningNeeded", ["INTEL-SA-00615"], {"advisories": ("INTEL-SA-00615",)}, []),
         ("TDRelaunchAdvised", ["INTEL-SA-00615"], {"advisories": ("INTEL-SA-00615",)}, ["tcb"]),
+        ("OutOfDate", ["INTEL-SA-00615"], {"advisories": ("INTEL-SA-00615",)}, ["tcb"]),
+        ("OutOfDateConfigurationNeeded", ["INTEL-SA-00615"], {"advisories": ("INTEL-SA-00615",)}, ["tcb"]),
         ("UpToDate", [], {"tcb_evaluation": 17}, []),
         ("UpToDate", [], {"tcb_evaluation": 18}, ["tcb-evaluation"]),
     ],
@@ -34,8 +38,9 @@ def test_a_policy_says_which_of_intels_words_will_do(
     hold_to_policy(found, {"intel-tdx": asked}, Asked(now=NOW))
     assert [one.rule for one in found.refusals()] == refused
     assert found.affirms == (not refused)
+    assert {one.claim for one in found.reasons if one.rule in ("tcb", "tcb-evaluation")} <= {Claim.HARDWARE}
     taken = [one.text for one in found.reasons if (one.rule, one.tier) == ("tcb", Tier.AFFIRMING)]
-    expected = "the platform's status is SWHardeningNeeded; the policy takes it with INTEL-SA-00615"
+    expected = f"the platform's status is {status}; the policy takes it with INTEL-SA-00615"
     assert taken == ([expected] if not refused and advisories else [])
 
 
@@ -48,6 +53,41 @@ def test_advisories_that_somebody_saw_to_excuse_nothing_else() -> None:
     rules = PlatformRules(measurements={"mrtd": ("ab",)}, advisories=("INTEL-SA-00615",))
     hold_to_policy(found, {"intel-tdx": rules}, Asked(now=NOW))
     assert [one.rule for one in found.refusals()] == ["debug"]
+
+
+def test_a_quote_whose_collateral_was_no_good_is_refused_by_what_was_wrong_with_it() -> None:
+    """It has no number of Intel's, or a status of which nothing was warned: the policy's rules read what is not there."""
+    rules = PlatformRules(measurements={"mrtd": ("ab",)}, tcb_evaluation=17, advisories=("INTEL-SA-00615",))
+    status = {"tcb_status": "SWHardeningNeeded", "advisories": ["INTEL-SA-00615"]}
+    for facts in ({}, status):
+        found = Appraisal("intel-tdx", NOW, {"mrtd": "ab", "report_data": "01", **facts})
+        found.refuse(Claim.HARDWARE, "collateral", "the collateral is of another enclave")
+        hold_to_policy(found, {"intel-tdx": rules}, Asked(now=NOW))
+        assert [one.rule for one in found.refusals()] == ["collateral", "tcb-evaluation"]
+        assert "is number not said" in found.refusals()[1].text
+
+
+def test_each_rule_speaks_of_its_part_of_the_machine() -> None:
+    """So that a script that reads the trust vector alone sees where the policy was not met."""
+    found = Appraisal("amd-sev-snp", NOW, {"measurement": "cd", "vmpl": 3, "product": "Milan", "chip_id": "cd"})
+    found.leave_open("migration", "a guest that may be moved")
+    rules = PlatformRules(measurements={"measurement": ("ab",)}, chips=("ab",), minimum_tcb={"snp": 1})
+    hold_to_policy(found, {"amd-sev-snp": rules}, Asked(now=NOW))
+    assert {one.rule: one.claim.value for one in found.refusals()} == {
+        "migration": "hardware",
+        "vmpl": "configuration",
+        "product": "hardware",
+        "measurement": "executables",
+        "chip": "instance-identity",
+        "tcb": "hardware",
+        "report-data": "sourced-data",
+    }
+    for platforms in ({}, {"aws-nitro": rules}, {"aws-nitro": rules, "intel-tdx": rules}):
+        found = Appraisal("amd-sev-snp", NOW, {"measurement": "ab"})
+        hold_to_policy(found, platforms, Asked(now=NOW))
+        ((rule, claim, text),) = ((one.rule, one.claim, one.text) for one in found.refusals())
+        assert (rule, claim) == ("platform", Claim.CONFIGURATION)
+        assert text.endswith(f"it has: {', '.join(platforms) or 'none'}")
 
 
 @pytest.mark.parametrize(
@@ -111,4 +151,4 @@ def test_rules_of_another_platform_decide_nothing_of_this_one() -> None:
     ):
         found = Appraisal("aws-nitro", NOW, {"measurement": "ab", "user_data": "01"})
         hold_to_policy(found, {"aws-nitro": rules}, Asked(now=NOW))
-        assert [one.rule for one in found.refusals()] == ["platform"]
+        assert [(one.rule, one.claim) for one in found.refusals()] == [("platform", Claim.CONFIGURATION)]

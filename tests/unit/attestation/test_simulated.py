@@ -12,6 +12,7 @@ from blindgate.attestation.rules import PlatformRules, hold_to_policy
 from blindgate.commands.trust import app
 from blindgate.policy import Policy
 from blindgate_protocol.errors import PolicyError
+from blindgate_protocol.evidence import MAX_PLATFORM_BYTES
 from blindgate_protocol.signing import SigningKey
 from blindgate_protocol.simulated_evidence import WARNING, SimulatedEvidence
 from shared import shared
@@ -42,7 +43,12 @@ def test_without_a_policy_it_is_refused_by_name() -> None:
     assert found.platform == "insecure-simulated"
     assert refused(found) == {"simulated": Tier.CONTRAINDICATED}
     assert [one.code for one in found.not_proven] == ["hardware"]
-    assert found.facts["key"] == KEY.id
+    assert found.facts == {"warning": WARNING, "key": KEY.id, "report_data": REPORT_DATA.hex(), "time": 1_000}
+    assert [(one.claim, one.rule, one.tier) for one in found.reasons] == [
+        (Claim.INSTANCE_IDENTITY, "signature", Tier.AFFIRMING),
+        (Claim.SOURCED_DATA, "report-data", Tier.AFFIRMING),
+        (Claim.HARDWARE, "simulated", Tier.CONTRAINDICATED),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +81,7 @@ def test_another_key_than_the_policy_names_is_refused() -> None:
     found = appraise(evidence(SigningKey.generate()), ASKED)
     hold_to_policy(found, named(KEY.id), ASKED)
     assert refused(found) == {"simulated": Tier.CONTRAINDICATED, "key": Tier.CONTRAINDICATED}
+    assert found.vector()[Claim.INSTANCE_IDENTITY] is Tier.CONTRAINDICATED
 
 
 @pytest.mark.parametrize(
@@ -84,6 +91,7 @@ def test_another_key_than_the_policy_names_is_refused() -> None:
         (Asked(now=1, report_data=REPORT_DATA + b"\0"), {"report-data"}),
         (Asked(now=1, report_data=b""), {"report-data"}),
         (Asked(now=1, nonce=b"\2"), {"nonce"}),
+        (Asked(now=1, nonce=REPORT_DATA), set()),
         (Asked(now=1), set()),
     ],
 )
@@ -92,8 +100,18 @@ def test_evidence_for_another_question_is_refused_whatever_the_policy(asked: Ask
     found = appraise(evidence(), asked)
     hold_to_policy(found, named(KEY.id), asked)
     assert set(refused(found)) == {"simulated"} | rules
-    if not rules:
-        assert {"binding", "freshness"} < {one.code for one in found.not_proven}
+    nothing_asked = asked == Asked(now=1)
+    left = {"hardware", "binding", "freshness"} if nothing_asked else {"hardware"}
+    assert {one.code for one in found.not_proven} == left
+
+
+def test_zeros_bind_nothing_whoever_asks_for_them() -> None:
+    """Nor does an empty challenge; one that begins or ends with zeros does."""
+    for asked in (Asked(now=1, report_data=bytes(64)), Asked(now=1, report_data=b""), Asked(now=1, nonce=bytes(64))):
+        found = appraise(evidence(report_data=bytes(64)), asked)
+        assert set(refused(found)) == {"simulated", "nonce" if asked.nonce else "report-data"}
+    for bound in (b"\0" + bytes(range(63)), b"\1".ljust(64, b"\0")):
+        assert set(refused(appraise(evidence(report_data=bound), Asked(now=1, report_data=bound)))) == {"simulated"}
 
 
 def test_evidence_that_is_bound_to_nothing_is_refused_by_a_policy() -> None:
@@ -123,6 +141,14 @@ def test_a_changed_byte_is_never_believed(place: int) -> None:
         assert found.status >= Tier.CONTRAINDICATED, found.reasons
 
 
+def test_a_signature_that_does_not_verify_is_told_so() -> None:
+    """By that rule; nothing that the document says is read."""
+    data = json.loads(evidence())
+    data["payload"] = json.loads(evidence(report_data=bytes(64)))["payload"]
+    found = appraise(json.dumps(data).encode(), ASKED)
+    assert (refused(found), found.facts) == ({"signature": Tier.UNVERIFIED}, {})
+
+
 def test_a_sentence_of_its_own_is_no_warning() -> None:
     """The document says what it is, in the one sentence that it may have."""
     values = {"warning": "genuine", "report_data": REPORT_DATA, "time": 1}
@@ -139,9 +165,13 @@ def test_what_is_too_long_or_none_is_no_evidence() -> None:
         b"{" + name,
         b"{" + name + bytes(70_000),
         b"{" + name + b"[" * 60_000,
+        evidence().ljust(MAX_PLATFORM_BYTES + 1),
     ):
         found = appraise(data, ASKED)
         assert (found.platform, set(refused(found))) == ("insecure-simulated", {"form"})
+    assert set(refused(appraise(evidence().ljust(MAX_PLATFORM_BYTES), ASKED))) == {"simulated"}
+    for data in (name, b"[" + evidence() + b"]"):
+        assert appraise(data, ASKED).platform == "unknown"
 
 
 def test_the_command_names_it_and_its_exit_status_is_a_refusal(tmp_path: Path) -> None:

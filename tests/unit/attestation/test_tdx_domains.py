@@ -3,7 +3,7 @@
 Each thing that is wrong is refused by its own rule, however well it is signed.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -11,6 +11,14 @@ from blindgate.attestation import tdx
 from blindgate.attestation.appraisal import Asked, Tier
 from tdx_platform import NOW_MILLIS, SEPT_VE_DISABLE, Platform
 from tdx_quotes import judged, rules
+
+FIELDS: Final = {
+    "tee_tcb_svn": 16, "mrseam": 48, "mrsignerseam": 48, "seam_attributes": 8, "td_attributes": 8, "xfam": 8, "mrtd": 48,
+    "mrconfigid": 48, "mrowner": 48, "mrownerconfig": 48, "rtmr0": 48, "rtmr1": 48, "rtmr2": 48, "rtmr3": 48, "report_data": 64,
+    "tee_tcb_svn2": 16, "mrservicetd": 48, "vmid": 1, "td_id": 32, "devinfo": 48, "init_servicetd_hash": 48,
+    "init_servicetd_attributes": 8, "init_cpu_svn": 16, "init_tee_tcb_svn": 16, "init_tee_fmspc": 12, "cur_servicetd_hash": 48,
+    "cur_servicetd_attributes": 8,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -289,3 +297,10 @@ def test_what_collateral_says_commands_no_terminal(platform: Platform) -> None:
     (refused,) = judged(platform, collateral=platform.collateral(status="\x1b[2J")).refusals()
     assert "?[2J" in refused.text
     assert refused.text.isprintable()
+
+
+def test_each_field_of_a_domains_report_is_a_fact_by_its_name(platform: Platform) -> None:
+    """A policy names any of them as a measurement: one that were read a byte beside its place would be another's."""
+    said = {name: bytes([number]) * size for number, (name, size) in enumerate(FIELDS.items(), 1)}
+    facts = judged(platform, platform.quote(version=5, identified=True, fields=said)).facts
+    assert {name: facts[name] for name in FIELDS} == {name: value.hex() for name, value in said.items()}

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from blindgate.attestation import nitro
 from blindgate.attestation.appraisal import Appraisal, Asked, Claim
 from blindgate.attestation.rules import PlatformRules, hold_to_policy
+from blindgate.commands.appraisals import show_appraisal
 from blindgate.commands.trust import app
 from blindgate.policy import Policy
 from blindgate_protocol.errors import InputError, PolicyError
@@ -108,14 +109,35 @@ def test_what_is_no_evidence_is_not_believed(tmp_path: Path) -> None:
         assert part["ear.status"] == "contraindicated"
 
 
-def test_a_hostile_name_commands_no_terminal(ask: Ask, tmp_path: Path) -> None:
-    """What a document calls itself could clear the screen and write another verdict there."""
+def test_a_hostile_name_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """What evidence calls itself could clear the screen and write another verdict there, wherever it is said."""
+    name = "\x1b[2J\r"
+    found = Appraisal("aws-nitro", NOW, {"module_id": name, "pcrs": {"0": [name]}})
+    found.refuse(Claim.CONFIGURATION, "debug", f"{name} is under debug")
+    found.leave_open("binding", f"{name} binds nothing")
+    show_appraisal(found)
+    shown = capsys.readouterr().out
+    assert not {"\x1b", "\r"} & set(shown)
+    assert shown.count("�[2J�") == 3
+    assert "\\u001b[2J" in shown
+
+
+def test_what_a_document_that_nobody_signed_says_is_not_shown(ask: Ask, tmp_path: Path) -> None:
+    """Only that nobody signed it: no name, no measurement, nothing that holds of it, and none for a policy that wants it."""
     data = shared("vectors/nitro/document.cbor").read_bytes()
-    (tmp_path / "file").write_bytes(data.replace(b"i-0", b"\x1b[2", 1))
-    shown = CliRunner().invoke(app, ["appraise", str(tmp_path / "file")])
-    assert shown.exit_code == 1
-    assert "\x1b" not in shown.stdout
-    assert "�[2" in shown.stdout
+    (tmp_path / "file").write_bytes(data.replace(b"i-0", b"i-9", 1))
+    (tmp_path / "policy.toml").write_text(WILL_DO)
+    command = ["appraise", str(tmp_path / "file"), "--policy", str(tmp_path / "policy.toml"), "--json"]
+    part = json.loads(CliRunner().invoke(app, command).stdout)["submods"]["aws-nitro"]
+    assert part["blindgate.facts"] == {}
+    assert part["ear.trustworthiness-vector"] == {
+        "instance-identity": 99,
+        "configuration": 0,
+        "executables": 96,
+        "hardware": 0,
+        "runtime-opaque": 0,
+        "sourced-data": 96,
+    }
 
 
 def test_a_file_without_an_end_is_not_read_to_it() -> None:
@@ -157,6 +179,12 @@ def test_a_policy_decides_what_evidence_alone_cannot(ask: Ask, tmp_path: Path, p
         ('[platforms.aws-nitro]\nmeasurements = { pcr0 = ["00"] }\nallow = "all"', "allow"),
         ('[platforms.aws-nitro]\nmeasurements = { pcr0 = ["00"] }\ntcb_evaluation = 17', "intel-tdx"),
         ('[platforms.intel-tdx]\nmeasurements = { mrtd = ["00"] }\nadvisories = ["all"]', "advisories"),
+        ('[platforms.intel-tdx]\nmeasurements = { mrtd = ["00"] }\ntcb_evaluation = 0', "tcb_evaluation"),
+        ('[platforms.amd-sev-snp]\nmeasurements = { measurement = ["00"] }\nproducts = []', "products"),
+        ('[platforms.amd-sev-snp]\nmeasurements = { measurement = ["00"] }\nvmpl = 4', "vmpl"),
+        ('[platforms.amd-sev-snp]\nmeasurements = { measurement = ["00"] }\nvmpl = -1', "vmpl"),
+        ('[platforms.amd-sev-snp]\nmeasurements = { measurement = ["00"] }\nminimum_tcb = { snp = -1 }', "snp"),
+        ('[platforms.amd-sev-snp]\nmeasurements = { measurement = ["00"] }\nminimum_tcb = { snp = 256 }', "snp"),
     ],
 )
 def test_a_policy_that_would_let_everything_pass_is_none(tmp_path: Path, policy: str, message: str) -> None:
@@ -170,11 +198,15 @@ def test_a_policys_platforms_are_written_as_they_were_read(tmp_path: Path) -> No
     """Also when a command changes another part of the file."""
     rules = {
         "amd-sev-snp": PlatformRules(
-            measurements={"measurement": ("00" * 48,)}, products=("Turin",), chips=("ab" * 64,), minimum_tcb={"snp": 22}
+            measurements={"measurement": ("00" * 48,)},
+            products=("Turin",),
+            chips=("ab" * 64,),
+            vmpl=3,
+            minimum_tcb={"snp": 255, "microcode": 0},
         ),
         "aws-nitro": PlatformRules(measurements={"pcr0": (PCR0,), "pcr1": ("01", "02")}),
         "intel-tdx": PlatformRules(
-            measurements={"mrtd": ("00" * 48,)}, tcb_evaluation=17, advisories=("INTEL-SA-00615",)
+            measurements={"mrtd": ("00" * 48,)}, tcb_evaluation=1, advisories=("INTEL-SA-00615",)
         ),
     }
     written = Policy({"one": "ed25519:" + "A" * 43}, {}, path=tmp_path / "policy.toml", platforms=rules)
@@ -186,6 +218,7 @@ def test_a_policys_platforms_are_written_as_they_were_read(tmp_path: Path) -> No
     ("facts", "rules", "refused"),
     [
         ({"product": "Genoa"}, {}, []),
+        ({"product": "Turin"}, {}, []),
         ({"product": "Milan"}, {}, ["product"]),
         ({"product": "Milan"}, {"products": ("Milan",)}, []),
         ({"product": "Genoa"}, {"products": ("Turin",)}, ["product"]),

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from blindgate.attestation.appraisal import Appraisal, Asked
 from blindgate.attestation.certificate_files import read_certificates
 from blindgate.attestation.chains import ChainError
-from blindgate.attestation.platforms import appraise
+from blindgate.attestation.platforms import MAX_BYTES, appraise
+from blindgate.attestation.texts import MAX_TEXT_BYTES
 from blindgate.commands.trust import app
 from recorded_tsm import certificate_table
 from shared import shared
@@ -60,10 +61,26 @@ def test_text_that_stands_for_no_evidence_is_none(data: bytes) -> None:
     assert rules(appraise(data, Asked(now=NOW))) == {"form"}
 
 
+def test_how_long_evidence_may_be_is_decided_before_it_is_looked_into() -> None:
+    """Genuine, and longer than any: as a text, and as whatever it is."""
+    asked, text = Asked(now=NOW, chain=certificates(*GENOA)), report_of("genoa").hex().encode()
+    assert appraise(text.ljust(MAX_TEXT_BYTES), asked).affirms
+    gpu = shared("vectors/nvidia/hopper_evidence.json").read_bytes()
+    assert appraise(gpu.ljust(MAX_BYTES), asked).platform == "nvidia-gpu"
+    for data in (text.ljust(MAX_TEXT_BYTES + 1), gpu.ljust(MAX_BYTES + 1)):
+        found = appraise(data, asked)
+        assert (found.platform, rules(found)) == ("unknown", {"form"})
+        known = "insecure-simulated, aws-nitro, amd-sev-snp, intel-tdx, nvidia-gpu"
+        assert (
+            found.refusals()[0].text == f"{len(data)} bytes that are no evidence of a platform that is known ({known})"
+        )
+    assert (MAX_TEXT_BYTES, MAX_BYTES) == (1 << 20, 4 << 20)
+
+
 def test_a_report_may_have_its_hosts_certificates_behind_it() -> None:
     """An extended report, as guests get one; the host that wrote the table is not believed."""
     report, now = report_of("genoa"), Asked(now=NOW)
-    assert appraise(report + table(CRL=b"a list"), now).affirms
+    assert appraise(report + table(CRL=b"a list", VLEK=b""), now).affirms
     assert rules(appraise(report + table()[:-1], now)) == {"form"}
     assert rules(appraise(report + table(names=("VCEK", "ASK", "CRL")), now)) == {"chain"}
     assert rules(appraise(report + report, now)) == {"form"}
