@@ -4,6 +4,7 @@ Members are named as a script wants them, `like_this`, and numbers have all thei
 """
 
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -120,8 +121,16 @@ def printable(text: str) -> str:
 
 def require_folder(file: Path | None) -> None:
     """Refuse to begin long work whose `file` could not be written in the end. Raises `InputError`."""
-    if file is not None and not file.parent.is_dir():
+    if file is None:
+        return
+    if not file.parent.is_dir():
         message = f"{file}: there is no folder {file.parent} to write it in"
+        raise InputError(message)
+    if file.is_dir():
+        message = f"{file}: is a folder, expected a file"
+        raise InputError(message)
+    if file.exists() and not os.access(file, os.W_OK):
+        message = f"{file}: may not be written"
         raise InputError(message)
 
 

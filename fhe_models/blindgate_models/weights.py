@@ -29,7 +29,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from blindgate_protocol.errors import BackendError, PackageDigestError, PackageError
 from blindgate_protocol.signing import first_error
-from blindgate_protocol.weights import MAX_FILES, MAX_FOLDER_BYTES, Resource, bound_of, check_resources
+from blindgate_protocol.weights import MAX_FILES, MAX_FOLDER_BYTES, Resource, bound_of, check_name, check_resources
 
 MAX_HEADER_BYTES: Final = 16 << 20
 _CHUNK_BYTES: Final = 1 << 20
@@ -61,6 +61,7 @@ def list_folder(folder: Path, *, but: Container[str] = ()) -> tuple[Resource, ..
     """
     resources = []
     for name in sorted(_walk(folder, but)):
+        check_name(name)
         running, size = hashlib.sha256(), 0
         with _open(folder / name, name) as opened:
             while chunk := opened.read(_CHUNK_BYTES):

@@ -10,6 +10,7 @@ beside. A name is a plain relative path of few parts, of a kind of file that hol
 Section 4 of docs/protocol.md.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, ClassVar, Final, Literal, Never, Self
@@ -28,6 +29,7 @@ MAX_JSON_BYTES: Final = 64 << 20
 
 _MAX_DEPTH: Final = 4
 _SUFFIXES: Final = frozenset({".safetensors", ".json", ".txt", ".jinja", ".md"})
+_NAME: Final = r"^[A-Za-z0-9._][A-Za-z0-9._/ -]{0,254}$"
 _NAMES: Final = frozenset({".gitattributes", "LICENSE", "NOTICE"})
 
 Kind = Literal["causal-lm", "sentence-transformers", "torch-table", "upstream"]
@@ -52,7 +54,7 @@ class Resource(Value):
         size: its length in bytes, where the list says it; OpenSSF's does not.
     """
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._][A-Za-z0-9._/ -]{0,254}$")]
+    name: Annotated[str, StringConstraints(pattern=_NAME)]
     algorithm: Literal["sha256"] = "sha256"
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     size: Size | None = None
@@ -86,6 +88,14 @@ class Weights(CanonicalValue):
             message = "resources are sorted by name"
             raise ValueError(message)
         return self
+
+
+def check_name(name: str) -> None:
+    """Refuse a file's name that no list can have, in words. Raises `PackageError`."""
+    if not re.fullmatch(_NAME, name):
+        _refuse(
+            f"{name!a:.300}: expected a name of at most 255 of A to Z, a to z, 0 to 9, '.', '_', '-', '/' and blanks"
+        )
 
 
 def check_resources(resources: Sequence[Resource]) -> None:

@@ -57,7 +57,7 @@ class Added:
         removed: of those whose files are gone, where that was asked for.
         failed: why others could not be read, each by its source.
         incomplete: the pages that could not be read, of documents that were added without them, by source.
-        skipped: files of no format that is read here.
+        skipped: hidden files and folders, links that lead elsewhere, and files of no format that is read here.
         passages: how many were embedded.
     """
 

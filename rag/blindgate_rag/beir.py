@@ -31,6 +31,7 @@ MAX_LINE_BYTES: Final = 64 << 20
 _COLUMNS: Final = 3
 _TREC_COLUMNS: Final = 4
 _GRADE: Final = re.compile(r"[+-]?[0-9]{1,9}(?:\.0*)?")
+_NUMBER: Final = re.compile(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?")
 _SHOWN: Final = 12
 
 
@@ -132,8 +133,8 @@ def _judgements(
         where = f"{name}, line {number}"
         parts = line.split("\t") if "\t" in line else line.split()
         parts[-1] = parts[-1].strip()
-        if place == 0 and not _GRADE.fullmatch(parts[-1]):
-            continue  # the header
+        if place == 0 and not _NUMBER.fullmatch(parts[-1]) and _id(parts[0], questions) not in questions:
+            continue  # the header; one who knows a question has a judgement, whatever the grade is
         if len(parts) == _TREC_COLUMNS:
             del parts[1]
         if len(parts) != _COLUMNS:
@@ -156,6 +157,8 @@ def _opened(path: Path) -> BinaryIO:
     packed = path.with_name(path.name + ".gz")
     if packed.is_file() and not path.exists():
         return cast("BinaryIO", gzip.open(packed))
+    if path.is_fifo():
+        _refuse(f"{path.name}: is a pipe, which would be waited for; expected a file")
     return path.open("rb")
 
 

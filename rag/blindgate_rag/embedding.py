@@ -28,11 +28,9 @@ from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from blindgate_protocol.errors import BackendError, InputError, PackageDigestError, PackageError
-from blindgate_protocol.signing import first_error
-from blindgate_protocol.weights import MAX_FILES, Resource, Weights
+from blindgate_protocol.weights import MAX_FILES, Resource, Weights, check_name
 from blindgate_rag.passages import is_text
 from blindgate_rag.paths import path_of
 from blindgate_rag.sentence_models import open_sentence_model
@@ -244,8 +242,12 @@ def folder_digest(folder: Path) -> str:
     """
     resources = []
     for name in _names(folder):
+        check_name(name)
         running, size = hashlib.sha256(), 0
         try:
+            if not (folder / name).is_file():
+                message = f"{name}: not a regular file, or a link to none"
+                raise PackageError(message)
             with (folder / name).open("rb") as opened:
                 while chunk := opened.read(_CHUNK_BYTES):
                     running.update(chunk)
@@ -253,9 +255,6 @@ def folder_digest(folder: Path) -> str:
             resources.append(Resource(name=name, digest=running.hexdigest(), size=size))
         except OSError as error:
             message = f"{name}: cannot be read ({error.strerror})"
-            raise PackageError(message) from error
-        except ValidationError as error:
-            message = f"{name!r}: {first_error(error)}"
             raise PackageError(message) from error
     return Weights(kind="sentence-transformers", resources=tuple(resources)).digest
 

@@ -1,5 +1,6 @@
 """Which files under a folder are documents, and what a corpus calls each."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def files_under(
     """The documents under a folder, or the one file, each with what a corpus calls it: its path below `path`, with `/` between.
 
     Hidden files and folders, links that lead out of the folder, links to folders, and files whose names are no document's are
-    left out. A folder in it that cannot be read costs what is in it, and nothing else.
+    left out. A folder in it that cannot be read costs what is in it, and nothing else; so does one whose name is no text.
 
     Args:
         path: a folder or a file.
@@ -42,10 +43,14 @@ def files_under(
     while waiting:  # folders may lie in each other deeper than functions may
         entry, source = waiting.pop()
         try:
-            if entry.name.startswith(_HIDDEN) or not is_text(entry.name):
+            if entry.name.startswith(_HIDDEN):
                 left_out.append(entry)
                 continue
-            if entry.is_dir() and not entry.is_symlink():
+            is_folder = entry.is_dir() and not entry.is_symlink()
+            if not is_text(entry.name) and (is_folder or media_of(entry) is not None):
+                failed[entry] = _shown(Path(source)), "its name is not UTF-8: rename it"
+                continue
+            if is_folder:
                 waiting += _inside(entry, source + "/")
                 continue
             is_document = media_of(entry) is not None and entry.is_file() and entry.resolve().is_relative_to(root)
@@ -65,7 +70,10 @@ def _root(path: Path) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, links in a circle, NUL, rights
         raise CorpusError(f"{_shown(path)}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if not there:
-        raise CorpusError(f"{_shown(path)}: there is no such file or folder")
+        other = os.path.exists(path)  # noqa: PTH110  (a pipe, a device)
+        raise CorpusError(
+            f"{_shown(path)}: {'is neither a file nor a' if other else 'there is no such file or'} folder"
+        )
     if not is_text(str(found)):
         raise CorpusError(f"{_shown(found)}: this path is not UTF-8: rename what is not, or move what it leads to")
     return found

@@ -83,7 +83,16 @@ def test_which_corpus_is_meant_is_told_without_steering_the_terminal(
 
 @pytest.mark.parametrize(
     ("words", "option"),
-    [(("add", "notes.bgc", ""), "PATH"), (("list", "gateway:notes", "--home", ""), "--home")],
+    [
+        (("add", "notes.bgc", ""), "PATH"),
+        (("list", "gateway:notes", "--home", ""), "--home"),
+        (("list", "gateway:notes", "--policy", ""), "--policy"),
+        (("search", "notes.bgc", "tea", "--embedder", ""), "--embedder"),
+        (("evaluate", ""), "FOLDER"),
+        (("evaluate", ".", "--plot", ""), "--plot"),
+        (("host", "", "out", "--name", "pubmed"), "CORPUS"),
+        (("host", "notes.bgc", "", "--name", "pubmed"), "OUT"),
+    ],
 )
 def test_a_path_that_is_empty_is_not_the_folder_that_this_runs_in(
     tmp_path: Path,
@@ -95,7 +104,10 @@ def test_a_path_that_is_empty_is_not_the_folder_that_this_runs_in(
     """As of a variable that is not set: all that lies there was added, and keys came to rest there."""
     (tmp_path / "a.txt").write_text("a")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["blindgate", "rag", *words, "--url", "http://127.0.0.1:1", "--api-key", "key"])
+    monkeypatch.setenv("COLUMNS", "200")  # the message on one line
+    monkeypatch.setenv("BLINDGATE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("BLINDGATE_API_KEY", "key")
+    monkeypatch.setattr(sys, "argv", ["blindgate", "rag", *words])
     with pytest.raises(SystemExit) as ended:
         blindgate_cli.main()
     told = capsys.readouterr().err
@@ -103,3 +115,36 @@ def test_a_path_that_is_empty_is_not_the_folder_that_this_runs_in(
     assert option in told
     assert "the path is empty" in told
     assert [one.name for one in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ("models", "package", "model", "--name", "m", "--kind", "sentence-transformers", "-o", ""),
+            "'--output': the path",
+        ),
+        (("policy", "show", "--policy", ""), "the path is empty"),
+        (("rag", "host", "notes.bgc", "a.txt", "--name", "pubmed"), "OUT: a.txt: is a file, expected a folder"),
+        (("rag", "host", "notes.bgc", "out", "--name", "pubmed", "--days", f"{10**30}"), "'--days': "),
+        (("rag", "evaluate", ".", "--plot", "model"), "model: is a folder, expected a file"),
+    ],
+)
+def test_what_cannot_be_written_or_signed_is_refused_by_the_name_of_its_option(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    says: str,
+) -> None:
+    """Before a passphrase is asked for, a corpus opened or minutes are spent; and nothing is made."""
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", ["blindgate", *words])
+    with pytest.raises(SystemExit) as ended:
+        blindgate_cli.main()
+    assert ended.value.code != 0
+    assert says in capsys.readouterr().err
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.txt", "model"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
-from blindgate.commands.options import Connect, Json, asks_gateway
+from blindgate.commands.options import Connect, Json, asks_gateway, path
 from blindgate.output import note, show, when
 from blindgate_protocol.errors import InputError
 
@@ -78,7 +78,7 @@ AtLeast: TypeAlias = Annotated[
 ]
 EmbedderFolder: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--embedder", help="A folder with a sentence-transformers model; MiniLM by default.", file_okay=False),
+    typer.Option("--embedder", help="A folder with a sentence-transformers model; MiniLM by default.", parser=path),
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from blindgate.commands.corpora import CorpusPassphrase, EmbedderFolder, embedder_in, opened_folder
-from blindgate.commands.options import Home, Json
+from blindgate.commands.options import Home, Json, ValidityDays, path
 from blindgate.commands.publisher import key_store, publisher_key
 from blindgate.output import note, show_one
 from blindgate.progress import working
@@ -16,12 +16,12 @@ from blindgate_models.validity import DAY, DEFAULT_VALIDITY_DAYS
 
 
 def host(
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="The corpus: a folder, such as notes.bgc.")],
+    corpus: Annotated[
+        Path, typer.Argument(metavar="CORPUS", help="The corpus: a folder, such as notes.bgc.", parser=path)
+    ],
     folder: Annotated[
         Path,
-        typer.Argument(
-            metavar="OUT", help="Where to write both packages; made where it is not there.", file_okay=False
-        ),
+        typer.Argument(metavar="OUT", help="Where to write both packages; made where it is not there.", parser=path),
     ],
     *,
     name: Annotated[str, typer.Option(help="What askers will call it.")],
@@ -48,7 +48,7 @@ def host(
     ] = None,
     version: Annotated[int, typer.Option(min=1, help="Above every one that was published under this name.")] = 1,
     summary: Annotated[str, typer.Option(help="A sentence for the people who will use it.")] = "",
-    days: Annotated[int, typer.Option(min=1, help="How long the packages are valid.")] = DEFAULT_VALIDITY_DAYS,
+    days: ValidityDays = DEFAULT_VALIDITY_DAYS,
     embedder: EmbedderFolder = None,
     passphrase: CorpusPassphrase = None,
     key_passphrase: Annotated[
@@ -65,6 +65,9 @@ def host(
     """
     from blindgate.hosting import host as make  # noqa: PLC0415  (help must not wait)
 
+    if folder.exists() and not folder.is_dir():  # before minutes of compiling
+        message = f"{folder}: is a file, expected a folder"
+        raise typer.BadParameter(message, param_hint="OUT")
     now = int(time.time() * 1000)
     with (
         opened_folder(corpus, passphrase, embedder_in(embedder), create=False) as taken,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blindgate.commands import plain_models
-from blindgate.commands.options import Connect, Home, Json, Passphrase, asks_gateway
+from blindgate.commands.options import Connect, Home, Json, Passphrase, ValidityDays, asks_gateway, path
 from blindgate.commands.publisher import key_store, publisher_key
 from blindgate.model_makers import describe
 from blindgate.output import note, require_folder, show, show_one, when
@@ -99,7 +99,7 @@ def compile_(
     name: Annotated[str, typer.Option(help="What users will call the model.")],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The package; NAME.bgmodel by default.", dir_okay=False, writable=True),
+        typer.Option("-o", "--output", help="The package; NAME.bgmodel by default.", parser=path),
     ] = None,
     version: Annotated[int, typer.Option(min=1, help="Above every one that was published under this name.")] = 1,
     summary: Annotated[str, typer.Option(help="A sentence for the people who will use it.")] = "",
@@ -173,7 +173,7 @@ def compile_(
             help="search: model_private, whose replies hide the index beyond scores, or model_public, which is faster."
         ),
     ] = None,
-    days: Annotated[int, typer.Option(min=1, help="How long the package is valid.")] = DEFAULT_VALIDITY_DAYS,
+    days: ValidityDays = DEFAULT_VALIDITY_DAYS,
     decimals: Annotated[
         int | None,
         typer.Option(

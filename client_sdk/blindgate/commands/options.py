@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from blindgate.output import note
+from blindgate_models.validity import LONGEST_VALIDITY_DAYS
 from blindgate_protocol.errors import CorpusError, GatewayError
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ ApiKey: TypeAlias = Annotated[
     str, typer.Option("--api-key", envvar="BLINDGATE_API_KEY", help="Your tenant's API key.", show_envvar=True)
 ]
 PolicyPath: TypeAlias = Annotated[
-    Path | None, typer.Option("--policy", envvar="BLINDGATE_POLICY", help="Your policy file: whom you trust.")
+    Path | None,
+    typer.Option("--policy", envvar="BLINDGATE_POLICY", help="Your policy file: whom you trust.", parser=path),
 ]
 Home: TypeAlias = Annotated[
     Path | None, typer.Option("--home", envvar="BLINDGATE_HOME", help="Where keys and bundles rest.", parser=path)
@@ -55,6 +57,9 @@ DataClass: TypeAlias = Annotated[
         metavar="NAME",
         help="What kind of data this is, by your policy's name for it: beside what the policy and the model say of the columns.",
     ),
+]
+ValidityDays: TypeAlias = Annotated[
+    int, typer.Option("--days", min=1, max=LONGEST_VALIDITY_DAYS, help="How long what is signed is valid.")
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 

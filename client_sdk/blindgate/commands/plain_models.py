@@ -10,7 +10,7 @@ import typer
 from pydantic import ConfigDict, ValidationError
 
 from blindgate.client import Client
-from blindgate.commands.options import Home, Json, Passphrase
+from blindgate.commands.options import Home, Json, Passphrase, ValidityDays, path
 from blindgate.commands.publisher import key_store, publisher_key
 from blindgate.model_makers import MAX_KEY_FILE_BYTES, MAX_ROOTS_BYTES, describe, made_by_certificate, made_by_key
 from blindgate.output import note, show_one
@@ -70,7 +70,8 @@ def package(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The folder to write; NAME.bgweights by default.")
+        Path | None,
+        typer.Option("-o", "--output", help="The folder to write; NAME.bgweights by default.", parser=path),
     ] = None,
     version: Annotated[int, typer.Option(min=1, help="Above every one that was published under this name.")] = 1,
     summary: Annotated[str, typer.Option(help="A sentence for the people who will use it.")] = "",
@@ -80,7 +81,7 @@ def package(
     rows_per_tenant: Annotated[
         int | None, typer.Option(min=1, help="How many requests, or rows, a tenant may ask for in all.")
     ] = None,
-    days: Annotated[int, typer.Option(min=1, help="How long the package is valid.")] = DEFAULT_VALIDITY_DAYS,
+    days: ValidityDays = DEFAULT_VALIDITY_DAYS,
     request_bytes: Annotated[int, typer.Option(min=1, help="The largest request, sealed.")] = DEFAULT_INPUT_BYTES,
     answer_bytes: Annotated[int, typer.Option(min=1, help="The largest answer, sealed.")] = DEFAULT_RESULT_BYTES,
     signature: Annotated[

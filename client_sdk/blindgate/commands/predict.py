@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from blindgate.commands.options import Connect, DataClass, KeepCiphertexts, asks_gateway, note_ciphertexts
+from blindgate.commands.options import Connect, DataClass, KeepCiphertexts, asks_gateway, note_ciphertexts, path
 from blindgate.output import note, require_folder
 from blindgate_protocol.errors import InputError
 from blindgate_protocol.manifest import Column
@@ -29,9 +29,7 @@ def predict(
     rows: Annotated[Path, typer.Argument(help="A CSV file with a header; - for standard input.")],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", help="Where to write; standard output by default.", dir_okay=False, writable=True
-        ),
+        typer.Option("-o", "--output", help="Where to write; standard output by default.", parser=path),
     ] = None,
     proba: Annotated[bool, typer.Option("--proba", help="Write a column of probability for each class too.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-from blindgate.commands.options import Connect, Json, asks_gateway
+from blindgate.commands.options import Connect, Json, asks_gateway, path
 from blindgate.keyring import signing_key
 from blindgate.output import note
 from blindgate.proxy.door import Door, check_address
@@ -39,7 +39,8 @@ def proxy(
     token_file: Annotated[
         Path | None,
         typer.Option(
-            help="A file with the token that programs must give. Without one, a token is made and shown once."
+            help="A file with the token that programs must give. Without one, a token is made and shown once.",
+            parser=path,
         ),
     ] = None,
     allow_host: Annotated[

@@ -101,7 +101,7 @@ def add(
         for source, pages in told["incomplete"].items():
             note(f"{source}: added without what cannot be read, pages {several(pages)}")
         if told["skipped"]:
-            note(f"skipped, of no format that is read here: {several(told['skipped'])}")
+            note(f"skipped, hidden, a link elsewhere, or of no format that is read here: {several(told['skipped'])}")
         counts = {name: len(told[name]) for name in ("added", "changed", "removed", "failed")}
         show_one(counts | {"unchanged": told["unchanged"], "passages": told["passages"]}, as_json=False)
     if told["failed"]:

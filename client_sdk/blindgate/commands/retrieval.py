@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blindgate.commands.corpora import EmbedderFolder
-from blindgate.commands.options import Json
+from blindgate.commands.options import Json, path
 from blindgate.output import note, require_folder, show, show_one
 
 if TYPE_CHECKING:
@@ -19,7 +19,11 @@ app = typer.Typer()
 def evaluate(
     folder: Annotated[
         Path,
-        typer.Argument(help="A collection in BEIR's layout: corpus.jsonl, queries.jsonl, and qrels/ with judgements."),
+        typer.Argument(
+            metavar="FOLDER",
+            help="A collection in BEIR's layout: corpus.jsonl, queries.jsonl, and qrels/ with judgements.",
+            parser=path,
+        ),
     ],
     split: Annotated[str, typer.Option("--split", help="Whose judgements: qrels/SPLIT.tsv.")] = "test",
     rankers: Annotated[
@@ -36,7 +40,7 @@ def evaluate(
     embedder: EmbedderFolder = None,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="Also draw the measures, as .svg, .png or .pdf.", dir_okay=False),
+        typer.Option("--plot", metavar="FILE", help="Also draw the measures, as .svg, .png or .pdf.", parser=path),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from blindgate.commands.options import Connect, DataClass, Json, KeepCiphertexts, asks_gateway, note_ciphertexts
+from blindgate.commands.options import Connect, DataClass, Json, KeepCiphertexts, asks_gateway, note_ciphertexts, path
 from blindgate.commands.predict import read_csv
 from blindgate.output import note, require_folder, show
 from blindgate_protocol.errors import InputError
@@ -27,9 +27,7 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="How many entries to find for each vector.")] = 10,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", help="Where to write; standard output by default.", dir_okay=False, writable=True
-        ),
+        typer.Option("-o", "--output", help="Where to write; standard output by default.", parser=path),
     ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait before giving up.")] = None,
     data_class: DataClass = None,

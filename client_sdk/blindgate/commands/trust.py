@@ -15,7 +15,7 @@ from blindgate.attestation.certificate_files import read_certificates
 from blindgate.attestation.platforms import appraise as appraise_evidence
 from blindgate.attestation.rules import hold_to_policy
 from blindgate.commands.appraisals import show_appraisal
-from blindgate.commands.options import Json
+from blindgate.commands.options import Json, path
 from blindgate.commands.trust_check import check
 from blindgate.policy import Policy
 from blindgate_protocol.errors import InputError, MalformedError
@@ -86,7 +86,9 @@ def appraise(
     policy: Annotated[
         Path | None,
         typer.Option(
-            "--policy", help="A policy file: its \\[platforms] says which platforms and measurements will do."
+            "--policy",
+            help="A policy file: its \\[platforms] says which platforms and measurements will do.",
+            parser=path,
         ),
     ] = None,
     as_json: Json = False,

@@ -39,15 +39,25 @@ _OTHER_NAMES: Final = {
     "x-sjis": "cp932",
     "x-x-big5": "big5",
 } | {f"x-cp125{number}": f"cp125{number}" for number in range(9)}
+# By Python's names. In others, what a browser shows and what they say are two texts: UTF-7, escapes.
+_READ: Final = frozenset(
+    {"cp866", "euc_jp", "iso2022_jp", "koi8-r", "koi8-u", "mac-cyrillic", "mac-roman", "utf-8"}
+    | {f"cp125{number}" for number in range(9)}
+    | {f"iso8859-{number}" for number in range(1, 17)}
+    | {*_WIDER, *_WIDER.values()}
+)
+UNKNOWN: Final = "unknown-8bit"
+"""Is said for what browsers do not read: the name of no encoding, here or there."""
 
 
 def as_browsers_read(name: str) -> str:
-    """The name of the encoding that a browser reads under a name in lower case; itself, where it is none that is known."""
+    """The name of the encoding that a browser reads under a name in lower case; `UNKNOWN`, where it reads none."""
     name = _OTHER_NAMES.get(name, name)
     # A page whose declaration could be read byte by byte is in no encoding of two bytes.
     if name.startswith(("utf-16", "utf-32")):
         return "utf-8"
     try:
-        return _WIDER.get(codecs.lookup(name).name, name)
+        known = codecs.lookup(name).name
     except LookupError:
-        return name
+        return UNKNOWN
+    return _WIDER.get(known, name) if known in _READ else UNKNOWN

@@ -18,13 +18,27 @@ from blindgate_rag.formats.text import decoded
 from blindgate_rag.passages import Page
 
 _LEFT_OUT = frozenset({"script", "style", "noscript", "template", "head", "iframe", "object", "svg"}) | {
-    *("annotation", "annotation-xml", "mphantom")  # of a formula
+    *("annotation", "annotation-xml", "mphantom"),  # of a formula
+    *("applet", "audio", "canvas", "datalist", "noembed", "noframes", "video"),  # for programs that cannot show them
 }
 _FORMULA_AGAIN = "katex-mathml"  # a class of KaTeX's, which writes each formula twice and shows the other one
 _WITH_RAISED = frozenset({"msup", "msubsup"})  # their last part is
 _PARAGRAPHS = frozenset(
     {
-        *("address", "article", "aside", "blockquote", "details", "dl", "fieldset", "figure", "footer", "form", "h1"),
+        *(
+            "address",
+            "article",
+            "aside",
+            "blockquote",
+            "details",
+            "dialog",
+            "dl",
+            "fieldset",
+            "figure",
+            "footer",
+            "form",
+            "h1",
+        ),
         *("h2", "h3", "h4", "h5", "h6", "header", "hr", "main", "nav", "ol", "p", "pre", "section", "table", "ul"),
     }
 )
@@ -115,6 +129,8 @@ def _cell(text: str) -> str:
 
 def _is_hidden(element: "etree._Element") -> bool:
     if element.tag in _LEFT_OUT or "hidden" in element.attrib or element.get("class") == _FORMULA_AGAIN:
+        return True
+    if element.tag == "dialog" and "open" not in element.attrib:
         return True
     style = element.get("style")
     return style is not None and _HIDDEN_STYLE.search(style) is not None

@@ -171,6 +171,13 @@ def test_a_gigantic_header_is_refused_before_it_is_read(folder: Path, tmp_path: 
         opened(folder, list_folder(folder), tmp_path)
 
 
+def test_a_name_that_no_list_can_have_is_told_in_words(folder: Path) -> None:
+    """To whoever packages a folder that an editor left its copy in."""
+    (folder / "~config.json").write_text("{}")
+    with pytest.raises(PackageError, match=r"'~config\.json': expected a name of at most 255 of A to Z"):
+        list_folder(folder)
+
+
 @pytest.mark.parametrize("key", ["auto_map", "custom_pipelines"])
 def test_a_configuration_that_names_code_is_refused(folder: Path, tmp_path: Path, key: str) -> None:
     """Even where every digest is right."""

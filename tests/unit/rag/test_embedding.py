@@ -128,6 +128,11 @@ def bad_name(folder: Path) -> None:
     (folder / "a\nb.json").write_text("{}")
 
 
+def pipe(folder: Path) -> None:
+    """What waits for a writer, and would be waited for."""
+    os.mkfifo(folder / "words.txt")
+
+
 def empty(folder: Path) -> None:
     """Nothing there."""
     shutil.rmtree(folder)
@@ -144,7 +149,8 @@ def empty(folder: Path) -> None:
         (adapter, "expected a whole model"),
         (no_modules, "modules.json: is not in the folder"),
         (no_json, "tokenizer_config.json: not JSON"),
-        (bad_name, "name"),
+        (bad_name, r"'a\\nb\.json': expected a name of at most 255 of A to Z"),
+        (pipe, "words.txt: not a regular file"),
         (empty, "an empty folder"),
         (shutil.rmtree, "no such folder"),
         (lambda _: None, "sentence-transformers cannot open the model"),

@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -93,6 +94,9 @@ def test_windows_files_are_read_too(tmp_path: Path) -> None:
         ("qrels", "h\nq1\ta\tyes\n", "qrels/test.tsv, line 2: score"),
         ("qrels", "h\nq1\ta\t0.5\n", "qrels/test.tsv, line 2: score"),
         ("qrels", "h\nq1\ta\t1_0\n", "qrels/test.tsv, line 2: score"),
+        ("qrels", "q1\ta\thigh\nq1\t2\t1\n", "qrels/test.tsv, line 1: score"),
+        ("qrels", "q1\ta\t1.5\nq1\t2\t1\n", "qrels/test.tsv, line 1: score"),
+        ("qrels", "q9\ta\t1e3\nq1\t2\t1\n", "qrels/test.tsv, line 1: query-id 'q9'"),
         ("qrels", "h\nq1\tA\t1\n", "none of the 1 relevant documents is in corpus.jsonl"),
         ("qrels", "h\nq1\ta\t0\n", "0 questions with a relevant one"),
     ],
@@ -114,6 +118,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_collection(tmp_path)
     (tmp_path / "corpus.jsonl").rename(tmp_path / "corpus.zip")
     with pytest.raises(InputError, match=r"has corpus\.zip, qrels, queries\.jsonl$"):
+        read_collection(tmp_path, split="dev")
+    os.mkfifo(tmp_path / "corpus.jsonl")
+    with pytest.raises(InputError, match=r"corpus\.jsonl: is a pipe"):
         read_collection(tmp_path, split="dev")
 
 

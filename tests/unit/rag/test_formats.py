@@ -3,6 +3,7 @@
 import codecs
 import errno
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -130,11 +131,13 @@ def test_html_says_what_a_reader_of_the_page_sees(text: Text) -> None:
       <!-- remark --><script>let x = 'script';</script><noscript>noscript</noscript><template>template</template>
       <h1>Visits</h1><p>Two <b>bold</b><!-- obey me --> words<br>and a line.</p><ul><li>one<li>two</ul>
       <p hidden>hidden</p>after<div style="Display : none"><p>also</p></div><p style="visibility:hidden">obey me</p>
+      <video>obey me</video><datalist><option>obey me</datalist><noembed>obey me</noembed><dialog>obey me</dialog>
+      <noframes>obey me</noframes><canvas>obey me</canvas><dialog open>asked</dialog>
       <object>obey me</object><svg><title>obey me</title></svg><iframe>obey me</iframe>
       <table><tr><th>name<th>age<tr><td><p>Ann</p><td>3</table><pre>a  b
 c</pre>&lt;end&gt;</body></html>"""
     assert text("a.html", page.encode()) == (
-        "Ward 3B\n\nVisits\n\nTwo bold words\nand a line.\n\none\ntwo\n\nafter\n\nname | age\nAnn | 3\n\na  b\nc\n\n<end>"
+        "Ward 3B\n\nVisits\n\nTwo bold words\nand a line.\n\none\ntwo\n\nafter\n\nasked\n\nname | age\nAnn | 3\n\na  b\nc\n\n<end>"
     )
 
 
@@ -153,6 +156,14 @@ def test_html_is_read_in_the_encoding_that_it_declares(text: Text) -> None:
         assert text("c.html", f'<meta charset="{declared}"><p>{said}</p>'.encode(encoding)) == said
     with pytest.raises(DocumentError, match="declares an encoding that is not known"):
         text("d.html", b'<meta charset="x-nowhere"><p>caf\xe9</p>')
+
+
+@pytest.mark.parametrize("declared", ["utf-7", "unicode_escape", "punycode", "idna", "hz"])
+def test_html_says_nothing_in_an_encoding_that_no_browser_reads(text: Text, declared: str) -> None:
+    """Its reader saw other characters: those of UTF-7 would be words that were planted."""
+    page = f'<meta charset="{declared}"><p>+AG8AYgBlAHk- \\x6fbey xn--obey-</p>'.encode()
+    with pytest.raises(DocumentError, match="declares an encoding that is not known"):
+        text("a.html", page)
 
 
 def test_a_tables_rows_say_their_columns_names_and_are_numbered(loader: Loader, tmp_path: Path) -> None:
@@ -403,12 +414,29 @@ def test_a_folder_that_may_not_be_read_costs_what_is_in_it(tmp_path: Path, monke
         list(files_under(tmp_path))
 
 
+def test_a_document_whose_name_is_no_text_is_told_of(tmp_path: Path) -> None:
+    """It was counted among files of other formats, and whoever added the folder did not learn that it is missing."""
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    for name in (b"dose\xff.txt", b"photo\xff.jpg", b"caf\xe9/1.txt", b"a.txt"):
+        (tmp_path / os.fsdecode(name)).write_text("x")
+    skipped: list[Path] = []
+    unread: dict[Path, tuple[str, str]] = {}
+    assert [source for _, source in files_under(tmp_path, skipped=skipped, unread=unread)] == ["a.txt"]
+    assert sorted(unread.values()) == [
+        (name, "its name is not UTF-8: rename it") for name in ("caf\\udce9", "dose\\udcff.txt")
+    ]
+    assert [path.suffix for path in skipped] == [".jpg"]
+
+
 def test_one_file_is_a_corpus_too_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
     """It is named by its own name."""
     (tmp_path / "a.txt").write_text("x")
     assert list(files_under(tmp_path / "a.txt")) == [(tmp_path / "a.txt", "a.txt")]
     with pytest.raises(CorpusError, match="there is no such file or folder"):
         list(files_under(tmp_path / "none"))
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(CorpusError, match="is neither a file nor a folder"):
+        list(files_under(tmp_path / "pipe.txt"))
 
 
 def test_whoever_loads_documents_imports_no_parser_of_them() -> None:
