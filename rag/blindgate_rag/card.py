@@ -5,10 +5,10 @@ with nearly the same score come in another order. Therefore it only proposes: `d
 computes the scores itself, and goes on asking until what was not proposed cannot be among the wanted. `OFF` is how far off a
 proposed score may be for that. Whoever is further off, has no room, or fails otherwise is not asked again: the CPU searches.
 
-faiss ends its process at most of what CUDA may say: that it was built for other cards than this one, that a card which another
-program fills has no room for its first allocation, that the driver is too old. So the card is asked by a process of its own
-(`card_process`), of which there is one for each that searches. It takes seconds to begin; until it is ready, or while another
-thread asks it, the CPU searches. What it says is checked as far as it matters: places that are none are no proposal.
+faiss ends its process at most of what CUDA may say: that it has no kernels for this card, that a card which another program
+fills has no room for cuBLAS, that the card is gone. So the card is asked by a process of its own (`card_process`), of which there
+is one for each that searches. It takes seconds to begin; until it is ready, or while another thread asks it, the CPU searches.
+What it says is checked as far as it matters: places that are none are no proposal.
 """
 
 import atexit
