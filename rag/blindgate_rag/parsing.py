@@ -97,8 +97,9 @@ def text_of(parse: _Parse, data: bytes, most: int) -> dict[str, object]:
     """
     found: list[tuple[int | None, str]] = []
     missing: list[int] = []
-    length = 0
+    length, numbered = 0, False
     for page in parse(data):
+        numbered |= page.number is not None
         if isinstance(page, MissingPage):
             missing.append(page.number)
         elif text := cleaned(page.text):
@@ -111,7 +112,8 @@ def text_of(parse: _Parse, data: bytes, most: int) -> dict[str, object]:
     if not found and missing:
         raise MalformedError(f"none of its {len(missing)} pages can be read")
     if not found:
-        raise MalformedError("there is no text in it; pages that were scanned need text recognition (OCR) first")
+        scanned = "; pages that were scanned need text recognition (OCR) first" if numbered else ""
+        raise MalformedError(f"there is no text in it{scanned}")
     return {"pages": found, "missing": missing}
 
 

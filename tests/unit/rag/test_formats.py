@@ -335,7 +335,7 @@ def test_symbols_formulas_and_boxes_of_a_word_document_are_text(text: Text) -> N
     ("name", "data", "message"),
     [
         ("empty.txt", b"", "the file is empty"),
-        ("blank.txt", b" \n\t ", "there is no text in it"),
+        ("blank.txt", b" \n\t ", "there is no text in it$"),
         ("latin.txt", b"caf\xe9 noir", r"byte 3 \(0xe9\) is not UTF-8: convert the file to UTF-8"),
         ("cut.txt", codecs.BOM_UTF16_LE + b"a\0b", r"byte 4 \(0x62\) is not UTF-16-LE"),
         ("binary.md", b"text\0more", "character 4 is NUL"),
