@@ -232,6 +232,7 @@ def test_several_threads_ask_one_card() -> None:
         assert any(answered)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_asks_a_card_of_its_own() -> None:
     """Two that share one would read each other's answers; and the fork's end is not the end of its parent's card."""
     vectors, queries = near_each_other(10)
